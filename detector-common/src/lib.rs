@@ -1,0 +1,20 @@
+//! What the kernel side (`detector-ebpf`) and the user side (`detector`) share, and nothing else:
+//! the [records](record) that cross the ring buffer, the keys and values of the [maps](map), and the
+//! table of [kernel struct offsets](offsets) that user space resolves and the probes use.
+//!
+//! Every type here is `repr(C)` without padding, so that both sides agree on each byte; the sizes are
+//! asserted at compile time. A change of any layout or meaning raises [`WIRE_VERSION`].
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod map;
+pub mod offsets;
+pub mod record;
+
+/// Version of everything in this crate. The BPF object carries it in the global [`WIRE_VERSION_SYMBOL`];
+/// the daemon refuses an object that says otherwise.
+pub const WIRE_VERSION: u32 = 1;
+
+/// Name of the BPF global that holds [`WIRE_VERSION`].
+pub const WIRE_VERSION_SYMBOL: &str = "DETECTOR_WIRE_VERSION";

@@ -1,0 +1,112 @@
+//! Keys and values of the maps that both sides touch.
+
+/// Where a cgroup is in the life of a container. The value of map `CGROUPS`, whose key is the cgroup's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cgroup {
+    /// The container it belongs to: id of the container's outermost cgroup. 0 while in [`PHASE_SETUP`].
+    pub container: u64,
+    /// `super_block.s_dev` of the container's root file system; 0: not known.
+    pub root_dev: u32,
+    /// Inode number of the container's mount namespace; 0: not known.
+    pub mnt_ns: u32,
+    /// One of the `PHASE_` constants.
+    pub phase: u32,
+    /// Process whose exec started the container, in the host's pid namespace; 0: not known.
+    pub init: u32,
+}
+
+/// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
+pub const PHASE_SETUP: u32 = 1;
+/// A container that runs.
+pub const PHASE_STARTED: u32 = 2;
+/// Belongs to the host: processes in the host's mount namespace were found in it at start.
+pub const PHASE_HOST: u32 = 3;
+
+/// Key of map `SEEN`: a file that a container changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SeenKey {
+    /// The container: id of its outermost cgroup.
+    pub container: u64,
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `super_block.s_dev`.
+    pub dev: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// Value of map `SEEN`. Written before the record goes to the ring buffer, so that nothing is lost when that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Seen {
+    /// Time of the first change.
+    pub first: u64,
+    /// Time of the last change.
+    pub last: u64,
+    /// Calls of `vfs_write`.
+    pub count: u64,
+    /// Bytes that those calls asked to write.
+    pub bytes: u64,
+    /// `OP_` constant of the first change.
+    pub op: u32,
+    /// 1: a record of it is in the ring buffer. 0: it was full; the daemon reports from here.
+    pub reported: u32,
+    /// Process that made the first change, in the host's pid namespace.
+    pub pid: u32,
+    /// `LAYER_` constant at the first change.
+    pub layer: u32,
+}
+
+/// What map `LOSS` (per CPU) counts: records that found the ring buffer full, and full maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Loss {
+    /// An [`ExecRecord`](crate::record::ExecRecord) found no room.
+    Exec = 0,
+    /// An [`ImageWriteRecord`](crate::record::ImageWriteRecord) found no room; its file is in `SEEN`, unreported.
+    ImageWrite = 1,
+    /// A [`CgroupRecord`](crate::record::CgroupRecord) found no room.
+    Cgroup = 2,
+    /// Map `SEEN` is full: the change was sent, but repeats of it will be sent again.
+    SeenFull = 3,
+    /// Map `CGROUPS` is full: the cgroup is treated as unknown.
+    CgroupsFull = 4,
+    /// Map `ROOTS` or `MNT_NS` is full: a container's image is not watched.
+    RootsFull = 5,
+    /// Map `ENTERED` is full: a process that came from outside is reported as the application's.
+    EnteredFull = 6,
+}
+
+impl Loss {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Exec,
+        Self::ImageWrite,
+        Self::Cgroup,
+        Self::SeenFull,
+        Self::CgroupsFull,
+        Self::RootsFull,
+        Self::EnteredFull,
+    ];
+
+    /// Name in logs and findings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::ImageWrite => "image_write",
+            Self::Cgroup => "cgroup",
+            Self::SeenFull => "seen_full",
+            Self::CgroupsFull => "cgroups_full",
+            Self::RootsFull => "roots_full",
+            Self::EnteredFull => "entered_full",
+        }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Cgroup>() == 24);
+    assert!(size_of::<SeenKey>() == 24);
+    assert!(size_of::<Seen>() == 48);
+};

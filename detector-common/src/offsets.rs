@@ -1,0 +1,74 @@
+//! The one table of kernel structs that the probes read. Nothing else in the project knows a kernel layout.
+//!
+//! [`for_each_offset!`](crate::for_each_offset) hands the table to another macro. `detector-ebpf` makes a frozen global
+//! of each row; `detector` resolves each row against the running kernel's BTF and sets the global before loading.
+//! Offsets are in bytes.
+
+/// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start of
+/// the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
+/// have no `a`; or `NAME: "struct" sizeof;`.
+#[macro_export]
+macro_rules! for_each_offset {
+    ($callback:ident) => {
+        $callback! {
+            OFF_FILE_INODE: "file" "f_inode";
+            OFF_FILE_MODE: "file" "f_mode";
+            OFF_FILE_FLAGS: "file" "f_flags";
+            OFF_FILE_DENTRY: "file" "f_path.dentry";
+            OFF_FILE_MNT: "file" "f_path.mnt";
+            OFF_INODE_MODE: "inode" "i_mode";
+            OFF_INODE_SB: "inode" "i_sb";
+            OFF_INODE_INO: "inode" "i_ino";
+            OFF_INODE_NLINK: "inode" "i_nlink";
+            OFF_INODE_RDEV: "inode" "i_rdev";
+            SIZE_INODE: "inode" sizeof;
+            OFF_SB_MAGIC: "super_block" "s_magic";
+            OFF_SB_DEV: "super_block" "s_dev";
+            OFF_DENTRY_PARENT: "dentry" "d_parent";
+            OFF_DENTRY_NAME: "dentry" "d_name.name";
+            OFF_DENTRY_INODE: "dentry" "d_inode";
+            OFF_MOUNT_MNT: "mount" "mnt";
+            OFF_MOUNT_PARENT: "mount" "mnt_parent";
+            OFF_MOUNT_MOUNTPOINT: "mount" "mnt_mountpoint";
+            OFF_VFSMOUNT_ROOT: "vfsmount" "mnt_root";
+            OFF_TASK_TGID: "task_struct" "tgid";
+            OFF_TASK_LEADER: "task_struct" "group_leader";
+            OFF_TASK_PARENT: "task_struct" "real_parent";
+            OFF_TASK_START: "task_struct" "start_boottime";
+            OFF_TASK_COMM: "task_struct" "comm";
+            OFF_TASK_NSPROXY: "task_struct" "nsproxy";
+            OFF_TASK_FS: "task_struct" "fs";
+            OFF_TASK_FILES: "task_struct" "files";
+            OFF_TASK_SIGNAL: "task_struct" "signal";
+            OFF_TASK_CGROUPS: "task_struct" "cgroups";
+            OFF_TASK_MM: "task_struct" "mm";
+            OFF_TASK_PID_STRUCT: "task_struct" "thread_pid";
+            OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
+            OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
+            OFF_FS_ROOT_DENTRY: "fs_struct" "root.dentry";
+            OFF_FS_ROOT_MNT: "fs_struct" "root.mnt";
+            OFF_FS_PWD_DENTRY: "fs_struct" "pwd.dentry";
+            OFF_FS_PWD_MNT: "fs_struct" "pwd.mnt";
+            OFF_FILES_FDT: "files_struct" "fdt";
+            OFF_FDT_FD: "fdtable" "fd";
+            OFF_FDT_MAX: "fdtable" "max_fds";
+            OFF_SIGNAL_TTY: "signal_struct" "tty";
+            OFF_TTY_NAME: "tty_struct" "name";
+            OFF_CSS_SET_CGROUP: "css_set" "dfl_cgrp";
+            OFF_CGROUP_KN: "cgroup" "kn";
+            OFF_CGROUP_ROOT: "cgroup" "root";
+            OFF_CGROUP_SELF: "cgroup" "self";
+            OFF_CGROUP_SELF_PARENT: "cgroup" "self.parent";
+            OFF_CGROUP_ROOT_ID: "cgroup_root" "hierarchy_id";
+            OFF_KN_ID: "kernfs_node" "id";
+            OFF_MM_ARG_START: "mm_struct" "arg_start";
+            OFF_MM_ARG_END: "mm_struct" "arg_end";
+            OFF_MM_EXE: "mm_struct" "exe_file";
+            OFF_BINPRM_FILE: "linux_binprm" "file";
+            OFF_PID_LEVEL: "pid" "level";
+            OFF_PID_NUMBERS: "pid" "numbers";
+            OFF_UPID_NR: "upid" "nr";
+            SIZE_UPID: "upid" sizeof;
+        }
+    };
+}

@@ -1,0 +1,210 @@
+//! Which container a task belongs to, and when a cgroup becomes one.
+//!
+//! A new cgroup is in set-up. The first program that runs in it from a root of its own, in a mount namespace of its own,
+//! starts the container: that is the entrypoint, since a runtime prepares the root and only then executes. From this
+//! moment, before the new program runs, the container's image is watched. There is no polling and so no gap.
+
+use aya_ebpf::{Global, bindings::BPF_ANY};
+use detector_common::{
+    map::{Cgroup, Loss, PHASE_HOST, PHASE_SETUP, PHASE_STARTED},
+    record::{ORIGIN_APPLICATION, ORIGIN_ENTERED, ORIGIN_ENTRYPOINT, ORIGIN_OUTSIDE},
+};
+
+use crate::{
+    kernel::{
+        cgroup, file,
+        mem::{self, Addr},
+        task,
+    },
+    maps::{CGROUPS, ENTERED, MNT_NS, ROOTS, lost},
+};
+
+/// Inode number of the host's mount namespace.
+#[unsafe(no_mangle)]
+static HOST_MNT_NS: Global<u32> = Global::new(0);
+/// `s_dev` of the host's root file system.
+#[unsafe(no_mangle)]
+static HOST_ROOT_DEV: Global<u32> = Global::new(0);
+/// Inode number of the host's root directory.
+#[unsafe(no_mangle)]
+static HOST_ROOT_INODE: Global<u64> = Global::new(0);
+
+/// Whether a task sees the host's mounts. It then is not in a container, whatever its cgroup.
+#[inline(always)]
+fn is_host(namespace: u32) -> bool {
+    namespace == 0 || namespace == HOST_MNT_NS.load()
+}
+
+/// What is known of a cgroup.
+#[inline(always)]
+fn known(id: u64) -> Option<Cgroup> {
+    // SAFETY: the value is copied at once; a concurrent change can only mix two valid values of one cgroup.
+    unsafe { CGROUPS.get(id).copied() }
+}
+
+/// The container that a task runs in; `None`: it is the host's, or in set-up.
+#[inline(always)]
+fn membership(task: Addr) -> Option<Cgroup> {
+    let namespace = task::mount_namespace(task);
+    if is_host(namespace) {
+        return None;
+    }
+    match known(cgroup::of_task(task)) {
+        Some(cgroup) if cgroup.phase == PHASE_STARTED => Some(cgroup),
+        _ => {
+            // SAFETY: as in `known`.
+            let container = unsafe { MNT_NS.get(namespace).copied() }?;
+            known(container)
+        }
+    }
+}
+
+/// Whether a task runs in the container with this id.
+#[inline(never)]
+pub fn contains(task: Addr, container: u64) -> bool {
+    matches!(membership(task), Some(found) if found.container == container)
+}
+
+/// The container of a task that has just executed a program, started by this exec if it is the first. The flag says so.
+pub fn of_exec(task: Addr) -> Option<(u64, bool)> {
+    let namespace = task::mount_namespace(task);
+    if is_host(namespace) {
+        return None;
+    }
+    if let Some(cgroup) = membership(task) {
+        return Some((cgroup.container, false));
+    }
+    let id = cgroup::of_task(task);
+    let is_hosts = matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST);
+    let root = task::inode_of(task::root(task));
+    let root_dev = file::device(root);
+    // SAFETY: `inode_of` gives an inode, or 0, which reads as zero.
+    let root_inode = unsafe { file::number::<mem::Untyped>(root) };
+    let has_hosts_root = root_dev == HOST_ROOT_DEV.load() && root_inode == HOST_ROOT_INODE.load();
+    if is_hosts || has_hosts_root {
+        return None;
+    }
+    start(&Cgroup {
+        container: id,
+        root_dev,
+        mnt_ns: namespace,
+        phase: PHASE_STARTED,
+        init: task::current_tgid(),
+    });
+    Some((id, true))
+}
+
+/// Marks a container as started and its image as watched.
+#[inline(always)]
+fn start(cgroup: &Cgroup) {
+    if CGROUPS.insert(cgroup.container, cgroup, BPF_ANY.into()).is_err() {
+        lost(Loss::CgroupsFull);
+    }
+    if ROOTS.insert(cgroup.root_dev, cgroup.container, BPF_ANY.into()).is_err()
+        || MNT_NS.insert(cgroup.mnt_ns, cgroup.container, BPF_ANY.into()).is_err()
+    {
+        lost(Loss::RootsFull);
+    }
+}
+
+/// A cgroup was made: below a container it belongs to that, elsewhere it may become one.
+pub fn created(cgroup: Addr) {
+    let state = match known(cgroup::parent(cgroup)) {
+        Some(parent) if parent.phase == PHASE_STARTED => parent,
+        _ => Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_SETUP, init: 0 },
+    };
+    if CGROUPS.insert(cgroup::id(cgroup), state, BPF_ANY.into()).is_err() {
+        lost(Loss::CgroupsFull);
+    }
+}
+
+/// A cgroup was removed: no task is left in it. If it was a container's, its root and namespace are forgotten before
+/// their numbers can be used again.
+pub fn removed(id: u64) {
+    if let Some(cgroup) = known(id)
+        && cgroup.container == id
+    {
+        // SAFETY: as in `known`.
+        unsafe {
+            if ROOTS.get(cgroup.root_dev).copied() == Some(id) {
+                let _gone_already = ROOTS.remove(cgroup.root_dev);
+            }
+            if MNT_NS.get(cgroup.mnt_ns).copied() == Some(id) {
+                let _gone_already = MNT_NS.remove(cgroup.mnt_ns);
+            }
+        }
+    }
+    let _never_known = CGROUPS.remove(id);
+}
+
+/// Who changes a file on the image of the container `owner`.
+pub enum Actor {
+    /// A runtime that sets a container up: not a finding.
+    Setup,
+    /// A process; the container whose image it is, and the process's origin there.
+    Process(u64, u32),
+}
+
+/// Decides about the running task. An image can be shared by containers (one root directory, mounted once): a task
+/// in any of them acts in its own.
+pub fn actor(task: Addr, owner: u64, root_dev: u32) -> Actor {
+    if let Some(cgroup) = membership(task) {
+        return if cgroup.container == owner || cgroup.root_dev == root_dev {
+            Actor::Process(cgroup.container, origin(task, cgroup.container, false))
+        } else {
+            Actor::Process(owner, ORIGIN_OUTSIDE)
+        };
+    }
+    match known(cgroup::of_task(task)) {
+        Some(cgroup) if cgroup.phase == PHASE_SETUP && !is_host(task::mount_namespace(task)) => Actor::Setup,
+        _ => Actor::Process(owner, ORIGIN_OUTSIDE),
+    }
+}
+
+/// How the running process came into its container. `first`: its exec has just started the container.
+pub fn origin(task: Addr, container: u64, first: bool) -> u32 {
+    let tgid = task::current_tgid();
+    if first {
+        return ORIGIN_ENTRYPOINT;
+    }
+    // SAFETY: the value is not read.
+    if unsafe { ENTERED.get(tgid) }.is_some() {
+        return ORIGIN_ENTERED;
+    }
+    let init = known(container).map_or(0, |cgroup| cgroup.init);
+    let is_init = if init == 0 { matches!(task::namespace_pid(task), (1, 1..)) } else { init == tgid };
+    if is_init {
+        return ORIGIN_ENTRYPOINT;
+    }
+    if contains(task::parent(task), container) {
+        return ORIGIN_APPLICATION;
+    }
+    if ENTERED.insert(tgid, container, BPF_ANY.into()).is_err() {
+        lost(Loss::EnteredFull);
+    }
+    ORIGIN_ENTERED
+}
+
+/// A process forked: the child of one that came from outside came from outside too, also when it outlives its parent
+/// and is handed to the container's init.
+pub fn forked(parent: Addr, child: Addr) {
+    let (above, tgid) = (task::tgid(parent), task::tgid(child));
+    if above == tgid {
+        return;
+    }
+    // SAFETY: the value is copied at once.
+    if let Some(container) = unsafe { ENTERED.get(above).copied() }
+        && ENTERED.insert(tgid, container, BPF_ANY.into()).is_err()
+    {
+        lost(Loss::EnteredFull);
+    }
+}
+
+/// The running task exits.
+pub fn exited() {
+    // SAFETY: no argument, no effect.
+    let ids = unsafe { aya_ebpf::helpers::generated::bpf_get_current_pid_tgid() };
+    if (ids >> 32) as u32 == ids as u32 {
+        let _never_known = ENTERED.remove((ids >> 32) as u32);
+    }
+}

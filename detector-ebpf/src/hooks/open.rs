@@ -1,0 +1,38 @@
+//! Files being opened for writing: what everything that changes a file's content must pass.
+//!
+//! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
+//! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
+
+use aya_ebpf::{
+    macros::{fentry, kprobe, lsm},
+    programs::{FEntryContext, LsmContext, ProbeContext},
+};
+
+use crate::{
+    image,
+    kernel::mem::{Typed, Untyped},
+};
+
+#[lsm(hook = "file_open")]
+fn open_lsm(ctx: LsmContext) -> i32 {
+    // SAFETY: the hook's first argument is a `struct file` that the verifier knows.
+    unsafe { image::opened::<Typed>(ctx.arg(0)) };
+    // The verdict of the program before: this one never denies.
+    ctx.arg(1)
+}
+
+#[fentry(function = "security_file_open")]
+fn open_fentry(ctx: FEntryContext) -> i32 {
+    // SAFETY: as for `open_lsm`.
+    unsafe { image::opened::<Typed>(ctx.arg(0)) };
+    0
+}
+
+#[kprobe]
+fn open_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(file) = ctx.arg(0) {
+        // SAFETY: the function's first argument is a `struct file`.
+        unsafe { image::opened::<Untyped>(file) };
+    }
+    0
+}

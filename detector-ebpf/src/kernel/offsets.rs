@@ -1,0 +1,15 @@
+//! One frozen global for each row of the offset table. The loader sets them before the verifier runs, which then sees
+//! constants.
+
+use aya_ebpf::Global;
+
+macro_rules! globals {
+    ($($name:ident : $structure:literal $member:tt;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub static $name: Global<u64> = Global::new(0);
+        )*
+    };
+}
+
+detector_common::for_each_offset!(globals);

@@ -1,0 +1,201 @@
+//! `struct task_struct` and what hangs on it: who acts.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_probe_read_user,
+};
+use detector_common::record::{ANCESTORS, ARGS_CAPACITY, Ancestor, Args, COMM_LEN, Process, Stdio, TEXT_TRUNCATED};
+
+use super::{
+    file,
+    mem::{self, Addr},
+    offsets::*,
+    path::Place,
+};
+
+/// The running task.
+#[inline(always)]
+pub fn current() -> Addr {
+    // SAFETY: no argument, no effect.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The running process's id (thread group), in the host's pid namespace.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    // SAFETY: no argument, no effect.
+    (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
+}
+
+/// A task's process id (thread group), in the host's pid namespace.
+pub fn tgid(task: Addr) -> u32 {
+    // SAFETY: a `pid_t`.
+    unsafe { mem::read(task, OFF_TASK_TGID.load()) }
+}
+
+/// The leader of the thread group of a task's parent.
+pub fn parent(task: Addr) -> Addr {
+    // SAFETY: pointers.
+    unsafe {
+        let leader: Addr = mem::read(task, OFF_TASK_LEADER.load());
+        let parent: Addr = mem::read(leader, OFF_TASK_PARENT.load());
+        mem::read(parent, OFF_TASK_LEADER.load())
+    }
+}
+
+/// Inode number of a task's mount namespace; 0 for a task that has exited.
+pub fn mount_namespace(task: Addr) -> u32 {
+    // SAFETY: pointers and an `unsigned int`.
+    unsafe {
+        let proxy: Addr = mem::read(task, OFF_TASK_NSPROXY.load());
+        if proxy == 0 {
+            return 0;
+        }
+        let namespace: Addr = mem::read(proxy, OFF_NSPROXY_MNT.load());
+        mem::read(namespace, OFF_MNT_NS_INUM.load())
+    }
+}
+
+/// The root directory of a task.
+pub fn root(task: Addr) -> Place {
+    // SAFETY: pointers.
+    unsafe {
+        let fs: Addr = mem::read(task, OFF_TASK_FS.load());
+        Place { dentry: mem::read(fs, OFF_FS_ROOT_DENTRY.load()), mnt: mem::read(fs, OFF_FS_ROOT_MNT.load()) }
+    }
+}
+
+/// The working directory of a task.
+pub fn cwd(task: Addr) -> Place {
+    // SAFETY: pointers.
+    unsafe {
+        let fs: Addr = mem::read(task, OFF_TASK_FS.load());
+        Place { dentry: mem::read(fs, OFF_FS_PWD_DENTRY.load()), mnt: mem::read(fs, OFF_FS_PWD_MNT.load()) }
+    }
+}
+
+/// The inode of a directory.
+pub fn inode_of(place: Place) -> Addr {
+    // SAFETY: a pointer.
+    unsafe { mem::read(place.dentry, OFF_DENTRY_INODE.load()) }
+}
+
+/// The executable of a task (`mm->exe_file`), as dentry and vfsmount.
+pub fn executable(task: Addr) -> Place {
+    // SAFETY: pointers.
+    let (dentry, mnt) = unsafe {
+        let mm: Addr = mem::read(task, OFF_TASK_MM.load());
+        file::path(mem::read(mm, OFF_MM_EXE.load()))
+    };
+    Place { dentry, mnt }
+}
+
+/// Process id of the running task in its own pid namespace, and the depth of that namespace (0: the host's).
+pub fn namespace_pid(task: Addr) -> (u32, u32) {
+    // SAFETY: pointers and integers. `numbers` is an array of `struct upid` with one element a level
+    // (`pid_nr_ns`, kernel/pid.c).
+    unsafe {
+        let leader: Addr = mem::read(task, OFF_TASK_LEADER.load());
+        let pid: Addr = mem::read(leader, OFF_TASK_PID_STRUCT.load());
+        let level: u32 = mem::read(pid, OFF_PID_LEVEL.load());
+        let number = OFF_PID_NUMBERS.load() + u64::from(level) * SIZE_UPID.load() + OFF_UPID_NR.load();
+        (mem::read(pid, number), level)
+    }
+}
+
+/// Fills `out` with the running process; `in_container` tells whether an ancestor is in its container.
+#[inline(always)]
+pub fn describe(task: Addr, origin: u32, container: u64, in_container: fn(Addr, u64) -> bool, out: *mut Process) {
+    // SAFETY: `out` is a record in the ring buffer; the helpers have no effect.
+    unsafe {
+        let ids = bpf_get_current_pid_tgid();
+        let owner = bpf_get_current_uid_gid();
+        let leader: Addr = mem::read(task, OFF_TASK_LEADER.load());
+        (*out).start_time = mem::read(leader, OFF_TASK_START.load());
+        (*out).pid = (ids >> 32) as u32;
+        (*out).tid = ids as u32;
+        (*out).ns_pid = namespace_pid(task).0;
+        (*out).ppid = tgid(parent(task));
+        (*out).uid = owner as u32;
+        (*out).gid = (owner >> 32) as u32;
+        (*out).origin = origin;
+        (*out).reserved = 0;
+        (*out).comm = mem::read(leader, OFF_TASK_COMM.load());
+        (*out).tty = terminal(task);
+    }
+    standard_descriptors(task, out);
+    ancestors(task, container, in_container, out);
+}
+
+/// Name of the controlling terminal.
+fn terminal(task: Addr) -> [u8; COMM_LEN] {
+    // SAFETY: pointers; `tty_struct.name` has 64 bytes.
+    unsafe {
+        let signal: Addr = mem::read(task, OFF_TASK_SIGNAL.load());
+        let tty: Addr = mem::read(signal, OFF_SIGNAL_TTY.load());
+        if tty == 0 { [0; COMM_LEN] } else { mem::read(tty, OFF_TTY_NAME.load()) }
+    }
+}
+
+/// What the descriptors 0 to 2 are.
+#[inline(always)]
+fn standard_descriptors(task: Addr, out: *mut Process) {
+    // SAFETY: pointers and integers; `out` is a record in the ring buffer. The table is read without RCU's lock, as BPF
+    // programs run inside an RCU read section.
+    unsafe {
+        let files: Addr = mem::read(task, OFF_TASK_FILES.load());
+        let table: Addr = mem::read(files, OFF_FILES_FDT.load());
+        let array: Addr = mem::read(table, OFF_FDT_FD.load());
+        let size: u32 = mem::read(table, OFF_FDT_MAX.load());
+        for fd in 0..3 {
+            let mut stdio = Stdio { inode: 0, mode: 0, rdev: 0 };
+            if fd < size {
+                let open: Addr = mem::read(array, u64::from(fd) * size_of::<Addr>() as u64);
+                if open != 0 {
+                    let inode = file::inode::<mem::Untyped>(open);
+                    stdio.inode = file::number::<mem::Untyped>(inode);
+                    stdio.mode = u32::from(mem::read::<u16>(inode, OFF_INODE_MODE.load()));
+                    stdio.rdev = mem::read(inode, OFF_INODE_RDEV.load());
+                }
+            }
+            (*out).stdio[fd as usize] = stdio;
+        }
+    }
+}
+
+/// The processes above.
+#[inline(always)]
+fn ancestors(task: Addr, container: u64, in_container: fn(Addr, u64) -> bool, out: *mut Process) {
+    let mut above = task;
+    for level in 0..ANCESTORS {
+        above = parent(above);
+        let pid = tgid(above);
+        let mut ancestor = Ancestor { start_time: 0, pid, in_container: 0, comm: [0; COMM_LEN] };
+        if pid != 0 {
+            // SAFETY: an integer and 16 bytes.
+            unsafe {
+                ancestor.start_time = mem::read(above, OFF_TASK_START.load());
+                ancestor.comm = mem::read(above, OFF_TASK_COMM.load());
+            }
+            ancestor.in_container = u32::from(in_container(above, container));
+        }
+        // SAFETY: `out` is a record in the ring buffer.
+        unsafe { (*out).ancestors[level] = ancestor };
+    }
+}
+
+/// Fills `out` with the running process's arguments, from the place where the kernel put them for the new program: the
+/// process has not run yet and cannot have changed them.
+#[inline(always)]
+pub fn arguments(task: Addr, out: *mut Args) {
+    // SAFETY: pointers and integers; `out` is a record in the ring buffer and has room for `ARGS_CAPACITY` bytes.
+    unsafe {
+        let mm: Addr = mem::read(task, OFF_TASK_MM.load());
+        let start: u64 = mem::read(mm, OFF_MM_ARG_START.load());
+        let end: u64 = mem::read(mm, OFF_MM_ARG_END.load());
+        let whole = end.wrapping_sub(start);
+        let len = if whole > ARGS_CAPACITY as u64 { ARGS_CAPACITY as u64 } else { whole };
+        let failed = bpf_probe_read_user((&raw mut (*out).bytes).cast(), len as u32, start as *const _) != 0;
+        (*out).len = if failed { 0 } else { len as u32 };
+        (*out).flags = if failed || whole > len { TEXT_TRUNCATED } else { 0 };
+    }
+}

@@ -1,0 +1,38 @@
+//! The probes: programs that run in the kernel, each a thin hook over the readers in [`kernel`].
+//!
+//! Questions they answer: which program was executed in a container and how did its process come there; which file of a
+//! container's image is opened for writing, created or written, by whom; which cgroup is a container. What they rely on
+//! cannot be forged from inside a container: inodes, superblocks, dentries, mount namespaces and cgroups; never names
+//! that a process gives itself.
+//!
+//! One object serves all kernels from 5.10: no struct layout is compiled in (see `detector_common::offsets`), and no
+//! helper newer than 5.8 is called. Programs interrupt each other, so nothing is kept in shared per-CPU scratch memory:
+//! records are built in the ring buffer.
+
+#![no_std]
+#![no_main]
+// For the one instruction in `kernel::mem::add`.
+#![feature(asm_experimental_arch)]
+
+mod container;
+mod emit;
+mod hooks;
+mod image;
+mod kernel;
+mod maps;
+
+use aya_ebpf::Global;
+
+/// Which contract with user space this object was built for.
+#[unsafe(no_mangle)]
+static DETECTOR_WIRE_VERSION: Global<u32> = Global::new(detector_common::WIRE_VERSION);
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program in which this can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,103 @@
+//! Builds the BPF object from `detector-ebpf` and hands its path to the crate, which embeds it.
+//!
+//! Stable Rust has no standard library for BPF. Two toolchains can make the object, and the first that the machine has is
+//! taken:
+//!
+//! 1. Debian's `rustc-web` with `libstd-rust-web-dev-bpf`: a compiler with a ready-made `core` for BPF.
+//! 2. rustup's nightly with `rust-src`, which builds `core` along.
+//!
+//! Both need `bpf-linker`. `DETECTOR_BPF_RUSTC` names another compiler of the first kind.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The compiler that Debian installs.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const TARGET: &str = "bpfel-unknown-none";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let workspace = manifest.parent().ok_or("the crate is not in the workspace")?;
+    for source in ["detector-ebpf/src", "detector-ebpf/Cargo.toml", "detector-common/src", "Cargo.toml"] {
+        println!("cargo:rerun-if-changed={}", workspace.join(source).display());
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=DETECTOR_BPF_RUSTC");
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let object = build(workspace, &out)?;
+    let embedded = out.join("detector.bpf.o");
+    fs::copy(&object, &embedded).map_err(|e| format!("copying {}: {e}", object.display()))?;
+    println!("cargo:rustc-env=DETECTOR_BPF_OBJECT={}", embedded.display());
+    Ok(())
+}
+
+/// Compiles and links; gives the path of the object.
+fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let mut cargo = cargo()?;
+    let flags = [
+        "-Clinker=bpf-linker".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(), // BTF is made of it.
+        format!("--cfg=bpf_target_arch=\"{}\"", env::var("CARGO_CFG_TARGET_ARCH")?),
+    ];
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--package", "detector-ebpf", "--release", "--target", TARGET, "--target-dir"])
+        .arg(out.join("bpf"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // The workspace's release profile is for the daemon.
+        .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_STRIP", "none")])
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+    if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
+        cargo.args(["--features", "probe-log"]);
+    }
+    // What cargo set for this build script is for the host's compiler.
+    for inherited in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_MAKEFLAGS"] {
+        cargo.env_remove(inherited);
+    }
+    let output = cargo.output().map_err(|e| format!("running cargo for the BPF object: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("the BPF object does not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(out.join("bpf").join(TARGET).join("release").join("detector-ebpf"))
+}
+
+/// Cargo with the compiler of the first route that works here.
+fn cargo() -> Result<Command, Box<dyn Error>> {
+    let rustc = env::var("DETECTOR_BPF_RUSTC").unwrap_or_else(|_| DEBIAN_RUSTC.to_owned());
+    if has_bpf_core(&rustc) {
+        let mut cargo = Command::new(env::var("CARGO")?);
+        // The stable compiler is told to allow the one unstable crate that the probes are made with.
+        cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        return Ok(cargo);
+    }
+    let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output();
+    if let Ok(output) = nightly
+        && output.status.success()
+        && Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("lib/rustlib/src/rust/library").exists()
+    {
+        let mut cargo = Command::new("rustup");
+        cargo.args(["run", "nightly", "cargo", "-Zbuild-std=core"]).env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+        return Ok(cargo);
+    }
+    Err("no compiler for BPF: run `cargo xtask setup` (Debian: packages rustc-web and libstd-rust-web-dev-bpf; \
+         elsewhere: `rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker`)"
+        .into())
+}
+
+/// Whether this compiler has `core` for the BPF target.
+fn has_bpf_core(rustc: &str) -> bool {
+    Command::new(rustc)
+        .args(["--target", TARGET, "--print", "target-libdir"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| fs::read_dir(String::from_utf8_lossy(&output.stdout).trim()).ok())
+        .is_some_and(|mut files| files.any(|file| file.is_ok_and(|f| f.file_name().to_string_lossy().starts_with("libcore-"))))
+}

@@ -1,0 +1,206 @@
+//! What the kernel reported, as owned values: the input of [detection](crate::detect).
+//!
+//! Strings are bytes: paths, arguments and names in Linux have no encoding, and whoever made them may be hostile. They
+//! become text, escaped, only in [`crate::finding`] and [`crate::output`].
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A program was executed in a container.
+    Exec(Box<Exec>),
+    /// A file of a container's image was changed.
+    ImageWrite(Box<ImageWrite>),
+    /// A cgroup was made.
+    CgroupCreated(Cgroup),
+    /// A cgroup was removed.
+    CgroupRemoved(Cgroup),
+}
+
+/// Where and when an event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub time: u64,
+    /// Cgroup id of the acting task.
+    pub cgroup: u64,
+    /// The container concerned: id of its outermost cgroup.
+    pub container: u64,
+}
+
+/// A successful exec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Where and when.
+    pub at: At,
+    /// The process as the new program.
+    pub process: Process,
+    /// The executed file (of a script: its interpreter).
+    pub file: File,
+    /// Path of `file`.
+    pub exe: Path,
+    /// Working directory.
+    pub cwd: Path,
+    /// Arguments, `argv[0]` first.
+    pub args: Args,
+}
+
+/// A change of an image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageWrite {
+    /// Where and when.
+    pub at: At,
+    /// Who.
+    pub process: Process,
+    /// Which file.
+    pub file: File,
+    /// How.
+    pub op: Op,
+    /// Bytes asked to be written by this call; 0 for an open.
+    pub bytes: u64,
+    /// Path in the image. `None`: the record was lost in a flood and the file is known by `file` only.
+    pub path: Option<Path>,
+    /// Path of the process's executable. `None`: as for `path`.
+    pub exe: Option<Path>,
+}
+
+/// A cgroup was made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// When, `CLOCK_BOOTTIME`, nanoseconds.
+    pub time: u64,
+    /// Its id.
+    pub id: u64,
+    /// Its path from the root of the hierarchy.
+    pub path: Vec<u8>,
+}
+
+/// An absolute path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// The bytes, starting with `/` (or with `…/` cut off when truncated).
+    pub bytes: Vec<u8>,
+    /// The upper levels are missing.
+    pub truncated: bool,
+}
+
+/// An argument vector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    /// The arguments; the last may be cut.
+    pub list: Vec<Vec<u8>>,
+    /// More followed.
+    pub truncated: bool,
+}
+
+/// Identity of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Inode number.
+    pub inode: u64,
+    /// Device number, the kernel's `major << 20 | minor`.
+    pub dev: u32,
+    /// Type and permissions, as in `st_mode`.
+    pub mode: u32,
+    /// Number of hard links; 0: deleted or never linked (memfd).
+    pub nlink: u32,
+    /// The overlay layer it was in before the event.
+    pub layer: Option<Layer>,
+}
+
+/// Where an overlay file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// As the image has it.
+    Lower,
+    /// Changed or copied up earlier.
+    Upper,
+    /// Created by the event.
+    New,
+}
+
+/// How a file was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Opened for writing.
+    OpenWrite,
+    /// Opened and cut to length 0.
+    Truncate,
+    /// Created.
+    Create,
+    /// Written through an older descriptor.
+    Write,
+}
+
+/// The acting process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Start, `CLOCK_BOOTTIME`, nanoseconds; with `pid` its identity.
+    pub start_time: u64,
+    /// Process id on the host.
+    pub pid: u32,
+    /// Thread id on the host.
+    pub tid: u32,
+    /// Process id in its own pid namespace.
+    pub ns_pid: u32,
+    /// Parent's process id on the host.
+    pub ppid: u32,
+    /// User id on the host.
+    pub uid: u32,
+    /// Group id on the host.
+    pub gid: u32,
+    /// How it came into the container.
+    pub origin: Origin,
+    /// Task name: chosen by the process, no evidence.
+    pub comm: Vec<u8>,
+    /// Controlling terminal.
+    pub tty: Option<Vec<u8>>,
+    /// Descriptors 0 to 2.
+    pub stdio: [Stdio; 3],
+    /// Processes above it, nearest first.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// How a process came into a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Not at all: it acts from outside.
+    Outside,
+    /// It is the container's first process.
+    Entrypoint,
+    /// It, or one above it, was brought in from outside.
+    Entered,
+    /// A process of the container started it.
+    Application,
+}
+
+/// What a standard descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdio {
+    /// Not open.
+    Closed,
+    /// A terminal.
+    Tty,
+    /// `/dev/null`.
+    Null,
+    /// A pipe or FIFO.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A regular file.
+    File,
+    /// Anything else: another device, a directory, an anonymous inode.
+    Other,
+}
+
+/// A process above the acting one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// Start, `CLOCK_BOOTTIME`, nanoseconds.
+    pub start_time: u64,
+    /// Process id on the host.
+    pub pid: u32,
+    /// In the same container as the acting process.
+    pub in_container: bool,
+    /// Task name.
+    pub comm: Vec<u8>,
+}

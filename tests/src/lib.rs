@@ -1,0 +1,1 @@
+//! Tests of the detector on real kernels: see tests/vm.rs.
