@@ -1,0 +1,537 @@
+//! Findings, format version 1: what the detector writes, a JSON object on each line.
+//!
+//! The doc comments of these types are the descriptions in the published JSON Schema ([`schema`], `detector schema`).
+//! What is not known is left out: no value is ever invented. The stream also carries [`Notice`]s, about the sensor
+//! itself; a finding has the key `finding`, a notice the key `event`.
+//!
+//! All bytes that containers choose (paths, arguments, names) become text here and nowhere else: see [`Text`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Version of the format. It changes only when a consumer of the older one would break; new keys do not count.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema of a line of the stream.
+pub fn schema() -> Schema {
+    schemars::schema_for!(Line)
+}
+
+/// A line of the stream: a finding (it has the key `finding`) or a notice (it has the key `event`). Consumers must
+/// ignore keys, and skip values of `finding` and `event`, that they do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Line {
+    /// Something happened in a container.
+    Finding(Box<Finding>),
+    /// Something happened to the sensor.
+    Notice(Notice),
+}
+
+/// Something that happened in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// When it happened.
+    pub time: Time,
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Unique; sorts by time.
+    pub id: String,
+    /// Name of the node.
+    pub node: String,
+    /// What happened.
+    pub finding: Kind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line for people. Not for parsing.
+    pub message: String,
+    /// The container it happened in.
+    pub container: Container,
+    /// The process that did it, as it was at that moment. Left out: the details were lost in a flood.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<Process>,
+    /// The file that it is about: the executed or the changed one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<File>,
+    /// MITRE ATT&CK techniques.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mitre: Vec<Cow<'static, str>>,
+    /// The policy rule that suppressed it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suppressed_by: Option<String>,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A shell was started in a container.
+    ShellInContainer,
+    /// A file of a container's image was changed, or one was added to it.
+    ImageWrite,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::ShellInContainer, Self::ImageWrite];
+
+    /// The name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ShellInContainer => "shell_in_container",
+            Self::ImageWrite => "image_write",
+        }
+    }
+}
+
+/// How much a finding matters, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Expected; for the record.
+    Info,
+    /// Unusual, mostly harmless.
+    Low,
+    /// Breaks the rule that containers do not change.
+    Medium,
+    /// Likely a person or an intruder at work.
+    High,
+    /// An attack, as far as one event can show it.
+    Critical,
+}
+
+impl Severity {
+    /// All severities, the least first.
+    pub const ALL: [Self; 5] = [Self::Info, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A name that is none of those that can stand there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} {name:?}; use one of {expected}")]
+pub struct UnknownName {
+    what: &'static str,
+    name: String,
+    expected: String,
+}
+
+/// `Display` and `FromStr` by the names in `ALL`.
+macro_rules! named {
+    ($type:ty, $what:literal) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(name: &str) -> Result<Self, UnknownName> {
+                Self::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| UnknownName {
+                    what: $what,
+                    name: name.to_owned(),
+                    expected: Self::ALL.map(Self::name).join(", "),
+                })
+            }
+        }
+    };
+}
+
+named!(Kind, "finding");
+named!(Severity, "severity");
+
+/// A container, as far as it is known at that moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    /// The runtime's id or name of it. Left out: its cgroup is not known (yet).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<Text>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<Text>,
+    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. Left out: its cgroup does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub runtime: Option<Cow<'static, str>>,
+    /// The Kubernetes pod it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<Pod>,
+    /// Path of its cgroup.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<Text>,
+    /// Id of its cgroup: on this node it names the container even where nothing else is known.
+    pub cgroup_id: u64,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pod {
+    /// `metadata.uid`.
+    pub uid: Text,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Thread id on the node.
+    pub tid: u32,
+    /// Process id in its own pid namespace.
+    pub ns_pid: u32,
+    /// Parent's process id on the node.
+    pub ppid: u32,
+    /// User id on the node.
+    pub uid: u32,
+    /// Group id on the node.
+    pub gid: u32,
+    /// When it started. With `pid` it names the process for ever.
+    pub start_time: Time,
+    /// Name of the task. The process can choose it: no evidence.
+    pub comm: Text,
+    /// Path of its executable from its own root.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<Text>,
+    /// Its arguments, `argv[0]` first, as they were at its exec.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub args: Option<Vec<Text>>,
+    /// Its working directory, as it was at its exec.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cwd: Option<Text>,
+    /// Those of the three that are cut: of `exe` and `cwd` the upper directories are missing (the rest follows `…/`),
+    /// of `args` the end.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub truncated: Vec<ProcessField>,
+    /// Its controlling terminal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tty: Option<Text>,
+    /// How it came into the container.
+    pub origin: Origin,
+    /// What its descriptors 0, 1 and 2 are.
+    pub stdio: [Stdio; 3],
+    /// The processes above it, nearest first; at most 8.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// A field of a process that can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessField {
+    /// `exe`.
+    Exe,
+    /// `args`.
+    Args,
+    /// `cwd`.
+    Cwd,
+}
+
+/// A process above another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ancestor {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Name of the task. The process can choose it: no evidence.
+    pub comm: Text,
+    /// When it started.
+    pub start_time: Time,
+    /// It belongs to the same container.
+    pub in_container: bool,
+}
+
+/// How a process came into a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Not at all: it acts from outside, as `docker cp` does.
+    Outside,
+    /// It is the container's first process.
+    Entrypoint,
+    /// It, or one above it, was brought into the running container from outside, as `docker exec` does.
+    Entered,
+    /// A process of the container started it.
+    Application,
+}
+
+/// What a standard descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdio {
+    /// Not open.
+    Closed,
+    /// A terminal.
+    Tty,
+    /// `/dev/null`.
+    Null,
+    /// A pipe or FIFO.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A regular file.
+    File,
+    /// Anything else.
+    Other,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct File {
+    /// Its path in the container. Left out: it was lost in a flood; `dev` and `inode` name the file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<Text>,
+    /// The upper directories of `path` are missing; the rest follows `…/`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub truncated: bool,
+    /// What was done to it. Left out: it was executed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub op: Option<Op>,
+    /// The layer that it was in before the event. Left out: not on an overlay, or it could not be told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub layer: Option<Layer>,
+    /// Its device.
+    pub dev: Device,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its permissions. Left out: lost in a flood.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// It has no name any more, or never had one (memfd).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub deleted: bool,
+    /// Bytes that the first call asked to write.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<u64>,
+}
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Opened for writing.
+    OpenWrite,
+    /// Opened for writing and cut to length 0.
+    Truncate,
+    /// Created.
+    Create,
+    /// Written through a descriptor that was opened before the sensor watched.
+    Write,
+}
+
+/// A layer of an overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// As the image has it.
+    Lower,
+    /// Changed, or copied up, before.
+    Upper,
+    /// Not there before.
+    New,
+}
+
+/// Something that happened to the sensor. Nothing is lost silently: what was not seen is said here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// When it was noticed.
+    pub time: Time,
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Name of the node.
+    pub node: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: NoticeEvent,
+}
+
+/// What happened to the sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NoticeEvent {
+    /// It watches from now on.
+    Started {
+        /// Its version.
+        version: Cow<'static, str>,
+    },
+    /// It watches no more.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+    /// Something was not seen, or not in full.
+    Loss {
+        /// What: `exec`, `image_write` and `cgroup` are records that found the ring buffer full, `…_full` is a full
+        /// kernel map, `record` a record that could not be decoded, `blind` calls at which the kernel skipped a probe,
+        /// `client` lines that a live viewer was too slow for.
+        kind: Cow<'static, str>,
+        /// How many since the last such notice.
+        count: u64,
+    },
+}
+
+/// A moment: RFC 3339 in UTC, always with nine decimals, so that it sorts as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub jiff::Timestamp);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.9}", self.0)
+    }
+}
+
+/// Text of bytes that nobody vouches for. UTF-8 stays as it is; any other byte becomes `\xNN`, and a backslash becomes
+/// two, so that the bytes can be told from the text. Control characters stay in: each output escapes them its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Text(String);
+
+impl Text {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Self {
+        if !bytes.contains(&b'\\')
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Self(text.to_owned());
+        }
+        let mut text = String::with_capacity(bytes.len() + 16);
+        for chunk in bytes.utf8_chunks() {
+            for (nth, part) in chunk.valid().split('\\').enumerate() {
+                if nth > 0 {
+                    text.push_str("\\\\");
+                }
+                text.push_str(part);
+            }
+            for byte in chunk.invalid() {
+                fmt::Write::write_fmt(&mut text, format_args!("\\x{byte:02x}")).expect("a String takes all text");
+            }
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A device number: `major:minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The driver.
+    pub major: u32,
+    /// The device.
+    pub minor: u32,
+}
+
+impl Device {
+    /// From the kernel's own encoding, `major << 20 | minor`.
+    pub const fn from_kernel(dev: u32) -> Self {
+        Self { major: dev >> 20, minor: dev & 0xf_ffff }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for Device {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self { major: major.parse()?, minor: minor.parse()? })
+    }
+}
+
+/// File permissions with the set-id and sticky bits: four octal digits, such as `0755`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// From `st_mode`; the file type is dropped.
+    pub const fn from_st_mode(mode: u32) -> Self {
+        Self(mode & 0o7777)
+    }
+
+    /// Somebody may execute it.
+    pub const fn executable(self) -> bool {
+        self.0 & 0o111 != 0
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl FromStr for Mode {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u32::from_str_radix(text, 8).map(Self::from_st_mode)
+    }
+}
+
+impl FromStr for Time {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Serialisation as the text of `Display` and `FromStr`, with its own schema.
+macro_rules! as_text {
+    ($type:ident, $description:literal, $($key:literal: $value:literal),+) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "description": $description, "type": "string", $($key: $value),+ })
+            }
+        }
+    };
+}
+
+as_text!(Time, "A moment: RFC 3339 in UTC with nine decimals.", "format": "date-time");
+as_text!(Device, "A device number: `major:minor`.", "pattern": "^[0-9]+:[0-9]+$");
+as_text!(Mode, "File permissions with the set-id and sticky bits: four octal digits.", "pattern": "^[0-7]{4}$");
