@@ -1,0 +1,156 @@
+//! Loads the BPF object and attaches its programs after the [load plan](super::plan).
+
+use aya::{
+    Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel,
+    programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError},
+};
+use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+use super::{
+    Error, HookReport, State, btf, host::Host, offsets,
+    plan::{self, Attach, Hook, Need},
+};
+
+/// The object that `build.rs` made.
+static EMBEDDED: &[u8] = aya::include_bytes_aligned!(env!("DETECTOR_BPF_OBJECT"));
+
+/// The object in the file `path`, or the embedded one, if it keeps to this daemon's contract.
+///
+/// # Errors
+///
+/// The file cannot be read, is no BPF object of this project, or was built for another version.
+pub(super) fn object(path: Option<&std::path::Path>) -> Result<std::borrow::Cow<'static, [u8]>, Error> {
+    let Some(path) = path else {
+        return Ok(EMBEDDED.into());
+    };
+    let refuse = |why: String| Error::Object { path: path.to_owned(), why };
+    let bytes = std::fs::read(path).map_err(|e| refuse(e.to_string()))?;
+    let version = wire_version(&bytes).ok_or_else(|| refuse("it is no BPF object of this project".to_owned()))?;
+    if version != WIRE_VERSION {
+        return Err(refuse(format!("it was built for wire version {version}, this daemon speaks {WIRE_VERSION}")));
+    }
+    Ok(bytes.into())
+}
+
+/// The value of [`WIRE_VERSION_SYMBOL`] in an object.
+fn wire_version(bytes: &[u8]) -> Option<u32> {
+    let file = object::File::parse(bytes).ok()?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(WIRE_VERSION_SYMBOL))?;
+    let section = file.section_by_index(symbol.section_index()?).ok()?;
+    let at = usize::try_from(symbol.address()).ok()?;
+    let value = section.data().ok()?.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(value.try_into().ok()?))
+}
+
+/// Creates the maps and sets the globals; no program is in the kernel yet.
+///
+/// # Errors
+///
+/// The kernel lacks a struct member that the probes read, or refuses a map.
+pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf, Error> {
+    let offsets = offsets::resolve(kernel)?;
+    let mut loader = EbpfLoader::new();
+    for (global, value) in &offsets {
+        loader.override_global(global, value, true);
+    }
+    loader
+        .override_global("HOST_MNT_NS", &host.mount_namespace, true)
+        .override_global("HOST_ROOT_DEV", &host.root_dev, true)
+        .override_global("HOST_ROOT_INODE", &host.root_inode, true)
+        // A second, verbose run of the verifier only helps who debugs a probe.
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .load(object)
+        .map_err(|e| Error::Load(Box::new(e)))
+}
+
+/// Attaches one program to each hook.
+///
+/// # Errors
+///
+/// An essential hook can be attached in no way.
+pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Error> {
+    let kernel = KernelBtf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
+    plan::HOOKS
+        .iter()
+        .map(|hook| {
+            let report = attach_hook(ebpf, &kernel, hook, host);
+            match (&report.state, hook.need) {
+                (State::Missing, Need::Essential) => Err(Error::Hook(Box::new(report))),
+                _ => Ok(report),
+            }
+        })
+        .collect()
+}
+
+/// Tries the candidates for one hook.
+pub(super) fn attach_hook(ebpf: &mut Ebpf, kernel: &KernelBtf, hook: &'static Hook, host: &Host) -> HookReport {
+    let (candidates, mut refused) = plan::candidates(hook, host);
+    for (name, attach) in candidates {
+        match try_attach(ebpf, kernel, name, attach) {
+            Ok(()) => {
+                let state = State::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
+                return HookReport { hook, state, refused, verified: None };
+            }
+            Err(why) => {
+                tracing::debug!(hook = hook.name, kind = attach.kind(), why, "refused");
+                refused.push((attach, why));
+            }
+        }
+    }
+    HookReport { hook, state: State::Missing, refused, verified: None }
+}
+
+/// Loads and attaches one program. Its link lives in `ebpf`.
+fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -> Result<(), String> {
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no program {name}"))?;
+    let target = attach.target();
+    match (program, attach) {
+        (Program::Lsm(program), Attach::Lsm(_)) => attach_lsm(program, target, kernel),
+        (Program::FEntry(program), Attach::Fentry(_)) => attach_fentry(program, target, kernel),
+        (Program::BtfTracePoint(program), Attach::TpBtf(_)) => attach_tp_btf(program, target, kernel),
+        (Program::KProbe(program), Attach::Kprobe(_)) => attach_kprobe(program, target),
+        _ => return Err(format!("program {name} is not of kind {}", attach.kind())),
+    }
+    .map_err(|e| explain(&e))
+}
+
+fn attach_lsm(program: &mut Lsm, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
+    program.load(target, kernel)?;
+    program.attach().map(drop)
+}
+
+fn attach_fentry(program: &mut FEntry, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
+    program.load(target, kernel)?;
+    program.attach().map(drop)
+}
+
+fn attach_tp_btf(program: &mut BtfTracePoint, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
+    program.load(target, kernel)?;
+    program.attach().map(drop)
+}
+
+fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
+    program.load()?;
+    program.attach(target, 0).map(drop)
+}
+
+/// The error with its causes in one line; of the verifier's log, which can be long, the last line that says something.
+fn explain(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        tracing::debug!(%log, "verifier");
+        let said = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+        return said.map_or_else(|| io_error.to_string(), |said| format!("{io_error}: verifier: {}", said.trim()));
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
