@@ -1,0 +1,60 @@
+//! The one program of the virtual machine: see the library.
+//!
+//! What it is depends on the name it is called by: `/init`, its worker, or, under any other name, the attacker.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail, ensure};
+use detector_tests::{attack, cases, init, measure, scene};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    match Path::new(&name).file_name().and_then(|name| name.to_str()) {
+        Some("init") => init::main(&args),
+        Some("worker") => report(work(&args)),
+        _ => report(attack::main(&args)),
+    }
+}
+
+fn report(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the kernel's command line asks for.
+fn work(args: &[OsString]) -> Result<()> {
+    let [mode, rest @ ..] = args else {
+        bail!("no mode given: test [CASE…], demo [interactive], bench, shell or exec COMMAND…")
+    };
+    match mode.to_str() {
+        Some("test") => cases::run(rest),
+        Some("demo") => scene::run(rest.first().is_some_and(|arg| arg == "interactive")),
+        Some("bench") => measure::run(),
+        Some("shell") => shell(),
+        Some("exec") => {
+            let [program, args @ ..] = rest else { bail!("exec: no command given") };
+            let status = Command::new(program).args(args).status()?;
+            ensure!(status.success(), "{}: {status}", program.display());
+            Ok(())
+        }
+        _ => bail!("unknown mode {mode:?}: use test, demo, bench, shell or exec"),
+    }
+}
+
+/// A shell with job control on the console.
+fn shell() -> Result<()> {
+    Command::new("/bin/busybox").arg0("setsid").args(["cttyhack", "sh", "-l"]).status()?;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Start and stop of the sensor, what was there before it, and hosts on which it cannot work.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use anyhow::{Result, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::{Lab, shell, write};
+use crate::init::{CGROUPS, mount_at};
+use crate::sensor::{DETECTOR, detector};
+
+pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
+    let before = lab.take_sensor()?;
+    before.stop()?;
+    let container = lab.container()?;
+    lab.ensure_sensor()?;
+    container.exec(&["/bin/sh", "-c", "true"])?;
+    container.service_does(&["run", "/bin/sh", "-c", "true"])?;
+    let identity = container.service_does(&["append", "/etc/app.conf"])?;
+    lab.expect(
+        &container,
+        [
+            shell("entered", "/bin/busybox", &["/bin/sh", "-c", "true"]),
+            shell("application", "/bin/busybox", &["/bin/sh", "-c", "true"]),
+            write("entrypoint", "open_write", "lower", "/etc/app.conf", &identity),
+        ],
+    )
+}
+
+pub(super) fn descriptor_from_before(lab: &mut Lab) -> Result<()> {
+    let before = lab.take_sensor()?;
+    before.stop()?;
+    let container = lab.container()?;
+    container.service_does(&["hold", "/etc/app.conf"])?;
+    lab.ensure_sensor()?;
+    let identity = container.service_does(&["write-held", "/etc/app.conf"])?;
+    lab.expect(&container, [write("entrypoint", "write", "upper", "/etc/app.conf", &identity)])
+}
+
+pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
+    ensure!(detector(&["status", "--wait", "10s"])?.status.success(), "status does not see the running sensor");
+    let status = lab.take_sensor()?.stop()?;
+    ensure!(status.success(), "after SIGTERM: {status}");
+    let without = detector(&["status"])?;
+    ensure!(!without.status.success(), "status sees a sensor where there is none");
+    lab.ensure_sensor()
+}
+
+pub(super) fn no_privilege(lab: &mut Lab) -> Result<()> {
+    drop(lab.take_sensor()?);
+    let output = Command::new(DETECTOR).args(["run", "--json", "-"]).uid(65534).gid(65534).output()?;
+    refused(&output, &["root", "CAP_BPF"])
+}
+
+pub(super) fn unwritable_output(lab: &mut Lab) -> Result<()> {
+    drop(lab.take_sensor()?);
+    refused(&detector(&["run", "--json", "/proc/nowhere/findings.jsonl"])?, &["/proc/nowhere/findings.jsonl"])
+}
+
+pub(super) fn no_cgroups(lab: &mut Lab) -> Result<()> {
+    drop(lab.take_sensor()?);
+    unmount(CGROUPS, UnmountFlags::DETACH)?;
+    let output = detector(&["run", "--json", "-"]);
+    mount_at("cgroup2", CGROUPS, "")?;
+    refused(&output?, &["cgroup"])
+}
+
+/// It ended with a documented exit code and one line that has one of these words in it.
+fn refused(output: &Output, words: &[&str]) -> Result<()> {
+    let message = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code().is_some_and(|code| code != 0), "it ended with {}: {message}", output.status);
+    ensure!(words.iter().any(|word| message.contains(word)), "none of {words:?} is in its message: {message:?}");
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The test cases: each makes something happen in a real container and says which findings must come of it, all of them
+//! and no other.
+
+mod blinding;
+mod image_write;
+mod lifecycle;
+mod shell;
+mod silence;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use crate::container::{Container, make_image};
+use crate::protocol::Message;
+use crate::sensor::{Sensor, wait_for};
+
+/// A test.
+pub struct Case {
+    /// `module::function`.
+    pub name: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+}
+
+macro_rules! cases {
+    ($($module:ident: $($function:ident),+;)+) => {
+        /// All tests, in the order in which they run.
+        pub const CASES: &[Case] = &[$($(Case {
+            name: concat!(stringify!($module), "::", stringify!($function)),
+            run: $module::$function,
+        }),+),+];
+    };
+}
+
+cases! {
+    shell:
+        entered, entered_with_tty, entered_descendant, entrypoint, application, busybox_by_argument, login_shell,
+        disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
+        plain_cgroup;
+    image_write:
+        lower_file_once, upper_file, new_file, truncate, writev, pwritev, entered, child_of_application, hard_link,
+        deep_path, long_path, hostile_name, through_proc_self_root, from_the_host;
+    silence:
+        not_the_image, failed_writes, runtime_setup_and_removal, host_shell, host_overlay;
+    lifecycle:
+        containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
+        no_cgroups;
+    blinding: parallel_writers;
+}
+
+/// How long a finding may take. Generous: an emulated machine on a busy host.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs the cases of these names; all if there are none. An error means that nothing could be tested.
+pub fn run(names: &[OsString]) -> Result<()> {
+    make_image().context("cannot make the image")?;
+    let mut lab = Lab::open()?;
+    for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+        let start = Instant::now();
+        let failure = lab.run(case);
+        let word = if failure.is_some() { "FAILED" } else { "ok" };
+        println!("{} ... {word} ({:.1} s)", case.name, start.elapsed().as_secs_f32());
+        if let Some(failure) = &failure {
+            println!("{failure}");
+        }
+        Message::Case { name: case.name.to_owned(), failure }.send()?;
+    }
+    Ok(())
+}
+
+/// What the cases work with: a sensor that runs, and containers.
+pub struct Lab {
+    sensor: Option<Sensor>,
+    /// A container whose only use is to make a finding when asked to. Findings come in the order of their events: when
+    /// this one's is there, so are all earlier ones, and silence has been proven.
+    beacon: Container,
+    beats: u32,
+    numbers: std::ops::RangeFrom<u32>,
+    /// Findings that came since the case began: for the report of a failure.
+    history: Vec<Value>,
+    /// Findings that no expectation has taken yet.
+    pending: Vec<Value>,
+}
+
+impl Lab {
+    fn open() -> Result<Self> {
+        let mut numbers = 1..;
+        let sensor = Some(Sensor::start(&folder(&mut numbers))?);
+        let beacon = Container::service(next(&mut numbers))?;
+        Ok(Self { sensor, beacon, beats: 0, numbers, history: Vec::new(), pending: Vec::new() })
+    }
+
+    /// Runs a case; gives all that helps to understand its failure.
+    fn run(&mut self, case: &Case) -> Option<String> {
+        self.history.clear();
+        self.pending.clear();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.ensure_sensor()?;
+            (case.run)(self)?;
+            // The end of the case's containers makes no finding either.
+            self.expect_none()
+        }))
+        .unwrap_or_else(|_| Err(anyhow!("the case panicked: see the console")));
+        let error = outcome.err()?;
+        let log = self.sensor.as_ref().map_or_else(|| "no sensor runs".to_owned(), Sensor::log);
+        let findings: Vec<String> = self.history.iter().map(|finding| format!("  {finding}")).collect();
+        Some(format!("{error:?}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
+    }
+
+    /// A new container with the service in it.
+    pub fn container(&mut self) -> Result<Container> {
+        Container::service(self.number())
+    }
+
+    /// A number for a container that a case makes itself.
+    pub fn number(&mut self) -> u32 {
+        next(&mut self.numbers)
+    }
+
+    /// Starts a sensor if none runs.
+    pub fn ensure_sensor(&mut self) -> Result<()> {
+        if let Some(sensor) = &mut self.sensor
+            && sensor.is_running()?
+        {
+            return Ok(());
+        }
+        self.sensor = None;
+        self.sensor = Some(Sensor::start(&folder(&mut self.numbers))?);
+        Ok(())
+    }
+
+    /// Takes the sensor away.
+    pub fn take_sensor(&mut self) -> Result<Sensor> {
+        self.sensor.take().context("no sensor runs")
+    }
+
+    /// Waits until the sensor has told of everything so far, and takes the findings.
+    pub fn take_findings(&mut self) -> Result<Vec<Value>> {
+        self.beats += 1;
+        let path = format!("/beat-{}", self.beats);
+        self.beacon.service_does(&["create", &path])?;
+        let sensor = self.sensor.as_mut().context("no sensor runs")?;
+        let (history, pending) = (&mut self.history, &mut self.pending);
+        let beacon = json!({"container": {"id": self.beacon.id}});
+        wait_for("the finding of a write that follows the case's", PATIENCE, || {
+            let mut beaten = false;
+            for line in sensor.take_lines()? {
+                history.push(line.clone());
+                if line["finding"].is_null() {
+                    // A notice of the sensor.
+                } else if difference(&line, &beacon).is_some() {
+                    pending.push(line);
+                } else {
+                    beaten |= line["file"]["path"] == path;
+                }
+            }
+            Ok(beaten.then_some(()))
+        })?;
+        Ok(std::mem::take(pending))
+    }
+
+    /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
+    pub fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
+        let found = self.take_findings()?;
+        ensure!(found.len() == N, "{} findings came instead of {N}", found.len());
+        let always = json!({"schema": 1, "container": {"id": container.id, "cgroup_id": container.cgroup_id}});
+        for (found, expected) in found.iter().zip(&expected) {
+            for expected in [&always, expected] {
+                if let Some(difference) = difference(found, expected) {
+                    anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// There must be no finding.
+    pub fn expect_none(&mut self) -> Result<()> {
+        let found = self.take_findings()?;
+        ensure!(found.is_empty(), "{} findings came instead of none", found.len());
+        Ok(())
+    }
+}
+
+fn next(numbers: &mut std::ops::RangeFrom<u32>) -> u32 {
+    numbers.next().expect("there are enough numbers")
+}
+
+fn folder(numbers: &mut std::ops::RangeFrom<u32>) -> PathBuf {
+    PathBuf::from(format!("/run/lab/sensor-{}", next(numbers)))
+}
+
+/// Where `found` is not what `expected` says. An object must have the given keys, an expected null means that there is
+/// nothing, everything else must be equal.
+fn difference(found: &Value, expected: &Value) -> Option<String> {
+    match expected {
+        Value::Object(members) => {
+            members.iter().find_map(|(key, expected)| Some(format!("{key}: {}", difference(&found[key], expected)?)))
+        }
+        _ if found == expected => None,
+        _ => Some(format!("{found} instead of {expected}")),
+    }
+}
+
+/// The expected finding of a shell.
+fn shell(origin: &str, exe: &str, args: &[&str]) -> Value {
+    json!({
+        "finding": "shell_in_container",
+        "process": {"origin": origin, "exe": exe, "args": args, "uid": 0},
+    })
+}
+
+/// The expected finding of a change; `identity` is what the attacker saw with stat.
+fn write(origin: &str, op: &str, layer: &str, path: &str, identity: &Value) -> Value {
+    json!({
+        "finding": "image_write",
+        "process": {"origin": origin, "uid": 0},
+        "file": {"op": op, "layer": layer, "path": path, "dev": identity["dev"], "inode": identity["inode"]},
+    })
+}
+
+/// Runs a program on the host; it must succeed.
+fn on_host(program: &str, args: &[&str]) -> Result<()> {
+    let output = std::process::Command::new(program).args(args).output()?;
+    ensure!(output.status.success(), "{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Writes a file on the host and checks that it has the content.
+fn write_on_host(path: &std::path::Path) -> Result<()> {
+    fs::write(path, "changed from the host\n").with_context(|| format!("cannot write {}", path.display()))?;
+    ensure!(fs::read(path)? == b"changed from the host\n", "{} was not changed", path.display());
+    Ok(())
+}

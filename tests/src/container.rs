@@ -1,0 +1,250 @@
+//! Containers as Docker makes them: an overlay over an image directory, a volume, an OCI configuration, and runc.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
+
+use crate::attack;
+use crate::init::CGROUPS;
+use crate::sensor::wait_for;
+
+/// The image, as a directory: the lower layer of all containers.
+const IMAGE: &str = "/var/lib/lab/image";
+/// Where containers are kept.
+const CONTAINERS: &str = "/var/lib/lab/containers";
+/// The service that containers run unless told otherwise.
+pub const SERVICE: &[&str] = &["/usr/bin/tool", "serve"];
+/// A file of the image whose name is an attack on terminals, and not UTF-8.
+pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
+/// Where the image has many files, for measurements.
+pub const MANY_FILES: &str = "/srv/many";
+/// How many.
+pub const MANY: usize = 400;
+/// Applets of busybox in the image.
+const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
+
+/// Path of an image file that is deeper than what a lazy sensor walks.
+pub fn deep_path() -> String {
+    format!("/srv{}/file", "/d".repeat(30))
+}
+
+/// Path of an image file that is longer than what a lazy sensor copies.
+pub fn long_path() -> String {
+    format!("/srv{}/file", format!("/{}", "n".repeat(250)).repeat(5))
+}
+
+/// Makes the image.
+pub fn make_image() -> Result<()> {
+    let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
+    for folder in ["bin", "etc", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"] {
+        fs::create_dir_all(Path::new(IMAGE).join(folder))?;
+    }
+    fs::copy("/bin/busybox", at("/bin/busybox")).context("no busybox")?;
+    for applet in APPLETS {
+        symlink("/bin/busybox", at(&format!("/bin/{applet}")))?;
+    }
+    fs::copy("/init", at("/usr/bin/tool"))?;
+    fs::copy("/bin/busybox", at("/usr/bin/backup"))?;
+    // A shell whose name and argv do not say so to whoever looks at those.
+    fs::copy("/bin/dash", at("/bin/dash")).context("no dash")?;
+    for library in ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"] {
+        let path = at(library);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::copy(library, path).with_context(|| format!("no {library}"))?;
+    }
+    symlink("/bin/dash", at("/usr/bin/worker"))?;
+    fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
+    fs::write(at("/etc/app.conf"), "mode = safe\n")?;
+    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), "text\n")?;
+    for path in (0..MANY).map(|file| format!("{MANY_FILES}/{file}")).chain([deep_path(), long_path()]) {
+        let path = at(&path);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(path, "text\n")?;
+    }
+    Ok(())
+}
+
+/// A container. It is deleted when dropped.
+pub struct Container {
+    /// Its id as the runtime of its cgroup's name would give it.
+    pub id: String,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// The id of its cgroup.
+    pub cgroup_id: u64,
+    /// Process id of its first process.
+    pub pid: u32,
+    folder: PathBuf,
+}
+
+impl Container {
+    /// Makes and starts one that runs [`SERVICE`], and waits until that answers.
+    pub fn service(number: u32) -> Result<Self> {
+        let container = Self::start(number, SERVICE)?;
+        wait_for("the container's service", Duration::from_secs(20), || Ok(container.socket().exists().then_some(())))?;
+        Ok(container)
+    }
+
+    /// Makes and starts one, in the cgroup that Docker with systemd would give it.
+    pub fn start(number: u32, args: &[&str]) -> Result<Self> {
+        let id = format!("{number:064x}");
+        Self::start_in(&id, &format!("/system.slice/docker-{id}.scope"), args)
+    }
+
+    /// Makes and starts one in a cgroup of a given name.
+    pub fn start_in(id: &str, cgroup: &str, args: &[&str]) -> Result<Self> {
+        let folder = Path::new(CONTAINERS).join(id);
+        for name in ["upper", "work", "rootfs", "volume"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        let shown = folder.display();
+        let options = CString::new(format!("lowerdir={IMAGE},upperdir={shown}/upper,workdir={shown}/work"))?;
+        mount("overlay", folder.join("rootfs"), "overlay", MountFlags::empty(), Some(options.as_c_str()))
+            .context("cannot mount the container's overlay")?;
+        let mut container = Self { id: id.to_owned(), cgroup: cgroup.to_owned(), cgroup_id: 0, pid: 0, folder };
+        fs::write(container.folder.join("config.json"), container.config(args).to_string())?;
+
+        // The container keeps these: with pipes, the end of `runc create` could not be seen.
+        let log = File::create(container.folder.join("log"))?;
+        let status = Command::new("runc")
+            .args(["create", "--pid-file"])
+            .arg(container.folder.join("pid"))
+            .arg("--bundle")
+            .args([container.folder.as_os_str(), OsStr::new(id)])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .status()
+            .context("cannot run runc")?;
+        ensure!(status.success(), "runc create: {status}: {}", fs::read_to_string(container.folder.join("log"))?);
+        container.pid = fs::read_to_string(container.folder.join("pid"))?.parse()?;
+        container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
+        runc(["start", id])?;
+        Ok(container)
+    }
+
+    fn config(&self, args: &[&str]) -> Value {
+        let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+        let namespaces = ["pid", "ipc", "uts", "mount", "network", "cgroup"].map(|kind| json!({"type": kind}));
+        json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/", "noNewPrivileges": true,
+                "env": ["PATH=/usr/bin:/bin"],
+                "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+            },
+            "root": {"path": "rootfs"},
+            "hostname": "lab",
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                    "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+                {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "nodev"]},
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
+                {"destination": "/data", "type": "bind", "source": self.volume(), "options": ["rbind", "rw"]},
+            ],
+            "linux": {
+                "cgroupsPath": self.cgroup,
+                "namespaces": namespaces,
+                "maskedPaths": ["/proc/kcore", "/proc/keys"],
+                "readonlyPaths": ["/proc/bus", "/proc/sys"],
+            },
+        })
+    }
+
+    /// The volume, as the host sees it.
+    pub fn volume(&self) -> PathBuf {
+        self.folder.join("volume")
+    }
+
+    /// A path of the container, as the host reaches it.
+    pub fn host_path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.volume().join(Path::new(attack::SOCKET).file_name().unwrap_or_default())
+    }
+
+    /// Has the service perform an operation of [`attack`]. It answers with what it did.
+    pub fn service_does<S: AsRef<OsStr>>(&self, operation: &[S]) -> Result<Value> {
+        attack::request(&self.socket(), operation)
+    }
+
+    /// `runc exec`: runs a program in the container to its end and gives what it prints.
+    pub fn exec(&self, args: &[&str]) -> Result<String> {
+        self.exec_as("0:0", args)
+    }
+
+    /// As [`Self::exec`], as another user.
+    pub fn exec_as(&self, user: &str, args: &[&str]) -> Result<String> {
+        runc([&["exec", "--user", user, &self.id], args].concat())
+    }
+
+    /// `runc exec` of an operation of [`attack`].
+    pub fn exec_tool(&self, operation: &[&str]) -> Result<Value> {
+        let line = [&["/usr/bin/tool"], operation].concat();
+        Ok(serde_json::from_str(&self.exec(&line)?)?)
+    }
+
+    /// `runc exec --tty` from a terminal.
+    pub fn exec_tty(&self, args: &[&str]) -> Result<String> {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        grantpt(&terminal)?;
+        unlockpt(&terminal)?;
+        let name = OsString::from(ptsname(&terminal, Vec::new())?.into_string()?);
+        let end = OpenOptions::new().read(true).write(true).open(name)?;
+        let mut runc = Command::new("runc");
+        runc.args(["exec", "--tty", &self.id]).args(args);
+        let status = runc.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end).status()?;
+        // With the other end closed, reading gives what was shown and then the error EIO.
+        drop(runc);
+        let mut shown = Vec::new();
+        let _end_of_output = File::from(terminal).read_to_end(&mut shown);
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        ensure!(status.success(), "runc exec --tty: {status}: {shown}");
+        Ok(shown)
+    }
+
+    /// Waits until its first process has ended.
+    pub fn wait(&self) -> Result<()> {
+        wait_for("the container's end", Duration::from_secs(20), || {
+            Ok(runc(["state", &self.id])?.contains("\"stopped\"").then_some(()))
+        })
+    }
+
+    fn delete(&self) -> Result<()> {
+        runc(["delete", "--force", &self.id])?;
+        unmount(self.folder.join("rootfs"), UnmountFlags::DETACH)?;
+        fs::remove_dir_all(&self.folder)?;
+        Ok(())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Err(error) = self.delete() {
+            eprintln!("cannot delete container {}: {error:#}", self.id);
+        }
+    }
+}
+
+fn runc<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = Command::new("runc");
+    let output = command.args(args).stdin(Stdio::null()).output().context("cannot run runc")?;
+    if !output.status.success() {
+        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

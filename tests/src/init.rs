@@ -1,0 +1,148 @@
+//! The first process of the virtual machine: makes a machine of a kernel and an initramfs, starts a worker, reaps what
+//! the containers leave behind, and always powers off.
+//!
+//! The work is done in a child, so that process 1 can wait for any process without stealing the worker's children.
+
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::process::{WaitOptions, wait};
+use rustix::system::{RebootCommand, reboot};
+
+use crate::protocol::Message;
+
+/// File systems of the machine: type, where, options.
+const MOUNTS: &[(&str, &str, &str)] = &[
+    ("proc", "/proc", ""),
+    ("sysfs", "/sys", ""),
+    ("devtmpfs", "/dev", ""),
+    ("devpts", "/dev/pts", "ptmxmode=0666"),
+    ("tmpfs", "/dev/shm", ""),
+    ("tmpfs", "/run", ""),
+    ("cgroup2", CGROUPS, ""),
+    ("bpf", "/sys/fs/bpf", ""),
+    ("securityfs", "/sys/kernel/security", ""),
+    ("debugfs", "/sys/kernel/debug", ""),
+    ("tracefs", "/sys/kernel/tracing", ""),
+];
+
+/// Where the cgroup hierarchy is mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Runs the machine. Never returns: the machine is off, or the kernel panics.
+pub fn main(mode: &[OsString]) -> ExitCode {
+    let failure = std::panic::catch_unwind(|| machine(mode))
+        .unwrap_or_else(|_| bail!("init panicked"))
+        .err()
+        .map(|error| format!("{error:#}"));
+    if let Some(failure) = &failure {
+        eprintln!("guest: {failure}");
+    }
+    if let Err(error) = (Message::End { failure }).send() {
+        eprintln!("guest: {error:#}");
+    }
+    rustix::fs::sync();
+    for command in [RebootCommand::PowerOff, RebootCommand::Restart] {
+        if let Err(error) = reboot(command) {
+            eprintln!("guest: cannot power off: {error}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+fn machine(mode: &[OsString]) -> Result<()> {
+    load_modules()?;
+    switch_root()?;
+    for (kind, target, options) in MOUNTS {
+        mount_at(kind, target, options)?;
+    }
+    // What the kernel gave was of the old root, if anything.
+    let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
+    rustix::stdio::dup2_stdin(&console)?;
+    rustix::stdio::dup2_stdout(&console)?;
+    rustix::stdio::dup2_stderr(&console)?;
+
+    let worker = Command::new("/init")
+        .arg0("worker")
+        .args(mode)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("TERM", "xterm-256color")
+        .env("RUST_BACKTRACE", "1")
+        .stdin(Stdio::inherit())
+        .spawn()
+        .context("cannot start the worker")?;
+    loop {
+        if let Some((pid, status)) = wait(WaitOptions::empty())?
+            && pid.as_raw_nonzero().get().cast_unsigned() == worker.id()
+        {
+            ensure!(status.exit_status() == Some(0), "the guest's worker failed ({status:?}): see the console");
+            return Ok(());
+        }
+    }
+}
+
+/// Mounts a file system, making the directory.
+pub fn mount_at(kind: &str, target: &str, options: &str) -> Result<()> {
+    fs::create_dir_all(target).with_context(|| format!("cannot make {target}"))?;
+    let options = CString::new(options)?;
+    mount(kind, target, kind, MountFlags::empty(), Some(options.as_c_str()))
+        .with_context(|| format!("cannot mount {kind} on {target}"))
+}
+
+/// Loads the modules that `/modules/order` names, in its order.
+fn load_modules() -> Result<()> {
+    let folder = Path::new("/modules");
+    let order = fs::read_to_string(folder.join("order")).context("cannot read /modules/order")?;
+    for name in order.lines() {
+        let module = fs::File::open(folder.join(name)).with_context(|| format!("cannot open module {name}"))?;
+        match rustix::system::finit_module(&module, c"", 0) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => bail!("cannot load module {name}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Moves everything from the initramfs to a tmpfs and makes that the root: the initramfs cannot be pivoted away from,
+/// which is what runc does.
+fn switch_root() -> Result<()> {
+    let new = Path::new("/newroot");
+    mount_at("tmpfs", "/newroot", "size=90%,mode=0755")?;
+    for entry in fs::read_dir("/")? {
+        let entry = entry?;
+        if entry.path() != new {
+            move_tree(&entry.path(), &new.join(entry.file_name()))?;
+        }
+    }
+    rustix::process::chdir(new)?;
+    mount_move(".", "/").context("cannot move the new root into place")?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+fn move_tree(from: &Path, to: &Path) -> Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_dir() {
+        fs::create_dir_all(to)?;
+        fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            move_tree(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if kind.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+    } else if kind.is_file() {
+        fs::copy(from, to).with_context(|| format!("cannot copy {} to the new root", from.display()))?;
+        // Gives the memory back.
+        fs::remove_file(from)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What the probes cost: time of one operation on the bare kernel, with an empty fentry program on `vfs_write`, and with
+//! the sensor attached. Under `-icount shift=0` the guest's nanoseconds are executed instructions.
+//!
+//! The sensor's process is stopped meanwhile, so that only the kernel's side is measured.
+
+use std::fs::{self, File, OpenOptions};
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::container::{Container, MANY, MANY_FILES, make_image};
+use crate::protocol::Message;
+use crate::sensor::{DETECTOR, Sensor};
+
+/// Rounds of which the fastest counts: the others met a timer interrupt.
+const ROUNDS: usize = 10;
+/// Calls in a round of a cheap operation.
+const CHEAP: usize = 200;
+/// Calls in a round of one that makes a record each time, or takes long.
+const DEAR: usize = 30;
+const _: () = assert!(MANY >= DEAR * (ROUNDS + 1), "too few files in the image");
+
+/// Where files are written on the host.
+const HOST_FILE: &str = "/run/lab/measured";
+
+/// What is measured on the host: name in the table, and of the operation.
+const ON_HOST: &[(&str, &str)] = &[
+    ("getppid", "getppid"),
+    ("1-byte write, host file", "write-host"),
+    ("1-byte write, pipe", "write-pipe"),
+    ("1-byte write and read, socket", "write-socket"),
+    ("1-byte write, /dev/null", "write-null"),
+    ("open for writing, host file", "open-host"),
+    ("fork, exec, wait, host", "exec"),
+];
+
+/// What is measured in a container.
+const IN_CONTAINER: &[(&str, &str)] = &[
+    ("1-byte write, volume", "write-volume"),
+    ("create and write, new image file", "first-new"),
+    ("open and write, first of image file", "first-lower"),
+    ("1-byte write, flagged image file", "write-image"),
+    ("open for writing, flagged image file", "open-image"),
+    ("fork, exec, wait, container", "exec"),
+];
+
+/// Measures everything and sends the samples.
+pub fn run() -> Result<()> {
+    make_image()?;
+    fs::create_dir_all("/run/lab")?;
+    for (number, setup) in (1..).zip(["bare", "fentry", "attached"]) {
+        let attached = Attached::start(setup)?;
+        let container = Container::service(number)?;
+        for &(name, operation) in ON_HOST {
+            send(setup, name, attached.quietly(|| measure(operation))?)?;
+        }
+        for &(name, operation) in IN_CONTAINER {
+            let measured = attached.quietly(|| container.service_does(&["measure", operation]))?;
+            send(setup, name, measured.as_f64().context("no number")?)?;
+        }
+    }
+    Ok(())
+}
+
+fn send(setup: &str, operation: &str, nanoseconds: f64) -> Result<()> {
+    println!("{setup:10} {operation:40} {nanoseconds:12.1}");
+    Message::Sample { setup: setup.to_owned(), operation: operation.to_owned(), nanoseconds }.send()
+}
+
+/// What is attached to the kernel.
+enum Attached {
+    Nothing,
+    Fentry(Child),
+    Sensor(Sensor),
+}
+
+impl Attached {
+    fn start(setup: &str) -> Result<Self> {
+        Ok(match setup {
+            "fentry" => {
+                let mut child =
+                    Command::new(DETECTOR).arg("bench-baseline").stdout(Stdio::piped()).spawn().context(DETECTOR)?;
+                let mut line = String::new();
+                BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+                ensure!(line == "ready\n", "detector bench-baseline said {line:?}");
+                Self::Fentry(child)
+            }
+            "attached" => Self::Sensor(Sensor::start(Path::new("/run/lab/sensor"))?),
+            _ => Self::Nothing,
+        })
+    }
+
+    /// Does something while the sensor's process is stopped.
+    fn quietly<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Self::Sensor(sensor) = self else { return work() };
+        sensor.signal(Signal::STOP)?;
+        let result = work();
+        sensor.signal(Signal::CONT)?;
+        // It takes what was recorded.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        result
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Self::Fentry(child) = self {
+            // Already gone: fine too.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Nanoseconds that one call of the operation takes.
+pub fn measure(operation: &str) -> Result<f64> {
+    let open = |path: &str| OpenOptions::new().write(true).open(path).with_context(|| format!("cannot open {path}"));
+    match operation {
+        "getppid" => time(CHEAP, |_| {
+            black_box(std::os::unix::process::parent_id());
+            Ok(())
+        }),
+        "write-host" => write_to(File::create(HOST_FILE)?),
+        "write-volume" => write_to(File::create("/data/measured")?),
+        "write-image" => write_to(open("/etc/app.conf")?),
+        "write-null" => write_to(open("/dev/null")?),
+        "write-pipe" => {
+            let (_reader, writer) = std::io::pipe()?;
+            write_to(writer)
+        }
+        "write-socket" => {
+            let (mut one, mut other) = UnixStream::pair()?;
+            let mut byte = [0];
+            time(CHEAP, |_| Ok(one.write_all(b"x").and_then(|()| other.read_exact(&mut byte))?))
+        }
+        "open-host" => time(CHEAP, |_| open(HOST_FILE).map(drop)),
+        "open-image" => time(CHEAP, |_| open("/etc/app.conf").map(drop)),
+        "first-new" => {
+            time(DEAR, |call| Ok(File::create_new(format!("/tmp/{call}")).and_then(|mut file| file.write_all(b"x"))?))
+        }
+        "first-lower" => time(DEAR, |call| Ok(open(&format!("{MANY_FILES}/{call}"))?.write_all(b"x")?)),
+        "exec" => time(DEAR, |_| {
+            let status = Command::new("/bin/busybox").arg("true").status()?;
+            ensure!(status.success(), "busybox true: {status}");
+            Ok(())
+        }),
+        _ => bail!("unknown operation {operation:?}"),
+    }
+}
+
+fn write_to(mut file: impl Write) -> Result<f64> {
+    time(CHEAP, |_| Ok(file.write_all(b"x")?))
+}
+
+/// The mean of the fastest round, after a round to warm up. Each call gets its number.
+fn time(calls: usize, mut operation: impl FnMut(usize) -> Result<()>) -> Result<f64> {
+    let mut numbers = 0..;
+    let mut fastest = f64::INFINITY;
+    for round in 0..=ROUNDS {
+        let start = Instant::now();
+        for number in numbers.by_ref().take(calls) {
+            operation(number)?;
+        }
+        if round > 0 {
+            fastest = fastest.min(start.elapsed().as_nanos() as f64 / calls as f64);
+        }
+    }
+    Ok(fastest)
+}
+
+/// The setups and operations that [`run`] sends, in the order of a table. For its reader.
+pub fn operations() -> impl Iterator<Item = &'static str> {
+    ON_HOST.iter().chain(IN_CONTAINER).map(|(name, _)| *name)
+}

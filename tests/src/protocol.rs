@@ -1,0 +1,58 @@
+//! What the guest tells the host: JSON lines on the second serial port. The first one is the console, for people.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the guest writes them.
+pub const PORT: &str = "/dev/ttyS1";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum Message {
+    /// A test case ended.
+    Case {
+        /// Its name in [`crate::cases::CASES`].
+        name: String,
+        /// Why it failed.
+        failure: Option<String>,
+    },
+    /// A finding of the demo.
+    Finding {
+        /// The line of the detector.
+        line: Value,
+    },
+    /// A measurement.
+    Sample {
+        /// What was attached to the kernel.
+        setup: String,
+        /// What was done.
+        operation: String,
+        /// How long one operation took. With `-icount shift=0` this is the number of instructions.
+        nanoseconds: f64,
+    },
+    /// The guest is about to power off. Its absence means that the machine died.
+    End {
+        /// Why the guest failed as a whole.
+        failure: Option<String>,
+    },
+}
+
+impl Message {
+    /// Sends it to the host.
+    pub fn send(&self) -> Result<()> {
+        let mut port: File =
+            OpenOptions::new().write(true).open(PORT).with_context(|| format!("cannot open {PORT}"))?;
+        let line = serde_json::to_string(self)? + "\n";
+        port.write_all(line.as_bytes()).with_context(|| format!("cannot write to {PORT}"))
+    }
+
+    /// Reads a line, if it is one.
+    pub fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line.trim()).ok()
+    }
+}

@@ -1,0 +1,146 @@
+//! The demo: a short story in a real container, with the detector's live view on the same screen.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::container::{Container, make_image};
+use crate::protocol::Message;
+use crate::sensor::{DETECTOR, Sensor, wait_for};
+
+/// Time to read.
+const PAUSE: Duration = Duration::from_millis(1200);
+/// What somebody who got into the container does there.
+const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/dash /usr/bin/backup";
+/// The number of the container.
+const CONTAINER: u32 = 0x00c0_ffee;
+/// What the person gets in the terminal.
+const WELCOME: &str = "
+You are root on a machine with one container, called web, that serves from /data. The detector's live view writes to
+this terminal, too. Try:
+
+    in                          a shell in the container; then change something in it
+    web ls /                    any command in the container
+    cat /run/lab/findings.jsonl the findings, in full
+    exit                        end; the machine is powered off
+";
+/// Start file of that terminal's shell.
+const PROFILE: &str = "
+PS1='\\033[36mhost\\033[0m # '
+web() { runc exec \"$WEB\" \"$@\"; }
+in() { runc exec --tty \"$WEB\" /bin/sh; }
+";
+
+/// Plays it; or sets the stage and leaves it to a person.
+pub fn run(interactive: bool) -> Result<()> {
+    make_image()?;
+    let mut sensor = Sensor::start(Path::new("/run/lab"))?;
+    let tail = Tail::start()?;
+    if interactive {
+        leave_to_person()?;
+    } else {
+        play()?;
+    }
+    sleep(PAUSE);
+    drop(tail);
+    let findings: Vec<Value> = sensor.take_lines()?.into_iter().filter(|line| !line["finding"].is_null()).collect();
+    for line in &findings {
+        Message::Finding { line: line.clone() }.send()?;
+    }
+    if interactive { Ok(()) } else { conclude(&findings) }
+}
+
+fn say(text: &str) {
+    println!("\n\x1b[1m── {text}\x1b[0m");
+    sleep(PAUSE);
+}
+
+fn play() -> Result<()> {
+    say("A service starts in a container, from its image. Nothing to report.");
+    let web = Container::service(CONTAINER)?;
+    sleep(PAUSE);
+
+    say("It writes to its volume, as it should. Nothing to report.");
+    fs::write(web.host_path("/data/orders"), "one\n")?;
+    web.service_does(&["create", "/data/invoice"])?;
+    sleep(PAUSE);
+
+    say(&format!("Somebody gets a shell in it and types: {INTRUSION}"));
+    web.exec_tty(&["/bin/sh", "-c", INTRUSION])?;
+    ensure!(fs::read(web.host_path("/etc/app.conf"))? == b"mode = open\n", "the configuration was not changed");
+    ensure!(fs::read(web.host_path("/usr/bin/backup"))? == fs::read("/bin/dash")?, "the binary was not replaced");
+    sleep(PAUSE);
+
+    say("The service stops. Nothing to report.");
+    drop(web);
+    Ok(())
+}
+
+fn leave_to_person() -> Result<()> {
+    let web = Container::service(CONTAINER)?;
+    fs::write("/run/lab/profile", PROFILE)?;
+    println!("{WELCOME}");
+    Command::new("/bin/busybox")
+        .arg0("setsid")
+        .args(["cttyhack", "sh"])
+        .env("ENV", "/run/lab/profile")
+        .env("WEB", &web.id)
+        .status()
+        .context("cannot run a shell")?;
+    Ok(())
+}
+
+/// Says what was found, and checks that it is all that there was to find.
+fn conclude(findings: &[Value]) -> Result<()> {
+    say("What the detector wrote down:");
+    let id = format!("{CONTAINER:064x}");
+    let shown: Vec<[&str; 4]> = findings
+        .iter()
+        .map(|finding| {
+            ["/finding", "/file/path", "/process/origin", "/container/id"]
+                .map(|key| finding.pointer(key).and_then(Value::as_str).unwrap_or("-"))
+        })
+        .collect();
+    for [finding, path, origin, container] in &shown {
+        println!("   {finding:20} {path:20} {origin:10} in …{}", container.trim_start_matches('0'));
+    }
+    let expected = [
+        ["shell_in_container", "/bin/busybox", "entered", &id],
+        ["image_write", "/etc/app.conf", "entered", &id],
+        ["image_write", "/usr/bin/backup", "entered", &id],
+    ];
+    ensure!(shown == expected, "these are the findings that should be: {expected:#?}");
+    println!("\nOne shell and two changes of the image; nothing for the service, its volume and the runtime.");
+    Ok(())
+}
+
+/// The live view.
+struct Tail(Child);
+
+impl Tail {
+    fn start() -> Result<Self> {
+        let child =
+            Command::new(DETECTOR).arg("tail").stdin(Stdio::null()).spawn().context("cannot run the live view")?;
+        let mut tail = Self(child);
+        // It has no way to say that it is connected: a program that stays is.
+        let connected = Duration::from_millis(500);
+        sleep(connected);
+        let ended = wait_for("the live view's state", connected, || Ok(Some(tail.0.try_wait()?)))?;
+        ensure!(ended.is_none(), "detector tail ended: {ended:?}");
+        Ok(tail)
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Already gone: fine too.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,116 @@
+//! The detector under test, as its users run it: a process, its exit codes and the lines it writes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The program.
+pub const DETECTOR: &str = "/bin/detector";
+
+/// Runs `attempt` until it gives something.
+pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt()? {
+            return Ok(value);
+        }
+        ensure!(start.elapsed() < limit, "{what} did not come within {limit:?}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs `detector` to its end.
+pub fn detector(args: &[&str]) -> Result<Output> {
+    Command::new(DETECTOR).args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {DETECTOR}"))
+}
+
+/// A running `detector run`.
+pub struct Sensor {
+    child: Child,
+    log: PathBuf,
+    output: File,
+    /// The beginning of a line whose end has not been written yet.
+    rest: Vec<u8>,
+}
+
+impl Sensor {
+    /// Starts it and waits until it says that it watches. `folder` gets its output.
+    pub fn start(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let (lines, log) = (folder.join("findings.jsonl"), folder.join("log"));
+        let child = Command::new(DETECTOR)
+            .args(["run", "--json"])
+            .arg(&lines)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("cannot run {DETECTOR}"))?;
+        // The output is this file, whoever makes it first.
+        let output = OpenOptions::new().read(true).append(true).create(true).open(&lines)?;
+        let sensor = Self { child, log, output, rest: Vec::new() };
+        let status = detector(&["status", "--wait", "60s"])?;
+        ensure!(
+            status.status.success(),
+            "detector status --wait: {}: {}\nlog of detector run:\n{}",
+            status.status,
+            String::from_utf8_lossy(&status.stderr),
+            sensor.log(),
+        );
+        Ok(sensor)
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// The lines that came since the last call.
+    pub fn take_lines(&mut self) -> Result<Vec<Value>> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the sensor is gone: {status}");
+        }
+        self.output.read_to_end(&mut self.rest)?;
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let new: Vec<u8> = self.rest.drain(..whole).collect();
+        new.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                ensure!(!line.iter().any(u8::is_ascii_control), "a control character in {:?}", line.escape_ascii());
+                serde_json::from_slice(line).with_context(|| format!("no JSON: {}", line.escape_ascii()))
+            })
+            .collect()
+    }
+
+    /// Stops or continues it as a debugger does: while it is stopped, only its probes work.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        wait_for("the sensor's end after SIGTERM", Duration::from_secs(20), || Ok(self.child.try_wait()?))
+    }
+}
+
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        // Already gone, or of no more use: there is nobody to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
