@@ -1,9 +1,13 @@
 //! The user side of the detector. See ARCHITECTURE.md for the map.
 
 pub mod cli;
+pub mod client;
 pub mod container;
+pub mod daemon;
 pub mod detect;
 pub mod event;
 pub mod finding;
 pub mod output;
+pub mod protocol;
 pub mod sensor;
+pub mod server;

@@ -1,0 +1,193 @@
+//! `detector doctor`: what this host can see, hook by hook, with the reason and the remedy.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::{Color, Exit, Failure, print};
+use crate::protocol::Hook;
+use crate::sensor::plan::{Attach, Need};
+use crate::sensor::{self, HookReport, Report, State};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show JSON
+    #[arg(long)]
+    json: bool,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// BPF object to load instead of the built-in one
+    #[arg(long, value_name = "PATH")]
+    bpf_object: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let options = sensor::Options { bpf_object: args.bpf_object.clone(), node: None };
+    let report = sensor::doctor(&options)?;
+    if args.json {
+        print(|out| {
+            serde_json::to_writer_pretty(&mut *out, &Diagnosis::from(&report))?;
+            writeln!(out)
+        })?;
+    } else {
+        let color = args.color.on_stdout();
+        print(|out| show(out, &report, color))?;
+    }
+    if !report.is_blind() {
+        return Ok(());
+    }
+    let blind = names(&report, |hook| Verdict::of(hook) == Verdict::Bad && hook.hook.need == Need::Essential);
+    Err(Failure::new(
+        Exit::Unsupported,
+        format_args!("this host: essential hooks do not work: {blind}; the report says what each needs"),
+    ))
+}
+
+/// How well a hook works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// Attached, and nothing is known against it.
+    Good,
+    /// Attached, but it can miss calls.
+    Weak,
+    /// Not attached, or it does not fire.
+    Bad,
+}
+
+impl Verdict {
+    fn of(report: &HookReport) -> Self {
+        match (report.state, report.verified) {
+            (State::Missing, _) | (State::Attached { .. }, Some(false)) => Self::Bad,
+            (State::Attached { blindable: true, .. }, _) => Self::Weak,
+            (State::Attached { .. }, _) => Self::Good,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Weak => "weak",
+            Self::Bad => "BLIND",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Weak => AnsiColor::Yellow.on_default(),
+            Self::Bad => AnsiColor::Red.on_default().bold(),
+        }
+    }
+}
+
+/// What would make this hook better, if anything.
+fn remedy(report: &HookReport) -> Option<String> {
+    let lsm = report.hook.programs.iter().any(|(_, attach)| matches!(attach, Attach::Lsm(_)));
+    match (report.state, report.verified) {
+        (State::Missing, _) => {
+            let ways: Vec<_> = report.hook.programs.iter().map(|(_, attach)| attach.kind()).collect();
+            Some(format!(
+                "use a kernel (5.10 or later, with BTF) that allows BPF programs of type {}",
+                ways.join(" or ")
+            ))
+        }
+        (State::Attached { attach, .. }, Some(false)) => Some(format!(
+            "the kernel never calls {} {}: look for tracing that is switched off (sysctl kernel.ftrace_enabled) or hardening",
+            attach.kind(),
+            attach.target()
+        )),
+        (State::Attached { blindable: true, .. }, _) if lsm => {
+            Some("boot with `bpf` in the list of the kernel parameter lsm=, or with preempt=voluntary".to_owned())
+        }
+        (State::Attached { blindable: true, .. }, _) => Some(
+            "boot with preempt=voluntary; until then skipped calls are counted, as losses of kind `blind`".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// The report in JSON.
+#[derive(Debug, Serialize)]
+struct Diagnosis {
+    version: &'static str,
+    node: String,
+    complete: bool,
+    blind: bool,
+    /// Why the self-test could not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selftest_error: Option<String>,
+    hooks: Vec<HookDiagnosis>,
+}
+
+#[derive(Debug, Serialize)]
+struct HookDiagnosis {
+    verdict: Verdict,
+    #[serde(flatten)]
+    hook: Hook,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl From<&Report> for Diagnosis {
+    fn from(report: &Report) -> Self {
+        let hook = |report: &HookReport| HookDiagnosis {
+            verdict: Verdict::of(report),
+            hook: report.into(),
+            remedy: remedy(report),
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            node: report.host.node.clone(),
+            complete: report.is_complete(),
+            blind: report.is_blind(),
+            selftest_error: report.selftest.clone().err(),
+            hooks: report.hooks.iter().map(hook).collect(),
+        }
+    }
+}
+
+fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
+    let paint = |style: Style| if color { style } else { Style::new() };
+    let dim = paint(Style::new().dimmed());
+    writeln!(out, "detector {} on {}", env!("CARGO_PKG_VERSION"), report.host.node)?;
+    for hook_report in &report.hooks {
+        let verdict = Verdict::of(hook_report);
+        let style = paint(verdict.style());
+        let hook = Hook::from(hook_report);
+        let attached = hook.attached.as_deref().unwrap_or("not attached");
+        writeln!(
+            out,
+            "{style}{:<6}{style:#}{:<13}{attached:<27} {dim}{}{dim:#}",
+            verdict.label(),
+            hook.name,
+            hook.purpose
+        )?;
+        if verdict == Verdict::Weak {
+            writeln!(out, "{:19}this kernel skips calls of it while it preempts one", "")?;
+        }
+        if verdict == Verdict::Bad && hook.attached.is_some() {
+            writeln!(out, "{:19}the self-test did not see it fire", "")?;
+        }
+        for refusal in &hook.refused {
+            writeln!(out, "{:19}refused: {refusal}", "")?;
+        }
+        if let Some(remedy) = remedy(hook_report) {
+            writeln!(out, "{:19}remedy: {remedy}", "")?;
+        }
+    }
+    match &report.selftest {
+        Ok(()) => writeln!(out, "self-test: run; it reaches {}", names(report, |hook| hook.verified.is_some())),
+        Err(why) => {
+            let style = paint(Verdict::Weak.style());
+            writeln!(out, "{style}self-test: not run, so no hook is proven to fire: {why}{style:#}")
+        }
+    }
+}
+
+fn names(report: &Report, which: impl Fn(&HookReport) -> bool) -> String {
+    report.hooks.iter().filter(|hook| which(hook)).map(|hook| hook.hook.name).collect::<Vec<_>>().join(", ")
+}

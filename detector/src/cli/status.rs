@@ -1,0 +1,79 @@
+//! `detector status`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{Exit, Failure, Socket, duration, print};
+use crate::client;
+use crate::protocol::{Hook, State, Status};
+
+/// How often a daemon that is not ready is asked again.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How long to wait until the probes are attached and tested
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    wait: Duration,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let status = wait(&args.socket.path(), args.wait)?;
+    print(|out| show(out, &status))
+}
+
+/// The status of a daemon that is ready.
+fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
+    let start = Instant::now();
+    loop {
+        let failure = match client::status(socket) {
+            Ok(status) if status.state == State::Ready => return Ok(status),
+            Ok(status) => {
+                let doing = if status.state == State::Stopping { "stopping" } else { "still starting" };
+                Failure::new(
+                    Exit::NotReady,
+                    format_args!(
+                        "{}: the daemon is {doing}; wait longer with --wait, or see its log",
+                        socket.display()
+                    ),
+                )
+            }
+            // Its socket is there from the first moment of its life.
+            Err(error @ client::Error::NotRunning(_)) => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        if start.elapsed() >= patience {
+            return Err(failure);
+        }
+        sleep(INTERVAL);
+    }
+}
+
+fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+    writeln!(
+        out,
+        "detector {} on {}: watching since {:.0} (process {})",
+        status.version, status.node, status.since.0, status.pid
+    )?;
+    for Hook { name, attached, verified, .. } in &status.hooks {
+        let proof = match (attached, verified) {
+            (None, _) => "",
+            (Some(_), Some(true)) => " (tested)",
+            (Some(_), Some(false)) => " (the test did not see it fire)",
+            (Some(_), None) => " (not tested)",
+        };
+        writeln!(out, "hook      {name:<13} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
+    }
+    let counters = &status.counters;
+    writeln!(out, "events    {}", counters.events)?;
+    writeln!(out, "findings  {}", counters.findings)?;
+    writeln!(out, "losses    {}", counters.losses.values().sum::<u64>())?;
+    for (kind, count) in &counters.losses {
+        writeln!(out, "  {kind}: {count}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! `detector tail`.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{Color, Exit, Failure, Socket, check_privileges, kind_parser, node_name, severity_parser};
+use crate::client::{self, Stream};
+use crate::daemon::hub::Hub;
+use crate::finding::{Finding, Kind, Line, Severity};
+use crate::output::terminal;
+use crate::sensor::{self, Sensor};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show JSON, an object on each line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    socket: Socket,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+/// What to show. Notices about the sensor are always shown.
+#[derive(Debug, Default, clap::Args)]
+struct Filter {
+    /// Only this container: its name, or the beginning of its id; can be given more than once
+    #[arg(long, value_name = "ID|NAME")]
+    container: Vec<String>,
+    /// Only this kind of finding; can be given more than once
+    #[arg(long, value_name = "KIND", value_parser = kind_parser())]
+    finding: Vec<Kind>,
+    /// Only findings that are at least this severe
+    #[arg(long, value_name = "MIN", value_parser = severity_parser())]
+    severity: Option<Severity>,
+}
+
+impl Filter {
+    fn admits(&self, finding: &Finding) -> bool {
+        self.severity.is_none_or(|least| finding.severity >= least)
+            && (self.finding.is_empty() || self.finding.contains(&finding.finding))
+            && (self.container.is_empty() || self.container.iter().any(|wanted| is_container(finding, wanted)))
+    }
+}
+
+fn is_container(finding: &Finding, wanted: &str) -> bool {
+    let container = &finding.container;
+    container.id.as_ref().is_some_and(|id| id.as_str().starts_with(wanted))
+        || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
+}
+
+/// Where the lines come from.
+enum Source {
+    Daemon(Stream),
+    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Sensor },
+}
+
+impl Source {
+    /// The daemon's stream; if none runs and none was asked for by name, a sensor of our own.
+    fn open(socket: &Socket) -> Result<Self, Failure> {
+        match client::tail(&socket.path()) {
+            Ok(stream) => Ok(Self::Daemon(stream)),
+            Err(error @ client::Error::NotRunning(_)) if socket.path.is_none() => match check_privileges() {
+                Ok(()) => Self::private(),
+                Err(_) => Err(Failure::new(Exit::NotReady, format_args!("{error}, or run this as root"))),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn private() -> Result<Self, Failure> {
+        let node = node_name();
+        let hub = Arc::new(Hub::new(node.clone()));
+        let lines = hub.subscribe().ok_or_else(|| Failure::new(Exit::Failure, "the stream ended before it began"))?;
+        let options = sensor::Options { bpf_object: None, node: Some(node) };
+        let sensor = {
+            let hub = Arc::clone(&hub);
+            Sensor::start(&options, move |line| hub.publish(&line))?
+        };
+        eprintln!("detector: no daemon runs; watching with a sensor of my own until this ends");
+        Ok(Self::Private { hub, lines, _sensor: sensor })
+    }
+
+    /// The next line with its end, into `line`.
+    fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
+        match self {
+            Self::Daemon(stream) => Ok(stream.next_line(line)?),
+            Self::Private { hub, lines, .. } => {
+                let next = match lines.blocking_recv() {
+                    Ok(next) => next,
+                    Err(RecvError::Lagged(missed)) => hub.loss_line("client", missed),
+                    Err(RecvError::Closed) => return Ok(false),
+                };
+                line.clear();
+                line.extend_from_slice(&next);
+                Ok(true)
+            }
+        }
+    }
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let mut source = Source::open(&args.socket)?;
+    let color = args.color.on_stdout();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut line = Vec::new();
+    while source.next_line(&mut line)? {
+        match show(&mut out, &line, &args.filter, args.json, color).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            shown => shown?,
+        }
+    }
+    Err(Failure::new(
+        Exit::Failure,
+        "the stream ended: the daemon stopped; see its log, and run this again when it is back",
+    ))
+}
+
+fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: bool) -> io::Result<()> {
+    match serde_json::from_slice::<Line>(line) {
+        Ok(Line::Finding(finding)) if !filter.admits(&finding) => Ok(()),
+        Ok(parsed) if !json => terminal::write_line(out, &parsed, color),
+        // As it came: with what a newer daemon says and this program does not know.
+        Ok(_) => out.write_all(line),
+        Err(_) if json => out.write_all(line),
+        Err(error) => {
+            tracing::warn!("a line of the daemon is not understood, use the same version on both sides: {error}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The daemon: the sensor's findings to the output and to live clients, until a signal says stop.
+
+pub mod hub;
+pub mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::finding::NoticeEvent;
+use crate::protocol::Hook;
+use crate::sensor::{self, Sensor};
+use crate::server::{BindError, Server};
+use hub::Hub;
+use writer::{Output, Target};
+
+/// How long an output that takes nothing may hold up the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that a daemon is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the lines go.
+    pub output: Target,
+    /// The socket for clients.
+    pub socket: PathBuf,
+    /// Name of the node in the lines.
+    pub node: String,
+    /// BPF object to load instead of the embedded one.
+    pub bpf_object: Option<PathBuf>,
+}
+
+/// Why a daemon did not start, or ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The output cannot be opened.
+    #[error("{target}: cannot write: {cause}; choose another place with --json PATH, or `-` for standard output")]
+    Output {
+        /// The output.
+        target: Target,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The socket cannot be had.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// The probes cannot be had.
+    #[error(transparent)]
+    Sensor(#[from] sensor::Error),
+    /// The output ended.
+    #[error(transparent)]
+    Writer(#[from] writer::Error),
+    /// The output takes nothing.
+    #[error("{0}: it took nothing for {PATIENCE:?}, so lines are not written; is its reader stuck?")]
+    Stuck(Target),
+    /// The system refused something basic.
+    #[error("{what}: {cause}; see the limits of this process and the memory of this host")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process at once.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::System { what: "starting the runtime", cause })?;
+    let result = runtime.block_on(run_async(config));
+    // A writer that is stuck in a write must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run_async(config: Config) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let target = config.output.clone();
+    let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
+    let server = Server::bind(&config.socket)?;
+    let (hub, lines) = Hub::with_output(config.node.clone());
+    let hub = Arc::new(hub);
+
+    let (stop_server, server_stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
+    let giving_up = Arc::new(AtomicBool::new(false));
+    let mut writer = {
+        let (hub, giving_up) = (Arc::clone(&hub), Arc::clone(&giving_up));
+        spawn_blocking(move || writer::run(output, &lines, &hub, &giving_up))
+    };
+
+    let sensor = {
+        let hub = Arc::clone(&hub);
+        let options = sensor::Options { bpf_object: config.bpf_object, node: Some(config.node) };
+        spawn_blocking(move || Sensor::start(&options, move |line| hub.publish(&line)))
+    };
+    let sensor = joined(sensor.await)?;
+    tracing::info!("clients: {}", config.socket.display());
+    announce(&hub, &sensor);
+
+    let (reason, failed) = tokio::select! {
+        signal = signals.next() => {
+            signals.kill_at_next();
+            (signal.to_owned(), None)
+        }
+        failed = &mut writer => ("its output failed".to_owned(), Some(joined(failed))),
+    };
+    tracing::info!("stopping: {reason}");
+    notify(&[NotifyState::Stopping]);
+    hub.stopping();
+    joined(spawn_blocking(move || sensor.stop()).await);
+    hub.publish_event(NoticeEvent::Stopped { reason });
+    hub.close();
+    giving_up.store(true, Relaxed);
+    drop(stop_server);
+    joined(server.await);
+    match failed {
+        Some(failed) => Ok(failed?),
+        None => match timeout(PATIENCE, writer).await {
+            Ok(written) => Ok(joined(written)?),
+            Err(_) => Err(Error::Stuck(target)),
+        },
+    }
+}
+
+/// Tells everybody that the probes watch, and this log how well.
+fn announce(hub: &Hub, sensor: &Sensor) {
+    let report = sensor.report();
+    let hooks: Vec<Hook> = report.hooks.iter().map(Hook::from).collect();
+    for hook in &hooks {
+        match &hook.attached {
+            None => tracing::warn!("not watched: {}: {}", hook.purpose, hook.refused.join("; ")),
+            Some(_) if hook.verified == Some(false) => {
+                tracing::warn!(
+                    "hook {} is attached, but the self-test did not see it fire: {}",
+                    hook.name,
+                    hook.purpose
+                );
+            }
+            Some(attached) if hook.blindable => {
+                tracing::warn!("hook {}: {attached}: this kernel can skip calls of it while it preempts", hook.name);
+            }
+            Some(attached) => tracing::info!("hook {}: {attached}", hook.name),
+        }
+    }
+    if let Err(why) = &report.selftest {
+        tracing::warn!("the self-test could not run, so no hook is proven to fire: {why}");
+    }
+    hub.ready(hooks, Arc::clone(sensor.counters()));
+    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells the service manager, if one started this daemon.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot notify the service manager: {error}");
+    }
+}
+
+/// The value of a finished task, or its panic.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// The signals that ask the daemon to stop.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(|cause| Error::System { what: "listening for signals", cause });
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// From now on a signal ends the process, as it does without a handler.
+    fn kill_at_next(mut self) {
+        tokio::spawn(async move {
+            let signal = match self.next().await {
+                "SIGINT" => Signal::INT,
+                _ => Signal::TERM,
+            };
+            tracing::error!("{signal:?} again: not waiting for a clean end");
+            std::process::exit(128 + signal.as_raw());
+        });
+    }
+}

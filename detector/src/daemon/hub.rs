@@ -1,0 +1,174 @@
+//! Where the lines of the stream go: serialised once, to the output and to every live client, without ever blocking the
+//! one who publishes. Who is too slow loses lines, and is told how many.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use crate::finding::{Line, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::protocol::{Counters, Hook, State, Status};
+use crate::sensor;
+
+/// Lines that wait for the output at most.
+pub const OUTPUT_QUEUE: usize = 8192;
+/// Lines that are kept for the slowest live client at most.
+pub const CLIENT_QUEUE: usize = 1024;
+
+/// The distributor of the stream, and what is known about the daemon.
+#[derive(Debug)]
+pub struct Hub {
+    node: String,
+    routes: Mutex<Option<Routes>>,
+    phase: Mutex<Phase>,
+    findings: AtomicU64,
+    losses: Mutex<BTreeMap<Cow<'static, str>, u64>>,
+    /// Lines that found the output queue full since [`Hub::take_output_loss`].
+    output_loss: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Routes {
+    clients: broadcast::Sender<Bytes>,
+    output: Option<SyncSender<Bytes>>,
+}
+
+#[derive(Debug)]
+struct Phase {
+    state: State,
+    since: Time,
+    hooks: Vec<Hook>,
+    sensor: Option<Arc<sensor::Counters>>,
+}
+
+impl Hub {
+    /// A hub for live clients only.
+    pub fn new(node: String) -> Self {
+        Self::with_routes(node, None)
+    }
+
+    /// A hub that also feeds an output: the receiver gets at most [`OUTPUT_QUEUE`] lines ahead.
+    pub fn with_output(node: String) -> (Self, Receiver<Bytes>) {
+        let (sender, receiver) = mpsc::sync_channel(OUTPUT_QUEUE);
+        (Self::with_routes(node, Some(sender)), receiver)
+    }
+
+    fn with_routes(node: String, output: Option<SyncSender<Bytes>>) -> Self {
+        Self {
+            node,
+            routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
+            phase: Mutex::new(Phase { state: State::Starting, since: now(), hooks: Vec::new(), sensor: None }),
+            findings: AtomicU64::new(0),
+            losses: Mutex::default(),
+            output_loss: AtomicU64::new(0),
+        }
+    }
+
+    /// Publishes a finding or a notice.
+    pub fn publish(&self, line: &Line) {
+        match line {
+            Line::Finding(_) => {
+                self.findings.fetch_add(1, Relaxed);
+            }
+            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
+                self.count_loss(kind.clone(), *count);
+            }
+            Line::Notice(_) => {}
+        }
+        let line = to_line(line);
+        let routes = lock(&self.routes);
+        let Some(routes) = routes.as_ref() else { return };
+        if let Some(output) = &routes.output
+            && let Err(TrySendError::Full(_)) = output.try_send(line.clone())
+        {
+            self.output_loss.fetch_add(1, Relaxed);
+        }
+        // An error says only that nobody is watching.
+        let _ = routes.clients.send(line);
+    }
+
+    /// Publishes what happened to the daemon itself.
+    pub fn publish_event(&self, event: NoticeEvent) {
+        self.publish(&Line::Notice(self.notice(event)));
+    }
+
+    /// The live stream from now on. `None`: the daemon is stopping.
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<Bytes>> {
+        lock(&self.routes).as_ref().map(|routes| routes.clients.subscribe())
+    }
+
+    /// The line that tells a reader that it missed `count` lines, for that reader alone. Counted in [`Hub::status`].
+    pub fn loss_line(&self, kind: &'static str, count: u64) -> Bytes {
+        self.count_loss(Cow::Borrowed(kind), count);
+        to_line(&Line::Notice(self.notice(NoticeEvent::Loss { kind: Cow::Borrowed(kind), count })))
+    }
+
+    /// How many lines found the output queue full since the last call.
+    pub fn take_output_loss(&self) -> u64 {
+        self.output_loss.swap(0, Relaxed)
+    }
+
+    /// From now on the probes are being detached.
+    pub fn stopping(&self) {
+        let mut phase = lock(&self.phase);
+        phase.state = State::Stopping;
+        phase.since = now();
+    }
+
+    /// From now on these probes are attached, and their sensor counts here.
+    pub fn ready(&self, hooks: Vec<Hook>, sensor: Arc<sensor::Counters>) {
+        let mut phase = lock(&self.phase);
+        *phase = Phase { state: State::Ready, since: now(), hooks, sensor: Some(sensor) };
+    }
+
+    /// Ends the stream: readers get what is queued for them, then its end.
+    pub fn close(&self) {
+        lock(&self.routes).take();
+    }
+
+    /// How the daemon is.
+    pub fn status(&self) -> Status {
+        let phase = lock(&self.phase);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            node: self.node.clone(),
+            state: phase.state,
+            since: phase.since,
+            hooks: phase.hooks.clone(),
+            counters: Counters {
+                events: phase.sensor.as_ref().map_or(0, |sensor| sensor.events.load(Relaxed)),
+                findings: self.findings.load(Relaxed),
+                losses: lock(&self.losses).iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
+            },
+        }
+    }
+
+    fn notice(&self, event: NoticeEvent) -> Notice {
+        Notice { time: now(), schema: SCHEMA_VERSION, node: self.node.clone(), event }
+    }
+
+    fn count_loss(&self, kind: Cow<'static, str>, count: u64) {
+        *lock(&self.losses).entry(kind).or_default() += count;
+    }
+}
+
+/// The line as it is written, with its end.
+fn to_line(line: &Line) -> Bytes {
+    let mut text = serde_json::to_vec(line).expect("a line has only text keys and writing to memory does not fail");
+    text.push(b'\n');
+    text.into()
+}
+
+fn now() -> Time {
+    Time(jiff::Timestamp::now())
+}
+
+/// Nothing is left half-changed under these locks, so a panic elsewhere is no reason to stop watching.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,448 @@
+//! The program with bad input, and the socket's server with bad clients. Needs no privileges and no particular kernel.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use detector::client;
+use detector::daemon::hub::{CLIENT_QUEUE, Hub};
+use detector::daemon::writer;
+use detector::finding::{Line, Notice, NoticeEvent};
+use detector::protocol::State;
+use detector::server::{BindError, MAX_CLIENTS, MAX_REQUEST, Server};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+fn detector(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_detector"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs the program as a user without privileges, from a place where that user may execute it.
+fn unprivileged(arguments: &[&str]) -> Output {
+    if !is_root() {
+        return detector(arguments).output().expect("the program starts");
+    }
+    let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let program = directory.path().join("detector");
+    std::fs::copy(env!("CARGO_BIN_EXE_detector"), &program).expect("the program can be copied");
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("the program starts")
+}
+
+/// One line, `detector: <what>: <why>; <remedy>`, with this exit code and these words.
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("detector: ") && said.contains("; "), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
+#[test]
+fn unknown_flags_and_values_are_wrong_usage() {
+    for arguments in [
+        &["run", "--no-such-flag"][..],
+        &["no-such-command"],
+        &["tail", "--severity", "terrible"],
+        &["tail", "--finding", "nothing"],
+        &["run", "--log", "loud"],
+        &["status", "--wait", "soon"],
+        &["status", "--wait", "-1s"],
+        &[],
+    ] {
+        let output = detector(arguments).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_documents_the_exit_codes() {
+    let output = detector(&["--help"]).output().expect("the program starts");
+    let help = String::from_utf8(output.stdout).expect("help is text");
+    assert!(output.status.success());
+    for code in ["0  success", "1  ", "2  wrong usage", "3  missing privileges", "4  ", "5  no daemon"] {
+        assert!(help.contains(code), "{help}");
+    }
+}
+
+#[test]
+fn schema_is_json_schema() {
+    let output = detector(&["schema"]).output().expect("the program starts");
+    assert!(output.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert!(schema["$schema"].as_str().is_some_and(|uri| uri.contains("json-schema.org")), "{schema}");
+}
+
+#[test]
+fn completions_are_a_script() {
+    let output = detector(&["completions", "bash"]).output().expect("the program starts");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("_detector()"));
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    for arguments in [&["schema"][..], &["completions", "zsh"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = detector(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the program starts");
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn a_full_standard_output_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full is there");
+    let output = detector(&["schema"]).stdout(full).stderr(Stdio::piped()).output().expect("the program starts");
+    assert_fails(&output, 1, &["standard output", "No space left"]);
+}
+
+#[test]
+fn status_without_a_daemon_is_not_ready() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("none.sock");
+    let started = Instant::now();
+    let output = detector(&["status", "--socket", text(&socket)]).output().expect("the program starts");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert_fails(&output, 5, &["none.sock", "no daemon listens", "detector run"]);
+}
+
+#[test]
+fn status_waits_as_long_as_told() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("none.sock");
+    let started = Instant::now();
+    let output = detector(&["status", "--wait", "300ms", "--socket", text(&socket)]).output().expect("it starts");
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_fails(&output, 5, &["no daemon listens"]);
+}
+
+#[test]
+fn a_socket_that_says_garbage_is_a_failure() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("garbage.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        stream.write_all(b"SSH-2.0-OpenSSH_9.9\n").expect("the client reads");
+    });
+    let output = detector(&["status", "--socket", text(&socket)]).output().expect("the program starts");
+    assert_fails(&output, 1, &["garbage.sock", "not understood"]);
+    server.join().expect("the server ends");
+}
+
+#[test]
+fn tail_of_a_named_socket_without_a_daemon_is_not_ready() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("none.sock");
+    let output = detector(&["tail", "--socket", text(&socket)]).output().expect("the program starts");
+    assert_fails(&output, 5, &["none.sock", "no daemon listens"]);
+}
+
+#[test]
+fn run_and_doctor_need_privileges() {
+    let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).expect("it is ours");
+    let socket = directory.path().join("d.sock");
+    let json = directory.path().join("findings.json");
+    let output = unprivileged(&["run", "--json", text(&json), "--socket", text(&socket)]);
+    assert_fails(&output, 3, &["privileges", "root"]);
+    assert!(!json.exists() && !socket.exists(), "nothing is opened before the privileges are checked");
+    assert_fails(&unprivileged(&["doctor"]), 3, &["privileges", "root"]);
+}
+
+#[test]
+fn a_socket_of_another_user_needs_privileges() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let socket = directory.path().join("d.sock");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o600)).expect("it is ours");
+    for command in ["status", "tail"] {
+        assert_fails(&unprivileged(&[command, "--socket", text(&socket)]), 3, &["permission denied", "root"]);
+    }
+}
+
+/// Needs root, because privileges are checked first.
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure() {
+    if !is_root() {
+        return;
+    }
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("d.sock");
+    for json in [directory.path().to_owned(), directory.path().join("none/findings.json")] {
+        let output = detector(&["run", "--json", text(&json), "--socket", text(&socket)]).output().expect("it starts");
+        assert_fails(&output, 1, &[text(&json), "cannot write", "--json"]);
+        assert!(!socket.exists());
+    }
+}
+
+/// Needs root, because privileges are checked first.
+#[test]
+fn a_socket_that_is_taken_is_a_failure() {
+    if !is_root() {
+        return;
+    }
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("d.sock");
+    let _daemon = UnixListener::bind(&socket).expect("a socket");
+    let output = detector(&["run", "--socket", text(&socket)]).output().expect("the program starts");
+    assert_fails(&output, 1, &["d.sock", "another daemon", "--socket"]);
+}
+
+/// The real server with a hub that a test feeds.
+struct Daemon {
+    hub: Arc<Hub>,
+    socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _directory: TempDir,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        // A directory that the server makes.
+        let socket = directory.path().join("run/detector.sock");
+        let hub = Arc::new(Hub::new("node".to_owned()));
+        let (stop, stopped) = oneshot::channel();
+        let (bound, wait) = std::sync::mpsc::channel();
+        let thread = {
+            let (hub, socket) = (Arc::clone(&hub), socket.clone());
+            std::thread::spawn(move || {
+                runtime().block_on(async {
+                    let server = Server::bind(&socket).expect("the socket is free");
+                    bound.send(()).expect("the test waits");
+                    server.run(hub, stopped).await;
+                });
+            })
+        };
+        wait.recv().expect("the server binds");
+        Self { hub, socket, stop: Some(stop), thread: Some(thread), _directory: directory }
+    }
+
+    /// Sends these bytes and returns all that is answered.
+    fn say(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.socket).expect("the daemon listens");
+        stream.write_all(request).expect("the daemon reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the daemon answers");
+        answer
+    }
+
+    fn publish(&self, nth: u64) {
+        self.hub.publish_event(NoticeEvent::Stopped { reason: nth.to_string() });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.hub.close();
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server ends");
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are text")
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone() {
+    let daemon = Daemon::start();
+    let mode = std::fs::metadata(&daemon.socket).expect("the socket is there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let socket = daemon.socket.clone();
+    drop(daemon);
+    assert!(!socket.exists(), "the socket is removed at the end");
+}
+
+#[test]
+fn garbage_is_refused_in_one_line() {
+    let daemon = Daemon::start();
+    for (request, words) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "not understood"),
+        (b"\xff\xfe\n", "not understood"),
+        (b"{\"version\":1}\n", "missing field `request`"),
+        (b"{\"version\":1,\"request\":\"reboot\"}\n", "reboot"),
+        (b"{\"version\":2,\"request\":\"tail\"}\n", "version 2"),
+        (&[b'x'; MAX_REQUEST + 1], "longer than"),
+    ] {
+        let answer = daemon.say(request);
+        let reply: serde_json::Value = serde_json::from_str(&answer).expect("one line of JSON");
+        assert_eq!(reply["reply"], "error");
+        assert!(reply["message"].as_str().is_some_and(|message| message.contains(words)), "{answer}");
+    }
+    assert_eq!(client::status(&daemon.socket).expect("it still serves").state, State::Starting);
+}
+
+#[test]
+fn a_silent_client_is_dropped() {
+    let daemon = Daemon::start();
+    let started = Instant::now();
+    assert!(daemon.say(b"").contains("no request within"));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn clients_get_what_happens_after_the_reply() {
+    let daemon = Daemon::start();
+    let mut streams: Vec<_> = (0..3).map(|_| client::tail(&daemon.socket).expect("the stream")).collect();
+    daemon.publish(7);
+    for stream in &mut streams {
+        let mut line = Vec::new();
+        assert!(stream.next_line(&mut line).expect("a line"));
+        assert!(String::from_utf8_lossy(&line).contains("\"reason\":\"7\""));
+    }
+    drop(daemon);
+    assert!(!streams[0].next_line(&mut Vec::new()).expect("the end"));
+}
+
+#[test]
+fn a_slow_client_is_told_what_it_missed_and_holds_nobody_up() {
+    let daemon = Daemon::start();
+    let mut slow = client::tail(&daemon.socket).expect("the stream");
+    // Far more than the socket's buffer and the queue hold.
+    let total = 20 * CLIENT_QUEUE as u64;
+    let started = Instant::now();
+    (0..total).for_each(|nth| daemon.publish(nth));
+    assert!(started.elapsed() < Duration::from_secs(5), "publishing waited for the client");
+    daemon.hub.close();
+    let (mut got, mut missed, mut line) = (0, 0, Vec::new());
+    while slow.next_line(&mut line).expect("lines") {
+        match serde_json::from_slice(&line).expect("a line of the stream") {
+            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
+                assert_eq!(kind, "client");
+                missed += count;
+            }
+            _ => got += 1,
+        }
+    }
+    assert!(missed > 0);
+    assert_eq!(got + missed, total, "every line is there or counted");
+    assert_eq!(daemon.hub.status().counters.losses["client"], missed);
+}
+
+#[test]
+fn too_many_clients_are_refused_until_one_goes() {
+    let daemon = Daemon::start();
+    let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| client::tail(&daemon.socket).expect("there is room")).collect();
+    let refusal = client::status(&daemon.socket).expect_err("there is no room").to_string();
+    assert!(refusal.contains("64 clients are connected already"), "{refusal}");
+    clients.pop();
+    let until = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = client::status(&daemon.socket) {
+        assert!(Instant::now() < until, "{error}");
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_lives_on() {
+    let daemon = Daemon::start();
+    let error = runtime().block_on(async { Server::bind(&daemon.socket).map(drop) }).expect_err("it is taken");
+    assert!(matches!(error, BindError::InUse(_)), "{error}");
+    client::status(&daemon.socket).expect("the first still serves");
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_file_is_not() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("d.sock");
+    drop(UnixListener::bind(&socket).expect("a socket"));
+    assert!(socket.exists(), "the dead daemon left it");
+    runtime().block_on(async { Server::bind(&socket).map(drop) }).expect("it is replaced");
+
+    std::fs::write(&socket, "precious").expect("a file");
+    let error = runtime().block_on(async { Server::bind(&socket).map(drop) }).expect_err("it is no socket");
+    assert!(matches!(error, BindError::NotASocket(_)), "{error}");
+    assert_eq!(std::fs::read(&socket).expect("the file is there"), b"precious");
+}
+
+#[test]
+fn status_prints_a_daemon_that_is_ready() {
+    let daemon = Daemon::start();
+    let command = || detector(&["status", "--socket", text(&daemon.socket)]).output().expect("the program starts");
+    assert_fails(&command(), 5, &["still starting", "--wait"]);
+    daemon.hub.ready(Vec::new(), Arc::default());
+    let output = command();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("on node: watching since"), "{output:?}");
+}
+
+#[test]
+fn tail_shows_the_stream_and_ends_with_the_daemon() {
+    let daemon = Daemon::start();
+    let mut tail = detector(&["tail", "--json", "--socket", text(&daemon.socket)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
+    // It is subscribed at some moment.
+    let hub = Arc::clone(&daemon.hub);
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let feeder = std::thread::spawn(move || {
+        while is_done
+            .recv_timeout(Duration::from_millis(20))
+            .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            hub.publish_event(NoticeEvent::Loss { kind: "exec".into(), count: 1 });
+        }
+    });
+    let line = lines.next().expect("a line").expect("text");
+    drop(done);
+    feeder.join().expect("the feeder ends");
+    assert!(line.contains("\"event\":\"loss\""), "{line}");
+    drop(daemon);
+    lines.for_each(drop);
+    let output = tail.wait_with_output().expect("it ends");
+    assert_fails(&output, 1, &["the daemon stopped"]);
+}
+
+#[test]
+fn a_log_is_private_and_a_cut_line_is_ended() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("findings.json");
+    let open = || writer::Output::open(writer::Target::File(path.clone())).expect("it can be written");
+    drop(open());
+    assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o7777, 0o600);
+    std::fs::write(&path, "{\"time\":\"2026").expect("it is ours");
+    drop(open());
+    drop(open());
+    assert_eq!(std::fs::read(&path).expect("it is there"), b"{\"time\":\"2026\n");
+}
