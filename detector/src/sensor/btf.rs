@@ -1,0 +1,317 @@
+//! Where the members of kernel structs are, from the kernel's own type information (BTF).
+//!
+//! The format is that of Documentation/bpf/btf.rst: a header, then a table of types (each a fixed part and a tail whose
+//! length follows from its kind), then strings. Only what layout questions need is read: structs, unions, the types
+//! between a member and its struct, and functions by name. Nothing in the bytes is trusted; garbage is an error.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its types.
+const RUNNING_KERNEL: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_LEN: usize = 24;
+/// `struct btf_type`: name, info, size or type.
+const TYPE_LEN: usize = 12;
+/// `struct btf_member`: name, type, offset.
+const MEMBER_LEN: usize = 12;
+/// Modifiers around a type, and anonymous structs within each other: more is a loop. The kernel's own limit
+/// (`MAX_RESOLVE_DEPTH`, kernel/bpf/btf.c).
+const MAX_DEPTH: usize = 32;
+
+/// `BTF_KIND_` constants that matter here.
+mod kind {
+    pub(super) const INT: u8 = 1;
+    pub(super) const ARRAY: u8 = 3;
+    pub(super) const STRUCT: u8 = 4;
+    pub(super) const UNION: u8 = 5;
+    pub(super) const ENUM: u8 = 6;
+    pub(super) const TYPEDEF: u8 = 8;
+    pub(super) const VOLATILE: u8 = 9;
+    pub(super) const CONST: u8 = 10;
+    pub(super) const RESTRICT: u8 = 11;
+    pub(super) const FUNC: u8 = 12;
+    pub(super) const FUNC_PROTO: u8 = 13;
+    pub(super) const VAR: u8 = 14;
+    pub(super) const DATASEC: u8 = 15;
+    pub(super) const DECL_TAG: u8 = 17;
+    pub(super) const TYPE_TAG: u8 = 18;
+    pub(super) const ENUM64: u8 = 19;
+
+    /// Bytes behind the fixed part of a type with `count` elements. `None`: a kind of which the size is not known.
+    pub(super) fn tail(kind: u8, count: usize) -> Option<usize> {
+        Some(match kind {
+            INT | VAR | DECL_TAG => 4,
+            ARRAY => 12,
+            STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
+            ENUM | FUNC_PROTO => 8 * count,
+            // Pointer, forward declaration, typedef, volatile, const, restrict, function, float, type tag.
+            2 | 7..=12 | 16 | TYPE_TAG => 0,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a question about the kernel's types has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The bytes are not BTF, or are damaged.
+    #[error("not valid BTF: {0}")]
+    Malformed(String),
+    /// A newer kernel's BTF.
+    #[error("BTF type {id} is of kind {kind}, which this version does not know; a newer version of detector is needed")]
+    UnknownKind {
+        /// The type.
+        id: u32,
+        /// Its kind.
+        kind: u8,
+    },
+    /// The kernel has no such struct.
+    #[error("kernel BTF has no struct {structure}")]
+    NoStruct {
+        /// Its name.
+        structure: String,
+    },
+    /// The struct has no such member.
+    #[error("kernel BTF has no member {member} in struct {structure} (tried {tried})")]
+    NoMember {
+        /// The struct.
+        structure: String,
+        /// What was asked for.
+        member: String,
+        /// What was tried, and at which step it failed.
+        tried: String,
+    },
+    /// Several answers are missing.
+    #[error("this kernel's structs are not as the probes know them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Missing(Vec<Error>),
+}
+
+/// The types of a kernel.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: Range<usize>,
+    /// Type 1 is the first: 0 is `void`, which is not stored.
+    types: Vec<Type>,
+}
+
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u8,
+    /// For structs: the members say which of them are bit-fields.
+    kind_flag: bool,
+    count: u32,
+    /// Size of a struct, or the id of the type that a modifier is about.
+    size_or_type: u32,
+    /// Where in the data the tail starts.
+    tail: usize,
+}
+
+/// A member found: where, of what type.
+#[derive(Clone, Copy)]
+struct Member {
+    /// From the start of the struct that was searched.
+    bits: u64,
+    type_id: u32,
+    bitfield: bool,
+}
+
+impl Btf {
+    /// The types of the kernel that runs.
+    ///
+    /// # Errors
+    ///
+    /// See [`open`](Self::open).
+    pub fn of_running_kernel() -> Result<Self, Error> {
+        Self::open(Path::new(RUNNING_KERNEL))
+    }
+
+    /// The types in a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or not be [parsed](Self::parse).
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let data = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(data)
+    }
+
+    /// The types in raw BTF.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no BTF, are of the other byte order, are damaged, or have a kind of type that is not known.
+    pub fn parse(data: Vec<u8>) -> Result<Self, Error> {
+        let malformed = |why: &str| Error::Malformed(why.to_owned());
+        if data.len() < HEADER_LEN {
+            return Err(malformed("shorter than its header"));
+        }
+        match u16::from_ne_bytes([data[0], data[1]]) {
+            MAGIC => {}
+            magic if magic.swap_bytes() == MAGIC => return Err(malformed("of a machine with the other byte order")),
+            magic => return Err(Error::Malformed(format!("starts with {magic:#06x} instead of {MAGIC:#06x}"))),
+        }
+        if data[2] != 1 {
+            return Err(Error::Malformed(format!("of version {}; only version 1 is known", data[2])));
+        }
+        let header =
+            |at| word(&data, at).map(|value| value as usize).ok_or_else(|| malformed("shorter than its header"));
+        // Offsets count from the end of the header, which may grow.
+        let section = |offset: usize, what: &str| {
+            let start = header(4)?.checked_add(header(offset)?);
+            let range = start.and_then(|start| Some(start..start.checked_add(header(offset + 4).ok()?)?));
+            range
+                .filter(|range| range.end <= data.len())
+                .ok_or_else(|| Error::Malformed(format!("its {what} lie outside of its {} bytes", data.len())))
+        };
+        let (table, strings) = (section(8, "types")?, section(16, "strings")?);
+        let types = types(&data, table)?;
+        Ok(Self { data, strings, types })
+    }
+
+    /// Offset in bytes of a member from the start of a struct. `members` is a member, or a member of a member
+    /// (`f_path.dentry`), or several of these separated by `|`, of which the first that exists counts. Each step finds
+    /// its member also in anonymous structs and unions, as in C.
+    ///
+    /// # Errors
+    ///
+    /// There is no such struct, or it has none of the members, or the member is a bit-field, which has no such offset.
+    pub fn member_offset(&self, structure: &str, members: &str) -> Result<u64, Error> {
+        let id = self.find(kind::STRUCT, structure).ok_or_else(|| no_struct(structure))?;
+        let mut tried = Vec::new();
+        for path in members.split('|') {
+            match self.walk(id, structure, path) {
+                Ok(offset) => return Ok(offset),
+                Err(why) => tried.push(format!("{path}: {why}")),
+            }
+        }
+        Err(Error::NoMember { structure: structure.to_owned(), member: members.to_owned(), tried: tried.join(", ") })
+    }
+
+    /// Size of a struct in bytes.
+    ///
+    /// # Errors
+    ///
+    /// There is no such struct.
+    pub fn struct_size(&self, structure: &str) -> Result<u64, Error> {
+        let id = self.find(kind::STRUCT, structure).ok_or_else(|| no_struct(structure))?;
+        self.get(id).map(|found| found.size_or_type.into()).ok_or_else(|| no_struct(structure))
+    }
+
+    /// Whether the kernel describes a function of this name, so that it can be traced with its types.
+    pub fn has_func(&self, name: &str) -> bool {
+        self.find(kind::FUNC, name).is_some()
+    }
+
+    /// The id of the first type of this kind and name.
+    fn find(&self, kind: u8, name: &str) -> Option<u32> {
+        let index = self.types.iter().position(|found| found.kind == kind && self.is_named(found.name, name))?;
+        u32::try_from(index + 1).ok()
+    }
+
+    fn get(&self, id: u32) -> Option<&Type> {
+        self.types.get((id as usize).checked_sub(1)?)
+    }
+
+    /// The struct or union behind typedefs, `const` and the like.
+    fn composite(&self, mut id: u32) -> Option<&Type> {
+        for _ in 0..MAX_DEPTH {
+            let found = self.get(id)?;
+            match found.kind {
+                kind::STRUCT | kind::UNION => return Some(found),
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = found.size_or_type;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Follows `path` from the struct `id`; `Err`: why that does not work.
+    fn walk(&self, mut id: u32, structure: &str, path: &str) -> Result<u64, String> {
+        let mut bits = 0;
+        let mut within = structure;
+        for name in path.split('.') {
+            let parent = self.composite(id).ok_or_else(|| format!("{within} is no struct"))?;
+            let member = self.member(parent, name, 0).ok_or_else(|| format!("no {name} in {within}"))?;
+            if member.bitfield || !member.bits.is_multiple_of(8) {
+                return Err(format!("{name} is a bit-field"));
+            }
+            bits += member.bits;
+            id = member.type_id;
+            within = name;
+        }
+        Ok(bits / 8)
+    }
+
+    /// The member of a struct or union, or of an anonymous one in it.
+    fn member(&self, parent: &Type, name: &str, depth: usize) -> Option<Member> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        (0..parent.count as usize).find_map(|index| {
+            let at = parent.tail + index * MEMBER_LEN;
+            let (name_at, type_id, offset) =
+                (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
+            // With the flag, the upper 8 bits of an offset are the size of a bit-field; 0: it is none.
+            let (bits, bitfield) =
+                if parent.kind_flag { (offset & 0x00ff_ffff, offset >> 24 != 0) } else { (offset, false) };
+            let found = Member { bits: bits.into(), type_id, bitfield };
+            if name_at != 0 {
+                return self.is_named(name_at, name).then_some(found);
+            }
+            let inner = self.member(self.composite(type_id)?, name, depth + 1)?;
+            Some(Member { bits: found.bits + inner.bits, ..inner })
+        })
+    }
+
+    /// Whether the string at `offset` is `name`.
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let strings = &self.data[self.strings.clone()];
+        let rest = strings.get(offset as usize..).and_then(|text| text.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+}
+
+/// Reads the table of types, whose place in the data was checked.
+fn types(data: &[u8], table: Range<usize>) -> Result<Vec<Type>, Error> {
+    let cut = |id: u32| Error::Malformed(format!("type {id} is cut off"));
+    // On average a type with its tail takes 25 to 30 bytes.
+    let mut types = Vec::with_capacity(table.len() / 24);
+    let (mut at, mut id) = (table.start, 0);
+    while at < table.end {
+        id += 1;
+        let field = |offset| word(data, at + offset).ok_or_else(|| cut(id));
+        let (name, info, size_or_type) = (field(0)?, field(4)?, field(8)?);
+        let kind = (info >> 24 & 0x1f) as u8;
+        let count = info & 0xffff;
+        let tail = kind::tail(kind, count as usize).ok_or(Error::UnknownKind { id, kind })?;
+        types.push(Type { name, kind, kind_flag: info >> 31 != 0, count, size_or_type, tail: at + TYPE_LEN });
+        at += TYPE_LEN + tail;
+    }
+    if at == table.end { Ok(types) } else { Err(cut(id)) }
+}
+
+/// The 32-bit number at `at`.
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*bytes))
+}
+
+fn no_struct(structure: &str) -> Error {
+    Error::NoStruct { structure: structure.to_owned() }
+}
