@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::finding::NoticeEvent;
 use crate::protocol::Hook;
-use crate::sensor::{self, Sensor};
+use crate::sensor::{self, Report, Sensor};
 use crate::server::{BindError, Server};
 use hub::Hub;
 use writer::{Output, Target};
@@ -101,7 +101,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let giving_up = Arc::new(AtomicBool::new(false));
     let mut writer = {
         let (hub, giving_up) = (Arc::clone(&hub), Arc::clone(&giving_up));
-        spawn_blocking(move || writer::run(output, &lines, &hub, &giving_up))
+        spawn_blocking(move || writer::run(output, lines, &hub, &giving_up))
     };
 
     let sensor = {
@@ -138,32 +138,33 @@ async fn run_async(config: Config) -> Result<(), Error> {
     }
 }
 
-/// Tells everybody that the probes watch, and this log how well.
+/// Tells everybody that the probes watch.
 fn announce(hub: &Hub, sensor: &Sensor) {
     let report = sensor.report();
-    let hooks: Vec<Hook> = report.hooks.iter().map(Hook::from).collect();
-    for hook in &hooks {
+    log_report(report);
+    hub.ready(report.hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()));
+    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells this program's log how well the probes watch.
+pub fn log_report(report: &Report) {
+    for hook in report.hooks.iter().map(Hook::from) {
+        let Hook { name, purpose, .. } = &hook;
         match &hook.attached {
-            None => tracing::warn!("not watched: {}: {}", hook.purpose, hook.refused.join("; ")),
-            Some(_) if hook.verified == Some(false) => {
-                tracing::warn!(
-                    "hook {} is attached, but the self-test did not see it fire: {}",
-                    hook.name,
-                    hook.purpose
-                );
+            None => tracing::warn!("hook {name}: not attached, so not watched: {purpose}; {}", hook.refused.join("; ")),
+            Some(attached) if hook.verified == Some(false) => {
+                tracing::warn!("hook {name}: {attached}: the self-test did not see it fire, so not watched: {purpose}");
             }
             Some(attached) if hook.blindable => {
-                tracing::warn!("hook {}: {attached}: this kernel can skip calls of it while it preempts", hook.name);
+                tracing::warn!("hook {name}: {attached}: this kernel can skip calls of it while it preempts one");
             }
-            Some(attached) => tracing::info!("hook {}: {attached}", hook.name),
+            Some(attached) => tracing::info!("hook {name}: {attached}"),
         }
     }
     if let Err(why) = &report.selftest {
         tracing::warn!("the self-test could not run, so no hook is proven to fire: {why}");
     }
-    hub.ready(hooks, Arc::clone(sensor.counters()));
-    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
-    notify(&[NotifyState::Ready]);
 }
 
 /// Tells the service manager, if one started this daemon.

@@ -18,7 +18,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::daemon::hub::Hub;
+use crate::daemon::hub::{CLIENT_LOSS, Hub};
 use crate::protocol::{Call, Reply, Request, VERSION};
 
 /// Connections that are served at a time.
@@ -27,8 +27,6 @@ pub const MAX_CLIENTS: usize = 64;
 pub const MAX_REQUEST: usize = 1024;
 /// How long a client may take to send its request, and the whole server to send what is queued when it ends.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Kind of the loss notice to a client that is too slow.
-const LOSS_KIND: &str = "client";
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +194,7 @@ async fn stream_lines(mut lines: Receiver<Bytes>, writer: &mut OwnedWriteHalf, h
     loop {
         let line = match lines.recv().await {
             Ok(line) => line,
-            Err(RecvError::Lagged(missed)) => hub.loss_line(LOSS_KIND, missed),
+            Err(RecvError::Lagged(missed)) => hub.loss_line(CLIENT_LOSS, missed),
             Err(RecvError::Closed) => return Ok(()),
         };
         writer.write_all(&line).await?;

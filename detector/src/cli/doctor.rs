@@ -191,3 +191,30 @@ fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
 fn names(report: &Report, which: impl Fn(&HookReport) -> bool) -> String {
     report.hooks.iter().filter(|hook| which(hook)).map(|hook| hook.hook.name).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensor::plan::HOOKS;
+
+    #[test]
+    fn whatever_is_not_good_has_a_remedy() {
+        for hook in HOOKS {
+            for &(program, attach) in hook.programs {
+                let attached = |blindable| State::Attached { program, attach, blindable };
+                for (state, verified, verdict) in [
+                    (State::Missing, None, Verdict::Bad),
+                    (attached(false), Some(false), Verdict::Bad),
+                    (attached(true), Some(true), Verdict::Weak),
+                    (attached(true), None, Verdict::Weak),
+                    (attached(false), Some(true), Verdict::Good),
+                    (attached(false), None, Verdict::Good),
+                ] {
+                    let report = HookReport { hook, state, refused: Vec::new(), verified };
+                    assert_eq!(Verdict::of(&report), verdict, "{report:?}");
+                    assert_eq!(remedy(&report).is_some(), verdict != Verdict::Good, "{report:?}");
+                }
+            }
+        }
+    }
+}

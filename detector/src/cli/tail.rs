@@ -8,7 +8,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{Color, Exit, Failure, Socket, check_privileges, kind_parser, node_name, severity_parser};
 use crate::client::{self, Stream};
-use crate::daemon::hub::Hub;
+use crate::daemon;
+use crate::daemon::hub::{CLIENT_LOSS, Hub};
 use crate::finding::{Finding, Kind, Line, Severity};
 use crate::output::terminal;
 use crate::sensor::{self, Sensor};
@@ -83,7 +84,9 @@ impl Source {
             let hub = Arc::clone(&hub);
             Sensor::start(&options, move |line| hub.publish(&line))?
         };
-        eprintln!("detector: no daemon runs; watching with a sensor of my own until this ends");
+        daemon::log_report(sensor.report());
+        // Standard error may be closed.
+        let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
         Ok(Self::Private { hub, lines, _sensor: sensor })
     }
 
@@ -94,7 +97,7 @@ impl Source {
             Self::Private { hub, lines, .. } => {
                 let next = match lines.blocking_recv() {
                     Ok(next) => next,
-                    Err(RecvError::Lagged(missed)) => hub.loss_line("client", missed),
+                    Err(RecvError::Lagged(missed)) => hub.loss_line(CLIENT_LOSS, missed),
                     Err(RecvError::Closed) => return Ok(false),
                 };
                 line.clear();
@@ -132,6 +135,58 @@ fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: b
         Err(error) => {
             tracing::warn!("a line of the daemon is not understood, use the same version on both sides: {error}");
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::detect::samples;
+    use crate::event::{Event, Origin};
+
+    #[derive(Debug, Parser)]
+    struct Only {
+        #[command(flatten)]
+        filter: Filter,
+    }
+
+    fn admits(arguments: &[&str]) -> bool {
+        let shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
+        let mut finding = samples::found(Event::Exec(Box::new(shell))).expect("it is a shell");
+        finding.severity = Severity::Medium;
+        finding.container.name = Some(b"web"[..].into());
+        let arguments = ["tail"].iter().chain(arguments);
+        Only::try_parse_from(arguments).expect("they are right").filter.admits(&finding)
+    }
+
+    #[test]
+    fn filters_admit_what_fits_each_of_them() {
+        let prefix = &samples::ID[..12];
+        for admitted in [
+            &[][..],
+            &["--severity", "medium"],
+            &["--severity", "info"],
+            &["--finding", "shell_in_container"],
+            &["--finding", "image_write", "--finding", "shell_in_container"],
+            &["--container", prefix],
+            &["--container", samples::ID],
+            &["--container", "web"],
+            &["--container", "other", "--container", "web", "--severity", "low"],
+        ] {
+            assert!(admits(admitted), "{admitted:?}");
+        }
+        for refused in [
+            &["--severity", "high"][..],
+            &["--finding", "image_write"],
+            &["--container", "we"],
+            &["--container", &prefix[1..]],
+            &["--container", "web", "--severity", "critical"],
+            &["--container", "web", "--finding", "image_write"],
+        ] {
+            assert!(!admits(refused), "{refused:?}");
         }
     }
 }

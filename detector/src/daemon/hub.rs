@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Line, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::finding::{Line, Notice, NoticeEvent, Time};
+use crate::output::json;
 use crate::protocol::{Counters, Hook, State, Status};
 use crate::sensor;
 
@@ -18,6 +19,10 @@ use crate::sensor;
 pub const OUTPUT_QUEUE: usize = 8192;
 /// Lines that are kept for the slowest live client at most.
 pub const CLIENT_QUEUE: usize = 1024;
+/// Kind of the loss notice to a live client that was too slow.
+pub const CLIENT_LOSS: &str = "client";
+/// Kind of the loss notice about lines that the output could not take.
+pub const OUTPUT_LOSS: &str = "output";
 
 /// The distributor of the stream, and what is known about the daemon.
 #[derive(Debug)]
@@ -79,7 +84,7 @@ impl Hub {
             }
             Line::Notice(_) => {}
         }
-        let line = to_line(line);
+        let line = json::line(line);
         let routes = lock(&self.routes);
         let Some(routes) = routes.as_ref() else { return };
         if let Some(output) = &routes.output
@@ -104,7 +109,7 @@ impl Hub {
     /// The line that tells a reader that it missed `count` lines, for that reader alone. Counted in [`Hub::status`].
     pub fn loss_line(&self, kind: &'static str, count: u64) -> Bytes {
         self.count_loss(Cow::Borrowed(kind), count);
-        to_line(&Line::Notice(self.notice(NoticeEvent::Loss { kind: Cow::Borrowed(kind), count })))
+        json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind: Cow::Borrowed(kind), count })))
     }
 
     /// How many lines found the output queue full since the last call.
@@ -149,19 +154,12 @@ impl Hub {
     }
 
     fn notice(&self, event: NoticeEvent) -> Notice {
-        Notice { time: now(), schema: SCHEMA_VERSION, node: self.node.clone(), event }
+        Notice::now(self.node.clone(), event)
     }
 
     fn count_loss(&self, kind: Cow<'static, str>, count: u64) {
         *lock(&self.losses).entry(kind).or_default() += count;
     }
-}
-
-/// The line as it is written, with its end.
-fn to_line(line: &Line) -> Bytes {
-    let mut text = serde_json::to_vec(line).expect("a line has only text keys and writing to memory does not fail");
-    text.push(b'\n');
-    text.into()
 }
 
 fn now() -> Time {

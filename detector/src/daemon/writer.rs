@@ -5,23 +5,20 @@
 //! itself when it works again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::hub::Hub;
+use super::hub::{Hub, OUTPUT_LOSS};
 
 /// How often a failing output is tried, and how late a loss is reported at most.
 const TICK: Duration = Duration::from_secs(1);
-/// Kind of the loss notice about lines that the output could not take.
-const LOSS_KIND: &str = "output";
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +53,6 @@ impl Output {
             Target::File(path) => open_log(path)?,
         };
         Ok(Self { target, file })
-    }
-
-    /// The lines are for a person who looks at them now.
-    pub fn is_terminal(&self) -> bool {
-        self.file.is_terminal()
     }
 }
 
@@ -103,17 +95,20 @@ pub enum Error {
 }
 
 /// Writes what comes until the hub closes. `stopping` is set when a failing output may not be waited for.
-pub fn run(mut output: Output, lines: &Receiver<Bytes>, hub: &Hub, stopping: &Arc<AtomicBool>) -> Result<(), Error> {
+pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &AtomicBool) -> Result<(), Error> {
     loop {
-        match lines.recv_timeout(TICK) {
-            Ok(line) => write(&mut output, &line, lines, stopping)?,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        }
+        let ended = match lines.recv_timeout(TICK) {
+            Ok(line) => write(&mut output, &line, &lines, stopping).map(|()| false)?,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => true,
+        };
         let lost = hub.take_output_loss();
         if lost > 0 {
             tracing::error!("{}: it was too slow or failed, {lost} lines are lost", output.target);
-            write(&mut output, &hub.loss_line(LOSS_KIND, lost), lines, stopping)?;
+            write(&mut output, &hub.loss_line(OUTPUT_LOSS, lost), &lines, stopping)?;
+        }
+        if ended {
+            return Ok(());
         }
     }
 }
@@ -149,4 +144,82 @@ fn write(output: &mut Output, line: &[u8], queue: &Receiver<Bytes>, stopping: &A
         tracing::warn!("{}: works again after {failures} failed writes", output.target);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::super::hub::OUTPUT_QUEUE;
+    use super::*;
+    use crate::finding::NoticeEvent;
+
+    fn output(file: File) -> Output {
+        Output { target: Target::File("test".into()), file }
+    }
+
+    #[test]
+    fn a_failing_output_gets_the_rest_of_the_line_when_it_works_again() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        // A full pipe that does not block fails as a full disk does: after a part of the line.
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("it is ours");
+        let line = Bytes::from([vec![b'x'; 100_000], vec![b'\n']].concat());
+        let (sender, lines) = mpsc::sync_channel(2);
+        sender.send(line.clone()).expect("it is read");
+        sender.send(line.clone()).expect("it is read");
+        drop(sender);
+        let hub = Hub::new(String::new());
+        let read = std::thread::scope(|scope| {
+            let writer = output(File::from(OwnedFd::from(writer)));
+            let writing = scope.spawn(|| run(writer, lines, &hub, &AtomicBool::new(false)));
+            std::thread::sleep(TICK / 10);
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).expect("it is written");
+            writing.join().expect("no panic").expect("all is written");
+            read
+        });
+        assert_eq!(read, [line.clone(), line].concat());
+    }
+
+    #[test]
+    fn what_the_queue_could_not_hold_is_counted_in_the_output() {
+        let (hub, lines) = Hub::with_output(String::new());
+        let mut file = tempfile::tempfile().expect("a file");
+        let copy = output(file.try_clone().expect("a descriptor"));
+        (0..OUTPUT_QUEUE + 5).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
+        hub.close();
+        run(copy, lines, &hub, &AtomicBool::new(false)).expect("all is written");
+        let mut written = String::new();
+        file.rewind().expect("it is a file");
+        file.read_to_string(&mut written).expect("it is text");
+        let losses: Vec<_> = written.lines().filter(|line| line.contains("\"loss\"")).collect();
+        assert_eq!(written.lines().count(), OUTPUT_QUEUE + 1);
+        assert!(matches!(losses[..], [loss] if loss.contains("{\"kind\":\"output\",\"count\":5}")), "{losses:?}");
+        assert_eq!(hub.status().counters.losses["output"], 5);
+    }
+
+    #[test]
+    fn a_failing_output_does_not_hold_up_the_end() {
+        let (hub, lines) = Hub::with_output(String::new());
+        (0..3).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
+        hub.close();
+        let full = Output::open(Target::File("/dev/full".into())).expect("/dev/full is there");
+        let started = Instant::now();
+        let error = run(full, lines, &hub, &AtomicBool::new(true)).expect_err("it is full");
+        assert!(started.elapsed() < TICK);
+        assert!(matches!(error, Error::Unwritten { lines: 3, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_the_writer() {
+        let (hub, lines) = Hub::with_output(String::new());
+        hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let closed = output(File::from(OwnedFd::from(writer)));
+        let error = run(closed, lines, &hub, &AtomicBool::new(false)).expect_err("nobody reads");
+        assert!(matches!(error, Error::Closed { .. }), "{error}");
+    }
 }
