@@ -3,6 +3,8 @@
 //! Strings are bytes: paths, arguments and names in Linux have no encoding, and whoever made them may be hostile. They
 //! become text, escaped, only in [`crate::finding`] and [`crate::output`].
 
+use detector_common::record::COMM_LEN;
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -49,17 +51,17 @@ pub struct Exec {
 pub struct ImageWrite {
     /// Where and when.
     pub at: At,
-    /// Who.
-    pub process: Process,
+    /// Who. `None`: the record was lost in a flood.
+    pub process: Option<Process>,
     /// Which file.
     pub file: File,
     /// How.
     pub op: Op,
     /// Bytes asked to be written by this call; 0 for an open.
     pub bytes: u64,
-    /// Path in the image. `None`: the record was lost in a flood and the file is known by `file` only.
+    /// Path in the image. `None`: as for `process`; the file is known by `file` only, without its mode (0).
     pub path: Option<Path>,
-    /// Path of the process's executable. `None`: as for `path`.
+    /// Path of the process's executable. `None`: as for `process`.
     pub exe: Option<Path>,
 }
 
@@ -86,10 +88,44 @@ pub struct Path {
 /// An argument vector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// The arguments; the last may be cut.
-    pub list: Vec<Vec<u8>>,
+    /// The arguments, each ended by a NUL; the last may be cut.
+    pub bytes: Vec<u8>,
     /// More followed.
     pub truncated: bool,
+}
+
+impl Args {
+    /// The arguments, `argv[0]` first.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.bytes.strip_suffix(&[0]).unwrap_or(&self.bytes);
+        // An empty vector has no argument, `\0` has an empty one.
+        let most = if self.bytes.is_empty() { 0 } else { usize::MAX };
+        bytes.split(|&byte| byte == 0).take(most)
+    }
+}
+
+/// The name of a task or a terminal: short, without NUL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name([u8; COMM_LEN]);
+
+impl Name {
+    /// From the kernel's fixed-size array: up to the first NUL.
+    pub fn new(mut padded: [u8; COMM_LEN]) -> Self {
+        // What is behind the name must not make equal names differ.
+        padded.iter_mut().skip_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
+        Self(padded)
+    }
+
+    /// The name.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
 }
 
 /// Identity of a file.
@@ -151,9 +187,9 @@ pub struct Process {
     /// How it came into the container.
     pub origin: Origin,
     /// Task name: chosen by the process, no evidence.
-    pub comm: Vec<u8>,
+    pub comm: Name,
     /// Controlling terminal.
-    pub tty: Option<Vec<u8>>,
+    pub tty: Option<Name>,
     /// Descriptors 0 to 2.
     pub stdio: [Stdio; 3],
     /// Processes above it, nearest first.
@@ -202,5 +238,5 @@ pub struct Ancestor {
     /// In the same container as the acting process.
     pub in_container: bool,
     /// Task name.
-    pub comm: Vec<u8>,
+    pub comm: Name,
 }

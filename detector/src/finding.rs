@@ -40,7 +40,7 @@ pub struct Finding {
     pub time: Time,
     /// Version of this format: 1.
     pub schema: u32,
-    /// Unique; sorts by time.
+    /// Unique on its node; sorts by time.
     pub id: String,
     /// Name of the node.
     pub node: String,
@@ -358,6 +358,13 @@ pub struct Notice {
     pub event: NoticeEvent,
 }
 
+impl Notice {
+    /// A notice of this moment.
+    pub fn now(node: String, event: NoticeEvent) -> Self {
+        Self { time: Time(jiff::Timestamp::now()), schema: SCHEMA_VERSION, node, event }
+    }
+}
+
 /// What happened to the sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", content = "detail", rename_all = "snake_case")]
@@ -377,11 +384,23 @@ pub enum NoticeEvent {
     Loss {
         /// What: `exec`, `image_write` and `cgroup` are records that found the ring buffer full, `…_full` is a full
         /// kernel map, `record` a record that could not be decoded, `blind` calls at which the kernel skipped a probe,
-        /// `client` lines that a live viewer was too slow for.
+        /// `client` lines that a live viewer was too slow for, `output` lines that the daemon's output could not
+        /// take.
         kind: Cow<'static, str>,
         /// How many since the last such notice.
         count: u64,
     },
+}
+
+impl NoticeEvent {
+    /// The name, as in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::Loss { .. } => "loss",
+        }
+    }
 }
 
 /// A moment: RFC 3339 in UTC, always with nine decimals, so that it sorts as text.
@@ -391,6 +410,14 @@ pub struct Time(pub jiff::Timestamp);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.9}", self.0)
+    }
+}
+
+impl Time {
+    /// From nanoseconds since 1970.
+    pub fn from_nanoseconds(nanoseconds: i128) -> Self {
+        // Only a clock that is thousands of years off fails, and is no reason to lose a finding.
+        Self(jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }
 }
 

@@ -1,0 +1,326 @@
+//! Container runtimes name the cgroups of their containers after them. This module reads those names.
+//!
+//! The choices where a path names several containers:
+//! - The **outermost** one wins. Nested containers (Docker in Docker, Kubernetes in Docker, systemd and its services in
+//!   a container) are the business of the container that the node's own runtime started, and the kernel side accounts
+//!   them to it too.
+//! - `conmon`, the monitor of CRI-O and Podman, has a cgroup named after its container but runs on the host: no
+//!   container.
+//! - A bare 64-digit id may be of any runtime that was told to use cgroupfs. Its parent directory tells which, or else
+//!   the runtime stays unknown: no guess is written into a finding.
+
+use std::borrow::Cow;
+
+/// What the path of a cgroup says about its container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// The runtime's id or name of the container.
+    pub id: Vec<u8>,
+    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None`: the path does not tell.
+    pub runtime: Option<&'static str>,
+    /// `metadata.uid` of the Kubernetes pod.
+    pub pod_uid: Option<Vec<u8>>,
+}
+
+/// How the id is spelled.
+#[derive(Clone, Copy)]
+enum Id {
+    /// 64 hexadecimal digits.
+    Hex,
+    /// A name that a person chose.
+    Name,
+    /// As `Name`, escaped by systemd (`\x2d` is `-`).
+    Escaped,
+    /// There is none: the directory looks like a container's and is not.
+    NoContainer,
+}
+
+/// A row of [`SHAPES`].
+struct Shape {
+    /// Name of the parent directory; empty: any.
+    parent: &'static [u8],
+    prefix: &'static [u8],
+    id: Id,
+    suffix: &'static [u8],
+    runtime: Option<&'static str>,
+}
+
+const fn shape(
+    parent: &'static str,
+    prefix: &'static str,
+    id: Id,
+    suffix: &'static str,
+    runtime: Option<&'static str>,
+) -> Shape {
+    Shape { parent: parent.as_bytes(), prefix: prefix.as_bytes(), id, suffix: suffix.as_bytes(), runtime }
+}
+
+/// The shapes of a directory that stands for a container: the first that fits counts.
+const SHAPES: &[Shape] = &[
+    // Monitors, and virtual machines of libvirt.
+    shape("", "crio-conmon-", Id::NoContainer, "", None),
+    shape("", "libpod-conmon-", Id::NoContainer, "", None),
+    shape("", "lxc.monitor.", Id::NoContainer, "", None),
+    shape("machine.slice", "machine-qemu\\x2d", Id::NoContainer, ".scope", None),
+    // The systemd driver of each runtime: a scope, named with a prefix of the runtime's own.
+    shape("", "docker-", Id::Hex, ".scope", Some("docker")),
+    shape("", "cri-containerd-", Id::Hex, ".scope", Some("containerd")),
+    shape("", "nerdctl-", Id::Hex, ".scope", Some("containerd")),
+    shape("", "crio-", Id::Hex, ".scope", Some("cri-o")),
+    shape("", "libpod-", Id::Hex, ".scope", Some("podman")),
+    // The cgroupfs driver. A path meant for systemd (`slice:prefix:id`) that reached it is one directory.
+    shape("cri-containerd", "", Id::Hex, "", Some("containerd")),
+    shape("", "crio-", Id::Hex, "", Some("cri-o")),
+    shape("", "libpod-payload-", Id::Hex, "", Some("podman")),
+    shape("", "libpod-", Id::Hex, "", Some("podman")),
+    shape("docker", "", Id::Hex, "", Some("docker")),
+    // System containers.
+    shape("", "lxc.payload.", Id::Name, "", Some("lxc")),
+    shape("lxc", "", Id::Name, "", Some("lxc")),
+    shape("machine.slice", "systemd-nspawn@", Id::Escaped, ".service", Some("systemd-nspawn")),
+    shape("machine.slice", "machine-", Id::Escaped, ".scope", Some("systemd-nspawn")),
+    // `/kubepods/burstable/pod<uid>/<id>`, `/<containerd namespace>/<id>` and whoever else does so.
+    shape("", "", Id::Hex, "", None),
+];
+
+/// What the names in a path say.
+enum Verdict {
+    Container(ContainerRef),
+    NoContainer,
+    /// Nothing but the pod.
+    Unknown(Option<Vec<u8>>),
+}
+
+/// The container that a path names by a shape that a known runtime uses.
+pub fn parse(path: &[u8]) -> Option<ContainerRef> {
+    match judge(path) {
+        Verdict::Container(container) => Some(container),
+        Verdict::NoContainer | Verdict::Unknown(_) => None,
+    }
+}
+
+/// The container at a path of which the kernel says that it is one, whoever named it: where no shape fits, the last
+/// directory is the id. `None`: the path is the root, or that of a monitor.
+pub fn parse_known(path: &[u8]) -> Option<ContainerRef> {
+    match judge(path) {
+        Verdict::Container(container) => Some(container),
+        Verdict::NoContainer => None,
+        Verdict::Unknown(pod_uid) => {
+            let id = path.split(|&byte| byte == b'/').rfind(|name| !name.is_empty())?.to_vec();
+            Some(ContainerRef { id, runtime: None, pod_uid })
+        }
+    }
+}
+
+fn judge(path: &[u8]) -> Verdict {
+    let mut parent: &[u8] = b"";
+    let mut pod_uid = None;
+    for name in path.split(|byte| matches!(byte, b'/' | b':')).filter(|name| !name.is_empty()) {
+        if let Some((shape, id)) = SHAPES.iter().find_map(|shape| Some((shape, shape.matches(parent, name)?))) {
+            return match shape.id {
+                Id::NoContainer => Verdict::NoContainer,
+                Id::Hex | Id::Name | Id::Escaped => {
+                    Verdict::Container(ContainerRef { id: id.into_owned(), runtime: shape.runtime, pod_uid })
+                }
+            };
+        }
+        pod_uid = pod(name).or(pod_uid);
+        parent = name;
+    }
+    Verdict::Unknown(pod_uid)
+}
+
+impl Shape {
+    /// The id, if the directory has this shape.
+    fn matches<'a>(&self, parent: &[u8], name: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if !self.parent.is_empty() && self.parent != parent {
+            return None;
+        }
+        let id = name.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
+        match self.id {
+            Id::Hex => is_id(id).then_some(Cow::Borrowed(id)),
+            Id::Name | Id::NoContainer => (!id.is_empty()).then_some(Cow::Borrowed(id)),
+            Id::Escaped => (!id.is_empty()).then(|| unescape(id)),
+        }
+    }
+}
+
+fn is_id(name: &[u8]) -> bool {
+    name.len() == 64 && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The uid in `pod<uid>` (cgroupfs) or `kubepods[-<class>]-pod<uid>.slice` (systemd, which has `_` for `-`).
+fn pod(name: &[u8]) -> Option<Vec<u8>> {
+    let uid = match name.strip_suffix(b".slice") {
+        Some(slice) => {
+            let slice = slice.strip_prefix(b"kubepods-")?;
+            [b"burstable-".as_slice(), b"besteffort-"]
+                .iter()
+                .find_map(|class| slice.strip_prefix(*class))
+                .unwrap_or(slice)
+        }
+        None => name,
+    };
+    let uid = uid.strip_prefix(b"pod")?;
+    // 36: a UUID. 32: static pods of the kubelet are named by a hash.
+    let known =
+        matches!(uid.len(), 32 | 36) && uid.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-' | b'_'));
+    known.then(|| uid.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect())
+}
+
+/// Undoes systemd's escape of unit names, `\xNN`.
+fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
+    if !name.contains(&b'\\') {
+        return Cow::Borrowed(name);
+    }
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = rest.strip_prefix(b"\\x").and_then(|hex| hex.split_at_checked(2)).and_then(|(hex, tail)| {
+            let hex = hex.iter().all(u8::is_ascii_hexdigit).then(|| str::from_utf8(hex).ok())??;
+            Some((u8::from_str_radix(hex, 16).ok()?, tail))
+        });
+        let (byte, tail) = escaped.unwrap_or((byte, tail));
+        plain.push(byte);
+        rest = tail;
+    }
+    Cow::Owned(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+    const B: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+    /// Runtime (`-`: not told), id, and whether the pod is told.
+    type Named = Option<(&'static str, &'static str, bool)>;
+    /// In the paths, `A` and `B` stand for ids, `UID` for a pod's, `U_D` for that with underscores.
+    const TABLE: &[(&str, Named)] = &[
+        // Docker: cgroupfs, systemd, rootless, and with a parent of the administrator's.
+        ("/docker/A", Some(("docker", "A", false))),
+        ("/system.slice/docker-A.scope", Some(("docker", "A", false))),
+        ("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-A.scope", Some(("docker", "A", false))),
+        ("/jobs.slice/docker-A.scope", Some(("docker", "A", false))),
+        // Kubernetes on containerd.
+        (
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_D.slice/cri-containerd-A.scope",
+            Some(("containerd", "A", true)),
+        ),
+        ("/kubepods.slice/kubepods-podU_D.slice/cri-containerd-A.scope", Some(("containerd", "A", true))),
+        ("/kubepods/besteffort/podUID/A", Some(("-", "A", true))),
+        ("/kubepods/podUID/A", Some(("-", "A", true))),
+        ("/kubelet.slice/kubelet-kubepods.slice/cri-containerd-A.scope", Some(("containerd", "A", false))),
+        ("/system.slice/containerd.service/kubepods/burstable/podUID/A", Some(("-", "A", true))),
+        ("/system.slice/containerd.service/kubepods-podU_D.slice:cri-containerd:A", Some(("containerd", "A", true))),
+        // Kubernetes on Docker, through cri-dockerd.
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podU_D.slice/docker-A.scope",
+            Some(("docker", "A", true)),
+        ),
+        // nerdctl and ctr.
+        ("/system.slice/nerdctl-A.scope", Some(("containerd", "A", false))),
+        ("/default/A", Some(("-", "A", false))),
+        // CRI-O, its nested cgroup, and its monitor.
+        ("/kubepods.slice/kubepods-podU_D.slice/crio-A.scope", Some(("cri-o", "A", true))),
+        ("/kubepods.slice/kubepods-podU_D.slice/crio-A.scope/container", Some(("cri-o", "A", true))),
+        ("/kubepods/burstable/podUID/crio-A", Some(("cri-o", "A", true))),
+        ("/kubepods.slice/kubepods-podU_D.slice/crio-conmon-A.scope", None),
+        ("/system.slice/crio-conmon-A.scope", None),
+        // Podman: root, rootless, split cgroups, cgroupfs, in a pod, and its monitor.
+        ("/machine.slice/libpod-A.scope", Some(("podman", "A", false))),
+        ("/machine.slice/libpod-A.scope/container", Some(("podman", "A", false))),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-A.scope/container",
+            Some(("podman", "A", false)),
+        ),
+        ("/machine.slice/machine-libpod_pod_B.slice/libpod-A.scope", Some(("podman", "A", false))),
+        ("/system.slice/web.service/libpod-payload-A", Some(("podman", "A", false))),
+        ("/libpod_parent/libpod-A", Some(("podman", "A", false))),
+        ("/machine.slice/libpod-conmon-A.scope", None),
+        ("/libpod_parent/libpod-conmon-A", None),
+        // LXC and systemd-nspawn.
+        ("/lxc.payload.web", Some(("lxc", "web", false))),
+        ("/lxc.payload.web/system.slice/ssh.service", Some(("lxc", "web", false))),
+        ("/lxc/web", Some(("lxc", "web", false))),
+        ("/lxc.monitor.web", None),
+        ("/machine.slice/machine-build\\x2dhost.scope/payload", Some(("systemd-nspawn", "build-host", false))),
+        ("/machine.slice/systemd-nspawn@deb12.service/payload", Some(("systemd-nspawn", "deb12", false))),
+        ("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator", None),
+        // Nested: the outermost container wins.
+        ("/system.slice/docker-A.scope/system.slice/ssh.service", Some(("docker", "A", false))),
+        ("/docker/A/kubepods/besteffort/podUID/B", Some(("docker", "A", false))),
+        ("/docker/A/docker/B", Some(("docker", "A", false))),
+        ("/lxc.payload.ci/docker/B", Some(("lxc", "ci", false))),
+        // The host's own.
+        ("/", None),
+        ("", None),
+        ("/init.scope", None),
+        ("/system.slice/docker.service", None),
+        ("/system.slice/containerd.service", None),
+        ("/docker", None),
+        ("/machine.slice", None),
+        ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_D.slice", None),
+        ("/user.slice/user-0.slice/session-1.scope", None),
+        // Looks like an id, but is none: too short, not hexadecimal.
+        ("/docker/3f2a", None),
+        ("/system.slice/docker-zf2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988.scope", None),
+    ];
+
+    fn expand(text: &str) -> String {
+        let underscored = UID.replace('-', "_");
+        text.replace("U_D", &underscored)
+            .replace("UID", UID)
+            .split_inclusive(['/', '-', '_', '.', ':'])
+            .map(|part| {
+                let name = part.trim_end_matches(['/', '-', '_', '.', ':']);
+                let id = match name {
+                    "A" => A,
+                    "B" => B,
+                    other => other,
+                };
+                format!("{id}{}", &part[name.len()..])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn known_shapes() {
+        for (path, expected) in TABLE {
+            let expected = expected.map(|(runtime, id, pod)| ContainerRef {
+                id: expand(id).into_bytes(),
+                runtime: (runtime != "-").then_some(runtime),
+                pod_uid: pod.then(|| UID.as_bytes().to_vec()),
+            });
+            assert_eq!(parse(expand(path).as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_calls_a_container_has_an_id() {
+        let id = |path: &str| parse_known(expand(path).as_bytes()).map(|found| found.id);
+        assert_eq!(id("/mine/web-1"), Some(b"web-1".to_vec()));
+        assert_eq!(id("/docker/A/inner"), Some(A.into()));
+        assert_eq!(id("/machine.slice/libpod-conmon-A.scope"), None);
+        assert_eq!(id("/"), None);
+    }
+
+    #[test]
+    fn any_bytes_are_taken() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let len = random.usize(..96);
+            let path: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
+            parse_known(&path);
+            // As the tail of each prefix it gets past the first check.
+            for shape in SHAPES {
+                parse(&[b"/", shape.parent, b"/", shape.prefix, &path, shape.suffix].concat());
+            }
+        }
+        assert_eq!(parse(b"/machine.slice/machine-\\x.scope").map(|found| found.id), Some(b"\\x".to_vec()));
+        assert_eq!(parse(b"/machine.slice/machine-\\x2.scope").map(|found| found.id), Some(b"\\x2".to_vec()));
+        assert_eq!(parse(b"/machine.slice/machine-\\x+1.scope").map(|found| found.id), Some(b"\\x+1".to_vec()));
+    }
+}

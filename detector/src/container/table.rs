@@ -1,0 +1,147 @@
+//! The containers of this node, by cgroup id.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+
+use super::cgroup::{ContainerRef, parse_known};
+use crate::event::Cgroup;
+
+/// How long a container stays known after its cgroup was removed, in nanoseconds: its last events may still be under
+/// way.
+const KEEP: u64 = 60 * 1_000_000_000;
+/// How many removed cgroups stay known at most.
+const KEEP_COUNT: usize = 10_000;
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Id of its outermost cgroup.
+    pub cgroup_id: u64,
+    /// Path of that cgroup. Empty: not known.
+    pub path: Vec<u8>,
+    /// What the path says. `None`: nothing, or the path is not known.
+    pub reference: Option<ContainerRef>,
+    /// When it was first seen, `CLOCK_BOOTTIME`, nanoseconds.
+    pub first_seen: u64,
+}
+
+impl Container {
+    /// The container of a cgroup.
+    pub fn new(cgroup_id: u64, path: Vec<u8>, first_seen: u64) -> Self {
+        let reference = parse_known(&path);
+        Self { cgroup_id, path, reference, first_seen }
+    }
+}
+
+/// All cgroups that may be containers. Which of them are is the kernel side's knowledge: it names a container with each
+/// event, and only those are ever looked up.
+#[derive(Debug, Default)]
+pub struct Table {
+    live: HashMap<u64, Container>,
+    removed: HashMap<u64, Container>,
+    /// When and which, the oldest first.
+    removals: VecDeque<(u64, u64)>,
+    /// The last one that could not be resolved. Not kept: nothing would tell when it is removed.
+    unresolved: Option<Container>,
+}
+
+impl Table {
+    /// Takes in a cgroup that was made, or one that the scan at start found.
+    pub fn created(&mut self, cgroup: Cgroup) {
+        self.expire(cgroup.time);
+        self.live.insert(cgroup.id, Container::new(cgroup.id, cgroup.path, cgroup.time));
+    }
+
+    /// Takes in that a cgroup was removed.
+    pub fn removed(&mut self, cgroup: &Cgroup) {
+        if let Some(container) = self.live.remove(&cgroup.id) {
+            self.removed.insert(cgroup.id, container);
+            self.removals.push_back((cgroup.time, cgroup.id));
+        }
+        self.expire(cgroup.time);
+    }
+
+    /// The container of an event at `time`. An unknown cgroup is asked of `resolve`, which gives its path; if that
+    /// fails, the container is named by its cgroup id alone, and asked again at its next event.
+    pub fn lookup(&mut self, cgroup_id: u64, time: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &Container {
+        match self.live.entry(cgroup_id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => match self.removed.get(&cgroup_id) {
+                Some(container) => container,
+                None => match resolve(cgroup_id) {
+                    Some(path) => entry.insert(Container::new(cgroup_id, path, time)),
+                    None => self.unresolved.insert(Container::new(cgroup_id, Vec::new(), time)),
+                },
+            },
+        }
+    }
+
+    /// How many cgroups exist.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// No cgroup exists.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    fn expire(&mut self, now: u64) {
+        while let Some(&(time, id)) = self.removals.front()
+            && (self.removals.len() > KEEP_COUNT || now.saturating_sub(time) > KEEP)
+        {
+            self.removals.pop_front();
+            self.removed.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cgroup(id: u64, time: u64) -> Cgroup {
+        Cgroup { time, id, path: format!("/mine/c{id}").into_bytes() }
+    }
+
+    fn known(table: &mut Table, id: u64) -> bool {
+        !table.lookup(id, 0, |_| None).path.is_empty()
+    }
+
+    #[test]
+    fn removed_containers_stay_known_for_a_while() {
+        let mut table = Table::default();
+        table.created(cgroup(1, 10));
+        table.removed(&cgroup(1, 20));
+        assert_eq!(table.len(), 0);
+        assert!(known(&mut table, 1));
+        table.created(cgroup(2, 20 + KEEP));
+        assert!(known(&mut table, 1));
+        table.created(cgroup(3, 21 + KEEP));
+        assert!(!known(&mut table, 1));
+        assert!(known(&mut table, 2));
+    }
+
+    #[test]
+    fn a_flood_of_short_containers_is_bounded() {
+        let mut table = Table::default();
+        for id in 0..3 * KEEP_COUNT as u64 {
+            table.created(cgroup(id, id));
+            table.removed(&cgroup(id, id));
+        }
+        assert_eq!((table.live.len(), table.removed.len(), table.removals.len()), (0, KEEP_COUNT, KEEP_COUNT));
+        assert!(known(&mut table, 3 * KEEP_COUNT as u64 - 1));
+    }
+
+    #[test]
+    fn unknown_cgroups_are_resolved_once_they_can_be() {
+        let mut table = Table::default();
+        let container = table.lookup(7, 5, |_| None).clone();
+        assert_eq!(container, Container { cgroup_id: 7, path: Vec::new(), reference: None, first_seen: 5 });
+        assert!(table.is_empty());
+        let container = table.lookup(7, 6, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
+        assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));
+        assert_eq!(container.first_seen, 6);
+        table.lookup(7, 8, |_| panic!("it is known"));
+    }
+}

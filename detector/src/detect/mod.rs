@@ -1,0 +1,217 @@
+//! From events to findings. No I/O and no clock: what is found depends on the events and nothing else.
+//!
+//! One module for each kind of finding; a new one gets a line in [`Detector::detect`] and a
+//! [`Kind`](crate::finding::Kind).
+
+mod describe;
+mod image_write;
+mod process;
+mod shell;
+
+pub use process::Program;
+
+use crate::container::table::Container;
+use crate::event::{Event, ImageWrite};
+use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
+
+/// What findings say of the place and the time.
+#[derive(Clone, Debug)]
+pub struct Context {
+    node: String,
+    boot_to_wall: i64,
+    sequence: u64,
+}
+
+impl Context {
+    /// Of a node whose wall clock is `boot_to_wall` nanoseconds ahead of its `CLOCK_BOOTTIME`.
+    pub fn new(node: String, boot_to_wall: i64) -> Self {
+        Self { node, boot_to_wall, sequence: 0 }
+    }
+
+    fn wall(&self, boot: u64) -> Time {
+        Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
+    }
+
+    /// The finding about an event at `time`.
+    fn finding(&mut self, time: u64, container: &Container, verdict: Verdict) -> Finding {
+        self.sequence += 1;
+        let time = self.wall(time);
+        Finding {
+            time,
+            schema: SCHEMA_VERSION,
+            id: format!("{:016x}-{:x}", time.0.as_nanosecond(), self.sequence),
+            node: self.node.clone(),
+            finding: verdict.finding,
+            severity: verdict.severity,
+            message: verdict.message,
+            container: describe::container(container),
+            process: verdict.process,
+            file: Some(verdict.file),
+            mitre: verdict.mitre.iter().map(|&id| id.into()).collect(),
+            suppressed_by: None,
+        }
+    }
+}
+
+/// What a detection says; the rest of a finding is the same for all.
+struct Verdict {
+    finding: Kind,
+    severity: Severity,
+    message: String,
+    process: Option<Process>,
+    file: crate::finding::File,
+    mitre: &'static [&'static str],
+}
+
+/// All detections, and what they remember.
+#[derive(Debug, Default)]
+pub struct Detector {
+    programs: process::Programs,
+}
+
+impl Detector {
+    /// Takes in a program that was running before the events began.
+    pub fn remember(&mut self, program: Program) {
+        self.programs.insert(program);
+    }
+
+    /// What an event in a container means, if anything.
+    pub fn detect(&mut self, event: &Event, container: &Container, context: &mut Context) -> Option<Finding> {
+        match event {
+            Event::Exec(exec) => {
+                self.programs.insert(Program::of(exec));
+                let verdict = shell::detect(exec, container, context)?;
+                Some(context.finding(exec.at.time, container, verdict))
+            }
+            Event::ImageWrite(write) => {
+                let verdict = image_write::detect(write, self.program_of(write), container, context);
+                Some(context.finding(write.at.time, container, verdict))
+            }
+            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => None,
+        }
+    }
+
+    fn program_of(&mut self, write: &ImageWrite) -> Option<&Program> {
+        let process = write.process.as_ref()?;
+        self.programs.get(process.pid, process.start_time)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Events as they are on real nodes, for the tests of this module and of the outputs.
+
+    use super::*;
+    use crate::event::{Ancestor, Args, At, Exec, File, Layer, Name, Op, Origin, Path, Process, Stdio};
+
+    pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+
+    pub(crate) fn name(text: &str) -> Name {
+        let mut padded = [0; 16];
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        Name::new(padded)
+    }
+
+    pub(crate) fn path(text: &str) -> Path {
+        Path { bytes: text.into(), truncated: false }
+    }
+
+    pub(crate) fn args(list: &[&str]) -> Args {
+        Args {
+            bytes: list.iter().flat_map(|arg| [arg.as_bytes(), b"\0"]).flatten().copied().collect(),
+            truncated: false,
+        }
+    }
+
+    pub(crate) fn context() -> Context {
+        Context::new("node-1".into(), 1_800_000_000_000_000_000)
+    }
+
+    pub(crate) fn container() -> Container {
+        Container::new(500, format!("/system.slice/docker-{ID}.scope").into_bytes(), 1)
+    }
+
+    pub(crate) fn process(origin: Origin) -> Process {
+        Process {
+            start_time: 70,
+            pid: 1234,
+            tid: 1234,
+            ns_pid: 7,
+            ppid: 1200,
+            uid: 0,
+            gid: 0,
+            origin,
+            comm: name("sh"),
+            tty: None,
+            stdio: [Stdio::Null, Stdio::Pipe, Stdio::Pipe],
+            ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: false, comm: name("runc") }],
+        }
+    }
+
+    pub(crate) fn exec(origin: Origin, exe: &str, list: &[&str]) -> Exec {
+        Exec {
+            at: At { time: 77, cgroup: 501, container: 500 },
+            process: process(origin),
+            file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower) },
+            exe: path(exe),
+            cwd: path("/srv"),
+            args: args(list),
+        }
+    }
+
+    pub(crate) fn write(op: Op, layer: Layer, mode: u32, file: &str) -> ImageWrite {
+        ImageWrite {
+            at: At { time: 88, cgroup: 500, container: 500 },
+            process: Some(process(Origin::Application)),
+            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer) },
+            op,
+            bytes: 0,
+            path: Some(path(file)),
+            exe: Some(path("/usr/bin/python3.12")),
+        }
+    }
+
+    pub(crate) fn found(event: Event) -> Option<Finding> {
+        Detector::default().detect(&event, &container(), &mut context())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::*;
+    use super::*;
+    use crate::event::{Layer, Op, Origin};
+
+    #[test]
+    fn ids_are_unique_and_sort_by_time() {
+        let (mut detector, mut context, container) = (Detector::default(), context(), container());
+        let event = Event::Exec(Box::new(exec(Origin::Entered, "/bin/sh", &["sh"])));
+        let mut next = || detector.detect(&event, &container, &mut context).expect("it is a shell");
+        let (first, second) = (next(), next());
+        assert_eq!(first.id, "18fae27693b4004d-1");
+        assert!(first.id < second.id);
+        assert_eq!(first.time.to_string(), "2027-01-15T08:00:00.000000077Z");
+    }
+
+    #[test]
+    fn a_write_shows_the_arguments_of_the_earlier_exec() {
+        let (mut detector, mut context, container) = (Detector::default(), context(), container());
+        let event = Event::Exec(Box::new(exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"])));
+        assert_eq!(detector.detect(&event, &container, &mut context), None);
+        let write = write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        let mut other = write.clone();
+        let event = Event::ImageWrite(Box::new(write));
+        let finding = detector.detect(&event, &container, &mut context).expect("it is a write");
+        let process = finding.process.expect("it is known");
+        assert_eq!(
+            process.args.map(|args| args.iter().map(ToString::to_string).collect()),
+            Some(vec!["python3".to_owned(), "app.py".to_owned()])
+        );
+        assert_eq!(process.cwd.map(|cwd| cwd.to_string()), Some("/srv".into()));
+
+        // The same pid of another process.
+        other.process.as_mut().expect("it has one").start_time += 1;
+        let finding = detector.detect(&Event::ImageWrite(Box::new(other)), &container, &mut context);
+        assert_eq!(finding.and_then(|finding| finding.process).expect("it is known").args, None);
+    }
+}

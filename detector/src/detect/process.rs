@@ -1,0 +1,107 @@
+//! What the processes of containers were started as, so that a later write can say it: the kernel reports arguments only
+//! at the exec.
+
+use std::collections::HashMap;
+
+use crate::event::{Args, Exec, Path};
+
+/// How much a generation remembers at most, in bytes. There are two.
+const GENERATION: usize = 2 << 20;
+/// What an entry costs beside its strings.
+const OVERHEAD: usize = size_of::<(u32, u64)>() + size_of::<Program>() + 16;
+
+/// A process and what it was started as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Start, `CLOCK_BOOTTIME`, nanoseconds.
+    pub start_time: u64,
+    /// Arguments.
+    pub args: Args,
+    /// Working directory.
+    pub cwd: Path,
+}
+
+impl Program {
+    /// The program that an exec started.
+    pub(super) fn of(exec: &Exec) -> Self {
+        Self {
+            pid: exec.process.pid,
+            start_time: exec.process.start_time,
+            args: exec.args.clone(),
+            cwd: exec.cwd.clone(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        OVERHEAD + self.args.bytes.capacity() + self.cwd.bytes.capacity()
+    }
+}
+
+/// Programs by process. Of bounded size in bytes: when the young generation is full, the old one is forgotten. What is
+/// asked for moves to the young one, so that those in use stay.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    young: HashMap<(u32, u64), Program>,
+    young_cost: usize,
+    old: HashMap<(u32, u64), Program>,
+}
+
+impl Programs {
+    pub(super) fn insert(&mut self, program: Program) {
+        let cost = program.cost();
+        if self.young_cost + cost > GENERATION {
+            self.old = std::mem::take(&mut self.young);
+            self.young_cost = 0;
+        }
+        self.young_cost += cost;
+        if let Some(replaced) = self.young.insert((program.pid, program.start_time), program) {
+            self.young_cost -= replaced.cost();
+        }
+    }
+
+    pub(super) fn get(&mut self, pid: u32, start_time: u64) -> Option<&Program> {
+        let key = (pid, start_time);
+        if let Some(program) = self.old.remove(&key) {
+            // A younger one is of a later exec of the same process.
+            if !self.young.contains_key(&key) {
+                self.insert(program);
+            }
+        }
+        self.young.get(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(pid: u32) -> Program {
+        let args = Args { bytes: vec![b'x'; 2048], truncated: true };
+        Program { pid, start_time: 1, args, cwd: Path::default() }
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_what_is_in_use_stays() {
+        let mut programs = Programs::default();
+        for pid in 0..100_000 {
+            programs.insert(program(pid));
+            assert!(programs.get(0, 1).is_some());
+        }
+        assert!(programs.get(1, 1).is_none());
+        assert!(programs.get(99_999, 1).is_some());
+        let cost = |programs: &HashMap<_, Program>| programs.values().map(Program::cost).sum::<usize>();
+        assert_eq!(cost(&programs.young), programs.young_cost);
+        assert!(cost(&programs.young) + cost(&programs.old) <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn the_last_exec_of_a_process_counts() {
+        let mut programs = Programs::default();
+        programs.insert(program(1));
+        programs.insert(Program { args: Args::default(), ..program(1) });
+        assert_eq!(programs.get(1, 1).map(|program| program.args.clone()), Some(Args::default()));
+        assert_eq!(programs.get(1, 2), None);
+    }
+}

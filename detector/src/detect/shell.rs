@@ -1,0 +1,268 @@
+//! `shell_in_container`: a shell was started in a container.
+//!
+//! **What is a shell** is decided by the executed file's resolved name, never by the name of the task. Version and
+//! build suffixes do not count (`bash-5.2`, `ksh93`). BusyBox and Toybox are many programs in one: there the applet
+//! counts, `argv[0]`, or the argument behind it when `argv[0]` is the box itself. A file of another name that is called
+//! by a shell's name is one too: a hard link of BusyBox, or a copy in disguise.
+//!
+//! **How severe**, the first that fits:
+//!
+//! | severity | when |
+//! |---|---|
+//! | critical | it reads commands from a socket: a reverse or bind shell |
+//! | info | it is the container's entrypoint |
+//! | high | it has a terminal: a person is inside |
+//! | medium | anything else: a command run from outside, or by the application |
+//!
+//! A socket as standard input counts only where commands come from there. With `-c` or a script the socket is just how
+//! the parent talks to its child: Node.js gives socket pairs to every command it runs, and systemd a socket to the
+//! journal.
+//!
+//! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command).
+
+use super::{Context, Verdict, describe};
+use crate::container::table::Container;
+use crate::event::{Exec, Origin, Process, Stdio};
+use crate::finding::{Kind, Severity};
+
+/// Shells, without versions.
+const SHELLS: &[&[u8]] = &[
+    b"ash", b"bash", b"csh", b"dash", b"elvish", b"fish", b"hush", b"ksh", b"lksh", b"mksh", b"oksh", b"pdksh",
+    b"posh", b"pwsh", b"rbash", b"rksh", b"rzsh", b"sash", b"sh", b"tcsh", b"toysh", b"xonsh", b"yash", b"zsh",
+];
+
+/// Many programs in one file.
+const BOXES: &[&[u8]] = &[b"busybox", b"toybox"];
+
+/// What distributions append to names of programs, beside versions.
+const SUFFIXES: &[&[u8]] = &[b"-static", b".static", b".distrib", b"-extras", b".nosuid", b".suid"];
+
+pub(super) fn detect(exec: &Exec, container: &Container, context: &Context) -> Option<Verdict> {
+    let shell = identify(exec)?;
+    let process = &exec.process;
+    let args = exec.args.iter().skip(shell.arguments);
+    let remote = process.stdio[0] == Stdio::Socket && commands_from_stdin(args);
+    let severity = match process.origin {
+        _ if remote => Severity::Critical,
+        Origin::Entrypoint => Severity::Info,
+        _ if has_terminal(process) => Severity::High,
+        Origin::Outside | Origin::Entered | Origin::Application => Severity::Medium,
+    };
+    Some(Verdict {
+        finding: Kind::ShellInContainer,
+        severity,
+        message: message(shell.name, process, remote, container),
+        process: Some(describe::process(process, Some(&exec.exe), Some((&exec.args, &exec.cwd)), context)),
+        file: describe::file(&exec.file, Some(&exec.exe), None, None),
+        mitre: match process.origin {
+            Origin::Outside | Origin::Entered => &["T1059.004", "T1609"],
+            Origin::Entrypoint | Origin::Application => &["T1059.004"],
+        },
+    })
+}
+
+/// A shell and where in the argument vector its own arguments begin.
+struct Shell<'a> {
+    name: &'a [u8],
+    arguments: usize,
+}
+
+fn identify(exec: &Exec) -> Option<Shell<'_>> {
+    let name = describe::base_name(&exec.exe.bytes);
+    if is_one_of(name, SHELLS) {
+        return Some(Shell { name, arguments: 1 });
+    }
+    let mut args = exec.args.iter();
+    let called = asked_for(args.next()?);
+    if is_one_of(called, SHELLS) {
+        return Some(Shell { name: called, arguments: 1 });
+    }
+    let applet = is_one_of(name, BOXES) && is_one_of(called, BOXES);
+    let called = applet.then(|| args.next()).flatten().map(asked_for)?;
+    is_one_of(called, SHELLS).then_some(Shell { name: called, arguments: 2 })
+}
+
+/// The program that an `argv[0]` asks for: without directories, and without the `-` of a login shell.
+fn asked_for(argument: &[u8]) -> &[u8] {
+    let name = describe::base_name(argument);
+    name.strip_prefix(b"-").unwrap_or(name)
+}
+
+/// The name is in the list, but for a version and what distributions append.
+fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
+    let name = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name);
+    list.iter().any(|known| {
+        name.strip_prefix(*known)
+            .is_some_and(|version| version.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'_' | b'+')))
+    })
+}
+
+/// Neither `-c` nor a script says what to do, so the shell reads its standard input.
+fn commands_from_stdin<'a>(args: impl Iterator<Item = &'a [u8]>) -> bool {
+    const WITH_VALUE: &[&[u8]] = &[b"-o", b"+o", b"-O", b"+O", b"--rcfile", b"--init-file"];
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        match arg {
+            b"-" | b"--" => return args.peek().is_none_or(|operand| is_stdin(operand)),
+            _ if WITH_VALUE.contains(&arg) => drop(args.next()),
+            [b'-', b'-', ..] | [b'+', ..] => {}
+            [b'-', flags @ ..] if flags.contains(&b'c') => return false,
+            [b'-', flags @ ..] if flags.contains(&b's') => return true,
+            [b'-', ..] => {}
+            operand => return is_stdin(operand),
+        }
+    }
+    true
+}
+
+fn is_stdin(operand: &[u8]) -> bool {
+    matches!(operand, b"/dev/stdin" | b"/dev/fd/0" | b"/proc/self/fd/0")
+}
+
+fn has_terminal(process: &Process) -> bool {
+    process.tty.is_some() || process.stdio[0] == Stdio::Tty
+}
+
+fn message(shell: &[u8], process: &Process, remote: bool, container: &Container) -> String {
+    let origin = match process.origin {
+        Origin::Outside | Origin::Entered => "entered from outside",
+        Origin::Entrypoint => "its entrypoint",
+        Origin::Application => "by the application",
+    };
+    let terminal = match &process.tty {
+        Some(tty) => format!(", tty {}", describe::text(tty.as_bytes())),
+        None if has_terminal(process) => ", with a terminal".to_owned(),
+        None => String::new(),
+    };
+    let remote = if remote { ", takes commands from a socket" } else { "" };
+    let (shell, container) = (describe::text(shell), describe::container_name(container));
+    format!("{shell} started in {container} ({origin}{terminal}{remote})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+    use crate::event::Event;
+    use crate::finding::Finding;
+
+    fn shell(exe: &str, args: &[&str]) -> Option<Finding> {
+        found(Event::Exec(Box::new(exec(Origin::Application, exe, args))))
+    }
+
+    #[test]
+    fn shells() {
+        for (exe, args) in [
+            ("/bin/sh", &["sh"] as &[&str]),
+            ("/usr/bin/bash", &["nginx: worker process"]),
+            ("/opt/bash-5.2", &["x"]),
+            ("/bin/ksh93", &["ksh"]),
+            ("/bin/zsh-5.9", &[]),
+            ("/bin/bash-static", &["x"]),
+            ("/bin/busybox", &["sh", "-c", "id"]),
+            ("/bin/busybox", &["-ash"]),
+            ("/bin/busybox", &["/bin/busybox", "sh"]),
+            ("/bin/busybox-extras", &["busybox-extras", "/bin/ash"]),
+            ("/usr/bin/toybox", &["toybox", "sh"]),
+            ("/usr/bin/toybox", &["/bin/sh"]),
+            // A hard link of BusyBox, and a renamed copy of a shell.
+            ("/bin/ls", &["/bin/sh"]),
+            ("/tmp/x", &["-bash"]),
+        ] {
+            assert!(shell(exe, args).is_some(), "{exe} {args:?}");
+        }
+    }
+
+    #[test]
+    fn no_shells() {
+        for (exe, args) in [
+            ("/bin/busybox", &["ls", "sh"] as &[&str]),
+            ("/bin/busybox", &["busybox", "ls", "sh"]),
+            ("/bin/busybox", &["busybox"]),
+            ("/bin/busybox", &[]),
+            ("/bin/ls", &["ls", "/bin/sh"]),
+            ("/usr/bin/ssh", &["ssh"]),
+            ("/usr/sbin/sshd", &["sshd"]),
+            ("/usr/bin/shred", &["shred"]),
+            ("/usr/bin/bashtop", &["bashtop"]),
+            ("/usr/bin/fisherman", &["fish-like"]),
+            ("/", &[]),
+            ("", &[""]),
+        ] {
+            assert_eq!(shell(exe, args), None, "{exe} {args:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_task_does_not_count() {
+        let mut exec = exec(Origin::Application, "/usr/bin/app", &["app"]);
+        exec.process.comm = name("bash");
+        assert_eq!(found(Event::Exec(Box::new(exec))), None);
+    }
+
+    #[test]
+    fn severity_and_message() {
+        let verdict = |origin, tty: Option<&str>, stdin, args: &[&str]| {
+            let mut exec = exec(origin, "/bin/busybox", args);
+            exec.process.tty = tty.map(name);
+            exec.process.stdio[0] = stdin;
+            let finding = found(Event::Exec(Box::new(exec))).expect("it is a shell");
+            let in_container = " in container 3f2a0c6d9e1b ";
+            assert!(finding.message.contains(in_container), "{}", finding.message);
+            (finding.severity, finding.message.replace(in_container, " "), finding.mitre.len())
+        };
+        use Severity::*;
+        let (null, socket) = (Stdio::Null, Stdio::Socket);
+        for (found, (severity, message, techniques)) in [
+            (verdict(Origin::Entered, None, null, &["sh"]), (Medium, "sh started (entered from outside)", 2)),
+            (
+                verdict(Origin::Entered, Some("pts0"), Stdio::Tty, &["sh"]),
+                (High, "sh started (entered from outside, tty pts0)", 2),
+            ),
+            (verdict(Origin::Application, None, null, &["sh"]), (Medium, "sh started (by the application)", 1)),
+            (
+                verdict(Origin::Application, None, Stdio::Tty, &["sh"]),
+                (High, "sh started (by the application, with a terminal)", 1),
+            ),
+            (
+                verdict(Origin::Entrypoint, Some("pts0"), null, &["sh"]),
+                (Info, "sh started (its entrypoint, tty pts0)", 1),
+            ),
+            (
+                verdict(Origin::Application, None, socket, &["busybox", "sh", "-i"]),
+                (Critical, "sh started (by the application, takes commands from a socket)", 1),
+            ),
+            (
+                verdict(Origin::Application, None, socket, &["sh", "-c", "id"]),
+                (Medium, "sh started (by the application)", 1),
+            ),
+        ] {
+            assert_eq!(found, (severity, message.to_owned(), techniques));
+        }
+    }
+
+    #[test]
+    fn where_commands_come_from() {
+        let stdin = |list: &[&str]| commands_from_stdin(list.iter().map(|arg| arg.as_bytes()));
+        for list in [
+            &[] as &[&str],
+            &["-i"],
+            &["-il"],
+            &["-s", "argument"],
+            &["-o", "emacs"],
+            &["--norc", "-i"],
+            &["--rcfile", "x"],
+            &["--"],
+            &["-"],
+            &["/dev/stdin"],
+            &["-", "/dev/fd/0"],
+        ] {
+            assert!(stdin(list), "{list:?}");
+        }
+        for list in
+            [&["-c", "id"] as &[&str], &["-ic", "id"], &["-e", "-c", "id"], &["x.sh"], &["-x", "x.sh"], &["--", "x"]]
+        {
+            assert!(!stdin(list), "{list:?}");
+        }
+    }
+}

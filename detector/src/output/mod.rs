@@ -1,0 +1,5 @@
+//! What findings look like outside: JSON for programs, a line for people. Both are safe to look at in a terminal.
+
+mod escape;
+pub mod json;
+pub mod terminal;

@@ -1,0 +1,262 @@
+//! A line for people.
+//!
+//! Columns: time (UTC), severity, container, finding, message; then what ran, where it came from and who did it. All
+//! text passes [`write_safe`]: whatever is printed, only this module moves the cursor or changes a colour.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use super::escape;
+use crate::finding::{Container, Finding, Line, Notice, NoticeEvent, Op, Process, Severity, Text};
+
+/// Digits of a container's id, as container runtimes show it.
+const SHORT_ID: usize = 12;
+/// Room for the names of findings, so that messages stand below each other.
+const KIND_WIDTH: usize = 18;
+
+/// Writes a finding or a notice as one line. With `color`, as on a terminal that knows ANSI colours.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_line(out: &mut impl Write, line: &Line, color: bool) -> io::Result<()> {
+    // Put together first, so that a line comes in one piece.
+    let mut text = String::with_capacity(512);
+    let mut pen = Pen { out: &mut text, color };
+    match line {
+        Line::Finding(finding) => write_finding(&mut pen, finding),
+        Line::Notice(notice) => write_notice(&mut pen, notice),
+    }
+    .map_err(io::Error::other)?;
+    text.push('\n');
+    out.write_all(text.as_bytes())
+}
+
+fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
+    pen.styled(DIM, &time_of_day(&finding.time))?;
+    pen.plain("  ")?;
+    pen.styled(style(finding.severity), &format!("{:<8}", finding.severity))?;
+    pen.plain("  ")?;
+    pen.styled(CYAN, &format!("{:<SHORT_ID$}", container(&finding.container)))?;
+    pen.plain("  ")?;
+    pen.styled(BOLD, &format!("{:<KIND_WIDTH$}", finding.finding))?;
+    pen.plain("  ")?;
+    pen.plain(&finding.message)?;
+    for detail in details(finding) {
+        pen.styled(DIM, " · ")?;
+        pen.styled(DIM, &detail)?;
+    }
+    Ok(())
+}
+
+fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
+    let (style, text) = match &notice.event {
+        NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
+        NoticeEvent::Stopped { reason } => (YELLOW, format!("detector no longer watches {}: {reason}", notice.node)),
+        NoticeEvent::Loss { kind, count } => (RED, format!("not seen in full on {}: {count} × {kind}", notice.node)),
+    };
+    pen.styled(DIM, &time_of_day(&notice.time))?;
+    pen.plain("  ")?;
+    pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
+}
+
+/// `HH:MM:SS.mmm`: a live view is about now.
+fn time_of_day(time: &crate::finding::Time) -> String {
+    let text = time.to_string();
+    text.get(11..23).unwrap_or(&text).to_owned()
+}
+
+/// Its name, or its short id; of one that is unknown, its cgroup.
+fn container(container: &Container) -> String {
+    match (&container.name, &container.id) {
+        (Some(name), _) => name.to_string(),
+        (None, Some(id)) => id.as_str().chars().take(SHORT_ID).collect(),
+        (None, None) => format!("cgroup {}", container.cgroup_id),
+    }
+}
+
+/// What the message does not say.
+fn details(finding: &Finding) -> Vec<String> {
+    let mut details = Vec::new();
+    if let Some(process) = &finding.process {
+        if let Some(args) = &process.args {
+            details.push(command_line(args));
+        } else if let Some(exe) = &process.exe {
+            details.push(exe.to_string());
+        }
+        details.push(who(process));
+    }
+    if let Some(file) = &finding.file {
+        let layer = file.layer.filter(|_| file.op.is_some_and(|op| op != Op::Create)).map(|layer| match layer {
+            crate::finding::Layer::Lower => "as in the image until now",
+            crate::finding::Layer::Upper => "not the image's any more",
+            crate::finding::Layer::New => "new",
+        });
+        details.extend(layer.map(str::to_owned));
+        if file.deleted {
+            details.push("file has no name".to_owned());
+        }
+    }
+    details
+}
+
+/// Quoted where spaces or quotes would blur which argument ends where.
+fn command_line(args: &[Text]) -> String {
+    let quoted = args.iter().map(|arg| {
+        let arg = arg.as_str();
+        if arg.is_empty() || arg.contains([' ', '\'', '"']) {
+            format!("'{}'", arg.replace('\'', "'\\''"))
+        } else {
+            arg.to_owned()
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// `pid 1234 (uid 0) < runc < containerd-shim`.
+fn who(process: &Process) -> String {
+    let mut text = format!("pid {} uid {}", process.pid, process.uid);
+    for ancestor in process.ancestors.iter().take(3) {
+        text.push_str(" < ");
+        text.push_str(ancestor.comm.as_str());
+    }
+    text
+}
+
+const DIM: &str = "2";
+const BOLD: &str = "1";
+const CYAN: &str = "36";
+const YELLOW: &str = "33";
+const RED: &str = "31";
+
+fn style(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => DIM,
+        Severity::Low => "34",
+        Severity::Medium => YELLOW,
+        Severity::High => RED,
+        Severity::Critical => "1;97;41",
+    }
+}
+
+/// Writes text that is safe, in colour or not.
+struct Pen<'a> {
+    out: &'a mut String,
+    color: bool,
+}
+
+impl Pen<'_> {
+    fn plain(&mut self, text: &str) -> fmt::Result {
+        write_safe(self.out, text)
+    }
+
+    fn styled(&mut self, style: &str, text: &str) -> fmt::Result {
+        if !self.color {
+            return self.plain(text);
+        }
+        self.out.push_str("\x1b[");
+        self.out.push_str(style);
+        self.out.push('m');
+        self.plain(text)?;
+        self.out.push_str("\x1b[0m");
+        Ok(())
+    }
+}
+
+/// Writes text with every unsafe character as `\u{X}`. It cannot be confused with text that has that literally: there,
+/// the backslash is doubled ([`Text`]).
+fn write_safe(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    for (plain, found) in escape::parts(text) {
+        out.write_str(plain)?;
+        match found {
+            Some('\n') => out.write_str("\\n")?,
+            Some('\r') => out.write_str("\\r")?,
+            Some('\t') => out.write_str("\\t")?,
+            Some(character) => write!(out, "\\u{{{:x}}}", u32::from(character))?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::escape::tests::HOSTILE;
+    use super::*;
+    use crate::detect::samples;
+    use crate::event::{Args, Event, Layer, Op, Origin};
+
+    fn shown(event: Event, color: bool) -> String {
+        let finding = samples::found(event).expect("it is a finding");
+        let mut out = Vec::new();
+        write_line(&mut out, &Line::Finding(Box::new(finding)), color).expect("memory takes it");
+        String::from_utf8(out).expect("it is UTF-8")
+    }
+
+    #[test]
+    fn a_shell() {
+        let mut exec = samples::exec(Origin::Entered, "/bin/busybox", &["sh", "-c", "it's me", ""]);
+        exec.process.tty = Some(samples::name("pts0"));
+        assert_eq!(
+            shown(Event::Exec(Box::new(exec)), false),
+            "08:00:00.000  high      3f2a0c6d9e1b  shell_in_container  sh started in container 3f2a0c6d9e1b \
+             (entered from outside, tty pts0) · sh -c 'it'\\''s me' '' · pid 1234 uid 0 < runc\n"
+        );
+    }
+
+    #[test]
+    fn a_write() {
+        let write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        assert_eq!(
+            shown(Event::ImageWrite(Box::new(write)), false),
+            "08:00:00.000  medium    3f2a0c6d9e1b  image_write         /etc/app.conf opened for writing in container \
+             3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · as in the image until now\n"
+        );
+    }
+
+    #[test]
+    fn notices() {
+        let loss = NoticeEvent::Loss { kind: "exec".into(), count: 3 };
+        let mut out = Vec::new();
+        write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
+        let text = String::from_utf8(out).expect("it is UTF-8");
+        assert!(
+            text.ends_with("  sensor    -             loss                not seen in full on node-1: 3 × exec\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colours_only_when_told() {
+        let event = || Event::Exec(Box::new(samples::exec(Origin::Entered, "/bin/sh", &["sh"])));
+        assert!(shown(event(), true).contains("\x1b[33mmedium  \x1b[0m"));
+        assert!(!shown(event(), false).contains('\x1b'));
+    }
+
+    #[test]
+    fn hostile_text_is_harmless() {
+        for hostile in HOSTILE {
+            let mut write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "");
+            write.path.as_mut().expect("it has one").bytes = [b"/", *hostile].concat();
+            write.exe = write.path.clone();
+            let mut exec = samples::exec(Origin::Entered, "/bin/sh", &[]);
+            exec.args = Args { bytes: [*hostile, b"\0"].concat(), truncated: false };
+            for event in [Event::ImageWrite(Box::new(write)), Event::Exec(Box::new(exec))] {
+                let text = shown(event, false);
+                let text = text.strip_suffix('\n').expect("it has an end");
+                assert!(!text.contains(escape::is_unsafe), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_cannot_be_faked() {
+        let show = |bytes: &[u8]| {
+            let mut out = String::new();
+            write_safe(&mut out, Text::from(bytes).as_str()).expect("memory takes it");
+            out
+        };
+        assert_eq!(show(b"\x1b\xff"), r"\u{1b}\xff");
+        assert_eq!(show(br"\u{1b}\xff"), r"\\u{1b}\\xff");
+    }
+}
