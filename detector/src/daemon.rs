@@ -56,6 +56,11 @@ pub enum Error {
     /// The probes cannot be had.
     #[error(transparent)]
     Sensor(#[from] sensor::Error),
+    /// The probes are attached, and an essential one of them was not seen to fire.
+    #[error(
+        "this host: an essential hook does not fire, so nothing would be seen; `detector doctor` says what it needs"
+    )]
+    Blind,
     /// The output ended.
     #[error(transparent)]
     Writer(#[from] writer::Error),
@@ -111,6 +116,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     };
     let sensor = joined(sensor.await)?;
     tracing::info!("clients: {}", config.socket.display());
+    accept(sensor.report())?;
     announce(&hub, &sensor);
 
     let (reason, failed) = tokio::select! {
@@ -140,15 +146,17 @@ async fn run_async(config: Config) -> Result<(), Error> {
 
 /// Tells everybody that the probes watch.
 fn announce(hub: &Hub, sensor: &Sensor) {
-    let report = sensor.report();
-    log_report(report);
-    hub.ready(report.hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()));
+    hub.ready(sensor.report().hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()));
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
     notify(&[NotifyState::Ready]);
 }
 
 /// Tells this program's log how well the probes watch.
-pub fn log_report(report: &Report) {
+///
+/// # Errors
+///
+/// [`Error::Blind`].
+pub fn accept(report: &Report) -> Result<(), Error> {
     for hook in report.hooks.iter().map(Hook::from) {
         let Hook { name, purpose, .. } = &hook;
         match &hook.attached {
@@ -165,6 +173,7 @@ pub fn log_report(report: &Report) {
     if let Err(why) = &report.selftest {
         tracing::warn!("the self-test could not run, so no hook is proven to fire: {why}");
     }
+    if report.is_blind() { Err(Error::Blind) } else { Ok(()) }
 }
 
 /// Tells the service manager, if one started this daemon.

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use detector::client;
@@ -404,6 +405,31 @@ fn status_prints_a_daemon_that_is_ready() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("on node: watching since"), "{output:?}");
 }
 
+/// Publishes losses from another thread until it is dropped.
+struct Feeder(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
+
+impl Feeder {
+    fn start(hub: &Arc<Hub>) -> Self {
+        let hub = Arc::clone(hub);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let feed = move || {
+            while is_done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+                hub.publish_event(NoticeEvent::Loss { kind: "exec".into(), count: 1 });
+            }
+        };
+        Self(Some((done, std::thread::spawn(feed))))
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if let Some((done, thread)) = self.0.take() {
+            drop(done);
+            thread.join().expect("the feeder ends");
+        }
+    }
+}
+
 #[test]
 fn tail_shows_the_stream_and_ends_with_the_daemon() {
     let daemon = Daemon::start();
@@ -413,25 +439,24 @@ fn tail_shows_the_stream_and_ends_with_the_daemon() {
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
-    // It is subscribed at some moment.
-    let hub = Arc::clone(&daemon.hub);
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
-    let feeder = std::thread::spawn(move || {
-        while is_done
-            .recv_timeout(Duration::from_millis(20))
-            .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
-        {
-            hub.publish_event(NoticeEvent::Loss { kind: "exec".into(), count: 1 });
-        }
-    });
+    let feeder = Feeder::start(&daemon.hub);
     let line = lines.next().expect("a line").expect("text");
-    drop(done);
-    feeder.join().expect("the feeder ends");
+    drop(feeder);
     assert!(line.contains("\"event\":\"loss\""), "{line}");
     drop(daemon);
     lines.for_each(drop);
     let output = tail.wait_with_output().expect("it ends");
     assert_fails(&output, 1, &["the daemon stopped"]);
+}
+
+#[test]
+fn tail_into_a_closed_pipe_is_success() {
+    let daemon = Daemon::start();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let _feeder = Feeder::start(&daemon.hub);
+    let output = detector(&["tail", "--socket", text(&daemon.socket)]).stdout(writer).output().expect("it starts");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

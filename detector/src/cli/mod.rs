@@ -143,6 +143,7 @@ impl From<daemon::Error> for Failure {
     fn from(error: daemon::Error) -> Self {
         match error {
             daemon::Error::Sensor(error) => error.into(),
+            error @ daemon::Error::Blind => Self::new(Exit::Unsupported, error),
             error => Self::new(Exit::Failure, error),
         }
     }

@@ -84,7 +84,7 @@ impl Source {
             let hub = Arc::clone(&hub);
             Sensor::start(&options, move |line| hub.publish(&line))?
         };
-        daemon::log_report(sensor.report());
+        daemon::accept(sensor.report())?;
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
         Ok(Self::Private { hub, lines, _sensor: sensor })
