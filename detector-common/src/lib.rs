@@ -6,7 +6,7 @@
 //! asserted at compile time. A change of any layout or meaning raises [`WIRE_VERSION`].
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod map;
 pub mod offsets;

@@ -110,3 +110,15 @@ const _: () = {
     assert!(size_of::<SeenKey>() == 24);
     assert!(size_of::<Seen>() == 48);
 };
+
+/// `aya` takes keys and values whose every byte is data.
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
+mod pod {
+    // SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields').
+    unsafe impl aya::Pod for super::Cgroup {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SeenKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Seen {}
+}

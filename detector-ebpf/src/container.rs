@@ -60,12 +60,13 @@ fn membership(task: Addr) -> Option<Cgroup> {
 }
 
 /// Whether a task runs in the container with this id.
-#[inline(never)]
+#[inline(always)]
 pub fn contains(task: Addr, container: u64) -> bool {
     matches!(membership(task), Some(found) if found.container == container)
 }
 
 /// The container of a task that has just executed a program, started by this exec if it is the first. The flag says so.
+#[inline(always)]
 pub fn of_exec(task: Addr) -> Option<(u64, bool)> {
     let namespace = task::mount_namespace(task);
     if is_host(namespace) {
@@ -108,6 +109,7 @@ fn start(cgroup: &Cgroup) {
 }
 
 /// A cgroup was made: below a container it belongs to that, elsewhere it may become one.
+#[inline(always)]
 pub fn created(cgroup: Addr) {
     let state = match known(cgroup::parent(cgroup)) {
         Some(parent) if parent.phase == PHASE_STARTED => parent,
@@ -120,6 +122,7 @@ pub fn created(cgroup: Addr) {
 
 /// A cgroup was removed: no task is left in it. If it was a container's, its root and namespace are forgotten before
 /// their numbers can be used again.
+#[inline(always)]
 pub fn removed(id: u64) {
     if let Some(cgroup) = known(id)
         && cgroup.container == id
@@ -147,6 +150,7 @@ pub enum Actor {
 
 /// Decides about the running task. An image can be shared by containers (one root directory, mounted once): a task
 /// in any of them acts in its own.
+#[inline(always)]
 pub fn actor(task: Addr, owner: u64, root_dev: u32) -> Actor {
     if let Some(cgroup) = membership(task) {
         return if cgroup.container == owner || cgroup.root_dev == root_dev {
@@ -162,6 +166,7 @@ pub fn actor(task: Addr, owner: u64, root_dev: u32) -> Actor {
 }
 
 /// How the running process came into its container. `first`: its exec has just started the container.
+#[inline(always)]
 pub fn origin(task: Addr, container: u64, first: bool) -> u32 {
     let tgid = task::current_tgid();
     if first {
@@ -187,6 +192,7 @@ pub fn origin(task: Addr, container: u64, first: bool) -> u32 {
 
 /// A process forked: the child of one that came from outside came from outside too, also when it outlives its parent
 /// and is handed to the container's init.
+#[inline(always)]
 pub fn forked(parent: Addr, child: Addr) {
     let (above, tgid) = (task::tgid(parent), task::tgid(child));
     if above == tgid {
@@ -201,6 +207,7 @@ pub fn forked(parent: Addr, child: Addr) {
 }
 
 /// The running task exits.
+#[inline(always)]
 pub fn exited() {
     // SAFETY: no argument, no effect.
     let ids = unsafe { aya_ebpf::helpers::generated::bpf_get_current_pid_tgid() };

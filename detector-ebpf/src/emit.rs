@@ -1,6 +1,6 @@
 //! Records into the ring buffer.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::ring_buf::RingBufEntry};
 use detector_common::{map::Loss, record::Header};
 
 use crate::maps::{EVENTS, lost};
@@ -12,20 +12,17 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Sends a record that `fill` writes in place. `false`, and counted: the ring buffer is full.
+/// Room for a record in the ring buffer, its header filled. `None`, and counted: the ring buffer is full.
 ///
-/// `fill` must write every field of `T`, except the bytes of a text behind its length.
+/// The caller writes every other field of `T`, except the bytes of a text behind its length, and submits it.
 #[inline(always)]
-pub fn emit<T: 'static>(kind: u32, cgroup: u64, container: u64, loss: Loss, fill: impl FnOnce(*mut T)) -> bool {
+pub fn reserve<T: 'static>(kind: u32, cgroup: u64, container: u64, loss: Loss) -> Option<RingBufEntry<T>> {
     let Some(mut record) = EVENTS.reserve::<T>(0) else {
         lost(loss);
-        return false;
+        return None;
     };
-    let at = record.as_mut_ptr();
     let header = Header { kind, size: size_of::<T>() as u32, time: now(), cgroup, container };
     // SAFETY: each record starts with a header.
-    unsafe { at.cast::<Header>().write(header) };
-    fill(at);
-    record.submit(0);
-    true
+    unsafe { record.as_mut_ptr().cast::<Header>().write(header) };
+    Some(record)
 }

@@ -51,7 +51,8 @@ pub unsafe fn opened<R: Read>(file: Addr) {
             } else {
                 OP_OPEN_WRITE
             };
-            changed(file, device, owner, op, 0);
+            // The mask changes nothing: it keeps the compiler from making a copy of all that follows for each `op`.
+            changed(file, device, owner, mem::mask::<0xf>(op.into()) as u32, 0);
         }
     }
 }
@@ -81,9 +82,9 @@ fn changed(file: Addr, device: u32, owner: u64, op: u32, bytes: u64) {
     // SAFETY: `inode` is a `struct inode`.
     let number = unsafe { file::number::<Untyped>(inode) };
     let key = SeenKey { container: owner, inode: number, dev: device, reserved: 0 };
-    if op != OP_CREATE
-        && let Some(seen) = SEEN.get_ptr_mut(key)
-    {
+    // A created file is a new one, even if its inode number was seen before.
+    let seen = if op == OP_CREATE { None } else { SEEN.get_ptr_mut(key) };
+    if let Some(seen) = seen {
         // SAFETY: a live map element; `last` is a single aligned store.
         unsafe {
             if op == OP_WRITE {
@@ -98,7 +99,7 @@ fn changed(file: Addr, device: u32, owner: u64, op: u32, bytes: u64) {
 }
 
 /// Reports the first change of a file.
-#[inline(never)]
+#[inline(always)]
 fn report(file: Addr, inode: Addr, key: SeenKey, op: u32, bytes: u64) {
     let task = task::current();
     let Actor::Process(container, origin) = container::actor(task, key.container, key.dev) else {
@@ -128,27 +129,25 @@ fn report(file: Addr, inode: Addr, key: SeenKey, op: u32, bytes: u64) {
         }
         lost(Loss::SeenFull);
     }
-    let sent = emit::emit(
-        KIND_IMAGE_WRITE,
-        cgroup::of_task(task),
-        container,
-        Loss::ImageWrite,
-        |record: *mut ImageWriteRecord| {
-            let (dentry, _) = file::path(file);
-            let anywhere = Place { dentry: 0, mnt: 0 };
-            // SAFETY: `record` is reserved for us.
-            unsafe {
-                (*record).file = identity;
-                (*record).op = op;
-                (*record).reserved = 0;
-                (*record).bytes = bytes;
-                task::describe(task, origin, container, container::contains, &raw mut (*record).process);
-                path::resolve(Place { dentry, mnt: 0 }, anywhere, &raw mut (*record).path);
-                path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
-            }
-        },
-    );
-    if sent && let Some(seen) = SEEN.get_ptr_mut(key) {
+    let cgroup = cgroup::of_task(task);
+    let Some(mut reserved) = emit::reserve::<ImageWriteRecord>(KIND_IMAGE_WRITE, cgroup, container, Loss::ImageWrite)
+    else {
+        return;
+    };
+    let record = reserved.as_mut_ptr();
+    let (dentry, _) = file::path(file);
+    // SAFETY: `record` is reserved for us.
+    unsafe {
+        (*record).file = identity;
+        (*record).op = op;
+        (*record).reserved = 0;
+        (*record).bytes = bytes;
+        task::describe(task, origin, container, container::contains, &raw mut (*record).process);
+        path::resolve(Place { dentry, mnt: 0 }, Place { dentry: 0, mnt: 0 }, &raw mut (*record).path);
+        path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
+    }
+    reserved.submit(0);
+    if let Some(seen) = SEEN.get_ptr_mut(key) {
         // SAFETY: a live map element; a single aligned store.
         unsafe { (&raw mut (*seen).reported).write_volatile(1) };
     }

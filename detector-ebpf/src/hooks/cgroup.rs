@@ -41,14 +41,16 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 /// Sends the cgroup's path.
 #[inline(always)]
 fn send(kind: u32, id: u64, path: Addr) {
-    emit::emit(kind, id, 0, Loss::Cgroup, |record: *mut CgroupRecord| {
-        // SAFETY: `record` is reserved for us; `path` is a string of the kernel.
-        unsafe {
-            let text = &raw mut (*record).path;
-            let copied = mem::read_str((&raw mut (*text).bytes).cast(), PATH_CAPACITY as u32, path);
-            // Without the NUL.
-            (*text).len = copied.saturating_sub(1) as u32;
-            (*text).flags = 0;
-        }
-    });
+    let Some(mut reserved) = emit::reserve::<CgroupRecord>(kind, id, 0, Loss::Cgroup) else {
+        return;
+    };
+    // SAFETY: the record is reserved for us; `path` is a string of the kernel.
+    unsafe {
+        let text = &raw mut (*reserved.as_mut_ptr()).path;
+        let copied = mem::read_str((&raw mut (*text).bytes).cast(), PATH_CAPACITY as u32, path);
+        // Without the NUL.
+        (*text).len = copied.saturating_sub(1) as u32;
+        (*text).flags = 0;
+    }
+    reserved.submit(0);
 }

@@ -46,17 +46,20 @@ fn executed(bprm: Addr) {
         return;
     };
     let origin = container::origin(task, container, first);
-    emit::emit(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec, |record: *mut ExecRecord| {
-        // SAFETY: `bprm` is a `struct linux_binprm`; `record` is reserved for us.
-        unsafe {
-            let executed: Addr = mem::read(bprm, OFF_BINPRM_FILE.load());
-            let (dentry, mnt) = file::path(executed);
-            let root = task::root(task);
-            (*record).file = file::identity(file::inode::<Untyped>(executed));
-            task::describe(task, origin, container, container::contains, &raw mut (*record).process);
-            task::arguments(task, &raw mut (*record).args);
-            path::resolve(Place { dentry, mnt }, root, &raw mut (*record).path);
-            path::resolve(task::cwd(task), root, &raw mut (*record).cwd);
-        }
-    });
+    let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec) else {
+        return;
+    };
+    let record = reserved.as_mut_ptr();
+    // SAFETY: `bprm` is a `struct linux_binprm`; `record` is reserved for us.
+    unsafe {
+        let executed: Addr = mem::read(bprm, OFF_BINPRM_FILE.load());
+        let (dentry, mnt) = file::path(executed);
+        let root = task::root(task);
+        (*record).file = file::identity(file::inode::<Untyped>(executed));
+        task::describe(task, origin, container, container::contains, &raw mut (*record).process);
+        task::arguments(task, &raw mut (*record).args);
+        path::resolve(Place { dentry, mnt }, root, &raw mut (*record).path);
+        path::resolve(task::cwd(task), root, &raw mut (*record).cwd);
+    }
+    reserved.submit(0);
 }

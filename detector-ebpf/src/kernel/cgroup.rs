@@ -6,6 +6,7 @@ use super::{
 };
 
 /// The id of a cgroup: that of its kernfs node, which user space sees as the inode number of its directory.
+#[inline(always)]
 pub fn id(cgroup: Addr) -> u64 {
     // SAFETY: a pointer and a 64-bit integer.
     unsafe {
@@ -15,6 +16,7 @@ pub fn id(cgroup: Addr) -> u64 {
 }
 
 /// The id of the cgroup that a task is in.
+#[inline(always)]
 pub fn of_task(task: Addr) -> u64 {
     // SAFETY: pointers.
     unsafe {
@@ -24,6 +26,7 @@ pub fn of_task(task: Addr) -> u64 {
 }
 
 /// The id of the cgroup above; 0 for the root.
+#[inline(always)]
 pub fn parent(cgroup: Addr) -> u64 {
     // SAFETY: a pointer; `self.parent` points to the `self` of the cgroup above.
     let above: Addr = unsafe { mem::read(cgroup, OFF_CGROUP_SELF_PARENT.load()) };
@@ -31,6 +34,7 @@ pub fn parent(cgroup: Addr) -> u64 {
 }
 
 /// Whether the cgroup is in the default hierarchy: that one has number 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
+#[inline(always)]
 pub fn is_default_hierarchy(cgroup: Addr) -> bool {
     // SAFETY: a pointer and an `int`.
     unsafe {

@@ -79,18 +79,21 @@ pub unsafe fn number<R: Read>(inode: Addr) -> u64 {
 }
 
 /// Whether this open made the file.
+#[inline(always)]
 pub fn is_created(file: Addr) -> bool {
     // SAFETY: `f_mode` is an `unsigned int`.
     unsafe { mem::read::<u32>(file, OFF_FILE_MODE.load()) & FMODE_CREATED != 0 }
 }
 
 /// Whether this open cuts the file to length 0.
+#[inline(always)]
 pub fn is_truncating(file: Addr) -> bool {
     // SAFETY: `f_flags` is an `unsigned int`.
     unsafe { mem::read::<u32>(file, OFF_FILE_FLAGS.load()) & O_TRUNC != 0 }
 }
 
 /// `sb->s_dev` of an inode.
+#[inline(always)]
 pub fn device(inode: Addr) -> u32 {
     // SAFETY: a pointer and a `dev_t`.
     unsafe {
@@ -100,6 +103,7 @@ pub fn device(inode: Addr) -> u32 {
 }
 
 /// The dentry and vfsmount of `file->f_path`.
+#[inline(always)]
 pub fn path(file: Addr) -> (Addr, Addr) {
     // SAFETY: pointers.
     unsafe { (mem::read(file, OFF_FILE_DENTRY.load()), mem::read(file, OFF_FILE_MNT.load())) }

@@ -60,6 +60,17 @@ pub unsafe fn read<T: Copy>(base: Addr, offset: u64) -> T {
     unsafe { Untyped::read(base, offset) }
 }
 
+/// Copies `N` bytes from `base + offset`, or zeroes where nothing can be read.
+///
+/// # Safety
+///
+/// `to` must be writable.
+#[inline(always)]
+pub unsafe fn copy<const N: usize>(to: *mut [u8; N], base: Addr, offset: u64) {
+    // SAFETY: the caller vouches for `to`; the helper reads any address safely.
+    unsafe { bpf_probe_read_kernel(to.cast(), N as u32, base.wrapping_add(offset) as *const _) };
+}
+
 /// Copies the NUL-ended string at `from`, its NUL included, and gives the number of bytes copied; 0 when it cannot be
 /// read.
 ///
@@ -90,4 +101,14 @@ pub unsafe fn add(counter: *mut u64, amount: u64) {
             options(nostack),
         );
     }
+}
+
+/// `value & MASK`, which the compiler cannot optimise away: it is there to tell the verifier.
+#[inline(always)]
+pub fn mask<const MASK: u64>(mut value: u64) -> u64 {
+    // SAFETY: arithmetic on a register.
+    unsafe {
+        core::arch::asm!("{value} &= {mask}", value = inout(reg) value, mask = const MASK, options(pure, nomem, nostack));
+    }
+    value
 }

@@ -24,16 +24,22 @@ pub fn resolve(from: Place, root: Place, out: *mut Path) {
     walk(from.dentry, from.mnt, root.dentry, root.mnt, out);
 }
 
-#[inline(never)]
+#[inline(always)]
 fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out: *mut Path) {
-    let mut used: u64 = 0;
-    let mut flags = TEXT_TRUNCATED;
+    // The length so far lives in the record and is loaded again at each step. The verifier then knows nothing of it
+    // beyond what the mask says, so that all ways through a step look the same to it and are checked once.
+    // SAFETY: here and below, `out` is a record in the ring buffer.
+    let used = unsafe { &raw mut (*out).len };
+    // SAFETY: as above.
+    unsafe {
+        used.write_volatile(0);
+        (*out).flags = TEXT_TRUNCATED;
+    }
     for _ in 0..PATH_DEPTH {
         if dentry == root_dentry && mnt == root_mnt {
-            flags = 0;
-            break;
+            return complete(out);
         }
-        // SAFETY: pointers, from any address.
+        // SAFETY: a pointer, from any address.
         let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
         // SAFETY: as above.
         if mnt != 0 && dentry == unsafe { mem::read::<Addr>(mnt, OFF_VFSMOUNT_ROOT.load()) } {
@@ -42,8 +48,7 @@ fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out:
             // SAFETY: as above.
             let above: Addr = unsafe { mem::read(mount, OFF_MOUNT_PARENT.load()) };
             if above == mount {
-                flags = 0;
-                break;
+                return complete(out);
             }
             // SAFETY: as above.
             dentry = unsafe { mem::read(mount, OFF_MOUNT_MOUNTPOINT.load()) };
@@ -51,26 +56,31 @@ fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out:
             continue;
         }
         if parent == dentry || parent == 0 {
-            flags = 0;
-            break;
+            return complete(out);
         }
-        // SAFETY: a pointer, from any address.
-        let name: Addr = unsafe { mem::read(dentry, OFF_DENTRY_NAME.load()) };
-        // The mask tells the verifier what the check below ensures.
-        let at = (used & (PATH_CAPACITY as u64 - 1)) as usize;
-        // SAFETY: `out` is a record in the ring buffer; `at` leaves room for a whole name.
+        // SAFETY: as above.
+        let len = u64::from(unsafe { used.read_volatile() });
+        let at = mem::mask::<{ PATH_CAPACITY as u64 - 1 }>(len);
+        if at != len {
+            return;
+        }
+        // SAFETY: `at` leaves room for a whole name in `out`.
         let copied = unsafe {
-            mem::read_str((&raw mut (*out).bytes).cast::<u8>().add(at), NAME_CAPACITY as u32, name)
+            let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
+            mem::read_str((&raw mut (*out).bytes).cast::<u8>().add(at as usize), NAME_CAPACITY as u32, name)
         };
-        used += copied;
-        if copied == 0 || used >= PATH_CAPACITY as u64 {
-            break;
+        if copied == 0 {
+            return;
         }
+        // SAFETY: as above.
+        unsafe { used.write_volatile((len + copied) as u32) };
         dentry = parent;
     }
+}
+
+/// The walk has reached the root.
+#[inline(always)]
+fn complete(out: *mut Path) {
     // SAFETY: `out` is a record in the ring buffer.
-    unsafe {
-        (*out).len = used as u32;
-        (*out).flags = flags;
-    }
+    unsafe { (*out).flags = 0 };
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_probe_read_user,
 };
-use detector_common::record::{ANCESTORS, ARGS_CAPACITY, Ancestor, Args, COMM_LEN, Process, Stdio, TEXT_TRUNCATED};
+use detector_common::record::{ANCESTORS, ARGS_CAPACITY, Ancestor, Args, Process, Stdio, TEXT_TRUNCATED};
 
 use super::{
     file,
@@ -27,12 +27,14 @@ pub fn current_tgid() -> u32 {
 }
 
 /// A task's process id (thread group), in the host's pid namespace.
+#[inline(always)]
 pub fn tgid(task: Addr) -> u32 {
     // SAFETY: a `pid_t`.
     unsafe { mem::read(task, OFF_TASK_TGID.load()) }
 }
 
 /// The leader of the thread group of a task's parent.
+#[inline(always)]
 pub fn parent(task: Addr) -> Addr {
     // SAFETY: pointers.
     unsafe {
@@ -43,6 +45,7 @@ pub fn parent(task: Addr) -> Addr {
 }
 
 /// Inode number of a task's mount namespace; 0 for a task that has exited.
+#[inline(always)]
 pub fn mount_namespace(task: Addr) -> u32 {
     // SAFETY: pointers and an `unsigned int`.
     unsafe {
@@ -56,6 +59,7 @@ pub fn mount_namespace(task: Addr) -> u32 {
 }
 
 /// The root directory of a task.
+#[inline(always)]
 pub fn root(task: Addr) -> Place {
     // SAFETY: pointers.
     unsafe {
@@ -65,6 +69,7 @@ pub fn root(task: Addr) -> Place {
 }
 
 /// The working directory of a task.
+#[inline(always)]
 pub fn cwd(task: Addr) -> Place {
     // SAFETY: pointers.
     unsafe {
@@ -74,12 +79,14 @@ pub fn cwd(task: Addr) -> Place {
 }
 
 /// The inode of a directory.
+#[inline(always)]
 pub fn inode_of(place: Place) -> Addr {
     // SAFETY: a pointer.
     unsafe { mem::read(place.dentry, OFF_DENTRY_INODE.load()) }
 }
 
 /// The executable of a task (`mm->exe_file`), as dentry and vfsmount.
+#[inline(always)]
 pub fn executable(task: Addr) -> Place {
     // SAFETY: pointers.
     let (dentry, mnt) = unsafe {
@@ -90,6 +97,7 @@ pub fn executable(task: Addr) -> Place {
 }
 
 /// Process id of the running task in its own pid namespace, and the depth of that namespace (0: the host's).
+#[inline(always)]
 pub fn namespace_pid(task: Addr) -> (u32, u32) {
     // SAFETY: pointers and integers. `numbers` is an array of `struct upid` with one element a level
     // (`pid_nr_ns`, kernel/pid.c).
@@ -119,21 +127,14 @@ pub fn describe(task: Addr, origin: u32, container: u64, in_container: fn(Addr, 
         (*out).gid = (owner >> 32) as u32;
         (*out).origin = origin;
         (*out).reserved = 0;
-        (*out).comm = mem::read(leader, OFF_TASK_COMM.load());
-        (*out).tty = terminal(task);
+        mem::copy(&raw mut (*out).comm, leader, OFF_TASK_COMM.load());
+        // `tty_struct.name` has 64 bytes; without a terminal, zeroes come of it.
+        let signal: Addr = mem::read(task, OFF_TASK_SIGNAL.load());
+        let tty: Addr = mem::read(signal, OFF_SIGNAL_TTY.load());
+        mem::copy(&raw mut (*out).tty, tty, OFF_TTY_NAME.load());
     }
     standard_descriptors(task, out);
     ancestors(task, container, in_container, out);
-}
-
-/// Name of the controlling terminal.
-fn terminal(task: Addr) -> [u8; COMM_LEN] {
-    // SAFETY: pointers; `tty_struct.name` has 64 bytes.
-    unsafe {
-        let signal: Addr = mem::read(task, OFF_TASK_SIGNAL.load());
-        let tty: Addr = mem::read(signal, OFF_SIGNAL_TTY.load());
-        if tty == 0 { [0; COMM_LEN] } else { mem::read(tty, OFF_TTY_NAME.load()) }
-    }
 }
 
 /// What the descriptors 0 to 2 are.
@@ -146,18 +147,14 @@ fn standard_descriptors(task: Addr, out: *mut Process) {
         let table: Addr = mem::read(files, OFF_FILES_FDT.load());
         let array: Addr = mem::read(table, OFF_FDT_FD.load());
         let size: u32 = mem::read(table, OFF_FDT_MAX.load());
-        for fd in 0..3 {
-            let mut stdio = Stdio { inode: 0, mode: 0, rdev: 0 };
-            if fd < size {
-                let open: Addr = mem::read(array, u64::from(fd) * size_of::<Addr>() as u64);
-                if open != 0 {
-                    let inode = file::inode::<mem::Untyped>(open);
-                    stdio.inode = file::number::<mem::Untyped>(inode);
-                    stdio.mode = u32::from(mem::read::<u16>(inode, OFF_INODE_MODE.load()));
-                    stdio.rdev = mem::read(inode, OFF_INODE_RDEV.load());
-                }
-            }
-            (*out).stdio[fd as usize] = stdio;
+        for fd in 0..3_u32 {
+            let open: Addr = if fd < size { mem::read(array, u64::from(fd) * size_of::<Addr>() as u64) } else { 0 };
+            // Of a closed descriptor everything reads as zero.
+            let inode = file::inode::<mem::Untyped>(open);
+            let stdio: *mut Stdio = &raw mut (*out).stdio[fd as usize];
+            (*stdio).inode = file::number::<mem::Untyped>(inode);
+            (*stdio).mode = u32::from(mem::read::<u16>(inode, OFF_INODE_MODE.load()));
+            (*stdio).rdev = mem::read(inode, OFF_INODE_RDEV.load());
         }
     }
 }
@@ -169,17 +166,14 @@ fn ancestors(task: Addr, container: u64, in_container: fn(Addr, u64) -> bool, ou
     for level in 0..ANCESTORS {
         above = parent(above);
         let pid = tgid(above);
-        let mut ancestor = Ancestor { start_time: 0, pid, in_container: 0, comm: [0; COMM_LEN] };
-        if pid != 0 {
-            // SAFETY: an integer and 16 bytes.
-            unsafe {
-                ancestor.start_time = mem::read(above, OFF_TASK_START.load());
-                ancestor.comm = mem::read(above, OFF_TASK_COMM.load());
-            }
-            ancestor.in_container = u32::from(in_container(above, container));
+        // SAFETY: an integer and a name; `out` is a record in the ring buffer.
+        unsafe {
+            let ancestor: *mut Ancestor = &raw mut (*out).ancestors[level];
+            (*ancestor).pid = pid;
+            (*ancestor).start_time = mem::read(above, OFF_TASK_START.load());
+            (*ancestor).in_container = u32::from(in_container(above, container));
+            mem::copy(&raw mut (*ancestor).comm, above, OFF_TASK_COMM.load());
         }
-        // SAFETY: `out` is a record in the ring buffer.
-        unsafe { (*out).ancestors[level] = ancestor };
     }
 }
 
