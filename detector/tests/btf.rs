@@ -1,6 +1,8 @@
 //! The resolver against the types of real kernels: each `<series>.btf` in the directory `DETECTOR_BTF_DIR`, which
 //! `cargo xtask test` fills from Debian's kernel packages, and those of the kernel that runs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
