@@ -1,7 +1,7 @@
 //! From events to findings. No I/O and no clock: what is found depends on the events and nothing else.
 //!
 //! One module for each kind of finding; a new one gets a line in [`Detector::detect`] and a
-//! [`Kind`](crate::finding::Kind).
+//! [`Kind`].
 
 mod describe;
 mod image_write;

@@ -1,0 +1,128 @@
+//! What an event costs in user space: bytes of a record → event → finding → line of JSON.
+
+use std::hint::black_box;
+use std::mem::offset_of;
+
+use detector::container::table::Container;
+use detector::detect::{Context, Detector};
+use detector::finding::Line;
+use detector::output::json;
+use detector::sensor::decode::decode;
+use detector_common::record::{
+    self, Args, ExecRecord, File, Header, ImageWriteRecord, LAYER_LOWER, OP_OPEN_WRITE, ORIGIN_APPLICATION, Path,
+    Process,
+};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+
+fn main() {
+    divan::main();
+}
+
+/// A record in memory, aligned as in the ring buffer.
+struct Record(Vec<u64>);
+
+impl Record {
+    fn new(kind: u32, size: usize) -> Self {
+        let mut record = Self(vec![0; size.div_ceil(8)]);
+        record.put(offset_of!(Header, kind), &kind.to_ne_bytes());
+        record.put(offset_of!(Header, size), &(size as u32).to_ne_bytes());
+        record.put(offset_of!(Header, container), &500_u64.to_ne_bytes());
+        record
+    }
+
+    fn put(&mut self, offset: usize, value: &[u8]) {
+        zerocopy::IntoBytes::as_mut_bytes(self.0.as_mut_slice())[offset..][..value.len()].copy_from_slice(value);
+    }
+
+    fn text(&mut self, offset: usize, text: &[u8]) {
+        self.put(offset + offset_of!(Path, len), &(text.len() as u32).to_ne_bytes());
+        self.put(offset + offset_of!(Path, bytes), text);
+    }
+
+    fn process(&mut self, offset: usize) {
+        self.put(offset + offset_of!(Process, pid), &1234_u32.to_ne_bytes());
+        self.put(offset + offset_of!(Process, origin), &ORIGIN_APPLICATION.to_ne_bytes());
+        self.put(offset + offset_of!(Process, comm), b"python3");
+        for nth in 0..4 {
+            let ancestor = offset + offset_of!(Process, ancestors) + nth * size_of::<record::Ancestor>();
+            self.put(ancestor + offset_of!(record::Ancestor, pid), &(1200 - nth as u32).to_ne_bytes());
+            self.put(ancestor + offset_of!(record::Ancestor, comm), b"containerd-shim");
+        }
+    }
+
+    fn file(&mut self, offset: usize) {
+        self.put(offset + offset_of!(File, mode), &0o100_644_u32.to_ne_bytes());
+        self.put(offset + offset_of!(File, nlink), &1_u32.to_ne_bytes());
+        self.put(offset + offset_of!(File, layer), &LAYER_LOWER.to_ne_bytes());
+    }
+
+    fn exec(path: &[u8], args: &[u8]) -> Self {
+        const { assert!(offset_of!(Path, bytes) == offset_of!(Args, bytes)) };
+        let mut record = Self::new(record::KIND_EXEC, size_of::<ExecRecord>());
+        record.process(offset_of!(ExecRecord, process));
+        record.file(offset_of!(ExecRecord, file));
+        record.text(offset_of!(ExecRecord, path), path);
+        record.text(offset_of!(ExecRecord, cwd), b"app\0srv\0");
+        record.text(offset_of!(ExecRecord, args), args);
+        record
+    }
+
+    fn image_write() -> Self {
+        let mut record = Self::new(record::KIND_IMAGE_WRITE, size_of::<ImageWriteRecord>());
+        record.process(offset_of!(ImageWriteRecord, process));
+        record.file(offset_of!(ImageWriteRecord, file));
+        record.put(offset_of!(ImageWriteRecord, op), &OP_OPEN_WRITE.to_ne_bytes());
+        record.text(offset_of!(ImageWriteRecord, path), b"app.conf\0conf.d\0etc\0");
+        record.text(offset_of!(ImageWriteRecord, exe), b"python3.12\0bin\0usr\0");
+        record
+    }
+
+    fn other_exec() -> Self {
+        Self::exec(b"python3.12\0bin\0usr\0", b"python3\0/srv/app/main.py\0--workers=4\0")
+    }
+
+    fn shell() -> Self {
+        Self::exec(b"busybox\0bin\0", b"sh\0-c\0id && uname -a\0")
+    }
+
+    fn bytes(&self) -> &[u8] {
+        zerocopy::IntoBytes::as_bytes(self.0.as_slice())
+    }
+}
+
+/// Each stage on its own, for a profile of where the time goes.
+#[divan::bench]
+fn decode_exec(bencher: Bencher<'_, '_>) {
+    let record = Record::other_exec();
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| decode(black_box(record.bytes())));
+}
+
+/// An exec that is no finding: the usual event.
+#[divan::bench]
+fn exec_without_finding(bencher: Bencher<'_, '_>) {
+    run(bencher, &Record::other_exec(), false);
+}
+
+/// A shell, up to its line.
+#[divan::bench]
+fn shell_to_json(bencher: Bencher<'_, '_>) {
+    run(bencher, &Record::shell(), true);
+}
+
+/// An image write, up to its line.
+#[divan::bench]
+fn image_write_to_json(bencher: Bencher<'_, '_>) {
+    run(bencher, &Record::image_write(), true);
+}
+
+fn run(bencher: Bencher<'_, '_>, record: &Record, is_finding: bool) {
+    let container = Container::new(500, format!("/system.slice/docker-{:064x}.scope", 7).into_bytes(), 1);
+    let (mut detector, mut context) = (Detector::default(), Context::new("node-1".into(), 1_800_000_000_000_000_000));
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let event = decode(black_box(record.bytes())).expect("the record is whole");
+        let finding = detector.detect(&event, &container, &mut context);
+        assert_eq!(finding.is_some(), is_finding);
+        finding.map(|finding| json::line(&Line::Finding(Box::new(finding))))
+    });
+}
