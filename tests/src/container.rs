@@ -26,12 +26,15 @@ const CONTAINERS: &str = "/var/lib/lab/containers";
 pub const SERVICE: &[&str] = &["/usr/bin/tool", "serve"];
 /// A file of the image whose name is an attack on terminals, and not UTF-8.
 pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
-/// Where the image has many files, for measurements.
-pub const MANY_FILES: &str = "/srv/many";
-/// How many.
+/// How many files [`many_file`] knows.
 pub const MANY: usize = 400;
 /// Applets of busybox in the image.
 const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
+
+/// Path of one of the image files that are there to be changed.
+pub fn many_file(number: usize) -> String {
+    format!("/srv/many/{number}")
+}
 
 /// Path of an image file that is deeper than what a lazy sensor walks.
 pub fn deep_path() -> String {
@@ -66,7 +69,7 @@ pub fn make_image() -> Result<()> {
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
     fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), "text\n")?;
-    for path in (0..MANY).map(|file| format!("{MANY_FILES}/{file}")).chain([deep_path(), long_path()]) {
+    for path in (0..MANY).map(many_file).chain([deep_path(), long_path()]) {
         let path = at(&path);
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         fs::write(path, "text\n")?;

@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::container::{Container, MANY, MANY_FILES, make_image};
+use crate::container::{Container, MANY, make_image, many_file};
 use crate::protocol::Message;
 use crate::sensor::{DETECTOR, Sensor};
 
@@ -84,11 +84,16 @@ impl Attached {
     fn start(setup: &str) -> Result<Self> {
         Ok(match setup {
             "fentry" => {
-                let mut child =
-                    Command::new(DETECTOR).arg("bench-baseline").stdout(Stdio::piped()).spawn().context(DETECTOR)?;
+                // It stays attached until its input ends.
+                let mut child = Command::new(DETECTOR)
+                    .arg("bench-baseline")
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .with_context(|| format!("cannot run {DETECTOR}"))?;
                 let mut line = String::new();
                 BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-                ensure!(line == "ready\n", "detector bench-baseline said {line:?}");
+                ensure!(line == "attached\n", "detector bench-baseline said {line:?}");
                 Self::Fentry(child)
             }
             "attached" => Self::Sensor(Sensor::start(Path::new("/run/lab/sensor"))?),
@@ -144,7 +149,7 @@ pub fn measure(operation: &str) -> Result<f64> {
         "first-new" => {
             time(DEAR, |call| Ok(File::create_new(format!("/tmp/{call}")).and_then(|mut file| file.write_all(b"x"))?))
         }
-        "first-lower" => time(DEAR, |call| Ok(open(&format!("{MANY_FILES}/{call}"))?.write_all(b"x")?)),
+        "first-lower" => time(DEAR, |call| Ok(open(&many_file(call))?.write_all(b"x")?)),
         "exec" => time(DEAR, |_| {
             let status = Command::new("/bin/busybox").arg("true").status()?;
             ensure!(status.success(), "busybox true: {status}");

@@ -28,7 +28,20 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Res
 
 /// Runs `detector` to its end.
 pub fn detector(args: &[&str]) -> Result<Output> {
-    Command::new(DETECTOR).args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {DETECTOR}"))
+    finish(Command::new(DETECTOR).args(args))
+}
+
+/// Runs a program, which must end by itself in time and write little.
+pub fn finish(command: &mut Command) -> Result<Output> {
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let ended = wait_for(&format!("the end of {shown}"), Duration::from_secs(60), || Ok(child.try_wait()?));
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    ended.map(|_| output)
 }
 
 /// A running `detector run`.

@@ -14,7 +14,7 @@ const WRITERS: usize = 4;
 const FILES: u32 = 100;
 
 pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
-    let containers: Vec<Container> = (0..CONTAINERS).map(|_| lab.container()).collect::<Result<_>>()?;
+    let containers: Vec<Container> = (0..CONTAINERS).map(|_| lab.new_container()).collect::<Result<_>>()?;
     let work = |container: &Container, writer: usize| {
         let (folder, files) = (format!("/srv/{writer}"), FILES.to_string());
         container.exec_tool(&["flood", &folder, &files]).map(drop)

@@ -7,11 +7,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Lab, write, write_on_host};
-use crate::container::{self, Container, EVIL_NAME};
+use crate::container::{self, EVIL_NAME};
 
-const CONFIG: &str = "/etc/app.conf";
-
-/// Has the service do `operation` to the image's file at `path`: one finding.
+/// Has the service do `operation` to the file at `path`: one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
     let container = lab.container()?;
     let identity = container.service_does(&[operation, path])?;
@@ -20,11 +18,11 @@ fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
 }
 
 pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    let identity = container.service_does(&["append", CONFIG])?;
-    container.service_does(&["append", CONFIG])?;
-    container.service_does(&["truncate", CONFIG])?;
-    let mut finding = write("entrypoint", "open_write", "lower", CONFIG, &identity);
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.service_does(&["append", &path])?;
+    container.service_does(&["append", &path])?;
+    container.service_does(&["truncate", &path])?;
+    let mut finding = write("entrypoint", "open_write", "lower", &path, &identity);
     finding["container"] = json!({"runtime": "docker", "cgroup": container.cgroup});
     finding["process"]["pid"] = json!(container.pid);
     finding["process"]["ns_pid"] = json!(1);
@@ -37,11 +35,11 @@ pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
 pub(super) fn upper_file(lab: &mut Lab) -> Result<()> {
     let before = lab.take_sensor()?;
     before.stop()?;
-    let container = lab.container()?;
-    container.service_does(&["append", CONFIG])?;
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["append", &path])?;
     lab.ensure_sensor()?;
-    let identity = container.service_does(&["append", CONFIG])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "upper", CONFIG, &identity)])
+    let identity = container.service_does(&["append", &path])?;
+    lab.expect(&container, [write("entrypoint", "open_write", "upper", &path, &identity)])
 }
 
 pub(super) fn new_file(lab: &mut Lab) -> Result<()> {
@@ -49,15 +47,18 @@ pub(super) fn new_file(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn truncate(lab: &mut Lab) -> Result<()> {
-    once(lab, "truncate", "truncate", CONFIG)
+    let path = lab.file()?;
+    once(lab, "truncate", "truncate", &path)
 }
 
 pub(super) fn writev(lab: &mut Lab) -> Result<()> {
-    once(lab, "writev", "open_write", CONFIG)
+    let path = lab.file()?;
+    once(lab, "writev", "open_write", &path)
 }
 
 pub(super) fn pwritev(lab: &mut Lab) -> Result<()> {
-    once(lab, "pwritev", "open_write", CONFIG)
+    let path = lab.file()?;
+    once(lab, "pwritev", "open_write", &path)
 }
 
 pub(super) fn deep_path(lab: &mut Lab) -> Result<()> {
@@ -69,22 +70,22 @@ pub(super) fn long_path(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn entered(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    let identity = container.exec_tool(&["append", CONFIG])?;
-    lab.expect(&container, [write("entered", "open_write", "lower", CONFIG, &identity)])
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.exec_tool(&["append", &path])?;
+    lab.expect(&container, [write("entered", "open_write", "lower", &path, &identity)])
 }
 
 pub(super) fn child_of_application(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    let answer = container.service_does(&["run", "/usr/bin/tool", "append", CONFIG])?;
+    let (container, path) = (lab.container()?, lab.file()?);
+    let answer = container.service_does(&["run", "/usr/bin/tool", "append", &path])?;
     let identity = serde_json::from_str(answer["stdout"].as_str().unwrap_or_default())?;
-    lab.expect(&container, [write("application", "open_write", "lower", CONFIG, &identity)])
+    lab.expect(&container, [write("application", "open_write", "lower", &path, &identity)])
 }
 
 /// The link copies the file up; the path is the one that was opened, the inode the one that both names have.
 pub(super) fn hard_link(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    container.service_does(&["link", CONFIG, "/tmp/alias"])?;
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["link", &path, "/tmp/alias"])?;
     let identity = container.service_does(&["append", "/tmp/alias"])?;
     lab.expect(&container, [write("entrypoint", "open_write", "upper", "/tmp/alias", &identity)])
 }
@@ -98,17 +99,17 @@ pub(super) fn hostile_name(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn through_proc_self_root(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    let identity = container.service_does(&["append", &format!("/proc/self/root{CONFIG}")])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", CONFIG, &identity)])
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.service_does(&["append", &format!("/proc/self/root{path}")])?;
+    lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 /// As `docker cp` does.
 pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
-    let container: Container = lab.container()?;
-    write_on_host(&container.host_path(CONFIG))?;
-    let mut finding = write("outside", "truncate", "lower", CONFIG, &json!({}));
+    let (container, path) = (lab.container()?, lab.file()?);
+    write_on_host(&container.host_path(&path))?;
+    let mut finding = write("outside", "truncate", "lower", &path, &json!({}));
     finding["process"]["pid"] = json!(std::process::id());
-    finding["file"] = json!({"op": "truncate", "layer": "lower", "path": CONFIG});
+    finding["file"] = json!({"op": "truncate", "layer": "lower", "path": path});
     lab.expect(&container, [finding])
 }

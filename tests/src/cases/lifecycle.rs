@@ -8,22 +8,22 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Lab, shell, write};
 use crate::init::{CGROUPS, mount_at};
-use crate::sensor::{DETECTOR, detector};
+use crate::sensor::{DETECTOR, detector, finish};
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
     let before = lab.take_sensor()?;
     before.stop()?;
-    let container = lab.container()?;
+    let (container, path) = (lab.new_container()?, lab.file()?);
     lab.ensure_sensor()?;
     container.exec(&["/bin/sh", "-c", "true"])?;
     container.service_does(&["run", "/bin/sh", "-c", "true"])?;
-    let identity = container.service_does(&["append", "/etc/app.conf"])?;
+    let identity = container.service_does(&["append", &path])?;
     lab.expect(
         &container,
         [
             shell("entered", "/bin/busybox", &["/bin/sh", "-c", "true"]),
             shell("application", "/bin/busybox", &["/bin/sh", "-c", "true"]),
-            write("entrypoint", "open_write", "lower", "/etc/app.conf", &identity),
+            write("entrypoint", "open_write", "lower", &path, &identity),
         ],
     )
 }
@@ -31,11 +31,11 @@ pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
 pub(super) fn descriptor_from_before(lab: &mut Lab) -> Result<()> {
     let before = lab.take_sensor()?;
     before.stop()?;
-    let container = lab.container()?;
-    container.service_does(&["hold", "/etc/app.conf"])?;
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["hold", &path])?;
     lab.ensure_sensor()?;
-    let identity = container.service_does(&["write-held", "/etc/app.conf"])?;
-    lab.expect(&container, [write("entrypoint", "write", "upper", "/etc/app.conf", &identity)])
+    let identity = container.service_does(&["write-held", &path])?;
+    lab.expect(&container, [write("entrypoint", "write", "upper", &path, &identity)])
 }
 
 pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
@@ -49,7 +49,7 @@ pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn no_privilege(lab: &mut Lab) -> Result<()> {
     drop(lab.take_sensor()?);
-    let output = Command::new(DETECTOR).args(["run", "--json", "-"]).uid(65534).gid(65534).output()?;
+    let output = finish(Command::new(DETECTOR).args(["run", "--json", "-"]).uid(65534).gid(65534))?;
     refused(&output, &["root", "CAP_BPF"])
 }
 

@@ -9,13 +9,15 @@ mod silence;
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::{Range, RangeFrom};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
-use crate::container::{Container, make_image};
+use crate::container::{Container, MANY, make_image, many_file};
 use crate::protocol::Message;
 use crate::sensor::{Sensor, wait_for};
 
@@ -78,8 +80,11 @@ pub struct Lab {
     /// A container whose only use is to make a finding when asked to. Findings come in the order of their events: when
     /// this one's is there, so are all earlier ones, and silence has been proven.
     beacon: Container,
+    /// The container that cases use unless they need one of their own: to make one takes seconds.
+    shared: Option<Rc<Container>>,
+    files: Range<usize>,
     beats: u32,
-    numbers: std::ops::RangeFrom<u32>,
+    numbers: RangeFrom<u32>,
     /// Findings that came since the case began: for the report of a failure.
     history: Vec<Value>,
     /// Findings that no expectation has taken yet.
@@ -91,7 +96,16 @@ impl Lab {
         let mut numbers = 1..;
         let sensor = Some(Sensor::start(&folder(&mut numbers))?);
         let beacon = Container::service(next(&mut numbers))?;
-        Ok(Self { sensor, beacon, beats: 0, numbers, history: Vec::new(), pending: Vec::new() })
+        Ok(Self {
+            sensor,
+            beacon,
+            shared: None,
+            files: 0..MANY,
+            beats: 0,
+            numbers,
+            history: Vec::new(),
+            pending: Vec::new(),
+        })
     }
 
     /// Runs a case; gives all that helps to understand its failure.
@@ -106,14 +120,29 @@ impl Lab {
         }))
         .unwrap_or_else(|_| Err(anyhow!("the case panicked: see the console")));
         let error = outcome.err()?;
+        // Nothing of a failed case may disturb the next one.
+        self.shared = None;
         let log = self.sensor.as_ref().map_or_else(|| "no sensor runs".to_owned(), Sensor::log);
         let findings: Vec<String> = self.history.iter().map(|finding| format!("  {finding}")).collect();
-        Some(format!("{error:?}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
+        Some(format!("{error:#}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
     }
 
-    /// A new container with the service in it.
-    pub fn container(&mut self) -> Result<Container> {
+    /// A container with the service in it.
+    pub fn container(&mut self) -> Result<Rc<Container>> {
+        if self.shared.is_none() {
+            self.shared = Some(Rc::new(self.new_container()?));
+        }
+        self.shared.clone().context("there is one")
+    }
+
+    /// A container that nobody has used.
+    pub fn new_container(&mut self) -> Result<Container> {
         Container::service(self.number())
+    }
+
+    /// A file of the image that nobody has changed.
+    pub fn file(&mut self) -> Result<String> {
+        Ok(many_file(self.files.next().context("the image has too few files")?))
     }
 
     /// A number for a container that a case makes itself.
@@ -149,13 +178,14 @@ impl Lab {
         wait_for("the finding of a write that follows the case's", PATIENCE, || {
             let mut beaten = false;
             for line in sensor.take_lines()? {
-                history.push(line.clone());
-                if line["finding"].is_null() {
-                    // A notice of the sensor.
-                } else if difference(&line, &beacon).is_some() {
-                    pending.push(line);
-                } else {
+                if difference(&line, &beacon).is_none() {
                     beaten |= line["file"]["path"] == path;
+                    continue;
+                }
+                history.push(line.clone());
+                // The others are notices of the sensor.
+                if !line["finding"].is_null() {
+                    pending.push(line);
                 }
             }
             Ok(beaten.then_some(()))
@@ -186,11 +216,11 @@ impl Lab {
     }
 }
 
-fn next(numbers: &mut std::ops::RangeFrom<u32>) -> u32 {
+fn next(numbers: &mut RangeFrom<u32>) -> u32 {
     numbers.next().expect("there are enough numbers")
 }
 
-fn folder(numbers: &mut std::ops::RangeFrom<u32>) -> PathBuf {
+fn folder(numbers: &mut RangeFrom<u32>) -> PathBuf {
     PathBuf::from(format!("/run/lab/sensor-{}", next(numbers)))
 }
 

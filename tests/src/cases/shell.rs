@@ -97,7 +97,7 @@ pub(super) fn other_program(lab: &mut Lab) -> Result<()> {
 /// [`Sensor::take_lines`](crate::sensor::Sensor::take_lines) refuses lines with control characters.
 pub(super) fn control_characters_in_arguments(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    let script = ": \x1b[2J\x1b]0;owned\x07\r\n \u{7f}\u{9b}";
+    let script = ": '\x1b[2J\x1b]0;owned\x07\r\n \u{7f}\u{9b}'";
     container.service_does(&["run", "/bin/sh", "-c", script])?;
     lab.expect(&container, [shell("application", BUSYBOX, &["/bin/sh", "-c", script])])
 }

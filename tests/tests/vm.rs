@@ -1,0 +1,164 @@
+//! The guest's cases as tests of the host: one for each kernel and case, named `6.12::shell::entered`, or
+//! `6.12-preempt::shell::entered` for a machine that runs with full preemption and without BPF in its list of LSMs.
+//!
+//! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
+//! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use detector_tests::cases::CASES;
+use detector_tests::protocol::Message;
+use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::kernel;
+use xtask::vm::Vm;
+
+/// Longest list of cases that fits into a kernel's command line beside everything else.
+const MAX_NAMES: usize = 1000;
+
+/// The second kind of machine: the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
+const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
+
+/// Kernels that are tested as [`PREEMPT`] too, besides the newest one: 6.1 and older have no other behaviour than it.
+const PREEMPTED: &str = "6.12";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let machines: Vec<Arc<Machine>> = machines().into_iter().map(Arc::new).collect();
+    let trials = machines.iter().flat_map(|machine| {
+        CASES.iter().map(|case| {
+            let machine = Arc::clone(machine);
+            Trial::test(machine.test_name(case.name), move || machine.outcome(case.name))
+        })
+    });
+    let trials = trials.collect();
+
+    if !arguments.list {
+        let wanted: Vec<_> = machines
+            .into_iter()
+            .filter_map(|machine| {
+                let names = CASES.iter().map(|case| case.name);
+                let names: Vec<_> =
+                    names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
+                (!names.is_empty()).then_some((machine, names))
+            })
+            .collect();
+        boot_all(wanted);
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether libtest-mimic is going to run a test of this name.
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
+    let fits = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
+    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits) && !arguments.ignored
+}
+
+/// Boots the machines in the background, as many at a time as there are cores: an emulated one keeps one busy.
+fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) {
+    // Taken from the end.
+    wanted.reverse();
+    let wanted = Arc::new(Mutex::new(wanted));
+    for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        let wanted = Arc::clone(&wanted);
+        thread::spawn(move || {
+            loop {
+                let next = lock(&wanted).pop();
+                let Some((machine, names)) = next else { return };
+                let end = machine.run(&names);
+                machine.update(|results| results.end = Some(end));
+            }
+        });
+    }
+}
+
+fn machines() -> Vec<Machine> {
+    let chosen = std::env::var("DETECTOR_KERNELS").ok();
+    let kernels: Vec<String> = match &chosen {
+        Some(list) => list.split(',').map(|kernel| kernel.trim().to_owned()).collect(),
+        None => kernel::DEFAULT.iter().map(|&kernel| kernel.to_owned()).collect(),
+    };
+    let newest = kernel::DEFAULT.last().copied().unwrap_or_default();
+    let variants = |kernel: String| {
+        let preempted = [PREEMPTED, newest].contains(&kernel.as_str()).then_some(PREEMPT);
+        [("", "")].into_iter().chain(preempted).map(move |(suffix, command_line)| Machine {
+            kernel: kernel.clone(),
+            suffix,
+            command_line,
+            results: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    };
+    kernels.into_iter().flat_map(variants).collect()
+}
+
+/// A virtual machine and what is known of its tests.
+struct Machine {
+    kernel: String,
+    suffix: &'static str,
+    command_line: &'static str,
+    results: Mutex<Results>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Results {
+    /// Of the cases that have ended: why it failed.
+    cases: HashMap<String, Option<String>>,
+    /// The machine is off: what became of it.
+    end: Option<String>,
+}
+
+impl Machine {
+    fn test_name(&self, case: &str) -> String {
+        format!("{}{}::{case}", self.kernel, self.suffix)
+    }
+
+    /// Waits for the outcome of a case.
+    fn outcome(&self, case: &str) -> Result<(), Failed> {
+        let mut results = lock(&self.results);
+        loop {
+            match (results.cases.get(case), &results.end) {
+                (Some(None), _) => return Ok(()),
+                (Some(Some(failure)), _) => return Err(failure.into()),
+                (None, Some(end)) => return Err(format!("the machine did not come to this case: {end}").into()),
+                (None, None) => {}
+            }
+            results = self.changed.wait(results).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Boots, runs these cases and powers off. Gives what is to be said of cases that have no outcome.
+    fn run(&self, cases: &[&str]) -> String {
+        let mut arguments = vec!["test"];
+        if cases.len() < CASES.len() && cases.iter().map(|name| name.len() + 1).sum::<usize>() <= MAX_NAMES {
+            arguments.extend(cases);
+        }
+        let mut failure = None;
+        let booted = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments).run(|line| {
+            match Message::parse(line) {
+                Some(Message::Case { name, failure }) => {
+                    self.update(|results| drop(results.cases.insert(name, failure)));
+                }
+                Some(Message::End { failure: end }) => failure = end,
+                _ => {}
+            }
+        });
+        match booted {
+            Ok(log) => format!("{}\nconsole:\n{log}", failure.as_deref().unwrap_or("it is off")),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Results)) {
+        change(&mut lock(&self.results));
+        self.changed.notify_all();
+    }
+}
+
+/// Locks. That a holder panicked does not matter: the values are always whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
