@@ -1,7 +1,7 @@
 //! A line for people.
 //!
 //! Columns: time (UTC), severity, container, finding, message; then what ran, where it came from and who did it. All
-//! text passes [`write_safe`]: whatever is printed, only this module moves the cursor or changes a colour.
+//! text is escaped on its way out: whatever is printed, only this module moves the cursor or changes a colour.
 
 use std::fmt;
 use std::io::{self, Write};
