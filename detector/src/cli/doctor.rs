@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Color, Exit, Failure, print};
 use crate::protocol::Hook;
+use crate::sensor::host::{CgroupMode, Host};
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::{self, HookReport, Report, State};
 
@@ -114,13 +115,47 @@ fn remedy(report: &HookReport) -> Option<String> {
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     version: &'static str,
-    node: String,
+    host: HostFacts,
     complete: bool,
     blind: bool,
     /// Why the self-test could not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     selftest_error: Option<String>,
     hooks: Vec<HookDiagnosis>,
+}
+
+/// What the load plan depends on. What cannot be read is left out.
+#[derive(Debug, Serialize)]
+struct HostFacts {
+    node: String,
+    kernel: String,
+    preemption: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsms: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lockdown: Option<String>,
+    cgroups: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup_mount: Option<PathBuf>,
+}
+
+impl From<&Host> for HostFacts {
+    fn from(host: &Host) -> Self {
+        Self {
+            node: host.node.clone(),
+            kernel: host.kernel_release.clone(),
+            preemption: host.preemption.name(),
+            lsms: host.lsms.clone(),
+            lockdown: host.lockdown.clone(),
+            cgroups: match host.cgroup_mode {
+                CgroupMode::V2 => "v2",
+                CgroupMode::Hybrid => "hybrid",
+                CgroupMode::V1 => "v1",
+                CgroupMode::Unmounted => "unmounted",
+            },
+            cgroup_mount: host.cgroup_mount.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -141,7 +176,7 @@ impl From<&Report> for Diagnosis {
         };
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            node: report.host.node.clone(),
+            host: HostFacts::from(&report.host),
             complete: report.is_complete(),
             blind: report.is_blind(),
             selftest_error: report.selftest.clone().err(),
@@ -153,7 +188,14 @@ impl From<&Report> for Diagnosis {
 fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
     let paint = |style: Style| if color { style } else { Style::new() };
     let dim = paint(Style::new().dimmed());
-    writeln!(out, "detector {} on {}", env!("CARGO_PKG_VERSION"), report.host.node)?;
+    let host = HostFacts::from(&report.host);
+    let unknown = || "not known".to_owned();
+    writeln!(out, "detector {} on {}", env!("CARGO_PKG_VERSION"), host.node)?;
+    writeln!(out, "      kernel       {}, preemption {}", host.kernel, host.preemption)?;
+    writeln!(out, "      lsms         {}", host.lsms.map_or_else(unknown, |names| names.join(", ")))?;
+    writeln!(out, "      lockdown     {}", host.lockdown.unwrap_or_else(unknown))?;
+    let mount = host.cgroup_mount.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+    writeln!(out, "      cgroups      {}, cgroup2 at {mount}", host.cgroups)?;
     for hook_report in &report.hooks {
         let verdict = Verdict::of(hook_report);
         let style = paint(verdict.style());
