@@ -5,14 +5,13 @@
 
 mod describe;
 mod image_write;
-mod process;
+pub mod process;
 mod shell;
-
-pub use process::Program;
 
 use crate::container::table::Container;
 use crate::event::{Event, ImageWrite};
 use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
+use process::Program;
 
 /// What findings say of the place and the time.
 #[derive(Clone, Debug)]
@@ -210,7 +209,7 @@ mod tests {
         assert_eq!(process.cwd.map(|cwd| cwd.to_string()), Some("/srv".into()));
 
         // The same pid of another process.
-        other.process.as_mut().expect("it has one").start_time += 1;
+        other.process.as_mut().expect("it has one").start_time += 1_000_000_000;
         let finding = detector.detect(&Event::ImageWrite(Box::new(other)), &container, &mut context);
         assert_eq!(finding.and_then(|finding| finding.process).expect("it is known").args, None);
     }

@@ -7,15 +7,18 @@ use crate::event::{Args, Exec, Path};
 
 /// How much a generation remembers at most, in bytes. There are two.
 const GENERATION: usize = 2 << 20;
+/// The unit of start times in `/proc`, nanoseconds (`USER_HZ` is 100 everywhere). A process that was running before the
+/// events began is known no better, so that all are compared by it.
+const TICK: u64 = 10_000_000;
 /// What an entry costs beside its strings.
-const OVERHEAD: usize = size_of::<(u32, u64)>() + size_of::<Program>() + 16;
+const OVERHEAD: usize = size_of::<Key>() + size_of::<Program>() + 16;
 
 /// A process and what it was started as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// Process id on the node.
     pub pid: u32,
-    /// Start, `CLOCK_BOOTTIME`, nanoseconds.
+    /// Start, `CLOCK_BOOTTIME`, nanoseconds; exact to 10 ms is enough.
     pub start_time: u64,
     /// Arguments.
     pub args: Args,
@@ -39,13 +42,20 @@ impl Program {
     }
 }
 
+/// Process id, and start in ticks.
+type Key = (u32, u64);
+
+const fn key(pid: u32, start_time: u64) -> Key {
+    (pid, start_time / TICK)
+}
+
 /// Programs by process. Of bounded size in bytes: when the young generation is full, the old one is forgotten. What is
 /// asked for moves to the young one, so that those in use stay.
 #[derive(Debug, Default)]
 pub(super) struct Programs {
-    young: HashMap<(u32, u64), Program>,
+    young: HashMap<Key, Program>,
     young_cost: usize,
-    old: HashMap<(u32, u64), Program>,
+    old: HashMap<Key, Program>,
 }
 
 impl Programs {
@@ -56,13 +66,13 @@ impl Programs {
             self.young_cost = 0;
         }
         self.young_cost += cost;
-        if let Some(replaced) = self.young.insert((program.pid, program.start_time), program) {
+        if let Some(replaced) = self.young.insert(key(program.pid, program.start_time), program) {
             self.young_cost -= replaced.cost();
         }
     }
 
     pub(super) fn get(&mut self, pid: u32, start_time: u64) -> Option<&Program> {
-        let key = (pid, start_time);
+        let key = key(pid, start_time);
         if let Some(program) = self.old.remove(&key) {
             // A younger one is of a later exec of the same process.
             if !self.young.contains_key(&key) {
@@ -97,11 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn a_start_time_of_proc_is_exact_enough() {
+        let mut programs = Programs::default();
+        programs.insert(Program { start_time: 7 * TICK, ..program(1) });
+        assert!(programs.get(1, 7 * TICK + 1_234_567).is_some());
+    }
+
+    #[test]
     fn the_last_exec_of_a_process_counts() {
         let mut programs = Programs::default();
         programs.insert(program(1));
         programs.insert(Program { args: Args::default(), ..program(1) });
         assert_eq!(programs.get(1, 1).map(|program| program.args.clone()), Some(Args::default()));
-        assert_eq!(programs.get(1, 2), None);
+        assert_eq!(programs.get(1, 1 + TICK), None);
     }
 }
