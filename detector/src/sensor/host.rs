@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(chosen("none [integrity] confidentiality\n", '[', ']'), Some("integrity"));
         assert_eq!(chosen("", '[', ']'), None);
         assert_eq!(lsms("lockdown,capability,landlock,yama,apparmor,bpf\n").len(), 6);
-        assert_eq!(lsms("\n"), [String::new(); 0]);
+        assert!(lsms("\n").is_empty());
         assert_eq!(namespace_number(b"mnt:[4026531832]"), Some(4_026_531_832));
         assert_eq!(namespace_number(b"mnt:[]"), None);
     }

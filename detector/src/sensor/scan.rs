@@ -1,0 +1,491 @@
+//! Containers that were running before the probes were attached, found in /proc: what the probes would have learned.
+//!
+//! A process is in a container if its mount namespace and its root directory are not the host's: as the probes have it. Its
+//! container is a cgroup: the outermost one with a name that a [known runtime](crate::container::cgroup) gives, or else the
+//! innermost that holds all processes of the mount namespace. Host processes may be in the former, not in the latter.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::{self, File},
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::DirEntryExt as _},
+    },
+    path::Path,
+};
+
+use detector_common::record::ARGS_CAPACITY;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+    thread::LinkNameSpaceType,
+};
+
+use super::host::{self, Host};
+use crate::{container::cgroup, detect::process::Program, event};
+
+/// /proc gives the start of a process in units of `USER_HZ`, of which there are 100 in a second on all architectures of
+/// this project; what is below was cut off.
+const TICK: u64 = 10_000_000;
+/// `PF_KTHREAD` of include/linux/sched.h: a thread of the kernel's own.
+const PF_KTHREAD: u64 = 0x0020_0000;
+/// What runtimes call the process in which they set a container up, before it executes the container's program.
+const RUNTIME_SETUP: [&[u8]; 3] = [b"runc:[", b"crun", b"youki:["];
+
+/// What was running.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// Ids of cgroups that hold processes in the host's mount namespace, and are not of containers.
+    pub host_cgroups: HashSet<u64>,
+    /// The containers.
+    pub containers: Vec<Found>,
+    /// How many processes could not be looked at, for lack of permission.
+    pub unreadable: usize,
+    /// How many processes have a root of their own but share a cgroup with host processes: they are not watched.
+    pub in_host_cgroups: usize,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Id of its outermost cgroup.
+    pub container: u64,
+    /// Ids of this cgroup and all below it.
+    pub cgroups: Vec<u64>,
+    /// Path of the outermost cgroup from the root of the hierarchy.
+    pub cgroup_path: Vec<u8>,
+    /// `s_dev` of the root of its first process; 0: not known.
+    pub root_dev: u32,
+    /// Inode number of the first process's mount namespace.
+    pub mount_namespace: u32,
+    /// Its first process: the one that started first.
+    pub init: u32,
+    /// Its processes. Their start times are cut to hundredths of a second.
+    pub processes: Vec<Program>,
+}
+
+/// Finds the containers that run.
+///
+/// # Errors
+///
+/// /proc or cgroup2 cannot be read. Processes that end while they are looked at are no error.
+pub fn containers(host: &Host) -> io::Result<Running> {
+    let Some(mount) = &host.cgroup_mount else {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "no cgroup v2 hierarchy is mounted; mount it at /sys/fs/cgroup",
+        ));
+    };
+    // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread: this one joins the host's.
+    std::thread::scope(|scope| {
+        let scan = scope.spawn(|| {
+            if let Err(error) = join_host_cgroup_namespace() {
+                tracing::debug!(%error, "cannot join the host's cgroup namespace");
+            }
+            Scan { host, hierarchy: open_directory(mount)?, devices: HashMap::new() }.run(mount)
+        });
+        scan.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Path of a cgroup from the root of the hierarchy, by its id. `None`: it is gone, or not to be found.
+pub fn cgroup_path(host: &Host, id: u64) -> Option<Vec<u8>> {
+    let hierarchy = open_directory(host.cgroup_mount.as_deref()?).ok()?;
+    let found = open_by_id(&hierarchy, id).ok()?;
+    let path = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    let (mount, found) = (path(&hierarchy)?, path(&found)?);
+    Some([b"/", found.strip_prefix(mount).ok()?.as_os_str().as_bytes()].concat())
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens a cgroup by its id, which is its kernfs id: what a file handle of kernfs consists of.
+fn open_by_id(hierarchy: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
+    /// `struct file_handle` with room for the handle.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+    }
+    /// `FILEID_KERNFS` of include/linux/exportfs.h.
+    const KERNFS: i32 = 0xfe;
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id };
+    // SAFETY: the handle is a `struct file_handle` of which as many bytes follow as it says; the kernel only reads it.
+    let fd = unsafe {
+        libc::open_by_handle_at(hierarchy.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn join_host_cgroup_namespace() -> io::Result<()> {
+    let hosts = "/proc/1/ns/cgroup";
+    if fs::read_link(hosts)? != fs::read_link("/proc/self/ns/cgroup")? {
+        let namespace = File::open(hosts)?;
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))?;
+    }
+    Ok(())
+}
+
+/// A process with a root of its own.
+#[derive(Clone, Debug)]
+struct Candidate {
+    cgroup_path: Vec<u8>,
+    mount_namespace: u32,
+    root_dev: u32,
+    program: Program,
+}
+
+/// What a process is to the scan.
+enum Look {
+    /// In the host's mount namespace and the cgroup of this path.
+    Host(Vec<u8>),
+    /// In a container.
+    Contained(Candidate),
+    /// Neither: it sees the host's root in a namespace of its own, or sets a container up.
+    Neither,
+}
+
+struct Scan<'a> {
+    host: &'a Host,
+    hierarchy: OwnedFd,
+    /// Mount namespace and id of a mount in it → `s_dev`.
+    devices: HashMap<(u32, u64), u32>,
+}
+
+impl Scan<'_> {
+    fn run(mut self, mount: &Path) -> io::Result<Running> {
+        let mut running = Running::default();
+        let mut candidates = Vec::new();
+        let mut host = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match self.look(pid) {
+                Ok(Look::Host(path)) => {
+                    // Many share a cgroup. `Err`: it was removed.
+                    if !host.contains_key(&path)
+                        && let Ok(id) = self.cgroup_id(&path)
+                    {
+                        host.insert(path, id);
+                    }
+                }
+                Ok(Look::Contained(candidate)) => candidates.push(candidate),
+                Ok(Look::Neither) | Err(Errno::NOENT | Errno::SRCH) => {}
+                Err(error) => {
+                    tracing::debug!(pid, %error, "cannot look at a process");
+                    running.unreadable += 1;
+                }
+            }
+        }
+        let (groups, in_host_cgroups) = group(candidates, &host);
+        running.host_cgroups = host.into_values().collect();
+        running.in_host_cgroups = in_host_cgroups;
+        for (path, processes) in groups {
+            // `Err`: the container has ended.
+            let Ok(container) = self.cgroup_id(&path) else { continue };
+            let directory = mount.join(Path::new(std::ffi::OsStr::from_bytes(&path[1..])));
+            let mut cgroups = vec![container];
+            descend(&directory, &mut cgroups);
+            running.host_cgroups.retain(|id| !cgroups.contains(id));
+            running.containers.extend(found(container, cgroups, path, processes));
+        }
+        Ok(running)
+    }
+
+    /// Looks at a process. `Err`: it has ended, or may not be looked at.
+    fn look(&mut self, pid: u32) -> Result<Look, Errno> {
+        // Through the directory, it stays the same process.
+        let process = rustix::fs::open(
+            format!("/proc/{pid}"),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let mount_namespace = host::namespace_number(&read_link(&process, "ns/mnt")?).ok_or(Errno::INVAL)?;
+        let cgroup_path = unified(&read(&process, "cgroup", usize::MAX)?).ok_or(Errno::NOENT)?.to_vec();
+        if mount_namespace == self.host.mount_namespace {
+            return Ok(Look::Host(cgroup_path));
+        }
+        let stat = read(&process, "stat", usize::MAX)?;
+        let stat = Stat::parse(&stat).ok_or(Errno::INVAL)?;
+        if stat.flags & PF_KTHREAD != 0 {
+            return Ok(Look::Host(cgroup_path));
+        }
+        let root = host::file_at(&process, c"root")?;
+        let root_dev = self.device(&process, mount_namespace, root.stx_mnt_id)?.unwrap_or(0);
+        if (root_dev, root.stx_ino) == (self.host.root_dev, self.host.root_inode)
+            || self.sets_up(&process, mount_namespace, &stat)?
+        {
+            return Ok(Look::Neither);
+        }
+        let mut args = read(&process, "cmdline", ARGS_CAPACITY + 1)?;
+        let truncated = args.len() > ARGS_CAPACITY;
+        args.truncate(ARGS_CAPACITY);
+        if args.last().is_some_and(|&last| last != 0) && !truncated {
+            args.push(0);
+        }
+        let program = Program {
+            pid,
+            start_time: stat.start_ticks.saturating_mul(TICK),
+            args: event::Args { bytes: args, truncated },
+            cwd: event::Path { bytes: read_link(&process, "cwd")?, truncated: false },
+        };
+        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, program }))
+    }
+
+    /// Whether this is a runtime that sets a container up: named like one, and its program is not from a file that the
+    /// container can see. A process that pretends to be one is seen when the container next executes a program.
+    fn sets_up(&mut self, process: &OwnedFd, mount_namespace: u32, stat: &Stat) -> Result<bool, Errno> {
+        if !RUNTIME_SETUP.iter().any(|name| stat.comm.starts_with(name)) {
+            return Ok(false);
+        }
+        let exe = host::file_at(process, c"exe")?;
+        Ok(self.device(process, mount_namespace, exe.stx_mnt_id)?.is_none())
+    }
+
+    /// `s_dev` of a mount in the namespace of a process. `None`: there is no such mount below the process's root.
+    fn device(&mut self, process: &OwnedFd, namespace: u32, mount: u64) -> Result<Option<u32>, Errno> {
+        if !self.devices.contains_key(&(namespace, mount)) {
+            let mountinfo = read(process, "mountinfo", usize::MAX)?;
+            self.devices.extend(host::mounts(&mountinfo).map(|mount| ((namespace, mount.id), mount.dev)));
+        }
+        Ok(self.devices.get(&(namespace, mount)).copied())
+    }
+
+    /// The id of a cgroup is the inode number of its directory.
+    fn cgroup_id(&self, path: &[u8]) -> Result<u64, Errno> {
+        let directory = match path.get(1..) {
+            None | Some([]) => rustix::fs::fstat(&self.hierarchy)?,
+            Some(relative) => rustix::fs::statat(&self.hierarchy, relative, AtFlags::SYMLINK_NOFOLLOW)?,
+        };
+        Ok(directory.st_ino)
+    }
+}
+
+/// The processes of each container, by the path of its outermost cgroup, and how many belong to none. `host`: the cgroups
+/// of host processes.
+fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<Vec<u8>, Vec<Candidate>>, usize) {
+    let mut in_host_cgroups = 0;
+    let mut groups: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
+    let mut unnamed: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        let named = prefixes(&candidate.cgroup_path).find(|path| cgroup::parse(path).is_some()).map(<[u8]>::to_vec);
+        if let Some(path) = named {
+            groups.entry(path).or_default().push(candidate);
+        } else if host.contains_key(&candidate.cgroup_path) {
+            in_host_cgroups += 1;
+        } else {
+            unnamed.entry(candidate.mount_namespace).or_default().push(candidate);
+        }
+    }
+    for processes in unnamed.into_values() {
+        let common =
+            processes.iter().map(|found| found.cgroup_path.as_slice()).reduce(common).unwrap_or_default().to_vec();
+        // A cgroup around host processes is no container's: then one of these was only brought into the namespace.
+        let is_container = !common.is_empty() && !host.keys().any(|path| prefixes(path).any(|above| above == common));
+        for candidate in processes {
+            let path = if is_container { common.clone() } else { candidate.cgroup_path.clone() };
+            groups.entry(path).or_default().push(candidate);
+        }
+    }
+    // A container in a container is the outer one's.
+    let mut outermost: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(path, _)| path.len());
+    for (path, mut processes) in groups {
+        let outer = prefixes(&path).find(|above| outermost.contains_key(*above)).unwrap_or(&path).to_vec();
+        outermost.entry(outer).or_default().append(&mut processes);
+    }
+    (outermost, in_host_cgroups)
+}
+
+/// The container that consists of these processes.
+fn found(container: u64, cgroups: Vec<u64>, cgroup_path: Vec<u8>, processes: Vec<Candidate>) -> Option<Found> {
+    let first = processes.iter().min_by_key(|found| (found.program.start_time, found.program.pid))?;
+    Some(Found {
+        container,
+        cgroups,
+        cgroup_path,
+        root_dev: first.root_dev,
+        mount_namespace: first.mount_namespace,
+        init: first.program.pid,
+        processes: processes.into_iter().map(|found| found.program).collect(),
+    })
+}
+
+/// Adds the ids of all cgroups below a directory. One that is removed meanwhile is left out.
+fn descend(directory: &Path, ids: &mut Vec<u64>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            ids.push(entry.ino());
+            descend(&entry.path(), ids);
+        }
+    }
+}
+
+/// `/a`, `/a/b` and `/a/b/c` of `/a/b/c`; nothing of the root.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = (1..=path.len()).filter(|&end| path.get(end).is_none_or(|&next| next == b'/'));
+    ends.map(|end| &path[..end]).filter(|prefix| *prefix != b"/")
+}
+
+/// The innermost cgroup that holds both; empty: only the root does.
+fn common<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
+    prefixes(one).zip(prefixes(other)).take_while(|(one, other)| one == other).last().map_or(b"", |(path, _)| path)
+}
+
+/// The path of the process's cgroup in the v2 hierarchy, from /proc/PID/cgroup. `None`: it is gone, or lies outside of the
+/// reader's cgroup namespace.
+fn unified(text: &[u8]) -> Option<&[u8]> {
+    let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
+}
+
+/// What is needed of /proc/PID/stat.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat<'a> {
+    comm: &'a [u8],
+    flags: u64,
+    start_ticks: u64,
+}
+
+impl<'a> Stat<'a> {
+    fn parse(text: &'a [u8]) -> Option<Self> {
+        // The name can hold anything, also `)`.
+        let open = text.iter().position(|&byte| byte == b'(')?;
+        let close = text.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
+        // Fields 9 and 22 of proc(5); the first here is 3.
+        let flags = fields.nth(9 - 3)?.parse().ok()?;
+        let start_ticks = fields.nth(22 - 9 - 1)?.parse().ok()?;
+        Some(Self { comm: text.get(open + 1..close)?, flags, start_ticks })
+    }
+}
+
+/// Reads a file in a directory, up to `most` bytes.
+fn read(directory: &OwnedFd, name: &str, most: usize) -> Result<Vec<u8>, Errno> {
+    let file = rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    match File::from(file).take(most).read_to_end(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    }
+}
+
+fn read_link(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
+    rustix::fs::readlinkat(directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+
+    fn candidate(pid: u32, mount_namespace: u32, path: &str) -> Candidate {
+        let program =
+            Program { pid, start_time: u64::from(pid), args: event::Args::default(), cwd: event::Path::default() };
+        Candidate { cgroup_path: path.replace("ID", ID).into_bytes(), mount_namespace, root_dev: 40, program }
+    }
+
+    /// The pids in each container, and how many are in none.
+    fn grouped(candidates: Vec<Candidate>, host: &[&str]) -> (Vec<(String, Vec<u32>)>, usize) {
+        let host = host.iter().map(|path| (path.as_bytes().to_vec(), 1)).collect();
+        let (groups, none) = group(candidates, &host);
+        let pids = |found: Vec<Candidate>| found.iter().map(|found| found.program.pid).collect();
+        let name = |path| String::from_utf8(path).expect("as above").replace(ID, "ID");
+        (groups.into_iter().map(|(path, found)| (name(path), pids(found))).collect(), none)
+    }
+
+    #[test]
+    fn containers_of_known_runtimes_are_their_outermost_cgroup() {
+        let processes = vec![
+            candidate(1, 7, "/system.slice/docker-ID.scope/init.scope"),
+            candidate(2, 7, "/system.slice/docker-ID.scope/system.slice/web"),
+            // In a mount namespace of its own.
+            candidate(3, 8, "/system.slice/docker-ID.scope/system.slice/private"),
+            candidate(4, 9, "/kubepods/podx/ID"),
+        ];
+        // A host process may have been put there.
+        let (groups, none) = grouped(processes, &["/", "/system.slice/ssh", &format!("/kubepods/podx/{ID}")]);
+        let expected = [("/kubepods/podx/ID".into(), vec![4]), ("/system.slice/docker-ID.scope".into(), vec![1, 2, 3])];
+        assert_eq!((groups, none), (expected.into(), 0));
+    }
+
+    #[test]
+    fn containers_of_others_are_what_holds_a_mount_namespace() {
+        let processes = vec![
+            candidate(1, 7, "/mine/web/init"),
+            candidate(2, 7, "/mine/web/app/one"),
+            candidate(3, 8, "/mine/web/app/two"),
+            candidate(4, 9, "/mine/web-2"),
+            candidate(5, 10, "/session"),
+        ];
+        let (groups, none) = grouped(processes, &["/", "/session", "/mine/other"]);
+        assert_eq!((groups, none), ([("/mine/web".into(), vec![1, 2, 3]), ("/mine/web-2".into(), vec![4])].into(), 1));
+    }
+
+    #[test]
+    fn a_process_that_was_brought_in_does_not_make_the_host_a_container() {
+        let processes = vec![candidate(1, 7, "/mine/web"), candidate(2, 7, "/user/shell")];
+        let (groups, none) = grouped(processes, &["/", "/user/session"]);
+        assert_eq!((groups, none), ([("/mine/web".into(), vec![1]), ("/user/shell".into(), vec![2])].into(), 0));
+    }
+
+    #[test]
+    fn paths_are_taken_apart() {
+        assert_eq!(prefixes(b"/a/b").collect::<Vec<_>>(), [&b"/a"[..], b"/a/b"]);
+        assert_eq!(prefixes(b"/").count() + prefixes(b"").count(), 0);
+        assert_eq!(common(b"/a/b/c", b"/a/b/d"), b"/a/b");
+        assert_eq!(common(b"/a", b"/a"), b"/a");
+        assert_eq!(common(b"/a/bc", b"/a/b"), b"/a");
+        assert_eq!(common(b"/a", b"/b"), b"");
+    }
+
+    #[test]
+    fn cgroup_files_are_read() {
+        assert_eq!(unified(b"0::/system.slice/ssh.service\n"), Some(&b"/system.slice/ssh.service"[..]));
+        assert_eq!(unified(b"4:memory:/a\n1:name=systemd:/b\n0::/c\n"), Some(&b"/c"[..]));
+        for gone in [&b"0::/a (deleted)\n"[..], b"0::/../../a\n", b"4:memory:/a\n", b"0::", b""] {
+            assert_eq!(unified(gone), None);
+        }
+    }
+
+    #[test]
+    fn stat_files_are_read_whatever_the_name() {
+        let text =
+            b"1771 (a) (b c) S 1 1771 1771 0 -1 4194560 1532 27 0 0 3 1 0 0 20 0 1 0 8466 2490368 870 1844 1 1 0\n";
+        assert_eq!(Stat::parse(text), Some(Stat { comm: b"a) (b c", flags: 4_194_560, start_ticks: 8466 }));
+        for length in 0..text.len() {
+            Stat::parse(&text[..length]);
+        }
+        assert_eq!(Stat::parse(b")("), None);
+    }
+
+    #[test]
+    fn this_host_is_scanned() {
+        let Ok(host) = Host::read() else { return };
+        if host.missing_capabilities().is_some() || host.cgroup_mount.is_none() {
+            return;
+        }
+        let start = std::time::Instant::now();
+        let running = containers(&host).expect("/proc and cgroup2 are readable");
+        println!("{:?}: {running:#?}", start.elapsed());
+        for &id in &running.host_cgroups {
+            let path = cgroup_path(&host, id).expect("it has processes");
+            println!("{id} {}", path.escape_ascii());
+            let directory =
+                host.cgroup_mount.as_deref().expect("checked above").join(std::ffi::OsStr::from_bytes(&path[1..]));
+            assert_eq!(std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory).expect("exists")), id);
+        }
+        assert!(!running.host_cgroups.is_empty());
+        assert_eq!(cgroup_path(&host, u64::MAX), None);
+    }
+}
