@@ -51,8 +51,7 @@ pub unsafe fn opened<R: Read>(file: Addr) {
             } else {
                 OP_OPEN_WRITE
             };
-            // The mask changes nothing: it keeps the compiler from making a copy of all that follows for each `op`.
-            changed(file, device, owner, mem::mask::<0xf>(op.into()) as u32, 0);
+            changed(file, device, owner, op, 0);
         }
     }
 }
@@ -83,8 +82,9 @@ fn changed(file: Addr, device: u32, owner: u64, op: u32, bytes: u64) {
     let number = unsafe { file::number::<Untyped>(inode) };
     let key = SeenKey { container: owner, inode: number, dev: device, reserved: 0 };
     // A created file is a new one, even if its inode number was seen before.
-    let seen = if op == OP_CREATE { None } else { SEEN.get_ptr_mut(key) };
-    if let Some(seen) = seen {
+    if let Some(seen) = SEEN.get_ptr_mut(key)
+        && op != OP_CREATE
+    {
         // SAFETY: a live map element; `last` is a single aligned store.
         unsafe {
             if op == OP_WRITE {

@@ -1,0 +1,166 @@
+//! The maps that user space fills or reads. Their meaning is documented in `detector-ebpf/src/maps.rs`.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
+};
+use detector_common::map::{Cgroup, Loss, PHASE_HOST, PHASE_STARTED, Seen, SeenKey};
+
+use super::{Error, scan};
+
+/// `BPF_NOEXIST`: what the probes have written since is newer.
+const BPF_NOEXIST: u64 = 1;
+
+/// The maps, shared by the start-up and the reader thread.
+pub(super) struct Maps(Mutex<Inner>);
+
+struct Inner {
+    cgroups: HashMap<MapData, u64, Cgroup>,
+    roots: HashMap<MapData, u32, u64>,
+    mnt_ns: HashMap<MapData, u32, u64>,
+    seen: HashMap<MapData, SeenKey, Seen>,
+    loss: PerCpuArray<MapData, u64>,
+}
+
+/// A container to be watched: what the probes learn at its first exec. 0: not known, and not watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Root {
+    /// The container's outermost cgroup.
+    pub(super) container: u64,
+    /// `s_dev` of its root.
+    pub(super) root_dev: u32,
+    /// Inode number of its mount namespace.
+    pub(super) mnt_ns: u32,
+    /// Its first process.
+    pub(super) init: u32,
+}
+
+impl Maps {
+    /// Takes them out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self(Mutex::new(Inner {
+            cgroups: hash(ebpf, "CGROUPS")?,
+            roots: hash(ebpf, "ROOTS")?,
+            mnt_ns: hash(ebpf, "MNT_NS")?,
+            seen: hash(ebpf, "SEEN")?,
+            loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
+        })))
+    }
+
+    /// Tells the probes what ran before they were attached.
+    pub(super) fn seed(&self, running: &scan::Running) -> Result<(), Error> {
+        for &cgroup in &running.host_cgroups {
+            let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0 };
+            keep(self.lock().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
+        }
+        for found in &running.containers {
+            let root = Root {
+                container: found.container,
+                root_dev: found.root_dev,
+                mnt_ns: found.mount_namespace,
+                init: found.init,
+            };
+            self.watch(root, &found.cgroups)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the probes watch a container that they did not see start.
+    pub(super) fn watch(&self, root: Root, cgroups: &[u64]) -> Result<(), Error> {
+        let Root { container, root_dev, mnt_ns, init } = root;
+        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init };
+        let mut maps = self.lock();
+        for &cgroup in cgroups.iter().chain([&container]) {
+            maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;
+        }
+        if root_dev != 0 {
+            keep(maps.roots.insert(root_dev, container, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
+        }
+        if mnt_ns != 0 {
+            keep(maps.mnt_ns.insert(mnt_ns, container, BPF_NOEXIST)).map_err(|e| failed("MNT_NS", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`watch`](Self::watch).
+    pub(super) fn forget(&self, root: Root) {
+        let mut maps = self.lock();
+        // Each may be gone already: the probes forget a container when its cgroup goes.
+        let _gone = maps.cgroups.remove(&root.container);
+        let _gone = maps.roots.remove(&root.root_dev);
+        let _gone = maps.mnt_ns.remove(&root.mnt_ns);
+    }
+
+    /// The loss counters, summed over all CPUs, in the order of [`Loss::ALL`].
+    pub(super) fn losses(&self) -> Result<[u64; Loss::ALL.len()], Error> {
+        let maps = self.lock();
+        let mut sums = [0; Loss::ALL.len()];
+        for kind in Loss::ALL {
+            let counts = maps.loss.get(&(kind as u32), 0).map_err(|e| failed("LOSS", &e))?;
+            sums[kind as usize] = counts.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// The changes that found no room in the ring buffer. They are marked as reported, so that each comes once.
+    pub(super) fn take_unreported(&self) -> Result<Vec<(SeenKey, Seen)>, Error> {
+        let mut maps = self.lock();
+        let mut unreported = Vec::new();
+        for entry in maps.seen.iter() {
+            let (key, seen) = entry.map_err(|e| failed("SEEN", &e))?;
+            if seen.reported == 0 {
+                unreported.push((key, seen));
+            }
+        }
+        for (key, seen) in &unreported {
+            // A change counted by a probe in between is lost from the counters, not from the findings.
+            maps.seen.insert(key, Seen { reported: 1, ..*seen }, 0).map_err(|e| failed("SEEN", &e))?;
+        }
+        Ok(unreported)
+    }
+
+    /// Forgets the changed files of containers that are gone.
+    pub(super) fn forget_files(&self, containers: &HashSet<u64>) -> Result<(), Error> {
+        let mut maps = self.lock();
+        let gone: Vec<_> =
+            maps.seen.keys().filter_map(Result::ok).filter(|key| containers.contains(&key.container)).collect();
+        for key in gone {
+            keep(maps.seen.remove(&key)).map_err(|e| failed("SEEN", &e))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // The maps are the kernel's: a panic elsewhere leaves nothing half-done here.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a map out of the object.
+pub(super) fn raw(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, Error> {
+    ebpf.take_map(name).ok_or_else(|| Error::Map { name, why: "the BPF object has no such map".to_owned() })
+}
+
+fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<MapData, K, V>, Error> {
+    HashMap::try_from(raw(ebpf, name)?).map_err(|e| failed(name, &e))
+}
+
+fn failed(name: &'static str, error: &MapError) -> Error {
+    Error::Map { name, why: error.to_string() }
+}
+
+/// That a key is there already, or no longer, is as good.
+fn keep(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(e))
+            if matches!(e.io_error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) =>
+        {
+            Ok(())
+        }
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,221 @@
+//! The reader thread: ring buffer → event → container → finding. And, once a second: what was lost.
+
+use std::{
+    collections::HashSet,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+use detector_common::map::{Loss, Seen, SeenKey};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Counters, Error, decode, host::Host, maps::{self, Maps}, scan, selftest::Canary};
+use crate::{
+    container::table::Table,
+    detect::{Context, Detector},
+    event::{At, Cgroup, Event, File, ImageWrite, Origin, Process, Stdio},
+    finding::{Line, Notice, NoticeEvent},
+};
+
+/// How long the thread sleeps at most: so often the loss counters are read, and so late a stop is noticed.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// How often losses are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long after a container's end its changed files are forgotten, all ended containers at once.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Records handled before housekeeping gets its turn, however many there are.
+const BATCH: usize = 4096;
+
+/// What the reader works with.
+pub(super) struct Setup {
+    pub(super) maps: Arc<Maps>,
+    pub(super) host: Host,
+    pub(super) node: String,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) canary: Arc<Canary>,
+    pub(super) running: scan::Running,
+    #[cfg(feature = "probe-log")]
+    pub(super) log: aya_log::EbpfLogger<MapData>,
+}
+
+/// The reader thread's state.
+pub(super) struct Reader<S> {
+    setup: Setup,
+    records: RingBuf<MapData>,
+    table: Table,
+    detector: Detector,
+    context: Context,
+    sink: S,
+    /// Loss counters as last reported.
+    losses: [u64; Loss::ALL.len()],
+    /// Records that could not be decoded, reported and not yet.
+    garbage: u64,
+    garbage_reported: u64,
+    ended: HashSet<u64>,
+    swept: Instant,
+    kept_house: Instant,
+}
+
+impl<S: FnMut(Line)> Reader<S> {
+    /// Takes the ring buffer out of the object.
+    pub(super) fn new(ebpf: &mut Ebpf, setup: Setup, sink: S) -> Result<Self, Error> {
+        let records = RingBuf::try_from(maps::raw(ebpf, "EVENTS")?)
+            .map_err(|e| Error::Map { name: "EVENTS", why: e.to_string() })?;
+        let mut table = Table::default();
+        for found in &setup.running.containers {
+            table.created(Cgroup { time: 0, id: found.container, path: found.cgroup_path.clone() });
+        }
+        let context = Context::new(setup.node.clone(), setup.host.boot_to_wall);
+        let mut detector = Detector::default();
+        for process in setup.running.containers.iter().flat_map(|found| &found.processes) {
+            detector.remember(process.clone());
+        }
+        let now = Instant::now();
+        Ok(Self {
+            setup,
+            records,
+            table,
+            detector,
+            context,
+            sink,
+            losses: [0; Loss::ALL.len()],
+            garbage: 0,
+            garbage_reported: 0,
+            ended: HashSet::new(),
+            swept: now,
+            kept_house: now,
+        })
+    }
+
+    /// Runs until told to stop, then reads what is left.
+    pub(super) fn run(mut self) {
+        while !self.setup.stop.load(Ordering::Acquire) {
+            self.wait();
+            self.drain(BATCH);
+            if self.kept_house.elapsed() >= HOUSEKEEPING {
+                self.keep_house();
+            }
+        }
+        self.drain(usize::MAX);
+        self.keep_house();
+    }
+
+    /// Sleeps until there are records, or for a tick.
+    fn wait(&self) {
+        let mut fds = [PollFd::from_borrowed_fd(self.records.as_fd(), PollFlags::IN)];
+        if let Err(error) = poll(&mut fds, Some(&TICK))
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::error!(%error, "waiting for records; trying again");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Handles up to `most` records.
+    fn drain(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(record) = self.records.next() else { return };
+            let decoded = decode::decode(&record);
+            drop(record);
+            self.setup.counters.events.fetch_add(1, Ordering::Relaxed);
+            match decoded {
+                Ok(event) => self.handle(&event),
+                Err(error) => {
+                    if self.garbage == 0 {
+                        tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
+                    }
+                    self.garbage += 1;
+                }
+            }
+        }
+    }
+
+    /// Handles one event.
+    fn handle(&mut self, event: &Event) {
+        if self.setup.canary.takes(event) {
+            return;
+        }
+        let at = match event {
+            Event::CgroupCreated(cgroup) => return self.table.created(cgroup.clone()),
+            Event::CgroupRemoved(cgroup) => {
+                self.ended.insert(cgroup.id);
+                return self.table.removed(cgroup);
+            }
+            Event::Exec(exec) => exec.at,
+            Event::ImageWrite(write) => write.at,
+        };
+        let host = &self.setup.host;
+        let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
+        if let Some(finding) = self.detector.detect(event, container, &mut self.context) {
+            self.setup.counters.findings.fetch_add(1, Ordering::Relaxed);
+            (self.sink)(Line::Finding(Box::new(finding)));
+        }
+    }
+
+    /// Reports losses, picks up changes that found no room in the ring buffer, forgets what ended containers changed.
+    fn keep_house(&mut self) {
+        self.kept_house = Instant::now();
+        #[cfg(feature = "probe-log")]
+        self.setup.log.flush();
+        if let Err(error) = self.report_losses() {
+            tracing::error!(%error, "reading the loss counters");
+        }
+        if self.swept.elapsed() >= SWEEP && !self.ended.is_empty() {
+            self.swept = Instant::now();
+            if let Err(error) = self.setup.maps.forget_files(&std::mem::take(&mut self.ended)) {
+                tracing::error!(%error, "forgetting the files of ended containers");
+            }
+        }
+    }
+
+    fn report_losses(&mut self) -> Result<(), Error> {
+        let losses = self.setup.maps.losses()?;
+        for kind in Loss::ALL {
+            let count = losses[kind as usize] - self.losses[kind as usize];
+            self.report_loss(kind.name(), count);
+        }
+        let changes_lost = losses[Loss::ImageWrite as usize] != self.losses[Loss::ImageWrite as usize];
+        self.losses = losses;
+        self.report_loss("record", self.garbage - self.garbage_reported);
+        self.garbage_reported = self.garbage;
+        if changes_lost {
+            for (key, seen) in self.setup.maps.take_unreported()? {
+                match unreported(&key, &seen) {
+                    Ok(event) => self.handle(&event),
+                    Err(error) => tracing::error!(%error, "an entry of map SEEN cannot be read"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_loss(&mut self, kind: &'static str, count: u64) {
+        if count > 0 {
+            self.setup.counters.lost.fetch_add(count, Ordering::Relaxed);
+            let event = NoticeEvent::Loss { kind: kind.into(), count };
+            (self.sink)(Line::Notice(Notice::now(self.setup.node.clone(), event)));
+        }
+    }
+}
+
+/// The event of a change whose record was lost: what the kernel kept of it.
+fn unreported(key: &SeenKey, seen: &Seen) -> Result<Event, decode::DecodeError> {
+    Ok(Event::ImageWrite(Box::new(ImageWrite {
+        at: At { time: seen.first, cgroup: key.container, container: key.container },
+        process: None,
+        file: File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer: decode::layer(seen.layer)? },
+        op: decode::op(seen.op)?,
+        bytes: seen.bytes,
+        path: None,
+        exe: None,
+    })))
+}

@@ -1,0 +1,65 @@
+//! Building the detector and the guest.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use object::elf::{FileHeader64, PT_INTERP};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::Endianness;
+
+use crate::{project, setup, shell};
+
+/// Named always, so that the flags below are not used for build scripts.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What `dist` makes.
+#[derive(Clone, Debug)]
+pub struct Dist {
+    /// The detector: one file that runs on any kernel and distribution.
+    pub detector: PathBuf,
+    /// The program that runs in the virtual machine.
+    pub guest: PathBuf,
+}
+
+/// `cargo build` of the detector, with what it needs.
+///
+/// # Errors
+///
+/// A tool is missing or the code does not build.
+pub fn build() -> Result<()> {
+    setup::run()?;
+    shell::run(shell::cargo().args(["build", "--package", "detector"]))
+}
+
+/// Builds static release binaries and puts the detector into `dist/`.
+///
+/// # Errors
+///
+/// As [`build`]; or a binary is not static.
+pub fn dist() -> Result<Dist> {
+    setup::run()?;
+    shell::step("building dist/detector and the guest");
+    shell::run(
+        shell::cargo()
+            .args(["build", "--quiet", "--release", "--target", TARGET])
+            .args(["--package", "detector", "--bin", "detector", "--package", "detector-tests", "--bin", "guest"])
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"),
+    )?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project::root().join("target"), PathBuf::from);
+    let built = target.join(TARGET).join("release");
+    let dist = Dist { detector: project::root().join("dist/detector"), guest: built.join("guest") };
+    fs::create_dir_all(project::root().join("dist"))?;
+    fs::copy(built.join("detector"), &dist.detector).context("copying the detector to dist/")?;
+    for binary in [&dist.detector, &dist.guest] {
+        ensure!(is_static(&fs::read(binary)?)?, "{} is not static", binary.display());
+    }
+    Ok(dist)
+}
+
+/// Whether a binary asks for no dynamic linker.
+fn is_static(binary: &[u8]) -> Result<bool> {
+    let header = FileHeader64::<Endianness>::parse(binary)?;
+    let endian = header.endian()?;
+    Ok(header.program_headers(endian, binary)?.iter().all(|segment| segment.p_type(endian) != PT_INTERP))
+}

@@ -1,0 +1,369 @@
+//! Kernels to test on: Debian's, fetched and verified by apt, in a state of its own that leaves the machine's alone.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use object::{Object as _, ObjectSection as _};
+
+use crate::{project, setup, shell};
+
+/// Which of Debian's archives serve kernels: its suite, and whether it is on the mirror for security updates.
+const SUITES: &[(&str, bool)] = &[("bullseye-security", true), ("bookworm-security", true), ("trixie-backports", false)];
+
+/// The series that can be tested. The oldest is the oldest that the detector supports.
+pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
+
+/// What is tested if nothing else is said.
+pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
+
+/// Stands for the newest series that Debian serves.
+pub const LATEST: &str = "latest";
+
+/// Modules that the guest needs, as far as they are not built in; with what they depend on.
+const MODULES: &[&str] = &["overlay"];
+
+/// A kernel in the cache.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Its series, such as `6.12`.
+    pub series: String,
+    folder: PathBuf,
+}
+
+impl Kernel {
+    /// The bootable image.
+    pub fn image(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// Its types: the `.BTF` section.
+    pub fn btf(&self) -> PathBuf {
+        self.folder.join("btf")
+    }
+
+    /// The modules to load, in order.
+    ///
+    /// # Errors
+    ///
+    /// The cache was changed by hand.
+    pub fn modules(&self) -> Result<Vec<PathBuf>> {
+        let order = fs::read_to_string(self.folder.join("modules/order")).context("the kernel cache is damaged")?;
+        Ok(order.lines().map(|name| self.folder.join("modules").join(name)).collect())
+    }
+
+    /// The kernel of a series, or of [`LATEST`], from the cache or from Debian.
+    ///
+    /// # Errors
+    ///
+    /// The series is not known, or cannot be fetched.
+    pub fn get(name: &str) -> Result<Self> {
+        let kernels = project::cache().join("kernels");
+        let latest = kernels.join(LATEST);
+        let series = if name == LATEST {
+            match fs::read_to_string(&latest) {
+                Ok(series) => series,
+                Err(_) => {
+                    setup::run()?;
+                    let packages = Archive::open()?.packages()?;
+                    let newest = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());
+                    let newest = newest.context("Debian serves no kernel of a known series")?;
+                    fs::create_dir_all(&kernels)?;
+                    fs::write(&latest, newest)?;
+                    (*newest).to_owned()
+                }
+            }
+        } else {
+            name.to_owned()
+        };
+        ensure!(
+            SERIES.contains(&series.as_str()),
+            "no kernel series {name}: use one of {}, or {LATEST}",
+            SERIES.join(", ")
+        );
+        let kernel = Self { folder: kernels.join(&series), series };
+        if !kernel.btf().exists() {
+            kernel.fetch()?;
+        }
+        Ok(kernel)
+    }
+
+    /// Downloads and unpacks. The types come last: they mark the entry as complete.
+    fn fetch(&self) -> Result<()> {
+        setup::run()?;
+        let archive = Archive::open()?;
+        let packages = archive.packages()?;
+        let release = newest(&packages, &self.series)
+            .with_context(|| format!("Debian serves no cloud kernel of series {}", self.series))?;
+        shell::step(format!("fetching Linux {release}"));
+        let unpacked = self.folder.join("unpacked");
+        fs::create_dir_all(self.folder.join("modules"))?;
+        for package in packages.iter().filter(|package| release_of(package) == Some(&release)) {
+            let file = archive.download(package, &self.folder)?;
+            shell::quiet(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&unpacked))?;
+            fs::remove_file(file)?;
+        }
+        let image = find(&unpacked, &|name| name.starts_with("vmlinuz"))?.context("the packages have no kernel image")?;
+        fs::copy(image, self.image())?;
+        let mut order = Vec::new();
+        for module in MODULES {
+            self.take_module(&unpacked, module, &mut order)?;
+        }
+        fs::write(self.folder.join("modules/order"), order.join("\n") + "\n")?;
+        fs::remove_dir_all(unpacked)?;
+        let types = btf(&fs::read(self.image())?)?;
+        fs::write(self.btf(), types).context("writing the types")
+    }
+
+    /// Copies a module and before it those that it depends on; nothing for one that is built in.
+    fn take_module(&self, unpacked: &Path, name: &str, order: &mut Vec<String>) -> Result<()> {
+        let file_name = format!("{name}.ko");
+        if order.contains(&file_name) {
+            return Ok(());
+        }
+        let Some(file) = find(unpacked, &|found| found.replace('-', "_").split(".ko").next() == Some(name))? else {
+            return Ok(());
+        };
+        let module = match file.extension().and_then(|extension| extension.to_str()) {
+            Some("xz") => shell::output(Command::new("xz").args(["--decompress", "--stdout"]).arg(&file))?,
+            Some("zst") => shell::output(Command::new("zstd").args(["--decompress", "--stdout", "--quiet"]).arg(&file))?,
+            _ => fs::read(&file)?,
+        };
+        for dependency in dependencies(&module) {
+            self.take_module(unpacked, &dependency, order)?;
+        }
+        fs::write(self.folder.join("modules").join(&file_name), module)?;
+        order.push(file_name);
+        Ok(())
+    }
+}
+
+/// Debian's archives, through apt.
+struct Archive {
+    options: Vec<String>,
+}
+
+impl Archive {
+    /// Fetches the lists.
+    fn open() -> Result<Self> {
+        let folder = project::cache().join("apt");
+        for part in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        fs::write(folder.join("status"), "")?;
+        let sources = folder.join("sources.list");
+        let mut lines = String::new();
+        for (suite, security) in SUITES {
+            let mirror = mirror(*security)?;
+            lines += &format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n");
+        }
+        let options = [
+            ("Dir::Etc::sourcelist", sources.display()),
+            ("Dir::Etc::sourceparts", Path::new("/dev/null").display()),
+            ("Dir::Etc::preferencesparts", Path::new("/dev/null").display()),
+            ("Dir::State::lists", folder.join("lists").display()),
+            ("Dir::State::status", folder.join("status").display()),
+            ("Dir::Cache", folder.display()),
+            ("Dir::Cache::archives", folder.join("archives").display()),
+            ("APT::Architecture", Path::new("amd64").display()),
+            ("APT::Architectures", Path::new("amd64").display()),
+            // The downloads go to a folder of this user's.
+            ("APT::Sandbox::User", Path::new("root").display()),
+            // An archive of a release whose support has ended is not signed anew; what it holds is still verified.
+            ("Acquire::Check-Valid-Until", Path::new("false").display()),
+            ("Acquire::Languages", Path::new("none").display()),
+            ("Acquire::Retries", Path::new("3").display()),
+        ]
+        .map(|(key, value)| format!("-o{key}={value}"))
+        .to_vec();
+        let archive = Self { options };
+        let is_new = fs::read_to_string(&sources).is_ok_and(|old| old == lines) && folder.join("updated").exists();
+        if !is_new {
+            shell::step("fetching Debian's package lists");
+            fs::write(&sources, lines)?;
+            shell::quiet(archive.apt("apt-get").args(["update", "--quiet"]))?;
+            fs::write(folder.join("updated"), "")?;
+        }
+        Ok(archive)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(&self.options);
+        command
+    }
+
+    /// The packages that make kernels for virtual machines.
+    fn packages(&self) -> Result<Vec<String>> {
+        let names = shell::text(self.apt("apt-cache").args(["pkgnames", "linux-"]))?;
+        Ok(names.lines().filter(|name| release_of(name).is_some()).map(str::to_owned).collect())
+    }
+
+    /// Downloads one package; gives the file.
+    fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
+        shell::quiet(self.apt("apt-get").args(["download", "--quiet", package]).current_dir(to))?;
+        find(to, &|name| name.starts_with(package) && name.ends_with(".deb"))?
+            .with_context(|| format!("apt-get downloaded no {package}"))
+    }
+}
+
+/// The mirror that the machine uses, or the one that the environment names.
+fn mirror(security: bool) -> Result<String> {
+    let variable = if security { "DETECTOR_DEBIAN_SECURITY_MIRROR" } else { "DETECTOR_DEBIAN_MIRROR" };
+    if let Ok(mirror) = std::env::var(variable) {
+        return Ok(mirror);
+    }
+    let targets = shell::text(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)"]))?;
+    pick_mirror(&targets, security)
+        .with_context(|| format!("apt is not configured for Debian's archive: set {variable} to the URI of a mirror"))
+}
+
+/// From lines `ORIGIN RELEASE URI`.
+fn pick_mirror(targets: &str, security: bool) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let &[origin, release, uri] = words.as_slice() else { return None };
+        (origin == "Debian" && release.ends_with("-security") == security).then(|| uri.to_owned())
+    })
+}
+
+/// The kernel release that a package is part of, such as `6.12.117+deb12-cloud-amd64`.
+fn release_of(package: &str) -> Option<&str> {
+    let release = ["linux-image-", "linux-binary-", "linux-modules-"].iter().find_map(|p| package.strip_prefix(p))?;
+    (release.ends_with("-cloud-amd64") && release.split('.').count() > 2).then_some(release)
+}
+
+/// The newest release of a series among packages.
+fn newest(packages: &[String], series: &str) -> Option<String> {
+    let numbers = |release: &str| -> Vec<u32> {
+        release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+    };
+    packages
+        .iter()
+        .filter_map(|package| release_of(package))
+        .filter(|release| release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.')))
+        .min_by_key(|release| Reverse(numbers(release)))
+        .map(str::to_owned)
+}
+
+/// The first file below `folder` whose name fits.
+fn find(folder: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&entry.path(), fits)? {
+                return Ok(Some(found));
+            }
+        } else if fits(&entry.file_name().to_string_lossy()) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+/// What a module says that it depends on: `depends=` in its `.modinfo`.
+fn dependencies(module: &[u8]) -> Vec<String> {
+    let Some(info) = object::File::parse(module).ok().and_then(|file| {
+        file.section_by_name(".modinfo").and_then(|section| section.data().ok()).map(<[u8]>::to_vec)
+    }) else {
+        return Vec::new();
+    };
+    info.split(|byte| *byte == 0)
+        .filter_map(|entry| std::str::from_utf8(entry).ok()?.strip_prefix("depends="))
+        .flat_map(|names| names.split(',').filter(|name| !name.is_empty()))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The `.BTF` section of the kernel in a bzImage.
+fn btf(image: &[u8]) -> Result<Vec<u8>> {
+    let kernel = decompress(payload(image)?)?;
+    let file = object::File::parse(kernel.as_slice()).context("the kernel inside the image")?;
+    let section = file.section_by_name(".BTF").context("the kernel was built without BTF")?;
+    Ok(section.data()?.to_vec())
+}
+
+/// The compressed kernel in a bzImage: Documentation/arch/x86/boot.rst, fields `setup_sects`, `payload_offset` and
+/// `payload_length`.
+fn payload(image: &[u8]) -> Result<&[u8]> {
+    let word = |at: usize| -> Option<usize> {
+        Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?) as usize)
+    };
+    ensure!(image.get(0x202..0x206) == Some(b"HdrS"), "this is no bzImage");
+    let setup = match image[0x1f1] {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let start = (setup + 1) * 512 + word(0x248).context("the bzImage is cut off")?;
+    let length = word(0x24c).context("the bzImage is cut off")?;
+    image.get(start..start + length).context("the bzImage is cut off")
+}
+
+/// Unpacks with the program that fits. The build appends the size to the stream, which the programs call garbage: what
+/// counts is what they wrote.
+fn decompress(packed: &[u8]) -> Result<Vec<u8>> {
+    let program = match packed {
+        [0xfd, b'7', b'z', ..] => "xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+        [0x02, 0x21, 0x4c, 0x18, ..] => "lz4",
+        [0x1f, 0x8b, ..] => "gzip",
+        _ => bail!("the kernel is packed in a way that is not known"),
+    };
+    let mut child = Command::new(program)
+        .args(["-d", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    let mut stdin = child.stdin.take().context("a pipe was asked for")?;
+    let unpacked = std::thread::scope(|scope| {
+        // It may stop reading at the garbage.
+        scope.spawn(move || std::io::Write::write_all(&mut stdin, packed).ok());
+        child.wait_with_output()
+    })?;
+    Ok(unpacked.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_release_of_a_series() {
+        let packages = [
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.12.94+deb12-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.12.200+deb12-cloud-amd64-dbg",
+            "linux-modules-7.3.4+deb13-cloud-amd64",
+        ]
+        .map(str::to_owned);
+        assert_eq!(newest(&packages, "6.1").as_deref(), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(newest(&packages, "6.12").as_deref(), Some("6.12.117+deb12-cloud-amd64"));
+        assert_eq!(newest(&packages, "7.3").as_deref(), Some("7.3.4+deb13-cloud-amd64"));
+        assert_eq!(newest(&packages, "7"), Some("7.3.4+deb13-cloud-amd64".to_owned()));
+        assert_eq!(newest(&packages, "5.10"), None);
+    }
+
+    #[test]
+    fn mirrors_come_from_the_machine() {
+        let targets = "Node bookworm http://a/node/\nDebian bookworm http://m/debian/\nDebian bookworm-security http://s/\n";
+        assert_eq!(pick_mirror(targets, false).as_deref(), Some("http://m/debian/"));
+        assert_eq!(pick_mirror(targets, true).as_deref(), Some("http://s/"));
+        assert_eq!(pick_mirror("", true), None);
+    }
+
+    #[test]
+    fn an_image_that_is_cut_off_is_an_error() {
+        assert!(payload(&[0; 16]).is_err());
+        let mut image = vec![0; 0x300];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x24c..0x250].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(payload(&image).is_err());
+    }
+}

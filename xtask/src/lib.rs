@@ -1,0 +1,12 @@
+//! Everything a developer runs, as a library: the tests of `detector-tests` boot their machines with it.
+
+pub mod bench;
+pub mod build;
+pub mod demo;
+pub mod initramfs;
+pub mod kernel;
+pub mod project;
+pub mod setup;
+pub mod shell;
+pub mod test;
+pub mod vm;

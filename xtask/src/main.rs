@@ -1,0 +1,107 @@
+//! `cargo xtask`: see `--help`.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use detector_tests::protocol::Message;
+use xtask::kernel::LATEST;
+use xtask::vm::Vm;
+use xtask::{bench, build, demo, setup, shell, test};
+
+/// Builds, tests and shows the detector.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the machine lacks. The other tasks do so by themselves.
+    Setup,
+    /// Builds the detector for development.
+    Build,
+    /// Builds dist/detector: one static file with the probes in it.
+    Dist,
+    /// Boots a kernel and runs a command in it, or a shell.
+    Vm {
+        /// Kernel series, such as 6.12.
+        #[arg(long, default_value = LATEST)]
+        kernel: String,
+        /// Added to the kernel's command line, such as preempt=full.
+        #[arg(long, default_value = "", allow_hyphen_values = true)]
+        append: String,
+        /// The command. Without one: a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Shows the detector at work: a real container in a virtual machine.
+    Demo(demo::Args),
+    /// Counts the instructions that the probes cost the kernel.
+    Bench(bench::Args),
+    /// Builds and runs `detector run` on this machine; arguments are handed on.
+    Run {
+        /// Arguments of `detector run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Runs the unit tests, then the tests on real kernels.
+    Test {
+        /// Kernel series, separated by commas; `all` for each that Debian serves.
+        #[arg(long, value_delimiter = ',')]
+        kernels: Vec<String>,
+        /// Part of the names of the tests to run.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::run(),
+        Task::Build => build::build(),
+        Task::Dist => build::dist().map(|dist| println!("{}", dist.detector.display())),
+        Task::Vm { kernel, append, command } => vm(&kernel, &append, &command),
+        Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Run { args } => native(&args),
+        Task::Test { kernels, filter } => test::run(&kernels, filter.as_deref()),
+    }
+}
+
+fn vm(kernel: &str, append: &str, command: &[String]) -> Result<()> {
+    let interactive = command.is_empty();
+    let mut guest = vec![if interactive { "shell" } else { "exec" }];
+    guest.extend(command.iter().map(String::as_str));
+    if interactive {
+        shell::step("booting; `exit` or Ctrl-A X ends the machine");
+    }
+    let mut outcome = Ok(());
+    Vm::new(kernel).command_line(append).guest(&guest).console(interactive).run(|line| {
+        if let Some(Message::End { failure: Some(failure) }) = Message::parse(line) {
+            outcome = Err(anyhow::anyhow!("the guest failed: {failure}"));
+        }
+    })?;
+    outcome
+}
+
+fn native(args: &[OsString]) -> Result<()> {
+    let dist = build::dist()?;
+    if !rustix::process::geteuid().is_root() {
+        bail!("the detector loads programs into the kernel, which takes root: `sudo {} run`; `cargo xtask demo` shows it in a virtual machine", dist.detector.display());
+    }
+    shell::run(Command::new(&dist.detector).arg("run").args(args))
+}
