@@ -484,7 +484,6 @@ mod tests {
             Err(Error::PidNamespace) => return,
             Err(error) => panic!("{error}"),
         };
-        println!("{host:#?}");
         assert!(host.possible_cpus > 0 && host.boot_to_wall > 0);
         if host.missing_capabilities().is_none() {
             assert!(host.mount_namespace != 0 && host.root_dev != 0 && host.root_inode != 0);
