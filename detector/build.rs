@@ -29,17 +29,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=DETECTOR_BPF_RUSTC");
 
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    let object = build(workspace, &out)?;
-    let embedded = out.join("detector.bpf.o");
+    let object = build(workspace)?;
+    let embedded = PathBuf::from(env::var("OUT_DIR")?).join("detector.bpf.o");
     fs::copy(&object, &embedded).map_err(|e| format!("copying {}: {e}", object.display()))?;
     println!("cargo:rustc-env=DETECTOR_BPF_OBJECT={}", embedded.display());
     Ok(())
 }
 
 /// Compiles and links; gives the path of the object.
-fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let mut cargo = cargo()?;
+    // One for all profiles and features of the daemon. Not the workspace's own: that one is locked while this runs.
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from).join("bpf");
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -49,7 +50,7 @@ fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     cargo
         .current_dir(workspace)
         .args(["build", "--package", "detector-ebpf", "--release", "--target", TARGET, "--target-dir"])
-        .arg(out.join("bpf"))
+        .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // The workspace's release profile is for the daemon.
         .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_STRIP", "none")])
@@ -65,7 +66,7 @@ fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if !output.status.success() {
         return Err(format!("the BPF object does not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(out.join("bpf").join(TARGET).join("release").join("detector-ebpf"))
+    Ok(target.join(TARGET).join("release").join("detector-ebpf"))
 }
 
 /// Cargo with the compiler of the first route that works here.

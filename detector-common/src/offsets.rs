@@ -13,6 +13,7 @@ macro_rules! for_each_offset {
         $callback! {
             OFF_FILE_INODE: "file" "f_inode";
             OFF_FILE_MODE: "file" "f_mode";
+            OFF_FILE_OP: "file" "f_op";
             OFF_FILE_FLAGS: "file" "f_flags";
             OFF_FILE_DENTRY: "file" "f_path.dentry";
             OFF_FILE_MNT: "file" "f_path.mnt";

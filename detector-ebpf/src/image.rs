@@ -65,7 +65,8 @@ pub unsafe fn opened<R: Read>(file: Addr) {
 pub unsafe fn written<R: Read>(file: Addr, bytes: u64) {
     // SAFETY: as for the caller. `vfs_write` is called for descriptors without write access too, and refuses later.
     unsafe {
-        if let Some((device, owner)) = owner::<R>(file)
+        if file::may_be_on_overlay::<R>(file)
+            && let Some((device, owner)) = owner::<R>(file)
             && file::is_writable::<R>(file)
         {
             changed(file, device, owner, OP_WRITE, bytes);

@@ -28,6 +28,15 @@ mod maps;
 
 use aya_ebpf::Global;
 
+/// A debug message of a hook, in builds with the feature `probe-log` only.
+#[macro_export]
+macro_rules! probe_log {
+    ($($message:tt)*) => {
+        #[cfg(feature = "probe-log")]
+        aya_log_ebpf::debug!($($message)*);
+    };
+}
+
 /// Which contract with user space this object was built for.
 #[unsafe(no_mangle)]
 static DETECTOR_WIRE_VERSION: Global<u32> = Global::new(detector_common::WIRE_VERSION);

@@ -15,12 +15,14 @@ use crate::{
         cgroup,
         mem::{self, Addr},
     },
+    probe_log,
 };
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = ctx.arg(0);
     if cgroup::is_default_hierarchy(cgroup) {
+        probe_log!(&ctx, "cgroup {} made", cgroup::id(cgroup));
         container::created(cgroup);
         send(KIND_CGROUP_CREATED, cgroup::id(cgroup), ctx.arg(1));
     }
@@ -32,6 +34,7 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = ctx.arg(0);
     if cgroup::is_default_hierarchy(cgroup) {
         let id = cgroup::id(cgroup);
+        probe_log!(&ctx, "cgroup {} removed", id);
         container::removed(id);
         send(KIND_CGROUP_REMOVED, id, ctx.arg(1));
     }

@@ -22,16 +22,19 @@ use crate::{
         path::{self, Place},
         task,
     },
+    probe_log,
 };
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn exec_tp(ctx: BtfTracePointContext) -> i32 {
+    probe_log!(&ctx, "exec by process {}", task::current_tgid());
     executed(ctx.arg::<u64>(2));
     0
 }
 
 #[kprobe]
 fn exec_kprobe(ctx: ProbeContext) -> u32 {
+    probe_log!(&ctx, "exec by process {}", task::current_tgid());
     if let Some(bprm) = ctx.arg::<u64>(0) {
         executed(bprm);
     }

@@ -1,7 +1,7 @@
 //! Bytes being written: proves that a write happened, counts it, and sees descriptors that were open before the sensor.
 //!
 //! `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to 7.3). The
-//! hottest hook: see `kernel::file::overlay_device` for what a write that is not ours costs.
+//! hottest hook: see `kernel::file::may_be_on_overlay` for what a write that is not ours costs.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},

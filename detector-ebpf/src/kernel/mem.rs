@@ -1,7 +1,7 @@
 //! Reading and changing memory in the ways that the verifier allows.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
-use core::mem::MaybeUninit;
+use core::{cell::UnsafeCell, mem::MaybeUninit};
 
 /// A pointer into the kernel, as a number: it is only ever read through a helper.
 pub type Addr = u64;
@@ -100,6 +100,34 @@ pub unsafe fn add(counter: *mut u64, amount: u64) {
             amount = in(reg) amount,
             options(nostack),
         );
+    }
+}
+
+/// A number that all programs share. Each access is one aligned load or store: what an atomic type would be, if LLVM's BPF
+/// side could select atomic stores.
+pub struct Word(UnsafeCell<u64>);
+
+// SAFETY: accesses do not tear, and whoever reads takes any value that was ever written.
+unsafe impl Sync for Word {}
+
+impl Word {
+    /// With this value at load.
+    pub const fn new(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// The value.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // SAFETY: the cell is live, and see above.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    /// Changes the value.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        // SAFETY: the cell is live, and see above.
+        unsafe { self.0.get().write_volatile(value) }
     }
 }
 

@@ -195,7 +195,7 @@ impl Sensor {
         let maps = Arc::new(maps::Maps::take(&mut ebpf)?);
         let mut hooks = probes::attach(&mut ebpf, &host)?;
         #[cfg(feature = "probe-log")]
-        let log = aya_log::EbpfLogger::init(&mut ebpf)
+        let mut log = aya_log::EbpfLogger::init(&mut ebpf)
             .map_err(|e| Error::System { what: "reading the probes' log", source: std::io::Error::other(e) })?;
 
         let counters = Arc::new(Counters::default());
@@ -214,8 +214,10 @@ impl Sensor {
                 stop: Arc::clone(&stop),
                 canary: Arc::clone(&canary),
                 running,
+                blindable: probes::Blindable::of(&ebpf, &hooks)
+                    .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?,
                 #[cfg(feature = "probe-log")]
-                log,
+                pass_on_log: Box::new(move || log.flush()),
             },
             sink,
         )?;

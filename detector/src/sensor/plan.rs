@@ -9,7 +9,7 @@
 //!   succeeds all the same.
 //! - A kprobe is never skipped by preemption, and costs the most.
 
-use super::host::{Host, Preemption};
+use super::host::Host;
 
 /// A way to attach a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,7 @@
 //! Loads the BPF object and attaches its programs after the [load plan](super::plan).
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use aya::{
     Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError},
@@ -133,6 +135,32 @@ fn attach_tp_btf(program: &mut BtfTracePoint, target: &str, kernel: &KernelBtf) 
 fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
     program.load()?;
     program.attach(target, 0).map(drop)
+}
+
+/// An attached program that the kernel may skip, to ask it how often it did.
+#[derive(Debug)]
+pub(super) struct Blindable(std::os::fd::OwnedFd);
+
+impl Blindable {
+    /// The programs among `hooks` that may be skipped.
+    pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> std::io::Result<Vec<Self>> {
+        hooks
+            .iter()
+            .filter_map(|report| match report.state {
+                State::Attached { program, blindable: true, .. } => ebpf.program(program)?.fd().ok(),
+                _ => None,
+            })
+            .map(|fd| fd.as_fd().try_clone_to_owned().map(Self))
+            .collect()
+    }
+
+    /// How many calls the kernel has skipped: `recursion_misses` in the descriptor's information
+    /// (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, from 5.12; before, it skips none).
+    pub(super) fn misses(&self) -> std::io::Result<u64> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok());
+        Ok(misses.unwrap_or(0))
+    }
 }
 
 /// The error with its causes in one line; of the verifier's log, which can be long, the last line that says something.

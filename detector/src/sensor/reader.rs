@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     os::fd::AsFd as _,
     sync::{
         Arc,
@@ -17,11 +18,11 @@ use aya::{
 use detector_common::map::{Loss, Seen, SeenKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Counters, Error, decode, host::Host, maps::{self, Maps}, scan, selftest::Canary};
+use super::{Counters, Error, decode, host::Host, maps::{self, Maps}, probes::Blindable, scan, selftest::Canary};
 use crate::{
     container::table::Table,
     detect::{Context, Detector},
-    event::{At, Cgroup, Event, File, ImageWrite, Origin, Process, Stdio},
+    event::{At, Cgroup, Event, File, ImageWrite},
     finding::{Line, Notice, NoticeEvent},
 };
 
@@ -43,8 +44,9 @@ pub(super) struct Setup {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) canary: Arc<Canary>,
     pub(super) running: scan::Running,
+    pub(super) blindable: Vec<Blindable>,
     #[cfg(feature = "probe-log")]
-    pub(super) log: aya_log::EbpfLogger<MapData>,
+    pub(super) pass_on_log: Box<dyn FnMut() + Send>,
 }
 
 /// The reader thread's state.
@@ -60,6 +62,8 @@ pub(super) struct Reader<S> {
     /// Records that could not be decoded, reported and not yet.
     garbage: u64,
     garbage_reported: u64,
+    /// Calls at which the kernel skipped a probe, as last reported.
+    misses: u64,
     ended: HashSet<u64>,
     swept: Instant,
     kept_house: Instant,
@@ -90,6 +94,7 @@ impl<S: FnMut(Line)> Reader<S> {
             losses: [0; Loss::ALL.len()],
             garbage: 0,
             garbage_reported: 0,
+            misses: 0,
             ended: HashSet::new(),
             swept: now,
             kept_house: now,
@@ -165,7 +170,7 @@ impl<S: FnMut(Line)> Reader<S> {
     fn keep_house(&mut self) {
         self.kept_house = Instant::now();
         #[cfg(feature = "probe-log")]
-        self.setup.log.flush();
+        (self.setup.pass_on_log)();
         if let Err(error) = self.report_losses() {
             tracing::error!(%error, "reading the loss counters");
         }
@@ -187,6 +192,10 @@ impl<S: FnMut(Line)> Reader<S> {
         self.losses = losses;
         self.report_loss("record", self.garbage - self.garbage_reported);
         self.garbage_reported = self.garbage;
+        let misses = self.setup.blindable.iter().map(Blindable::misses).sum::<io::Result<u64>>();
+        let misses = misses.map_err(|source| Error::System { what: "asking for skipped calls", source })?;
+        self.report_loss("blind", misses - self.misses);
+        self.misses = misses;
         if changes_lost {
             for (key, seen) in self.setup.maps.take_unreported()? {
                 match unreported(&key, &seen) {
