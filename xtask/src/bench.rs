@@ -24,7 +24,9 @@ pub fn run(args: &Args) -> Result<()> {
     let mut samples = HashMap::new();
     let mut end = None;
     Vm::new(&args.kernel).icount().guest(&["bench"]).run(|line| match Message::parse(line) {
-        Some(Message::Sample { setup, operation, nanoseconds }) => drop(samples.insert((operation, setup), nanoseconds)),
+        Some(Message::Sample { setup, operation, nanoseconds }) => {
+            samples.insert((operation, setup), nanoseconds);
+        }
         Some(Message::End { failure }) => end = Some(failure),
         _ => {}
     })?;
@@ -68,7 +70,9 @@ mod tests {
             samples.extend(operations().map(|operation| ((operation.to_owned(), setup.to_owned()), nanoseconds)));
         }
         let whole = table("6.12", &samples).expect("all samples are there");
-        assert!(whole.contains("getppid                                      1000            +50            +75    1.075×"));
+        assert!(
+            whole.contains("getppid                                      1000            +50            +75    1.075×")
+        );
         samples.remove(&("getppid".to_owned(), "bare".to_owned()));
         assert!(table("6.12", &samples).is_err());
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use object::Endianness;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
-use object::Endianness;
 
 use crate::{project, setup, shell};
 
@@ -40,20 +40,23 @@ pub fn build() -> Result<()> {
 pub fn dist() -> Result<Dist> {
     setup::run()?;
     shell::step("building dist/detector and the guest");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project::root().join("target"), PathBuf::from);
     shell::run(
         shell::cargo()
-            .args(["build", "--quiet", "--release", "--target", TARGET])
+            .args(["build", "--release", "--target", TARGET, "--target-dir"])
+            .arg(&target)
             .args(["--package", "detector", "--bin", "detector", "--package", "detector-tests", "--bin", "guest"])
             .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"),
     )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project::root().join("target"), PathBuf::from);
     let built = target.join(TARGET).join("release");
     let dist = Dist { detector: project::root().join("dist/detector"), guest: built.join("guest") };
-    fs::create_dir_all(project::root().join("dist"))?;
-    fs::copy(built.join("detector"), &dist.detector).context("copying the detector to dist/")?;
-    for binary in [&dist.detector, &dist.guest] {
+    for binary in [&built.join("detector"), &dist.guest] {
         ensure!(is_static(&fs::read(binary)?)?, "{} is not static", binary.display());
     }
+    fs::create_dir_all(project::root().join("dist"))?;
+    // A program that runs can be replaced, not written to.
+    let new = project::root().join("dist/detector.new");
+    fs::copy(built.join("detector"), &new).and_then(|_| fs::rename(&new, &dist.detector)).context("filling dist/")?;
     Ok(dist)
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
 
 use crate::build::Dist;
 use crate::kernel::Kernel;
@@ -37,9 +38,9 @@ impl Initramfs {
         let mut archive = Self::default();
         archive.program("init", &dist.guest)?;
         archive.program("usr/bin/detector", &dist.detector)?;
-        for tool in ["busybox", "runc"] {
-            let file = setup::find(tool).with_context(|| format!("{tool} is not installed: run `cargo xtask setup`"))?;
-            let folder = if tool == "busybox" { "bin" } else { "usr/sbin" };
+        for (folder, tool) in [("bin", "busybox"), ("bin", "dash"), ("usr/sbin", "runc")] {
+            let file =
+                setup::find(tool).with_context(|| format!("{tool} is not installed: run `cargo xtask setup`"))?;
             archive.program(&format!("{folder}/{tool}"), &file)?;
         }
         archive.add("bin/sh", Entry::Link("busybox".to_owned()));
@@ -80,17 +81,15 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Writes the archive to the cache; gives its path.
+    /// Writes the archive to a temporary file in the cache.
     ///
     /// # Errors
     ///
     /// The cache cannot be written.
-    pub fn write(&self, name: &str) -> Result<PathBuf> {
-        let path = project::cache().join(format!("initramfs-{name}.cpio"));
-        fs::create_dir_all(project::cache())?;
-        let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        self.write_to(BufWriter::new(file)).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+    pub fn write(&self) -> Result<NamedTempFile> {
+        let file = NamedTempFile::with_prefix_in("initramfs-", project::cache()?)?;
+        self.write_to(BufWriter::new(&file)).with_context(|| format!("cannot write {}", file.path().display()))?;
+        Ok(file)
     }
 
     fn write_to(&self, mut out: impl Write) -> std::io::Result<()> {

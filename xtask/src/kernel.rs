@@ -4,14 +4,23 @@ use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object as _, ObjectSection as _};
+use tempfile::TempDir;
 
 use crate::{project, setup, shell};
 
 /// Which of Debian's archives serve kernels: its suite, and whether it is on the mirror for security updates.
-const SUITES: &[(&str, bool)] = &[("bullseye-security", true), ("bookworm-security", true), ("trixie-backports", false)];
+const SUITES: &[(&str, bool)] =
+    &[("bullseye-security", true), ("bookworm-security", true), ("trixie-backports", false)];
+
+/// The keys that Debian's lists are signed with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// How long lists are used: a package that is replaced on the mirror can no longer be fetched.
+const FRESH: Duration = Duration::from_secs(60 * 60);
 
 /// The series that can be tested. The oldest is the oldest that the detector supports.
 pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
@@ -60,61 +69,52 @@ impl Kernel {
     ///
     /// The series is not known, or cannot be fetched.
     pub fn get(name: &str) -> Result<Self> {
-        let kernels = project::cache().join("kernels");
-        let latest = kernels.join(LATEST);
-        let series = if name == LATEST {
-            match fs::read_to_string(&latest) {
-                Ok(series) => series,
-                Err(_) => {
-                    setup::run()?;
-                    let packages = Archive::open()?.packages()?;
-                    let newest = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());
-                    let newest = newest.context("Debian serves no kernel of a known series")?;
-                    fs::create_dir_all(&kernels)?;
-                    fs::write(&latest, newest)?;
-                    (*newest).to_owned()
-                }
-            }
-        } else {
-            name.to_owned()
-        };
+        let kernels = project::cache()?.join("kernels");
+        let series = if name == LATEST { latest(&kernels)? } else { name.to_owned() };
         ensure!(
             SERIES.contains(&series.as_str()),
             "no kernel series {name}: use one of {}, or {LATEST}",
             SERIES.join(", ")
         );
         let kernel = Self { folder: kernels.join(&series), series };
-        if !kernel.btf().exists() {
-            kernel.fetch()?;
+        if !kernel.folder.exists() {
+            setup::run()?;
+            let _lock = project::lock_cache()?;
+            // Somebody else may have fetched it meanwhile.
+            if !kernel.folder.exists() {
+                kernel.fetch(&kernels)?;
+            }
         }
         Ok(kernel)
     }
 
-    /// Downloads and unpacks. The types come last: they mark the entry as complete.
-    fn fetch(&self) -> Result<()> {
-        setup::run()?;
+    /// Downloads and unpacks. The entry appears in the cache when it is complete.
+    fn fetch(&self, kernels: &Path) -> Result<()> {
         let archive = Archive::open()?;
         let packages = archive.packages()?;
         let release = newest(&packages, &self.series)
             .with_context(|| format!("Debian serves no cloud kernel of series {}", self.series))?;
-        shell::step(format!("fetching Linux {release}"));
-        let unpacked = self.folder.join("unpacked");
-        fs::create_dir_all(self.folder.join("modules"))?;
+        fs::create_dir_all(kernels)?;
+        let partial = TempDir::with_prefix_in("partial-", kernels)?;
+        let unpacked = partial.path().join("unpacked");
         for package in packages.iter().filter(|package| release_of(package) == Some(&release)) {
-            let file = archive.download(package, &self.folder)?;
-            shell::quiet(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&unpacked))?;
+            let file = archive.download(package, partial.path())?;
+            shell::output(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&unpacked))?;
             fs::remove_file(file)?;
         }
-        let image = find(&unpacked, &|name| name.starts_with("vmlinuz"))?.context("the packages have no kernel image")?;
-        fs::copy(image, self.image())?;
+
+        let made = Self { series: self.series.clone(), folder: partial.path().join("made") };
+        fs::create_dir_all(made.folder.join("modules"))?;
+        let image =
+            find(&unpacked, &|name| name.starts_with("vmlinuz"))?.context("the packages have no kernel image")?;
+        fs::copy(image, made.image())?;
         let mut order = Vec::new();
         for module in MODULES {
-            self.take_module(&unpacked, module, &mut order)?;
+            made.take_module(&unpacked, module, &mut order)?;
         }
-        fs::write(self.folder.join("modules/order"), order.join("\n") + "\n")?;
-        fs::remove_dir_all(unpacked)?;
-        let types = btf(&fs::read(self.image())?)?;
-        fs::write(self.btf(), types).context("writing the types")
+        fs::write(made.folder.join("modules/order"), order.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+        fs::write(made.btf(), btf(&fs::read(made.image())?)?)?;
+        fs::rename(&made.folder, &self.folder).with_context(|| format!("cannot make {}", self.folder.display()))
     }
 
     /// Copies a module and before it those that it depends on; nothing for one that is built in.
@@ -128,7 +128,9 @@ impl Kernel {
         };
         let module = match file.extension().and_then(|extension| extension.to_str()) {
             Some("xz") => shell::output(Command::new("xz").args(["--decompress", "--stdout"]).arg(&file))?,
-            Some("zst") => shell::output(Command::new("zstd").args(["--decompress", "--stdout", "--quiet"]).arg(&file))?,
+            Some("zst") => {
+                shell::output(Command::new("zstd").args(["--decompress", "--stdout", "--quiet"]).arg(&file))?
+            }
             _ => fs::read(&file)?,
         };
         for dependency in dependencies(&module) {
@@ -140,51 +142,66 @@ impl Kernel {
     }
 }
 
+/// The newest series that Debian serves. Asked once and then kept, so that work goes on without a network.
+fn latest(kernels: &Path) -> Result<String> {
+    let file = kernels.join(LATEST);
+    if let Ok(series) = fs::read_to_string(&file) {
+        return Ok(series);
+    }
+    setup::run()?;
+    let _lock = project::lock_cache()?;
+    let packages = Archive::open()?.packages()?;
+    let series = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());
+    let series = series.context("Debian serves no kernel of a known series")?;
+    fs::create_dir_all(kernels)?;
+    fs::write(&file, series)?;
+    Ok((*series).to_owned())
+}
+
 /// Debian's archives, through apt.
 struct Archive {
     options: Vec<String>,
 }
 
 impl Archive {
-    /// Fetches the lists.
+    /// Fetches the lists, unless they are fresh.
     fn open() -> Result<Self> {
-        let folder = project::cache().join("apt");
+        let folder = project::cache()?.join("apt");
         for part in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
         fs::write(folder.join("status"), "")?;
-        let sources = folder.join("sources.list");
-        let mut lines = String::new();
+        let at = |part: &str| folder.join(part).display().to_string();
+        let options = [
+            ("Dir::Etc::sourcelist", at("sources.list")),
+            ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
+            ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
+            ("Dir::State::lists", at("lists")),
+            ("Dir::State::status", at("status")),
+            ("Dir::Cache", at("")),
+            ("Dir::Cache::archives", at("archives")),
+            ("APT::Architecture", "amd64".to_owned()),
+            ("APT::Architectures", "amd64".to_owned()),
+            // apt's own user may not be able to write to the cache.
+            ("APT::Sandbox::User", "root".to_owned()),
+            // bullseye's support has ended, so its list is not signed anew and expires. The signature still counts.
+            ("Acquire::Check-Valid-Until", "false".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+            ("Acquire::Retries", "3".to_owned()),
+        ];
+        let archive = Self { options: options.map(|(key, value)| format!("-o{key}={value}")).to_vec() };
+
+        let mut sources = String::new();
         for (suite, security) in SUITES {
             let mirror = mirror(*security)?;
-            lines += &format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n");
+            sources += &format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         }
-        let options = [
-            ("Dir::Etc::sourcelist", sources.display()),
-            ("Dir::Etc::sourceparts", Path::new("/dev/null").display()),
-            ("Dir::Etc::preferencesparts", Path::new("/dev/null").display()),
-            ("Dir::State::lists", folder.join("lists").display()),
-            ("Dir::State::status", folder.join("status").display()),
-            ("Dir::Cache", folder.display()),
-            ("Dir::Cache::archives", folder.join("archives").display()),
-            ("APT::Architecture", Path::new("amd64").display()),
-            ("APT::Architectures", Path::new("amd64").display()),
-            // The downloads go to a folder of this user's.
-            ("APT::Sandbox::User", Path::new("root").display()),
-            // An archive of a release whose support has ended is not signed anew; what it holds is still verified.
-            ("Acquire::Check-Valid-Until", Path::new("false").display()),
-            ("Acquire::Languages", Path::new("none").display()),
-            ("Acquire::Retries", Path::new("3").display()),
-        ]
-        .map(|(key, value)| format!("-o{key}={value}"))
-        .to_vec();
-        let archive = Self { options };
-        let is_new = fs::read_to_string(&sources).is_ok_and(|old| old == lines) && folder.join("updated").exists();
-        if !is_new {
-            shell::step("fetching Debian's package lists");
-            fs::write(&sources, lines)?;
-            shell::quiet(archive.apt("apt-get").args(["update", "--quiet"]))?;
-            fs::write(folder.join("updated"), "")?;
+        let (list, stamp) = (folder.join("sources.list"), folder.join("updated"));
+        let age = fs::metadata(&stamp).and_then(|stamp| stamp.modified()).ok().and_then(|time| time.elapsed().ok());
+        if fs::read_to_string(&list).ok().as_ref() != Some(&sources) || age.is_none_or(|age| age > FRESH) {
+            fs::write(&list, sources)?;
+            shell::long("fetching Debian's package lists", archive.apt("apt-get").args(["update", "--quiet"]))?;
+            fs::write(stamp, "")?;
         }
         Ok(archive)
     }
@@ -203,7 +220,8 @@ impl Archive {
 
     /// Downloads one package; gives the file.
     fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
-        shell::quiet(self.apt("apt-get").args(["download", "--quiet", package]).current_dir(to))?;
+        let mut download = self.apt("apt-get");
+        shell::long(format!("fetching {package}"), download.args(["download", "--quiet", package]).current_dir(to))?;
         find(to, &|name| name.starts_with(package) && name.ends_with(".deb"))?
             .with_context(|| format!("apt-get downloaded no {package}"))
     }
@@ -215,7 +233,8 @@ fn mirror(security: bool) -> Result<String> {
     if let Ok(mirror) = std::env::var(variable) {
         return Ok(mirror);
     }
-    let targets = shell::text(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)"]))?;
+    let targets =
+        shell::text(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)"]))?;
     pick_mirror(&targets, security)
         .with_context(|| format!("apt is not configured for Debian's archive: set {variable} to the URI of a mirror"))
 }
@@ -265,9 +284,10 @@ fn find(folder: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
 
 /// What a module says that it depends on: `depends=` in its `.modinfo`.
 fn dependencies(module: &[u8]) -> Vec<String> {
-    let Some(info) = object::File::parse(module).ok().and_then(|file| {
-        file.section_by_name(".modinfo").and_then(|section| section.data().ok()).map(<[u8]>::to_vec)
-    }) else {
+    let Some(info) = object::File::parse(module)
+        .ok()
+        .and_then(|file| file.section_by_name(".modinfo").and_then(|section| section.data().ok()).map(<[u8]>::to_vec))
+    else {
         return Vec::new();
     };
     info.split(|byte| *byte == 0)
@@ -288,9 +308,8 @@ fn btf(image: &[u8]) -> Result<Vec<u8>> {
 /// The compressed kernel in a bzImage: Documentation/arch/x86/boot.rst, fields `setup_sects`, `payload_offset` and
 /// `payload_length`.
 fn payload(image: &[u8]) -> Result<&[u8]> {
-    let word = |at: usize| -> Option<usize> {
-        Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?) as usize)
-    };
+    let word =
+        |at: usize| -> Option<usize> { Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?) as usize) };
     ensure!(image.get(0x202..0x206) == Some(b"HdrS"), "this is no bzImage");
     let setup = match image[0x1f1] {
         0 => 4,
@@ -352,7 +371,8 @@ mod tests {
 
     #[test]
     fn mirrors_come_from_the_machine() {
-        let targets = "Node bookworm http://a/node/\nDebian bookworm http://m/debian/\nDebian bookworm-security http://s/\n";
+        let targets =
+            "Node bookworm http://a/node/\nDebian bookworm http://m/debian/\nDebian bookworm-security http://s/\n";
         assert_eq!(pick_mirror(targets, false).as_deref(), Some("http://m/debian/"));
         assert_eq!(pick_mirror(targets, true).as_deref(), Some("http://s/"));
         assert_eq!(pick_mirror("", true), None);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
@@ -34,6 +34,9 @@ enum Task {
         /// Added to the kernel's command line, such as preempt=full.
         #[arg(long, default_value = "", allow_hyphen_values = true)]
         append: String,
+        /// Connects this terminal to the machine's console. A shell always is.
+        #[arg(long)]
+        interactive: bool,
         /// The command. Without one: a shell.
         #[arg(last = true)]
         command: Vec<String>,
@@ -74,7 +77,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Build => build::build(),
         Task::Dist => build::dist().map(|dist| println!("{}", dist.detector.display())),
-        Task::Vm { kernel, append, command } => vm(&kernel, &append, &command),
+        Task::Vm { kernel, append, interactive, command } => vm(&kernel, &append, interactive, &command),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Run { args } => native(&args),
@@ -82,26 +85,36 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-fn vm(kernel: &str, append: &str, command: &[String]) -> Result<()> {
-    let interactive = command.is_empty();
-    let mut guest = vec![if interactive { "shell" } else { "exec" }];
+fn vm(kernel: &str, append: &str, interactive: bool, command: &[String]) -> Result<()> {
+    let interactive = interactive || command.is_empty();
+    let mut guest = vec![if command.is_empty() { "shell" } else { "exec" }];
     guest.extend(command.iter().map(String::as_str));
     if interactive {
-        shell::step("booting; `exit` or Ctrl-A X ends the machine");
+        shell::step("booting; Ctrl-A X ends the machine");
     }
-    let mut outcome = Ok(());
+    let mut end = None;
     Vm::new(kernel).command_line(append).guest(&guest).console(interactive).run(|line| {
-        if let Some(Message::End { failure: Some(failure) }) = Message::parse(line) {
-            outcome = Err(anyhow::anyhow!("the guest failed: {failure}"));
+        if let Some(Message::End { failure }) = Message::parse(line) {
+            end = Some(failure);
         }
     })?;
-    outcome
+    match end {
+        Some(None) => Ok(()),
+        Some(Some(failure)) => bail!("the guest failed: {failure}"),
+        // A person may end the machine as they like.
+        None if interactive => Ok(()),
+        None => bail!("the machine died before the end"),
+    }
 }
 
 fn native(args: &[OsString]) -> Result<()> {
     let dist = build::dist()?;
-    if !rustix::process::geteuid().is_root() {
-        bail!("the detector loads programs into the kernel, which takes root: `sudo {} run`; `cargo xtask demo` shows it in a virtual machine", dist.detector.display());
-    }
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the detector loads programs into the kernel, which takes root: `sudo {} run`; `cargo xtask demo` shows it in a \
+         virtual machine",
+        dist.detector.display()
+    );
     shell::run(Command::new(&dist.detector).arg("run").args(args))
+        .context("`dist/detector doctor` tells what this host lacks; `cargo xtask demo` shows it in a virtual machine")
 }

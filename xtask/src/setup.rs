@@ -1,10 +1,10 @@
 //! What a machine needs to build and test, installed by package name where it is missing.
 
-use std::fs;
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::shell;
 
@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "the container runtime of the tests"),
     ("busybox-static", "the userland of the virtual machine and of the containers' image"),
+    ("dash", "a shell for the containers' image"),
     ("debian-archive-keyring", "to verify downloaded kernels"),
     ("xz-utils", "to unpack kernels"),
     ("zstd", "to unpack kernels"),
@@ -29,55 +30,54 @@ const PACKAGES: &[(&str, &str)] = &[
 /// The linker that makes BPF objects. Its LLVM must be that of the compiler.
 const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
-/// Installs what is missing. Quick when nothing is.
+/// Programs without which nothing works on a machine that this module cannot serve.
+const TOOLS: &[&str] = &["bpf-linker", "qemu-system-x86_64", "runc", "busybox", "dash", "xz", "zstd", "lz4"];
+
+/// Installs what is missing. Quick and quiet when nothing is.
 ///
 /// # Errors
 ///
-/// The machine has no `apt-get`, or no right to use it: the message lists what to install by hand.
+/// The machine is no Debian, or we have no right to install: the message lists what to install by hand.
 pub fn run() -> Result<()> {
+    if find("apt-get").is_none() || find("dpkg-query").is_none() {
+        let missing: Vec<_> = TOOLS.iter().copied().filter(|tool| find(tool).is_none()).collect();
+        ensure!(
+            missing.is_empty(),
+            "this is no Debian: please install {}. bpf-linker must be built with the LLVM of rustup's nightly toolchain, \
+             which is needed too, with rust-src; busybox must be static. The kernels of the tests come from Debian: \
+             install apt and dpkg and set DETECTOR_DEBIAN_MIRROR and DETECTOR_DEBIAN_SECURITY_MIRROR",
+            missing.join(", ")
+        );
+        return Ok(());
+    }
     packages()?;
     linker()
 }
 
 fn packages() -> Result<()> {
-    if !Path::new("/usr/bin/apt-get").exists() {
-        if has_everything() {
-            return Ok(());
-        }
-        bail!(
-            "this is no Debian, so the following must be installed by hand: rustup's nightly toolchain with rust-src, \
-             {} {} built with that toolchain's LLVM, qemu-system-x86_64, runc, a static busybox, xz, zstd, lz4. The \
-             test kernels come from Debian through apt-get: install apt too, and set DETECTOR_DEBIAN_MIRROR and \
-             DETECTOR_DEBIAN_SECURITY_MIRROR",
-            LINKER.0,
-            LINKER.1
-        );
-    }
-    let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !is_installed(name)).collect();
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${db:Status-Abbrev}\n"]).args(PACKAGES.iter().map(|(name, _)| name));
+    // It fails if it does not know one of them, and lists the others.
+    let known = query.output().context("cannot run dpkg-query")?.stdout;
+    let missing = missing(&String::from_utf8_lossy(&known));
     if missing.is_empty() {
         return Ok(());
     }
     for (name, purpose) in &missing {
-        shell::step(format!("installing package {name}: {purpose}"));
+        shell::step(format!("package {name} is missing: {purpose}"));
     }
     let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
-    let install = || {
-        shell::quiet(as_root("apt-get")?.args(["install", "--yes", "--no-install-recommends", "--quiet"]).args(&names))
-    };
-    shell::quiet(as_root("apt-get")?.args(["update", "--quiet"])).context("updating the package lists")?;
-    install().with_context(|| format!("these packages are needed, from Debian 12 or newer: {}", names.join(" ")))
+    let by_hand = || format!("these packages are needed, from Debian 12 or newer: apt-get install {}", names.join(" "));
+    let apt = || as_root("apt-get").with_context(by_hand);
+    shell::long("updating the package lists", apt()?.args(["update", "--quiet"]))?;
+    let install = ["install", "--yes", "--no-install-recommends", "--quiet"];
+    shell::long("installing the packages", apt()?.args(install).args(&names)).with_context(by_hand)
 }
 
-/// Whether the tools are there although the machine has no apt.
-fn has_everything() -> bool {
-    ["bpf-linker", "qemu-system-x86_64", "runc", "busybox", "xz", "zstd", "lz4"]
-        .iter()
-        .all(|tool| find(tool).is_some())
-}
-
-fn is_installed(package: &str) -> bool {
-    let status = shell::text(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Abbrev}", package]));
-    status.is_ok_and(|status| status.starts_with("ii"))
+/// Which packages are not installed, from lines `NAME STATUS`.
+fn missing(known: &str) -> Vec<(&'static str, &'static str)> {
+    let is_installed = |package: &str| known.lines().any(|line| line.split_whitespace().eq([package, "ii"]));
+    PACKAGES.iter().copied().filter(|(name, _)| !is_installed(name)).collect()
 }
 
 /// A command with the rights to install.
@@ -89,8 +89,7 @@ fn as_root(program: &str) -> Result<Command> {
         sudo.arg(program);
         sudo
     } else {
-        let names: Vec<_> = PACKAGES.iter().map(|(name, _)| *name).filter(|name| !is_installed(name)).collect();
-        bail!("not root, and there is no sudo; as root run: apt-get install {}", names.join(" "));
+        bail!("not root, and there is no sudo");
     };
     command.env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command)
@@ -98,25 +97,40 @@ fn as_root(program: &str) -> Result<Command> {
 
 fn linker() -> Result<()> {
     let (name, version) = LINKER;
-    let found = shell::text(Command::new(name).arg("--version")).unwrap_or_default();
-    if found.split_whitespace().any(|word| word == version) {
+    let is_there = || {
+        let said = shell::text(Command::new(name).arg("--version")).unwrap_or_default();
+        said.split_whitespace().any(|word| word == version)
+    };
+    if is_there() {
         return Ok(());
     }
-    shell::step(format!("building {name} {version} (about a minute)"));
     let prefix = shell::text(Command::new("llvm-config-22").arg("--prefix"))?;
-    shell::quiet(
+    shell::long(
+        format!("building {name} {version}, which takes about a minute"),
         shell::cargo()
             .args(["install", name, "--version", version, "--locked", "--no-default-features", "--features", "llvm-22"])
-            .args(["--force", "--quiet"])
+            .arg("--force")
             .env("LLVM_PREFIX", prefix.trim()),
-    )
+    )?;
+    ensure!(is_there(), "cargo has installed {name}, but not into a folder of PATH: add ~/.cargo/bin to it");
+    Ok(())
 }
 
 /// The path of a program, by `PATH` and the folders of the administrator.
-pub fn find(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .map(|folder| folder.join(program))
-        .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file()))
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|file| Path::is_file(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removed_packages_are_missing() {
+        let known: String = PACKAGES.iter().skip(2).map(|(name, _)| format!("{name} ii \n")).collect();
+        let missing: Vec<_> = missing(&format!("rustc-web rc \n{known}")).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(missing, ["rustc-web", "libstd-rust-web-dev-bpf"]);
+    }
 }

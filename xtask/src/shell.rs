@@ -1,11 +1,16 @@
 //! Running other programs, with errors that name them.
 
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 /// Says what is being done. Everything that takes more than a second does.
-pub fn step(what: impl std::fmt::Display) {
+pub fn step(what: impl Display) {
     eprintln!("==> {what}");
 }
 
@@ -22,23 +27,37 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program silently. What it said is shown if it fails.
+/// Says what a program is for and runs it. What it wrote is shown only if it fails; on a terminal, the seconds count up.
 ///
 /// # Errors
 ///
 /// It is not there, or fails.
-pub fn quiet(command: &mut Command) -> Result<()> {
-    output(command).map(drop)
+pub fn long(what: impl Display, command: &mut Command) -> Result<()> {
+    step(what);
+    let (done, wait) = channel::<()>();
+    let ticker = thread::spawn(move || {
+        let mut terminal = std::io::stderr();
+        let started = Instant::now();
+        while wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            if terminal.is_terminal() {
+                // Nothing depends on it.
+                let _shown = write!(terminal, "\r    {} s\r", started.elapsed().as_secs());
+            }
+        }
+    });
+    let outcome = output(command);
+    drop(done);
+    ticker.join().expect("the ticker cannot panic");
+    outcome.map(drop)
 }
 
-/// Runs a program and gives what it wrote to its standard output.
+/// Runs a program silently and gives what it wrote to its standard output.
 ///
 /// # Errors
 ///
-/// It is not there, or fails.
+/// It is not there, or fails: the error has what it said.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", name(command)))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", name(command)))?;
     if !output.status.success() {
         bail!(
             "{} failed ({}):\n{}{}",

@@ -19,7 +19,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
         [all] if all == "all" => SERIES.to_vec(),
         some => some.iter().map(String::as_str).collect(),
     };
-    let types = project::cache().join("btf");
+    let types = project::cache()?.join("btf");
     fs::create_dir_all(&types)?;
     let mut series = Vec::new();
     for name in names {
@@ -39,10 +39,13 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     }
     shell::step("unit tests");
     // Both are run, so that one failure does not hide another.
-    let outcomes = [shell::run(&mut unit), build::dist().and_then(|_| {
-        shell::step(format!("tests in virtual machines: Linux {}", series.join(", ")));
-        shell::run(&mut machines)
-    })];
+    let outcomes = [
+        shell::run(&mut unit),
+        build::dist().and_then(|_| {
+            shell::step(format!("tests in virtual machines: Linux {}", series.join(", ")));
+            shell::run(&mut machines)
+        }),
+    ];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));

@@ -2,19 +2,40 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::{build, project};
 
 const QEMU: &str = "qemu-system-x86_64";
+
+/// The guest's processors; its memory in MiB.
+const CPUS: u32 = 2;
+const MEMORY: u32 = 2048;
+
+/// When to give up on a machine that nobody sits at. An emulated one needs a minute or two for all tests.
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// How often to look whether a machine has written something or ended.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a kernel without a root file system may take to find out, with KVM: it takes a second.
+const KVM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a kernel says on its console when it is broken, even if it lives on.
+const BROKEN: &[&str] = &["Kernel panic - not syncing", "Oops:", "BUG: ", "kernel BUG at"];
+
+/// The kernel's limits: of its command line, and of the arguments of init (`MAX_INIT_ARGS`).
+const MAX_COMMAND_LINE: usize = 2047;
+const MAX_ARGUMENTS: usize = 32;
 
 /// Where the guest's first serial port, its console, goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +57,6 @@ pub struct Vm {
     console: Console,
     icount: bool,
 }
-
-/// The guest's processors; its memory in MiB.
-const CPUS: u32 = 2;
-const MEMORY: u32 = 2048;
-
-/// When to give up on a machine that nobody sits at. An emulated one needs a minute or two for all tests.
-const TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 impl Vm {
     /// A machine with this kernel: a series, or [`crate::kernel::LATEST`].
@@ -90,25 +104,25 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// Something is missing and cannot be made, QEMU cannot be run, or the machine does not power off in time. The error has the end of the log.
+    /// Something is missing and cannot be made, QEMU cannot be run, the kernel breaks, or the machine does not power off
+    /// in time. The error has the end of the log.
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
         let initramfs = initramfs(&kernel)?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = project::cache().join(format!("vm-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let (log, port) = (folder.join("console"), folder.join("port"));
+        let folder = TempDir::with_prefix_in("vm-", project::cache()?)?;
+        let (log, port) = (folder.path().join("console"), folder.path().join("port"));
         File::create(&log)?;
         File::create(&port)?;
 
-        let mut machine = Running(self.command(&kernel, &initramfs, &log, &port).spawn().with_context(|| {
-            format!("cannot run {QEMU}: is it installed? `cargo xtask setup` does")
-        })?);
+        let mut qemu = self.qemu(&kernel, &log, &port);
+        qemu.arg("-initrd").arg(initramfs.path()).args(["-append", &command_line]);
+        let mut machine = Running::start(&mut qemu)?;
         let mut lines = BufReader::new(File::open(&port)?);
         let mut line = String::new();
         let started = Instant::now();
         let ended = loop {
+            // Before the last look for lines, so that none is missed.
             let ended = machine.0.try_wait()?;
             // A line may come in parts.
             while lines.read_line(&mut line)? > 0 {
@@ -120,54 +134,61 @@ impl Vm {
             if ended.is_some() || (started.elapsed() > TIMEOUT && self.console != Console::Interactive) {
                 break ended;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            sleep(POLL);
         };
         let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        drop(machine);
-        fs::remove_dir_all(&folder)?;
-        match ended {
-            Some(status) if status.success() => Ok(console),
-            Some(status) => bail!("{QEMU} failed ({status}); the console's end:\n{}", tail(&console)),
-            None => bail!(
-                "Linux {} did not power off in {} s; the console's end:\n{}",
-                kernel.series,
-                TIMEOUT.as_secs(),
-                tail(&console)
-            ),
-        }
+        let failure = match ended {
+            Some(status) if !status.success() => format!("{QEMU} failed ({status})"),
+            Some(_) if is_broken(&console) => format!("Linux {} broke", kernel.series),
+            Some(_) => return Ok(console),
+            None => format!("Linux {} did not power off in {} s", kernel.series, TIMEOUT.as_secs()),
+        };
+        bail!("{failure}; the end of the console:\n{}", tail(&console))
     }
 
-    fn command(&self, kernel: &Kernel, initramfs: &Path, log: &Path, port: &Path) -> Command {
-        let mut qemu = Command::new(QEMU);
-        qemu.args(["-display", "none", "-nic", "none", "-no-reboot", "-cpu", "max"])
-            .args(["-m", &MEMORY.to_string()])
-            .arg("-kernel")
-            .arg(kernel.image())
-            .arg("-initrd")
-            .arg(initramfs);
+    /// The kernel hands everything behind `--` to init.
+    fn whole_command_line(&self) -> Result<String> {
+        let mut line = format!("console=ttyS0 quiet panic=-1 {} --", self.command_line);
+        for argument in &self.guest {
+            ensure!(!argument.contains('"'), "a kernel's command line cannot have quotes in it: {argument}");
+            let quote = if argument.is_empty() || argument.contains(char::is_whitespace) { "\"" } else { "" };
+            line += &format!(" {quote}{argument}{quote}");
+        }
+        ensure!(
+            line.len() <= MAX_COMMAND_LINE && self.guest.len() < MAX_ARGUMENTS,
+            "the kernel takes {MAX_COMMAND_LINE} bytes with {MAX_ARGUMENTS} arguments at most; this is too long: {line}"
+        );
+        Ok(line)
+    }
+
+    fn qemu(&self, kernel: &Kernel, log: &Path, port: &Path) -> Command {
+        let mut qemu = qemu(kernel);
+        qemu.args(["-m", &MEMORY.to_string()]);
         if self.icount {
             qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]);
         } else {
-            qemu.args(["-accel", accelerator(), "-smp", &CPUS.to_string()]);
+            qemu.args(["-accel", accelerator(kernel), "-smp", &CPUS.to_string()]);
         }
         match self.console {
-            Console::Log => qemu.args(["-monitor", "none", "-serial", &format!("file:{}", log.display())]),
-            Console::Show => qemu.args(["-monitor", "none", "-serial", "stdio"]),
-            Console::Interactive => qemu.args(["-serial", "mon:stdio"]),
+            Console::Log => qemu.args(["-serial", &format!("file:{}", log.display())]),
+            Console::Show => qemu.args(["-serial", "stdio"]),
+            Console::Interactive => qemu.args(["-serial", "mon:stdio"]).stdin(Stdio::inherit()),
         };
-        if self.console != Console::Interactive {
-            qemu.stdin(Stdio::null());
-        }
         qemu.args(["-serial", &format!("file:{}", port.display())]);
-        // The kernel hands everything behind `--` to init.
-        let append = format!("console=ttyS0 quiet panic=-1 {} -- {}", self.command_line, self.guest.join(" "));
-        qemu.args(["-append", &append]);
         qemu
     }
 }
 
-/// The first file system for a kernel, with what was built last.
-fn initramfs(kernel: &Kernel) -> Result<PathBuf> {
+/// QEMU with what every machine has. A panic is a reboot (`panic=-1`), and a reboot is the end.
+fn qemu(kernel: &Kernel) -> Command {
+    let mut qemu = Command::new(QEMU);
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max", "-kernel"]);
+    qemu.arg(kernel.image()).stdin(Stdio::null());
+    qemu
+}
+
+/// The first file system for a kernel, with what was built last. It is deleted when dropped.
+fn initramfs(kernel: &Kernel) -> Result<NamedTempFile> {
     // Machines may boot at the same time; the binaries are the same for all of them.
     static DIST: Mutex<Option<build::Dist>> = Mutex::new(None);
     let mut dist = DIST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,11 +196,23 @@ fn initramfs(kernel: &Kernel) -> Result<PathBuf> {
         Some(dist) => dist,
         none => none.insert(build::dist()?),
     };
-    Initramfs::of_guest(kernel, dist)?.write(&kernel.series)
+    Initramfs::of_guest(kernel, dist)?.write()
 }
 
 /// A machine that is ended when it is no longer wanted.
 struct Running(Child);
+
+impl Running {
+    fn start(qemu: &mut Command) -> Result<Self> {
+        // SAFETY: between fork and exec only a system call is made; nothing is allocated and no lock is taken.
+        unsafe {
+            // Nobody else would end a machine whose keeper was killed.
+            qemu.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
+        }
+        let child = qemu.spawn().with_context(|| format!("cannot run {QEMU}: `cargo xtask setup` installs it"))?;
+        Ok(Self(child))
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -191,31 +224,61 @@ impl Drop for Running {
 
 /// KVM where it works, else emulation by one thread: with several, text patching, which attaching BPF programs sets off,
 /// now and then lets a processor run into a half-patched instruction.
-fn accelerator() -> &'static str {
+fn accelerator(kernel: &Kernel) -> &'static str {
     static FOUND: OnceLock<&str> = OnceLock::new();
-    FOUND.get_or_init(|| if kvm_works() { "kvm" } else { "tcg,thread=single" })
+    FOUND.get_or_init(|| if kvm_works(kernel) { "kvm" } else { "tcg,thread=single" })
 }
 
-/// A device file is no proof: in many sandboxes KVM is there and fails at the first instruction.
-fn kvm_works() -> bool {
+/// Lets a kernel boot, find no root file system and panic. The device file is no proof: in many sandboxes it is there, and
+/// fails at a register or at an instruction.
+fn kvm_works(kernel: &Kernel) -> bool {
     if File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return false;
     }
-    let Ok(child) = Command::new(QEMU)
-        .args(["-accel", "kvm", "-cpu", "max", "-display", "none", "-nic", "none", "-monitor", "none"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-    else {
-        return false;
-    };
-    let mut machine = Running(child);
-    std::thread::sleep(Duration::from_secs(1));
-    matches!(machine.0.try_wait(), Ok(None))
+    let mut qemu = qemu(kernel);
+    qemu.args(["-accel", "kvm", "-append", "quiet panic=-1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut machine) = Running::start(&mut qemu) else { return false };
+    let started = Instant::now();
+    while started.elapsed() < KVM_TIMEOUT {
+        match machine.0.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) => sleep(POLL),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+fn is_broken(console: &str) -> bool {
+    console.lines().any(|line| BROKEN.iter().any(|sign| line.contains(sign)))
 }
 
 /// The last lines of a log.
 fn tail(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_reach_init_as_they_are_or_not_at_all() {
+        let line = |args: &[&str]| Vm::new("6.12").command_line("lsm=bpf").guest(args).whole_command_line();
+        assert_eq!(
+            line(&["exec", "sh", "-c", "echo a", ""]).expect("it is short"),
+            "console=ttyS0 quiet panic=-1 lsm=bpf -- exec sh -c \"echo a\" \"\""
+        );
+        assert!(line(&["a\"b"]).is_err());
+        assert!(line(&["x"; MAX_ARGUMENTS]).is_err());
+        assert!(line(&["x".repeat(MAX_COMMAND_LINE).as_str()]).is_err());
+    }
+
+    #[test]
+    fn a_kernel_that_broke_is_seen() {
+        assert!(is_broken("fine\n[    3.2] Oops: int3: 0000 [#1] SMP\n"));
+        assert!(is_broken("[    1.0] Kernel panic - not syncing: Attempted to kill init!"));
+        assert!(!is_broken("reboot: Power down"));
+    }
 }
