@@ -59,7 +59,7 @@ fn is_container(finding: &Finding, wanted: &str) -> bool {
 /// Where the lines come from.
 enum Source {
     Daemon(Stream),
-    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Sensor },
+    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Box<Sensor> },
 }
 
 impl Source {
@@ -87,7 +87,7 @@ impl Source {
         daemon::accept(sensor.report())?;
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
-        Ok(Self::Private { hub, lines, _sensor: sensor })
+        Ok(Self::Private { hub, lines, _sensor: Box::new(sensor) })
     }
 
     /// The next line with its end, into `line`.
