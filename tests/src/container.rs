@@ -56,16 +56,11 @@ pub fn make_image() -> Result<()> {
     for applet in APPLETS {
         symlink("/bin/busybox", at(&format!("/bin/{applet}")))?;
     }
-    fs::copy("/init", at("/usr/bin/tool"))?;
-    fs::copy("/bin/busybox", at("/usr/bin/backup"))?;
-    // A shell whose name and argv do not say so to whoever looks at those.
-    fs::copy("/bin/dash", at("/bin/dash")).context("no dash")?;
-    for library in ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"] {
-        let path = at(library);
-        fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        fs::copy(library, path).with_context(|| format!("no {library}"))?;
+    for program in ["tool", "backup"] {
+        fs::copy("/init", at("/usr/bin").join(program))?;
     }
-    symlink("/bin/dash", at("/usr/bin/worker"))?;
+    // A name for a shell that does not say so.
+    symlink("/bin/busybox", at("/usr/bin/worker"))?;
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
     fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), "text\n")?;
@@ -133,6 +128,11 @@ impl Container {
         container.pid = fs::read_to_string(container.folder.join("pid"))?.parse()?;
         container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
         runc(["start", id])?;
+        // That has only told the container's first process to become its program. It may also have ended by now.
+        wait_for("the container's program", Duration::from_secs(20), || {
+            let program = fs::read_link(format!("/proc/{}/exe", container.pid));
+            Ok((!program.is_ok_and(|path| path.to_string_lossy().contains("runc"))).then_some(()))
+        })?;
         Ok(container)
     }
 

@@ -17,7 +17,7 @@ use crate::sensor::{DETECTOR, Sensor, wait_for};
 /// Time to read.
 const PAUSE: Duration = Duration::from_millis(1200);
 /// What somebody who got into the container does there.
-const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/dash /usr/bin/backup";
+const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/bin/backup";
 /// The number of the container.
 const CONTAINER: u32 = 0x00c0_ffee;
 /// What the person gets in the terminal.
@@ -74,7 +74,7 @@ fn play() -> Result<()> {
     say(&format!("Somebody gets a shell in it and types: {INTRUSION}"));
     web.exec_tty(&["/bin/sh", "-c", INTRUSION])?;
     ensure!(fs::read(web.host_path("/etc/app.conf"))? == b"mode = open\n", "the configuration was not changed");
-    ensure!(fs::read(web.host_path("/usr/bin/backup"))? == fs::read("/bin/dash")?, "the binary was not replaced");
+    ensure!(fs::read(web.host_path("/usr/bin/backup"))? == fs::read("/bin/busybox")?, "the binary was not replaced");
     sleep(PAUSE);
 
     say("The service stops. Nothing to report.");

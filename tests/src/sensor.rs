@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The program.
-pub const DETECTOR: &str = "/bin/detector";
+pub const DETECTOR: &str = "/usr/bin/detector";
 
 /// Runs `attempt` until it gives something.
 pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {

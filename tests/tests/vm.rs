@@ -21,8 +21,11 @@ const MAX_NAMES: usize = 1000;
 /// The second kind of machine: the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
 const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
 
-/// Kernels that are tested as [`PREEMPT`] too, besides the newest one: 6.1 and older have no other behaviour than it.
-const PREEMPTED: &str = "6.12";
+/// Whether a kernel is tested as [`PREEMPT`] too: the newest, which is lazily preempted by default, and the one before.
+/// Older ones miss calls as 6.12 does.
+fn is_preempted(kernel: &str) -> bool {
+    kernel == "6.12" || kernel == kernel::LATEST || kernel.starts_with("7.")
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -40,8 +43,7 @@ fn main() -> ExitCode {
             .into_iter()
             .filter_map(|machine| {
                 let names = CASES.iter().map(|case| case.name);
-                let names: Vec<_> =
-                    names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
+                let names: Vec<_> = names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
                 (!names.is_empty()).then_some((machine, names))
             })
             .collect();

@@ -46,7 +46,7 @@ pub struct Options {
 #[non_exhaustive]
 pub enum Error {
     /// Loading BPF programs needs privileges.
-    #[error("missing privileges: {missing}; run as root, or grant CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN")]
+    #[error("missing privileges: {missing}; run as root, or grant them")]
     Privilege {
         /// The missing capabilities.
         missing: String,
@@ -189,6 +189,10 @@ impl Sensor {
         if let Some(missing) = host.missing_capabilities() {
             return Err(Error::Privilege { missing });
         }
+        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c) maps count as locked memory. Where the limit cannot be
+        // raised, the kernel's refusal says so.
+        let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+        let _newer_kernels_do_without = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
         let object = probes::object(options.bpf_object.as_deref())?;
         let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
         let mut ebpf = probes::load(&object, &kernel, &host)?;
@@ -204,6 +208,17 @@ impl Sensor {
         // Attached first, then scanned: a container that starts in between is seen by the probes, which win.
         let running = scan::containers(&host).map_err(|source| Error::System { what: "scanning /proc", source })?;
         maps.seed(&running)?;
+        if running.unreadable > 0 {
+            tracing::warn!(processes = running.unreadable, "could not be read in /proc: containers may be missed");
+        }
+        if running.in_host_cgroups > 0 {
+            tracing::warn!(
+                processes = running.in_host_cgroups,
+                "have a root of their own but share a cgroup with processes of the host: they are not watched"
+            );
+        }
+        let blindable = probes::Blindable::of(&ebpf, &hooks)
+            .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
         let reader = reader::Reader::new(
             &mut ebpf,
             reader::Setup {
@@ -214,8 +229,7 @@ impl Sensor {
                 stop: Arc::clone(&stop),
                 canary: Arc::clone(&canary),
                 running,
-                blindable: probes::Blindable::of(&ebpf, &hooks)
-                    .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?,
+                blindable,
                 #[cfg(feature = "probe-log")]
                 pass_on_log: Box::new(move || log.flush()),
             },

@@ -30,7 +30,7 @@ use crate::event::{Event, Op};
 /// The hidden argument that makes this program the canary: see [`target`].
 pub const ARGUMENT: &str = "__selftest";
 /// How long to wait for all records.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the reader thread has seen of the canary.
 #[derive(Debug, Default)]

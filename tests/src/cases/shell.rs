@@ -69,11 +69,11 @@ pub(super) fn login_shell(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("application", BUSYBOX, &["-sh", "-c", "true"])])
 }
 
-/// Neither the name of the task nor `argv[0]` says that it is a shell.
+/// To whoever looks at the name of the task or the beginning of the arguments, it is something else.
 pub(super) fn disguised_name_and_arguments(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    container.service_does(&["run-as", "nginx: worker process", "/usr/bin/worker", "-c", "true"])?;
-    let mut finding = shell("application", "/bin/dash", &["nginx: worker process", "-c", "true"]);
+    container.service_does(&["run-as", "nginx: worker process/sh", "/usr/bin/worker", "-c", "true"])?;
+    let mut finding = shell("application", BUSYBOX, &["nginx: worker process/sh", "-c", "true"]);
     finding["process"]["comm"] = json!("worker");
     lab.expect(&container, [finding])
 }

@@ -32,7 +32,7 @@ pub(super) fn runtime_setup_and_removal(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn host_shell(lab: &mut Lab) -> Result<()> {
     on_host("/bin/busybox", &["sh", "-c", "true"])?;
-    on_host("/bin/dash", &["-c", "true"])?;
+    on_host("/bin/sh", &["-c", "true"])?;
     lab.expect_none()
 }
 
