@@ -53,8 +53,7 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // The workspace's release profile is for the daemon.
-        .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_STRIP", "none")])
-        .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+        .envs([("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_PANIC", "abort")]);
     if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
         cargo.args(["--features", "probe-log"]);
     }

@@ -60,7 +60,7 @@ enum Command {
     #[command(hide = true)]
     BenchBaseline,
     /// What the self-test of the sensor runs
-    #[command(name = "__selftest", hide = true)]
+    #[command(name = sensor::SELFTEST_ARGUMENT, hide = true)]
     SelfTest,
 }
 

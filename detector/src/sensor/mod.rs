@@ -30,7 +30,7 @@ use crate::finding::Line;
 use host::Host;
 use plan::{Attach, Hook, Need};
 
-pub use selftest::target as selftest_target;
+pub use selftest::{ARGUMENT as SELFTEST_ARGUMENT, target as selftest_target};
 
 /// What can be chosen at start.
 #[derive(Clone, Debug, Default)]
@@ -282,7 +282,7 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
         Err(Error::Hook(_)) => {
             let host = Host::read()?;
             let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
-            let mut ebpf = probes::load(&*probes::object(options.bpf_object.as_deref())?, &kernel, &host)?;
+            let mut ebpf = probes::load(&probes::object(options.bpf_object.as_deref())?, &kernel, &host)?;
             let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
             let hooks =
                 plan::HOOKS.iter().map(|hook| probes::attach_hook(&mut ebpf, &types, hook, &host)).collect();
@@ -308,7 +308,7 @@ pub fn baseline() -> Result<impl Sized, Error> {
     };
     let host = Host::read()?;
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    let mut ebpf = probes::load(&*probes::object(None)?, &kernel, &host)?;
+    let mut ebpf = probes::load(&probes::object(None)?, &kernel, &host)?;
     let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
     let report = probes::attach_hook(&mut ebpf, &types, &BARE, &host);
     if report.state == State::Missing { Err(Error::Hook(Box::new(report))) } else { Ok(ebpf) }

@@ -134,21 +134,30 @@ pub const HOOKS: &[Hook] = &[
     },
 ];
 
-/// The programs of a hook in the order to try them on this host. What cannot work is left out, with the reason.
-pub fn candidates(hook: &Hook, host: &Host) -> (Vec<(&'static str, Attach)>, Vec<(Attach, String)>) {
-    let mut usable = Vec::new();
-    let mut refused = Vec::new();
+/// The programs of a hook on some host.
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    /// Program and way to attach it, best first.
+    pub usable: Vec<(&'static str, Attach)>,
+    /// What cannot work, with the reason.
+    pub refused: Vec<(Attach, String)>,
+}
+
+/// The programs of a hook in the order to try them on this host.
+pub fn candidates(hook: &Hook, host: &Host) -> Candidates {
+    let mut candidates = Candidates::default();
     for &(program, attach) in hook.programs {
         if matches!(attach, Attach::Lsm(_)) && !host.has_bpf_lsm() {
             let active = host.lsms.as_deref().map_or_else(|| "not known".to_owned(), |names| names.join(","));
-            refused.push((attach, format!("`bpf` is not an active LSM (active: {active}); boot with lsm={active},bpf")));
+            let why = format!("`bpf` is not an active LSM (active: {active}); boot with lsm={active},bpf");
+            candidates.refused.push((attach, why));
         } else {
-            usable.push((program, attach));
+            candidates.usable.push((program, attach));
         }
     }
     // A stable sort: the table's order decides between equals.
     if !hook.hot {
-        usable.sort_by_key(|&(_, attach)| attach.can_be_blinded(host));
+        candidates.usable.sort_by_key(|&(_, attach)| attach.can_be_blinded(host));
     }
-    (usable, refused)
+    candidates
 }

@@ -87,8 +87,8 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Er
 
 /// Tries the candidates for one hook.
 pub(super) fn attach_hook(ebpf: &mut Ebpf, kernel: &KernelBtf, hook: &'static Hook, host: &Host) -> HookReport {
-    let (candidates, mut refused) = plan::candidates(hook, host);
-    for (name, attach) in candidates {
+    let plan::Candidates { usable, mut refused } = plan::candidates(hook, host);
+    for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
             Ok(()) => {
                 let state = State::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
