@@ -99,5 +99,7 @@ fn has_bpf_core(rustc: &str) -> bool {
         .ok()
         .filter(|output| output.status.success())
         .and_then(|output| fs::read_dir(String::from_utf8_lossy(&output.stdout).trim()).ok())
-        .is_some_and(|mut files| files.any(|file| file.is_ok_and(|f| f.file_name().to_string_lossy().starts_with("libcore-"))))
+        .is_some_and(|mut files| {
+            files.any(|file| file.is_ok_and(|f| f.file_name().to_string_lossy().starts_with("libcore-")))
+        })
 }

@@ -85,13 +85,7 @@ pub fn of_exec(task: Addr) -> Option<(u64, bool)> {
     if is_hosts || has_hosts_root {
         return None;
     }
-    start(&Cgroup {
-        container: id,
-        root_dev,
-        mnt_ns: namespace,
-        phase: PHASE_STARTED,
-        init: task::current_tgid(),
-    });
+    start(&Cgroup { container: id, root_dev, mnt_ns: namespace, phase: PHASE_STARTED, init: task::current_tgid() });
     Some((id, true))
 }
 

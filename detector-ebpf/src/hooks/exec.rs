@@ -49,7 +49,8 @@ fn executed(bprm: Addr) {
         return;
     };
     let origin = container::origin(task, container, first);
-    let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec) else {
+    let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec)
+    else {
         return;
     };
     let record = reserved.as_mut_ptr();

@@ -284,8 +284,7 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
             let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
             let mut ebpf = probes::load(&probes::object(options.bpf_object.as_deref())?, &kernel, &host)?;
             let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-            let hooks =
-                plan::HOOKS.iter().map(|hook| probes::attach_hook(&mut ebpf, &types, hook, &host)).collect();
+            let hooks = plan::HOOKS.iter().map(|hook| probes::attach_hook(&mut ebpf, &types, hook, &host)).collect();
             Ok(Report { host, hooks, selftest: Err("an essential hook is missing".to_owned()) })
         }
         Err(error) => Err(error),

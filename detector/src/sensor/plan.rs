@@ -106,10 +106,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "programs executed, and containers as they start",
         need: Need::Essential,
         hot: false,
-        programs: &[
-            ("exec_tp", Attach::TpBtf("sched_process_exec")),
-            ("exec_kprobe", Attach::Kprobe("finalize_exec")),
-        ],
+        programs: &[("exec_tp", Attach::TpBtf("sched_process_exec")), ("exec_kprobe", Attach::Kprobe("finalize_exec"))],
     },
     Hook {
         name: "open",
@@ -127,10 +124,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "bytes written, also through descriptors that were open before the sensor",
         need: Need::Wanted,
         hot: true,
-        programs: &[
-            ("write_fentry", Attach::Fentry("vfs_write")),
-            ("write_kprobe", Attach::Kprobe("vfs_write")),
-        ],
+        programs: &[("write_fentry", Attach::Fentry("vfs_write")), ("write_kprobe", Attach::Kprobe("vfs_write"))],
     },
 ];
 

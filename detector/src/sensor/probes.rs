@@ -10,7 +10,9 @@ use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use super::{
-    Error, HookReport, State, btf, host::Host, offsets,
+    Error, HookReport, State, btf,
+    host::Host,
+    offsets,
     plan::{self, Attach, Hook, Need},
 };
 

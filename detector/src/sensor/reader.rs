@@ -18,7 +18,14 @@ use aya::{
 use detector_common::map::{Loss, Seen, SeenKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Counters, Error, decode, host::Host, maps::{self, Maps}, probes::Blindable, scan, selftest::Canary};
+use super::{
+    Counters, Error, decode,
+    host::Host,
+    maps::{self, Maps},
+    probes::Blindable,
+    scan,
+    selftest::Canary,
+};
 use crate::{
     container::table::Table,
     detect::{Context, Detector},
