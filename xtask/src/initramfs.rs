@@ -43,7 +43,9 @@ impl Initramfs {
                 setup::find(tool).with_context(|| format!("{tool} is not installed: run `cargo xtask setup`"))?;
             archive.program(&format!("{folder}/{tool}"), &file)?;
         }
-        archive.add("bin/sh", Entry::Link("busybox".to_owned()));
+        for applet in shell::text(Command::new("busybox").arg("--list"))?.lines() {
+            archive.entries.entry(format!("bin/{applet}")).or_insert(Entry::Link("busybox".to_owned()));
+        }
         let mut order = String::new();
         for module in kernel.modules()? {
             let name = module.file_name().context("a module has a name")?.to_string_lossy().into_owned();

@@ -42,7 +42,7 @@ const MAX_ARGUMENTS: usize = 32;
 enum Console {
     /// To a file, given back when the machine is off.
     Log,
-    /// To our standard output.
+    /// To a file and to our standard output.
     Show,
     /// To our terminal, both ways. Ctrl-A X ends the machine.
     Interactive,
@@ -100,12 +100,12 @@ impl Vm {
     }
 
     /// Boots, hands each line that the guest writes to its second serial port to `on_line` as it comes, and waits until
-    /// the machine is off. Gives the console's log, if it was not shown. What is missing (kernel, binaries) is made first.
+    /// the machine is off. Gives the console's log. What is missing (kernel, binaries) is made first.
     ///
     /// # Errors
     ///
     /// Something is missing and cannot be made, QEMU cannot be run, the kernel breaks, or the machine does not power off
-    /// in time. The error has the end of the log.
+    /// in time. The error has the end of the log, if it was not shown.
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
@@ -143,7 +143,10 @@ impl Vm {
             Some(_) => return Ok(console),
             None => format!("Linux {} did not power off in {} s", kernel.series, TIMEOUT.as_secs()),
         };
-        bail!("{failure}; the end of the console:\n{}", tail(&console))
+        match self.console {
+            Console::Log => bail!("{failure}; the end of the console:\n{}", tail(&console)),
+            Console::Show | Console::Interactive => bail!("{failure}; see above"),
+        }
     }
 
     /// The kernel hands everything behind `--` to init.
@@ -171,7 +174,10 @@ impl Vm {
         }
         match self.console {
             Console::Log => qemu.args(["-serial", &format!("file:{}", log.display())]),
-            Console::Show => qemu.args(["-serial", "stdio"]),
+            Console::Show => {
+                let console = format!("stdio,id=console,logfile={}", log.display());
+                qemu.args(["-chardev", &console, "-serial", "chardev:console"])
+            }
             Console::Interactive => qemu.args(["-serial", "mon:stdio"]).stdin(Stdio::inherit()),
         };
         qemu.args(["-serial", &format!("file:{}", port.display())]);
