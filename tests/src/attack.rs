@@ -16,12 +16,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::sensor::wait_for;
+
 /// Socket of the service, in the container.
 pub const SOCKET: &str = "/data/tool.sock";
+/// Where floods are made.
+pub const FLOODED: &str = "/srv";
 /// What the operations write.
 const MARK: &[u8] = b"changed by the attacker\n";
 
@@ -85,7 +90,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("run", [program, args @ ..]) => run(Command::new(program).args(args)),
         ("run-as", [name, program, args @ ..]) => run(Command::new(program).arg0(name).args(args)),
         ("reverse-shell", []) => reverse_shell(),
-        ("flood", [folder, count]) => flood(Path::new(folder), count.to_str().context("no number")?.parse()?),
+        ("flood", [name, count]) => flood(Path::new(name), count.to_str().context("no number")?.parse()?),
         ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
         _ => bail!("unknown operation {operation:?} with {} arguments", args.len()),
     }
@@ -188,9 +193,13 @@ fn reverse_shell() -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Makes many files, as fast as it goes.
-fn flood(folder: &Path, count: u32) -> Result<Value> {
-    fs::create_dir_all(folder)?;
+/// Makes many files in a folder below [`FLOODED`], as fast as it goes. To do so at the same time as others, it says that
+/// it is ready by a file of its name on the volume, and waits for the file `go`.
+fn flood(name: &Path, count: u32) -> Result<Value> {
+    let (folder, volume) = (Path::new(FLOODED).join(name), Path::new("/data"));
+    fs::create_dir_all(&folder)?;
+    File::create(volume.join(name))?;
+    wait_for("the sign to begin", Duration::from_secs(120), || Ok(volume.join("go").exists().then_some(())))?;
     for number in 0..count {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(number.to_string()))?;
@@ -198,7 +207,7 @@ fn flood(folder: &Path, count: u32) -> Result<Value> {
             file.write_all(b"x")?;
         }
     }
-    let found = fs::read_dir(folder)?.count();
+    let found = fs::read_dir(&folder)?.count();
     ensure!(found == count as usize, "{found} files are there instead of {count}");
     Ok(Value::Null)
 }

@@ -36,10 +36,10 @@ fn report(outcome: Result<()>) -> ExitCode {
 /// What the kernel's command line asks for.
 fn work(args: &[OsString]) -> Result<()> {
     let [mode, rest @ ..] = args else {
-        bail!("no mode given: test [CASE…], demo [interactive], bench, shell or exec COMMAND…")
+        bail!("no mode given: test [CASE,…], demo [interactive], bench, shell or exec COMMAND…")
     };
     match mode.to_str() {
-        Some("test") => cases::run(rest),
+        Some("test") => cases::run(rest.first().map(OsString::as_os_str)),
         Some("demo") => scene::run(rest.first().is_some_and(|arg| arg == "interactive")),
         Some("bench") => measure::run(),
         Some("shell") => shell(),

@@ -7,7 +7,7 @@ mod lifecycle;
 mod shell;
 mod silence;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Range, RangeFrom};
 use std::path::PathBuf;
@@ -57,11 +57,14 @@ cases! {
 /// How long a finding may take. Generous: an emulated machine on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs the cases of these names; all if there are none. An error means that nothing could be tested.
-pub fn run(names: &[OsString]) -> Result<()> {
+/// Runs the cases of these names, with commas between; all if there are none. An error means that nothing could be
+/// tested.
+pub fn run(names: Option<&OsStr>) -> Result<()> {
+    let names = names.map(OsStr::to_string_lossy);
+    let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
     make_image().context("cannot make the image")?;
     let mut lab = Lab::open()?;
-    for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+    for case in CASES.iter().filter(|case| names.as_ref().is_none_or(|names| names.contains(&case.name))) {
         let start = Instant::now();
         let failure = lab.run(case);
         let word = if failure.is_some() { "FAILED" } else { "ok" };
