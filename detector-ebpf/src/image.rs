@@ -11,7 +11,7 @@ use crate::{
     emit,
     kernel::{
         cgroup, file,
-        mem::{self, Addr, Read, Untyped},
+        mem::{self, Addr, Read},
         path::{self, Place},
         task,
     },
@@ -51,36 +51,41 @@ pub unsafe fn opened<R: Read>(file: Addr) {
             } else {
                 OP_OPEN_WRITE
             };
-            changed(file, device, owner, op, 0);
+            changed::<R>(file, device, owner, op, 0);
         }
     }
 }
 
-/// `bytes` bytes are being written to a file.
+/// As many bytes as `bytes` gives are being written to a file. It is only asked when the file may matter.
 ///
 /// # Safety
 ///
 /// `file` must be a `struct file` of the kind that `R` reads.
 #[inline(always)]
-pub unsafe fn written<R: Read>(file: Addr, bytes: u64) {
+pub unsafe fn written<R: Read>(file: Addr, bytes: impl FnOnce() -> u64) {
     // SAFETY: as for the caller. `vfs_write` is called for descriptors without write access too, and refuses later.
     unsafe {
         if file::may_be_on_overlay::<R>(file)
             && let Some((device, owner)) = owner::<R>(file)
             && file::is_writable::<R>(file)
         {
-            changed(file, device, owner, OP_WRITE, bytes);
+            changed::<R>(file, device, owner, OP_WRITE, bytes());
         }
     }
 }
 
 /// Counts a change, and reports it if it is the first of this file or a creation.
+///
+/// # Safety
+///
+/// `file` must be a `struct file` of the kind that `R` reads.
 #[inline(always)]
-fn changed(file: Addr, device: u32, owner: u64, op: u32, bytes: u64) {
-    // SAFETY: `file` is a `struct file`.
-    let inode = unsafe { file::inode::<Untyped>(file) };
-    // SAFETY: `inode` is a `struct inode`.
-    let number = unsafe { file::number::<Untyped>(inode) };
+unsafe fn changed<R: Read>(file: Addr, device: u32, owner: u64, op: u32, bytes: u64) {
+    // SAFETY: as for the caller; what a typed pointer leads to is typed too.
+    let (inode, number) = unsafe {
+        let inode = file::inode::<R>(file);
+        (inode, file::number::<R>(inode))
+    };
     let key = SeenKey { container: owner, inode: number, dev: device, reserved: 0 };
     // A created file is a new one, even if its inode number was seen before.
     if let Some(seen) = SEEN.get_ptr_mut(key)

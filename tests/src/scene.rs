@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::container::{Container, make_image};
+use crate::container::{self, Container, make_image};
 use crate::protocol::Message;
 use crate::sensor::{DETECTOR, Sensor, wait_for};
 
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(1200);
 /// What somebody who got into the container does there.
 const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/bin/backup";
 /// The number of the container.
-const CONTAINER: u32 = 0x00c0_ffee;
+const CONTAINER: u32 = 1;
 /// What the person gets in the terminal.
 const WELCOME: &str = "
 You are root on a machine with one container, called web, that serves from /data. The detector's live view writes to
@@ -99,7 +99,7 @@ fn leave_to_person() -> Result<()> {
 /// Says what was found, and checks that it is all that there was to find.
 fn conclude(findings: &[Value]) -> Result<()> {
     say("What the detector wrote down:");
-    let id = format!("{CONTAINER:064x}");
+    let id = container::id(CONTAINER);
     let shown: Vec<[&str; 4]> = findings
         .iter()
         .map(|finding| {
@@ -108,7 +108,7 @@ fn conclude(findings: &[Value]) -> Result<()> {
         })
         .collect();
     for [finding, path, origin, container] in &shown {
-        println!("   {finding:20} {path:20} {origin:10} in …{}", container.trim_start_matches('0'));
+        println!("   {finding:20} {path:20} {origin:10} in {container:.12}");
     }
     let expected = [
         ["shell_in_container", "/bin/busybox", "entered", &id],

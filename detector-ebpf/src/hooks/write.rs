@@ -16,15 +16,15 @@ use crate::{
 #[fentry(function = "vfs_write")]
 fn write_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: the function's first argument is a `struct file` that the verifier knows.
-    unsafe { image::written::<Typed>(ctx.arg(0), ctx.arg(2)) };
+    unsafe { image::written::<Typed>(ctx.arg(0), || ctx.arg(2)) };
     0
 }
 
 #[kprobe]
 fn write_kprobe(ctx: ProbeContext) -> u32 {
-    if let (Some(file), Some(count)) = (ctx.arg(0), ctx.arg(2)) {
+    if let Some(file) = ctx.arg(0) {
         // SAFETY: the function's first argument is a `struct file`.
-        unsafe { image::written::<Untyped>(file, count) };
+        unsafe { image::written::<Untyped>(file, || ctx.arg(2).unwrap_or(0)) };
     }
     0
 }
