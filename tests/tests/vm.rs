@@ -2,7 +2,7 @@
 //! `6.12-preempt::shell::entered` for a machine that runs with full preemption and without BPF in its list of LSMs.
 //!
 //! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
-//! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels; the newest comes last.
+//! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -82,9 +82,8 @@ fn machines() -> Vec<Machine> {
         Some(list) => list.split(',').map(|kernel| kernel.trim().to_owned()).collect(),
         None => kernel::DEFAULT.iter().map(|&kernel| kernel.to_owned()).collect(),
     };
-    let newest = kernels.last().cloned();
     let variants = |kernel: String| {
-        let preempted = (kernel == PREEMPTED || Some(&kernel) == newest.as_ref()).then_some(PREEMPT);
+        let preempted = is_preempted(&kernel).then_some(PREEMPT);
         [("", "")].into_iter().chain(preempted).map(move |(suffix, command_line)| Machine {
             kernel: kernel.clone(),
             suffix,
