@@ -16,17 +16,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::sensor::wait_for;
-
 /// Socket of the service, in the container.
 pub const SOCKET: &str = "/data/tool.sock";
-/// Where floods are made.
-pub const FLOODED: &str = "/srv";
 /// What the operations write.
 const MARK: &[u8] = b"changed by the attacker\n";
 
@@ -90,7 +86,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("run", [program, args @ ..]) => run(Command::new(program).args(args)),
         ("run-as", [name, program, args @ ..]) => run(Command::new(program).arg0(name).args(args)),
         ("reverse-shell", []) => reverse_shell(),
-        ("flood", [name, count]) => flood(Path::new(name), count.to_str().context("no number")?.parse()?),
+        ("flood", [writers, files]) => flood(number(writers)?, number(files)?),
         ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
         _ => bail!("unknown operation {operation:?} with {} arguments", args.len()),
     }
@@ -193,21 +189,34 @@ fn reverse_shell() -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Makes many files in a folder below [`FLOODED`], as fast as it goes. To do so at the same time as others, it says that
-/// it is ready by a file of its name on the volume, and waits for the file `go`.
-fn flood(name: &Path, count: u32) -> Result<Value> {
-    let (folder, volume) = (Path::new(FLOODED).join(name), Path::new("/data"));
-    fs::create_dir_all(&folder)?;
-    File::create(volume.join(name))?;
-    wait_for("the sign to begin", Duration::from_secs(120), || Ok(volume.join("go").exists().then_some(())))?;
-    for number in 0..count {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(number.to_string()))?;
-        for _ in 0..4 {
-            file.write_all(b"x")?;
+fn number(text: &OsStr) -> Result<u32> {
+    Ok(text.to_str().context("no number")?.parse()?)
+}
+
+/// Many writers at once make many files each, as fast as it goes.
+fn flood(writers: u32, files: u32) -> Result<Value> {
+    let write = |writer: u32| -> Result<()> {
+        let folder = flooded(writer, "");
+        fs::create_dir_all(&folder)?;
+        for file in 0..files {
+            let path = flooded(writer, &file.to_string());
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            for _ in 0..4 {
+                file.write_all(b"x")?;
+            }
         }
-    }
-    let found = fs::read_dir(&folder)?.count();
-    ensure!(found == count as usize, "{found} files are there instead of {count}");
+        let made = fs::read_dir(&folder)?.count();
+        ensure!(made == files as usize, "{made} files are there instead of {files}");
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..writers).map(|writer| scope.spawn(move || write(writer))).collect();
+        writers.into_iter().try_for_each(|writer| writer.join().expect("a writer does not panic"))
+    })?;
     Ok(Value::Null)
+}
+
+/// Path of a file that a writer of a flood makes.
+pub fn flooded(writer: u32, file: &str) -> String {
+    format!("/srv/writer-{writer}/{file}")
 }
