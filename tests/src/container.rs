@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::ops::Not as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -134,9 +135,10 @@ impl Container {
         container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
         runc(["start", id])?;
         // That has only told the container's first process to become its program. It may also have ended by now.
+        let program: Vec<u8> = args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
         wait_for("the container's program", Duration::from_secs(20), || {
-            let program = fs::read_link(format!("/proc/{}/exe", container.pid));
-            Ok((!program.is_ok_and(|path| path.to_string_lossy().contains("runc"))).then_some(()))
+            let running = fs::read(format!("/proc/{}/cmdline", container.pid));
+            Ok(running.is_ok_and(|running| running != program).not().then_some(()))
         })?;
         Ok(container)
     }
