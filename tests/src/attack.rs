@@ -159,8 +159,9 @@ fn harmless() -> Result<Value> {
     let (mut reader, mut writer) = std::io::pipe()?;
     writer.write_all(MARK)?;
     reader.read_exact(&mut content)?;
-    let (mut one, mut other) = UnixStream::pair()?;
-    one.write_all(MARK)?;
+    let (one, mut other) = UnixStream::pair()?;
+    // As a file, for the type itself sends.
+    File::from(OwnedFd::from(one)).write_all(MARK)?;
     other.read_exact(&mut content)?;
     ensure!(content == MARK, "the socket gave something else");
     let mut memory = File::from(rustix::fs::memfd_create(c"memory", rustix::fs::MemfdFlags::CLOEXEC)?);
