@@ -135,10 +135,10 @@ impl Container {
         container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
         runc(["start", id])?;
         // That has only told the container's first process to become its program. It may also have ended by now.
-        let program: Vec<u8> = args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
+        // Until it is, its arguments are `runc init`, and for a moment none.
         wait_for("the container's program", Duration::from_secs(20), || {
             let running = fs::read(format!("/proc/{}/cmdline", container.pid));
-            Ok(running.is_ok_and(|running| running != program).not().then_some(()))
+            Ok(running.is_ok_and(|args| args.is_empty() || args.ends_with(b"\0init\0")).not().then_some(()))
         })?;
         Ok(container)
     }
