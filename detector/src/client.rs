@@ -18,6 +18,9 @@ pub enum Error {
     /// No daemon listens.
     #[error("{}: no daemon listens there; start one as root with `detector run`", .0.display())]
     NotRunning(PathBuf),
+    /// A daemon listens, but does not answer in time.
+    #[error("{}: the daemon does not answer; it may be busy starting: wait with `detector status --wait 10s`, or see its log", .0.display())]
+    Silent(PathBuf),
     /// The socket is not for this user.
     #[error("{}: permission denied; run this as root", .0.display())]
     Permission(PathBuf),
@@ -128,5 +131,9 @@ fn protocol(path: &Path, what: String) -> Error {
 }
 
 fn system(path: &Path, cause: io::Error) -> Error {
-    Error::System { path: path.to_owned(), cause }
+    match cause.kind() {
+        // What a socket's time limit is reported as.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Silent(path.to_owned()),
+        _ => Error::System { path: path.to_owned(), cause },
+    }
 }

@@ -42,8 +42,8 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
                     ),
                 )
             }
-            // Its socket is there from the first moment of its life.
-            Err(error @ client::Error::NotRunning(_)) => error.into(),
+            // Its socket is there from the first moment of its life, but loading the probes can keep a slow machine busy.
+            Err(error @ (client::Error::NotRunning(_) | client::Error::Silent(_))) => error.into(),
             Err(error) => return Err(error.into()),
         };
         if start.elapsed() >= patience {
