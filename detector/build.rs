@@ -41,6 +41,13 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let mut cargo = cargo()?;
     // One for all profiles and features of the daemon. Not the workspace's own: that one is locked while this runs.
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from).join("bpf");
+    // What cargo set for this build script, and what a person set for the daemon's profile, is not for the probes.
+    for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PROFILE_")) {
+        cargo.env_remove(key);
+    }
+    for inherited in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_MAKEFLAGS"] {
+        cargo.env_remove(inherited);
+    }
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -56,10 +63,6 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .envs([("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_PANIC", "abort")]);
     if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
         cargo.args(["--features", "probe-log"]);
-    }
-    // What cargo set for this build script is for the host's compiler.
-    for inherited in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_MAKEFLAGS"] {
-        cargo.env_remove(inherited);
     }
     let output = cargo.output().map_err(|e| format!("running cargo for the BPF object: {e}"))?;
     if !output.status.success() {
