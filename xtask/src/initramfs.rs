@@ -1,13 +1,13 @@
 //! The guest's first file system: a cpio archive in the format `newc` (Documentation/driver-api/early-userspace).
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use tempfile::NamedTempFile;
+use tempfile::tempfile_in;
 
 use crate::build::Dist;
 use crate::kernel::Kernel;
@@ -83,14 +83,15 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Writes the archive to a temporary file in the cache.
+    /// Writes the archive to a file without a name, in the cache.
     ///
     /// # Errors
     ///
     /// The cache cannot be written.
-    pub fn write(&self) -> Result<NamedTempFile> {
-        let file = NamedTempFile::with_prefix_in("initramfs-", project::cache()?)?;
-        self.write_to(BufWriter::new(&file)).with_context(|| format!("cannot write {}", file.path().display()))?;
+    pub fn write(&self) -> Result<File> {
+        let folder = project::cache()?;
+        let file = tempfile_in(&folder)?;
+        self.write_to(BufWriter::new(&file)).with_context(|| format!("cannot write to {}", folder.display()))?;
         Ok(file)
     }
 

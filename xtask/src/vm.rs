@@ -1,9 +1,9 @@
 //! Virtual machines: a real kernel in QEMU, on any machine.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::sleep;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::tempfile_in;
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
@@ -110,15 +110,13 @@ impl Vm {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
         let initramfs = initramfs(&kernel)?;
-        let folder = TempDir::with_prefix_in("vm-", project::cache()?)?;
-        let (log, port) = (folder.path().join("console"), folder.path().join("port"));
-        File::create(&log)?;
-        File::create(&port)?;
+        let cache = project::cache()?;
+        let (mut log, port) = (tempfile_in(&cache)?, tempfile_in(&cache)?);
 
-        let mut qemu = self.qemu(&kernel, &log, &port);
-        qemu.arg("-initrd").arg(initramfs.path()).args(["-append", &command_line]);
+        let mut qemu = self.qemu(&kernel, &path_of(&log), &path_of(&port));
+        qemu.args(["-initrd", &path_of(&initramfs), "-append", &command_line]);
         let mut machine = Running::start(&mut qemu)?;
-        let mut lines = BufReader::new(File::open(&port)?);
+        let mut lines = BufReader::new(port);
         let mut line = String::new();
         let started = Instant::now();
         let ended = loop {
@@ -136,7 +134,9 @@ impl Vm {
             }
             sleep(POLL);
         };
-        let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let mut console = Vec::new();
+        log.read_to_end(&mut console)?;
+        let console = String::from_utf8_lossy(&console).into_owned();
         let failure = match ended {
             Some(status) if !status.success() => format!("{QEMU} failed ({status})"),
             Some(_) if is_broken(&console) => format!("Linux {} broke", kernel.series),
@@ -164,7 +164,7 @@ impl Vm {
         Ok(line)
     }
 
-    fn qemu(&self, kernel: &Kernel, log: &Path, port: &Path) -> Command {
+    fn qemu(&self, kernel: &Kernel, log: &str, port: &str) -> Command {
         let mut qemu = qemu(kernel);
         qemu.args(["-m", &MEMORY.to_string()]);
         if self.icount {
@@ -173,14 +173,14 @@ impl Vm {
             qemu.args(["-accel", accelerator(kernel), "-smp", &CPUS.to_string()]);
         }
         match self.console {
-            Console::Log => qemu.args(["-serial", &format!("file:{}", log.display())]),
+            Console::Log => qemu.args(["-serial", &format!("file:{log}")]),
             Console::Show => {
-                let console = format!("stdio,id=console,logfile={}", log.display());
+                let console = format!("stdio,id=console,logfile={log}");
                 qemu.args(["-chardev", &console, "-serial", "chardev:console"])
             }
             Console::Interactive => qemu.args(["-serial", "mon:stdio"]).stdin(Stdio::inherit()),
         };
-        qemu.args(["-serial", &format!("file:{}", port.display())]);
+        qemu.args(["-serial", &format!("file:{port}")]);
         qemu
     }
 }
@@ -193,8 +193,13 @@ fn qemu(kernel: &Kernel) -> Command {
     qemu
 }
 
-/// The first file system for a kernel, with what was built last. It is deleted when dropped.
-fn initramfs(kernel: &Kernel) -> Result<NamedTempFile> {
+/// A path to a file of ours that has no name, so that nothing is left of it however we end.
+fn path_of(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
+}
+
+/// The first file system for a kernel, with what was built last.
+fn initramfs(kernel: &Kernel) -> Result<File> {
     // Machines may boot at the same time; the binaries are the same for all of them.
     static DIST: Mutex<Option<build::Dist>> = Mutex::new(None);
     let mut dist = DIST.lock().unwrap_or_else(PoisonError::into_inner);
