@@ -33,9 +33,13 @@ pub struct SeenKey {
     pub inode: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// What of the file was changed: [`CLASS_CONTENT`], or for anything else its `OP_` constant in the lower half and,
+    /// where the new value matters, that in the upper half.
+    pub class: u32,
 }
+
+/// [`SeenKey::class`]: the content.
+pub const CLASS_CONTENT: u32 = 0;
 
 /// Value of map `SEEN`. Written before the record goes to the ring buffer, so that nothing is lost when that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ macro_rules! for_each_offset {
             OFF_INODE_SB: "inode" "i_sb";
             OFF_INODE_INO: "inode" "i_ino";
             OFF_INODE_NLINK: "inode" "i_nlink";
+            OFF_INODE_SIZE: "inode" "i_size";
             OFF_INODE_RDEV: "inode" "i_rdev";
             SIZE_INODE: "inode" sizeof;
             OFF_SB_MAGIC: "super_block" "s_magic";

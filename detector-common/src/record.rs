@@ -21,12 +21,20 @@ pub const ANCESTORS: usize = 8;
 
 /// A process executed a program in a container: [`ExecRecord`].
 pub const KIND_EXEC: u32 = 1;
-/// A file of a container's image was opened for writing, created or written: [`ImageWriteRecord`].
+/// A file of a container's image was changed, or a device was opened for writing: [`ImageWriteRecord`].
 pub const KIND_IMAGE_WRITE: u32 = 2;
 /// A cgroup was made: [`CgroupRecord`].
 pub const KIND_CGROUP_CREATED: u32 = 3;
 /// A cgroup was removed: [`CgroupRecord`].
 pub const KIND_CGROUP_REMOVED: u32 = 4;
+/// A file of a container's image got another name, or two files changed places: [`ImageMoveRecord`].
+pub const KIND_IMAGE_MOVE: u32 = 5;
+/// A script is about to be executed in a container: [`ScriptRecord`].
+pub const KIND_SCRIPT: u32 = 6;
+/// Code of a file is mapped into a process of a container: [`ImageWriteRecord`], with [`OP_MAP_EXEC`].
+pub const KIND_MAP_EXEC: u32 = 7;
+/// A process of a container was moved to a cgroup outside it: [`CgroupEscapeRecord`].
+pub const KIND_CGROUP_ESCAPE: u32 = 8;
 
 /// First bytes of every record.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +90,12 @@ pub struct File {
     pub nlink: u32,
     /// One of the `LAYER_` constants.
     pub layer: u32,
+    /// `inode.i_size`, bytes.
+    pub size: u64,
+    /// `super_block.s_magic`: which kind of file system.
+    pub magic: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
 /// The file is not on an overlay, or the layer could not be told.
@@ -195,24 +209,127 @@ pub struct ImageWriteRecord {
     pub file: File,
     /// One of the `OP_` constants.
     pub op: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
-    /// Bytes that the call asked to write; 0 for an open.
+    /// [`OP_CHMOD`]: the new permissions. 0 for all others.
+    pub value: u32,
+    /// Bytes that the call asked to write; 0 for anything but a write.
     pub bytes: u64,
-    /// Path of the file in the image, from the root of its superblock.
+    /// Path of the file: in the image, from the root of the image; of a device or of mapped code, from the process's root.
     pub path: Path,
     /// Path of the process's executable from the process's root.
     pub exe: Path,
 }
 
-/// The file was opened for writing.
+/// Opened for writing.
 pub const OP_OPEN_WRITE: u32 = 1;
-/// The file was opened for writing and cut to length 0 (`O_TRUNC`).
+/// Cut to another length, by an open or without.
 pub const OP_TRUNCATE: u32 = 2;
-/// The file was created.
+/// Created by an open.
 pub const OP_CREATE: u32 = 3;
-/// The file was written through a descriptor that was opened before the sensor watched.
+/// Written through a descriptor whose opening was not seen.
 pub const OP_WRITE: u32 = 4;
+/// A name of a file was removed.
+pub const OP_UNLINK: u32 = 5;
+/// A directory was removed.
+pub const OP_RMDIR: u32 = 6;
+/// A directory was made. The record's `file` is the directory in which it was, but for the layer.
+pub const OP_MKDIR: u32 = 7;
+/// A file, FIFO, socket or device was made with mknod(2) or bind(2). `file` as for [`OP_MKDIR`].
+pub const OP_MKNOD: u32 = 8;
+/// A symbolic link was made. `file` as for [`OP_MKDIR`].
+pub const OP_SYMLINK: u32 = 9;
+/// A file got a further name.
+pub const OP_LINK: u32 = 10;
+/// A file or directory got another name.
+pub const OP_RENAME: u32 = 11;
+/// Two files or directories changed names.
+pub const OP_EXCHANGE: u32 = 12;
+/// The permissions were changed.
+pub const OP_CHMOD: u32 = 13;
+/// The owner or group was changed.
+pub const OP_CHOWN: u32 = 14;
+/// The times were set.
+pub const OP_UTIMES: u32 = 15;
+/// An extended attribute was set.
+pub const OP_SET_XATTR: u32 = 16;
+/// An extended attribute was removed.
+pub const OP_REMOVE_XATTR: u32 = 17;
+/// File capabilities were set: the attribute `security.capability`.
+pub const OP_SET_CAPABILITY: u32 = 18;
+/// An access control list was set or removed.
+pub const OP_SET_ACL: u32 = 19;
+/// The inode's flags were set (`FS_IOC_SETFLAGS`, file_setattr(2)).
+pub const OP_SET_FLAGS: u32 = 20;
+/// The file was copied up for a change that no other hook has seen.
+pub const OP_COPY_UP: u32 = 21;
+/// Mapped shared and writable through a descriptor whose opening was not seen.
+pub const OP_MMAP_WRITE: u32 = 22;
+/// Only with [`KIND_MAP_EXEC`].
+pub const OP_MAP_EXEC: u32 = 23;
+/// A block device was opened for writing.
+pub const OP_DEVICE_WRITE: u32 = 24;
+/// A file system was mounted over it.
+pub const OP_MOUNT: u32 = 25;
+/// Another file or directory was bound over it.
+pub const OP_BIND: u32 = 26;
+/// The options of the mount on it were changed.
+pub const OP_REMOUNT: u32 = 27;
+/// A mount was moved over it.
+pub const OP_MOVE_MOUNT: u32 = 28;
+/// What was mounted on it was unmounted.
+pub const OP_UMOUNT: u32 = 29;
+/// It became the root by pivot_root(2).
+pub const OP_PIVOT_ROOT: u32 = 30;
+/// It became the root by chroot(2).
+pub const OP_CHROOT: u32 = 31;
+/// The properties of a mount were changed with mount_setattr(2).
+pub const OP_MOUNT_SETATTR: u32 = 32;
+
+/// See [`KIND_IMAGE_MOVE`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct ImageMoveRecord {
+    /// What was done, and the path before.
+    pub change: ImageWriteRecord,
+    /// The path afterwards, or the new name.
+    pub new_path: Path,
+}
+
+/// See [`KIND_SCRIPT`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same task.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct ScriptRecord {
+    /// Kind, time, place.
+    pub header: Header,
+    /// Thread id in the host's pid namespace.
+    pub tid: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+    /// The script.
+    pub file: File,
+    /// Its path from the process's root.
+    pub path: Path,
+}
+
+/// See [`KIND_CGROUP_ESCAPE`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct CgroupEscapeRecord {
+    /// Kind, time, the cgroup that the process is in now, and the container that it was in.
+    pub header: Header,
+    /// The process that moved it.
+    pub process: Process,
+    /// Path of the executable of that process from its root.
+    pub exe: Path,
+    /// The process that was moved, in the host's pid namespace.
+    pub moved: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+    /// Path of the cgroup that it was moved to, as a plain string.
+    pub cgroup: Text<PATH_CAPACITY>,
+}
 
 /// See [`KIND_CGROUP_CREATED`] and [`KIND_CGROUP_REMOVED`]. `header.cgroup` is the cgroup itself.
 #[derive(Clone, Copy, Debug)]
@@ -227,11 +344,17 @@ pub struct CgroupRecord {
 
 const _: () = {
     assert!(size_of::<Header>() == 32);
-    assert!(size_of::<File>() == 24);
+    assert!(size_of::<File>() == 40);
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
     assert!(size_of::<Path>() == 8 + PATH_CAPACITY + NAME_CAPACITY);
-    assert!(size_of::<ExecRecord>() == 32 + size_of::<Process>() + 24 + 2 * size_of::<Path>() + size_of::<Args>());
-    assert!(size_of::<ImageWriteRecord>() == 32 + size_of::<Process>() + 24 + 16 + 2 * size_of::<Path>());
+    assert!(size_of::<ExecRecord>() == 32 + size_of::<Process>() + 40 + 2 * size_of::<Path>() + size_of::<Args>());
+    assert!(size_of::<ImageWriteRecord>() == 32 + size_of::<Process>() + 40 + 16 + 2 * size_of::<Path>());
+    assert!(size_of::<ImageMoveRecord>() == size_of::<ImageWriteRecord>() + size_of::<Path>());
+    assert!(size_of::<ScriptRecord>() == 32 + 8 + 40 + size_of::<Path>());
+    assert!(
+        size_of::<CgroupEscapeRecord>()
+            == 32 + size_of::<Process>() + size_of::<Path>() + 8 + size_of::<Text<PATH_CAPACITY>>()
+    );
 };

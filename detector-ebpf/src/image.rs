@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use detector_common::{
-    map::{Loss, Seen, SeenKey},
+    map::{CLASS_CONTENT, Loss, Seen, SeenKey},
     record::{ImageWriteRecord, KIND_IMAGE_WRITE, LAYER_NEW, OP_CREATE, OP_OPEN_WRITE, OP_TRUNCATE, OP_WRITE},
 };
 
@@ -86,7 +86,7 @@ unsafe fn changed<R: Read>(file: Addr, device: u32, owner: u64, op: u32, bytes: 
         let inode = file::inode::<R>(file);
         (inode, file::number::<R>(inode))
     };
-    let key = SeenKey { container: owner, inode: number, dev: device, reserved: 0 };
+    let key = SeenKey { container: owner, inode: number, dev: device, class: CLASS_CONTENT };
     // A created file is a new one, even if its inode number was seen before.
     if let Some(seen) = SEEN.get_ptr_mut(key)
         && op != OP_CREATE
@@ -146,7 +146,7 @@ fn report(file: Addr, inode: Addr, key: SeenKey, op: u32, bytes: u64) {
     unsafe {
         (*record).file = identity;
         (*record).op = op;
-        (*record).reserved = 0;
+        (*record).value = 0;
         (*record).bytes = bytes;
         task::describe(task, origin, container, container::contains, &raw mut (*record).process);
         path::resolve(Place { dentry, mnt: 0 }, Place { dentry: 0, mnt: 0 }, &raw mut (*record).path);

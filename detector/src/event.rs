@@ -10,8 +10,14 @@ use detector_common::record::COMM_LEN;
 pub enum Event {
     /// A program was executed in a container.
     Exec(Box<Exec>),
-    /// A file of a container's image was changed.
+    /// A file of a container's image was changed or shadowed, or a device was opened for writing.
     ImageWrite(Box<ImageWrite>),
+    /// A script is about to be executed in a container: if that succeeds, the exec of its interpreter follows.
+    Script(Box<Script>),
+    /// Code of a file was mapped into a process of a container.
+    MapExec(Box<MapExec>),
+    /// A process of a container was moved out of the container's cgroup.
+    CgroupEscape(Box<CgroupEscape>),
     /// A cgroup was made.
     CgroupCreated(Cgroup),
     /// A cgroup was removed.
@@ -59,10 +65,56 @@ pub struct ImageWrite {
     pub op: Op,
     /// Bytes asked to be written by this call; 0 for an open.
     pub bytes: u64,
-    /// Path in the image. `None`: as for `process`; the file is known by `file` only, without its mode (0).
+    /// Path in the image (of a device: from the process's root). `None`: as for `process`; the file is known by `file` only,
+    /// without its mode (0).
     pub path: Option<Path>,
+    /// The path afterwards, or the further one: of a rename and a link.
+    pub new_path: Option<Path>,
     /// Path of the process's executable. `None`: as for `process`.
     pub exe: Option<Path>,
+}
+
+/// A script about to be executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Where and when.
+    pub at: At,
+    /// Thread id on the host: the exec that follows is of this thread.
+    pub tid: u32,
+    /// The script.
+    pub file: File,
+    /// Its path.
+    pub path: Path,
+}
+
+/// Code mapped into a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapExec {
+    /// Where and when.
+    pub at: At,
+    /// Into which process.
+    pub process: Process,
+    /// The mapped file.
+    pub file: File,
+    /// Its path.
+    pub path: Path,
+    /// Path of the process's executable.
+    pub exe: Path,
+}
+
+/// A process of a container was moved to a cgroup outside it, by a process of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupEscape {
+    /// Where and when; `cgroup` is where it is now, `container` the one that it was in.
+    pub at: At,
+    /// Who moved it.
+    pub process: Process,
+    /// Path of that process's executable.
+    pub exe: Path,
+    /// The process that was moved, by its id on the host.
+    pub moved: u32,
+    /// Path of the cgroup that it is in now.
+    pub cgroup: Vec<u8>,
 }
 
 /// A cgroup was made or removed.
@@ -141,6 +193,10 @@ pub struct File {
     pub nlink: u32,
     /// The overlay layer it was in before the event.
     pub layer: Option<Layer>,
+    /// Size, bytes.
+    pub size: u64,
+    /// Which kind of file system it is on, as in `statfs.f_type`.
+    pub magic: u32,
 }
 
 /// Where an overlay file is.
@@ -154,17 +210,78 @@ pub enum Layer {
     New,
 }
 
-/// How a file was changed.
+/// How a file was changed or shadowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Opened for writing.
     OpenWrite,
-    /// Opened and cut to length 0.
+    /// Cut to another length, by an open or without.
     Truncate,
     /// Created.
     Create,
     /// Written through an older descriptor.
     Write,
+    /// A name of it was removed.
+    Unlink,
+    /// A directory was removed.
+    Rmdir,
+    /// A directory was made.
+    Mkdir,
+    /// A file, FIFO, socket or device was made without an open.
+    Mknod,
+    /// A symbolic link was made.
+    Symlink,
+    /// It got a further name.
+    Link,
+    /// It got another name.
+    Rename,
+    /// It changed names with another one.
+    Exchange,
+    /// Its permissions were changed.
+    Chmod,
+    /// Its owner or group was changed.
+    Chown,
+    /// Its times were set.
+    Utimes,
+    /// An extended attribute was set.
+    SetXattr,
+    /// An extended attribute was removed.
+    RemoveXattr,
+    /// It got capabilities.
+    SetCapability,
+    /// Its access control list was changed.
+    SetAcl,
+    /// Its flags were changed, such as `immutable`.
+    SetFlags,
+    /// It was copied up, for a reason that was not seen.
+    CopyUp,
+    /// Mapped shared and writable through an older descriptor.
+    MmapWrite,
+    /// A block device was opened for writing.
+    DeviceWrite,
+    /// A file system was mounted over it.
+    Mount,
+    /// Something else was bound over it.
+    Bind,
+    /// The options of the mount on it were changed.
+    Remount,
+    /// A mount was moved over it.
+    MoveMount,
+    /// What was mounted on it was unmounted.
+    Umount,
+    /// It became the root by pivot_root(2).
+    PivotRoot,
+    /// It became the root by chroot(2).
+    Chroot,
+    /// The properties of the mount on it were changed.
+    MountSetattr,
+}
+
+impl Op {
+    /// The event is about something that was not there before: [`File`] is then the directory that it is in.
+    pub fn makes_without_open(self) -> bool {
+        matches!(self, Self::Mkdir | Self::Mknod | Self::Symlink)
+    }
 }
 
 /// The acting process.

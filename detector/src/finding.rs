@@ -7,6 +7,7 @@
 //! All bytes that containers choose (paths, arguments, names) become text here and nowhere else: see [`Text`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -56,7 +57,7 @@ pub struct Finding {
     /// The process that did it, as it was at that moment. Left out: the details were lost in a flood.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
-    /// The file that it is about: the executed or the changed one.
+    /// The file that it is about: the executed or the changed one. Left out: it is about none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<File>,
     /// MITRE ATT&CK techniques.
@@ -76,17 +77,40 @@ pub enum Kind {
     ShellInContainer,
     /// A file of a container's image was changed, or one was added to it.
     ImageWrite,
+    /// Something was mounted over a path of a container's image, or a mount or root in it was changed.
+    ImageShadowed,
+    /// A container opened a block device for writing.
+    DeviceWrite,
+    /// A program or library was executed that is not as the image has it.
+    DriftedExec,
+    /// A program was executed that is in no file system that lasts: in memory only, or deleted.
+    FilelessExec,
+    /// A process of a container was moved out of the container's cgroup.
+    CgroupEscape,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::ShellInContainer, Self::ImageWrite];
+    pub const ALL: [Self; 7] = [
+        Self::ShellInContainer,
+        Self::ImageWrite,
+        Self::ImageShadowed,
+        Self::DeviceWrite,
+        Self::DriftedExec,
+        Self::FilelessExec,
+        Self::CgroupEscape,
+    ];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ShellInContainer => "shell_in_container",
             Self::ImageWrite => "image_write",
+            Self::ImageShadowed => "image_shadowed",
+            Self::DeviceWrite => "device_write",
+            Self::DriftedExec => "drifted_exec",
+            Self::FilelessExec => "fileless_exec",
+            Self::CgroupEscape => "cgroup_escape",
         }
     }
 }
@@ -295,10 +319,13 @@ pub struct File {
     /// Its path in the container. Left out: it was lost in a flood; `dev` and `inode` name the file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<Text>,
-    /// The upper directories of `path` are missing; the rest follows `…/`.
+    /// Its path afterwards, or its further one: of a rename or link.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub new_path: Option<Text>,
+    /// The upper directories of `path` or `new_path` are missing; the rest follows `…/`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub truncated: bool,
-    /// What was done to it. Left out: it was executed.
+    /// What was done to it. Left out: it was executed, or mapped to be.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub op: Option<Op>,
     /// The layer that it was in before the event. Left out: not on an overlay, or it could not be told.
@@ -306,9 +333,10 @@ pub struct File {
     pub layer: Option<Layer>,
     /// Its device.
     pub dev: Device,
-    /// Its inode number.
-    pub inode: u64,
-    /// Its permissions. Left out: lost in a flood.
+    /// Its inode number. Left out: it was made by the event and had none yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inode: Option<u64>,
+    /// Its permissions; after a `chmod` the new ones. Left out: lost in a flood, or as for `inode`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
     /// It has no name any more, or never had one (memfd).
@@ -322,15 +350,68 @@ pub struct File {
 /// What was done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Op {
     /// Opened for writing.
     OpenWrite,
-    /// Opened for writing and cut to length 0.
+    /// Cut to another length, by an open or without.
     Truncate,
     /// Created.
     Create,
-    /// Written through a descriptor that was opened before the sensor watched.
+    /// Written through a descriptor whose opening was not seen.
     Write,
+    /// A name of it was removed.
+    Unlink,
+    /// A directory was removed.
+    Rmdir,
+    /// A directory was made.
+    Mkdir,
+    /// A file, FIFO, socket or device was made without an open.
+    Mknod,
+    /// A symbolic link was made.
+    Symlink,
+    /// It got a further name.
+    Link,
+    /// It got another name.
+    Rename,
+    /// It changed names with another one.
+    Exchange,
+    /// Its permissions were changed.
+    Chmod,
+    /// Its owner or group was changed.
+    Chown,
+    /// Its times were set.
+    Utimes,
+    /// An extended attribute was set.
+    SetXattr,
+    /// An extended attribute was removed.
+    RemoveXattr,
+    /// It got capabilities.
+    SetCapability,
+    /// Its access control list was changed.
+    SetAcl,
+    /// Its flags were changed, such as `immutable`.
+    SetFlags,
+    /// It was copied up, for a reason that was not seen.
+    CopyUp,
+    /// Mapped shared and writable through a descriptor whose opening was not seen.
+    MmapWrite,
+    /// A file system was mounted over it.
+    Mount,
+    /// Something else was bound over it.
+    Bind,
+    /// The options of the mount on it were changed.
+    Remount,
+    /// A mount was moved over it.
+    MoveMount,
+    /// What was mounted on it was unmounted.
+    Umount,
+    /// It became the root by pivot_root(2).
+    PivotRoot,
+    /// It became the root by chroot(2).
+    Chroot,
+    /// The properties of the mount on it were changed.
+    MountSetattr,
 }
 
 /// A layer of an overlay.
@@ -384,12 +465,20 @@ pub enum NoticeEvent {
     /// Something was not seen, or not in full.
     Loss {
         /// What: `exec`, `image_write` and `cgroup` are records that found the ring buffer full, `…_full` is a full
-        /// kernel map, `record` a record that could not be decoded, `blind` calls at which the kernel skipped a probe,
-        /// `client` lines that a live viewer was too slow for, `output` lines that the daemon's output could not
-        /// take.
+        /// kernel map, `record` a record that could not be decoded, `client` lines that a live viewer was too slow for,
+        /// `output` lines that the daemon's output could not take.
         kind: Cow<'static, str>,
         /// How many since the last such notice.
         count: u64,
+    },
+    /// For some calls the kernel did not run the probes: what they did was not seen, unless another probe saw it.
+    BlindWindow {
+        /// When the last look was that found nothing skipped.
+        from: Time,
+        /// When it was noticed.
+        until: Time,
+        /// How many calls, by program.
+        skipped: BTreeMap<Cow<'static, str>, u64>,
     },
 }
 
@@ -400,6 +489,7 @@ impl NoticeEvent {
             Self::Started { .. } => "started",
             Self::Stopped { .. } => "stopped",
             Self::Loss { .. } => "loss",
+            Self::BlindWindow { .. } => "blind_window",
         }
     }
 }

@@ -130,7 +130,8 @@ pub fn identity(inode: Addr) -> File {
     // SAFETY: integers and pointers of the kernel's sizes (`umode_t` is 16 bits).
     unsafe {
         let sb: Addr = mem::read(inode, OFF_INODE_SB.load());
-        let layer = if mem::read::<c_ulong>(sb, OFF_SB_MAGIC.load()) == OVERLAYFS_SUPER_MAGIC {
+        let magic: c_ulong = mem::read(sb, OFF_SB_MAGIC.load());
+        let layer = if magic == OVERLAYFS_SUPER_MAGIC {
             // `struct ovl_inode` (fs/overlayfs/ovl_entry.h) has `__upperdentry` right behind its `struct inode`, from
             // 5.10 to 7.3. Null: the file has never been copied up.
             if mem::read::<Addr>(inode, SIZE_INODE.load()) == 0 { LAYER_LOWER } else { LAYER_UPPER }
@@ -143,6 +144,9 @@ pub fn identity(inode: Addr) -> File {
             mode: u32::from(mem::read::<u16>(inode, OFF_INODE_MODE.load())),
             nlink: mem::read(inode, OFF_INODE_NLINK.load()),
             layer,
+            size: mem::read(inode, OFF_INODE_SIZE.load()),
+            magic: magic as u32,
+            reserved: 0,
         }
     }
 }

@@ -84,34 +84,101 @@ pub(super) fn process(
     }
 }
 
+/// The process that changed something, as far as the event still knows it.
+pub(super) fn actor(write: &event::ImageWrite, program: Option<&Program>, context: &Context) -> Option<Process> {
+    Some(process(write.process.as_ref()?, write.exe.as_ref(), program.map(known), context))
+}
+
+/// ` by PROGRAM (whence)`: the end of a message.
+pub(super) fn by(write: &event::ImageWrite) -> String {
+    let who = match &write.exe {
+        Some(exe) => format!(" by {}", text(base_name(&exe.bytes))),
+        None => String::new(),
+    };
+    let origin = match write.process.as_ref().map(|process| process.origin) {
+        Some(event::Origin::Outside) => " (from outside)",
+        Some(event::Origin::Entered) => " (entered from outside)",
+        Some(event::Origin::Entrypoint | event::Origin::Application) | None => "",
+    };
+    who + origin
+}
+
 /// The arguments and the working directory of a remembered program.
 pub(super) fn known(program: &Program) -> (&event::Args, &event::Path) {
     (&program.args, &program.cwd)
 }
 
-/// The file; `op` and `bytes` only if it was changed.
-pub(super) fn file(file: &event::File, path: Option<&event::Path>, op: Option<event::Op>, bytes: Option<u64>) -> File {
+/// A file that was executed or mapped.
+pub(super) fn file(file: &event::File, path: &event::Path) -> File {
+    describe_file(file, Some(path))
+}
+
+/// The file that was changed.
+pub(super) fn changed_file(write: &event::ImageWrite) -> File {
+    let mut file = describe_file(&write.file, write.path.as_ref());
+    if write.op.makes_without_open() {
+        (file.inode, file.mode) = (None, None);
+    }
+    file.new_path = write.new_path.as_ref().map(|path| text(&path.bytes));
+    file.truncated |= write.new_path.as_ref().is_some_and(|path| path.truncated);
+    file.op = Some(op(write.op));
+    file.bytes = (write.bytes > 0).then_some(write.bytes);
+    file
+}
+
+fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
     // Every file has a type; a mode without one was never read.
     let known = file.mode != 0;
     File {
         path: path.map(|path| text(&path.bytes)),
+        new_path: None,
         truncated: path.is_some_and(|path| path.truncated),
-        op: op.map(|op| match op {
-            event::Op::OpenWrite => Op::OpenWrite,
-            event::Op::Truncate => Op::Truncate,
-            event::Op::Create => Op::Create,
-            event::Op::Write => Op::Write,
-        }),
+        op: None,
         layer: file.layer.map(|layer| match layer {
             event::Layer::Lower => Layer::Lower,
             event::Layer::Upper => Layer::Upper,
             event::Layer::New => Layer::New,
         }),
         dev: Device::from_kernel(file.dev),
-        inode: file.inode,
+        inode: Some(file.inode),
         mode: known.then(|| Mode::from_st_mode(file.mode)),
         deleted: known && file.nlink == 0,
-        bytes,
+        bytes: None,
+    }
+}
+
+fn op(op: event::Op) -> Op {
+    match op {
+        event::Op::OpenWrite | event::Op::DeviceWrite => Op::OpenWrite,
+        event::Op::Truncate => Op::Truncate,
+        event::Op::Create => Op::Create,
+        event::Op::Write => Op::Write,
+        event::Op::Unlink => Op::Unlink,
+        event::Op::Rmdir => Op::Rmdir,
+        event::Op::Mkdir => Op::Mkdir,
+        event::Op::Mknod => Op::Mknod,
+        event::Op::Symlink => Op::Symlink,
+        event::Op::Link => Op::Link,
+        event::Op::Rename => Op::Rename,
+        event::Op::Exchange => Op::Exchange,
+        event::Op::Chmod => Op::Chmod,
+        event::Op::Chown => Op::Chown,
+        event::Op::Utimes => Op::Utimes,
+        event::Op::SetXattr => Op::SetXattr,
+        event::Op::RemoveXattr => Op::RemoveXattr,
+        event::Op::SetCapability => Op::SetCapability,
+        event::Op::SetAcl => Op::SetAcl,
+        event::Op::SetFlags => Op::SetFlags,
+        event::Op::CopyUp => Op::CopyUp,
+        event::Op::MmapWrite => Op::MmapWrite,
+        event::Op::Mount => Op::Mount,
+        event::Op::Bind => Op::Bind,
+        event::Op::Remount => Op::Remount,
+        event::Op::MoveMount => Op::MoveMount,
+        event::Op::Umount => Op::Umount,
+        event::Op::PivotRoot => Op::PivotRoot,
+        event::Op::Chroot => Op::Chroot,
+        event::Op::MountSetattr => Op::MountSetattr,
     }
 }
 

@@ -1,54 +1,29 @@
-//! `image_write`: a file of a container's image was changed, or one was added.
+//! `image_write`: a file or directory of a container's image was changed, removed or replaced, or one was added.
 //!
-//! **How severe**, the first that fits:
+//! **How severe**, the first that fits, for the path that matters more if there are two:
 //!
 //! | severity | when |
 //! |---|---|
+//! | high | the file got capabilities, or the set-id bits that let it act as its owner |
 //! | high | the file is a program: it may be executed, or lies in a directory of programs or libraries |
-//! | high | the file decides who may do what, or what is started ([`CONTROL`]) |
-//! | low | a file in a directory that is there to be written to ([`SCRATCH`]) |
+//! | high | the file decides who may do what, or what is started (`place::CONTROL`) |
+//! | low | a file in a directory that is there to be written to (`place::SCRATCH`) |
 //! | medium | anything else |
 //!
-//! **MITRE ATT&CK**: what one event shows, and no more. A program that the image has: T1554 (compromise of a software
-//! binary). A new one among programs and libraries: T1036.005 (takes a legitimate name or place). Another file that the
-//! image has: T1565.001 (manipulation of stored data). Another new file: none. Not T1525: that is about images in a
-//! registry.
+//! **MITRE ATT&CK**: what one event shows, and no more. Capabilities and set-id bits: T1548.001. Times set: T1070.006.
+//! Permissions, owner, access list or flags changed: T1222.002. Removed: T1070.004. Content of a program that the image
+//! has, or another file in its place: T1554 (compromise of a software binary). A new one among programs and libraries:
+//! T1036.005 (takes a legitimate name or place). Another file that the image has: T1565.001 (manipulation of stored data).
+//! Another new file: none. Not T1525: that is about images in a registry.
 
+use super::place::Place;
 use super::{Context, Program, Verdict, describe};
 use crate::container::table::Container;
-use crate::event::{ImageWrite, Layer, Op, Origin};
-use crate::finding::{Kind, Severity};
+use crate::event::{ImageWrite, Layer, Op};
+use crate::finding::{Kind, Mode, Severity};
 
-/// Directories of programs and libraries, wherever they are.
-const PROGRAMS: &[&[u8]] = &[b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libexec"];
-
-/// Files, and directories (with a slash at the end), that decide who may do what, or what is started.
-const CONTROL: &[&[u8]] = &[
-    b"/etc/cron.d/",
-    b"/etc/cron.daily/",
-    b"/etc/cron.hourly/",
-    b"/etc/crontab",
-    b"/etc/group",
-    b"/etc/gshadow",
-    b"/etc/init.d/",
-    b"/etc/ld.so.conf",
-    b"/etc/ld.so.conf.d/",
-    b"/etc/ld.so.preload",
-    b"/etc/pam.d/",
-    b"/etc/passwd",
-    b"/etc/profile",
-    b"/etc/profile.d/",
-    b"/etc/shadow",
-    b"/etc/ssh/",
-    b"/etc/sudoers",
-    b"/etc/sudoers.d/",
-    b"/etc/systemd/system/",
-    b"/root/.ssh/",
-    b"/var/spool/cron/",
-];
-
-/// Directories that are there to be written to. In a container they should be volumes.
-const SCRATCH: &[&[u8]] = &[b"/run/", b"/tmp/", b"/var/cache/", b"/var/log/", b"/var/run/", b"/var/tmp/"];
+/// `S_ISUID | S_ISGID`.
+const SET_ID: u32 = 0o6000;
 
 pub(super) fn detect(
     write: &ImageWrite,
@@ -56,73 +31,87 @@ pub(super) fn detect(
     container: &Container,
     context: &Context,
 ) -> Verdict {
-    let path = write.path.as_ref().map_or(&[] as &[u8], |path| &path.bytes);
-    let is_program = write.file.mode & 0o111 != 0 || among_programs(path);
-    let severity = match () {
-        () if is_program || is_in(path, CONTROL) => Severity::High,
-        () if is_in(path, SCRATCH) => Severity::Low,
-        () => Severity::Medium,
+    let paths = [&write.path, &write.new_path];
+    let place = paths.into_iter().flatten().map(|path| Place::of(&path.bytes)).max().unwrap_or(Place::Other);
+    let is_directory = write.file.mode & libc::S_IFMT == libc::S_IFDIR;
+    let is_executable = write.file.mode & 0o111 != 0 && !is_directory && !write.op.makes_without_open();
+    let gives_power =
+        write.op == Op::SetCapability || write.op == Op::Chmod && write.file.mode & SET_ID != 0 && is_executable;
+    let is_program = is_executable || place == Place::Program;
+    let severity = match place {
+        _ if gives_power || is_program => Severity::High,
+        Place::Program | Place::Control => Severity::High,
+        Place::Scratch => Severity::Low,
+        Place::Other => Severity::Medium,
     };
-    let is_new = write.op == Op::Create || write.file.layer == Some(Layer::New);
-    let bytes = (write.bytes > 0).then_some(write.bytes);
     Verdict {
         finding: Kind::ImageWrite,
         severity,
         message: message(write, container),
-        process: write
-            .process
-            .as_ref()
-            .map(|process| describe::process(process, write.exe.as_ref(), program.map(describe::known), context)),
-        file: describe::file(&write.file, write.path.as_ref(), Some(write.op), bytes),
-        mitre: match (is_program, is_new) {
+        process: describe::actor(write, program, context),
+        file: Some(describe::changed_file(write)),
+        mitre: if gives_power { &["T1548.001"] } else { techniques(write, place, is_program) },
+    }
+}
+
+fn techniques(write: &ImageWrite, place: Place, is_program: bool) -> &'static [&'static str] {
+    let is_new = write.op == Op::Create || write.op.makes_without_open() || write.file.layer == Some(Layer::New);
+    match write.op {
+        Op::Utimes => &["T1070.006"],
+        Op::Chmod | Op::Chown | Op::SetAcl | Op::SetFlags => &["T1222.002"],
+        Op::Unlink | Op::Rmdir => &["T1070.004"],
+        _ => match (is_program, is_new) {
             (true, false) => &["T1554"],
-            (true, true) if among_programs(path) => &["T1036.005"],
+            (true, true) if place == Place::Program => &["T1036.005"],
             (false, false) => &["T1565.001"],
             (_, true) => &[],
         },
     }
 }
 
-/// Below a directory of programs or libraries; `/var/lib` is none, it holds data.
-fn among_programs(path: &[u8]) -> bool {
-    let path = path.strip_prefix(b"/var/lib/").unwrap_or(path);
-    let mut directories = path.split(|&byte| byte == b'/');
-    directories.next_back();
-    directories.any(|name| PROGRAMS.contains(&name))
-}
-
-fn is_in(path: &[u8], list: &[&[u8]]) -> bool {
-    list.iter().any(|&place| if place.ends_with(b"/") { path.starts_with(place) } else { path == place })
-}
-
 fn message(write: &ImageWrite, container: &Container) -> String {
     let file = match &write.path {
         Some(path) => describe::text(&path.bytes).to_string(),
+        None if write.op.makes_without_open() => format!("something in the directory of inode {}", write.file.inode),
         None => format!("the file of inode {}", write.file.inode),
     };
-    let done = match write.op {
+    let mut done = match write.op {
         Op::OpenWrite => "opened for writing",
-        Op::Truncate => "opened and emptied",
-        Op::Create => "created",
+        Op::Truncate => "cut",
+        Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink => "created",
         Op::Write => "written",
-    };
-    let who = match &write.exe {
-        Some(exe) => format!(" by {}", describe::text(describe::base_name(&exe.bytes))),
-        None => String::new(),
-    };
-    let origin = match write.process.as_ref().map(|process| process.origin) {
-        Some(Origin::Outside) => " (from outside)",
-        Some(Origin::Entered) => " (entered from outside)",
-        Some(Origin::Entrypoint | Origin::Application) | None => "",
-    };
-    format!("{file} {done} in {}{who}{origin}", describe::container_name(container))
+        Op::Unlink | Op::Rmdir => "removed",
+        Op::Link => "linked",
+        Op::Rename => "renamed",
+        Op::Exchange => "exchanged",
+        Op::Chmod => "made",
+        Op::Chown => "given another owner",
+        Op::Utimes => "given other times",
+        Op::SetXattr => "given an attribute",
+        Op::RemoveXattr => "freed of an attribute",
+        Op::SetCapability => "given capabilities",
+        Op::SetAcl => "given another access list",
+        Op::SetFlags => "given other flags",
+        Op::CopyUp => "changed",
+        Op::MmapWrite => "mapped for writing",
+        // Not of this module.
+        _ => "changed",
+    }
+    .to_owned();
+    match (&write.new_path, write.op) {
+        (Some(new), Op::Exchange) => done += &format!(" with {}", describe::text(&new.bytes)),
+        (Some(new), _) => done += &format!(" to {}", describe::text(&new.bytes)),
+        (None, Op::Chmod) => done += &format!(" {}", Mode::from_st_mode(write.file.mode)),
+        (None, _) => {}
+    }
+    format!("{file} {done} in {}{}", describe::container_name(container), describe::by(write))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples::*;
     use super::*;
-    use crate::event::Event;
+    use crate::event::{Event, Origin};
     use crate::finding::Finding;
 
     fn found_write(write: ImageWrite) -> Finding {
@@ -160,7 +149,7 @@ mod tests {
     fn messages() {
         let mut write = write(Op::Truncate, Layer::Lower, 0o100644, "/etc/app.conf");
         let message = |write: &ImageWrite| found_write(write.clone()).message;
-        assert_eq!(message(&write), "/etc/app.conf opened and emptied in container 3f2a0c6d9e1b by python3.12");
+        assert_eq!(message(&write), "/etc/app.conf cut in container 3f2a0c6d9e1b by python3.12");
         write.process.as_mut().expect("it has one").origin = Origin::Outside;
         assert!(message(&write).ends_with(" by python3.12 (from outside)"));
     }

@@ -3,13 +3,17 @@
 //! One module for each kind of finding; a new one gets a line in [`Detector::detect`] and a
 //! [`Kind`].
 
+mod cgroup_escape;
 mod describe;
+mod device_write;
+mod image_shadowed;
 mod image_write;
+mod place;
 pub mod process;
 mod shell;
 
 use crate::container::table::Container;
-use crate::event::{Event, ImageWrite};
+use crate::event::{Event, Op, Process as Actor};
 use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
 use process::Program;
 
@@ -45,7 +49,7 @@ impl Context {
             message: verdict.message,
             container: describe::container(container),
             process: verdict.process,
-            file: Some(verdict.file),
+            file: verdict.file,
             mitre: verdict.mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
         }
@@ -58,7 +62,7 @@ struct Verdict {
     severity: Severity,
     message: String,
     process: Option<Process>,
-    file: crate::finding::File,
+    file: Option<crate::finding::File>,
     mitre: &'static [&'static str],
 }
 
@@ -83,15 +87,31 @@ impl Detector {
                 Some(context.finding(exec.at.time, container, verdict))
             }
             Event::ImageWrite(write) => {
-                let verdict = image_write::detect(write, self.program_of(write), container, context);
+                let detect = match write.op {
+                    Op::DeviceWrite => device_write::detect,
+                    Op::Mount
+                    | Op::Bind
+                    | Op::Remount
+                    | Op::MoveMount
+                    | Op::Umount
+                    | Op::PivotRoot
+                    | Op::Chroot
+                    | Op::MountSetattr => image_shadowed::detect,
+                    _ => image_write::detect,
+                };
+                let program = write.process.as_ref().and_then(|process| self.program_of(process));
+                let verdict = detect(write, program, container, context);
                 Some(context.finding(write.at.time, container, verdict))
             }
-            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => None,
+            Event::CgroupEscape(escape) => {
+                let verdict = cgroup_escape::detect(escape, self.program_of(&escape.process), container, context);
+                Some(context.finding(escape.at.time, container, verdict))
+            }
+            Event::Script(_) | Event::MapExec(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => None,
         }
     }
 
-    fn program_of(&mut self, write: &ImageWrite) -> Option<&Program> {
-        let process = write.process.as_ref()?;
+    fn program_of(&mut self, process: &Actor) -> Option<&Program> {
         self.programs.get(process.pid, process.start_time)
     }
 }
@@ -101,7 +121,7 @@ pub(crate) mod samples {
     //! Events as they are on real nodes, for the tests of this module and of the outputs.
 
     use super::*;
-    use crate::event::{Ancestor, Args, At, Exec, File, Layer, Name, Op, Origin, Path, Process, Stdio};
+    use crate::event::{Ancestor, Args, At, Exec, File, ImageWrite, Layer, Name, Op, Origin, Path, Process, Stdio};
 
     pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
@@ -151,7 +171,7 @@ pub(crate) mod samples {
         Exec {
             at: At { time: 77, cgroup: 501, container: 500 },
             process: process(origin),
-            file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower) },
+            file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower), size: 1, magic: 0 },
             exe: path(exe),
             cwd: path("/srv"),
             args: args(list),
@@ -162,10 +182,11 @@ pub(crate) mod samples {
         ImageWrite {
             at: At { time: 88, cgroup: 500, container: 500 },
             process: Some(process(Origin::Application)),
-            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer) },
+            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0 },
             op,
             bytes: 0,
             path: Some(path(file)),
+            new_path: None,
             exe: Some(path("/usr/bin/python3.12")),
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn detect(exec: &Exec, container: &Container, context: &Context) -> O
         severity,
         message: message(shell.name, process, remote, container),
         process: Some(describe::process(process, Some(&exec.exe), Some((&exec.args, &exec.cwd)), context)),
-        file: describe::file(&exec.file, Some(&exec.exe), None, None),
+        file: Some(describe::file(&exec.file, &exec.exe)),
         mitre: match process.origin {
             Origin::Outside | Origin::Entered => &["T1059.004", "T1609"],
             Origin::Entrypoint | Origin::Application => &["T1059.004"],

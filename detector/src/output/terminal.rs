@@ -54,6 +54,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
         NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
         NoticeEvent::Stopped { reason } => (YELLOW, format!("detector no longer watches {}: {reason}", notice.node)),
         NoticeEvent::Loss { kind, count } => (RED, format!("not seen in full on {}: {count} × {kind}", notice.node)),
+        NoticeEvent::BlindWindow { skipped, .. } => {
+            let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
+            (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
+        }
     };
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;

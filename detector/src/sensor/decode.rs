@@ -8,7 +8,8 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, Event, Exec, File, ImageWrite, Layer, Name, Op, Origin, Path, Process, Stdio,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Event, Exec, File, ImageWrite, Layer, MapExec, Name, Op, Origin, Path,
+    Process, Script, Stdio,
 };
 
 /// Why a record could not be read.
@@ -74,6 +75,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     match header.kind {
         record::KIND_EXEC => exec(whole(bytes, header)?).map(|event| Event::Exec(Box::new(event))),
         record::KIND_IMAGE_WRITE => image_write(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
+        record::KIND_IMAGE_MOVE => image_move(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
+        record::KIND_SCRIPT => script(whole(bytes, header)?).map(|event| Event::Script(Box::new(event))),
+        record::KIND_MAP_EXEC => map_exec(whole(bytes, header)?).map(|event| Event::MapExec(Box::new(event))),
+        record::KIND_CGROUP_ESCAPE => {
+            cgroup_escape(whole(bytes, header)?).map(|event| Event::CgroupEscape(Box::new(event)))
+        }
         record::KIND_CGROUP_CREATED => cgroup(whole(bytes, header)?).map(Event::CgroupCreated),
         record::KIND_CGROUP_REMOVED => cgroup(whole(bytes, header)?).map(Event::CgroupRemoved),
         kind => Err(DecodeError::UnknownKind { kind }),
@@ -105,14 +112,48 @@ fn exec(record: &record::ExecRecord) -> Result<Exec, DecodeError> {
 }
 
 fn image_write(record: &record::ImageWriteRecord) -> Result<ImageWrite, DecodeError> {
+    let op = op(record.op)?;
+    let mut file = file(&record.file)?;
+    if op == Op::Chmod {
+        file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
+    }
     Ok(ImageWrite {
         at: at(&record.header),
         process: Some(process(&record.process)?),
-        file: file(&record.file)?,
-        op: op(record.op)?,
+        file,
+        op,
         bytes: record.bytes,
         path: Some(path(&record.path, "path")?),
+        new_path: None,
         exe: Some(path(&record.exe, "exe")?),
+    })
+}
+
+fn image_move(record: &record::ImageMoveRecord) -> Result<ImageWrite, DecodeError> {
+    Ok(ImageWrite { new_path: Some(path(&record.new_path, "new path")?), ..image_write(&record.change)? })
+}
+
+fn script(record: &record::ScriptRecord) -> Result<Script, DecodeError> {
+    Ok(Script { at: at(&record.header), tid: record.tid, file: file(&record.file)?, path: path(&record.path, "path")? })
+}
+
+fn map_exec(record: &record::ImageWriteRecord) -> Result<MapExec, DecodeError> {
+    Ok(MapExec {
+        at: at(&record.header),
+        process: process(&record.process)?,
+        file: file(&record.file)?,
+        path: path(&record.path, "path")?,
+        exe: path(&record.exe, "exe")?,
+    })
+}
+
+fn cgroup_escape(record: &record::CgroupEscapeRecord) -> Result<CgroupEscape, DecodeError> {
+    Ok(CgroupEscape {
+        at: at(&record.header),
+        process: process(&record.process)?,
+        exe: path(&record.exe, "exe")?,
+        moved: record.moved,
+        cgroup: text(&record.cgroup, "cgroup path")?.to_vec(),
     })
 }
 
@@ -175,7 +216,15 @@ fn stdio(stdio: record::Stdio) -> Stdio {
 }
 
 fn file(file: &record::File) -> Result<File, DecodeError> {
-    Ok(File { inode: file.inode, dev: file.dev, mode: file.mode, nlink: file.nlink, layer: layer(file.layer)? })
+    Ok(File {
+        inode: file.inode,
+        dev: file.dev,
+        mode: file.mode,
+        nlink: file.nlink,
+        layer: layer(file.layer)?,
+        size: file.size,
+        magic: file.magic,
+    })
 }
 
 /// The meaning of a `LAYER_` constant; also of those in map `SEEN`.
@@ -196,6 +245,33 @@ pub fn op(value: u32) -> Result<Op, DecodeError> {
         record::OP_TRUNCATE => Op::Truncate,
         record::OP_CREATE => Op::Create,
         record::OP_WRITE => Op::Write,
+        record::OP_UNLINK => Op::Unlink,
+        record::OP_RMDIR => Op::Rmdir,
+        record::OP_MKDIR => Op::Mkdir,
+        record::OP_MKNOD => Op::Mknod,
+        record::OP_SYMLINK => Op::Symlink,
+        record::OP_LINK => Op::Link,
+        record::OP_RENAME => Op::Rename,
+        record::OP_EXCHANGE => Op::Exchange,
+        record::OP_CHMOD => Op::Chmod,
+        record::OP_CHOWN => Op::Chown,
+        record::OP_UTIMES => Op::Utimes,
+        record::OP_SET_XATTR => Op::SetXattr,
+        record::OP_REMOVE_XATTR => Op::RemoveXattr,
+        record::OP_SET_CAPABILITY => Op::SetCapability,
+        record::OP_SET_ACL => Op::SetAcl,
+        record::OP_SET_FLAGS => Op::SetFlags,
+        record::OP_COPY_UP => Op::CopyUp,
+        record::OP_MMAP_WRITE => Op::MmapWrite,
+        record::OP_DEVICE_WRITE => Op::DeviceWrite,
+        record::OP_MOUNT => Op::Mount,
+        record::OP_BIND => Op::Bind,
+        record::OP_REMOUNT => Op::Remount,
+        record::OP_MOVE_MOUNT => Op::MoveMount,
+        record::OP_UMOUNT => Op::Umount,
+        record::OP_PIVOT_ROOT => Op::PivotRoot,
+        record::OP_CHROOT => Op::Chroot,
+        record::OP_MOUNT_SETATTR => Op::MountSetattr,
         value => return Err(DecodeError::UnknownValue { field: "op", value }),
     })
 }
@@ -269,7 +345,7 @@ mod tests {
         }
     }
 
-    const PATH: usize = FILE + 24;
+    const PATH: usize = FILE + 40;
     const CWD: usize = PATH + 8 + 4352;
     const ARGS: usize = CWD + 8 + 4352;
 
@@ -294,6 +370,8 @@ mod tests {
         for (nth, value) in [45_u32, 0o100755, 1, record::LAYER_LOWER].into_iter().enumerate() {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
         }
+        record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
+        record.put(FILE + 32, &0x794c_7630_u32.to_ne_bytes());
         record.text(PATH, b"busybox\0bin\0", 0);
         record.text(CWD, b"", 0);
         record.text(ARGS, b"sh\0-c\0\0id\0", record::TEXT_TRUNCATED);
@@ -325,7 +403,15 @@ mod tests {
                 stdio: [Stdio::Tty, Stdio::Null, Stdio::Closed],
                 ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: true, comm: name("runc") }],
             },
-            file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower) },
+            file: File {
+                inode: 99,
+                dev: 45,
+                mode: 0o100755,
+                nlink: 1,
+                layer: Some(Layer::Lower),
+                size: 1_000_000,
+                magic: 0x794c_7630,
+            },
             exe: Path { bytes: b"/bin/busybox".to_vec(), truncated: false },
             cwd: Path { bytes: b"/".to_vec(), truncated: false },
             args: Args { bytes: b"sh\0-c\0\0id\0".to_vec(), truncated: true },
@@ -380,7 +466,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which means nothing");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 11208 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 11224 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -164,6 +164,9 @@ impl<S: FnMut(Line)> Reader<S> {
             }
             Event::Exec(exec) => exec.at,
             Event::ImageWrite(write) => write.at,
+            Event::Script(script) => script.at,
+            Event::MapExec(mapped) => mapped.at,
+            Event::CgroupEscape(escape) => escape.at,
         };
         let host = &self.setup.host;
         let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
@@ -228,10 +231,19 @@ fn unreported(key: &SeenKey, seen: &Seen) -> Result<Event, decode::DecodeError> 
     Ok(Event::ImageWrite(Box::new(ImageWrite {
         at: At { time: seen.first, cgroup: key.container, container: key.container },
         process: None,
-        file: File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer: decode::layer(seen.layer)? },
+        file: File {
+            inode: key.inode,
+            dev: key.dev,
+            mode: 0,
+            nlink: 1,
+            layer: decode::layer(seen.layer)?,
+            size: 0,
+            magic: 0,
+        },
         op: decode::op(seen.op)?,
         bytes: seen.bytes,
         path: None,
+        new_path: None,
         exe: None,
     })))
 }

@@ -1,0 +1,55 @@
+//! `cgroup_escape`: a process of a container was moved to a cgroup outside the container, by a process of a container.
+//! Whoever goes by cgroups takes it for the host's then, and the container's limits no longer hold for it.
+//!
+//! **How severe**: critical. **MITRE ATT&CK**: T1611 (escape to host).
+
+use super::{Context, Program, Verdict, describe};
+use crate::container::table::Container;
+use crate::event::CgroupEscape;
+use crate::finding::{Kind, Severity};
+
+pub(super) fn detect(
+    escape: &CgroupEscape,
+    program: Option<&Program>,
+    container: &Container,
+    context: &Context,
+) -> Verdict {
+    let who =
+        if escape.moved == escape.process.pid { "itself".to_owned() } else { format!("process {}", escape.moved) };
+    Verdict {
+        finding: Kind::CgroupEscape,
+        severity: Severity::Critical,
+        message: format!(
+            "{} moved {who} out of {} to cgroup {}",
+            describe::text(describe::base_name(&escape.exe.bytes)),
+            describe::container_name(container),
+            describe::text(&escape.cgroup),
+        ),
+        process: Some(describe::process(&escape.process, Some(&escape.exe), program.map(describe::known), context)),
+        file: None,
+        mitre: &["T1611"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+    use crate::event::{At, Event, Origin};
+
+    #[test]
+    fn it_says_who_went_where() {
+        let mut escape = CgroupEscape {
+            at: At { time: 99, cgroup: 1, container: 500 },
+            process: process(Origin::Application),
+            exe: path("/usr/bin/python3.12"),
+            moved: 1234,
+            cgroup: b"/system.slice".to_vec(),
+        };
+        let message =
+            |escape: &CgroupEscape| found(Event::CgroupEscape(Box::new(escape.clone()))).expect("it is one").message;
+        assert_eq!(message(&escape), "python3.12 moved itself out of container 3f2a0c6d9e1b to cgroup /system.slice");
+        escape.moved = 7;
+        assert!(message(&escape).contains("moved process 7 out of"));
+    }
+}

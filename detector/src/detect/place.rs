@@ -1,0 +1,74 @@
+//! What a path of an image is for, which decides how much a change there matters.
+
+/// Directories of programs and libraries, wherever they are.
+const PROGRAMS: &[&[u8]] = &[b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libexec"];
+
+/// Files, and directories (with a slash at the end), that decide who may do what, or what is started.
+const CONTROL: &[&[u8]] = &[
+    b"/etc/cron.d/",
+    b"/etc/cron.daily/",
+    b"/etc/cron.hourly/",
+    b"/etc/crontab",
+    b"/etc/group",
+    b"/etc/gshadow",
+    b"/etc/init.d/",
+    b"/etc/ld.so.conf",
+    b"/etc/ld.so.conf.d/",
+    b"/etc/ld.so.preload",
+    b"/etc/pam.d/",
+    b"/etc/passwd",
+    b"/etc/profile",
+    b"/etc/profile.d/",
+    b"/etc/shadow",
+    b"/etc/ssh/",
+    b"/etc/sudoers",
+    b"/etc/sudoers.d/",
+    b"/etc/systemd/system/",
+    b"/root/.ssh/",
+    b"/var/spool/cron/",
+];
+
+/// Directories that are there to be written to. In a container they should be volumes.
+const SCRATCH: &[&[u8]] = &[b"/run/", b"/tmp/", b"/var/cache/", b"/var/log/", b"/var/run/", b"/var/tmp/"];
+
+/// What lies at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// What is there to be written to ([`SCRATCH`]).
+    Scratch,
+    /// Anything else.
+    Other,
+    /// What decides who may do what, or what is started ([`CONTROL`]).
+    Control,
+    /// A program or library, by its directory ([`PROGRAMS`]).
+    Program,
+}
+
+impl Place {
+    /// Of a file.
+    pub(super) fn of(path: &[u8]) -> Self {
+        match () {
+            () if among_programs(path) => Self::Program,
+            () if is_in(path, CONTROL) => Self::Control,
+            () if is_in(path, SCRATCH) => Self::Scratch,
+            () => Self::Other,
+        }
+    }
+
+    /// Of a file or of a directory with all that is in it.
+    pub(super) fn of_tree(path: &[u8]) -> Self {
+        Self::of(path).max(Self::of(&[path, b"/"].concat()))
+    }
+}
+
+/// Below a directory of programs or libraries; `/var/lib` is none, it holds data.
+fn among_programs(path: &[u8]) -> bool {
+    let path = path.strip_prefix(b"/var/lib/").unwrap_or(path);
+    let mut directories = path.split(|&byte| byte == b'/');
+    directories.next_back();
+    directories.any(|name| PROGRAMS.contains(&name))
+}
+
+fn is_in(path: &[u8], list: &[&[u8]]) -> bool {
+    list.iter().any(|&place| if place.ends_with(b"/") { path.starts_with(place) } else { path == place })
+}
