@@ -18,8 +18,8 @@ pub enum Message {
     Case {
         /// Its name in [`crate::cases::CASES`].
         name: String,
-        /// Why it failed.
-        failure: Option<String>,
+        /// What became of it.
+        outcome: Outcome,
     },
     /// A finding of the demo.
     Finding {
@@ -40,6 +40,18 @@ pub enum Message {
         /// Why the guest failed as a whole.
         failure: Option<String>,
     },
+}
+
+/// What became of a test case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All that it expects came.
+    Passed,
+    /// The machine lacks what the case attacks with: why.
+    NotApplicable(String),
+    /// Why it failed, with all that helps to understand it.
+    Failed(String),
 }
 
 impl Message {

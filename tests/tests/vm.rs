@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use detector_tests::cases::CASES;
-use detector_tests::protocol::Message;
+use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::kernel;
 use xtask::vm::Vm;
@@ -106,8 +106,8 @@ struct Machine {
 
 #[derive(Default)]
 struct Results {
-    /// Of the cases that have ended: why it failed.
-    cases: HashMap<String, Option<String>>,
+    /// Of the cases that have ended: what became of each.
+    cases: HashMap<String, Outcome>,
     /// The machine is off: what became of it.
     end: Option<String>,
 }
@@ -122,8 +122,12 @@ impl Machine {
         let mut results = lock(&self.results);
         loop {
             match (results.cases.get(case), &results.end) {
-                (Some(None), _) => return Ok(()),
-                (Some(Some(failure)), _) => return Err(failure.into()),
+                (Some(Outcome::Passed), _) => return Ok(()),
+                (Some(Outcome::NotApplicable(reason)), _) => {
+                    eprintln!("{} does not apply: {reason}", self.test_name(case));
+                    return Ok(());
+                }
+                (Some(Outcome::Failed(failure)), _) => return Err(failure.into()),
                 (None, Some(end)) => return Err(format!("the machine did not come to this case: {end}").into()),
                 (None, None) => {}
             }
@@ -141,8 +145,8 @@ impl Machine {
         let mut failure = None;
         let booted = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments).run(|line| {
             match Message::parse(line) {
-                Some(Message::Case { name, failure }) => {
-                    self.update(|results| drop(results.cases.insert(name, failure)));
+                Some(Message::Case { name, outcome }) => {
+                    self.update(|results| drop(results.cases.insert(name, outcome)));
                 }
                 Some(Message::End { failure: end }) => failure = end,
                 _ => {}

@@ -8,6 +8,7 @@ mod shell;
 mod silence;
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::ops::{Range, RangeFrom};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::container::{Container, MANY, make_image, many_file};
-use crate::protocol::Message;
+use crate::protocol::{Message, Outcome};
 use crate::sensor::{Sensor, wait_for};
 
 /// A test.
@@ -27,6 +28,18 @@ pub struct Case {
     pub name: &'static str,
     run: fn(&mut Lab) -> Result<()>,
 }
+
+/// Why a case does not apply to this machine: the kernel lacks what is attacked with.
+#[derive(Debug)]
+pub struct NotApplicable(pub String);
+
+impl fmt::Display for NotApplicable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotApplicable {}
 
 macro_rules! cases {
     ($($module:ident: $($function:ident),+;)+) => {
@@ -66,13 +79,17 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
     let mut lab = Lab::open()?;
     for case in CASES.iter().filter(|case| names.as_ref().is_none_or(|names| names.contains(&case.name))) {
         let start = Instant::now();
-        let failure = lab.run(case);
-        let word = if failure.is_some() { "FAILED" } else { "ok" };
+        let outcome = lab.run(case);
+        let (word, more) = match &outcome {
+            Outcome::Passed => ("ok", None),
+            Outcome::NotApplicable(reason) => ("not applicable", Some(reason)),
+            Outcome::Failed(failure) => ("FAILED", Some(failure)),
+        };
         println!("{} ... {word} ({:.1} s)", case.name, start.elapsed().as_secs_f32());
-        if let Some(failure) = &failure {
-            println!("{failure}");
+        if let Some(more) = more {
+            println!("{more}");
         }
-        Message::Case { name: case.name.to_owned(), failure }.send()?;
+        Message::Case { name: case.name.to_owned(), outcome }.send()?;
     }
     Ok(())
 }
@@ -111,8 +128,8 @@ impl Lab {
         })
     }
 
-    /// Runs a case; gives all that helps to understand its failure.
-    fn run(&mut self, case: &Case) -> Option<String> {
+    /// Runs a case; of a failure, gives all that helps to understand it.
+    fn run(&mut self, case: &Case) -> Outcome {
         self.history.clear();
         self.pending.clear();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -122,12 +139,15 @@ impl Lab {
             if self.sensor.is_some() { self.expect_none() } else { Ok(()) }
         }))
         .unwrap_or_else(|_| Err(anyhow!("the case panicked: see the console")));
-        let error = outcome.err()?;
-        // Nothing of a failed case may disturb the next one.
+        let Err(error) = outcome else { return Outcome::Passed };
+        // Nothing of a case that did not come to its end may disturb the next one.
         self.shared = None;
+        if let Some(NotApplicable(reason)) = error.downcast_ref() {
+            return Outcome::NotApplicable(reason.clone());
+        }
         let log = self.sensor.as_ref().map_or_else(|| "no sensor runs".to_owned(), Sensor::log);
         let findings: Vec<String> = self.history.iter().map(|finding| format!("  {finding}")).collect();
-        Some(format!("{error:#}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
+        Outcome::Failed(format!("{error:#}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
     }
 
     /// A container with the service in it.
