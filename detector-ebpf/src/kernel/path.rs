@@ -17,6 +17,53 @@ pub struct Place {
     pub mnt: Addr,
 }
 
+/// What a `struct path` says.
+#[inline(always)]
+pub fn place(path: Addr) -> Place {
+    // SAFETY: pointers.
+    unsafe { Place { dentry: mem::read(path, OFF_PATH_DENTRY.load()), mnt: mem::read(path, OFF_PATH_MNT.load()) } }
+}
+
+/// Where a mount is in the tree.
+#[derive(Clone, Copy)]
+pub struct Mount {
+    /// The dentry that it covers.
+    pub mountpoint: Addr,
+    /// It is not in a tree, so far.
+    pub is_loose: bool,
+}
+
+/// Of a vfsmount, which is a member of `struct mount` (`real_mount`, fs/mount.h). A mount that is in no tree is its own
+/// parent.
+#[inline(always)]
+pub fn mount(mnt: Addr) -> Mount {
+    let mount = mnt.wrapping_sub(OFF_MOUNT_MNT.load());
+    // SAFETY: pointers.
+    unsafe {
+        Mount {
+            mountpoint: mem::read(mount, OFF_MOUNT_MOUNTPOINT.load()),
+            is_loose: mem::read::<Addr>(mount, OFF_MOUNT_PARENT.load()) == mount,
+        }
+    }
+}
+
+/// Whether `dentry` is `root` or below it.
+#[inline(always)]
+pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
+    for _ in 0..PATH_DEPTH {
+        if dentry == root {
+            return true;
+        }
+        // SAFETY: a pointer, from any address.
+        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
+        if parent == dentry || parent == 0 {
+            return false;
+        }
+        dentry = parent;
+    }
+    false
+}
+
 /// Writes the names from `from` up to `root` (or to the top of the tree) to `out`, in the form of
 /// `detector_common::record::Path`.
 #[inline(always)]
