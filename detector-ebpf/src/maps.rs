@@ -53,7 +53,7 @@ pub static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
 
 /// The programs of `hooks::report`, which the loader puts here.
 #[map]
-pub static REPORTERS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// What could not be kept or sent: see [`Loss`].
 #[map]

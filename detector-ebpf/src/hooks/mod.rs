@@ -13,13 +13,14 @@ mod write;
 
 use aya_ebpf::programs::ProbeContext;
 
-use crate::kernel::mem::Addr;
+use crate::kernel::mem::{Addr, opaque};
 
-/// The argument at a position that differs between kernels and is one of the first four. All are loaded, so that the
-/// compiler cannot make a load from a computed place of it, which the verifier refuses.
+/// The argument at a position that differs between kernels and is one of the first four. All are loaded, and the compiler
+/// is kept from making of it one load from a computed place, which the verifier refuses.
 #[inline(always)]
 fn argument(ctx: &ProbeContext, position: u64) -> Option<Addr> {
-    let all: [Addr; 4] = [ctx.arg(0)?, ctx.arg(1)?, ctx.arg(2)?, ctx.arg(3)?];
+    let load = |index| ctx.arg(index).map(opaque);
+    let all: [Addr; 4] = [load(0)?, load(1)?, load(2)?, load(3)?];
     Some(match position {
         0 => all[0],
         1 => all[1],

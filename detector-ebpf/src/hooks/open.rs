@@ -2,6 +2,9 @@
 //!
 //! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
 //! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
+//!
+//! `blkdev_open(struct inode *inode, struct file *filp)` (fs/block_dev.c, block/fops.c, 5.10 to 7.3): the same of block
+//! devices.
 
 use aya_ebpf::{
     macros::{fentry, kprobe, lsm},
@@ -11,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     image::{
         self,
-        report::{Change, hand_over, report},
+        report::{Change, NAME, hand_over, report},
     },
     kernel::mem::{Typed, Untyped},
 };
@@ -20,7 +23,7 @@ use crate::{
 #[inline(always)]
 fn report_here(change: Option<Change>) {
     if let Some(change) = change {
-        report::<false>(&change);
+        report::<NAME>(&change);
     }
 }
 
@@ -44,6 +47,14 @@ fn open_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(file) = ctx.arg(0) {
         // SAFETY: the function's first argument is a `struct file`.
         hand_over(&ctx, unsafe { image::opened::<Untyped>(file) });
+    }
+    0
+}
+
+#[kprobe]
+fn device_open(ctx: ProbeContext) -> u32 {
+    if let Some(file) = ctx.arg(1) {
+        hand_over(&ctx, image::device_opened(file));
     }
     0
 }

@@ -2,18 +2,22 @@
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 
-use crate::image::report::take_over;
+use crate::image::report::{NAME, NAMES, PLACE, take_over};
 
-/// One name is concerned: `ImageWriteRecord`.
 #[kprobe]
-fn report_change(_: ProbeContext) -> u32 {
-    take_over::<false>();
+fn report_name(_: ProbeContext) -> u32 {
+    take_over::<NAME>();
     0
 }
 
-/// Two names are: `ImageMoveRecord`.
 #[kprobe]
-fn report_move(_: ProbeContext) -> u32 {
-    take_over::<true>();
+fn report_names(_: ProbeContext) -> u32 {
+    take_over::<NAMES>();
+    0
+}
+
+#[kprobe]
+fn report_place(_: ProbeContext) -> u32 {
+    take_over::<PLACE>();
     0
 }

@@ -21,7 +21,7 @@ use detector_common::record::OP_WRITE;
 use crate::{
     image::{
         self,
-        report::{hand_over, report},
+        report::{NAME, hand_over, report},
     },
     kernel::{
         file,
@@ -70,7 +70,7 @@ fn stored(ctx: &ProbeContext, position: usize) -> u32 {
 fn write_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: the function's first argument is a `struct file` that the verifier knows.
     if let Some(change) = unsafe { image::written::<Typed>(ctx.arg(0), || ctx.arg(2)) } {
-        report::<false>(&change);
+        report::<NAME>(&change);
     }
     0
 }

@@ -29,11 +29,7 @@ pub unsafe fn opened<R: Read>(file: Addr) -> Option<Change> {
             return None;
         }
         let inode = file::inode::<R>(file);
-        let mode = file::mode::<R>(inode);
-        if file::is_block_device(mode) {
-            return device_opened(file, inode);
-        }
-        if !file::is_regular(mode) {
+        if !file::is_regular(file::mode::<R>(inode)) {
             return None;
         }
         let sb = file::superblock::<R>(inode);
@@ -52,9 +48,16 @@ pub unsafe fn opened<R: Read>(file: Addr) -> Option<Change> {
     }
 }
 
-/// A block device is being opened for writing: by a container, that is worth a finding.
+/// A block device is being opened. For writing, by a container, that is worth a finding.
 #[inline(always)]
-fn device_opened(file: Addr, inode: Addr) -> Option<Change> {
+pub fn device_opened(file: Addr) -> Option<Change> {
+    // SAFETY: `file` is a `struct file`.
+    let inode = unsafe {
+        if !file::is_writable::<Untyped>(file) {
+            return None;
+        }
+        file::inode::<Untyped>(file)
+    };
     let container = container::of(task::current())?.container;
     let image = Image { owner: container, device: file::device(inode) };
     let class = class(OP_DEVICE_WRITE, 0);

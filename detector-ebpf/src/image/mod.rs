@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use code::mapped;
-pub use content::{opened, stored, written};
+pub use content::{device_opened, opened, stored, written};
 pub use metadata::{changing, copied_up, creating};
 pub use mounts::{mounted, rooted};
 pub use names::{made, moved, removed};

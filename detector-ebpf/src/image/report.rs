@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
 };
 use detector_common::{
-    map::{Loss, Seen, SeenKey},
+    map::{CLASS_CONTENT, Loss, Seen, SeenKey},
     record::{
         ImageMoveRecord, ImageWriteRecord, KIND_IMAGE_MOVE, KIND_IMAGE_WRITE, KIND_MAP_EXEC, LAYER_NEW, OP_CREATE,
         OP_MAP_EXEC, OP_WRITE,
@@ -80,6 +80,13 @@ impl Change {
     }
 }
 
+/// How a change is described, by a name in the image: the number of the program in `REPORTERS`.
+pub const NAME: u32 = 0;
+/// By two names.
+pub const NAMES: u32 = 1;
+/// By a path from the process's root.
+pub const PLACE: u32 = 2;
+
 /// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the dear part
 /// is in the kernel, and is verified, once for all hooks.
 #[inline(always)]
@@ -89,32 +96,69 @@ pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
     // SAFETY: the element of this CPU, which nobody else uses before the program that is called; see `CHANGE`.
     unsafe {
         place.write(change);
-        REPORTERS.tail_call(context, u32::from(change.new_dentry != 0));
+        let reporter = match (change.new_dentry, change.mnt) {
+            (0, 0) => NAME,
+            (_, 0) => NAMES,
+            _ => PLACE,
+        };
+        REPORTERS.tail_call(context, reporter);
     }
     lost(Loss::Call);
 }
 
-/// Reports what a kprobe has [handed over](hand_over). `MOVE`: there are two names.
+/// Reports what a kprobe has [handed over](hand_over).
 #[inline(always)]
-pub fn take_over<const MOVE: bool>() {
+pub fn take_over<const REPORTER: u32>() {
     if let Some(change) = CHANGE.get_ptr(0) {
         // SAFETY: a live element, written by the program that has called this one.
-        report::<MOVE>(unsafe { &*change });
+        report::<REPORTER>(unsafe { &*change });
     }
 }
 
-/// Reports a change. `MOVE`: there are two names.
+/// Reports a change.
 #[inline(always)]
-pub fn report<const MOVE: bool>(change: &Change) {
+pub fn report<const REPORTER: u32>(change: &Change) {
     let task = task::current();
     let Actor::Process(container, origin) = container::actor(task, change.owner, change.device) else {
         return;
     };
-    let mut identity = file::identity(change.inode);
-    if change.is_new != 0 {
-        identity.layer = LAYER_NEW;
+    if REPORTER == NAMES {
+        send::<ImageMoveRecord>(change, KIND_IMAGE_MOVE, container, |record| {
+            // SAFETY: `record` is reserved for us.
+            unsafe {
+                describe::<REPORTER>(change, task, origin, container, &raw mut (*record).change);
+                let top = container::root_of(change.owner);
+                path::resolve_name(change.new_dentry, top, &raw mut (*record).new_path);
+            }
+        });
+    } else {
+        let kind = if REPORTER == PLACE && change.op == OP_MAP_EXEC { KIND_MAP_EXEC } else { KIND_IMAGE_WRITE };
+        send::<ImageWriteRecord>(change, kind, container, |record| {
+            describe::<REPORTER>(change, task, origin, container, record);
+        });
     }
-    // Kept before it is sent: if the ring buffer is full, the daemon finds it here.
+}
+
+/// Keeps the change in `SEEN` and sends a record of it that `fill` has filled; where there is no room for one, the daemon
+/// finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part once.
+#[inline(always)]
+fn send<T: 'static>(change: &Change, kind: u32, container: u64, fill: impl FnOnce(*mut T)) {
+    let cgroup = cgroup::of_task(task::current());
+    let Some(mut reserved) = emit::reserve::<T>(kind, cgroup, container, Loss::ImageWrite) else {
+        keep(change, if change.class == EACH { change.op } else { change.class }, 0);
+        return;
+    };
+    if change.class != EACH && !keep(change, change.class, 1) {
+        reserved.discard(0);
+        return;
+    }
+    fill(reserved.as_mut_ptr());
+    reserved.submit(0);
+}
+
+/// Puts the change into `SEEN`; `false`: another CPU was first, and reports.
+#[inline(always)]
+fn keep(change: &Change, class: u32, reported: u32) -> bool {
     let time = emit::now();
     let seen = Seen {
         first: time,
@@ -122,83 +166,51 @@ pub fn report<const MOVE: bool>(change: &Change) {
         count: u64::from(change.op == OP_WRITE),
         bytes: change.bytes,
         op: change.op,
-        reported: 0,
+        reported,
         pid: task::current_tgid(),
-        layer: identity.layer,
+        layer: layer(change),
     };
-    let mut key =
-        SeenKey { container: change.owner, inode: number(change.inode), dev: change.device, class: change.class };
-    if change.class != EACH {
-        // A created file is a new one, even if its inode number was seen before. So is whatever is reported again of it.
-        let flags = if change.op == OP_CREATE || change.class != 0 { BPF_ANY } else { BPF_NOEXIST };
-        if SEEN.insert(key, seen, flags.into()).is_err() {
-            if SEEN.get_ptr(key).is_some() {
-                // Another CPU was first, and reports.
-                return;
-            }
-            lost(Loss::SeenFull);
-        }
-    }
-    if !send::<MOVE>(change, &identity, container, origin, task) {
-        if change.class == EACH {
-            key.class = change.op;
-            if SEEN.insert(key, seen, BPF_NOEXIST.into()).is_err() && SEEN.get_ptr(key).is_none() {
-                lost(Loss::SeenFull);
-            }
-        }
-        return;
-    }
-    if change.class != EACH
-        && let Some(kept) = SEEN.get_ptr_mut(key)
-    {
-        // SAFETY: a live map element; a single aligned store.
-        unsafe { (&raw mut (*kept).reported).write_volatile(1) };
-    }
-}
-
-/// Sends the record; `false`: there is no room for it.
-#[inline(always)]
-fn send<const MOVE: bool>(
-    change: &Change,
-    identity: &detector_common::record::File,
-    container: u64,
-    origin: u32,
-    task: Addr,
-) -> bool {
-    let cgroup = cgroup::of_task(task);
-    let root =
-        if change.mnt == 0 { Place { dentry: container::root_of(change.owner), mnt: 0 } } else { task::root(task) };
-    let fill = |record: *mut ImageWriteRecord| {
-        // SAFETY: `record` is reserved for us.
-        unsafe {
-            (*record).file = *identity;
-            (*record).op = change.op;
-            (*record).value = change.value;
-            (*record).bytes = change.bytes;
-            task::describe(task, origin, container, container::contains, &raw mut (*record).process);
-            path::resolve(Place { dentry: change.dentry, mnt: change.mnt }, root, &raw mut (*record).path);
-            path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
-        }
-    };
-    if MOVE {
-        let Some(mut reserved) = emit::reserve::<ImageMoveRecord>(KIND_IMAGE_MOVE, cgroup, container, Loss::ImageWrite)
-        else {
+    let key = SeenKey { container: change.owner, inode: number(change.inode), dev: change.device, class };
+    // A created file is a new one, even if its inode number was seen before. So is whatever is reported again of it.
+    let flags = if change.op == OP_CREATE || class != CLASS_CONTENT { BPF_ANY } else { BPF_NOEXIST };
+    if SEEN.insert(key, seen, flags.into()).is_err() {
+        if SEEN.get_ptr(key).is_some() {
             return false;
-        };
-        let record = reserved.as_mut_ptr();
-        // SAFETY: `record` is reserved for us.
-        unsafe {
-            fill(&raw mut (*record).change);
-            path::resolve(Place { dentry: change.new_dentry, mnt: 0 }, root, &raw mut (*record).new_path);
         }
-        reserved.submit(0);
-    } else {
-        let kind = if change.op == OP_MAP_EXEC { KIND_MAP_EXEC } else { KIND_IMAGE_WRITE };
-        let Some(mut reserved) = emit::reserve::<ImageWriteRecord>(kind, cgroup, container, Loss::ImageWrite) else {
-            return false;
-        };
-        fill(reserved.as_mut_ptr());
-        reserved.submit(0);
+        lost(Loss::SeenFull);
     }
     true
+}
+
+/// The layer that the file is in.
+#[inline(always)]
+fn layer(change: &Change) -> u32 {
+    if change.is_new != 0 { LAYER_NEW } else { file::layer(change.inode) }
+}
+
+/// Fills a record.
+#[inline(always)]
+fn describe<const REPORTER: u32>(
+    change: &Change,
+    task: Addr,
+    origin: u32,
+    container: u64,
+    record: *mut ImageWriteRecord,
+) {
+    // SAFETY: `record` is reserved for us.
+    unsafe {
+        (*record).file = file::identity(change.inode);
+        (*record).file.layer = layer(change);
+        (*record).op = change.op;
+        (*record).value = change.value;
+        (*record).bytes = change.bytes;
+        task::describe(task, origin, container, container::contains, &raw mut (*record).process);
+        let path = &raw mut (*record).path;
+        if REPORTER == PLACE {
+            path::resolve(Place { dentry: change.dentry, mnt: change.mnt }, task::root(task), path);
+        } else {
+            path::resolve_name(change.dentry, container::root_of(change.owner), path);
+        }
+        path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
+    }
 }

@@ -17,10 +17,9 @@ const FMODE_CREATED: u32 = 1 << 20;
 const O_TRUNC: u32 = 0o1000;
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: c_ulong = 0x794c_7630;
-/// `S_IFMT` and two of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and one of its values (include/uapi/linux/stat.h).
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
-const S_IFBLK: u32 = 0o060_000;
 /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h).
 const IN_MEMORY: [c_ulong; 3] = [0x0102_1994, 0x8584_58f6, 0x958f_5858];
 
@@ -117,12 +116,6 @@ pub unsafe fn mode<R: Read>(inode: Addr) -> u32 {
 #[inline(always)]
 pub fn is_regular(mode: u32) -> bool {
     mode & S_IFMT == S_IFREG
-}
-
-/// Whether this is the mode of a block device.
-#[inline(always)]
-pub fn is_block_device(mode: u32) -> bool {
-    mode & S_IFMT == S_IFBLK
 }
 
 /// How many names the file of an inode has.
@@ -244,26 +237,32 @@ pub fn path(file: Addr) -> (Addr, Addr) {
     unsafe { (mem::read(file, OFF_FILE_DENTRY.load()), mem::read(file, OFF_FILE_MNT.load())) }
 }
 
+/// The layer that the file of an inode is in.
+#[inline(always)]
+pub fn layer(inode: Addr) -> u32 {
+    // SAFETY: `inode` is one, or reads as zero.
+    let is_overlay = unsafe { is_overlay::<mem::Untyped>(superblock::<mem::Untyped>(inode)) };
+    match (is_overlay, upper_dentry(inode)) {
+        (false, _) => LAYER_NONE,
+        (true, 0) => LAYER_LOWER,
+        (true, _) => LAYER_UPPER,
+    }
+}
+
 /// Identity of the file behind an inode.
 #[inline(always)]
 pub fn identity(inode: Addr) -> File {
     // SAFETY: `inode` is one, or reads as zero; integers of the kernel's sizes.
     unsafe {
         let sb = superblock::<mem::Untyped>(inode);
-        let magic: c_ulong = mem::read(sb, OFF_SB_MAGIC.load());
-        let layer = match (magic == OVERLAYFS_SUPER_MAGIC, upper_dentry(inode)) {
-            (false, _) => LAYER_NONE,
-            (true, 0) => LAYER_LOWER,
-            (true, _) => LAYER_UPPER,
-        };
         File {
             inode: number::<mem::Untyped>(inode),
             dev: superblock_device::<mem::Untyped>(sb),
             mode: mode::<mem::Untyped>(inode),
             nlink: links(inode),
-            layer,
+            layer: layer(inode),
             size: mem::read(inode, OFF_INODE_SIZE.load()),
-            magic: magic as u32,
+            magic: mem::read::<c_ulong>(sb, OFF_SB_MAGIC.load()) as u32,
             reserved: 0,
         }
     }

@@ -208,22 +208,22 @@ fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
         let attached = hook.attached.as_deref().unwrap_or(if hook.absent { "not needed" } else { "not attached" });
         writeln!(
             out,
-            "{style}{:<6}{style:#}{:<13}{attached:<27} {dim}{}{dim:#}",
+            "{style}{:<6}{style:#}{:<15}{attached:<34} {dim}{}{dim:#}",
             verdict.label(),
             hook.name,
             hook.purpose
         )?;
         if verdict == Verdict::Weak {
-            writeln!(out, "{:19}this kernel skips calls of it while it preempts one", "")?;
+            writeln!(out, "{:21}this kernel skips calls of it while it preempts one", "")?;
         }
         if verdict == Verdict::Bad && hook.attached.is_some() {
-            writeln!(out, "{:19}the self-test did not see it fire", "")?;
+            writeln!(out, "{:21}the self-test did not see it fire", "")?;
         }
         for refusal in &hook.refused {
-            writeln!(out, "{:19}refused: {refusal}", "")?;
+            writeln!(out, "{:21}refused: {refusal}", "")?;
         }
         if let Some(remedy) = remedy(hook_report) {
-            writeln!(out, "{:19}remedy: {remedy}", "")?;
+            writeln!(out, "{:21}remedy: {remedy}", "")?;
         }
     }
     match &report.selftest {

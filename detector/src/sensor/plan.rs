@@ -157,6 +157,12 @@ pub const HOOKS: &[Hook] = &[
         &[("overlay_clone", Attach::Kprobe("ovl_remap_file_range"))],
     ),
     kprobe(
+        "device",
+        "block devices opened for writing",
+        Need::Wanted,
+        &[("device_open", Attach::Kprobe("blkdev_open"))],
+    ),
+    kprobe(
         "mmap",
         "code mapped that is not the image's, and shared mappings for writing",
         Need::Wanted,
@@ -288,8 +294,8 @@ const fn kprobe(
     Hook { name, purpose, need, hot: false, programs }
 }
 
-/// The programs that other kprobes call, in the order of the map `REPORTERS`: see `detector-ebpf/src/hooks/report.rs`.
-pub const REPORTERS: [&str; 2] = ["report_change", "report_move"];
+/// The programs that other kprobes call, in the order of the map `REPORTERS`: see `detector-ebpf/src/image/report.rs`.
+pub const REPORTERS: [&str; 3] = ["report_name", "report_names", "report_place"];
 
 /// The programs of a hook on some host.
 #[derive(Clone, Debug, Default)]

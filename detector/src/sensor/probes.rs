@@ -219,7 +219,8 @@ fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(%log, "verifier");
-        let said = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+        let is_statistics = |line: &str| line.starts_with("processed ") || line.starts_with("stack depth ");
+        let said = log.lines().rev().find(|line| !line.trim().is_empty() && !is_statistics(line));
         return said.map_or_else(|| io_error.to_string(), |said| format!("{io_error}: verifier: {}", said.trim()));
     }
     let mut text = error.to_string();
