@@ -5,13 +5,14 @@
 //! image of the test [containers](container), is the [attacker](attack). The host hears of the outcome in the form of
 //! [messages](protocol). The host's side is `tests/vm.rs`.
 //!
-//! A new test is a function and a line in the table in [`cases`].
+//! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in [`coverage`].
 
 #![forbid(unsafe_code)]
 
 pub mod attack;
 pub mod cases;
 pub mod container;
+pub mod coverage;
 pub mod init;
 pub mod measure;
 pub mod protocol;

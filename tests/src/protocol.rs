@@ -14,6 +14,11 @@ pub const PORT: &str = "/dev/ttyS1";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum Message {
+    /// The tests are about to begin.
+    Begin {
+        /// Release of the kernel.
+        release: String,
+    },
     /// A test case ended.
     Case {
         /// Its name in [`crate::cases::CASES`].

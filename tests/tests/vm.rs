@@ -4,14 +4,15 @@
 //! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
 //! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use detector_tests::cases::CASES;
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::coverage::Run;
 use xtask::kernel;
 use xtask::vm::Vm;
 
@@ -47,7 +48,11 @@ fn main() -> ExitCode {
                 (!names.is_empty()).then_some((machine, names))
             })
             .collect();
-        boot_all(wanted);
+        let keepers = boot_all(wanted);
+        let conclusion = libtest_mimic::run(&arguments, trials);
+        // They keep the outcomes when the machines are off.
+        let panicked = keepers.into_iter().filter_map(|keeper| keeper.join().err()).count();
+        return if panicked == 0 { conclusion.exit_code() } else { ExitCode::FAILURE };
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -59,11 +64,11 @@ fn is_selected(arguments: &Arguments, name: &str) -> bool {
 }
 
 /// Boots the machines in the background, as many at a time as there are cores: an emulated one keeps one busy.
-fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) {
+fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandle<()>> {
     // Taken from the end.
     wanted.reverse();
     let wanted = Arc::new(Mutex::new(wanted));
-    for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+    let keeper = |_| {
         let wanted = Arc::clone(&wanted);
         thread::spawn(move || {
             loop {
@@ -71,9 +76,11 @@ fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) {
                 let Some((machine, names)) = next else { return };
                 let end = machine.run(&names);
                 machine.update(|results| results.end = Some(end));
+                machine.save();
             }
-        });
-    }
+        })
+    };
+    (0..thread::available_parallelism().map_or(1, usize::from)).map(keeper).collect()
 }
 
 fn machines() -> Vec<Machine> {
@@ -106,8 +113,10 @@ struct Machine {
 
 #[derive(Default)]
 struct Results {
+    /// Release of the kernel, when the guest has come to its cases.
+    release: Option<String>,
     /// Of the cases that have ended: what became of each.
-    cases: HashMap<String, Outcome>,
+    cases: BTreeMap<String, Outcome>,
     /// The machine is off: what became of it.
     end: Option<String>,
 }
@@ -145,6 +154,7 @@ impl Machine {
         let mut failure = None;
         let booted = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments).run(|line| {
             match Message::parse(line) {
+                Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),
                 Some(Message::Case { name, outcome }) => {
                     self.update(|results| drop(results.cases.insert(name, outcome)));
                 }
@@ -156,6 +166,14 @@ impl Machine {
             Ok(log) => format!("{}\nconsole:\n{log}", failure.as_deref().unwrap_or("it is off")),
             Err(error) => format!("{error:#}"),
         }
+    }
+
+    /// Keeps the outcomes for `cargo xtask coverage`.
+    fn save(&self) {
+        let results = lock(&self.results);
+        let Some(release) = results.release.clone() else { return };
+        let kernel = format!("{}{}", self.kernel, self.suffix);
+        Run::new(release, results.cases.clone()).save(&kernel).expect("the outcomes can be kept");
     }
 
     fn update(&self, change: impl FnOnce(&mut Results)) {

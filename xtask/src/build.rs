@@ -40,7 +40,7 @@ pub fn build() -> Result<()> {
 pub fn dist() -> Result<Dist> {
     setup::run()?;
     shell::step("building dist/detector and the guest");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project::root().join("target"), PathBuf::from);
+    let target = project::target();
     shell::run(
         shell::cargo()
             .args(["build", "--release", "--target", TARGET, "--target-dir"])

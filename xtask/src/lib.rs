@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod coverage;
 pub mod demo;
 pub mod initramfs;
 pub mod kernel;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
 use xtask::vm::Vm;
-use xtask::{bench, build, demo, setup, shell, test};
+use xtask::{bench, build, coverage, demo, setup, shell, test};
 
 /// Builds, tests and shows the detector.
 #[derive(Parser)]
@@ -60,6 +60,12 @@ enum Task {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Writes docs/coverage.md: what the last tests have shown on each kernel.
+    Coverage {
+        /// Writes nothing; fails if the document does not say what the tests have shown.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -81,6 +87,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Run { args } => native(&args),
+        Task::Coverage { check } => coverage::run(check),
         Task::Test { kernels, filter } => test::run(&kernels, filter.as_deref()),
     }
 }

@@ -11,6 +11,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
 }
 
+/// Where builds and the outcomes of tests go.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Where downloads and what is made of them are kept: `DETECTOR_CACHE`, or `.cache` in the workspace. It is made if it is
 /// not there. Deleting it is safe, and the way to get newer kernels.
 ///

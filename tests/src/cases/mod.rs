@@ -77,6 +77,7 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
     make_image().context("cannot make the image")?;
     let mut lab = Lab::open()?;
+    Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
     for case in CASES.iter().filter(|case| names.as_ref().is_none_or(|names| names.contains(&case.name))) {
         let start = Instant::now();
         let outcome = lab.run(case);

@@ -1,0 +1,273 @@
+//! `cargo xtask coverage`: docs/coverage.md, from what the tests on real kernels have shown.
+//!
+//! The tests leave their outcomes in `target/coverage`, a file for each kernel. Of kernels that were not tested since, the
+//! document keeps what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use detector_tests::coverage::{OPEN, WAYS};
+use detector_tests::protocol::Outcome;
+use serde::{Deserialize, Serialize};
+
+use crate::{project, shell};
+
+/// What was shown on a kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// Release of the kernel.
+    release: String,
+    /// When it was tested last.
+    date: String,
+    /// Of each case, what became of it when it was run last.
+    cases: BTreeMap<String, Outcome>,
+}
+
+impl Run {
+    /// What was shown today.
+    pub fn new(release: String, cases: BTreeMap<String, Outcome>) -> Self {
+        Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), cases }
+    }
+
+    /// Keeps it under the name of a kernel, with what is known of other cases.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub fn save(mut self, kernel: &str) -> Result<()> {
+        let file = runs().join(format!("{kernel}.json"));
+        if let Ok(before) = fs::read(&file) {
+            let before: Self = serde_json::from_slice(&before).with_context(|| damaged(&file))?;
+            self.cases = before.cases.into_iter().chain(self.cases).collect();
+        }
+        fs::create_dir_all(runs())?;
+        fs::write(&file, serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The column of the document; `None` if a case was not run.
+    fn column(&self) -> Option<Column> {
+        let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
+        let cells = ways.map(|way| Some((way.way.to_owned(), self.cell(way.cases)?))).collect::<Option<_>>()?;
+        Some(Column { release: self.release.clone(), date: self.date.clone(), cells })
+    }
+
+    fn cell(&self, cases: &[&str]) -> Option<Cell> {
+        let outcomes = cases.iter().map(|case| self.cases.get(*case)).collect::<Option<Vec<_>>>()?;
+        let reasons = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::NotApplicable(reason) => Some(reason.clone()),
+            _ => None,
+        });
+        let is_missed = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let word = match outcomes.contains(&&Outcome::Passed) {
+            _ if is_missed => "NOT SEEN",
+            true => "seen",
+            false => "n/a",
+        };
+        Some(Cell { word: word.to_owned(), reasons: reasons.collect() })
+    }
+}
+
+/// A kernel in the document.
+#[derive(Clone, Debug, Default)]
+struct Column {
+    release: String,
+    date: String,
+    /// By way.
+    cells: BTreeMap<String, Cell>,
+}
+
+/// What a way came to on a kernel.
+#[derive(Clone, Debug, Default)]
+struct Cell {
+    /// `seen`, `n/a` or `NOT SEEN`. Nothing: not tested yet.
+    word: String,
+    /// Why it does not apply, or not in all its forms.
+    reasons: BTreeSet<String>,
+}
+
+/// Writes the document, or with `check` only compares it.
+///
+/// # Errors
+///
+/// No kernel was tested, or the document cannot be written. With `check`: it says something else than the tests, or no
+/// case attacks in some way.
+pub fn run(check: bool) -> Result<()> {
+    let file = project::root().join("docs/coverage.md");
+    let text = if file.exists() { fs::read_to_string(&file)? } else { String::new() };
+    let mut columns = parse(&text);
+    let mut tested = Vec::new();
+    let runs = fs::read_dir(runs()).context("no kernel was tested: run `cargo xtask test`")?;
+    for run in runs {
+        let path = run?.path();
+        let run: Run = serde_json::from_slice(&fs::read(&path)?).with_context(|| damaged(&path))?;
+        let kernel = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(mut column) = run.column() else {
+            shell::step(format!("Linux {kernel}: left out, for not all cases were run"));
+            continue;
+        };
+        let said = columns.entry(kernel.clone()).or_default();
+        if check {
+            (column.release, column.date) = (said.release.clone(), said.date.clone());
+        }
+        *said = column;
+        tested.push(kernel);
+    }
+    ensure!(!tested.is_empty(), "no kernel was tested with all cases: run `cargo xtask test`");
+    let made = document(&columns);
+    if !check {
+        fs::create_dir_all(project::root().join("docs"))?;
+        return fs::write(&file, made).with_context(|| format!("cannot write {}", file.display()));
+    }
+    let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
+    let idle: Vec<_> = ways.filter(|way| way.cases.is_empty()).map(|way| way.way).collect();
+    ensure!(idle.is_empty(), "no case attacks by: {}", idle.join("; "));
+    let (made, said): (BTreeSet<_>, BTreeSet<_>) = (made.lines().collect(), text.lines().collect());
+    let difference: Vec<_> = made.symmetric_difference(&said).copied().collect();
+    ensure!(
+        difference.is_empty(),
+        "docs/coverage.md does not say what the tests have shown on {}: `cargo xtask coverage` writes it. Lines that \
+         differ:\n{}",
+        tested.join(", "),
+        difference.join("\n")
+    );
+    Ok(())
+}
+
+fn runs() -> PathBuf {
+    project::target().join("coverage")
+}
+
+fn damaged(file: &Path) -> String {
+    format!("{} is not what the tests wrote: delete it", file.display())
+}
+
+/// The document.
+fn document(columns: &BTreeMap<String, Column>) -> String {
+    let mut columns: Vec<_> = columns.iter().collect();
+    columns.sort_by_key(|(kernel, _)| version(kernel));
+    let mut text = INTRODUCTION.to_owned();
+    for (kernel, Column { release, date, .. }) in &columns {
+        text += &row(&[kernel, release, date]);
+    }
+    let mut notes = Vec::new();
+    for (subject, ways) in WAYS {
+        text += &format!("\n## {subject}\n\n");
+        let names: Vec<&str> =
+            ["way", "hooks"].into_iter().chain(columns.iter().map(|(name, _)| name.as_str())).collect();
+        text += &(row(&names) + &row(&vec!["---"; names.len()]));
+        for way in *ways {
+            let cells = columns.iter().map(|(_, column)| cell_text(column.cells.get(way.way), &mut notes));
+            let cells: Vec<_> = [way.way.to_owned(), way.hooks.join(", ")].into_iter().chain(cells).collect();
+            text += &row(&cells);
+        }
+    }
+    text += "\n## What cannot be closed\n\n";
+    text.extend(OPEN.iter().map(|open| format!("- {open}\n")));
+    text.extend(notes.iter().enumerate().map(|(at, note)| format!("\n[^{}]: {note}\n", at + 1)));
+    text
+}
+
+fn row<S: AsRef<str>>(cells: &[S]) -> String {
+    cells.iter().fold("|".to_owned(), |row, cell| row + " " + cell.as_ref() + " |") + "\n"
+}
+
+/// A cell, with the numbers of its reasons among the notes.
+fn cell_text<'a>(cell: Option<&'a Cell>, notes: &mut Vec<&'a str>) -> String {
+    let Some(Cell { word, reasons }) = cell else { return String::new() };
+    reasons.iter().fold(word.clone(), |text, reason| {
+        let at = notes.iter().position(|note| note == reason).unwrap_or(notes.len());
+        if at == notes.len() {
+            notes.push(reason);
+        }
+        format!("{text}[^{}]", at + 1)
+    })
+}
+
+/// Where a kernel stands among the others: by its numbers, then by what is special about it.
+fn version(kernel: &str) -> (Vec<u32>, &str) {
+    let (series, suffix) = kernel.split_at(kernel.find('-').unwrap_or(kernel.len()));
+    (series.split('.').filter_map(|number| number.parse().ok()).collect(), suffix)
+}
+
+/// What a document says.
+fn parse(text: &str) -> BTreeMap<String, Column> {
+    let notes: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("[^")?.split_once("]: ")).collect();
+    let mut columns = BTreeMap::<String, Column>::new();
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { continue };
+        let cells: Vec<_> = cells.split('|').map(str::trim).collect();
+        match cells[..] {
+            ["way", _, ..] => names = cells[2..].to_vec(),
+            ["---" | "kernel", ..] => {}
+            [kernel, release, date] if names.is_empty() => {
+                let column = Column { release: release.to_owned(), date: date.to_owned(), ..Column::default() };
+                columns.insert(kernel.to_owned(), column);
+            }
+            _ => {
+                for (name, cell) in names.iter().zip(cells.iter().skip(2)).filter(|(_, cell)| !cell.is_empty()) {
+                    let mut parts = cell.split("[^").map(|part| part.trim_end_matches(']'));
+                    let word = parts.next().unwrap_or_default().to_owned();
+                    let reasons = parts.filter_map(|number| notes.get(number)).map(|&note| note.to_owned()).collect();
+                    let column = columns.entry((*name).to_owned()).or_default();
+                    column.cells.insert(cells[0].to_owned(), Cell { word, reasons });
+                }
+            }
+        }
+    }
+    columns
+}
+
+/// How the document begins.
+const INTRODUCTION: &str = "\
+# What is seen
+
+Every way to change an image, to start a program and to hide that this project knows, attacked for real in real
+containers on each kernel. `cargo xtask coverage` writes this from what `cargo xtask test` has shown; do not edit it.
+
+- **seen**: the findings that are due came, and no other.
+- **n/a**: the kernel lacks what is attacked with; the note says what.
+- **NOT SEEN**: something of it was missed.
+
+The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases are
+in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and without
+BPF among its LSMs.
+
+| kernel | release | tested |
+| --- | --- | --- |
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(change: impl Fn(&str) -> Option<Outcome>) -> Run {
+        let cases = WAYS.iter().flat_map(|(_, ways)| *ways).flat_map(|way| way.cases);
+        let cases = cases.filter_map(|case| Some(((*case).to_owned(), change(case)?))).collect();
+        Run::new("6.12.94".to_owned(), cases)
+    }
+
+    #[test]
+    fn a_document_says_what_was_shown() {
+        let (way, case) = (WAYS[0].1[0].way, WAYS[0].1[0].cases[0]);
+        let all = outcomes(|_| Some(Outcome::Passed)).column().expect("all cases were run");
+        let none = outcomes(|_| Some(Outcome::NotApplicable("no disk".to_owned()))).column().expect("all were run");
+        let fails =
+            |name: &str| if name == case { Outcome::Failed("no | finding".to_owned()) } else { Outcome::Passed };
+        let one = outcomes(|name| Some(fails(name))).column().expect("all were run");
+        let text =
+            document(&[("6.1", all), ("6.12-preempt", one), ("5.10", none)].map(|(k, c)| (k.to_owned(), c)).into());
+        assert!(text.contains(&format!("| {way} | {} | n/a[^1] | seen | NOT SEEN |\n", WAYS[0].1[0].hooks.join(", "))));
+        assert!(text.ends_with("[^1]: no disk\n"));
+        assert_eq!(document(&parse(&text)), text);
+    }
+
+    #[test]
+    fn a_run_of_a_part_of_the_cases_says_nothing() {
+        let case = WAYS[0].1[0].cases[0];
+        assert!(outcomes(|name| (name != case).then_some(Outcome::Passed)).column().is_none());
+    }
+}
