@@ -22,7 +22,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How long lists are used: a package that is replaced on the mirror can no longer be fetched.
 const FRESH: Duration = Duration::from_secs(60 * 60);
 
-/// The series that can be tested. The oldest is the oldest that the detector supports.
+/// The series that can be tested, as far as Debian serves them. The oldest is the oldest that the detector supports.
 pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
 
 /// What is tested if nothing else is said.
@@ -32,7 +32,7 @@ pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 pub const LATEST: &str = "latest";
 
 /// Modules that the guest needs, as far as they are not built in; with what they depend on.
-const MODULES: &[&str] = &["overlay"];
+const MODULES: &[&str] = &["overlay", "loop", "crc32c_generic", "btrfs", "ext4", "erofs", "fuse"];
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
@@ -77,15 +77,20 @@ impl Kernel {
             SERIES.join(", ")
         );
         let kernel = Self { folder: kernels.join(&series), series };
-        if !kernel.folder.exists() {
+        if !kernel.is_complete() {
             setup::run()?;
             let _lock = project::lock_cache()?;
             // Somebody else may have fetched it meanwhile.
-            if !kernel.folder.exists() {
+            if !kernel.is_complete() {
                 kernel.fetch(&kernels)?;
             }
         }
         Ok(kernel)
+    }
+
+    /// Whether it is in the cache, with the modules that are needed now.
+    fn is_complete(&self) -> bool {
+        fs::read_to_string(self.folder.join("modules/wanted")).is_ok_and(|wanted| wanted == MODULES.join("\n"))
     }
 
     /// Downloads and unpacks. The entry appears in the cache when it is complete.
@@ -93,7 +98,7 @@ impl Kernel {
         let archive = Archive::open()?;
         let packages = archive.packages()?;
         let release = newest(&packages, &self.series)
-            .with_context(|| format!("Debian serves no cloud kernel of series {}", self.series))?;
+            .with_context(|| format!("Debian does not serve Linux {}, or no longer its modules", self.series))?;
         fs::create_dir_all(kernels)?;
         let partial = TempDir::with_prefix_in("partial-", kernels)?;
         let unpacked = partial.path().join("unpacked");
@@ -113,7 +118,11 @@ impl Kernel {
             made.take_module(&unpacked, module, &mut order)?;
         }
         fs::write(made.folder.join("modules/order"), order.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+        fs::write(made.folder.join("modules/wanted"), MODULES.join("\n"))?;
         fs::write(made.btf(), btf(&fs::read(made.image())?)?)?;
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
+        }
         fs::rename(&made.folder, &self.folder).with_context(|| format!("cannot make {}", self.folder.display()))
     }
 
@@ -140,6 +149,27 @@ impl Kernel {
         order.push(file_name);
         Ok(())
     }
+}
+
+/// The series that can be had: those in the cache, and those that Debian serves. Says which cannot.
+///
+/// # Errors
+///
+/// Debian cannot be asked.
+pub fn available() -> Result<Vec<&'static str>> {
+    let kernels = project::cache()?.join("kernels");
+    setup::run()?;
+    let _lock = project::lock_cache()?;
+    let packages = Archive::open()?.packages()?;
+    let is_there = |series: &&str| {
+        let kernel = Kernel { folder: kernels.join(series), series: (*series).to_owned() };
+        kernel.is_complete() || newest(&packages, series).is_some()
+    };
+    let (there, gone): (Vec<_>, Vec<_>) = SERIES.iter().copied().partition(is_there);
+    if !gone.is_empty() {
+        shell::step(format!("NOT tested, for Debian no longer serves all of it: Linux {}", gone.join(", ")));
+    }
+    Ok(there)
 }
 
 /// The newest series that Debian serves. Asked once and then kept, so that work goes on without a network.
@@ -259,9 +289,12 @@ fn newest(packages: &[String], series: &str) -> Option<String> {
     let numbers = |release: &str| -> Vec<u32> {
         release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
     };
+    // Releases from 6.19 on are in several packages, of which Debian removes the modules first.
+    let has = |kind: &str, release: &str| packages.iter().any(|package| *package == format!("linux-{kind}-{release}"));
     packages
         .iter()
         .filter_map(|package| release_of(package))
+        .filter(|release| has("image", release) && has("binary", release) == has("modules", release))
         .filter(|release| release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.')))
         .min_by_key(|release| Reverse(numbers(release)))
         .map(str::to_owned)
@@ -359,7 +392,11 @@ mod tests {
             "linux-image-6.12.117+deb12-cloud-amd64",
             "linux-image-6.12-cloud-amd64",
             "linux-image-6.12.200+deb12-cloud-amd64-dbg",
+            "linux-image-7.3.4+deb13-cloud-amd64",
+            "linux-binary-7.3.4+deb13-cloud-amd64",
             "linux-modules-7.3.4+deb13-cloud-amd64",
+            "linux-image-7.3.5+deb13-cloud-amd64",
+            "linux-binary-7.3.5+deb13-cloud-amd64",
         ]
         .map(str::to_owned);
         assert_eq!(newest(&packages, "6.1").as_deref(), Some("6.1.0-56-cloud-amd64"));

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, bail};
 
-use crate::kernel::{DEFAULT, Kernel, SERIES};
+use crate::kernel::{self, DEFAULT, Kernel};
 use crate::{build, project, setup, shell};
 
 /// Runs all tests on these kernels; none: the default ones. A filter is a part of a test's name.
@@ -16,7 +16,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     setup::run()?;
     let names: Vec<&str> = match kernels {
         [] => DEFAULT.to_vec(),
-        [all] if all == "all" => SERIES.to_vec(),
+        [all] if all == "all" => kernel::available()?,
         some => some.iter().map(String::as_str).collect(),
     };
     let types = project::cache()?.join("btf");
