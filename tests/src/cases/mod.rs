@@ -2,6 +2,7 @@
 //! and no other.
 
 mod blinding;
+mod flood;
 mod image_write;
 mod lifecycle;
 mod shell;
@@ -65,6 +66,7 @@ cases! {
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
     blinding: parallel_writers;
+    flood: full_ring_buffer;
 }
 
 /// How long a finding may take. Generous: an emulated machine on a busy host.
@@ -183,6 +185,16 @@ impl Lab {
         self.sensor = None;
         self.sensor = Some(Sensor::start(&folder(&mut self.numbers))?);
         Ok(())
+    }
+
+    /// The sensor.
+    pub fn sensor(&self) -> Result<&Sensor> {
+        self.sensor.as_ref().context("no sensor runs")
+    }
+
+    /// The sensor's notices about itself since the case began.
+    pub fn notices(&self) -> Vec<Value> {
+        self.history.iter().filter(|line| line["finding"].is_null()).cloned().collect()
     }
 
     /// Takes the sensor away.
