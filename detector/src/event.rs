@@ -24,6 +24,20 @@ pub enum Event {
     CgroupRemoved(Cgroup),
 }
 
+impl Event {
+    /// Where and when; not of cgroups, which are in none.
+    pub fn at(&self) -> Option<At> {
+        match self {
+            Self::Exec(exec) => Some(exec.at),
+            Self::ImageWrite(write) => Some(write.at),
+            Self::Script(script) => Some(script.at),
+            Self::MapExec(mapped) => Some(mapped.at),
+            Self::CgroupEscape(escape) => Some(escape.at),
+            Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
+        }
+    }
+}
+
 /// Where and when an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {

@@ -103,6 +103,15 @@ pub(super) fn by(write: &event::ImageWrite) -> String {
     who + origin
 }
 
+/// How a process came into the container, in a message.
+pub(super) fn origin(origin: event::Origin) -> &'static str {
+    match origin {
+        event::Origin::Outside | event::Origin::Entered => "entered from outside",
+        event::Origin::Entrypoint => "its entrypoint",
+        event::Origin::Application => "by the application",
+    }
+}
+
 /// The arguments and the working directory of a remembered program.
 pub(super) fn known(program: &Program) -> (&event::Args, &event::Path) {
     (&program.args, &program.cwd)

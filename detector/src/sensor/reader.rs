@@ -3,7 +3,8 @@
 use std::{
     collections::HashSet,
     io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Counters, Error, decode,
+    examiner::{Answer, Examiner},
     host::Host,
     maps::{self, Maps},
     probes::Blindable,
@@ -28,9 +30,9 @@ use super::{
 };
 use crate::{
     container::table::Table,
-    detect::{Context, Detector},
+    detect::{Context, Detector, needs_content},
     event::{At, Cgroup, Event, File, ImageWrite},
-    finding::{Line, Notice, NoticeEvent},
+    finding::{Finding, Line, Notice, NoticeEvent},
 };
 
 /// How long the thread sleeps at most: so often the loss counters are read, and so late a stop is noticed.
@@ -62,10 +64,13 @@ pub(super) struct Reader<S> {
     records: RingBuf<MapData>,
     table: Table,
     detector: Detector,
+    examiner: Examiner,
     context: Context,
     sink: S,
     /// Loss counters as last reported.
     losses: [u64; Loss::ALL.len()],
+    /// Executed files that could not be looked into, as last reported.
+    unexamined: u64,
     /// Records that could not be decoded, reported and not yet.
     garbage: u64,
     garbage_reported: u64,
@@ -96,9 +101,11 @@ impl<S: FnMut(Line)> Reader<S> {
             records,
             table,
             detector,
+            examiner: Examiner::start()?,
             context,
             sink,
             losses: [0; Loss::ALL.len()],
+            unexamined: 0,
             garbage: 0,
             garbage_reported: 0,
             misses: 0,
@@ -113,17 +120,23 @@ impl<S: FnMut(Line)> Reader<S> {
         while !self.setup.stop.load(Ordering::Acquire) {
             self.wait();
             self.drain(BATCH);
+            self.take_answers();
             if self.kept_house.elapsed() >= HOUSEKEEPING {
                 self.keep_house();
             }
         }
         self.drain(usize::MAX);
+        let since = Instant::now();
+        while let Some(answer) = self.examiner.last_answer(since) {
+            self.content_known(&answer);
+        }
         self.keep_house();
     }
 
-    /// Sleeps until there are records, or for a tick.
+    /// Sleeps until there are records or answers, or for a tick.
     fn wait(&self) {
-        let mut fds = [PollFd::from_borrowed_fd(self.records.as_fd(), PollFlags::IN)];
+        let fds = [self.records.as_fd(), self.examiner.ready()];
+        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         if let Err(error) = poll(&mut fds, Some(&TICK))
             && error != rustix::io::Errno::INTR
         {
@@ -140,7 +153,7 @@ impl<S: FnMut(Line)> Reader<S> {
             drop(record);
             self.setup.counters.events.fetch_add(1, Ordering::Relaxed);
             match decoded {
-                Ok(event) => self.handle(&event),
+                Ok(event) => self.handle(event),
                 Err(error) => {
                     if self.garbage == 0 {
                         tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
@@ -152,27 +165,55 @@ impl<S: FnMut(Line)> Reader<S> {
     }
 
     /// Handles one event.
-    fn handle(&mut self, event: &Event) {
-        if self.setup.canary.takes(event) {
+    fn handle(&mut self, event: Event) {
+        if self.setup.canary.takes(&event) {
             return;
         }
-        let at = match event {
-            Event::CgroupCreated(cgroup) => return self.table.created(cgroup.clone()),
-            Event::CgroupRemoved(cgroup) => {
+        let at = match (&event, event.at()) {
+            (Event::CgroupCreated(cgroup), _) => return self.table.created(cgroup.clone()),
+            (Event::CgroupRemoved(cgroup), _) => {
                 self.ended.insert(cgroup.id);
                 return self.table.removed(cgroup);
             }
-            Event::Exec(exec) => exec.at,
-            Event::ImageWrite(write) => write.at,
-            Event::Script(script) => script.at,
-            Event::MapExec(mapped) => mapped.at,
-            Event::CgroupEscape(escape) => escape.at,
+            (_, Some(at)) => at,
+            (_, None) => return,
         };
         let host = &self.setup.host;
         let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
-        if let Some(finding) = self.detector.detect(event, container, &mut self.context) {
-            self.setup.counters.findings.fetch_add(1, Ordering::Relaxed);
-            (self.sink)(Line::Finding(Box::new(finding)));
+        let found = Self::finder(&self.setup.counters, &mut self.sink);
+        self.detector.detect(&event, container, &mut self.context, found);
+        if needs_content(&event) {
+            let cgroup = || {
+                let path = Path::new(std::ffi::OsStr::from_bytes(container.path.get(1..)?));
+                host.cgroup_mount.as_ref().map(|mount| mount.join(path))
+            };
+            if let Some(answer) = self.examiner.ask(event, cgroup) {
+                self.content_known(&answer);
+            }
+        }
+    }
+
+    /// Handles what has been found out about executed files.
+    fn take_answers(&mut self) {
+        self.examiner.reset();
+        while let Some(answer) = self.examiner.answer() {
+            self.content_known(&answer);
+        }
+    }
+
+    fn content_known(&mut self, answer: &Answer) {
+        let Some(at) = answer.event.at() else { return };
+        let host = &self.setup.host;
+        let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
+        let found = Self::finder(&self.setup.counters, &mut self.sink);
+        self.detector.content_known(&answer.event, answer.content, container, &mut self.context, found);
+    }
+
+    /// Where findings go.
+    fn finder<'a>(counters: &'a Counters, sink: &'a mut S) -> impl FnMut(Finding) + 'a {
+        |finding| {
+            counters.findings.fetch_add(1, Ordering::Relaxed);
+            sink(Line::Finding(Box::new(finding)));
         }
     }
 
@@ -202,6 +243,9 @@ impl<S: FnMut(Line)> Reader<S> {
         self.losses = losses;
         self.report_loss("record", self.garbage - self.garbage_reported);
         self.garbage_reported = self.garbage;
+        let unexamined = self.examiner.failures();
+        self.report_loss("content", unexamined - self.unexamined);
+        self.unexamined = unexamined;
         let misses = self.setup.blindable.iter().map(Blindable::misses).sum::<io::Result<u64>>();
         let misses = misses.map_err(|source| Error::System { what: "asking for skipped calls", source })?;
         self.report_loss("blind", misses - self.misses);
@@ -209,7 +253,7 @@ impl<S: FnMut(Line)> Reader<S> {
         if changes_lost {
             for (key, seen) in self.setup.maps.take_unreported()? {
                 match unreported(&key, &seen) {
-                    Ok(event) => self.handle(&event),
+                    Ok(event) => self.handle(event),
                     Err(error) => tracing::error!(%error, "an entry of map SEEN cannot be read"),
                 }
             }

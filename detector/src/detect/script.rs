@@ -1,0 +1,98 @@
+//! Scripts on their way to their interpreters. The kernel reports a script when it looks at its first line, and then the
+//! exec of the interpreter, if it comes to that.
+
+use super::describe;
+use crate::event::{Exec, Script};
+use crate::recent::Recent;
+
+/// How many can be on their way at the same time.
+const MOST: usize = 1024;
+/// How long that can take, nanoseconds: the interpreter may have to be read from a slow disk. A thread id is not used
+/// again as soon.
+const PATIENCE: u64 = 10_000_000_000;
+
+/// Scripts by the thread that executes them.
+#[derive(Debug)]
+pub(super) struct Scripts(Recent<u32, Script>);
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self(Recent::new(MOST))
+    }
+}
+
+impl Scripts {
+    pub(super) fn insert(&mut self, script: Script) {
+        self.0.insert(script.tid, script);
+    }
+
+    /// The script that an exec is of. One whose exec has failed is dropped at the next exec of its thread.
+    pub(super) fn take(&mut self, exec: &Exec) -> Option<Script> {
+        let script = self.0.remove(&exec.process.tid)?;
+        (exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(&script, exec)).then_some(script)
+    }
+}
+
+/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own.
+fn is_of(script: &Script, exec: &Exec) -> bool {
+    let name = describe::base_name(&script.path.bytes);
+    let mut args = exec.args.iter();
+    let is_path = args.next().is_some_and(|interpreter| interpreter.starts_with(b"/"));
+    let mut others = args.take(2).peekable();
+    // The script may have been called by another name: a link's, or `/dev/fd/3`.
+    others.peek().is_some() && (is_path || others.any(|argument| describe::base_name(argument) == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+    use crate::event::{Event, Layer, Origin};
+    use crate::finding::Kind;
+
+    fn messages(events: &[Event]) -> Vec<(Kind, String)> {
+        all_found(events).into_iter().map(|finding| (finding.finding, finding.message)).collect()
+    }
+
+    #[test]
+    fn a_script_is_reported_with_the_exec_of_its_interpreter() {
+        let mut script = script("/srv/run.py");
+        script.file.layer = Some(Layer::Upper);
+        let exec = exec(Origin::Application, "/usr/bin/python3.12", &["/usr/bin/python3", "/srv/run.py"]);
+        let expected = "script /srv/run.py, which is not as in the image, executed in container 3f2a0c6d9e1b by \
+                        python3.12 (by the application)";
+        let script = Event::Script(Box::new(script));
+        let exec = Event::Exec(Box::new(exec));
+        assert_eq!(messages(&[script.clone()]), []);
+        assert_eq!(messages(&[script, exec.clone(), exec]), [(Kind::DriftedExec, expected.to_owned())]);
+    }
+
+    #[test]
+    fn a_shell_says_which_script_it_runs() {
+        let script = Event::Script(Box::new(script("/srv/run")));
+        let exec = Event::Exec(Box::new(exec(Origin::Application, "/bin/dash", &["/bin/sh", "./run"])));
+        let expected = "dash started in container 3f2a0c6d9e1b (by the application, for script /srv/run)";
+        assert_eq!(messages(&[script, exec]), [(Kind::ShellInContainer, expected.to_owned())]);
+    }
+
+    #[test]
+    fn a_script_whose_exec_failed_is_of_no_other_exec() {
+        let joined = |tid, later, args: &[&str]| {
+            let mut scripts = Scripts::default();
+            scripts.insert(script("/srv/run"));
+            let mut exec = exec(Origin::Application, "/usr/bin/other", args);
+            exec.process.tid = tid;
+            exec.at.time += later;
+            let joined = scripts.take(&exec).is_some();
+            assert!(tid != 1234 || scripts.take(&exec).is_none());
+            joined
+        };
+        assert!(joined(1234, 0, &["/bin/link", "-e", "./run"]));
+        assert!(joined(1234, 0, &["/bin/link", "/dev/fd/3"]));
+        assert!(joined(1234, 0, &["interpreter", "run"]));
+        assert!(!joined(1235, 0, &["/bin/link", "./run"]), "another thread");
+        assert!(!joined(1234, PATIENCE, &["/bin/link", "./run"]), "too late");
+        assert!(!joined(1234, 0, &["other", "-x"]), "no interpreter");
+        assert!(!joined(1234, 0, &["/usr/bin/other"]), "no interpreter");
+    }
+}
