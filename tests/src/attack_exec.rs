@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn copy(from: &Path, to: &Path) -> Result<Value> {
 /// Copies a shell without some of the words by which it could be known. They are not needed to start it.
 fn copy_blunted(from: &Path, to: &Path) -> Result<Value> {
     let mut bytes = fs::read(from)?;
-    for word in [&b"getopts\0"[..], b"readonly\0", b"OPTIND=", b"CDPATH="] {
+    for word in [&b"getopts\0"[..], b"readonly\0", b"CDPATH\0"] {
         let at = bytes.windows(word.len()).position(|part| part == word).context("the shell has not this word")?;
         bytes[at] = b'x';
     }
@@ -121,7 +121,7 @@ fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
     grantpt(&terminal)?;
     unlockpt(&terminal)?;
     let name = ptsname(&terminal, Vec::new())?.into_string()?;
-    let end = OpenOptions::new().read(true).write(true).open(&name)?;
+    let end = File::from(rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
     // Makes its standard input the controlling terminal.
     let mut command = Command::new("/bin/busybox");
     command.args(["setsid", "-c"]).arg(program).args(args);

@@ -63,7 +63,7 @@ mod tests {
                         python3.12 (by the application)";
         let script = Event::Script(Box::new(script));
         let exec = Event::Exec(Box::new(exec));
-        assert_eq!(messages(&[script.clone()]), []);
+        assert_eq!(messages(std::slice::from_ref(&script)), []);
         assert_eq!(messages(&[script, exec.clone(), exec]), [(Kind::DriftedExec, expected.to_owned())]);
     }
 

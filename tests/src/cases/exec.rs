@@ -104,10 +104,10 @@ pub(super) fn copied_shell_changed(lab: &mut Lab) -> Result<()> {
 pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let copy = container.service_does(&["copy", BUSYBOX, "/tmp/box"])?;
-    container.service_does(&["run-as", "busybox", "/tmp/box", "sh", "-c", "sleep 0.1; true"])?;
+    container.service_does(&["run-as", "busybox", "/tmp/box", "sh", "-c", "true"])?;
     container.service_does(&["run-as", "busybox", "/tmp/box", "echo", "sh"])?;
     let drift = || drifted("/tmp/box", &copy);
-    let late = disguised("/tmp/box", &["busybox", "sh", "-c", "sleep 0.1; true"]);
+    let late = disguised("/tmp/box", &["busybox", "sh", "-c", "true"]);
     expect(lab, &container, [drift(), late, drift()])
 }
 
