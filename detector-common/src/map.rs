@@ -14,7 +14,12 @@ pub struct Cgroup {
     pub phase: u32,
     /// Process whose exec started the container, in the host's pid namespace; 0: not known.
     pub init: u32,
+    /// Address of the dentry of the container's root directory; 0: not known.
+    pub root: u64,
 }
+
+/// In map `ROOTS`, instead of a container: the file system holds the roots of several containers, or the host's files too.
+pub const ROOTS_SHARED: u64 = u64::MAX;
 
 /// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
 pub const PHASE_SETUP: u32 = 1;
@@ -40,6 +45,11 @@ pub struct SeenKey {
 
 /// [`SeenKey::class`]: the content.
 pub const CLASS_CONTENT: u32 = 0;
+
+/// The [`SeenKey::class`] of a change that is not of the content. `value` makes a difference only if it is given.
+pub const fn class(op: u32, value: u32) -> u32 {
+    op | value << 16
+}
 
 /// Value of map `SEEN`. Written before the record goes to the ring buffer, so that nothing is lost when that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +91,17 @@ pub enum Loss {
     RootsFull = 5,
     /// Map `ENTERED` is full: a process that came from outside is reported as the application's.
     EnteredFull = 6,
+    /// A [`ScriptRecord`](crate::record::ScriptRecord) found no room.
+    Script = 7,
+    /// A [`CgroupEscapeRecord`](crate::record::CgroupEscapeRecord) found no room.
+    CgroupEscape = 8,
+    /// The program that reports changes could not be called.
+    Call = 9,
 }
 
 impl Loss {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Exec,
         Self::ImageWrite,
         Self::Cgroup,
@@ -93,6 +109,9 @@ impl Loss {
         Self::CgroupsFull,
         Self::RootsFull,
         Self::EnteredFull,
+        Self::Script,
+        Self::CgroupEscape,
+        Self::Call,
     ];
 
     /// Name in logs and findings.
@@ -105,12 +124,15 @@ impl Loss {
             Self::CgroupsFull => "cgroups_full",
             Self::RootsFull => "roots_full",
             Self::EnteredFull => "entered_full",
+            Self::Script => "script",
+            Self::CgroupEscape => "cgroup_escape",
+            Self::Call => "call",
         }
     }
 }
 
 const _: () = {
-    assert!(size_of::<Cgroup>() == 24);
+    assert!(size_of::<Cgroup>() == 32);
     assert!(size_of::<SeenKey>() == 24);
     assert!(size_of::<Seen>() == 48);
 };

@@ -6,7 +6,8 @@
 
 /// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start of
 /// the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
-/// have no `a`; or `NAME: "struct" sizeof;`.
+/// have no `a`; or `NAME: "struct" sizeof;`; or `NAME: "function" (argument "name");`, the position of a function's argument,
+/// from 0. A kernel may lack the function: then nothing is attached to it, and the position is 0.
 #[macro_export]
 macro_rules! for_each_offset {
     ($callback:ident) => {
@@ -26,9 +27,13 @@ macro_rules! for_each_offset {
             SIZE_INODE: "inode" sizeof;
             OFF_SB_MAGIC: "super_block" "s_magic";
             OFF_SB_DEV: "super_block" "s_dev";
+            OFF_SB_ROOT: "super_block" "s_root";
             OFF_DENTRY_PARENT: "dentry" "d_parent";
             OFF_DENTRY_NAME: "dentry" "d_name.name";
             OFF_DENTRY_INODE: "dentry" "d_inode";
+            OFF_DENTRY_SB: "dentry" "d_sb";
+            OFF_PATH_DENTRY: "path" "dentry";
+            OFF_PATH_MNT: "path" "mnt";
             OFF_MOUNT_MNT: "mount" "mnt";
             OFF_MOUNT_PARENT: "mount" "mnt_parent";
             OFF_MOUNT_MOUNTPOINT: "mount" "mnt_mountpoint";
@@ -45,6 +50,10 @@ macro_rules! for_each_offset {
             OFF_TASK_CGROUPS: "task_struct" "cgroups";
             OFF_TASK_MM: "task_struct" "mm";
             OFF_TASK_PID_STRUCT: "task_struct" "thread_pid";
+            OFF_TASK_CRED: "task_struct" "real_cred";
+            OFF_CRED_UID: "cred" "uid";
+            OFF_CRED_GID: "cred" "gid";
+            OFF_CRED_CAPABILITIES: "cred" "cap_effective";
             OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
             OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
             OFF_FS_ROOT_DENTRY: "fs_struct" "root.dentry";
@@ -67,10 +76,19 @@ macro_rules! for_each_offset {
             OFF_MM_ARG_END: "mm_struct" "arg_end";
             OFF_MM_EXE: "mm_struct" "exe_file";
             OFF_BINPRM_FILE: "linux_binprm" "file";
+            OFF_BINPRM_BUF: "linux_binprm" "buf";
+            OFF_IATTR_VALID: "iattr" "ia_valid";
+            OFF_IATTR_MODE: "iattr" "ia_mode";
+            OFF_KIOCB_FILE: "kiocb" "ki_filp";
+            OFF_ITER_COUNT: "iov_iter" "count";
             OFF_PID_LEVEL: "pid" "level";
             OFF_PID_NUMBERS: "pid" "numbers";
             OFF_UPID_NR: "upid" "nr";
             SIZE_UPID: "upid" sizeof;
+            ARG_CREATE_DENTRY: "vfs_create" (argument "dentry");
+            ARG_SETATTR_DENTRY: "security_inode_setattr" (argument "dentry");
+            ARG_SETXATTR_DENTRY: "security_inode_setxattr" (argument "dentry");
+            ARG_REMOVEXATTR_DENTRY: "security_inode_removexattr" (argument "dentry");
         }
     };
 }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{Global, bindings::BPF_ANY};
 use detector_common::{
-    map::{Cgroup, Loss, PHASE_HOST, PHASE_SETUP, PHASE_STARTED},
+    map::{Cgroup, Loss, PHASE_HOST, PHASE_SETUP, PHASE_STARTED, ROOTS_SHARED},
     record::{ORIGIN_APPLICATION, ORIGIN_ENTERED, ORIGIN_ENTRYPOINT, ORIGIN_OUTSIDE},
 };
 
@@ -14,9 +14,9 @@ use crate::{
     kernel::{
         cgroup, file,
         mem::{self, Addr},
-        task,
+        path, task,
     },
-    maps::{CGROUPS, ENTERED, MNT_NS, ROOTS, lost},
+    maps::{CGROUPS, ENTERED, LOADERS, MNT_NS, OTHER_ROOTS, ROOTS, lost},
 };
 
 /// Inode number of the host's mount namespace.
@@ -44,25 +44,52 @@ fn known(id: u64) -> Option<Cgroup> {
 
 /// The container that a task runs in; `None`: it is the host's, or in set-up.
 #[inline(always)]
-fn membership(task: Addr) -> Option<Cgroup> {
+pub fn of(task: Addr) -> Option<Cgroup> {
     let namespace = task::mount_namespace(task);
     if is_host(namespace) {
         return None;
     }
     match known(cgroup::of_task(task)) {
         Some(cgroup) if cgroup.phase == PHASE_STARTED => Some(cgroup),
-        _ => {
-            // SAFETY: as in `known`.
-            let container = unsafe { MNT_NS.get(namespace).copied() }?;
-            known(container)
-        }
+        _ => known(of_namespace(namespace)?),
+    }
+}
+
+/// The container that started in a mount namespace.
+#[inline(always)]
+fn of_namespace(namespace: u32) -> Option<u64> {
+    // SAFETY: as in `known`.
+    unsafe { MNT_NS.get(namespace).copied() }
+}
+
+/// The container in which the running task is about to execute a program, also if that is the one that starts it.
+#[inline(always)]
+pub fn of_executing(task: Addr) -> Option<u64> {
+    if let Some(cgroup) = of(task) {
+        return Some(cgroup.container);
+    }
+    let id = cgroup::of_task(task);
+    match known(id) {
+        Some(cgroup) if cgroup.phase == PHASE_SETUP && !is_host(task::mount_namespace(task)) => Some(id),
+        _ => None,
+    }
+}
+
+/// The container that a task leaves, if it is moved to the cgroup `to` by a task of a container.
+#[inline(always)]
+pub fn escaped(task: Addr, to: Addr) -> Option<u64> {
+    of(task::current())?;
+    let container = of_namespace(task::mount_namespace(task))?;
+    match known(cgroup::id(to)) {
+        Some(cgroup) if cgroup.container == container => None,
+        _ => Some(container),
     }
 }
 
 /// Whether a task runs in the container with this id.
 #[inline(always)]
 pub fn contains(task: Addr, container: u64) -> bool {
-    matches!(membership(task), Some(found) if found.container == container)
+    matches!(of(task), Some(found) if found.container == container)
 }
 
 /// The container of a task that has just executed a program, started by this exec if it is the first. The flag says so.
@@ -72,20 +99,25 @@ pub fn of_exec(task: Addr) -> Option<(u64, bool)> {
     if is_host(namespace) {
         return None;
     }
-    if let Some(cgroup) = membership(task) {
+    if let Some(cgroup) = of(task) {
         return Some((cgroup.container, false));
     }
     let id = cgroup::of_task(task);
-    let is_hosts = matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST);
-    let root = task::inode_of(task::root(task));
-    let root_dev = file::device(root);
-    // SAFETY: `inode_of` gives an inode, or 0, which reads as zero.
-    let root_inode = unsafe { file::number::<mem::Untyped>(root) };
-    let has_hosts_root = root_dev == HOST_ROOT_DEV.load() && root_inode == HOST_ROOT_INODE.load();
-    if is_hosts || has_hosts_root {
+    let root = task::root(task).dentry;
+    let inode = file::inode_at(root);
+    let root_dev = file::device(inode);
+    // SAFETY: `inode_at` gives an inode, or 0, which reads as zero.
+    let root_inode = unsafe { file::number::<mem::Untyped>(inode) };
+    if root_dev == HOST_ROOT_DEV.load() && root_inode == HOST_ROOT_INODE.load() {
         return None;
     }
-    start(&Cgroup { container: id, root_dev, mnt_ns: namespace, phase: PHASE_STARTED, init: task::current_tgid() });
+    if matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST) {
+        // From the host, with a container's root: in a mount namespace of its own, which `of` does not know.
+        // SAFETY: as in `known`.
+        return known(unsafe { ROOTS.get(root_dev).copied() }?).map(|cgroup| (cgroup.container, false));
+    }
+    let init = task::current_tgid();
+    start(&Cgroup { container: id, root_dev, mnt_ns: namespace, phase: PHASE_STARTED, init, root });
     Some((id, true))
 }
 
@@ -95,11 +127,45 @@ fn start(cgroup: &Cgroup) {
     if CGROUPS.insert(cgroup.container, cgroup, BPF_ANY.into()).is_err() {
         lost(Loss::CgroupsFull);
     }
-    if ROOTS.insert(cgroup.root_dev, cgroup.container, BPF_ANY.into()).is_err()
+    if ROOTS.insert(cgroup.root_dev, owner(cgroup), BPF_ANY.into()).is_err()
         || MNT_NS.insert(cgroup.mnt_ns, cgroup.container, BPF_ANY.into()).is_err()
     {
         lost(Loss::RootsFull);
     }
+}
+
+/// Whose image changes on the device of a container's root are of. A root that is not the top of its file system shares it
+/// with others, as those of btrfs subvolumes and of plain directories do.
+#[inline(always)]
+fn owner(cgroup: &Cgroup) -> u64 {
+    let sb = file::superblock_at(cgroup.root);
+    // SAFETY: `sb` is a superblock, or 0, which reads as zero.
+    let (is_overlay, top) = unsafe { (file::is_overlay::<mem::Untyped>(sb), file::top(sb)) };
+    if !is_overlay && let Some(others) = OTHER_ROOTS.get_ptr_mut(0) {
+        // SAFETY: a live map element; a single aligned store.
+        unsafe { others.write_volatile(1) };
+    }
+    if top == cgroup.root { cgroup.container } else { ROOTS_SHARED }
+}
+
+/// Whether there are containers whose root is not on an overlay.
+#[inline(always)]
+pub fn has_other_roots() -> bool {
+    matches!(OTHER_ROOTS.get(0), Some(others) if *others != 0)
+}
+
+/// The container of a task, if something on a shared file system is below the container's root.
+#[inline(always)]
+pub fn sharing(task: Addr, device: u32, dentry: Addr) -> Option<u64> {
+    let cgroup = of(task)?;
+    let root = if cgroup.root == 0 { task::root(task).dentry } else { cgroup.root };
+    (cgroup.root_dev == device && path::is_below(dentry, root)).then_some(cgroup.container)
+}
+
+/// The dentry of a container's root; 0: not known.
+#[inline(always)]
+pub fn root_of(container: u64) -> Addr {
+    known(container).map_or(0, |cgroup| cgroup.root)
 }
 
 /// A cgroup was made: below a container it belongs to that, elsewhere it may become one.
@@ -107,7 +173,7 @@ fn start(cgroup: &Cgroup) {
 pub fn created(cgroup: Addr) {
     let state = match known(cgroup::parent(cgroup)) {
         Some(parent) if parent.phase == PHASE_STARTED => parent,
-        _ => Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_SETUP, init: 0 },
+        _ => Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_SETUP, init: 0, root: 0 },
     };
     if CGROUPS.insert(cgroup::id(cgroup), state, BPF_ANY.into()).is_err() {
         lost(Loss::CgroupsFull);
@@ -146,7 +212,7 @@ pub enum Actor {
 /// in any of them acts in its own.
 #[inline(always)]
 pub fn actor(task: Addr, owner: u64, root_dev: u32) -> Actor {
-    if let Some(cgroup) = membership(task) {
+    if let Some(cgroup) = of(task) {
         return if cgroup.container == owner || cgroup.root_dev == root_dev {
             Actor::Process(cgroup.container, origin(task, cgroup.container, false))
         } else {
@@ -203,9 +269,10 @@ pub fn forked(parent: Addr, child: Addr) {
 /// The running task exits.
 #[inline(always)]
 pub fn exited() {
-    // SAFETY: no argument, no effect.
-    let ids = unsafe { aya_ebpf::helpers::generated::bpf_get_current_pid_tgid() };
-    if (ids >> 32) as u32 == ids as u32 {
-        let _never_known = ENTERED.remove((ids >> 32) as u32);
+    let thread = task::current_thread();
+    let process = (thread >> 32) as u32;
+    if process == thread as u32 {
+        let _never_known = ENTERED.remove(process);
+        let _never_known = LOADERS.remove(process);
     }
 }

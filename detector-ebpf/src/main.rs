@@ -16,7 +16,7 @@
 
 #![no_std]
 #![no_main]
-// For two instructions in `kernel::mem`.
+// For a few instructions in `kernel::mem`.
 #![feature(asm_experimental_arch)]
 
 mod container;

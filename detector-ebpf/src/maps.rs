@@ -2,9 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use detector_common::map::{Cgroup, Loss, Seen, SeenKey};
+
+use crate::image::{pending::Pending, report::Change};
 
 /// Records for user space: see `detector_common::record`.
 #[map]
@@ -14,10 +16,14 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static CGROUPS: HashMap<u64, Cgroup> = HashMap::with_max_entries(16_384, 0);
 
-/// `super_block.s_dev` of a container's root → the container. Filled when it has started, so that a runtime's set-up of
+/// `super_block.s_dev` of a container's root → the container, or `ROOTS_SHARED`. Filled when it has started, so that a runtime's set-up of
 /// the root is no finding; emptied when its cgroup goes, before the number can be used again.
 #[map]
 pub static ROOTS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+
+/// One element. Not 0: there are containers whose root is not an overlay, and every file system may be an image's.
+#[map]
+pub static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Inode number of a container's mount namespace → the container. For processes that enter it but stay in a cgroup of
 /// the host (`nsenter`).
@@ -31,6 +37,23 @@ pub static SEEN: HashMap<SeenKey, Seen> = HashMap::with_max_entries(65_536, 0);
 /// Processes (thread group ids) that were brought into a container from outside, and their descendants.
 #[map]
 pub static ENTERED: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+
+/// Thread → the change of a file that it has asked for, until it is known whether it may.
+#[map]
+pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(8_192, 0);
+
+/// Processes (thread group ids) that execute a dynamic linker as their program, until it has mapped the real one.
+#[map]
+pub static LOADERS: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 0);
+
+/// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and no
+/// second one on the same CPU (`trace_call_bpf`, kernel/trace/bpf_trace.c), so that the two belong together.
+#[map]
+pub static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
+
+/// The programs of `hooks::report`, which the loader puts here.
+#[map]
+pub static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// What could not be kept or sent: see [`Loss`].
 #[map]

@@ -93,6 +93,8 @@ pub struct Hook {
     pub essential: bool,
     /// Kind and target of the attached program. `None`: there is none.
     pub attached: Option<String>,
+    /// There is none because this kernel does not have the function, and needs no hook for it.
+    pub absent: bool,
     /// The self-test saw it fire. `None`: the self-test does not reach it, or could not run.
     pub verified: Option<bool>,
     /// The kernel skips this kind of program when it preempts one, so calls can be missed (and are counted).
@@ -107,7 +109,7 @@ impl From<&sensor::HookReport> for Hook {
             sensor::State::Attached { attach, blindable, .. } => {
                 (Some(format!("{} {}", attach.kind(), attach.target())), blindable)
             }
-            sensor::State::Missing => (None, false),
+            sensor::State::Missing | sensor::State::Absent => (None, false),
         };
         let refused = |(attach, why): &(Attach, String)| format!("{} {}: {why}", attach.kind(), attach.target());
         Self {
@@ -115,6 +117,7 @@ impl From<&sensor::HookReport> for Hook {
             purpose: report.hook.purpose.to_owned(),
             essential: report.hook.need == Need::Essential,
             attached,
+            absent: report.state == sensor::State::Absent,
             verified: report.verified,
             blindable,
             refused: report.refused.iter().map(refused).collect(),

@@ -1,12 +1,18 @@
-//! Cgroups being made and removed.
+//! Cgroups being made and removed, and processes being moved between them.
 //!
 //! `trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)` and `trace_cgroup_rmdir`, the same
 //! (kernel/cgroup/cgroup.c, 5.10 to 7.3). They fire for all hierarchies; only the default one counts.
+//!
+//! `trace_cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)`
+//! (`cgroup_attach_task`, kernel/cgroup/cgroup.c, 5.10 to 7.3), when a process was moved.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use detector_common::{
     map::Loss,
-    record::{CgroupRecord, KIND_CGROUP_CREATED, KIND_CGROUP_REMOVED, PATH_CAPACITY},
+    record::{
+        CgroupEscapeRecord, CgroupRecord, KIND_CGROUP_CREATED, KIND_CGROUP_ESCAPE, KIND_CGROUP_REMOVED, PATH_CAPACITY,
+        Text,
+    },
 };
 
 use crate::{
@@ -14,6 +20,7 @@ use crate::{
     kernel::{
         cgroup,
         mem::{self, Addr},
+        path, task,
     },
     probe_log,
 };
@@ -47,13 +54,52 @@ fn send(kind: u32, id: u64, path: Addr) {
     let Some(mut reserved) = emit::reserve::<CgroupRecord>(kind, id, 0, Loss::Cgroup) else {
         return;
     };
-    // SAFETY: the record is reserved for us; `path` is a string of the kernel.
+    // SAFETY: the record is reserved for us.
+    copy(path, unsafe { &raw mut (*reserved.as_mut_ptr()).path });
+    reserved.submit(0);
+}
+
+/// Copies a string of the kernel to a record.
+#[inline(always)]
+fn copy(path: Addr, text: *mut Text<PATH_CAPACITY>) {
+    // SAFETY: `text` is in a record in the ring buffer.
     unsafe {
-        let text = &raw mut (*reserved.as_mut_ptr()).path;
         let copied = mem::read_str((&raw mut (*text).bytes).cast(), PATH_CAPACITY as u32, path);
         // Without the NUL.
         (*text).len = copied.saturating_sub(1) as u32;
         (*text).flags = 0;
+    }
+}
+
+#[btf_tracepoint(function = "cgroup_attach_task")]
+fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
+    let to = ctx.arg(0);
+    if cgroup::is_default_hierarchy(to)
+        && let Some(container) = container::escaped(ctx.arg(2), to)
+    {
+        send_escape(container, cgroup::id(to), ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+/// Tells that the running task has moved another out of its container.
+#[inline(always)]
+fn send_escape(container: u64, cgroup: u64, path: Addr, moved: Addr) {
+    let Some(mut reserved) =
+        emit::reserve::<CgroupEscapeRecord>(KIND_CGROUP_ESCAPE, cgroup, container, Loss::CgroupEscape)
+    else {
+        return;
+    };
+    let task = task::current();
+    let origin = container::origin(task, container, false);
+    let record = reserved.as_mut_ptr();
+    // SAFETY: `record` is reserved for us.
+    unsafe {
+        task::describe(task, origin, container, container::contains, &raw mut (*record).process);
+        path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
+        (*record).moved = task::tgid(moved);
+        (*record).reserved = 0;
+        copy(path, &raw mut (*record).cgroup);
     }
     reserved.submit(0);
 }

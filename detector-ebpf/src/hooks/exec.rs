@@ -3,14 +3,18 @@
 //! Both hooks fire once for each successful exec, when the new program is in place and before it runs:
 //! `trace_sched_process_exec(task, old_pid, bprm)` in `exec_binprm` (fs/exec.c, 5.10 to 7.3) and
 //! `finalize_exec(bprm)`, which the binary loaders call last (fs/exec.c, 5.10 to 7.3).
+//!
+//! Of a script, they see the interpreter. The script itself is what `security_bprm_check(bprm)` is called for before
+//! (security/security.c; `search_binary_handler`, fs/exec.c, 5.10 to 7.3), once for each step of a chain of interpreters.
 
 use aya_ebpf::{
+    bindings::BPF_ANY,
     macros::{btf_tracepoint, kprobe},
     programs::{BtfTracePointContext, ProbeContext},
 };
 use detector_common::{
     map::Loss,
-    record::{ExecRecord, KIND_EXEC},
+    record::{ExecRecord, KIND_EXEC, KIND_SCRIPT, ScriptRecord},
 };
 
 use crate::{
@@ -18,10 +22,11 @@ use crate::{
     kernel::{
         cgroup, file,
         mem::{self, Addr, Untyped},
-        offsets::OFF_BINPRM_FILE,
+        offsets::{OFF_BINPRM_BUF, OFF_BINPRM_FILE},
         path::{self, Place},
         task,
     },
+    maps::LOADERS,
     probe_log,
 };
 
@@ -48,22 +53,71 @@ fn executed(bprm: Addr) {
     let Some((container, first)) = container::of_exec(task) else {
         return;
     };
+    // SAFETY: `bprm` is a `struct linux_binprm`.
+    let executed: Addr = unsafe { mem::read(bprm, OFF_BINPRM_FILE.load()) };
+    let (dentry, mnt) = file::path(executed);
+    note_loader(dentry);
     let origin = container::origin(task, container, first);
     let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec)
     else {
         return;
     };
     let record = reserved.as_mut_ptr();
-    // SAFETY: `bprm` is a `struct linux_binprm`; `record` is reserved for us.
+    // SAFETY: `record` is reserved for us.
     unsafe {
-        let executed: Addr = mem::read(bprm, OFF_BINPRM_FILE.load());
-        let (dentry, mnt) = file::path(executed);
         let root = task::root(task);
         (*record).file = file::identity(file::inode::<Untyped>(executed));
         task::describe(task, origin, container, container::contains, &raw mut (*record).process);
         task::arguments(task, &raw mut (*record).args);
         path::resolve(Place { dentry, mnt }, root, &raw mut (*record).path);
         path::resolve(task::cwd(task), root, &raw mut (*record).cwd);
+    }
+    reserved.submit(0);
+}
+
+/// A dynamic linker that is executed as a program maps the real program next. It is known by its name, `ld-linux-….so.2`,
+/// `ld-musl-….so.1` or `ld.so`: under another name it would not be the image's.
+#[inline(always)]
+fn note_loader(executed: Addr) {
+    let process = task::current_tgid();
+    if file::is_named(executed, *b"ld-") || file::is_named(executed, *b"ld.") {
+        // A full map costs the name of the program that the linker runs, not the finding that it was run.
+        let _full = LOADERS.insert(process, 1, BPF_ANY.into());
+    } else {
+        let _none = LOADERS.remove(process);
+    }
+}
+
+#[kprobe]
+fn bprm_check(ctx: ProbeContext) -> u32 {
+    if let Some(bprm) = ctx.arg::<u64>(0) {
+        checked(bprm);
+    }
+    0
+}
+
+/// The running task is about to execute what `bprm` says, which may be a script.
+#[inline(always)]
+fn checked(bprm: Addr) {
+    // SAFETY: `bprm` is a `struct linux_binprm`, whose `buf` is in it and has the first bytes of the file.
+    if unsafe { mem::read::<[u8; 2]>(bprm, OFF_BINPRM_BUF.load()) } != *b"#!" {
+        return;
+    }
+    let task = task::current();
+    let Some(container) = container::of_executing(task) else { return };
+    let Some(mut reserved) = emit::reserve::<ScriptRecord>(KIND_SCRIPT, cgroup::of_task(task), container, Loss::Script)
+    else {
+        return;
+    };
+    let record = reserved.as_mut_ptr();
+    // SAFETY: `bprm` is a `struct linux_binprm`; `record` is reserved for us.
+    unsafe {
+        let script: Addr = mem::read(bprm, OFF_BINPRM_FILE.load());
+        let (dentry, mnt) = file::path(script);
+        (*record).tid = task::current_thread() as u32;
+        (*record).reserved = 0;
+        (*record).file = file::identity(file::inode::<Untyped>(script));
+        path::resolve(Place { dentry, mnt }, task::root(task), &raw mut (*record).path);
     }
     reserved.submit(0);
 }

@@ -1,11 +1,12 @@
-//! Processes being forked and exiting: only so that what came into a container from outside is known as such.
+//! Processes being forked and exiting: so that what came into a container from outside is known as such, and nothing is
+//! kept of what is gone.
 //!
 //! `trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)` (kernel/fork.c) and
 //! `trace_sched_process_exit(struct task_struct *task, …)` (kernel/exit.c), 5.10 to 7.3.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::container;
+use crate::{container, image::pending};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -16,5 +17,6 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(_: BtfTracePointContext) -> i32 {
     container::exited();
+    pending::forget();
     0
 }

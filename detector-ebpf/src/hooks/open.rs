@@ -2,6 +2,9 @@
 //!
 //! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
 //! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
+//!
+//! `blkdev_open(struct inode *inode, struct file *filp)` (fs/block_dev.c, block/fops.c, 5.10 to 7.3): the same of block
+//! devices.
 
 use aya_ebpf::{
     macros::{fentry, kprobe, lsm},
@@ -9,14 +12,25 @@ use aya_ebpf::{
 };
 
 use crate::{
-    image,
+    image::{
+        self,
+        report::{Change, NAME, hand_over, report},
+    },
     kernel::mem::{Typed, Untyped},
 };
+
+/// Reports a change from programs that cannot call those of `hooks::report`, which are kprobes.
+#[inline(always)]
+fn report_here(change: Option<Change>) {
+    if let Some(change) = change {
+        report::<NAME>(&change);
+    }
+}
 
 #[lsm(hook = "file_open")]
 fn open_lsm(ctx: LsmContext) -> i32 {
     // SAFETY: the hook's first argument is a `struct file` that the verifier knows.
-    unsafe { image::opened::<Typed>(ctx.arg(0)) };
+    report_here(unsafe { image::opened::<Typed>(ctx.arg(0)) });
     // The verdict of the program before: this one never denies.
     ctx.arg(1)
 }
@@ -24,7 +38,7 @@ fn open_lsm(ctx: LsmContext) -> i32 {
 #[fentry(function = "security_file_open")]
 fn open_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: as for `open_lsm`.
-    unsafe { image::opened::<Typed>(ctx.arg(0)) };
+    report_here(unsafe { image::opened::<Typed>(ctx.arg(0)) });
     0
 }
 
@@ -32,7 +46,15 @@ fn open_fentry(ctx: FEntryContext) -> i32 {
 fn open_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(file) = ctx.arg(0) {
         // SAFETY: the function's first argument is a `struct file`.
-        unsafe { image::opened::<Untyped>(file) };
+        hand_over(&ctx, unsafe { image::opened::<Untyped>(file) });
+    }
+    0
+}
+
+#[kprobe]
+fn device_open(ctx: ProbeContext) -> u32 {
+    if let Some(file) = ctx.arg(1) {
+        hand_over(&ctx, image::device_opened(file));
     }
     0
 }

@@ -1,22 +1,77 @@
 //! Bytes being written: proves that a write happened, counts it, and sees descriptors that were open before the sensor.
 //!
-//! `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to 7.3). The
-//! hottest hook: see `kernel::file::may_be_on_overlay` for what a write that is not ours costs.
+//! Where overlayfs is a module or built in, its own functions are hooked: they see every way to write, and a write to
+//! anything else costs nothing. They are members of `ovl_file_operations` (fs/overlayfs/file.c, 5.10 to 7.3):
+//! `ovl_write_iter(struct kiocb *iocb, struct iov_iter *iter)`,
+//! `ovl_splice_write(struct pipe_inode_info *pipe, struct file *out, loff_t *ppos, size_t len, unsigned int flags)`,
+//! `ovl_fallocate(struct file *file, int mode, loff_t offset, loff_t len)`,
+//! `ovl_copy_file_range(struct file *file_in, loff_t pos_in, struct file *file_out, loff_t pos_out, …)` and
+//! `ovl_remap_file_range`, with the same first arguments.
+//!
+//! Else `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to 7.3),
+//! which sees less and is called for everything: see `kernel::file::may_be_on_overlay` for what a write that is not ours
+//! costs.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
+use detector_common::record::OP_WRITE;
 
 use crate::{
-    image,
-    kernel::mem::{Typed, Untyped},
+    image::{
+        self,
+        report::{NAME, hand_over, report},
+    },
+    kernel::{
+        file,
+        mem::{Addr, Typed, Untyped},
+    },
 };
+
+#[kprobe]
+fn overlay_write(ctx: ProbeContext) -> u32 {
+    if let (Some(call), Some(data)) = (ctx.arg(0), ctx.arg(1)) {
+        hand_over(&ctx, image::stored(file::of_call(call), OP_WRITE, file::bytes_of(data)));
+    }
+    0
+}
+
+#[kprobe]
+fn overlay_splice(ctx: ProbeContext) -> u32 {
+    stored(&ctx, 1)
+}
+
+#[kprobe]
+fn overlay_fallocate(ctx: ProbeContext) -> u32 {
+    stored(&ctx, 0)
+}
+
+#[kprobe]
+fn overlay_copy(ctx: ProbeContext) -> u32 {
+    stored(&ctx, 2)
+}
+
+#[kprobe]
+fn overlay_clone(ctx: ProbeContext) -> u32 {
+    stored(&ctx, 2)
+}
+
+/// The function's argument at this position is the file that is written to.
+#[inline(always)]
+fn stored(ctx: &ProbeContext, position: usize) -> u32 {
+    if let Some(file) = ctx.arg::<Addr>(position) {
+        hand_over(ctx, image::stored(file, OP_WRITE, 0));
+    }
+    0
+}
 
 #[fentry(function = "vfs_write")]
 fn write_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: the function's first argument is a `struct file` that the verifier knows.
-    unsafe { image::written::<Typed>(ctx.arg(0), || ctx.arg(2)) };
+    if let Some(change) = unsafe { image::written::<Typed>(ctx.arg(0), || ctx.arg(2)) } {
+        report::<NAME>(&change);
+    }
     0
 }
 
@@ -24,7 +79,7 @@ fn write_fentry(ctx: FEntryContext) -> i32 {
 fn write_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(file) = ctx.arg(0) {
         // SAFETY: the function's first argument is a `struct file`.
-        unsafe { image::written::<Untyped>(file, || ctx.arg(2).unwrap_or(0)) };
+        hand_over(&ctx, unsafe { image::written::<Untyped>(file, || ctx.arg(2).unwrap_or(0)) });
     }
     0
 }

@@ -131,6 +131,14 @@ impl Word {
     }
 }
 
+/// `value`, of which the compiler knows nothing.
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    // SAFETY: a register is moved to itself.
+    unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
 /// `value & MASK`, which the compiler cannot optimise away: it is there to tell the verifier.
 #[inline(always)]
 pub fn mask<const MASK: u64>(mut value: u64) -> u64 {

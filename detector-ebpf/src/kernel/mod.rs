@@ -1,5 +1,6 @@
 //! Typed readers of kernel structs. Only here are offsets used.
 
+pub mod attribute;
 pub mod cgroup;
 pub mod file;
 pub mod mem;

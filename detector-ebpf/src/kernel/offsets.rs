@@ -4,7 +4,7 @@
 use aya_ebpf::Global;
 
 macro_rules! globals {
-    ($($name:ident : $structure:literal $member:tt;)*) => {
+    ($($name:ident : $subject:literal $what:tt;)*) => {
         $(
             #[unsafe(no_mangle)]
             pub static $name: Global<u64> = Global::new(0);

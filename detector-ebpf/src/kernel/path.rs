@@ -17,6 +17,71 @@ pub struct Place {
     pub mnt: Addr,
 }
 
+/// What a `struct path` says.
+#[inline(always)]
+pub fn place(path: Addr) -> Place {
+    // SAFETY: pointers.
+    unsafe { Place { dentry: mem::read(path, OFF_PATH_DENTRY.load()), mnt: mem::read(path, OFF_PATH_MNT.load()) } }
+}
+
+/// Where a mount is in the tree.
+#[derive(Clone, Copy)]
+pub struct Mount {
+    /// The dentry that it covers.
+    pub mountpoint: Addr,
+    /// It is not in a tree, so far.
+    pub is_loose: bool,
+}
+
+/// Of a vfsmount, which is a member of `struct mount` (`real_mount`, fs/mount.h). A mount that is in no tree is its own
+/// parent.
+#[inline(always)]
+pub fn mount(mnt: Addr) -> Mount {
+    let mount = mnt.wrapping_sub(OFF_MOUNT_MNT.load());
+    // SAFETY: pointers.
+    unsafe {
+        Mount {
+            mountpoint: mem::read(mount, OFF_MOUNT_MOUNTPOINT.load()),
+            is_loose: mem::read::<Addr>(mount, OFF_MOUNT_PARENT.load()) == mount,
+        }
+    }
+}
+
+/// Whether `dentry` is `root` or below it.
+#[inline(always)]
+pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
+    for _ in 0..PATH_DEPTH {
+        if dentry == root {
+            return true;
+        }
+        // SAFETY: a pointer, from any address.
+        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
+        if parent == dentry || parent == 0 {
+            return false;
+        }
+        dentry = parent;
+    }
+    false
+}
+
+/// Writes the names from `dentry` up to `root`, or to the top of the file system, to `out`, in the form of
+/// `detector_common::record::Path`.
+#[inline(always)]
+pub fn resolve_name(mut dentry: Addr, root: Addr, out: *mut Path) {
+    start(out);
+    for _ in 0..PATH_DEPTH {
+        // SAFETY: a pointer, from any address.
+        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
+        if dentry == root || parent == dentry || parent == 0 {
+            return complete(out);
+        }
+        if !append(dentry, out) {
+            return;
+        }
+        dentry = parent;
+    }
+}
+
 /// Writes the names from `from` up to `root` (or to the top of the tree) to `out`, in the form of
 /// `detector_common::record::Path`.
 #[inline(always)]
@@ -26,20 +91,12 @@ pub fn resolve(from: Place, root: Place, out: *mut Path) {
 
 #[inline(always)]
 fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out: *mut Path) {
-    // The length so far lives in the record and is loaded again at each step. The verifier then knows nothing of it
-    // beyond what the mask says, so that all ways through a step look the same to it and are checked once.
-    // SAFETY: here and below, `out` is a record in the ring buffer.
-    let used = unsafe { &raw mut (*out).len };
-    // SAFETY: as above.
-    unsafe {
-        used.write_volatile(0);
-        (*out).flags = TEXT_TRUNCATED;
-    }
+    start(out);
     for _ in 0..PATH_DEPTH {
         if dentry == root_dentry && mnt == root_mnt {
             return complete(out);
         }
-        // SAFETY: a pointer, from any address.
+        // SAFETY: here and below, a pointer, from any address.
         let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
         // SAFETY: as above.
         if mnt != 0 && dentry == unsafe { mem::read::<Addr>(mnt, OFF_VFSMOUNT_ROOT.load()) } {
@@ -58,23 +115,40 @@ fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out:
         if parent == dentry || parent == 0 {
             return complete(out);
         }
-        // SAFETY: as above.
-        let len = u64::from(unsafe { used.read_volatile() });
+        if !append(dentry, out) {
+            return;
+        }
+        dentry = parent;
+    }
+}
+
+/// Nothing is in `out` yet.
+#[inline(always)]
+fn start(out: *mut Path) {
+    // The length so far lives in the record and is loaded again at each step. The verifier then knows nothing of it
+    // beyond what the mask says, so that all ways through a step look the same to it and are checked once.
+    // SAFETY: `out` is a record in the ring buffer.
+    unsafe {
+        (&raw mut (*out).len).write_volatile(0);
+        (*out).flags = TEXT_TRUNCATED;
+    }
+}
+
+/// Adds the name of a dentry; `false`: there is no room, or it cannot be read.
+#[inline(always)]
+fn append(dentry: Addr, out: *mut Path) -> bool {
+    // SAFETY: `out` is a record in the ring buffer, in which `at` leaves room for a whole name.
+    unsafe {
+        let used = &raw mut (*out).len;
+        let len = u64::from(used.read_volatile());
         let at = mem::mask::<{ PATH_CAPACITY as u64 - 1 }>(len);
         if at != len {
-            return;
+            return false;
         }
-        // SAFETY: `at` leaves room for a whole name in `out`.
-        let copied = unsafe {
-            let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
-            mem::read_str((&raw mut (*out).bytes).cast::<u8>().add(at as usize), NAME_CAPACITY as u32, name)
-        };
-        if copied == 0 {
-            return;
-        }
-        // SAFETY: as above.
-        unsafe { used.write_volatile((len + copied) as u32) };
-        dentry = parent;
+        let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
+        let copied = mem::read_str((&raw mut (*out).bytes).cast::<u8>().add(at as usize), NAME_CAPACITY as u32, name);
+        used.write_volatile((len + copied) as u32);
+        copied != 0
     }
 }
 

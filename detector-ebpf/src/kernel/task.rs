@@ -1,8 +1,6 @@
 //! `struct task_struct` and what hangs on it: who acts.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_probe_read_user,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user};
 use detector_common::record::{ANCESTORS, ARGS_CAPACITY, Ancestor, Args, Process, Stdio, TEXT_TRUNCATED};
 
 use super::{
@@ -22,8 +20,7 @@ pub fn current() -> Addr {
 /// The running process's id (thread group), in the host's pid namespace.
 #[inline(always)]
 pub fn current_tgid() -> u32 {
-    // SAFETY: no argument, no effect.
-    (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
+    (current_thread() >> 32) as u32
 }
 
 /// A task's process id (thread group), in the host's pid namespace.
@@ -31,6 +28,26 @@ pub fn current_tgid() -> u32 {
 pub fn tgid(task: Addr) -> u32 {
     // SAFETY: a `pid_t`.
     unsafe { mem::read(task, OFF_TASK_TGID.load()) }
+}
+
+/// The running thread: its process (thread group) in the upper half, itself in the lower.
+#[inline(always)]
+pub fn current_thread() -> u64 {
+    // SAFETY: no argument, no effect.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Whether a task may mount in its own user namespace: it has `CAP_SYS_ADMIN` there.
+#[inline(always)]
+pub fn may_mount(task: Addr) -> bool {
+    /// Number of the capability (include/uapi/linux/capability.h).
+    const CAP_SYS_ADMIN: u32 = 21;
+    // SAFETY: a pointer and the lower half of a set of 64 bits, which is in front in both of its forms (an array of two
+    // `__u32` to 6.2, one `u64` from 6.3).
+    unsafe {
+        let credentials: Addr = mem::read(task, OFF_TASK_CRED.load());
+        mem::read::<u32>(credentials, OFF_CRED_CAPABILITIES.load()) & 1 << CAP_SYS_ADMIN != 0
+    }
 }
 
 /// The leader of the thread group of a task's parent.
@@ -78,13 +95,6 @@ pub fn cwd(task: Addr) -> Place {
     }
 }
 
-/// The inode of a directory.
-#[inline(always)]
-pub fn inode_of(place: Place) -> Addr {
-    // SAFETY: a pointer.
-    unsafe { mem::read(place.dentry, OFF_DENTRY_INODE.load()) }
-}
-
 /// The executable of a task (`mm->exe_file`), as dentry and vfsmount.
 #[inline(always)]
 pub fn executable(task: Addr) -> Place {
@@ -116,15 +126,16 @@ pub fn describe(task: Addr, origin: u32, container: u64, in_container: fn(Addr, 
     // SAFETY: `out` is a record in the ring buffer; the helpers have no effect.
     unsafe {
         let ids = bpf_get_current_pid_tgid();
-        let owner = bpf_get_current_uid_gid();
+        // Not `cred`, which overlayfs changes while it works for the process (`ovl_override_creds`).
+        let credentials: Addr = mem::read(task, OFF_TASK_CRED.load());
         let leader: Addr = mem::read(task, OFF_TASK_LEADER.load());
         (*out).start_time = mem::read(leader, OFF_TASK_START.load());
         (*out).pid = (ids >> 32) as u32;
         (*out).tid = ids as u32;
         (*out).ns_pid = namespace_pid(task).0;
         (*out).ppid = tgid(parent(task));
-        (*out).uid = owner as u32;
-        (*out).gid = (owner >> 32) as u32;
+        (*out).uid = mem::read(credentials, OFF_CRED_UID.load());
+        (*out).gid = mem::read(credentials, OFF_CRED_GID.load());
         (*out).origin = origin;
         (*out).reserved = 0;
         mem::copy(&raw mut (*out).comm, leader, OFF_TASK_COMM.load());

@@ -53,6 +53,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 enum Verdict {
     /// Attached, and nothing is known against it.
     Good,
+    /// Not attached, and not needed on this kernel.
+    Absent,
     /// Attached, but it can miss calls.
     Weak,
     /// Not attached, or it does not fire.
@@ -62,6 +64,7 @@ enum Verdict {
 impl Verdict {
     fn of(report: &HookReport) -> Self {
         match (report.state, report.verified) {
+            (State::Absent, _) => Self::Absent,
             (State::Missing, _) | (State::Attached { .. }, Some(false)) => Self::Bad,
             (State::Attached { blindable: true, .. }, _) => Self::Weak,
             (State::Attached { .. }, _) => Self::Good,
@@ -71,6 +74,7 @@ impl Verdict {
     fn label(self) -> &'static str {
         match self {
             Self::Good => "ok",
+            Self::Absent => "-",
             Self::Weak => "weak",
             Self::Bad => "BLIND",
         }
@@ -78,7 +82,7 @@ impl Verdict {
 
     fn style(self) -> Style {
         match self {
-            Self::Good => AnsiColor::Green.on_default(),
+            Self::Good | Self::Absent => AnsiColor::Green.on_default(),
             Self::Weak => AnsiColor::Yellow.on_default(),
             Self::Bad => AnsiColor::Red.on_default().bold(),
         }
@@ -105,7 +109,8 @@ fn remedy(report: &HookReport) -> Option<String> {
             Some("boot with `bpf` in the list of the kernel parameter lsm=, or with preempt=voluntary".to_owned())
         }
         (State::Attached { blindable: true, .. }, _) => Some(
-            "boot with preempt=voluntary; until then skipped calls are counted, as losses of kind `blind`".to_owned(),
+            "boot with preempt=voluntary; until then skipped calls are counted, and reported as `blind_window`"
+                .to_owned(),
         ),
         _ => None,
     }
@@ -200,25 +205,25 @@ fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
         let verdict = Verdict::of(hook_report);
         let style = paint(verdict.style());
         let hook = Hook::from(hook_report);
-        let attached = hook.attached.as_deref().unwrap_or("not attached");
+        let attached = hook.attached.as_deref().unwrap_or(if hook.absent { "not needed" } else { "not attached" });
         writeln!(
             out,
-            "{style}{:<6}{style:#}{:<13}{attached:<27} {dim}{}{dim:#}",
+            "{style}{:<6}{style:#}{:<15}{attached:<34} {dim}{}{dim:#}",
             verdict.label(),
             hook.name,
             hook.purpose
         )?;
         if verdict == Verdict::Weak {
-            writeln!(out, "{:19}this kernel skips calls of it while it preempts one", "")?;
+            writeln!(out, "{:21}this kernel skips calls of it while it preempts one", "")?;
         }
         if verdict == Verdict::Bad && hook.attached.is_some() {
-            writeln!(out, "{:19}the self-test did not see it fire", "")?;
+            writeln!(out, "{:21}the self-test did not see it fire", "")?;
         }
         for refusal in &hook.refused {
-            writeln!(out, "{:19}refused: {refusal}", "")?;
+            writeln!(out, "{:21}refused: {refusal}", "")?;
         }
         if let Some(remedy) = remedy(hook_report) {
-            writeln!(out, "{:19}remedy: {remedy}", "")?;
+            writeln!(out, "{:21}remedy: {remedy}", "")?;
         }
     }
     match &report.selftest {
@@ -245,6 +250,7 @@ mod tests {
             for &(program, attach) in hook.programs {
                 let attached = |blindable| State::Attached { program, attach, blindable };
                 for (state, verified, verdict) in [
+                    (State::Absent, None, Verdict::Absent),
                     (State::Missing, None, Verdict::Bad),
                     (attached(false), Some(false), Verdict::Bad),
                     (attached(true), Some(true), Verdict::Weak),
@@ -254,7 +260,8 @@ mod tests {
                 ] {
                     let report = HookReport { hook, state, refused: Vec::new(), verified };
                     assert_eq!(Verdict::of(&report), verdict, "{report:?}");
-                    assert_eq!(remedy(&report).is_some(), verdict != Verdict::Good, "{report:?}");
+                    let is_fine = matches!(verdict, Verdict::Good | Verdict::Absent);
+                    assert_eq!(remedy(&report).is_some(), !is_fine, "{report:?}");
                 }
             }
         }

@@ -91,7 +91,8 @@ impl<'a> Code<'a> {
 
     /// `PATH, which is WHAT, executed in CONTAINER (whence)`.
     pub(super) fn message(&self, what: &str, container: &Container) -> String {
-        let path = describe::text(&self.path.bytes);
+        let path =
+            describe::path(self.path).map_or_else(|| "a file without a name".to_owned(), |path| path.to_string());
         let exe = describe::text(describe::base_name(&self.exe.bytes));
         let container = describe::container_name(container);
         let origin = describe::origin(self.process.origin);

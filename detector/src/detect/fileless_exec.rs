@@ -44,7 +44,7 @@ mod tests {
         };
         let (memory, deleted) = (Some("only in memory"), Some("deleted"));
         for (path, layer, nlink, magic, expected) in [
-            ("/memfd:x", None, 0, TMPFS, memory),
+            ("/", None, 0, TMPFS, memory),
             ("/dev/shm/x", None, 1, TMPFS, memory),
             ("/huge/x", None, 1, 0x9584_58f6, memory),
             ("/tmp/x", Some(Layer::Upper), 0, 0x794c_7630, deleted),
@@ -52,8 +52,9 @@ mod tests {
             ("/data/x", None, 0, EXT4, deleted),
             ("/data/x", None, 1, EXT4, None),
         ] {
+            let shown = if path == "/" { "a file without a name" } else { path };
             let expected = expected.map(|what| {
-                format!("{path}, which is {what}, executed in container 3f2a0c6d9e1b (by the application)")
+                format!("{shown}, which is {what}, executed in container 3f2a0c6d9e1b (by the application)")
             });
             assert_eq!(message(path, layer, nlink, magic), expected, "{path}");
         }

@@ -38,7 +38,8 @@ impl Context {
         Self { node, boot_to_wall, sequence: 0 }
     }
 
-    fn wall(&self, boot: u64) -> Time {
+    /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn wall(&self, boot: u64) -> Time {
         Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
     }
 

@@ -192,7 +192,7 @@ fn message(shell: &Shell, code: &Code, script: Option<&Script>, remote: bool, co
     let remote = if remote { ", takes commands from a socket" } else { "" };
     let disguise = match code.how {
         How::Mapped => format!(", loaded by {}", describe::text(describe::base_name(&code.exe.bytes))),
-        _ if shell.disguised => format!(", as {}", describe::text(&code.path.bytes)),
+        _ if shell.disguised => describe::path(code.path).map(|path| format!(", as {path}")).unwrap_or_default(),
         _ => String::new(),
     };
     let script =

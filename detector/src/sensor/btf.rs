@@ -18,6 +18,8 @@ const HEADER_LEN: usize = 24;
 const TYPE_LEN: usize = 12;
 /// `struct btf_member`: name, type, offset.
 const MEMBER_LEN: usize = 12;
+/// `struct btf_param`: name, type.
+const PARAMETER_LEN: usize = 8;
 /// Modifiers around a type, and anonymous structs within each other: more is a loop. The kernel's own limit
 /// (`MAX_RESOLVE_DEPTH`, kernel/bpf/btf.c).
 const MAX_DEPTH: usize = 32;
@@ -93,6 +95,14 @@ pub enum Error {
         member: String,
         /// What was tried, and at which step it failed.
         tried: String,
+    },
+    /// The kernel has no such function, or it has no such argument.
+    #[error("kernel BTF has no argument {argument} of a function {function}")]
+    NoArgument {
+        /// The function.
+        function: String,
+        /// What was asked for.
+        argument: String,
     },
     /// Several answers are missing.
     #[error("this kernel's structs are not as the probes know them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -214,6 +224,23 @@ impl Btf {
     /// Whether the kernel describes a function of this name, so that it can be traced with its types.
     pub fn has_func(&self, name: &str) -> bool {
         self.find(kind::FUNC, name).is_some()
+    }
+
+    /// Position of a function's argument, from 0.
+    ///
+    /// # Errors
+    ///
+    /// There is no such function, or it has no argument of this name.
+    pub fn argument(&self, function: &str, argument: &str) -> Result<u64, Error> {
+        let position = || {
+            let function = self.get(self.find(kind::FUNC, function)?)?;
+            let prototype = self.get(function.size_or_type).filter(|found| found.kind == kind::FUNC_PROTO)?;
+            (0..u64::from(prototype.count)).find(|&index| {
+                let name = word(&self.data, prototype.tail + index as usize * PARAMETER_LEN);
+                name.is_some_and(|name| self.is_named(name, argument))
+            })
+        };
+        position().ok_or_else(|| Error::NoArgument { function: function.to_owned(), argument: argument.to_owned() })
     }
 
     /// The id of the first type of this kind and name.

@@ -383,6 +383,11 @@ fn kernel_file(file_system: &str, usually_at: &str, file: &str) -> io::Result<St
     })
 }
 
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+pub(super) fn boot_time() -> u64 {
+    u64::try_from(nanoseconds(ClockId::Boottime)).unwrap_or(0)
+}
+
 fn nanoseconds(clock: ClockId) -> i64 {
     let time = rustix::time::clock_gettime(clock);
     time.tv_sec * 1_000_000_000 + time.tv_nsec

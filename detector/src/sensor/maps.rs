@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use detector_common::map::{Cgroup, Loss, PHASE_HOST, PHASE_STARTED, Seen, SeenKey};
+use detector_common::map::{Cgroup, Loss, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey};
 
 use super::{Error, scan};
 
@@ -20,6 +20,7 @@ pub(super) struct Maps(Mutex<Inner>);
 struct Inner {
     cgroups: HashMap<MapData, u64, Cgroup>,
     roots: HashMap<MapData, u32, u64>,
+    other_roots: Array<MapData, u32>,
     mnt_ns: HashMap<MapData, u32, u64>,
     seen: HashMap<MapData, SeenKey, Seen>,
     loss: PerCpuArray<MapData, u64>,
@@ -32,10 +33,23 @@ pub(super) struct Root {
     pub(super) container: u64,
     /// `s_dev` of its root.
     pub(super) root_dev: u32,
+    /// What kind of file system that is.
+    pub(super) root_kind: RootKind,
     /// Inode number of its mount namespace.
     pub(super) mnt_ns: u32,
     /// Its first process.
     pub(super) init: u32,
+}
+
+/// The file system that a container's root is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RootKind {
+    /// An overlay of its own.
+    Overlay,
+    /// Another file system of its own.
+    Own,
+    /// A directory of a file system that has more than this root, or a subvolume of one.
+    Shared,
 }
 
 impl Maps {
@@ -44,6 +58,7 @@ impl Maps {
         Ok(Self(Mutex::new(Inner {
             cgroups: hash(ebpf, "CGROUPS")?,
             roots: hash(ebpf, "ROOTS")?,
+            other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
             mnt_ns: hash(ebpf, "MNT_NS")?,
             seen: hash(ebpf, "SEEN")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
@@ -53,13 +68,14 @@ impl Maps {
     /// Tells the probes what ran before they were attached.
     pub(super) fn seed(&self, running: &scan::Running) -> Result<(), Error> {
         for &cgroup in &running.host_cgroups {
-            let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0 };
+            let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0, root: 0 };
             keep(self.lock().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
         for found in &running.containers {
             let root = Root {
                 container: found.container,
                 root_dev: found.root_dev,
+                root_kind: found.root_kind,
                 mnt_ns: found.mount_namespace,
                 init: found.init,
             };
@@ -70,14 +86,18 @@ impl Maps {
 
     /// Makes the probes watch a container that they did not see start.
     pub(super) fn watch(&self, root: Root, cgroups: &[u64]) -> Result<(), Error> {
-        let Root { container, root_dev, mnt_ns, init } = root;
-        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init };
+        let Root { container, root_dev, root_kind, mnt_ns, init } = root;
+        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0 };
         let mut maps = self.lock();
         for &cgroup in cgroups.iter().chain([&container]) {
             maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;
         }
         if root_dev != 0 {
-            keep(maps.roots.insert(root_dev, container, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
+            let owner = if root_kind == RootKind::Shared { ROOTS_SHARED } else { container };
+            keep(maps.roots.insert(root_dev, owner, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
+            if root_kind != RootKind::Overlay {
+                maps.other_roots.set(0, 1, 0).map_err(|e| failed("OTHER_ROOTS", &e))?;
+            }
         }
         if mnt_ns != 0 {
             keep(maps.mnt_ns.insert(mnt_ns, container, BPF_NOEXIST)).map_err(|e| failed("MNT_NS", &e))?;

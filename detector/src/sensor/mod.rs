@@ -129,6 +129,8 @@ pub enum State {
     },
     /// Not attached.
     Missing,
+    /// Not attached: this kernel does not have the function, and needs no hook for it.
+    Absent,
 }
 
 /// What this host can see.
@@ -199,6 +201,10 @@ impl Sensor {
         let mut ebpf = probes::load(&object, &kernel, &host)?;
         let maps = Arc::new(maps::Maps::take(&mut ebpf)?);
         let mut hooks = probes::attach(&mut ebpf, &host)?;
+        let is_needed = |report: &&HookReport| report.hook.need == Need::Essential && report.state == State::Missing;
+        if let Some(missing) = hooks.iter().find(is_needed) {
+            return Err(Error::Hook(Box::new(missing.clone())));
+        }
         #[cfg(feature = "probe-log")]
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)
             .map_err(|e| Error::System { what: "reading the probes' log", source: std::io::Error::other(e) })?;
@@ -218,7 +224,7 @@ impl Sensor {
                 "have a root of their own but share a cgroup with processes of the host: they are not watched"
             );
         }
-        let blindable = probes::Blindable::of(&ebpf, &hooks)
+        let attached = probes::Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
         let reader = reader::Reader::new(
             &mut ebpf,
@@ -230,7 +236,7 @@ impl Sensor {
                 stop: Arc::clone(&stop),
                 canary: Arc::clone(&canary),
                 running,
-                blindable,
+                attached,
                 #[cfg(feature = "probe-log")]
                 pass_on_log: Box::new(move || log.flush()),
             },
@@ -279,13 +285,11 @@ impl Drop for Sensor {
 pub fn doctor(options: &Options) -> Result<Report, Error> {
     match Sensor::start(options, |_| {}) {
         Ok(sensor) => Ok(sensor.report().clone()),
-        // Goes through all hooks instead of stopping at the first that is missing.
         Err(Error::Hook(_)) => {
             let host = Host::read()?;
             let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
             let mut ebpf = probes::load(&probes::object(options.bpf_object.as_deref())?, &kernel, &host)?;
-            let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-            let hooks = plan::HOOKS.iter().map(|hook| probes::attach_hook(&mut ebpf, &types, hook, &host)).collect();
+            let hooks = probes::attach(&mut ebpf, &host)?;
             Ok(Report { host, hooks, selftest: Err("an essential hook is missing".to_owned()) })
         }
         Err(error) => Err(error),
@@ -310,6 +314,6 @@ pub fn baseline() -> Result<impl Sized, Error> {
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
     let mut ebpf = probes::load(&probes::object(None)?, &kernel, &host)?;
     let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    let report = probes::attach_hook(&mut ebpf, &types, &BARE, &host);
+    let report = probes::attach_hook(&mut ebpf, &types, &BARE, &host, None);
     if report.state == State::Missing { Err(Error::Hook(Box::new(report))) } else { Ok(ebpf) }
 }

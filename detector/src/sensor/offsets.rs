@@ -7,34 +7,48 @@ use super::btf::{Btf, Error};
 pub struct Row {
     /// The global of the BPF object that takes the value.
     pub global: &'static str,
-    /// The kernel struct.
-    pub structure: &'static str,
-    /// The member whose offset is the value, see [`Btf::member_offset`]. `None`: the value is the size of the struct.
-    pub member: Option<&'static str>,
+    /// The kernel struct or function.
+    pub subject: &'static str,
+    /// What of it is the value.
+    pub value: Value,
+}
+
+/// What of a kernel struct or function a [`Row`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Offset of a member in a struct, in bytes: see [`Btf::member_offset`].
+    Member(&'static str),
+    /// Size of a struct in bytes.
+    Size,
+    /// Position of a function's argument, from 0; 0 too where the kernel has no such function.
+    Argument(&'static str),
 }
 
 macro_rules! rows {
-    (@member sizeof) => { None };
-    (@member $member:literal) => { Some($member) };
-    ($($global:ident: $structure:literal $member:tt;)*) => {
+    (@value sizeof) => { Value::Size };
+    (@value (argument $name:literal)) => { Value::Argument($name) };
+    (@value $member:literal) => { Value::Member($member) };
+    ($($global:ident: $subject:literal $value:tt;)*) => {
         /// The table.
         pub const ROWS: &[Row] = &[$(
-            Row { global: stringify!($global), structure: $structure, member: rows!(@member $member) },
+            Row { global: stringify!($global), subject: $subject, value: rows!(@value $value) },
         )*];
     };
 }
 detector_common::for_each_offset!(rows);
 
 impl Row {
-    /// The value on a kernel, in bytes.
+    /// The value on a kernel.
     ///
     /// # Errors
     ///
-    /// The kernel has no such struct or member.
+    /// The kernel has no such struct or member, or a function of this name without such an argument.
     pub fn resolve(&self, kernel: &Btf) -> Result<u64, Error> {
-        match self.member {
-            Some(member) => kernel.member_offset(self.structure, member),
-            None => kernel.struct_size(self.structure),
+        match self.value {
+            Value::Member(member) => kernel.member_offset(self.subject, member),
+            Value::Size => kernel.struct_size(self.subject),
+            Value::Argument(_) if !kernel.has_func(self.subject) => Ok(0),
+            Value::Argument(name) => kernel.argument(self.subject, name),
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum Need {
     Essential,
     /// The sensor sees less, and says so.
     Wanted,
+    /// As [`Wanted`](Self::Wanted) where the kernel has the function. On other kernels, what it does passes another hook.
+    WherePresent,
 }
 
 /// A thing to watch, and the programs that can.
@@ -124,9 +126,176 @@ pub const HOOKS: &[Hook] = &[
         purpose: "bytes written, also through descriptors that were open before the sensor",
         need: Need::Wanted,
         hot: true,
-        programs: &[("write_fentry", Attach::Fentry("vfs_write")), ("write_kprobe", Attach::Kprobe("vfs_write"))],
+        programs: &[
+            ("overlay_write", Attach::Kprobe("ovl_write_iter")),
+            ("write_fentry", Attach::Fentry("vfs_write")),
+            ("write_kprobe", Attach::Kprobe("vfs_write")),
+        ],
+    },
+    kprobe(
+        "splice",
+        "splice and sendfile through descriptors that were open before the sensor",
+        Need::WherePresent,
+        &[("overlay_splice", Attach::Kprobe("ovl_splice_write"))],
+    ),
+    kprobe(
+        "fallocate",
+        "fallocate through descriptors that were open before the sensor",
+        Need::Wanted,
+        &[("overlay_fallocate", Attach::Kprobe("ovl_fallocate"))],
+    ),
+    kprobe(
+        "copy_range",
+        "copy_file_range through descriptors that were open before the sensor",
+        Need::Wanted,
+        &[("overlay_copy", Attach::Kprobe("ovl_copy_file_range"))],
+    ),
+    kprobe(
+        "clone_range",
+        "clones of ranges through descriptors that were open before the sensor",
+        Need::Wanted,
+        &[("overlay_clone", Attach::Kprobe("ovl_remap_file_range"))],
+    ),
+    kprobe(
+        "device",
+        "block devices opened for writing",
+        Need::Wanted,
+        &[("device_open", Attach::Kprobe("blkdev_open"))],
+    ),
+    kprobe(
+        "mmap",
+        "code mapped that is not the image's, and shared mappings for writing",
+        Need::Wanted,
+        &[("mmap_file", Attach::Kprobe("security_mmap_file"))],
+    ),
+    kprobe(
+        "copy_up",
+        "image files being changed in whatever way",
+        Need::Wanted,
+        &[("inode_copy_up", Attach::Kprobe("security_inode_copy_up"))],
+    ),
+    kprobe(
+        "create",
+        "regular files made without being opened",
+        Need::Wanted,
+        &[("create", Attach::Kprobe("vfs_create"))],
+    ),
+    kprobe(
+        "inode_create",
+        "regular files made without being opened",
+        Need::Wanted,
+        &[("inode_create", Attach::Kprobe("security_inode_create"))],
+    ),
+    kprobe(
+        "mknod",
+        "FIFOs, sockets and devices made",
+        Need::Wanted,
+        &[("inode_mknod", Attach::Kprobe("security_inode_mknod"))],
+    ),
+    kprobe("mkdir", "directories made", Need::Wanted, &[("inode_mkdir", Attach::Kprobe("security_inode_mkdir"))]),
+    kprobe(
+        "symlink",
+        "symbolic links made",
+        Need::Wanted,
+        &[("inode_symlink", Attach::Kprobe("security_inode_symlink"))],
+    ),
+    kprobe(
+        "link",
+        "files given a further name",
+        Need::Wanted,
+        &[("inode_link", Attach::Kprobe("security_inode_link"))],
+    ),
+    kprobe("unlink", "files removed", Need::Wanted, &[("inode_unlink", Attach::Kprobe("security_inode_unlink"))]),
+    kprobe("rmdir", "directories removed", Need::Wanted, &[("inode_rmdir", Attach::Kprobe("security_inode_rmdir"))]),
+    kprobe(
+        "rename",
+        "files and directories renamed and exchanged",
+        Need::Wanted,
+        &[("inode_rename", Attach::Kprobe("security_inode_rename"))],
+    ),
+    kprobe(
+        "setattr",
+        "permissions, owners, times and lengths set",
+        Need::Wanted,
+        &[("inode_setattr", Attach::Kprobe("security_inode_setattr"))],
+    ),
+    kprobe(
+        "setxattr",
+        "attributes and file capabilities set",
+        Need::Wanted,
+        &[("inode_setxattr", Attach::Kprobe("security_inode_setxattr"))],
+    ),
+    kprobe(
+        "removexattr",
+        "attributes removed",
+        Need::Wanted,
+        &[("inode_removexattr", Attach::Kprobe("security_inode_removexattr"))],
+    ),
+    kprobe(
+        "set_acl",
+        "access lists set",
+        Need::WherePresent,
+        &[("inode_set_acl", Attach::Kprobe("security_inode_set_acl"))],
+    ),
+    kprobe(
+        "remove_acl",
+        "access lists removed",
+        Need::WherePresent,
+        &[("inode_remove_acl", Attach::Kprobe("security_inode_remove_acl"))],
+    ),
+    kprobe("fileattr", "inode flags set", Need::WherePresent, &[("fileattr_set", Attach::Kprobe("vfs_fileattr_set"))]),
+    kprobe(
+        "mount",
+        "file systems mounted and directories bound over the image",
+        Need::Wanted,
+        &[("sb_mount", Attach::Kprobe("security_sb_mount"))],
+    ),
+    kprobe(
+        "move_mount",
+        "mounts moved over the image",
+        Need::Wanted,
+        &[("move_mount", Attach::Kprobe("security_move_mount"))],
+    ),
+    kprobe(
+        "umount",
+        "what is mounted over the image unmounted",
+        Need::Wanted,
+        &[("sb_umount", Attach::Kprobe("security_sb_umount"))],
+    ),
+    kprobe(
+        "pivot_root",
+        "another root for a mount namespace",
+        Need::Wanted,
+        &[("sb_pivotroot", Attach::Kprobe("security_sb_pivotroot"))],
+    ),
+    kprobe(
+        "chroot",
+        "another root for a process",
+        Need::Wanted,
+        &[("path_chroot", Attach::Kprobe("security_path_chroot"))],
+    ),
+    kprobe("script", "scripts executed", Need::Wanted, &[("bprm_check", Attach::Kprobe("security_bprm_check"))]),
+    Hook {
+        name: "cgroup_attach",
+        purpose: "processes that leave their container's cgroup",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("cgroup_attach_task", Attach::TpBtf("cgroup_attach_task"))],
     },
 ];
+
+/// A hook for which a kprobe is the way: it is never skipped, and exists on all kernels.
+const fn kprobe(
+    name: &'static str,
+    purpose: &'static str,
+    need: Need,
+    programs: &'static [(&'static str, Attach)],
+) -> Hook {
+    Hook { name, purpose, need, hot: false, programs }
+}
+
+/// The programs that other kprobes call, in the order of the map `REPORTERS`: see `detector-ebpf/src/image/report.rs`.
+pub const REPORTERS: [&str; 3] = ["report_name", "report_names", "report_place"];
 
 /// The programs of a hook on some host.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,14 @@
 //! Loads the BPF object and attaches its programs after the [load plan](super::plan).
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    collections::HashSet,
+    io::BufRead as _,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::ProgramArray,
     programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError},
 };
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
@@ -72,24 +77,67 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
 ///
 /// # Errors
 ///
-/// An essential hook can be attached in no way.
+/// The programs that others call cannot be loaded.
 pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Error> {
     let kernel = KernelBtf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    plan::HOOKS
-        .iter()
-        .map(|hook| {
-            let report = attach_hook(ebpf, &kernel, hook, host);
-            match (&report.state, hook.need) {
-                (State::Missing, Need::Essential) => Err(Error::Hook(Box::new(report))),
-                _ => Ok(report),
-            }
-        })
-        .collect()
+    // Overlayfs may be a module that nothing has needed yet, and has functions to attach to. To ask for the file system is
+    // to have it loaded; where there is none, there are no overlays to watch.
+    let _asked_for = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
+    let functions = functions();
+    load_reporters(ebpf)?;
+    Ok(plan::HOOKS.iter().map(|hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref())).collect())
 }
 
-/// Tries the candidates for one hook.
-pub(super) fn attach_hook(ebpf: &mut Ebpf, kernel: &KernelBtf, hook: &'static Hook, host: &Host) -> HookReport {
+/// Loads the programs that other programs call, and puts them where those look for them.
+fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
+    const MAP: &str = "REPORTERS";
+    let refused = |why: String| Error::Map { name: MAP, why };
+    for (index, &name) in (0..).zip(&plan::REPORTERS) {
+        let Some(Program::KProbe(program)) = ebpf.program_mut(name) else {
+            return Err(refused(format!("the BPF object has no program {name}")));
+        };
+        program.load().map_err(|e| refused(format!("program {name}: {}", explain(&e))))?;
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| refused(e.to_string()))?;
+        // The map stays in `ebpf`: the kernel empties it when user space closes it.
+        let map = ebpf.map_mut(MAP).ok_or_else(|| refused("the BPF object has no such map".to_owned()))?;
+        let mut reporters = ProgramArray::try_from(map).map_err(|e| refused(e.to_string()))?;
+        reporters.set(index, &fd, 0).map_err(|e| refused(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Which of the plan's functions the kernel and its modules have. `None`: that cannot be told.
+fn functions() -> Option<HashSet<&'static str>> {
+    let wanted: HashSet<_> =
+        plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
+    let symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
+    let mut found = HashSet::new();
+    for line in symbols.split(b'\n') {
+        // Address, kind, name, and of a module's its name.
+        if let Some(name) = line.ok()?.split(|byte| byte.is_ascii_whitespace()).nth(2)
+            && let Some(name) = str::from_utf8(name).ok().and_then(|name| wanted.get(name))
+        {
+            found.insert(*name);
+        }
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// Tries the candidates for one hook. `functions`: see [`functions`].
+pub(super) fn attach_hook(
+    ebpf: &mut Ebpf,
+    kernel: &KernelBtf,
+    hook: &'static Hook,
+    host: &Host,
+    functions: Option<&HashSet<&str>>,
+) -> HookReport {
     let plan::Candidates { usable, mut refused } = plan::candidates(hook, host);
+    if hook.need == Need::WherePresent
+        && let Some(functions) = functions
+        && !usable.iter().any(|(_, attach)| functions.contains(attach.target()))
+    {
+        return HookReport { hook, state: State::Absent, refused, verified: None };
+    }
     for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
             Ok(()) => {
@@ -139,27 +187,28 @@ fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError>
     program.attach(target, 0).map(drop)
 }
 
-/// An attached program that the kernel may skip, to ask it how often it did.
+/// An attached program, to ask the kernel how often it has skipped it.
 #[derive(Debug)]
-pub(super) struct Blindable(std::os::fd::OwnedFd);
+pub(super) struct Attached {
+    /// Its name.
+    pub(super) program: &'static str,
+    fd: std::os::fd::OwnedFd,
+}
 
-impl Blindable {
-    /// The programs among `hooks` that may be skipped.
+impl Attached {
+    /// The programs of these hooks.
     pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> std::io::Result<Vec<Self>> {
-        hooks
-            .iter()
-            .filter_map(|report| match report.state {
-                State::Attached { program, blindable: true, .. } => ebpf.program(program)?.fd().ok(),
-                _ => None,
-            })
-            .map(|fd| fd.as_fd().try_clone_to_owned().map(Self))
-            .collect()
+        let attached = hooks.iter().filter_map(|report| match report.state {
+            State::Attached { program, .. } => Some((program, ebpf.program(program)?.fd().ok()?)),
+            State::Missing | State::Absent => None,
+        });
+        attached.map(|(program, fd)| Ok(Self { program, fd: fd.as_fd().try_clone_to_owned()? })).collect()
     }
 
     /// How many calls the kernel has skipped: `recursion_misses` in the descriptor's information
     /// (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, from 5.12; before, it skips none).
     pub(super) fn misses(&self) -> std::io::Result<u64> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
         let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok());
         Ok(misses.unwrap_or(0))
     }
@@ -170,7 +219,8 @@ fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(%log, "verifier");
-        let said = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+        let is_statistics = |line: &str| line.starts_with("processed ") || line.starts_with("stack depth ");
+        let said = log.lines().rev().find(|line| !line.trim().is_empty() && !is_statistics(line));
         return said.map_or_else(|| io_error.to_string(), |said| format!("{io_error}: verifier: {}", said.trim()));
     }
     let mut text = error.to_string();

@@ -1,7 +1,7 @@
 //! The reader thread: ring buffer → event → container → finding. And, once a second: what was lost.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::Path,
@@ -22,9 +22,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     Counters, Error, decode,
     examiner::{Answer, Examiner},
-    host::Host,
+    host::{self, Host},
     maps::{self, Maps},
-    probes::Blindable,
+    probes::Attached,
     scan,
     selftest::Canary,
 };
@@ -53,7 +53,7 @@ pub(super) struct Setup {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) canary: Arc<Canary>,
     pub(super) running: scan::Running,
-    pub(super) blindable: Vec<Blindable>,
+    pub(super) attached: Vec<Attached>,
     #[cfg(feature = "probe-log")]
     pub(super) pass_on_log: Box<dyn FnMut() + Send>,
 }
@@ -74,8 +74,10 @@ pub(super) struct Reader<S> {
     /// Records that could not be decoded, reported and not yet.
     garbage: u64,
     garbage_reported: u64,
-    /// Calls at which the kernel skipped a probe, as last reported.
-    misses: u64,
+    /// Calls at which the kernel skipped each program, in the order of the setup's, as last seen.
+    misses: Vec<u64>,
+    /// When that was: nanoseconds of `CLOCK_BOOTTIME`.
+    misses_seen: u64,
     ended: HashSet<u64>,
     swept: Instant,
     kept_house: Instant,
@@ -108,7 +110,8 @@ impl<S: FnMut(Line)> Reader<S> {
             unexamined: 0,
             garbage: 0,
             garbage_reported: 0,
-            misses: 0,
+            misses: Vec::new(),
+            misses_seen: host::boot_time(),
             ended: HashSet::new(),
             swept: now,
             kept_house: now,
@@ -246,10 +249,7 @@ impl<S: FnMut(Line)> Reader<S> {
         let unexamined = self.examiner.failures();
         self.report_loss("content", unexamined - self.unexamined);
         self.unexamined = unexamined;
-        let misses = self.setup.blindable.iter().map(Blindable::misses).sum::<io::Result<u64>>();
-        let misses = misses.map_err(|source| Error::System { what: "asking for skipped calls", source })?;
-        self.report_loss("blind", misses - self.misses);
-        self.misses = misses;
+        self.report_blindness()?;
         if changes_lost {
             for (key, seen) in self.setup.maps.take_unreported()? {
                 match unreported(&key, &seen) {
@@ -257,6 +257,31 @@ impl<S: FnMut(Line)> Reader<S> {
                     Err(error) => tracing::error!(%error, "an entry of map SEEN cannot be read"),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Reports calls that the kernel has skipped a program for.
+    fn report_blindness(&mut self) -> Result<(), Error> {
+        let misses = self.setup.attached.iter().map(Attached::misses).collect::<io::Result<Vec<_>>>();
+        let misses = misses.map_err(|source| Error::System { what: "asking for skipped calls", source })?;
+        let before = std::mem::replace(&mut self.misses, misses);
+        let (from, until) = (self.misses_seen, host::boot_time());
+        self.misses_seen = until;
+        let counts = self.misses.iter().zip(before.iter().chain(std::iter::repeat(&0)));
+        let skipped: BTreeMap<_, _> = self
+            .setup
+            .attached
+            .iter()
+            .zip(counts)
+            .filter(|(_, (now, before))| now > before)
+            .map(|(attached, (now, before))| (attached.program.into(), now - before))
+            .collect();
+        if !skipped.is_empty() {
+            self.setup.counters.lost.fetch_add(skipped.values().sum(), Ordering::Relaxed);
+            let event =
+                NoticeEvent::BlindWindow { from: self.context.wall(from), until: self.context.wall(until), skipped };
+            (self.sink)(Line::Notice(Notice::now(self.setup.node.clone(), event)));
         }
         Ok(())
     }

@@ -22,7 +22,10 @@ use rustix::{
     thread::LinkNameSpaceType,
 };
 
-use super::host::{self, Host};
+use super::{
+    host::{self, Host},
+    maps::RootKind,
+};
 use crate::{container::cgroup, detect::process::Program, event};
 
 /// /proc gives the start of a process in units of `USER_HZ`, of which there are 100 in a second on all architectures of
@@ -57,6 +60,8 @@ pub struct Found {
     pub cgroup_path: Vec<u8>,
     /// `s_dev` of the root of its first process; 0: not known.
     pub root_dev: u32,
+    /// What kind of file system its root is on.
+    pub(super) root_kind: RootKind,
     /// Inode number of the first process's mount namespace.
     pub mount_namespace: u32,
     /// Its first process: the one that started first.
@@ -147,6 +152,7 @@ struct Candidate {
     cgroup_path: Vec<u8>,
     mount_namespace: u32,
     root_dev: u32,
+    root_kind: RootKind,
     program: Program,
 }
 
@@ -163,8 +169,8 @@ enum Look {
 struct Scan<'a> {
     host: &'a Host,
     hierarchy: OwnedFd,
-    /// Mount namespace and id of a mount in it → `s_dev`.
-    devices: HashMap<(u32, u64), u32>,
+    /// Mount namespace and id of a mount in it → `s_dev` and kind of its file system.
+    devices: HashMap<(u32, u64), (u32, RootKind)>,
 }
 
 impl Scan<'_> {
@@ -225,7 +231,8 @@ impl Scan<'_> {
             return Ok(Look::Host(cgroup_path));
         }
         let root = host::file_at(&process, c"root")?;
-        let root_dev = self.device(&process, mount_namespace, root.stx_mnt_id)?.unwrap_or(0);
+        let (root_dev, root_kind) =
+            self.device(&process, mount_namespace, root.stx_mnt_id)?.unwrap_or((0, RootKind::Overlay));
         if (root_dev, root.stx_ino) == (self.host.root_dev, self.host.root_inode)
             || self.sets_up(&process, mount_namespace, &stat)?
         {
@@ -243,7 +250,7 @@ impl Scan<'_> {
             args: event::Args { bytes: args, truncated },
             cwd: event::Path { bytes: read_link(&process, "cwd")?, truncated: false },
         };
-        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, program }))
+        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, root_kind, program }))
     }
 
     /// Whether this is a runtime that sets a container up: named like one, and its program is not from a file that the
@@ -256,11 +263,12 @@ impl Scan<'_> {
         Ok(self.device(process, mount_namespace, exe.stx_mnt_id)?.is_none())
     }
 
-    /// `s_dev` of a mount in the namespace of a process. `None`: there is no such mount below the process's root.
-    fn device(&mut self, process: &OwnedFd, namespace: u32, mount: u64) -> Result<Option<u32>, Errno> {
+    /// `s_dev` and kind of a mount in the namespace of a process. `None`: there is no such mount below the process's root.
+    fn device(&mut self, process: &OwnedFd, namespace: u32, mount: u64) -> Result<Option<(u32, RootKind)>, Errno> {
         if !self.devices.contains_key(&(namespace, mount)) {
             let mountinfo = read(process, "mountinfo", usize::MAX)?;
-            self.devices.extend(host::mounts(&mountinfo).map(|mount| ((namespace, mount.id), mount.dev)));
+            let of = |mount: &host::Mount| ((namespace, mount.id), (mount.dev, kind_of(mount)));
+            self.devices.extend(host::mounts(&mountinfo).map(|mount| of(&mount)));
         }
         Ok(self.devices.get(&(namespace, mount)).copied())
     }
@@ -272,6 +280,15 @@ impl Scan<'_> {
             Some(relative) => rustix::fs::statat(&self.hierarchy, relative, AtFlags::SYMLINK_NOFOLLOW)?,
         };
         Ok(directory.st_ino)
+    }
+}
+
+/// What a container's root is on, if it is this mount's.
+fn kind_of(mount: &host::Mount) -> RootKind {
+    match (mount.fs_type.as_slice(), mount.root.as_slice()) {
+        (b"overlay", b"/") => RootKind::Overlay,
+        (_, b"/") => RootKind::Own,
+        _ => RootKind::Shared,
     }
 }
 
@@ -320,6 +337,7 @@ fn found(container: u64, cgroups: Vec<u64>, cgroup_path: Vec<u8>, processes: Vec
         cgroups,
         cgroup_path,
         root_dev: first.root_dev,
+        root_kind: first.root_kind,
         mount_namespace: first.mount_namespace,
         init: first.program.pid,
         processes: processes.into_iter().map(|found| found.program).collect(),
@@ -400,7 +418,8 @@ mod tests {
     fn candidate(pid: u32, mount_namespace: u32, path: &str) -> Candidate {
         let program =
             Program { pid, start_time: u64::from(pid), args: event::Args::default(), cwd: event::Path::default() };
-        Candidate { cgroup_path: path.replace("ID", ID).into_bytes(), mount_namespace, root_dev: 40, program }
+        let cgroup_path = path.replace("ID", ID).into_bytes();
+        Candidate { cgroup_path, mount_namespace, root_dev: 40, root_kind: RootKind::Overlay, program }
     }
 
     /// The pids in each container, and how many are in none.

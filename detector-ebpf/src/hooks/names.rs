@@ -1,0 +1,99 @@
+//! Names being made, removed and changed.
+//!
+//! These functions are called when the permissions were found sufficient, before the file system does it
+//! (security/security.c, 5.10 to 7.3; callers in fs/namei.c):
+//! `security_inode_mkdir(struct inode *dir, struct dentry *dentry, umode_t mode)`, `security_inode_mknod` and
+//! `security_inode_create` with the same first arguments, `security_inode_symlink(dir, dentry, old_name)`,
+//! `security_inode_unlink(dir, dentry)`, `security_inode_rmdir(dir, dentry)`,
+//! `security_inode_link(struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)` and
+//! `security_inode_rename(struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir,
+//! struct dentry *new_dentry, unsigned int flags)`.
+//!
+//! `security_inode_create` is called for opens that make a file, too. What tells mknod(2) of a regular file apart is
+//! `vfs_create` before it (fs/namei.c), whose arguments have changed twice.
+
+use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+use detector_common::record::{OP_EXCHANGE, OP_LINK, OP_MKDIR, OP_MKNOD, OP_RENAME, OP_RMDIR, OP_SYMLINK, OP_UNLINK};
+
+use super::argument;
+use crate::{
+    image::{self, report::hand_over},
+    kernel::offsets::ARG_CREATE_DENTRY,
+};
+
+/// `RENAME_EXCHANGE` (include/uapi/linux/fs.h).
+const RENAME_EXCHANGE: u32 = 1 << 1;
+
+#[kprobe]
+fn inode_mkdir(ctx: ProbeContext) -> u32 {
+    made(&ctx, OP_MKDIR)
+}
+
+#[kprobe]
+fn inode_mknod(ctx: ProbeContext) -> u32 {
+    made(&ctx, OP_MKNOD)
+}
+
+#[kprobe]
+fn inode_symlink(ctx: ProbeContext) -> u32 {
+    made(&ctx, OP_SYMLINK)
+}
+
+#[inline(always)]
+fn made(ctx: &ProbeContext, op: u32) -> u32 {
+    if let Some(dentry) = ctx.arg(1) {
+        hand_over(ctx, image::made(dentry, op));
+    }
+    0
+}
+
+#[kprobe]
+fn create(ctx: ProbeContext) -> u32 {
+    if let Some(dentry) = argument(&ctx, ARG_CREATE_DENTRY.load()) {
+        hand_over(&ctx, image::creating(dentry, true));
+    }
+    0
+}
+
+#[kprobe]
+fn inode_create(ctx: ProbeContext) -> u32 {
+    if let Some(dentry) = ctx.arg(1) {
+        hand_over(&ctx, image::creating(dentry, false));
+    }
+    0
+}
+
+#[kprobe]
+fn inode_unlink(ctx: ProbeContext) -> u32 {
+    removed(&ctx, OP_UNLINK)
+}
+
+#[kprobe]
+fn inode_rmdir(ctx: ProbeContext) -> u32 {
+    removed(&ctx, OP_RMDIR)
+}
+
+#[inline(always)]
+fn removed(ctx: &ProbeContext, op: u32) -> u32 {
+    if let Some(dentry) = ctx.arg(1) {
+        hand_over(ctx, image::removed(dentry, op));
+    }
+    0
+}
+
+#[kprobe]
+fn inode_link(ctx: ProbeContext) -> u32 {
+    if let (Some(dentry), Some(new)) = (ctx.arg(0), ctx.arg(2)) {
+        hand_over(&ctx, image::moved(dentry, new, OP_LINK));
+    }
+    0
+}
+
+#[kprobe]
+fn inode_rename(ctx: ProbeContext) -> u32 {
+    if let (Some(dentry), Some(new), Some(flags)) = (ctx.arg(1), ctx.arg(3), ctx.arg::<u32>(4)) {
+        let op = if flags & RENAME_EXCHANGE != 0 { OP_EXCHANGE } else { OP_RENAME };
+        hand_over(&ctx, image::moved(dentry, new, op));
+    }
+    0
+}

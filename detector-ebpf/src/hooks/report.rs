@@ -1,0 +1,23 @@
+//! The programs that other kprobes call at their end, to report what they have seen. They are attached to nothing.
+
+use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+
+use crate::image::report::{NAME, NAMES, PLACE, take_over};
+
+#[kprobe]
+fn report_name(_: ProbeContext) -> u32 {
+    take_over::<NAME>();
+    0
+}
+
+#[kprobe]
+fn report_names(_: ProbeContext) -> u32 {
+    take_over::<NAMES>();
+    0
+}
+
+#[kprobe]
+fn report_place(_: ProbeContext) -> u32 {
+    take_over::<PLACE>();
+    0
+}
