@@ -93,8 +93,8 @@ pub struct ImageWrite {
 pub struct Script {
     /// Where and when.
     pub at: At,
-    /// Thread id on the host: the exec that follows is of this thread.
-    pub tid: u32,
+    /// Process id on the host: the exec that follows is of this process.
+    pub pid: u32,
     /// The script.
     pub file: File,
     /// Its path.

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
@@ -131,7 +131,7 @@ fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
 }
 
 /// Executes a program in place of this one, by an open file without a path (execveat(2)). `--in-thread`: from another
-/// thread. `--or` separates programs that are tried after those that cannot be executed. Gives the last one's error.
+/// thread. `--or` is in front of a program that is tried if this one cannot be executed. Gives the last one's error.
 fn become_program(program: &OsStr, args: &[OsString]) -> Result<nix::Error> {
     if program == "--in-thread" {
         let [program, args @ ..] = args else { bail!("no program") };
@@ -144,9 +144,10 @@ fn become_program(program: &OsStr, args: &[OsString]) -> Result<nix::Error> {
     let argv = [program].into_iter().chain(args[..end].iter().map(OsString::as_os_str)).map(text);
     let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
     let environment = [c"PATH=/usr/bin:/bin"];
-    let file = File::open(program)?;
+    // Stays open, for interpreters find their script by it.
+    let file = rustix::fs::open(program, OFlags::RDONLY, Mode::empty())?;
     let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-    let Err(error) = nix::unistd::execveat(file.as_fd(), c"", &argv, &environment, flags);
+    let Err(error) = nix::unistd::execveat(&file, c"", &argv, &environment, flags);
     match args.get(end..) {
         Some([_, next, args @ ..]) => become_program(next, args),
         _ => Ok(error),

@@ -36,7 +36,8 @@ const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "tru
 pub const DASH: &str = "/usr/bin/dash";
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
-const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+/// A library.
+pub const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// Path of one of the image files that are there to be changed.
 pub fn many_file(number: usize) -> String {

@@ -111,11 +111,11 @@ impl Detector {
         match event {
             Event::Exec(exec) => {
                 self.programs.insert(Program::of(exec));
-                let script = self.scripts.take(exec);
+                let scripts = self.scripts.take(exec);
                 let code = Code::executed(exec);
-                report.tell(shell::detect(&code, None, script.as_ref(), container, report.context));
+                report.tell(shell::detect(&code, None, scripts.first(), container, report.context));
                 report.tell(foreign(&code, container, report.context));
-                if let Some(script) = &script {
+                for script in &scripts {
                     report.tell(foreign(&Code::interpreted(script, exec), container, report.context));
                 }
             }
@@ -265,7 +265,7 @@ pub(crate) mod samples {
 
     pub(crate) fn script(file: &str) -> Script {
         let exec = exec(Origin::Application, file, &[]);
-        Script { at: exec.at, tid: exec.process.tid, file: exec.file, path: exec.exe }
+        Script { at: exec.at, pid: exec.process.pid, file: exec.file, path: exec.exe }
     }
 
     pub(crate) fn mapped(exe: &str, file: &str) -> MapExec {

@@ -1,19 +1,21 @@
 //! Scripts on their way to their interpreters. The kernel reports a script when it looks at its first line, and then the
-//! exec of the interpreter, if it comes to that.
+//! exec of the interpreter, if it comes to that. An interpreter may be a script too, and so on.
 
 use super::describe;
 use crate::event::{Exec, Script};
 use crate::recent::Recent;
 
-/// How many can be on their way at the same time.
+/// How many processes can have scripts on their way at the same time.
 const MOST: usize = 1024;
-/// How long that can take, nanoseconds: the interpreter may have to be read from a slow disk. A thread id is not used
+/// How many scripts can be on the way to one program: the kernel looks at no more (`exec_binprm`, fs/exec.c, 5.10 to 7.3).
+const CHAIN: usize = 6;
+/// How long that can take, nanoseconds: the interpreter may have to be read from a slow disk. A process id is not used
 /// again as soon.
 const PATIENCE: u64 = 10_000_000_000;
 
-/// Scripts by the thread that executes them.
+/// Scripts by the process that executes them, the first one first.
 #[derive(Debug)]
-pub(super) struct Scripts(Recent<u32, Script>);
+pub(super) struct Scripts(Recent<u32, Vec<Script>>);
 
 impl Default for Scripts {
     fn default() -> Self {
@@ -23,24 +25,38 @@ impl Default for Scripts {
 
 impl Scripts {
     pub(super) fn insert(&mut self, script: Script) {
-        self.0.insert(script.tid, script);
+        let mut chain = self.0.remove(&script.pid).unwrap_or_default();
+        if chain.len() == CHAIN {
+            chain.remove(0);
+        }
+        let pid = script.pid;
+        chain.push(script);
+        self.0.insert(pid, chain);
     }
 
-    /// The script that an exec is of. One whose exec has failed is dropped at the next exec of its thread.
-    pub(super) fn take(&mut self, exec: &Exec) -> Option<Script> {
-        let script = self.0.remove(&exec.process.tid)?;
-        (exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(&script, exec)).then_some(script)
+    /// The scripts that an exec is of. Those whose exec has failed are dropped at the next exec of their process.
+    pub(super) fn take(&mut self, exec: &Exec) -> Vec<Script> {
+        let mut chain = self.0.remove(&exec.process.pid).unwrap_or_default();
+        let last = chain.len().saturating_sub(1);
+        let mut nth = 0..;
+        chain.retain(|script| {
+            let is_last = nth.next() == Some(last);
+            exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(script, is_last, exec)
+        });
+        chain
     }
 }
 
-/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own.
-fn is_of(script: &Script, exec: &Exec) -> bool {
+/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own. If
+/// the interpreter is a script, the path of that one's goes in front of all this, maybe with an argument.
+fn is_of(script: &Script, is_last: bool, exec: &Exec) -> bool {
     let name = describe::base_name(&script.path.bytes);
     let mut args = exec.args.iter();
     let is_path = args.next().is_some_and(|interpreter| interpreter.starts_with(b"/"));
-    let mut others = args.take(2).peekable();
-    // The script may have been called by another name: a link's, or `/dev/fd/3`.
-    others.peek().is_some() && (is_path || others.any(|argument| describe::base_name(argument) == name))
+    let mut others = args.take(2 * CHAIN).peekable();
+    // The script may have been called by another name: a link's, or `/dev/fd/3`. That of the first script of a chain is
+    // then not known from its arguments.
+    others.peek().is_some() && (is_last && is_path || others.any(|argument| describe::base_name(argument) == name))
 }
 
 #[cfg(test)]
@@ -76,21 +92,37 @@ mod tests {
     }
 
     #[test]
+    fn chains_of_scripts_are_bounded() {
+        let mut scripts = Scripts::default();
+        for name in ["/srv/failed", "/srv/outer", "/srv/inner"] {
+            scripts.insert(script(name));
+        }
+        let exec = |args: &[&str]| exec(Origin::Application, "/bin/dash", args);
+        let chain = scripts.take(&exec(&["/bin/sh", "-e", "/srv/inner", "-x", "./outer", "argument"]));
+        let names: Vec<_> = chain.iter().map(|script| script.path.bytes.as_slice()).collect();
+        assert_eq!(names, [b"/srv/outer", b"/srv/inner"]);
+        for _ in 0..100 {
+            scripts.insert(script("/srv/outer"));
+        }
+        assert_eq!(scripts.take(&exec(&["/bin/sh", "./outer"])).len(), CHAIN);
+    }
+
+    #[test]
     fn a_script_whose_exec_failed_is_of_no_other_exec() {
-        let joined = |tid, later, args: &[&str]| {
+        let joined = |pid, later, args: &[&str]| {
             let mut scripts = Scripts::default();
             scripts.insert(script("/srv/run"));
             let mut exec = exec(Origin::Application, "/usr/bin/other", args);
-            exec.process.tid = tid;
+            exec.process.pid = pid;
             exec.at.time += later;
-            let joined = scripts.take(&exec).is_some();
-            assert!(tid != 1234 || scripts.take(&exec).is_none());
+            let joined = scripts.take(&exec).len() == 1;
+            assert!(pid != 1234 || scripts.take(&exec).is_empty());
             joined
         };
         assert!(joined(1234, 0, &["/bin/link", "-e", "./run"]));
         assert!(joined(1234, 0, &["/bin/link", "/dev/fd/3"]));
         assert!(joined(1234, 0, &["interpreter", "run"]));
-        assert!(!joined(1235, 0, &["/bin/link", "./run"]), "another thread");
+        assert!(!joined(1235, 0, &["/bin/link", "./run"]), "another process");
         assert!(!joined(1234, PATIENCE, &["/bin/link", "./run"]), "too late");
         assert!(!joined(1234, 0, &["other", "-x"]), "no interpreter");
         assert!(!joined(1234, 0, &["/usr/bin/other"]), "no interpreter");

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, compare, shell};
-use crate::container::{Container, DASH};
+use crate::container::{Container, DASH, LIBC, LOADER};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -141,8 +141,13 @@ pub(super) fn on_terminal(lab: &mut Lab) -> Result<()> {
 pub(super) fn in_memory(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["run-in-memory", DASH, "-c", "sleep 1; true"])?;
-    let late = disguised("/memfd:library", &["harmless", "-c", "sleep 1; true"]);
-    expect(lab, &container, [fileless("/memfd:library", true), late])
+    let mut found = fileless("", true);
+    let mut late = disguised("", &["harmless", "-c", "sleep 1; true"]);
+    for finding in [&mut found, &mut late] {
+        finding["file"]["path"] = Value::Null;
+    }
+    late["process"]["exe"] = Value::Null;
+    expect(lab, &container, [found, late])
 }
 
 pub(super) fn in_shared_memory(lab: &mut Lab) -> Result<()> {
@@ -156,6 +161,86 @@ pub(super) fn deleted(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["run-deleted", "/usr/bin/tool", "/tmp/gone", "run", "/bin/true"])?;
     expect(lab, &container, [fileless("/tmp/gone", true)])
+}
+
+pub(super) fn added_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = container.service_does(&["script", "/srv/run", "#!/bin/sh -e\n:\n"])?;
+    container.service_does(&["run", "/srv/run", "argument"])?;
+    expect_script(lab, &container, &script, "/srv/run", &["/bin/sh", "-e", "/srv/run", "argument"])
+}
+
+/// What is executed by a thread that is not the first one is executed by the process.
+pub(super) fn added_script_in_thread(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = container.service_does(&["script", "/srv/threaded", "#!/bin/sh\n:\n"])?;
+    container.service_does(&["run-in-thread", "/srv/threaded"])?;
+    expect_script(lab, &container, &script, "/srv/threaded", &["/bin/sh", "/dev/fd/3"])
+}
+
+fn expect_script(lab: &mut Lab, container: &Container, identity: &Value, path: &str, args: &[&str]) -> Result<()> {
+    let mut found = drifted(path, identity);
+    found["process"] = json!({"exe": BUSYBOX, "args": args});
+    expect(lab, container, [found, shell("application", BUSYBOX, args)])
+}
+
+/// A script whose interpreter is a script.
+pub(super) fn chain_of_scripts(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let inner = container.service_does(&["script", "/srv/inner", "#!/bin/sh\n:\n"])?;
+    let outer = container.service_does(&["script", "/srv/outer", "#!/srv/inner -x\n"])?;
+    container.service_does(&["run", "/srv/outer", "argument"])?;
+    let mut shell = shell("application", BUSYBOX, &["/bin/sh", "/srv/inner", "-x", "/srv/outer", "argument"]);
+    shell["file"] = json!({"path": BUSYBOX});
+    expect(lab, &container, [drifted("/srv/outer", &outer), drifted("/srv/inner", &inner), shell])
+}
+
+/// A script that cannot be executed has not run.
+pub(super) fn failing_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["script", "/srv/failing", "#!/missing\n"])?;
+    container.service_does(&["run-failing", "/srv/failing", "/bin/true"])?;
+    expect(lab, &container, [])
+}
+
+/// The dynamic loader runs a shell: the loader is what is executed.
+pub(super) fn by_loader(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let args = [LOADER, "--inhibit-cache", DASH, "-c", "true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let mut found = shell("application", LOADER, &args);
+    found["file"] = json!({"path": DASH, "layer": "lower"});
+    expect(lab, &container, [found])
+}
+
+pub(super) fn copy_by_loader(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", DASH, "/tmp/loaded"])?;
+    let args = [LOADER, "/tmp/loaded", "-c", "sleep 0.1; true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let mut found = drifted("/tmp/loaded", &copy);
+    found["mitre"] = json!(["T1129"]);
+    let mut late = shell("application", LOADER, &args);
+    late["file"] = json!({"path": "/tmp/loaded"});
+    expect(lab, &container, [found, late])
+}
+
+pub(super) fn preloaded_library(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let library = container.service_does(&["copy", LIBC, "/tmp/evil.so"])?;
+    container.service_does(&["run-preloaded", "/tmp/evil.so", DASH, "-c", "true"])?;
+    let mut found = drifted("/tmp/evil.so", &library);
+    found["process"] = json!({"exe": DASH, "args": [DASH, "-c", "true"]});
+    found["mitre"] = json!(["T1129"]);
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
+}
+
+pub(super) fn preloaded_from_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["copy", LIBC, "/dev/shm/evil.so"])?;
+    container.service_does(&["run-preloaded", "/dev/shm/evil.so", DASH, "-c", "true"])?;
+    let found = fileless("/dev/shm/evil.so", false);
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
 }
 
 /// What is in the image runs in silence, however it is reached and whatever it is called.

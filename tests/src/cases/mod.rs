@@ -59,7 +59,9 @@ cases! {
         plain_cgroup;
     exec:
         added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box, linked_shell,
-        by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, unchanged_programs;
+        by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
+        chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
+        unchanged_programs;
     image_write:
         lower_file_once, upper_file, new_file, truncate, writev, pwritev, entered, child_of_application, hard_link,
         deep_path, long_path, hostile_name, through_proc_self_root, from_the_host;
