@@ -1,5 +1,7 @@
 //! Keys and values of the maps that both sides touch.
 
+use crate::record::{File, Process, Text};
+
 /// Where a cgroup is in the life of a container. The value of map `CGROUPS`, whose key is the cgroup's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -73,11 +75,43 @@ pub struct Seen {
     pub layer: u32,
 }
 
+/// Key of map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct KeptExecKey {
+    /// The container: id of its outermost cgroup.
+    pub container: u64,
+    /// `inode.i_ino` of the program.
+    pub inode: u64,
+    /// `super_block.s_dev`.
+    pub dev: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// Value of map `KEPT_EXECS`: the first exec of this program that found no room.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct KeptExec {
+    /// When, `CLOCK_BOOTTIME`, nanoseconds. 0: the entry is not filled yet.
+    pub time: u64,
+    /// Cgroup of the process.
+    pub cgroup: u64,
+    /// The process.
+    pub process: Process,
+    /// The program.
+    pub file: File,
+    /// Its name, without the path, as a plain string.
+    pub name: Text<64>,
+    /// The first arguments.
+    pub args: Text<256>,
+}
+
 /// What map `LOSS` (per CPU) counts: records that found the ring buffer full, and full maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Loss {
-    /// An [`ExecRecord`](crate::record::ExecRecord) found no room.
+    /// An [`ExecRecord`](crate::record::ExecRecord) found no room; the program is in `KEPT_EXECS`, with the first exec of it.
     Exec = 0,
     /// An [`ImageWriteRecord`](crate::record::ImageWriteRecord) found no room; its file is in `SEEN`, unreported.
     ImageWrite = 1,
@@ -97,11 +131,13 @@ pub enum Loss {
     CgroupEscape = 8,
     /// The program that reports changes could not be called.
     Call = 9,
+    /// Map `KEPT_EXECS` is full: an exec is lost.
+    KeptExecsFull = 10,
 }
 
 impl Loss {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Exec,
         Self::ImageWrite,
         Self::Cgroup,
@@ -112,6 +148,7 @@ impl Loss {
         Self::Script,
         Self::CgroupEscape,
         Self::Call,
+        Self::KeptExecsFull,
     ];
 
     /// Name in logs and findings.
@@ -127,6 +164,7 @@ impl Loss {
             Self::Script => "script",
             Self::CgroupEscape => "cgroup_escape",
             Self::Call => "call",
+            Self::KeptExecsFull => "kept_execs_full",
         }
     }
 }
@@ -135,6 +173,8 @@ const _: () = {
     assert!(size_of::<Cgroup>() == 32);
     assert!(size_of::<SeenKey>() == 24);
     assert!(size_of::<Seen>() == 48);
+    assert!(size_of::<KeptExecKey>() == 24);
+    assert!(size_of::<KeptExec>() == 16 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
 };
 
 /// `aya` takes keys and values whose every byte is data.
@@ -147,4 +187,8 @@ mod pod {
     unsafe impl aya::Pod for super::SeenKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Seen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::KeptExecKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::KeptExec {}
 }

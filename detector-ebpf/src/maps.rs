@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use detector_common::map::{Cgroup, Loss, Seen, SeenKey};
+use detector_common::map::{Cgroup, KeptExec, KeptExecKey, Loss, Seen, SeenKey};
 
 use crate::image::{pending::Pending, report::Change};
 
@@ -33,6 +33,14 @@ pub static MNT_NS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
 /// Files that containers changed.
 #[map]
 pub static SEEN: HashMap<SeenKey, Seen> = HashMap::with_max_entries(65_536, 0);
+
+/// Programs that were executed while the ring buffer was full.
+#[map]
+pub static KEPT_EXECS: HashMap<KeptExecKey, KeptExec> = HashMap::with_max_entries(1_024, 0);
+
+/// One element, all zero: a value for [`KEPT_EXECS`] is too large for the stack.
+#[map]
+pub static NO_EXEC: Array<KeptExec> = Array::with_max_entries(1, 0);
 
 /// Processes (thread group ids) that were brought into a container from outside, and their descendants.
 #[map]

@@ -8,12 +8,12 @@
 //! (security/security.c; `search_binary_handler`, fs/exec.c, 5.10 to 7.3), once for each step of a chain of interpreters.
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
+    bindings::{BPF_ANY, BPF_NOEXIST},
     macros::{btf_tracepoint, kprobe},
     programs::{BtfTracePointContext, ProbeContext},
 };
 use detector_common::{
-    map::Loss,
+    map::{KeptExecKey, Loss},
     record::{ExecRecord, KIND_EXEC, KIND_SCRIPT, ScriptRecord},
 };
 
@@ -26,7 +26,7 @@ use crate::{
         path::{self, Place},
         task,
     },
-    maps::LOADERS,
+    maps::{KEPT_EXECS, LOADERS, NO_EXEC, lost},
     probe_log,
 };
 
@@ -58,21 +58,49 @@ fn executed(bprm: Addr) {
     let (dentry, mnt) = file::path(executed);
     note_loader(dentry);
     let origin = container::origin(task, container, first);
+    // SAFETY: `executed` is a `struct file`.
+    let inode = unsafe { file::inode::<Untyped>(executed) };
     let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec)
     else {
+        keep(task, container, origin, inode, dentry);
         return;
     };
     let record = reserved.as_mut_ptr();
     // SAFETY: `record` is reserved for us.
     unsafe {
         let root = task::root(task);
-        (*record).file = file::identity(file::inode::<Untyped>(executed));
+        (*record).file = file::identity(inode);
         task::describe(task, origin, container, container::contains, &raw mut (*record).process);
         task::arguments(task, &raw mut (*record).args);
         path::resolve(Place { dentry, mnt }, root, &raw mut (*record).path);
         path::resolve(task::cwd(task), root, &raw mut (*record).cwd);
     }
     reserved.submit(0);
+}
+
+/// There is no room for a record: keeps what is needed to tell what was executed, once for each program.
+#[inline(always)]
+fn keep(task: Addr, container: u64, origin: u32, inode: Addr, dentry: Addr) {
+    // SAFETY: `inode` is one.
+    let number = unsafe { file::number::<Untyped>(inode) };
+    let key = KeptExecKey { container, inode: number, dev: file::device(inode), reserved: 0 };
+    let Some(nothing) = NO_EXEC.get(0) else { return };
+    if KEPT_EXECS.insert(key, nothing, BPF_NOEXIST.into()).is_err() {
+        if KEPT_EXECS.get_ptr(key).is_none() {
+            lost(Loss::KeptExecsFull);
+        }
+        return;
+    }
+    let Some(kept) = KEPT_EXECS.get_ptr_mut(key) else { return };
+    // SAFETY: a live map element, which user space leaves alone until it has a time.
+    unsafe {
+        (*kept).cgroup = cgroup::of_task(task);
+        (*kept).file = file::identity(inode);
+        task::describe(task, origin, container, container::contains, &raw mut (*kept).process);
+        task::arguments(task, &raw mut (*kept).args);
+        file::name(dentry, &raw mut (*kept).name);
+        (&raw mut (*kept).time).write_volatile(emit::now());
+    }
 }
 
 /// A dynamic linker that is executed as a program maps the real program next. It is known by its name, `ld-linux-….so.2`,

@@ -1,7 +1,7 @@
 //! `struct file`, `inode`, `super_block`: what a file is.
 
 use aya_ebpf::cty::c_ulong;
-use detector_common::record::{File, LAYER_LOWER, LAYER_NONE, LAYER_UPPER};
+use detector_common::record::{File, LAYER_LOWER, LAYER_NONE, LAYER_UPPER, TEXT_TRUNCATED, Text};
 
 use super::{
     mem::{self, Addr, Read, Word},
@@ -163,6 +163,23 @@ pub fn is_named(dentry: Addr, start: [u8; 3]) -> bool {
     unsafe {
         let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
         mem::read::<[u8; 3]>(name, 0) == start
+    }
+}
+
+/// Copies the last name of a dentry.
+///
+/// # Safety
+///
+/// `out` must be writable.
+#[inline(always)]
+pub unsafe fn name<const N: usize>(dentry: Addr, out: *mut Text<N>) {
+    // SAFETY: a pointer to a string; the caller vouches for `out`.
+    unsafe {
+        let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
+        let copied = mem::read_str((&raw mut (*out).bytes).cast(), N as u32, name);
+        // Without the NUL. A name that fills it was cut.
+        (*out).len = copied.saturating_sub(1) as u32;
+        (*out).flags = if copied == N as u64 { TEXT_TRUNCATED } else { 0 };
     }
 }
 

@@ -1,7 +1,7 @@
 //! `struct task_struct` and what hangs on it: who acts.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user};
-use detector_common::record::{ANCESTORS, ARGS_CAPACITY, Ancestor, Args, Process, Stdio, TEXT_TRUNCATED};
+use detector_common::record::{ANCESTORS, Ancestor, Process, Stdio, TEXT_TRUNCATED, Text};
 
 use super::{
     file,
@@ -191,14 +191,14 @@ fn ancestors(task: Addr, container: u64, in_container: fn(Addr, u64) -> bool, ou
 /// Fills `out` with the running process's arguments, from the place where the kernel put them for the new program: the
 /// process has not run yet and cannot have changed them.
 #[inline(always)]
-pub fn arguments(task: Addr, out: *mut Args) {
-    // SAFETY: pointers and integers; `out` is a record in the ring buffer and has room for `ARGS_CAPACITY` bytes.
+pub fn arguments<const N: usize>(task: Addr, out: *mut Text<N>) {
+    // SAFETY: pointers and integers; `out` is in a record, or an element of a map, and has room for `N` bytes.
     unsafe {
         let mm: Addr = mem::read(task, OFF_TASK_MM.load());
         let start: u64 = mem::read(mm, OFF_MM_ARG_START.load());
         let end: u64 = mem::read(mm, OFF_MM_ARG_END.load());
         let whole = end.wrapping_sub(start);
-        let len = if whole > ARGS_CAPACITY as u64 { ARGS_CAPACITY as u64 } else { whole };
+        let len = if whole > N as u64 { N as u64 } else { whole };
         let failed = bpf_probe_read_user((&raw mut (*out).bytes).cast(), len as u32, start as *const _) != 0;
         (*out).len = if failed { 0 } else { len as u32 };
         (*out).flags = if failed || whole > len { TEXT_TRUNCATED } else { 0 };

@@ -3,7 +3,7 @@
 //! The bytes come from our own probes, but a wrong one must cost a record, not the daemon: every length is checked,
 //! nothing panics, and the error says which field is wrong.
 
-use detector_common::record;
+use detector_common::{map, record};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -109,6 +109,23 @@ fn exec(record: &record::ExecRecord) -> Result<Exec, DecodeError> {
         cwd: path(&record.cwd, "cwd")?,
         args: args(&record.args)?,
     })
+}
+
+/// The event of an exec whose record found no room.
+///
+/// # Errors
+///
+/// As of a record's.
+pub fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, DecodeError> {
+    let exec = Exec {
+        at: At { time: kept.time, cgroup: kept.cgroup, container },
+        process: process(&kept.process)?,
+        file: file(&kept.file)?,
+        exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
+        cwd: Path { bytes: "…".into(), truncated: true },
+        args: args(&kept.args)?,
+    };
+    Ok(Event::Exec(Box::new(exec)))
 }
 
 fn image_write(record: &record::ImageWriteRecord) -> Result<ImageWrite, DecodeError> {
@@ -300,7 +317,7 @@ fn path(record: &record::Path, field: &'static str) -> Result<Path, DecodeError>
     Ok(Path { bytes, truncated })
 }
 
-fn args(record: &record::Args) -> Result<Args, DecodeError> {
+fn args<const N: usize>(record: &record::Text<N>) -> Result<Args, DecodeError> {
     Ok(Args { bytes: text(record, "args")?.to_vec(), truncated: record.flags & record::TEXT_TRUNCATED != 0 })
 }
 

@@ -7,7 +7,9 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use detector_common::map::{Cgroup, Loss, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey};
+use detector_common::map::{
+    Cgroup, KeptExec, KeptExecKey, Loss, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey,
+};
 
 use super::{Error, scan};
 
@@ -23,6 +25,7 @@ struct Inner {
     other_roots: Array<MapData, u32>,
     mnt_ns: HashMap<MapData, u32, u64>,
     seen: HashMap<MapData, SeenKey, Seen>,
+    kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
     loss: PerCpuArray<MapData, u64>,
 }
 
@@ -61,6 +64,7 @@ impl Maps {
             other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
             mnt_ns: hash(ebpf, "MNT_NS")?,
             seen: hash(ebpf, "SEEN")?,
+            kept_execs: hash(ebpf, "KEPT_EXECS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
         })))
     }
@@ -140,6 +144,19 @@ impl Maps {
             maps.seen.insert(key, Seen { reported: 1, ..*seen }, 0).map_err(|e| failed("SEEN", &e))?;
         }
         Ok(unreported)
+    }
+
+    /// The execs that found no room in the ring buffer, one of each program. They are gone from the map then.
+    pub(super) fn take_kept_execs(&self) -> Result<Vec<(KeptExecKey, KeptExec)>, Error> {
+        let mut maps = self.lock();
+        let entries: Result<Vec<_>, _> = maps.kept_execs.iter().collect();
+        let mut entries = entries.map_err(|e| failed("KEPT_EXECS", &e))?;
+        // One without a time is being filled: it comes the next time.
+        entries.retain(|(_, kept)| kept.time != 0);
+        for (key, _) in &entries {
+            keep(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
+        }
+        Ok(entries)
     }
 
     /// Forgets the changed files of containers that are gone.

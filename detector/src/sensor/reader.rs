@@ -69,6 +69,8 @@ pub(super) struct Reader<S> {
     sink: S,
     /// Loss counters as last reported.
     losses: [u64; Loss::ALL.len()],
+    /// Records were lost when that was last looked at.
+    was_lost: bool,
     /// Executed files that could not be looked into, as last reported.
     unexamined: u64,
     /// Records that could not be decoded, reported and not yet.
@@ -107,6 +109,7 @@ impl<S: FnMut(Line)> Reader<S> {
             context,
             sink,
             losses: [0; Loss::ALL.len()],
+            was_lost: false,
             unexamined: 0,
             garbage: 0,
             garbage_reported: 0,
@@ -242,7 +245,8 @@ impl<S: FnMut(Line)> Reader<S> {
             let count = losses[kind as usize] - self.losses[kind as usize];
             self.report_loss(kind.name(), count);
         }
-        let changes_lost = losses[Loss::ImageWrite as usize] != self.losses[Loss::ImageWrite as usize];
+        let is_lost =
+            [Loss::ImageWrite, Loss::Exec].iter().any(|&kind| losses[kind as usize] != self.losses[kind as usize]);
         self.losses = losses;
         self.report_loss("record", self.garbage - self.garbage_reported);
         self.garbage_reported = self.garbage;
@@ -250,12 +254,24 @@ impl<S: FnMut(Line)> Reader<S> {
         self.report_loss("content", unexamined - self.unexamined);
         self.unexamined = unexamined;
         self.report_blindness()?;
-        if changes_lost {
-            for (key, seen) in self.setup.maps.take_unreported()? {
-                match unreported(&key, &seen) {
-                    Ok(event) => self.handle(event),
-                    Err(error) => tracing::error!(%error, "an entry of map SEEN cannot be read"),
-                }
+        // The probes count first and keep what they counted then: what they had not kept yet is there the next time.
+        if is_lost || self.was_lost {
+            self.report_kept()?;
+        }
+        self.was_lost = is_lost;
+        Ok(())
+    }
+
+    /// Handles what found no room in the ring buffer, and was kept in maps.
+    fn report_kept(&mut self) -> Result<(), Error> {
+        let execs = self.setup.maps.take_kept_execs()?;
+        let execs = execs.iter().map(|(key, kept)| decode::kept_exec(key.container, kept));
+        let changes = self.setup.maps.take_unreported()?;
+        let changes = changes.iter().map(|(key, seen)| unreported(key, seen));
+        for event in execs.chain(changes) {
+            match event {
+                Ok(event) => self.handle(event),
+                Err(error) => tracing::error!(%error, "what the probes kept for lack of room cannot be read"),
             }
         }
         Ok(())

@@ -46,10 +46,10 @@ fn disguised(path: &str, args: &[&str]) -> Value {
 
 pub(super) fn added_program(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    let tool = container.service_does(&["copy", "/usr/bin/tool", "/usr/bin/miner"])?;
-    container.service_does(&["run", "/usr/bin/miner", "run", "/bin/true"])?;
-    let mut finding = drifted("/usr/bin/miner", &tool);
-    finding["process"] = json!({"origin": "application", "exe": "/usr/bin/miner", "ppid": container.pid});
+    let tool = container.service_does(&["copy", "/usr/bin/tool", "/usr/bin/implant"])?;
+    container.service_does(&["run", "/usr/bin/implant", "run", "/bin/true"])?;
+    let mut finding = drifted("/usr/bin/implant", &tool);
+    finding["process"] = json!({"origin": "application", "exe": "/usr/bin/implant", "ppid": container.pid});
     expect(lab, &container, [finding])
 }
 
