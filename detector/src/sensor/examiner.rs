@@ -264,3 +264,135 @@ fn is_stat_of(stat: &Stat, reported: &event::File) -> bool {
         && stat.st_size.unsigned_abs() == reported.size
         && (stat.st_ino == reported.inode || device != reported.dev)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        detect::samples,
+        event::{Exec, MapExec, Origin},
+    };
+    use std::{os::unix::fs::MetadataExt as _, process::Command};
+
+    const BUSYBOX: &str = "/bin/busybox";
+
+    /// The execution of a file of this machine, by a process that is not there any more.
+    fn executed(path: &Path) -> Exec {
+        let path = path.canonicalize().expect("it exists");
+        let stat = fs::metadata(&path).expect("it exists");
+        let mut exec = samples::exec(Origin::Application, &path.to_string_lossy(), &["x"]);
+        exec.file.inode = stat.ino();
+        exec.file.size = stat.size();
+        exec.file.dev = rustix::fs::major(stat.dev()) << 20 | rustix::fs::minor(stat.dev());
+        (exec.file.layer, exec.file.magic) = (None, 0);
+        (exec.process.pid, exec.process.start_time) = (u32::MAX, 0);
+        exec.process.ancestors[0].pid = std::process::id();
+        exec.process.ancestors[0].in_container = true;
+        exec
+    }
+
+    fn content(exec: &Exec) -> Option<Content> {
+        examine(&Event::Exec(Box::new(exec.clone())), None, &mut Recent::new(2)).ok()
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_path_for_another_process() {
+        let exec = executed(Path::new(BUSYBOX));
+        assert_eq!(content(&exec), Some(Content::Box));
+
+        let mut alone = exec.clone();
+        alone.process.ancestors.clear();
+        assert_eq!(content(&alone), None);
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        fs::write(folder.path().join("cgroup.procs"), format!("{}\n", std::process::id())).expect("it can be written");
+        let event = Event::Exec(Box::new(alone));
+        assert_eq!(examine(&event, Some(folder.path()), &mut Recent::new(2)).ok(), Some(Content::Box));
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_process() {
+        let mut sleeper = Command::new(BUSYBOX).args(["sleep", "100"]).spawn().expect("busybox is here");
+        let mut exec = executed(Path::new(BUSYBOX));
+        // As of a deleted one.
+        exec.exe = event::Path { bytes: b"/gone".into(), truncated: false };
+        exec.process.pid = sleeper.id();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).expect("it runs");
+        let ticks: u64 = stat.split(' ').nth(21).and_then(|field| field.parse().ok()).expect("proc(5) says so");
+        exec.process.start_time = ticks * 10_000_000;
+        let found = content(&exec);
+        let Exec { at, process, file, exe: path, .. } = exec.clone();
+        let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
+        let mapped = Event::MapExec(Box::new(MapExec { at, process, file, path, exe }));
+        let mapped = examine(&mapped, None, &mut Recent::new(2)).ok();
+        exec.process.start_time += 10_000_000;
+        let later = content(&exec);
+        sleeper.kill().and_then(|()| sleeper.wait()).expect("it is ours");
+        assert_eq!(found, Some(Content::Box));
+        // Needs a capability.
+        assert!(mapped == found || !rustix::process::geteuid().is_root());
+        assert_eq!(later, None, "that is another process");
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_file_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        fs::copy(BUSYBOX, &path).expect("busybox is here");
+        let exec = executed(&path);
+        assert_eq!(content(&exec), Some(Content::Box));
+
+        fs::remove_file(&path).expect("it is there");
+        std::os::unix::fs::symlink(BUSYBOX, &path).expect("there is nothing now");
+        assert_eq!(content(&exec), None, "a link");
+        fs::remove_file(&path).expect("it is there");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("there is nothing now");
+        assert_eq!(content(&exec), None, "a FIFO");
+        fs::remove_file(&path).expect("it is there");
+        fs::write(&path, "another").expect("there is nothing now");
+        assert_eq!(content(&exec), None, "another file");
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_has_changed() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        let shell = fs::read(BUSYBOX).expect("busybox is here");
+        let mut other = shell.clone();
+        other[..4].copy_from_slice(b"none");
+        fs::write(&path, other).expect("it can be written");
+        let event = Event::Exec(Box::new(executed(&path)));
+        let mut known = Recent::new(2);
+        let mut content = || examine(&event, None, &mut known).ok();
+        assert_eq!((content(), content()), (Some(Content::Other), Some(Content::Other)));
+        // Change times are as exact as the timer's tick.
+        thread::sleep(Duration::from_millis(20));
+        fs::write(&path, shell).expect("it can be written");
+        assert_eq!(content(), Some(Content::Box));
+    }
+
+    #[test]
+    fn a_file_of_the_image_is_asked_for_once() {
+        let mut examiner = Examiner::start().expect("a thread can be started");
+        let mut exec = executed(Path::new(BUSYBOX));
+        exec.file.layer = Some(Layer::Lower);
+        let event = Event::Exec(Box::new(exec.clone()));
+        assert!(examiner.ask(event.clone(), || None).is_none());
+        let first = loop {
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(examiner.ready(), rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut fds, None).expect("it can be waited for");
+            examiner.reset();
+            if let Some(answer) = examiner.answer() {
+                break answer;
+            }
+        };
+        assert_eq!(first.content, Content::Box);
+        assert_eq!(examiner.ask(event, || None).map(|answer| answer.content), Some(Content::Box));
+
+        exec.at.container += 1;
+        assert!(examiner.ask(Event::Exec(Box::new(exec)), || None).is_none(), "another container's image");
+        let since = Instant::now();
+        assert_eq!(examiner.last_answer(since).map(|answer| answer.content), Some(Content::Box));
+        assert!(examiner.last_answer(since).is_none());
+        assert_eq!(examiner.failures(), 0);
+    }
+}
