@@ -1,5 +1,5 @@
 //! Looks into executed files whose names do not say what they are, on a thread of its own: what
-//! [content](crate::detect::content) makes of them comes back as an answer.
+//! [content] makes of them comes back as an answer.
 //!
 //! A file is read once, however often it is executed. One of the image's lower layers cannot change, so that its device
 //! and inode are enough to know it again; of any other one size and change time are compared too, each time.
