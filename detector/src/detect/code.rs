@@ -75,9 +75,11 @@ impl<'a> Code<'a> {
         }
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self, container: &Container) -> Source {
+        // An image can be in memory as a whole.
+        let is_fleeting = IN_MEMORY.contains(&self.file.magic) && container.root_dev != Some(self.file.dev);
         match self.file.layer {
-            _ if IN_MEMORY.contains(&self.file.magic) => Source::Memory,
+            _ if is_fleeting => Source::Memory,
             _ if self.file.nlink == 0 => Source::Deleted,
             Some(Layer::Upper | Layer::New) => Source::Changed,
             Some(Layer::Lower) | None => Source::Expected,

@@ -11,7 +11,7 @@ use crate::container::table::Container;
 use crate::finding::{Kind, Severity};
 
 pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
-    (code.source() == Source::Changed).then(|| Verdict {
+    (code.source(container) == Source::Changed).then(|| Verdict {
         finding: Kind::DriftedExec,
         severity: Severity::High,
         message: code.message("not as in the image", container),

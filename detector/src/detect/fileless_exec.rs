@@ -9,7 +9,7 @@ use crate::container::table::Container;
 use crate::finding::{Kind, Severity};
 
 pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
-    let what = match code.source() {
+    let what = match code.source(container) {
         Source::Memory => "only in memory",
         Source::Deleted => "deleted",
         Source::Changed | Source::Expected => return None,
@@ -26,7 +26,7 @@ pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> O
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::*;
+    use super::super::{Detector, samples::*};
     use crate::event::{Event, Layer, Origin};
     use crate::finding::Kind;
 
@@ -58,5 +58,19 @@ mod tests {
             });
             assert_eq!(message(path, layer, nlink, magic), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn an_image_in_memory_is_an_image() {
+        let mut exec = exec(Origin::Application, "/bin/app", &["app"]);
+        (exec.file.layer, exec.file.magic) = (None, TMPFS);
+        let (mut detector, mut context, mut container) = (Detector::default(), context(), container());
+        let mut all = Vec::new();
+        for root_dev in [None, Some(exec.file.dev + 1), Some(exec.file.dev)] {
+            container.root_dev = root_dev;
+            let event = Event::Exec(Box::new(exec.clone()));
+            detector.detect(&event, &container, &mut context, |_| all.push(root_dev));
+        }
+        assert_eq!(all, [None, Some(46)]);
     }
 }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     container::table::Table,
     detect::{Context, Detector, needs_content},
-    event::{At, Cgroup, Event, File, ImageWrite},
+    event::{At, Cgroup, Event, File, ImageWrite, Origin},
     finding::{Finding, Line, Notice, NoticeEvent},
 };
 
@@ -93,6 +93,7 @@ impl<S: FnMut(Line)> Reader<S> {
         let mut table = Table::default();
         for found in &setup.running.containers {
             table.created(Cgroup { time: 0, id: found.container, path: found.cgroup_path.clone() });
+            table.started(found.container, found.root_dev);
         }
         let context = Context::new(setup.node.clone(), setup.host.boot_to_wall);
         let mut detector = Detector::default();
@@ -184,6 +185,12 @@ impl<S: FnMut(Line)> Reader<S> {
             (_, Some(at)) => at,
             (_, None) => return,
         };
+        if let Event::Exec(exec) = &event
+            && exec.process.origin == Origin::Entrypoint
+            && let Some(root_dev) = self.setup.maps.root_dev(at.container)
+        {
+            self.table.started(at.container, root_dev);
+        }
         let host = &self.setup.host;
         let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
         let found = Self::finder(&self.setup.counters, &mut self.sink);
