@@ -88,7 +88,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("reverse-shell", []) => reverse_shell(),
         ("flood", [writers, files]) => flood(number(writers)?, number(files)?),
         ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
-        _ => bail!("unknown operation {operation:?} with {} arguments", args.len()),
+        _ => crate::attack_exec::perform(name, args),
     }
 }
 
@@ -128,7 +128,7 @@ fn verify(path: &Path) -> Result<Value> {
 }
 
 /// Device and inode, in the form of a finding.
-fn identity(path: &Path) -> Result<Value> {
+pub(crate) fn identity(path: &Path) -> Result<Value> {
     let stat = fs::metadata(path)?;
     let device = format!("{}:{}", rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
     Ok(json!({"dev": device, "inode": stat.ino()}))
@@ -170,7 +170,7 @@ fn harmless() -> Result<Value> {
 }
 
 /// Runs a program to its end.
-fn run(command: &mut Command) -> Result<Value> {
+pub(crate) fn run(command: &mut Command) -> Result<Value> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(json!({"stdout": String::from_utf8_lossy(&output.stdout)}))

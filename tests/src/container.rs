@@ -32,6 +32,13 @@ pub const MANY: usize = 400;
 /// Applets of busybox in the image.
 const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
 
+/// A shell that is nothing but a shell, and what it is linked to.
+pub const DASH: &str = "/usr/bin/dash";
+/// The dynamic loader.
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+/// A library.
+pub const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+
 /// Path of one of the image files that are there to be changed.
 pub fn many_file(number: usize) -> String {
     format!("/srv/many/{number}")
@@ -50,10 +57,14 @@ pub fn long_path() -> String {
 /// Makes the image.
 pub fn make_image() -> Result<()> {
     let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
-    for folder in ["bin", "etc", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"] {
+    for folder in
+        ["bin", "etc", "lib/x86_64-linux-gnu", "lib64", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"]
+    {
         fs::create_dir_all(Path::new(IMAGE).join(folder))?;
     }
-    fs::copy("/bin/busybox", at("/bin/busybox")).context("no busybox")?;
+    for program in ["/bin/busybox", DASH, LOADER, LIBC] {
+        fs::copy(program, at(program)).with_context(|| format!("no {program}"))?;
+    }
     for applet in APPLETS {
         symlink("/bin/busybox", at(&format!("/bin/{applet}")))?;
     }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod attack_exec;
 pub mod cases;
 pub mod container;
 pub mod init;

@@ -2,6 +2,7 @@
 //! and no other.
 
 mod blinding;
+mod exec;
 mod flood;
 mod image_write;
 mod lifecycle;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
-use crate::container::{Container, MANY, make_image, many_file};
+use crate::container::{Container, DASH, MANY, make_image, many_file};
 use crate::protocol::{Message, Outcome};
 use crate::sensor::{Sensor, wait_for};
 
@@ -57,6 +58,11 @@ cases! {
         entered, entered_with_tty, entered_descendant, entrypoint, application, busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
+    exec:
+        added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box, linked_shell,
+        by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
+        chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
+        unchanged_programs;
     image_write:
         lower_file_once, upper_file, new_file, truncate, writev, pwritev, entered, child_of_application, hard_link,
         deep_path, long_path, hostile_name, through_proc_self_root, from_the_host;
@@ -207,14 +213,28 @@ impl Lab {
         self.beats += 1;
         let path = format!("/beat-{}", self.beats);
         self.beacon.service_does(&["create", &path])?;
+        self.take_until(&json!({"finding": "image_write", "file": {"path": path}}))
+    }
+
+    /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the other.
+    pub fn take_late_findings(&mut self) -> Result<Vec<Value>> {
+        self.beats += 1;
+        let path = format!("/data/beat-{}", self.beats);
+        self.beacon.service_does(&["copy", DASH, &path])?;
+        self.beacon.service_does(&["run", &path, "-c", "true"])?;
+        self.take_until(&json!({"finding": "shell_in_container", "file": {"path": path}}))
+    }
+
+    /// Takes the findings until one of the beacon's is as given.
+    fn take_until(&mut self, last: &Value) -> Result<Vec<Value>> {
         let sensor = self.sensor.as_mut().context("no sensor runs")?;
         let (history, pending) = (&mut self.history, &mut self.pending);
         let beacon = json!({"container": {"id": self.beacon.id}});
-        wait_for("the finding of a write that follows the case's", PATIENCE, || {
+        wait_for("the finding that follows the case's", PATIENCE, || {
             let mut beaten = false;
             for line in sensor.take_lines()? {
                 if difference(&line, &beacon).is_none() {
-                    beaten |= line["file"]["path"] == path;
+                    beaten |= difference(&line, last).is_none();
                     continue;
                 }
                 history.push(line.clone());
@@ -231,16 +251,7 @@ impl Lab {
     /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
     pub fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
         let found = self.take_findings()?;
-        ensure!(found.len() == N, "{} findings came instead of {N}", found.len());
-        let always = json!({"schema": 1, "container": {"id": container.id, "cgroup_id": container.cgroup_id}});
-        for (found, expected) in found.iter().zip(&expected) {
-            for expected in [&always, expected] {
-                if let Some(difference) = difference(found, expected) {
-                    anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
-                }
-            }
-        }
-        Ok(())
+        compare(&found, container, &expected)
     }
 
     /// There must be no finding.
@@ -249,6 +260,20 @@ impl Lab {
         ensure!(found.is_empty(), "{} findings came instead of none", found.len());
         Ok(())
     }
+}
+
+/// There are exactly the expected findings, in this order, of this container.
+fn compare(found: &[Value], container: &Container, expected: &[Value]) -> Result<()> {
+    ensure!(found.len() == expected.len(), "{} findings came instead of {}", found.len(), expected.len());
+    let always = json!({"schema": 1, "container": {"id": container.id, "cgroup_id": container.cgroup_id}});
+    for (found, expected) in found.iter().zip(expected) {
+        for expected in [&always, expected] {
+            if let Some(difference) = difference(found, expected) {
+                anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn next(numbers: &mut RangeFrom<u32>) -> u32 {
