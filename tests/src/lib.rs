@@ -7,7 +7,7 @@
 //!
 //! A new test is a function and a line in the table in [`cases`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod attack;
 pub mod cases;
