@@ -70,7 +70,10 @@ pub fn request<S: AsRef<OsStr>>(socket: &Path, args: &[S]) -> Result<Value> {
 }
 
 fn serve() -> Result<()> {
-    let listener = UnixListener::bind(SOCKET).with_context(|| format!("cannot listen on {SOCKET}"))?;
+    // It gets its name when it listens: between that and its making, nobody can connect.
+    let unready = format!("{SOCKET}.new");
+    let listener = UnixListener::bind(&unready).with_context(|| format!("cannot listen on {unready}"))?;
+    fs::rename(unready, SOCKET)?;
     let mut held = Held::new();
     for stream in listener.incoming() {
         let mut stream = stream?;
