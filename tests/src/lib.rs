@@ -7,10 +7,9 @@
 //!
 //! A new test is a function and a line in the table in [`cases`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod attack;
-pub mod attack_exec;
 pub mod cases;
 pub mod container;
 pub mod init;

@@ -32,7 +32,7 @@ pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 pub const LATEST: &str = "latest";
 
 /// Modules that the guest needs, as far as they are not built in; with what they depend on.
-const MODULES: &[&str] = &["overlay"];
+const MODULES: &[&str] = &["overlay", "loop", "crc32c_generic", "btrfs"];
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]

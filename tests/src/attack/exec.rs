@@ -1,4 +1,4 @@
-//! The part of the [attacker](crate::attack) that executes programs in unusual ways.
+//! Programs that are executed in unusual ways.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -16,11 +16,10 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
-use crate::attack::{identity, run};
+use super::{identity, programs::run};
 
-/// Performs what the arguments say.
-pub(crate) fn perform(operation: &str, args: &[OsString]) -> Result<Value> {
-    match (operation, args) {
+pub(super) fn perform(operation: &str, args: &[OsString]) -> Option<Result<Value>> {
+    Some(match (operation, args) {
         ("copy", [from, to]) => copy(Path::new(from), Path::new(to)),
         ("copy-blunted", [from, to]) => copy_blunted(Path::new(from), Path::new(to)),
         ("overwrite", [from, to]) => overwrite(Path::new(from), Path::new(to)),
@@ -33,9 +32,11 @@ pub(crate) fn perform(operation: &str, args: &[OsString]) -> Result<Value> {
             run(Command::new(program).args(args).env("LD_PRELOAD", library))
         }
         ("run-on-terminal", [program, args @ ..]) => on_terminal(program, args),
-        ("become", [program, args @ ..]) => bail!("cannot become {program:?}: {}", become_program(program, args)?),
-        _ => bail!("unknown operation {operation:?} with {} arguments", args.len()),
-    }
+        ("become", [program, args @ ..]) => {
+            become_program(program, args).and_then(|error| bail!("cannot become {program:?}: {error}"))
+        }
+        _ => return None,
+    })
 }
 
 /// A new file, executable from the start.
