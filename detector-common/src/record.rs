@@ -295,15 +295,15 @@ pub struct ImageMoveRecord {
     pub new_path: Path,
 }
 
-/// See [`KIND_SCRIPT`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same task.
+/// See [`KIND_SCRIPT`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct ScriptRecord {
     /// Kind, time, place.
     pub header: Header,
-    /// Thread id in the host's pid namespace.
-    pub tid: u32,
+    /// Process id (thread group id) in the host's pid namespace. The thread that executes becomes the process's only one.
+    pub pid: u32,
     /// Reserved, 0.
     pub reserved: u32,
     /// The script.

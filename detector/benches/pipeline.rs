@@ -121,8 +121,11 @@ fn run(bencher: Bencher<'_, '_>, record: &Record, is_finding: bool) {
     let (mut detector, mut context) = (Detector::default(), Context::new("node-1".into(), 1_800_000_000_000_000_000));
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         let event = decode(black_box(record.bytes())).expect("the record is whole");
-        let finding = detector.detect(&event, &container, &mut context);
-        assert_eq!(finding.is_some(), is_finding);
-        finding.map(|finding| json::line(&Line::Finding(Box::new(finding))))
+        let mut line = None;
+        detector.detect(&event, &container, &mut context, |finding| {
+            line = Some(json::line(&Line::Finding(Box::new(finding))));
+        });
+        assert_eq!(line.is_some(), is_finding);
+        line
     });
 }

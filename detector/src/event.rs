@@ -24,6 +24,20 @@ pub enum Event {
     CgroupRemoved(Cgroup),
 }
 
+impl Event {
+    /// Where and when; not of cgroups, which are in none.
+    pub fn at(&self) -> Option<At> {
+        match self {
+            Self::Exec(exec) => Some(exec.at),
+            Self::ImageWrite(write) => Some(write.at),
+            Self::Script(script) => Some(script.at),
+            Self::MapExec(mapped) => Some(mapped.at),
+            Self::CgroupEscape(escape) => Some(escape.at),
+            Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
+        }
+    }
+}
+
 /// Where and when an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
@@ -79,8 +93,8 @@ pub struct ImageWrite {
 pub struct Script {
     /// Where and when.
     pub at: At,
-    /// Thread id on the host: the exec that follows is of this thread.
-    pub tid: u32,
+    /// Process id on the host: the exec that follows is of this process.
+    pub pid: u32,
     /// The script.
     pub file: File,
     /// Its path.

@@ -465,7 +465,8 @@ pub enum NoticeEvent {
     /// Something was not seen, or not in full.
     Loss {
         /// What: `exec`, `image_write` and `cgroup` are records that found the ring buffer full, `…_full` is a full
-        /// kernel map, `record` a record that could not be decoded, `client` lines that a live viewer was too slow for,
+        /// kernel map, `record` a record that could not be decoded, `content` an executed file that was gone before it
+        /// could be looked into, `client` lines that a live viewer was too slow for,
         /// `output` lines that the daemon's output could not take.
         kind: Cow<'static, str>,
         /// How many since the last such notice.

@@ -11,3 +11,5 @@ pub mod output;
 pub mod protocol;
 pub mod sensor;
 pub mod server;
+
+mod recent;

@@ -4,10 +4,13 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::ops::Not as _;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,14 +30,32 @@ const CONTAINERS: &str = "/var/lib/lab/containers";
 pub const SERVICE: &[&str] = &["/usr/bin/tool", "serve"];
 /// A file of the image whose name is an attack on terminals, and not UTF-8.
 pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
+/// An image file of whole sectors.
+pub const SECTORS: &str = "/srv/sectors";
 /// How many files [`many_file`] knows.
-pub const MANY: usize = 400;
+pub const MANY: usize = 600;
+/// How many directories [`place`] knows.
+pub const PLACES: usize = 60;
+/// The content of image files that are there to be changed.
+const TEXT: &str = "as it is in the image: nobody has changed it\n";
 /// Applets of busybox in the image.
 const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
+
+/// A shell that is nothing but a shell, and what it is linked to.
+pub const DASH: &str = "/usr/bin/dash";
+/// The dynamic loader.
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+/// A library.
+pub const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// Path of one of the image files that are there to be changed.
 pub fn many_file(number: usize) -> String {
     format!("/srv/many/{number}")
+}
+
+/// Path of one of the empty image directories that are there to be covered or removed.
+pub fn place(number: usize) -> String {
+    format!("/srv/places/{number}")
 }
 
 /// Path of an image file that is deeper than what a lazy sensor walks.
@@ -50,10 +71,14 @@ pub fn long_path() -> String {
 /// Makes the image.
 pub fn make_image() -> Result<()> {
     let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
-    for folder in ["bin", "etc", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"] {
+    for folder in
+        ["bin", "etc", "lib/x86_64-linux-gnu", "lib64", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"]
+    {
         fs::create_dir_all(Path::new(IMAGE).join(folder))?;
     }
-    fs::copy("/bin/busybox", at("/bin/busybox")).context("no busybox")?;
+    for program in ["/bin/busybox", DASH, LOADER, LIBC] {
+        fs::copy(program, at(program)).with_context(|| format!("no {program}"))?;
+    }
     for applet in APPLETS {
         symlink("/bin/busybox", at(&format!("/bin/{applet}")))?;
     }
@@ -64,13 +89,32 @@ pub fn make_image() -> Result<()> {
     symlink("/bin/busybox", at("/usr/bin/worker"))?;
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
-    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), "text\n")?;
+    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
+    // Longer than what it is cloned over.
+    fs::write(at(attack::SOURCE), attack::MARK.repeat(512))?;
+    fs::write(at(SECTORS), TEXT.repeat(512))?;
+    for number in 0..PLACES {
+        fs::create_dir_all(at(&place(number)))?;
+    }
     for path in (0..MANY).map(many_file).chain([deep_path(), long_path()]) {
         let path = at(&path);
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        fs::write(path, "text\n")?;
+        fs::write(path, TEXT)?;
     }
     Ok(())
+}
+
+/// How a container differs from an ordinary one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// All devices and the capabilities that matter, as with `docker run --privileged`.
+    pub is_privileged: bool,
+    /// The root cannot be written.
+    pub is_read_only: bool,
+    /// It is kept on a btrfs, with a copy of the image.
+    pub is_on_btrfs: bool,
+    /// More options for its overlay.
+    pub overlay_options: &'static str,
 }
 
 /// A container. It is deleted when dropped.
@@ -84,6 +128,29 @@ pub struct Container {
     /// Process id of its first process.
     pub pid: u32,
     folder: PathBuf,
+    is_on_btrfs: bool,
+}
+
+/// As small as a btrfs can be, and some more.
+const BTRFS_SIZE: u64 = 256 << 20;
+
+/// Capabilities of a privileged container beside those of all: as many as there are attacks for.
+const PRIVILEGES: &[&str] = &[
+    "CAP_DAC_READ_SEARCH",
+    "CAP_IPC_LOCK",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+];
+
+/// The cgroup that Docker with systemd gives a container.
+fn docker_cgroup(id: &str) -> String {
+    format!("/system.slice/docker-{id}.scope")
 }
 
 /// The id of a container: 64 digits that differ from the first one on, as those of Docker do.
@@ -94,7 +161,12 @@ pub fn id(number: u32) -> String {
 impl Container {
     /// Makes and starts one that runs [`SERVICE`], and waits until that answers.
     pub fn service(number: u32) -> Result<Self> {
-        let container = Self::start(number, SERVICE)?;
+        Self::service_with(number, Setup::default())
+    }
+
+    /// As [`Self::service`], with a difference.
+    pub fn service_with(number: u32, setup: Setup) -> Result<Self> {
+        let container = Self::start_with(&id(number), &docker_cgroup(&id(number)), SERVICE, setup)?;
         wait_for("the container's service", Duration::from_secs(20), || Ok(container.socket().exists().then_some(())))?;
         Ok(container)
     }
@@ -102,21 +174,40 @@ impl Container {
     /// Makes and starts one, in the cgroup that Docker with systemd would give it.
     pub fn start(number: u32, args: &[&str]) -> Result<Self> {
         let id = id(number);
-        Self::start_in(&id, &format!("/system.slice/docker-{id}.scope"), args)
+        Self::start_in(&id, &docker_cgroup(&id), args)
     }
 
     /// Makes and starts one in a cgroup of a given name.
     pub fn start_in(id: &str, cgroup: &str, args: &[&str]) -> Result<Self> {
+        Self::start_with(id, cgroup, args, Setup::default())
+    }
+
+    fn start_with(id: &str, cgroup: &str, args: &[&str], setup: Setup) -> Result<Self> {
         let folder = Path::new(CONTAINERS).join(id);
+        let mut image = PathBuf::from(IMAGE);
+        if setup.is_on_btrfs {
+            mount_btrfs(&folder)?;
+            image = folder.join("image");
+            on_host("/bin/busybox", [OsStr::new("cp"), OsStr::new("-a"), OsStr::new(IMAGE), image.as_os_str()])?;
+        }
         for name in ["upper", "work", "rootfs", "volume"] {
             fs::create_dir_all(folder.join(name))?;
         }
         let shown = folder.display();
-        let options = CString::new(format!("lowerdir={IMAGE},upperdir={shown}/upper,workdir={shown}/work"))?;
+        let more = setup.overlay_options;
+        let lower = image.display();
+        let options = CString::new(format!("lowerdir={lower},upperdir={shown}/upper,workdir={shown}/work{more}"))?;
         mount("overlay", folder.join("rootfs"), "overlay", MountFlags::empty(), Some(options.as_c_str()))
             .context("cannot mount the container's overlay")?;
-        let mut container = Self { id: id.to_owned(), cgroup: cgroup.to_owned(), cgroup_id: 0, pid: 0, folder };
-        fs::write(container.folder.join("config.json"), container.config(args).to_string())?;
+        let mut container = Self {
+            id: id.to_owned(),
+            cgroup: cgroup.to_owned(),
+            cgroup_id: 0,
+            pid: 0,
+            folder,
+            is_on_btrfs: setup.is_on_btrfs,
+        };
+        fs::write(container.folder.join("config.json"), container.config(args, setup).to_string())?;
 
         // The container keeps these: with pipes, the end of `runc create` could not be seen.
         let log = File::create(container.folder.join("log"))?;
@@ -143,17 +234,22 @@ impl Container {
         Ok(container)
     }
 
-    fn config(&self, args: &[&str]) -> Value {
-        let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+    fn config(&self, args: &[&str], setup: Setup) -> Value {
+        let mut capabilities =
+            vec!["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+        if setup.is_privileged {
+            capabilities.extend(PRIVILEGES);
+        }
         let namespaces = ["pid", "ipc", "uts", "mount", "network", "cgroup"].map(|kind| json!({"type": kind}));
         json!({
             "ociVersion": "1.0.2",
             "process": {
-                "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/", "noNewPrivileges": true,
+                "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/",
+                "noNewPrivileges": !setup.is_privileged,
                 "env": ["PATH=/usr/bin:/bin"],
                 "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
             },
-            "root": {"path": "rootfs"},
+            "root": {"path": "rootfs", "readonly": setup.is_read_only},
             "hostname": "lab",
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -167,6 +263,7 @@ impl Container {
             "linux": {
                 "cgroupsPath": self.cgroup,
                 "namespaces": namespaces,
+                "resources": {"devices": [{"allow": setup.is_privileged, "access": "rwm"}]},
                 "maskedPaths": ["/proc/kcore", "/proc/keys"],
                 "readonlyPaths": ["/proc/bus", "/proc/sys"],
             },
@@ -192,6 +289,26 @@ impl Container {
         attack::request(&self.socket(), operation)
     }
 
+    /// As [`Self::service_does`], in a child of the service.
+    pub fn child_does<S: AsRef<OsStr>>(&self, operation: &[S]) -> Result<Value> {
+        let program = ["run", "/usr/bin/tool"].map(OsStr::new);
+        let line: Vec<&OsStr> = program.into_iter().chain(operation.iter().map(AsRef::as_ref)).collect();
+        attack::read_answer(self.service_does(&line)?["stdout"].as_str().unwrap_or_default())
+    }
+
+    /// Gives the service a descriptor, through which it writes.
+    pub fn receive(&self, descriptor: impl AsFd + Sync) -> Result<()> {
+        let name = "fd.sock";
+        let socket = UnixListener::bind(self.volume().join(name))?;
+        let written = thread::scope(|scope| {
+            let passed = scope.spawn(|| attack::pass(&socket, &descriptor));
+            let written = self.service_does(&["write-received", &format!("/data/{name}")]);
+            passed.join().expect("it does not panic").and(written)
+        });
+        fs::remove_file(self.volume().join(name))?;
+        written.map(drop)
+    }
+
     /// `runc exec`: runs a program in the container to its end and gives what it prints.
     pub fn exec(&self, args: &[&str]) -> Result<String> {
         self.exec_as("0:0", args)
@@ -205,7 +322,7 @@ impl Container {
     /// `runc exec` of an operation of [`attack`].
     pub fn exec_tool(&self, operation: &[&str]) -> Result<Value> {
         let line = [&["/usr/bin/tool"], operation].concat();
-        Ok(serde_json::from_str(&self.exec(&line)?)?)
+        attack::read_answer(&self.exec(&line)?)
     }
 
     /// `runc exec --tty` from a terminal.
@@ -237,9 +354,25 @@ impl Container {
     fn delete(&self) -> Result<()> {
         runc(["delete", "--force", &self.id])?;
         unmount(self.folder.join("rootfs"), UnmountFlags::DETACH)?;
+        if self.is_on_btrfs {
+            unmount(&self.folder, UnmountFlags::empty())?;
+        }
         fs::remove_dir_all(&self.folder)?;
         Ok(())
     }
+}
+
+/// Makes a btrfs in a file, mounts it on a directory, and forgets the file.
+fn mount_btrfs(at: &Path) -> Result<()> {
+    let file = at.with_extension("btrfs");
+    fs::create_dir_all(at)?;
+    File::create(&file)?.set_len(BTRFS_SIZE)?;
+    on_host("mkfs.btrfs", [OsStr::new("--quiet"), file.as_os_str()])?;
+    on_host(
+        "/bin/busybox",
+        ["mount", "-t", "btrfs", "-o", "loop"].map(OsStr::new).into_iter().chain([file.as_os_str(), at.as_os_str()]),
+    )?;
+    Ok(fs::remove_file(file)?)
 }
 
 impl Drop for Container {
@@ -251,8 +384,13 @@ impl Drop for Container {
 }
 
 fn runc<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result<String> {
-    let mut command = Command::new("runc");
-    let output = command.args(args).stdin(Stdio::null()).output().context("cannot run runc")?;
+    on_host("runc", args)
+}
+
+/// Runs a program on the host to its end and gives what it prints.
+pub fn on_host<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = command.args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }

@@ -7,7 +7,7 @@
 //!
 //! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in [`coverage`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod attack;
 pub mod cases;

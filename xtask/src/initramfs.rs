@@ -38,7 +38,9 @@ impl Initramfs {
         let mut archive = Self::default();
         archive.program("init", &dist.guest)?;
         archive.program("usr/bin/detector", &dist.detector)?;
-        for (folder, tool) in [("bin", "busybox"), ("usr/sbin", "runc")] {
+        for (folder, tool) in
+            [("bin", "busybox"), ("usr/bin", "dash"), ("usr/sbin", "runc"), ("usr/sbin", "mkfs.btrfs")]
+        {
             let file =
                 setup::find(tool).with_context(|| format!("{tool} is not installed: run `cargo xtask setup`"))?;
             archive.program(&format!("{folder}/{tool}"), &file)?;

@@ -19,7 +19,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", "to link statically"),
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "the container runtime of the tests"),
+    ("dash", "a shell of its own in the containers' image"),
     ("busybox-static", "the userland of the virtual machine and of the containers' image"),
+    ("btrfs-progs", "a file system that can clone files, for the tests"),
     ("debian-archive-keyring", "to verify downloaded kernels"),
     ("xz-utils", "to unpack kernels"),
     ("zstd", "to unpack kernels"),
@@ -30,7 +32,8 @@ const PACKAGES: &[(&str, &str)] = &[
 const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
 /// Programs without which nothing works on a machine that this module cannot serve.
-const TOOLS: &[&str] = &["bpf-linker", "qemu-system-x86_64", "runc", "busybox", "xz", "zstd", "lz4"];
+const TOOLS: &[&str] =
+    &["bpf-linker", "qemu-system-x86_64", "runc", "busybox", "dash", "mkfs.btrfs", "xz", "zstd", "lz4"];
 
 /// Installs what is missing. Quick and quiet when nothing is.
 ///

@@ -142,7 +142,7 @@ fn checked(bprm: Addr) {
     unsafe {
         let script: Addr = mem::read(bprm, OFF_BINPRM_FILE.load());
         let (dentry, mnt) = file::path(script);
-        (*record).tid = task::current_thread() as u32;
+        (*record).pid = task::current_tgid();
         (*record).reserved = 0;
         (*record).file = file::identity(file::inode::<Untyped>(script));
         path::resolve(Place { dentry, mnt }, task::root(task), &raw mut (*record).path);

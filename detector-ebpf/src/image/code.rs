@@ -19,8 +19,7 @@ use crate::{
     maps::LOADERS,
 };
 
-/// `PROT_WRITE`, `PROT_EXEC` and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
-const PROT_WRITE: u64 = 2;
+/// `PROT_EXEC` and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
 const PROT_EXEC: u64 = 4;
 const MAP_TYPE: u64 = 15;
 const MAP_SHARED: u64 = 1;
@@ -35,8 +34,9 @@ pub fn mapped(file: Addr, protection: u64, flags: u64) -> Option<Change> {
     if protection & PROT_EXEC != 0 {
         return mapped_code(file, flags);
     }
+    // Also where it is not mapped for writing: mprotect(2) can make it so at any time.
     // SAFETY: `file` is a `struct file`.
-    if protection & PROT_WRITE != 0 && flags & MAP_SHARED != 0 && unsafe { file::is_writable::<Untyped>(file) } {
+    if flags & MAP_SHARED != 0 && unsafe { file::is_writable::<Untyped>(file) } {
         return content::stored(file, OP_MMAP_WRITE, 0);
     }
     None

@@ -25,7 +25,9 @@ use crate::{
 pub unsafe fn opened<R: Read>(file: Addr) -> Option<Change> {
     // SAFETY: as for the caller; what a typed pointer leads to is typed too.
     unsafe {
-        if !file::is_writable::<R>(file) {
+        // open(2) can cut a file without opening it for writing.
+        let is_truncating = file::is_truncating::<R>(file);
+        if !file::is_writable::<R>(file) && !is_truncating {
             return None;
         }
         let inode = file::inode::<R>(file);
@@ -39,7 +41,7 @@ pub unsafe fn opened<R: Read>(file: Addr) -> Option<Change> {
         }
         let op = if file::is_created(file) {
             OP_CREATE
-        } else if file::is_truncating(file) {
+        } else if is_truncating {
             OP_TRUNCATE
         } else {
             OP_OPEN_WRITE

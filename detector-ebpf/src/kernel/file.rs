@@ -220,10 +220,14 @@ pub fn is_created(file: Addr) -> bool {
 }
 
 /// Whether this open cuts the file to length 0.
+///
+/// # Safety
+///
+/// `file` must be a `struct file` of the kind that `R` reads.
 #[inline(always)]
-pub fn is_truncating(file: Addr) -> bool {
+pub unsafe fn is_truncating<R: Read>(file: Addr) -> bool {
     // SAFETY: `f_flags` is an `unsigned int`.
-    unsafe { mem::read::<u32>(file, OFF_FILE_FLAGS.load()) & O_TRUNC != 0 }
+    unsafe { R::read::<u32>(file, OFF_FILE_FLAGS.load()) & O_TRUNC != 0 }
 }
 
 /// The device number of the file system that an inode is on.

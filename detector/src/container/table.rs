@@ -23,13 +23,15 @@ pub struct Container {
     pub reference: Option<ContainerRef>,
     /// When it was first seen, `CLOCK_BOOTTIME`, nanoseconds.
     pub first_seen: u64,
+    /// Device number of its root's file system, in the kernel's encoding. `None`: not known, or it has not started.
+    pub root_dev: Option<u32>,
 }
 
 impl Container {
     /// The container of a cgroup.
     pub fn new(cgroup_id: u64, path: Vec<u8>, first_seen: u64) -> Self {
         let reference = parse_known(&path);
-        Self { cgroup_id, path, reference, first_seen }
+        Self { cgroup_id, path, reference, first_seen, root_dev: None }
     }
 }
 
@@ -50,6 +52,13 @@ impl Table {
     pub fn created(&mut self, cgroup: Cgroup) {
         self.expire(cgroup.time);
         self.live.insert(cgroup.id, Container::new(cgroup.id, cgroup.path, cgroup.time));
+    }
+
+    /// Takes in where a container has its root.
+    pub fn started(&mut self, cgroup_id: u64, root_dev: u32) {
+        if let Some(container) = self.live.get_mut(&cgroup_id) {
+            container.root_dev = Some(root_dev);
+        }
     }
 
     /// Takes in that a cgroup was removed.
@@ -137,7 +146,10 @@ mod tests {
     fn unknown_cgroups_are_resolved_once_they_can_be() {
         let mut table = Table::default();
         let container = table.lookup(7, 5, |_| None).clone();
-        assert_eq!(container, Container { cgroup_id: 7, path: Vec::new(), reference: None, first_seen: 5 });
+        assert_eq!(
+            container,
+            Container { cgroup_id: 7, path: Vec::new(), reference: None, first_seen: 5, root_dev: None }
+        );
         assert!(table.is_empty());
         let container = table.lookup(7, 6, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
         assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));

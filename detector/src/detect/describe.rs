@@ -51,7 +51,7 @@ pub(super) fn process(
         gid: process.gid,
         start_time: context.wall(process.start_time),
         comm: text(process.comm.as_bytes()),
-        exe: exe.map(|exe| text(&exe.bytes)),
+        exe: exe.and_then(path),
         args: args.map(|args| args.iter().map(text).collect()),
         cwd: cwd.map(|cwd| text(&cwd.bytes)),
         truncated: cut.into_iter().filter_map(|(is_cut, field)| is_cut.then_some(field)).collect(),
@@ -103,6 +103,15 @@ pub(super) fn by(write: &event::ImageWrite) -> String {
     who + origin
 }
 
+/// How a process came into the container, in a message.
+pub(super) fn origin(origin: event::Origin) -> &'static str {
+    match origin {
+        event::Origin::Outside | event::Origin::Entered => "entered from outside",
+        event::Origin::Entrypoint => "its entrypoint",
+        event::Origin::Application => "by the application",
+    }
+}
+
 /// The arguments and the working directory of a remembered program.
 pub(super) fn known(program: &Program) -> (&event::Args, &event::Path) {
     (&program.args, &program.cwd)
@@ -110,7 +119,17 @@ pub(super) fn known(program: &Program) -> (&event::Args, &event::Path) {
 
 /// A file that was executed or mapped.
 pub(super) fn file(file: &event::File, path: &event::Path) -> File {
-    describe_file(file, Some(path))
+    describe_file(file, Some(path).filter(|path| is_named(path)))
+}
+
+/// The path of a file that was executed or mapped. `None`: it is in no directory, as those of memfd_create(2) are.
+pub(super) fn path(path: &event::Path) -> Option<Text> {
+    is_named(path).then(|| text(&path.bytes))
+}
+
+/// The root is a directory.
+fn is_named(path: &event::Path) -> bool {
+    path.bytes != b"/"
 }
 
 /// The file that was changed.

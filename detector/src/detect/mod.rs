@@ -4,17 +4,24 @@
 //! [`Kind`].
 
 mod cgroup_escape;
+mod code;
+pub mod content;
 mod describe;
 mod device_write;
+mod drifted_exec;
+mod fileless_exec;
 mod image_shadowed;
 mod image_write;
 mod place;
 pub mod process;
+mod script;
 mod shell;
 
 use crate::container::table::Container;
-use crate::event::{Event, Op, Process as Actor};
+use crate::event::{Event, Op, Process as Actor, Script};
 use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
+use code::Code;
+use content::Content;
 use process::Program;
 
 /// What findings say of the place and the time.
@@ -67,10 +74,28 @@ struct Verdict {
     mitre: &'static [&'static str],
 }
 
+/// Where findings about one event go.
+struct Report<'a, F> {
+    time: u64,
+    container: &'a Container,
+    context: &'a mut Context,
+    found: F,
+}
+
+impl<F: FnMut(Finding)> Report<'_, F> {
+    fn tell(&mut self, verdict: Option<Verdict>) {
+        if let Some(verdict) = verdict {
+            let finding = self.context.finding(self.time, self.container, verdict);
+            (self.found)(finding);
+        }
+    }
+}
+
 /// All detections, and what they remember.
 #[derive(Debug, Default)]
 pub struct Detector {
     programs: process::Programs,
+    scripts: script::Scripts,
 }
 
 impl Detector {
@@ -79,13 +104,26 @@ impl Detector {
         self.programs.insert(program);
     }
 
-    /// What an event in a container means, if anything.
-    pub fn detect(&mut self, event: &Event, container: &Container, context: &mut Context) -> Option<Finding> {
+    /// What an event in a container means: `found` gets each finding, if there are any.
+    pub fn detect(&mut self, event: &Event, container: &Container, context: &mut Context, found: impl FnMut(Finding)) {
+        let Some(at) = event.at() else { return };
+        let mut report = Report { time: at.time, container, context, found };
         match event {
             Event::Exec(exec) => {
                 self.programs.insert(Program::of(exec));
-                let verdict = shell::detect(exec, container, context)?;
-                Some(context.finding(exec.at.time, container, verdict))
+                let scripts = self.scripts.take(exec);
+                let code = Code::executed(exec);
+                report.tell(shell::detect(&code, None, scripts.first(), container, report.context));
+                report.tell(foreign(&code, container, report.context));
+                for script in &scripts {
+                    report.tell(foreign(&Code::interpreted(script, exec), container, report.context));
+                }
+            }
+            Event::Script(script) => self.scripts.insert(Script::clone(script)),
+            Event::MapExec(mapped) => {
+                let code = Code::mapped(mapped, self.program_of(&mapped.process));
+                report.tell(shell::detect(&code, None, None, container, report.context));
+                report.tell(foreign(&code, container, report.context));
             }
             Event::ImageWrite(write) => {
                 let detect = match write.op {
@@ -101,15 +139,32 @@ impl Detector {
                     _ => image_write::detect,
                 };
                 let program = write.process.as_ref().and_then(|process| self.program_of(process));
-                let verdict = detect(write, program, container, context);
-                Some(context.finding(write.at.time, container, verdict))
+                report.tell(Some(detect(write, program, container, report.context)));
             }
             Event::CgroupEscape(escape) => {
-                let verdict = cgroup_escape::detect(escape, self.program_of(&escape.process), container, context);
-                Some(context.finding(escape.at.time, container, verdict))
+                let program = self.program_of(&escape.process);
+                report.tell(Some(cgroup_escape::detect(escape, program, container, report.context)));
             }
-            Event::Script(_) | Event::MapExec(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => None,
+            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
+    }
+
+    /// What an event means now that the content of its file is known: for those that [ask for it](needs_content).
+    pub fn content_known(
+        &mut self,
+        event: &Event,
+        content: Content,
+        container: &Container,
+        context: &mut Context,
+        found: impl FnMut(Finding),
+    ) {
+        let code = match event {
+            Event::Exec(exec) => Code::executed(exec),
+            Event::MapExec(mapped) => Code::mapped(mapped, self.program_of(&mapped.process)),
+            _ => return,
+        };
+        let mut report = Report { time: code.time, container, context, found };
+        report.tell(shell::detect(&code, Some(content), None, container, report.context));
     }
 
     fn program_of(&mut self, process: &Actor) -> Option<&Program> {
@@ -117,12 +172,28 @@ impl Detector {
     }
 }
 
+/// Whether only the content of the executed or mapped file can tell what it is.
+pub fn needs_content(event: &Event) -> bool {
+    match event {
+        Event::Exec(exec) => shell::is_unknown(&Code::executed(exec)),
+        Event::MapExec(mapped) => shell::is_unknown(&Code::mapped(mapped, None)),
+        _ => false,
+    }
+}
+
+/// Code that should not run in a container, wherever it is from.
+fn foreign(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
+    fileless_exec::detect(code, container, context).or_else(|| drifted_exec::detect(code, container, context))
+}
+
 #[cfg(test)]
 pub(crate) mod samples {
     //! Events as they are on real nodes, for the tests of this module and of the outputs.
 
     use super::*;
-    use crate::event::{Ancestor, Args, At, Exec, File, ImageWrite, Layer, Name, Op, Origin, Path, Process, Stdio};
+    use crate::event::{
+        Ancestor, Args, At, Exec, File, ImageWrite, Layer, MapExec, Name, Op, Origin, Path, Process, Script, Stdio,
+    };
 
     pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
@@ -192,8 +263,28 @@ pub(crate) mod samples {
         }
     }
 
+    pub(crate) fn script(file: &str) -> Script {
+        let exec = exec(Origin::Application, file, &[]);
+        Script { at: exec.at, pid: exec.process.pid, file: exec.file, path: exec.exe }
+    }
+
+    pub(crate) fn mapped(exe: &str, file: &str) -> MapExec {
+        let Exec { at, process, exe, file: mapped, .. } = exec(Origin::Application, exe, &[]);
+        MapExec { at, process, file: mapped, path: path(file), exe }
+    }
+
+    pub(crate) fn all_found(events: &[Event]) -> Vec<Finding> {
+        let (mut detector, mut context, container) = (Detector::default(), context(), container());
+        let mut all = Vec::new();
+        events.iter().for_each(|event| detector.detect(event, &container, &mut context, |finding| all.push(finding)));
+        all
+    }
+
+    /// The finding about an event of which there is at most one.
     pub(crate) fn found(event: Event) -> Option<Finding> {
-        Detector::default().detect(&event, &container(), &mut context())
+        let mut all = all_found(&[event]);
+        assert!(all.len() <= 1, "{all:?}");
+        all.pop()
     }
 }
 
@@ -205,10 +296,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_sort_by_time() {
-        let (mut detector, mut context, container) = (Detector::default(), context(), container());
         let event = Event::Exec(Box::new(exec(Origin::Entered, "/bin/sh", &["sh"])));
-        let mut next = || detector.detect(&event, &container, &mut context).expect("it is a shell");
-        let (first, second) = (next(), next());
+        let [first, second] = &all_found(&[event.clone(), event])[..] else { panic!("two shells") };
         assert_eq!(first.id, "18fae27693b4004d-1");
         assert!(first.id < second.id);
         assert_eq!(first.time.to_string(), "2027-01-15T08:00:00.000000077Z");
@@ -216,23 +305,18 @@ mod tests {
 
     #[test]
     fn a_write_shows_the_arguments_of_the_earlier_exec() {
-        let (mut detector, mut context, container) = (Detector::default(), context(), container());
-        let event = Event::Exec(Box::new(exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"])));
-        assert_eq!(detector.detect(&event, &container, &mut context), None);
+        let exec = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"]);
         let write = write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
-        let mut other = write.clone();
-        let event = Event::ImageWrite(Box::new(write));
-        let finding = detector.detect(&event, &container, &mut context).expect("it is a write");
-        let process = finding.process.expect("it is known");
-        assert_eq!(
-            process.args.map(|args| args.iter().map(ToString::to_string).collect()),
-            Some(vec!["python3".to_owned(), "app.py".to_owned()])
-        );
-        assert_eq!(process.cwd.map(|cwd| cwd.to_string()), Some("/srv".into()));
-
         // The same pid of another process.
+        let mut other = write.clone();
         other.process.as_mut().expect("it has one").start_time += 1_000_000_000;
-        let finding = detector.detect(&Event::ImageWrite(Box::new(other)), &container, &mut context);
-        assert_eq!(finding.and_then(|finding| finding.process).expect("it is known").args, None);
+        let events =
+            [Event::Exec(Box::new(exec)), Event::ImageWrite(Box::new(write)), Event::ImageWrite(Box::new(other))];
+        let [first, second] = &all_found(&events)[..] else { panic!("two writes") };
+        let process = first.process.as_ref().expect("it is known");
+        let args = process.args.as_ref().map(|args| args.iter().map(ToString::to_string).collect());
+        assert_eq!(args, Some(vec!["python3".to_owned(), "app.py".to_owned()]));
+        assert_eq!(process.cwd.as_ref().map(ToString::to_string), Some("/srv".into()));
+        assert_eq!(second.process.as_ref().expect("it is known").args, None);
     }
 }

@@ -3,7 +3,11 @@
 //! **What is a shell** is decided by the executed file's resolved name, never by the name of the task. Version and
 //! build suffixes do not count (`bash-5.2`, `ksh93`). BusyBox and Toybox are many programs in one: there the applet
 //! counts, `argv[0]`, or the argument behind it when `argv[0]` is the box itself. A file of another name that is called
-//! by a shell's name is one too: a hard link of BusyBox, or a copy in disguise.
+//! by a shell's name is one too: a hard link of BusyBox, or a copy in disguise. Where none of this says that it is a
+//! shell, the [content](super::content) of the file does, a moment later.
+//!
+//! A shell can also be run by the dynamic loader (`ld.so /bin/sh`): then the loader is what is executed, and the shell
+//! is mapped by it.
 //!
 //! **How severe**, the first that fits:
 //!
@@ -20,9 +24,11 @@
 //!
 //! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command).
 
+use super::code::{Code, How};
+use super::content::Content;
 use super::{Context, Verdict, describe};
 use crate::container::table::Container;
-use crate::event::{Exec, Origin, Process, Stdio};
+use crate::event::{Origin, Process, Script, Stdio};
 use crate::finding::{Kind, Severity};
 
 /// Shells, without versions.
@@ -37,11 +43,30 @@ const BOXES: &[&[u8]] = &[b"busybox", b"toybox"];
 /// What distributions append to names of programs, beside versions.
 const SUFFIXES: &[&[u8]] = &[b"-static", b".static", b".distrib", b"-extras", b".nosuid", b".suid"];
 
-pub(super) fn detect(exec: &Exec, container: &Container, context: &Context) -> Option<Verdict> {
-    let shell = identify(exec)?;
-    let process = &exec.process;
-    let args = exec.args.iter().skip(shell.arguments);
-    let remote = process.stdio[0] == Stdio::Socket && commands_from_stdin(args);
+/// Options of the dynamic loader that have a value behind them (glibc 2.31 to 2.42; those of musl are among them).
+const LOADER_OPTIONS: &[&[u8]] = &[
+    b"--library-path",
+    b"--inhibit-rpath",
+    b"--audit",
+    b"--preload",
+    b"--argv0",
+    b"--glibc-hwcaps-prepend",
+    b"--glibc-hwcaps-mask",
+];
+
+/// `content`: what the file is, if anybody has looked. `script`: the one that the shell is to interpret.
+pub(super) fn detect(
+    code: &Code,
+    content: Option<Content>,
+    script: Option<&Script>,
+    container: &Container,
+    context: &Context,
+) -> Option<Verdict> {
+    let shell = identify(code, content)?;
+    let process = code.process;
+    let knows_args = code.program.is_some();
+    let args = code.args().skip(shell.arguments);
+    let remote = knows_args && process.stdio[0] == Stdio::Socket && commands_from_stdin(args);
     let severity = match process.origin {
         _ if remote => Severity::Critical,
         Origin::Entrypoint => Severity::Info,
@@ -51,9 +76,9 @@ pub(super) fn detect(exec: &Exec, container: &Container, context: &Context) -> O
     Some(Verdict {
         finding: Kind::ShellInContainer,
         severity,
-        message: message(shell.name, process, remote, container),
-        process: Some(describe::process(process, Some(&exec.exe), Some((&exec.args, &exec.cwd)), context)),
-        file: Some(describe::file(&exec.file, &exec.exe)),
+        message: message(&shell, code, script, remote, container),
+        process: Some(describe::process(process, Some(code.exe), code.program, context)),
+        file: Some(describe::file(code.file, code.path)),
         mitre: match process.origin {
             Origin::Outside | Origin::Entered => &["T1059.004", "T1609"],
             Origin::Entrypoint | Origin::Application => &["T1059.004"],
@@ -61,25 +86,60 @@ pub(super) fn detect(exec: &Exec, container: &Container, context: &Context) -> O
     })
 }
 
+/// Nothing but the file's content can tell whether it is a shell.
+pub(super) fn is_unknown(code: &Code) -> bool {
+    (code.how == How::Executed || is_loader(code)) && identify(code, None).is_none()
+}
+
 /// A shell and where in the argument vector its own arguments begin.
 struct Shell<'a> {
     name: &'a [u8],
     arguments: usize,
+    /// Its file's name says something else.
+    disguised: bool,
 }
 
-fn identify(exec: &Exec) -> Option<Shell<'_>> {
-    let name = describe::base_name(&exec.exe.bytes);
+fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> {
+    let name = describe::base_name(&code.path.bytes);
+    let is_loaded = code.how == How::Mapped;
+    if is_loaded && code.path == code.exe {
+        return None;
+    }
+    // Of a loaded one, `argv[0]` is the loader, and what is called by a name is the loader's business.
+    let first = if is_loaded { operand(code.args()) } else { 0 };
+    let known = |name, arguments| Some(Shell { name, arguments: first + arguments, disguised: false });
     if is_one_of(name, SHELLS) {
-        return Some(Shell { name, arguments: 1 });
+        return known(name, 1);
     }
-    let mut args = exec.args.iter();
-    let called = asked_for(args.next()?);
-    if is_one_of(called, SHELLS) {
-        return Some(Shell { name: called, arguments: 1 });
+    if let Some(Content::Shell(name)) = content {
+        return Some(Shell { name: name.as_bytes(), arguments: first + 1, disguised: true });
     }
-    let applet = is_one_of(name, BOXES) && is_one_of(called, BOXES);
+    let mut args = code.args().skip(first);
+    let called = args.next().map(asked_for)?;
+    let is_box = is_one_of(name, BOXES) || content == Some(Content::Box);
+    if is_one_of(called, SHELLS) && (is_box || !is_loaded) {
+        return known(called, 1);
+    }
+    let applet = is_box && BOXES.iter().any(|name| called.starts_with(name));
     let called = applet.then(|| args.next()).flatten().map(asked_for)?;
-    is_one_of(called, SHELLS).then_some(Shell { name: called, arguments: 2 })
+    if is_one_of(called, SHELLS) { known(called, 2) } else { None }
+}
+
+/// Whether the process runs the dynamic loader as a program.
+fn is_loader(code: &Code) -> bool {
+    let name = describe::base_name(&code.exe.bytes);
+    [&b"ld-"[..], b"ld.so", b"ld64.so"].iter().any(|start| name.starts_with(start))
+}
+
+/// Which argument of the dynamic loader is the program that it is to run.
+fn operand<'a>(args: impl Iterator<Item = &'a [u8]>) -> usize {
+    let mut is_value = false;
+    let is_option = |arg: &&[u8]| {
+        let is_option = is_value || arg.starts_with(b"-");
+        is_value = !is_value && LOADER_OPTIONS.contains(arg);
+        is_option
+    };
+    1 + args.skip(1).take_while(is_option).count()
 }
 
 /// The program that an `argv[0]` asks for: without directories, and without the `-` of a login shell.
@@ -123,25 +183,29 @@ fn has_terminal(process: &Process) -> bool {
     process.tty.is_some() || process.stdio[0] == Stdio::Tty
 }
 
-fn message(shell: &[u8], process: &Process, remote: bool, container: &Container) -> String {
-    let origin = match process.origin {
-        Origin::Outside | Origin::Entered => "entered from outside",
-        Origin::Entrypoint => "its entrypoint",
-        Origin::Application => "by the application",
-    };
-    let terminal = match &process.tty {
+fn message(shell: &Shell, code: &Code, script: Option<&Script>, remote: bool, container: &Container) -> String {
+    let terminal = match &code.process.tty {
         Some(tty) => format!(", tty {}", describe::text(tty.as_bytes())),
-        None if has_terminal(process) => ", with a terminal".to_owned(),
+        None if has_terminal(code.process) => ", with a terminal".to_owned(),
         None => String::new(),
     };
     let remote = if remote { ", takes commands from a socket" } else { "" };
-    let (shell, container) = (describe::text(shell), describe::container_name(container));
-    format!("{shell} started in {container} ({origin}{terminal}{remote})")
+    let disguise = match code.how {
+        How::Mapped => format!(", loaded by {}", describe::text(describe::base_name(&code.exe.bytes))),
+        _ if shell.disguised => describe::path(code.path).map(|path| format!(", as {path}")).unwrap_or_default(),
+        _ => String::new(),
+    };
+    let script =
+        script.map(|script| format!(", for script {}", describe::text(&script.path.bytes))).unwrap_or_default();
+    let (name, container) = (describe::text(shell.name), describe::container_name(container));
+    let origin = describe::origin(code.process.origin);
+    format!("{name} started in {container} ({origin}{terminal}{remote}{disguise}{script})")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples::*;
+    use super::super::{Detector, needs_content};
     use super::*;
     use crate::event::Event;
     use crate::finding::Finding;
@@ -191,6 +255,56 @@ mod tests {
         ] {
             assert_eq!(shell(exe, args), None, "{exe} {args:?}");
         }
+    }
+
+    #[test]
+    fn content_tells_where_names_do_not() {
+        let told = |exe: &str, list: &[&str], content| {
+            let event = Event::Exec(Box::new(exec(Origin::Application, exe, list)));
+            let (mut detector, mut context, container) = (Detector::default(), context(), container());
+            let mut message = None;
+            let told = |finding: Finding| message = Some(finding.message);
+            assert!(needs_content(&event));
+            detector.content_known(&event, content, &container, &mut context, told);
+            message.map(|message| message.replace(" in container 3f2a0c6d9e1b (by the application", ""))
+        };
+        let bash = Content::Shell("bash");
+        assert_eq!(told("/tmp/x", &["x"], bash), Some("bash started, as /tmp/x)".into()));
+        assert_eq!(told("/tmp/x", &[], bash), Some("bash started, as /tmp/x)".into()));
+        assert_eq!(told("/tmp/busybox", &["busybox", "ls"], bash), Some("bash started, as /tmp/busybox)".into()));
+        assert_eq!(told("/tmp/x", &["busybox", "sh"], Content::Box), Some("sh started)".into()));
+        assert_eq!(told("/tmp/x", &["busybox", "ls"], Content::Box), None);
+        assert_eq!(told("/tmp/x", &["x", "sh"], Content::Box), None);
+        assert_eq!(told("/tmp/x", &["x"], Content::Other), None);
+    }
+
+    #[test]
+    fn shells_are_loaded_by_the_dynamic_loader_too() {
+        const LOADER: &str = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+        let loaded = |list: &[&str], file: &str, stdin| {
+            let mut started = exec(Origin::Application, LOADER, list);
+            let mut mapped = mapped(LOADER, file);
+            (started.process.stdio[0], mapped.process.stdio[0]) = (stdin, stdin);
+            let events = [Event::Exec(Box::new(started)), Event::MapExec(Box::new(mapped))];
+            let message = |finding: &Finding| {
+                let message = finding.message.replace(" in container 3f2a0c6d9e1b (by the application", "");
+                (finding.severity, message.replace(", loaded by ld-linux-x86-64.so.2)", ""))
+            };
+            all_found(&events).iter().map(message).collect::<Vec<_>>()
+        };
+        use Severity::*;
+        let (null, socket) = (Stdio::Null, Stdio::Socket);
+        let dash = |severity, more: &str| vec![(severity, format!("dash started{more}"))];
+        assert_eq!(loaded(&["ld.so", "/bin/sh", "-c", "id"], "/usr/bin/dash", socket), dash(Medium, ""));
+        let options = ["ld.so", "--preload", "-c", "--inhibit-cache", "/bin/sh"];
+        assert_eq!(loaded(&options, "/usr/bin/dash", socket), dash(Critical, ", takes commands from a socket"));
+        assert_eq!(loaded(&["ld.so", "/bin/sh"], "/usr/lib/libc.so.6", null), []);
+        assert_eq!(loaded(&["ld.so", "/bin/sh"], LOADER, null), []);
+
+        let content = |exe: &str, file: &str| needs_content(&Event::MapExec(Box::new(mapped(exe, file))));
+        assert!(content(LOADER, "/tmp/x"));
+        assert!(!content(LOADER, "/bin/dash"));
+        assert!(!content("/usr/sbin/nginx", "/tmp/x"));
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn image_move(record: &record::ImageMoveRecord) -> Result<ImageWrite, DecodeErro
 }
 
 fn script(record: &record::ScriptRecord) -> Result<Script, DecodeError> {
-    Ok(Script { at: at(&record.header), tid: record.tid, file: file(&record.file)?, path: path(&record.path, "path")? })
+    Ok(Script { at: at(&record.header), pid: record.pid, file: file(&record.file)?, path: path(&record.path, "path")? })
 }
 
 fn map_exec(record: &record::ImageWriteRecord) -> Result<MapExec, DecodeError> {

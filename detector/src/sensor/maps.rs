@@ -118,6 +118,11 @@ impl Maps {
         let _gone = maps.mnt_ns.remove(&root.mnt_ns);
     }
 
+    /// `s_dev` of the root of a container that runs. `None`: it is gone, or that is not known.
+    pub(super) fn root_dev(&self, container: u64) -> Option<u32> {
+        self.lock().cgroups.get(&container, 0).ok().map(|cgroup| cgroup.root_dev).filter(|&dev| dev != 0)
+    }
+
     /// The loss counters, summed over all CPUs, in the order of [`Loss::ALL`].
     pub(super) fn losses(&self) -> Result<[u64; Loss::ALL.len()], Error> {
         let maps = self.lock();

@@ -10,6 +10,7 @@ pub mod offsets;
 pub mod plan;
 pub mod scan;
 
+mod examiner;
 mod maps;
 mod probes;
 mod reader;

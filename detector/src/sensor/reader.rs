@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Counters, Error, decode,
+    examiner::{Answer, Examiner},
     host::{self, Host},
     maps::{self, Maps},
     probes::Attached,
@@ -28,9 +30,9 @@ use super::{
 };
 use crate::{
     container::table::Table,
-    detect::{Context, Detector},
-    event::{At, Cgroup, Event, File, ImageWrite},
-    finding::{Line, Notice, NoticeEvent},
+    detect::{Context, Detector, needs_content},
+    event::{At, Cgroup, Event, File, ImageWrite, Origin},
+    finding::{Finding, Line, Notice, NoticeEvent},
 };
 
 /// How long the thread sleeps at most: so often the loss counters are read, and so late a stop is noticed.
@@ -62,12 +64,15 @@ pub(super) struct Reader<S> {
     records: RingBuf<MapData>,
     table: Table,
     detector: Detector,
+    examiner: Examiner,
     context: Context,
     sink: S,
     /// Loss counters as last reported.
     losses: [u64; Loss::ALL.len()],
     /// Records were lost when that was last looked at.
     was_lost: bool,
+    /// Executed files that could not be looked into, as last reported.
+    unexamined: u64,
     /// Records that could not be decoded, reported and not yet.
     garbage: u64,
     garbage_reported: u64,
@@ -88,6 +93,7 @@ impl<S: FnMut(Line)> Reader<S> {
         let mut table = Table::default();
         for found in &setup.running.containers {
             table.created(Cgroup { time: 0, id: found.container, path: found.cgroup_path.clone() });
+            table.started(found.container, found.root_dev);
         }
         let context = Context::new(setup.node.clone(), setup.host.boot_to_wall);
         let mut detector = Detector::default();
@@ -100,10 +106,12 @@ impl<S: FnMut(Line)> Reader<S> {
             records,
             table,
             detector,
+            examiner: Examiner::start()?,
             context,
             sink,
             losses: [0; Loss::ALL.len()],
             was_lost: false,
+            unexamined: 0,
             garbage: 0,
             garbage_reported: 0,
             misses: Vec::new(),
@@ -119,17 +127,23 @@ impl<S: FnMut(Line)> Reader<S> {
         while !self.setup.stop.load(Ordering::Acquire) {
             self.wait();
             self.drain(BATCH);
+            self.take_answers();
             if self.kept_house.elapsed() >= HOUSEKEEPING {
                 self.keep_house();
             }
         }
         self.drain(usize::MAX);
+        let since = Instant::now();
+        while let Some(answer) = self.examiner.last_answer(since) {
+            self.content_known(&answer);
+        }
         self.keep_house();
     }
 
-    /// Sleeps until there are records, or for a tick.
+    /// Sleeps until there are records or answers, or for a tick.
     fn wait(&self) {
-        let mut fds = [PollFd::from_borrowed_fd(self.records.as_fd(), PollFlags::IN)];
+        let fds = [self.records.as_fd(), self.examiner.ready()];
+        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         if let Err(error) = poll(&mut fds, Some(&TICK))
             && error != rustix::io::Errno::INTR
         {
@@ -146,7 +160,7 @@ impl<S: FnMut(Line)> Reader<S> {
             drop(record);
             self.setup.counters.events.fetch_add(1, Ordering::Relaxed);
             match decoded {
-                Ok(event) => self.handle(&event),
+                Ok(event) => self.handle(event),
                 Err(error) => {
                     if self.garbage == 0 {
                         tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
@@ -158,27 +172,61 @@ impl<S: FnMut(Line)> Reader<S> {
     }
 
     /// Handles one event.
-    fn handle(&mut self, event: &Event) {
-        if self.setup.canary.takes(event) {
+    fn handle(&mut self, event: Event) {
+        if self.setup.canary.takes(&event) {
             return;
         }
-        let at = match event {
-            Event::CgroupCreated(cgroup) => return self.table.created(cgroup.clone()),
-            Event::CgroupRemoved(cgroup) => {
+        let at = match (&event, event.at()) {
+            (Event::CgroupCreated(cgroup), _) => return self.table.created(cgroup.clone()),
+            (Event::CgroupRemoved(cgroup), _) => {
                 self.ended.insert(cgroup.id);
                 return self.table.removed(cgroup);
             }
-            Event::Exec(exec) => exec.at,
-            Event::ImageWrite(write) => write.at,
-            Event::Script(script) => script.at,
-            Event::MapExec(mapped) => mapped.at,
-            Event::CgroupEscape(escape) => escape.at,
+            (_, Some(at)) => at,
+            (_, None) => return,
         };
+        if let Event::Exec(exec) = &event
+            && exec.process.origin == Origin::Entrypoint
+            && let Some(root_dev) = self.setup.maps.root_dev(at.container)
+        {
+            self.table.started(at.container, root_dev);
+        }
         let host = &self.setup.host;
         let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
-        if let Some(finding) = self.detector.detect(event, container, &mut self.context) {
-            self.setup.counters.findings.fetch_add(1, Ordering::Relaxed);
-            (self.sink)(Line::Finding(Box::new(finding)));
+        let found = Self::finder(&self.setup.counters, &mut self.sink);
+        self.detector.detect(&event, container, &mut self.context, found);
+        if needs_content(&event) {
+            let cgroup = || {
+                let path = Path::new(std::ffi::OsStr::from_bytes(container.path.get(1..)?));
+                host.cgroup_mount.as_ref().map(|mount| mount.join(path))
+            };
+            if let Some(answer) = self.examiner.ask(event, cgroup) {
+                self.content_known(&answer);
+            }
+        }
+    }
+
+    /// Handles what has been found out about executed files.
+    fn take_answers(&mut self) {
+        self.examiner.reset();
+        while let Some(answer) = self.examiner.answer() {
+            self.content_known(&answer);
+        }
+    }
+
+    fn content_known(&mut self, answer: &Answer) {
+        let Some(at) = answer.event.at() else { return };
+        let host = &self.setup.host;
+        let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
+        let found = Self::finder(&self.setup.counters, &mut self.sink);
+        self.detector.content_known(&answer.event, answer.content, container, &mut self.context, found);
+    }
+
+    /// Where findings go.
+    fn finder<'a>(counters: &'a Counters, sink: &'a mut S) -> impl FnMut(Finding) + 'a {
+        |finding| {
+            counters.findings.fetch_add(1, Ordering::Relaxed);
+            sink(Line::Finding(Box::new(finding)));
         }
     }
 
@@ -209,6 +257,9 @@ impl<S: FnMut(Line)> Reader<S> {
         self.losses = losses;
         self.report_loss("record", self.garbage - self.garbage_reported);
         self.garbage_reported = self.garbage;
+        let unexamined = self.examiner.failures();
+        self.report_loss("content", unexamined - self.unexamined);
+        self.unexamined = unexamined;
         self.report_blindness()?;
         // The probes count first and keep what they counted then: what they had not kept yet is there the next time.
         if is_lost || self.was_lost {
@@ -226,7 +277,7 @@ impl<S: FnMut(Line)> Reader<S> {
         let changes = changes.iter().map(|(key, seen)| unreported(key, seen));
         for event in execs.chain(changes) {
             match event {
-                Ok(event) => self.handle(&event),
+                Ok(event) => self.handle(event),
                 Err(error) => tracing::error!(%error, "what the probes kept for lack of room cannot be read"),
             }
         }

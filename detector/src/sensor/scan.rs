@@ -107,6 +107,13 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// The directory of a process in /proc. `None`: it has ended, and this may be another one's number.
+pub(super) fn open_process(pid: u32, start_time: u64) -> Option<OwnedFd> {
+    let process = open_directory(Path::new(&format!("/proc/{pid}"))).ok()?;
+    let stat = read(&process, "stat", usize::MAX).ok()?;
+    (Stat::parse(&stat)?.start_ticks == start_time / TICK).then_some(process)
+}
+
 /// Opens a cgroup by its id, which is its kernfs id: what a file handle of kernfs consists of.
 fn open_by_id(hierarchy: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
     /// `struct file_handle` with room for the handle.

@@ -1,20 +1,22 @@
 //! Ways of changing a file of the image. The later ones differ in the path to the file and in who does it.
 
 use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
-use super::{Lab, write, write_on_host};
-use crate::container::{self, EVIL_NAME};
+use super::{Lab, difference, shadowed, write as change, write_on_host};
+use crate::attack;
+use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
 
 /// Has the service do `operation` to the file at `path`: one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
     let container = lab.container()?;
     let identity = container.service_does(&[operation, path])?;
     let layer = if op == "create" { "new" } else { "lower" };
-    lab.expect(&container, [write("entrypoint", op, layer, path, &identity)])
+    lab.expect(&container, [change("entrypoint", op, layer, path, &identity)])
 }
 
 pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
@@ -22,7 +24,7 @@ pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
     let identity = container.service_does(&["append", &path])?;
     container.service_does(&["append", &path])?;
     container.service_does(&["truncate", &path])?;
-    let mut finding = write("entrypoint", "open_write", "lower", &path, &identity);
+    let mut finding = change("entrypoint", "open_write", "lower", &path, &identity);
     finding["container"] = json!({"runtime": "docker", "cgroup": container.cgroup});
     finding["process"]["pid"] = json!(container.pid);
     finding["process"]["ns_pid"] = json!(1);
@@ -39,7 +41,7 @@ pub(super) fn upper_file(lab: &mut Lab) -> Result<()> {
     container.service_does(&["append", &path])?;
     lab.ensure_sensor()?;
     let identity = container.service_does(&["append", &path])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "upper", &path, &identity)])
+    lab.expect(&container, [change("entrypoint", "open_write", "upper", &path, &identity)])
 }
 
 pub(super) fn new_file(lab: &mut Lab) -> Result<()> {
@@ -51,14 +53,133 @@ pub(super) fn truncate(lab: &mut Lab) -> Result<()> {
     once(lab, "truncate", "truncate", &path)
 }
 
-pub(super) fn writev(lab: &mut Lab) -> Result<()> {
+pub(super) fn truncate_by_reader(lab: &mut Lab) -> Result<()> {
     let path = lab.file()?;
-    once(lab, "writev", "open_write", &path)
+    once(lab, "truncate-by-reader", "truncate", &path)
 }
 
-pub(super) fn pwritev(lab: &mut Lab) -> Result<()> {
+pub(super) fn truncate_by_path(lab: &mut Lab) -> Result<()> {
     let path = lab.file()?;
-    once(lab, "pwritev", "open_write", &path)
+    once(lab, "shorten", "truncate", &path)
+}
+
+pub(super) fn uring_open(lab: &mut Lab) -> Result<()> {
+    let path = lab.file()?;
+    once(lab, "uring-open", "open_write", &path)
+}
+
+pub(super) fn uring_open_direct(lab: &mut Lab) -> Result<()> {
+    let path = lab.file()?;
+    once(lab, "uring-open-direct", "open_write", &path)
+}
+
+/// Only overlays that can be exported by NFS have numbers for their files.
+pub(super) fn open_by_handle(lab: &mut Lab) -> Result<()> {
+    let setup = Setup { is_privileged: true, overlay_options: ",index=on,nfs_export=on", ..Setup::default() };
+    let (container, path) = (Container::service_with(lab.number(), setup)?, lab.file()?);
+    let identity = container.service_does(&["open-by-handle", &path])?;
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
+}
+
+pub(super) fn clone(lab: &mut Lab) -> Result<()> {
+    let container = lab.on_btrfs()?;
+    opened(lab, &container, "clone")
+}
+
+/// Has the service open a file and change it: one finding, of the open.
+fn opened(lab: &mut Lab, container: &Container, method: &str) -> Result<()> {
+    let path = lab.file()?;
+    let identity = container.service_does(&["write", method, &path])?;
+    lab.expect(container, [change("entrypoint", "open_write", "lower", &path, &identity)])
+}
+
+macro_rules! methods {
+    ($($method:ident),+) => {
+        $(pub(super) fn $method(lab: &mut Lab) -> Result<()> {
+            let container = lab.privileged()?;
+            opened(lab, &container, stringify!($method))
+        })+
+    };
+}
+
+methods! {
+    write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice, sendfile,
+    copy_range, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace, proc_mem
+}
+
+pub(super) fn entered(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.exec_tool(&["append", &path])?;
+    lab.expect(&container, [change("entered", "open_write", "lower", &path, &identity)])
+}
+
+pub(super) fn child_of_application(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let answer = container.service_does(&["run", "/usr/bin/tool", "append", &path])?;
+    let identity = serde_json::from_str(answer["stdout"].as_str().unwrap_or_default())?;
+    lab.expect(&container, [change("application", "open_write", "lower", &path, &identity)])
+}
+
+pub(super) fn other_thread(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.service_does(&["in-thread", "append", &path])?;
+    let [found] = &lab.take_findings()?[..] else { bail!("not one finding") };
+    let mut finding = change("entrypoint", "open_write", "lower", &path, &identity);
+    finding["process"]["pid"] = json!(container.pid);
+    if let Some(difference) = difference(found, &finding) {
+        bail!("{difference}");
+    }
+    let thread = &found["process"]["tid"];
+    ensure!(thread.is_u64() && *thread != container.pid, "thread {thread} is the process's first one");
+    Ok(())
+}
+
+/// A name that looks like the kernel's says nothing.
+pub(super) fn changed_name(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.service_does(&["renamed", "append", &path])?;
+    let mut finding = change("entrypoint", "open_write", "lower", &path, &identity);
+    finding["process"]["comm"] = json!("kworker/0:1");
+    finding["process"]["exe"] = json!("/usr/bin/tool");
+    lab.expect(&container, [finding])
+}
+
+pub(super) fn user_namespace(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.child_does(&["in-namespaces", "append", &path])?;
+    lab.expect(&container, [change("application", "open_write", "lower", &path, &identity)])
+}
+
+pub(super) fn nested_container(lab: &mut Lab) -> Result<()> {
+    let (container, root) = (lab.privileged()?, lab.place()?);
+    let identity = container.child_does(&["nested", &root])?;
+    let covered = &identity["root"];
+    lab.expect(
+        &container,
+        [
+            shadowed("application", "bind", &root, covered),
+            shadowed("application", "pivot_root", &root, covered),
+            change("application", "create", "new", &format!("{root}/file"), &identity["file"]),
+        ],
+    )
+}
+
+/// The path is the one that was opened, the inode the one that both names have.
+pub(super) fn hard_link(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["link", &path, "/tmp/alias"])?;
+    let identity = container.service_does(&["append", "/tmp/alias"])?;
+    let mut link = change("entrypoint", "link", "lower", &path, &identity);
+    link["file"]["new_path"] = json!("/tmp/alias");
+    lab.expect(&container, [link, change("entrypoint", "open_write", "upper", "/tmp/alias", &identity)])
+}
+
+/// The link is on the volume.
+pub(super) fn symlink(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    std::os::unix::fs::symlink(&path, container.volume().join("symlink"))?;
+    let identity = container.service_does(&["append", "/data/symlink"])?;
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 pub(super) fn deep_path(lab: &mut Lab) -> Result<()> {
@@ -69,47 +190,89 @@ pub(super) fn long_path(lab: &mut Lab) -> Result<()> {
     once(lab, "append", "open_write", &container::long_path())
 }
 
-pub(super) fn entered(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.container()?, lab.file()?);
-    let identity = container.exec_tool(&["append", &path])?;
-    lab.expect(&container, [write("entered", "open_write", "lower", &path, &identity)])
-}
-
-pub(super) fn child_of_application(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.container()?, lab.file()?);
-    let answer = container.service_does(&["run", "/usr/bin/tool", "append", &path])?;
-    let identity = serde_json::from_str(answer["stdout"].as_str().unwrap_or_default())?;
-    lab.expect(&container, [write("application", "open_write", "lower", &path, &identity)])
-}
-
-/// The link copies the file up; the path is the one that was opened, the inode the one that both names have.
-pub(super) fn hard_link(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.container()?, lab.file()?);
-    container.service_does(&["link", &path, "/tmp/alias"])?;
-    let identity = container.service_does(&["append", "/tmp/alias"])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "upper", "/tmp/alias", &identity)])
-}
-
 pub(super) fn hostile_name(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let identity = container.service_does(&[OsStr::new("append"), OsStr::from_bytes(EVIL_NAME)])?;
     // In a finding, a byte that is not UTF-8 and a backslash are escaped; control characters are JSON's business.
     let path = "/srv/\x1b[2J\x1b]0;owned\x07\n\\xff\\\\x";
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", path, &identity)])
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", path, &identity)])
 }
 
 pub(super) fn through_proc_self_root(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let identity = container.service_does(&["append", &format!("/proc/self/root{path}")])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 /// As `docker cp` does.
 pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     write_on_host(&container.host_path(&path))?;
-    let mut finding = write("outside", "truncate", "lower", &path, &json!({}));
+    let mut finding = change("outside", "truncate", "lower", &path, &json!({}));
     finding["process"]["pid"] = json!(std::process::id());
     finding["file"] = json!({"op": "truncate", "layer": "lower", "path": path});
     lab.expect(&container, [finding])
+}
+
+/// The mounts are the container's, all else is the host's.
+pub(super) fn joined_mounts(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let pid = container.pid.to_string();
+    on_host("/bin/busybox", ["nsenter", "-t", &pid, "-m", "/usr/bin/tool", "append", &path])?;
+    let finding = json!({
+        "finding": "image_write",
+        "process": {"origin": "entered", "exe": "/usr/bin/tool"},
+        "file": {"op": "open_write", "layer": "lower", "path": path},
+    });
+    lab.expect(&container, [finding])
+}
+
+/// The host opens a file of the image and gives the descriptor to the container: one finding, of the open.
+pub(super) fn received(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let file = OpenOptions::new().read(true).write(true).open(container.host_path(&path))?;
+    container.receive(&file)?;
+    let finding = json!({
+        "finding": "image_write",
+        "process": {"origin": "outside", "pid": std::process::id()},
+        "file": {"op": "open_write", "layer": "lower", "path": path},
+    });
+    lab.expect(&container, [finding])
+}
+
+/// As is a descriptor that goes from one container to another.
+pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
+    let (owner, writer, path) = (lab.privileged()?, lab.container()?, lab.file()?);
+    let held = owner.service_does(&["hold", &path])?;
+    writer.receive(&attack::take(owner.pid, serde_json::from_value(held["descriptor"].clone())?)?)?;
+    lab.expect(&owner, [change("entrypoint", "open_write", "lower", &path, &held)])
+}
+
+/// The host takes a descriptor from the container, and writes.
+pub(super) fn taken_from_the_host(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let held = container.service_does(&["hold", &path])?;
+    let descriptor = attack::take(container.pid, serde_json::from_value(held["descriptor"].clone())?)?;
+    rustix::io::pwrite(descriptor, attack::MARK, 0)?;
+    ensure!(fs::read(container.host_path(&path))?.starts_with(attack::MARK), "{path} was not changed");
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &held)])
+}
+
+/// In the container, a process opens the file and another one writes.
+fn by_another_process(lab: &mut Lab, operation: &str, origin: &str) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let identity = container.service_does(&[operation, &path])?;
+    lab.expect(&container, [change(origin, "open_write", "lower", &path, &identity)])
+}
+
+pub(super) fn stolen(lab: &mut Lab) -> Result<()> {
+    by_another_process(lab, "steal", "application")
+}
+
+pub(super) fn inherited(lab: &mut Lab) -> Result<()> {
+    by_another_process(lab, "inherit", "entrypoint")
+}
+
+pub(super) fn given_by_supervisor(lab: &mut Lab) -> Result<()> {
+    by_another_process(lab, "supervise", "entrypoint")
 }

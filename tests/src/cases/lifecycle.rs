@@ -34,7 +34,7 @@ pub(super) fn descriptor_from_before(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     container.service_does(&["hold", &path])?;
     lab.ensure_sensor()?;
-    let identity = container.service_does(&["write-held", &path])?;
+    let identity = container.service_does(&["write-held", "write", &path])?;
     lab.expect(&container, [write("entrypoint", "write", "upper", &path, &identity)])
 }
 

@@ -2,8 +2,14 @@
 //! and no other.
 
 mod blinding;
+mod device;
+mod exec;
+mod flood;
+mod held;
+mod image_change;
 mod image_write;
 mod lifecycle;
+mod shadow;
 mod shell;
 mod silence;
 
@@ -18,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
-use crate::container::{Container, MANY, make_image, many_file};
+use crate::container::{Container, DASH, MANY, PLACES, Setup, make_image, many_file, place};
 use crate::protocol::{Message, Outcome};
 use crate::sensor::{Sensor, wait_for};
 
@@ -56,19 +62,48 @@ cases! {
         entered, entered_with_tty, entered_descendant, entrypoint, application, busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
+    exec:
+        added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box, linked_shell,
+        by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
+        chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
+        unchanged_programs;
     image_write:
-        lower_file_once, upper_file, new_file, truncate, writev, pwritev, entered, child_of_application, hard_link,
-        deep_path, long_path, hostile_name, through_proc_self_root, from_the_host;
+        lower_file_once, upper_file, new_file, truncate, truncate_by_reader, truncate_by_path, uring_open,
+        uring_open_direct, open_by_handle, write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async,
+        uring_sqpoll, aio, splice, vmsplice, sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap,
+        mprotect, process_vm_writev, ptrace, proc_mem, entered, child_of_application, other_thread, changed_name,
+        user_namespace, nested_container, hard_link, symlink, deep_path, long_path, hostile_name,
+        through_proc_self_root, received, received_in_another_container, taken_from_the_host, stolen, inherited,
+        given_by_supervisor, from_the_host, joined_mounts;
+    held:
+        write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice,
+        sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace,
+        proc_mem, received_in_another_container, remove_acl;
+    image_change:
+        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename, rename_over, exchange,
+        rename_directory, unlink, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename,
+        uring_unlink, uring_rmdir, chmod, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr,
+        set_capability, set_acl, set_flags, file_setattr, of_own_file, power_to_own_file, times_after_write,
+        from_the_host;
+    shadow:
+        mount_tmpfs, mount_overlay, bind, bind_file, remount, mount_moved, move_mount, fsmount, open_tree, umount,
+        pivot_root, chroot, in_user_namespace;
+    device: block_device, loop_on_image_file;
     silence:
-        not_the_image, failed_writes, runtime_setup_and_removal, host_shell, host_overlay;
+        not_the_image, every_change_elsewhere, looks, failed_writes, read_only_root, changes_in_vain, unnamed_file,
+        mounts_elsewhere, block_device_read, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
     blinding: parallel_writers;
+    flood: full_ring_buffer;
 }
 
 /// How long a finding may take. Generous: an emulated machine on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many files are opened before a sensor starts: a start takes seconds.
+const HELD: usize = 24;
 
 /// Runs the cases of these names, with commas between; all if there are none. An error means that nothing could be
 /// tested.
@@ -103,7 +138,14 @@ pub struct Lab {
     beacon: Container,
     /// The container that cases use unless they need one of their own: to make one takes seconds.
     shared: Option<Rc<Container>>,
+    /// The same, for cases that need a container with privileges.
+    privileged: Option<Rc<Container>>,
+    /// The same, for cases that need more of the file system.
+    on_btrfs: Option<Rc<Container>>,
+    /// Files that a container has open since before the sensor.
+    held: Option<(Rc<Container>, Vec<String>)>,
     files: Range<usize>,
+    places: Range<usize>,
     beats: u32,
     numbers: RangeFrom<u32>,
     /// Findings that came since the case began: for the report of a failure.
@@ -121,7 +163,11 @@ impl Lab {
             sensor,
             beacon,
             shared: None,
+            privileged: None,
+            on_btrfs: None,
+            held: None,
             files: 0..MANY,
+            places: 0..PLACES,
             beats: 0,
             numbers,
             history: Vec::new(),
@@ -141,8 +187,10 @@ impl Lab {
         }))
         .unwrap_or_else(|_| Err(anyhow!("the case panicked: see the console")));
         let Err(error) = outcome else { return Outcome::Passed };
+        // What it did not take belongs to it, and is part of the report.
+        let _gone_with_its_sensor = self.take_findings();
         // Nothing of a case that did not come to its end may disturb the next one.
-        self.shared = None;
+        (self.shared, self.privileged, self.on_btrfs, self.held) = (None, None, None, None);
         if let Some(NotApplicable(reason)) = error.downcast_ref() {
             return Outcome::NotApplicable(reason.clone());
         }
@@ -159,6 +207,51 @@ impl Lab {
         self.shared.clone().context("there is one")
     }
 
+    /// A privileged container with the service in it.
+    pub fn privileged(&mut self) -> Result<Rc<Container>> {
+        if self.privileged.is_none() {
+            let setup = Setup { is_privileged: true, ..Setup::default() };
+            self.privileged = Some(Rc::new(Container::service_with(self.number(), setup)?));
+        }
+        self.privileged.clone().context("there is one")
+    }
+
+    /// A container on a file system that has more than tmpfs: it clones files, and keeps flags on all kernels.
+    pub fn on_btrfs(&mut self) -> Result<Rc<Container>> {
+        if self.on_btrfs.is_none() {
+            let setup = Setup { is_on_btrfs: true, is_privileged: true, ..Setup::default() };
+            self.on_btrfs = Some(Rc::new(Container::service_with(self.number(), setup)?));
+        }
+        self.on_btrfs.clone().context("there is one")
+    }
+
+    /// A privileged container, and a file of its image that the service has had open since before the sensor.
+    pub fn held(&mut self) -> Result<(Rc<Container>, String)> {
+        loop {
+            if let Some((container, files)) = &mut self.held
+                && let Some(file) = files.pop()
+            {
+                return Ok((Rc::clone(container), file));
+            }
+            let container = self.privileged()?;
+            let files = (0..HELD).map(|_| self.file()).collect::<Result<Vec<_>>>()?;
+            self.without_sensor(|| {
+                files.iter().try_for_each(|file| container.service_does(&["hold", file]).map(drop))
+            })?;
+            self.held = Some((container, files));
+        }
+    }
+
+    /// Does something that the sensor does not see, for it starts only then.
+    pub fn without_sensor<T>(&mut self, action: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(sensor) = self.sensor.take() {
+            sensor.stop()?;
+        }
+        let done = action()?;
+        self.ensure_sensor()?;
+        Ok(done)
+    }
+
     /// A container that nobody has used.
     pub fn new_container(&mut self) -> Result<Container> {
         Container::service(self.number())
@@ -167,6 +260,11 @@ impl Lab {
     /// A file of the image that nobody has changed.
     pub fn file(&mut self) -> Result<String> {
         Ok(many_file(self.files.next().context("the image has too few files")?))
+    }
+
+    /// An empty directory of the image that nobody has changed.
+    pub fn place(&mut self) -> Result<String> {
+        Ok(place(self.places.next().context("the image has too few directories")?))
     }
 
     /// A number for a container that a case makes itself.
@@ -186,6 +284,16 @@ impl Lab {
         Ok(())
     }
 
+    /// The sensor.
+    pub fn sensor(&self) -> Result<&Sensor> {
+        self.sensor.as_ref().context("no sensor runs")
+    }
+
+    /// The sensor's notices about itself since the case began.
+    pub fn notices(&self) -> Vec<Value> {
+        self.history.iter().filter(|line| line["finding"].is_null()).cloned().collect()
+    }
+
     /// Takes the sensor away.
     pub fn take_sensor(&mut self) -> Result<Sensor> {
         self.sensor.take().context("no sensor runs")
@@ -196,14 +304,28 @@ impl Lab {
         self.beats += 1;
         let path = format!("/beat-{}", self.beats);
         self.beacon.service_does(&["create", &path])?;
+        self.take_until(&json!({"finding": "image_write", "file": {"path": path}}))
+    }
+
+    /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the other.
+    pub fn take_late_findings(&mut self) -> Result<Vec<Value>> {
+        self.beats += 1;
+        let path = format!("/data/beat-{}", self.beats);
+        self.beacon.service_does(&["copy", DASH, &path])?;
+        self.beacon.service_does(&["run", &path, "-c", "true"])?;
+        self.take_until(&json!({"finding": "shell_in_container", "file": {"path": path}}))
+    }
+
+    /// Takes the findings until one of the beacon's is as given.
+    fn take_until(&mut self, last: &Value) -> Result<Vec<Value>> {
         let sensor = self.sensor.as_mut().context("no sensor runs")?;
         let (history, pending) = (&mut self.history, &mut self.pending);
         let beacon = json!({"container": {"id": self.beacon.id}});
-        wait_for("the finding of a write that follows the case's", PATIENCE, || {
+        wait_for("the finding that follows the case's", PATIENCE, || {
             let mut beaten = false;
             for line in sensor.take_lines()? {
                 if difference(&line, &beacon).is_none() {
-                    beaten |= line["file"]["path"] == path;
+                    beaten |= difference(&line, last).is_none();
                     continue;
                 }
                 history.push(line.clone());
@@ -220,16 +342,7 @@ impl Lab {
     /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
     pub fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
         let found = self.take_findings()?;
-        ensure!(found.len() == N, "{} findings came instead of {N}", found.len());
-        let always = json!({"schema": 1, "container": {"id": container.id, "cgroup_id": container.cgroup_id}});
-        for (found, expected) in found.iter().zip(&expected) {
-            for expected in [&always, expected] {
-                if let Some(difference) = difference(found, expected) {
-                    anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
-                }
-            }
-        }
-        Ok(())
+        compare(&found, container, &expected)
     }
 
     /// There must be no finding.
@@ -238,6 +351,20 @@ impl Lab {
         ensure!(found.is_empty(), "{} findings came instead of none", found.len());
         Ok(())
     }
+}
+
+/// There are exactly the expected findings, in this order, of this container.
+fn compare(found: &[Value], container: &Container, expected: &[Value]) -> Result<()> {
+    ensure!(found.len() == expected.len(), "{} findings came instead of {}", found.len(), expected.len());
+    let always = json!({"schema": 1, "container": {"id": container.id, "cgroup_id": container.cgroup_id}});
+    for (found, expected) in found.iter().zip(expected) {
+        for expected in [&always, expected] {
+            if let Some(difference) = difference(found, expected) {
+                anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn next(numbers: &mut RangeFrom<u32>) -> u32 {
@@ -277,11 +404,11 @@ fn write(origin: &str, op: &str, layer: &str, path: &str, identity: &Value) -> V
     })
 }
 
-/// Runs a program on the host; it must succeed.
-fn on_host(program: &str, args: &[&str]) -> Result<()> {
-    let output = std::process::Command::new(program).args(args).output()?;
-    ensure!(output.status.success(), "{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    Ok(())
+/// The expected finding of something being put over a path; `identity` is what was there.
+fn shadowed(origin: &str, op: &str, path: &str, identity: &Value) -> Value {
+    let mut finding = write(origin, op, "lower", path, identity);
+    finding["finding"] = json!("image_shadowed");
+    finding
 }
 
 /// Writes a file on the host and checks that it has the content.

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Lab, on_host, write_on_host};
-use crate::container::{Container, SERVICE};
+use super::device::with_disk;
+use super::{Lab, write_on_host};
+use crate::container::{Container, SERVICE, Setup, on_host};
 use crate::init::mount_at;
 
 pub(super) fn not_the_image(lab: &mut Lab) -> Result<()> {
@@ -23,6 +24,66 @@ pub(super) fn failed_writes(lab: &mut Lab) -> Result<()> {
     lab.expect_none()
 }
 
+pub(super) fn read_only_root(lab: &mut Lab) -> Result<()> {
+    let setup = Setup { is_read_only: true, ..Setup::default() };
+    let (container, path) = (Container::service_with(lab.number(), setup)?, lab.file()?);
+    container.service_does(&["read-only", &path])?;
+    lab.expect_none()
+}
+
+/// What nobody forbids, and cannot be done.
+pub(super) fn changes_in_vain(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["in-vain", &path, "/srv/many"])?;
+    lab.expect_none()
+}
+
+pub(super) fn looks(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    container.service_does(&["look", &path])?;
+    container.exec_tool(&["look", &path])?;
+    lab.expect_none()
+}
+
+pub(super) fn every_change_elsewhere(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    for directory in ["/data", "/dev/shm", "/dev"] {
+        container.service_does(&["elsewhere", directory])?;
+    }
+    lab.expect_none()
+}
+
+pub(super) fn mounts_elsewhere(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    for directory in ["/data", "/dev/shm"] {
+        container.service_does(&["mount-elsewhere", directory])?;
+    }
+    lab.expect_none()
+}
+
+/// It is gone when it is closed.
+pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["tmpfile", "/srv"])?;
+    lab.expect_none()
+}
+
+pub(super) fn block_device_read(lab: &mut Lab) -> Result<()> {
+    let (container, disk) = (lab.privileged()?, "/dev/reader0");
+    container.service_does(&["make-loop", disk])?;
+    with_disk(|| container.service_does(&["read-device", disk]).map(drop))?;
+    lab.expect_none()
+}
+
+pub(super) fn runtime_commands(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    for command in ["pause", "resume", "update --cpu-share 512", "ps", "state"] {
+        on_host("runc", command.split(' ').chain([container.id.as_str()]))?;
+    }
+    container.exec(&["/bin/true"])?;
+    lab.expect_none()
+}
+
 pub(super) fn runtime_setup_and_removal(lab: &mut Lab) -> Result<()> {
     for _ in 0..2 {
         drop(Container::start(lab.number(), SERVICE)?);
@@ -31,8 +92,8 @@ pub(super) fn runtime_setup_and_removal(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn host_shell(lab: &mut Lab) -> Result<()> {
-    on_host("/bin/busybox", &["sh", "-c", "true"])?;
-    on_host("/bin/sh", &["-c", "true"])?;
+    on_host("/bin/busybox", ["sh", "-c", "true"])?;
+    on_host("/bin/sh", ["-c", "true"])?;
     lab.expect_none()
 }
 

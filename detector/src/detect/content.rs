@@ -1,0 +1,191 @@
+//! Shells by what is in the file, for those whose name does not say that they are one.
+//!
+//! A shell has the names of the variables that it sets, of its builtins and of its reserved words in it, as strings of
+//! their own. Other programs have a few of them, for they set variables for a shell or colour its scripts, but no such
+//! collection: of the eleven words of the Bourne family, all its members of Debian have all, and no other program of
+//! Debian was found with more than four.
+//!
+//! This knows copies. A shell that was packed or patched to hide can hide; that it is not the image's file stays visible.
+
+use std::io::{self, Read};
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+/// What a program is, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A shell, and which.
+    Shell(&'static str),
+    /// A shell and many other programs in one, such as BusyBox: what it does is chosen by its arguments.
+    Box,
+    /// Neither.
+    Other,
+}
+
+/// Words of a family of shells, and how many of them make a member.
+struct Family {
+    words: &'static [&'static str],
+    enough: u32,
+    name: &'static str,
+}
+
+const BOURNE: Family = Family {
+    words: &["PS1", "PS4", "IFS", "OPTIND", "PPID", "CDPATH", "LINENO", "getopts", "readonly", "elif", "esac"],
+    enough: 9,
+    name: "sh",
+};
+/// csh and tcsh.
+const C: Family = Family { words: &["onintr", "breaksw", "endsw", "unhash", "foreach"], enough: 5, name: "csh" };
+/// `fish_indent` and the like have its words too, but not the program's options.
+const FISH: Family = Family {
+    words: &["fish_prompt", "fish_history", "init-command", "profile-startup", "no-execute"],
+    enough: 5,
+    name: "fish",
+};
+const FAMILIES: [Family; 3] = [BOURNE, C, FISH];
+
+/// What tells the members of the Bourne family apart.
+const MEMBERS: [(&str, Content); 6] = [
+    ("BASH_VERSION", Content::Shell("bash")),
+    ("ZSH_VERSION", Content::Shell("zsh")),
+    ("KSH_VERSION", Content::Shell("ksh")),
+    ("YASH_VERSION", Content::Shell("yash")),
+    ("BusyBox v", Content::Box),
+    ("Toybox %s", Content::Box),
+];
+
+/// Finds all words in one go, and says of each pattern of the automaton which word it is, by its bit.
+struct Words {
+    automaton: AhoCorasick,
+    bits: Vec<u32>,
+}
+
+static WORDS: LazyLock<Words> = LazyLock::new(|| {
+    let mut patterns: Vec<Vec<u8>> = Vec::new();
+    let mut bits = Vec::new();
+    let words = FAMILIES.iter().flat_map(|family| family.words).copied();
+    for (bit, word) in words.enumerate() {
+        // The end of a string, or a variable with its first value.
+        for end in ["\0", "="] {
+            for pattern in [word.to_owned() + end, wide(word) + &wide(end)] {
+                patterns.push(pattern.into_bytes());
+                bits.push(1 << bit);
+            }
+        }
+    }
+    let members = FAMILIES.iter().map(|family| family.words.len()).sum::<usize>();
+    for (bit, (word, _)) in (members..).zip(MEMBERS) {
+        for pattern in [word.to_owned(), wide(word)] {
+            patterns.push(pattern.into_bytes());
+            bits.push(1 << bit);
+        }
+    }
+    let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(patterns);
+    Words { automaton: automaton.expect("a few short words make a small automaton"), bits }
+});
+
+/// As a string of `wchar_t` has it, which some shells keep their words in.
+fn wide(word: &str) -> String {
+    word.chars().flat_map(|letter| [letter, '\0', '\0', '\0']).collect()
+}
+
+/// What a program is, by its bytes. A script is none: its interpreter is.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn recognise(mut program: impl Read) -> io::Result<Content> {
+    let mut magic = [0; 4];
+    match program.read_exact(&mut magic) {
+        Ok(()) if magic == *b"\x7fELF" => {}
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+        _ => return Ok(Content::Other),
+    }
+    let mut found = 0_u32;
+    for word in WORDS.automaton.stream_find_iter(program) {
+        found |= WORDS.bits[word?.pattern().as_usize()];
+    }
+    Ok(decide(found))
+}
+
+fn decide(found: u32) -> Content {
+    let mut from = 0;
+    let mut take = |bits: usize| {
+        let taken = found >> from & ((1 << bits) - 1);
+        from += bits;
+        taken
+    };
+    let families =
+        FAMILIES.map(|family| (take(family.words.len()).count_ones() >= family.enough).then_some(family.name));
+    let members = take(MEMBERS.len());
+    let member = MEMBERS.iter().enumerate().find(|(bit, _)| members >> bit & 1 != 0).map(|(_, (_, content))| *content);
+    match families.into_iter().flatten().next() {
+        Some(name) if name == BOURNE.name => member.unwrap_or(Content::Shell(name)),
+        Some(name) => Content::Shell(name),
+        None => Content::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn content(path: &str) -> Option<Content> {
+        File::open(path).ok().map(|file| recognise(file).expect("it can be read"))
+    }
+
+    #[test]
+    fn shells_of_this_machine() {
+        for (path, expected) in [
+            ("/bin/dash", Content::Shell("sh")),
+            ("/bin/bash", Content::Shell("bash")),
+            ("/bin/busybox", Content::Box),
+            ("/bin/zsh", Content::Shell("zsh")),
+            ("/bin/ksh93", Content::Shell("ksh")),
+            ("/bin/mksh", Content::Shell("ksh")),
+            ("/bin/posh", Content::Shell("sh")),
+            ("/bin/yash", Content::Shell("yash")),
+            ("/bin/tcsh", Content::Shell("csh")),
+            ("/bin/fish", Content::Shell("fish")),
+        ] {
+            assert!(content(path).is_none_or(|found| found == expected), "{path}");
+        }
+        assert_eq!(content("/bin/busybox"), Some(Content::Box), "the tests need it anyway");
+    }
+
+    #[test]
+    fn other_programs_of_this_machine() {
+        let programs =
+            ["awk", "gawk", "gcc", "gdb", "git", "ld", "make", "nano", "perl", "python3", "sed", "tar", "vim"];
+        let found: Vec<_> = programs.iter().filter_map(|name| content(&format!("/usr/bin/{name}"))).collect();
+        assert!(found.len() >= 6, "too few of them are here");
+        assert!(found.iter().all(|content| *content == Content::Other), "{found:?} of {programs:?}");
+    }
+
+    #[test]
+    fn a_few_words_are_no_shell() {
+        let program = |words: &[&str]| {
+            let text: String = words.iter().flat_map(|word| ["\u{1}", word, "\0"]).collect();
+            recognise(["\x7fELF", &text].concat().as_bytes()).expect("bytes can be read")
+        };
+        assert_eq!(program(BOURNE.words), Content::Shell("sh"));
+        assert_eq!(program(&[BOURNE.words, &["ZSH_VERSION"]].concat()), Content::Shell("zsh"));
+        assert_eq!(program(&[BOURNE.words, &["BusyBox v1.36"]].concat()), Content::Box);
+        assert_eq!(program(C.words), Content::Shell("csh"));
+        assert_eq!(program(FISH.words), Content::Shell("fish"));
+        assert_eq!(program(&BOURNE.words[..8]), Content::Other);
+        assert_eq!(program(&["BASH_VERSION", "BusyBox v1.36"]), Content::Other);
+        let assigned: String = BOURNE.words.iter().map(|word| wide(&format!("{word}=x"))).collect();
+        assert_eq!(recognise(["\x7fELF", &assigned].concat().as_bytes()).ok(), Some(Content::Shell("sh")));
+    }
+
+    #[test]
+    fn what_is_no_program_is_not_searched() {
+        let script = "#!/bin/sh\n".to_owned() + &BOURNE.words.join("\0") + "\0";
+        for bytes in ["", "\x7fE", "\x7fELF", &script] {
+            assert_eq!(recognise(bytes.as_bytes()).ok(), Some(Content::Other));
+        }
+    }
+}

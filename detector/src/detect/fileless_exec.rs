@@ -1,0 +1,76 @@
+//! `fileless_exec`: a program, script or library was run that is in no file that lasts: in memory (memfd_create(2), or a
+//! tmpfs such as `/dev/shm`), or deleted. Nothing is left of it to look at later.
+//!
+//! **How severe**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
+
+use super::code::{Code, Source};
+use super::{Context, Verdict, describe};
+use crate::container::table::Container;
+use crate::finding::{Kind, Severity};
+
+pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
+    let what = match code.source(container) {
+        Source::Memory => "only in memory",
+        Source::Deleted => "deleted",
+        Source::Changed | Source::Expected => return None,
+    };
+    Some(Verdict {
+        finding: Kind::FilelessExec,
+        severity: Severity::High,
+        message: code.message(what, container),
+        process: Some(describe::process(code.process, Some(code.exe), code.program, context)),
+        file: Some(describe::file(code.file, code.path)),
+        mitre: &["T1620"],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Detector, samples::*};
+    use crate::event::{Event, Layer, Origin};
+    use crate::finding::Kind;
+
+    const TMPFS: u32 = 0x0102_1994;
+    const EXT4: u32 = 0xef53;
+
+    #[test]
+    fn memory_and_deleted_files() {
+        let message = |path: &str, layer, nlink, magic| {
+            let mut exec = exec(Origin::Application, path, &["x"]);
+            (exec.file.layer, exec.file.nlink, exec.file.magic) = (layer, nlink, magic);
+            let finding = found(Event::Exec(Box::new(exec)))?;
+            assert_eq!((finding.finding, finding.mitre), (Kind::FilelessExec, vec!["T1620".into()]));
+            Some(finding.message)
+        };
+        let (memory, deleted) = (Some("only in memory"), Some("deleted"));
+        for (path, layer, nlink, magic, expected) in [
+            ("/", None, 0, TMPFS, memory),
+            ("/dev/shm/x", None, 1, TMPFS, memory),
+            ("/huge/x", None, 1, 0x9584_58f6, memory),
+            ("/tmp/x", Some(Layer::Upper), 0, 0x794c_7630, deleted),
+            ("/bin/x", Some(Layer::Lower), 0, 0x794c_7630, deleted),
+            ("/data/x", None, 0, EXT4, deleted),
+            ("/data/x", None, 1, EXT4, None),
+        ] {
+            let shown = if path == "/" { "a file without a name" } else { path };
+            let expected = expected.map(|what| {
+                format!("{shown}, which is {what}, executed in container 3f2a0c6d9e1b (by the application)")
+            });
+            assert_eq!(message(path, layer, nlink, magic), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_image_in_memory_is_an_image() {
+        let mut exec = exec(Origin::Application, "/bin/app", &["app"]);
+        (exec.file.layer, exec.file.magic) = (None, TMPFS);
+        let (mut detector, mut context, mut container) = (Detector::default(), context(), container());
+        let mut all = Vec::new();
+        for root_dev in [None, Some(exec.file.dev + 1), Some(exec.file.dev)] {
+            container.root_dev = root_dev;
+            let event = Event::Exec(Box::new(exec.clone()));
+            detector.detect(&event, &container, &mut context, |_| all.push(root_dev));
+        }
+        assert_eq!(all, [None, Some(46)]);
+    }
+}

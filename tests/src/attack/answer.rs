@@ -1,0 +1,52 @@
+//! What an operation answers: what it did, or that this kernel has no such way. Only a kernel that is older than the way
+//! may say that, and only by the error that such a kernel gives.
+
+use anyhow::{Context, Error, Result};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use crate::cases::NotApplicable;
+
+/// What an error of a way means that Linux has since version `since`.
+pub(super) fn unless_older(error: Errno, expected: &[Errno], way: &str, since: (u32, u32)) -> Error {
+    match kernel() {
+        Ok(kernel) if kernel < since && expected.contains(&error) => {
+            let (major, minor) = since;
+            NotApplicable(format!("{way} is there from Linux {major}.{minor} on ({error})")).into()
+        }
+        Ok(_) => Error::from(error).context(format!("{way} failed")),
+        Err(unknown) => unknown,
+    }
+}
+
+/// Version of the running kernel.
+pub fn kernel() -> Result<(u32, u32)> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err(anyhow::anyhow!("this is no version of a kernel: {release}")),
+    }
+}
+
+/// As a value that can be sent.
+pub(super) fn of(outcome: Result<Value>) -> Result<Value> {
+    outcome.or_else(|error| match error.downcast_ref() {
+        Some(NotApplicable(reason)) => Ok(json!({"not_applicable": reason})),
+        None => Err(error),
+    })
+}
+
+/// From a value that was sent.
+pub(super) fn found(value: Value) -> Result<Value> {
+    match value["not_applicable"].as_str() {
+        Some(reason) => Err(NotApplicable(reason.to_owned()).into()),
+        None => Ok(value),
+    }
+}
+
+/// From what the tool prints.
+pub fn read(printed: &str) -> Result<Value> {
+    found(serde_json::from_str(printed).with_context(|| format!("no answer of the tool: {printed:?}"))?)
+}

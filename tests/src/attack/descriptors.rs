@@ -1,0 +1,152 @@
+//! Descriptors that were opened elsewhere, or before: what is changed through them was opened by somebody else.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use serde_json::{Value, json};
+
+use super::{Held, MARK, identity, seccomp};
+
+pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
+    Some(match (operation, paths) {
+        ("write-received", [socket]) => receive(socket).and_then(mark),
+        ("inherit", [path]) => inherit(path),
+        ("write-inherited", []) => io::stdin().as_fd().try_clone_to_owned().map_err(Into::into).and_then(mark),
+        ("steal", [path]) => steal(path),
+        ("be-stolen-from", [path]) => be_stolen_from(path),
+        ("supervise", [path]) => supervise(path),
+        ("be-supervised", []) => be_supervised(),
+        _ => return None,
+    })
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new().read(true).write(true).open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Opens a file for a later operation.
+pub(super) fn hold(path: &OsString, held: &mut Held) -> Result<Value> {
+    let file = open(Path::new(path))?;
+    let mut answer = identity(Path::new(path))?;
+    answer["descriptor"] = json!(file.as_raw_fd());
+    held.insert(path.clone(), file);
+    Ok(answer)
+}
+
+/// Writes through a descriptor, and looks at the file through it: its name may be another one here.
+fn mark(descriptor: OwnedFd) -> Result<Value> {
+    let file = File::from(descriptor);
+    file.write_all_at(MARK, 0)?;
+    let mut content = vec![0; MARK.len()];
+    file.read_exact_at(&mut content, 0)?;
+    ensure!(content == MARK, "the file does not have what was written to it");
+    Ok(Value::Null)
+}
+
+/// Takes a descriptor from another process, which may see it.
+pub fn take(pid: u32, descriptor: RawFd) -> Result<OwnedFd> {
+    let pid = Pid::from_raw(pid.cast_signed()).context("no process id")?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?)
+}
+
+/// Gives a descriptor to the first process that connects to a socket.
+pub fn pass(socket: &UnixListener, descriptor: impl AsFd) -> Result<()> {
+    let (stream, _) = socket.accept()?;
+    let descriptors = [descriptor.as_fd()];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    ensure!(control.push(SendAncillaryMessage::ScmRights(&descriptors)), "there is no room for a descriptor");
+    sendmsg(stream, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+fn receive(socket: &Path) -> Result<OwnedFd> {
+    let stream = UnixStream::connect(socket)?;
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut room);
+    recvmsg(stream, &mut [IoSliceMut::new(&mut [0])], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    descriptors.context("no descriptor came")
+}
+
+/// A child has the descriptor as its standard input.
+fn inherit(path: &Path) -> Result<Value> {
+    let mut child = Command::new("/proc/self/exe");
+    let output = child.arg("write-inherited").stdin(open(path)?).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the heir failed: {}", output.status);
+    identity(path)
+}
+
+/// A child that says a number, and then waits until it is told to go on.
+struct Partner {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    number: RawFd,
+}
+
+impl Partner {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("a pipe was asked for")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let number = line.trim().parse().with_context(|| format!("it says {line:?}"))?;
+        Ok(Self { child, output, number })
+    }
+
+    /// It ends well.
+    fn finish(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        io::copy(&mut self.output, &mut io::sink())?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the other process failed: {status}");
+        Ok(())
+    }
+}
+
+/// A child opens the file; its descriptor is taken from it.
+fn steal(path: &Path) -> Result<Value> {
+    let victim = Partner::start(Command::new("/proc/self/exe").arg("be-stolen-from").arg(path))?;
+    mark(take(victim.child.id(), victim.number)?)?;
+    victim.finish()?;
+    identity(path)
+}
+
+fn be_stolen_from(path: &Path) -> Result<Value> {
+    let file = open(path)?;
+    println!("{}", file.as_raw_fd());
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(Value::Null)
+}
+
+/// A child whose system calls are answered here asks for something harmless, and gets a descriptor.
+fn supervise(path: &Path) -> Result<Value> {
+    let child = Partner::start(Command::new("/proc/self/exe").arg("be-supervised"))?;
+    let listener = take(child.child.id(), child.number)?;
+    seccomp::answer_with(&listener, &open(path)?)?;
+    child.finish()?;
+    identity(path)
+}
+
+fn be_supervised() -> Result<Value> {
+    let listener = seccomp::be_supervised()?;
+    println!("{}", listener.as_raw_fd());
+    mark(seccomp::ask()?)
+}

@@ -1,0 +1,156 @@
+//! Programs that are executed in unusual ways.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
+
+use super::{identity, programs::run};
+
+pub(super) fn perform(operation: &str, args: &[OsString]) -> Option<Result<Value>> {
+    Some(match (operation, args) {
+        ("copy", [from, to]) => copy(Path::new(from), Path::new(to)),
+        ("copy-blunted", [from, to]) => copy_blunted(Path::new(from), Path::new(to)),
+        ("overwrite", [from, to]) => overwrite(Path::new(from), Path::new(to)),
+        ("script", [path, text]) => script(Path::new(path), text),
+        ("run-in-memory", [program, args @ ..]) => in_memory(program, args),
+        ("run-deleted", [program, path, args @ ..]) => deleted(Path::new(program), Path::new(path), args),
+        ("run-failing", [program, args @ ..]) => failing(program, args),
+        ("run-in-thread", [program, args @ ..]) => in_thread(program, args),
+        ("run-preloaded", [library, program, args @ ..]) => {
+            run(Command::new(program).args(args).env("LD_PRELOAD", library))
+        }
+        ("run-on-terminal", [program, args @ ..]) => on_terminal(program, args),
+        ("become", [program, args @ ..]) => {
+            become_program(program, args).and_then(|error| bail!("cannot become {program:?}: {error}"))
+        }
+        _ => return None,
+    })
+}
+
+/// A new file, executable from the start.
+fn create(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o755);
+    options.open(path).with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Copies a program.
+fn copy(from: &Path, to: &Path) -> Result<Value> {
+    io::copy(&mut File::open(from)?, &mut create(to)?)?;
+    ensure!(fs::metadata(from)?.len() == fs::metadata(to)?.len(), "{} is no copy", to.display());
+    identity(to)
+}
+
+/// Copies a shell without some of the words by which it could be known. They are not needed to start it.
+fn copy_blunted(from: &Path, to: &Path) -> Result<Value> {
+    let mut bytes = fs::read(from)?;
+    for word in [&b"getopts\0"[..], b"readonly\0", b"CDPATH\0"] {
+        let at = bytes.windows(word.len()).position(|part| part == word).context("the shell has not this word")?;
+        bytes[at] = b'x';
+    }
+    create(to)?.write_all(&bytes)?;
+    identity(to)
+}
+
+/// Gives a file another content of the same length.
+fn overwrite(from: &Path, to: &Path) -> Result<Value> {
+    let before = identity(to)?;
+    let bytes = fs::read(from)?;
+    ensure!(fs::metadata(to)?.len() == bytes.len() as u64, "{} has another length", to.display());
+    OpenOptions::new().write(true).open(to)?.write_all(&bytes)?;
+    ensure!(fs::read(to)? == bytes && identity(to)? == before, "{} was not overwritten", to.display());
+    Ok(before)
+}
+
+fn script(path: &Path, text: &OsStr) -> Result<Value> {
+    create(path)?.write_all(text.as_bytes())?;
+    identity(path)
+}
+
+/// Runs a program from an open file, by the name that /proc has for it.
+fn run_open(file: &File, args: &[OsString]) -> Result<Value> {
+    run(Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())).arg0("harmless").args(args))
+}
+
+/// Copies a program to a file that is only in memory, and runs that.
+fn in_memory(program: &OsStr, args: &[OsString]) -> Result<Value> {
+    let writable = File::from(rustix::fs::memfd_create(c"library", MemfdFlags::CLOEXEC)?);
+    io::copy(&mut File::open(program)?, &mut &writable)?;
+    // What is open for writing cannot be executed.
+    let file = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
+    drop(writable);
+    run_open(&file, args)
+}
+
+/// Copies a program, deletes the copy while it is open, and runs it.
+fn deleted(program: &Path, path: &Path, args: &[OsString]) -> Result<Value> {
+    copy(program, path)?;
+    let file = File::open(path)?;
+    fs::remove_file(path)?;
+    ensure!(file.metadata()?.nlink() == 0, "{} is not deleted", path.display());
+    run_open(&file, args)
+}
+
+/// Executes what cannot be executed, and then a program, on the same thread.
+fn failing(program: &OsStr, args: &[OsString]) -> Result<Value> {
+    let [next, args @ ..] = args else { bail!("no second program") };
+    let own = std::env::current_exe()?;
+    run(Command::new(own).arg("become").arg(program).arg("--or").arg(next).args(args))
+}
+
+/// Executes a program from a thread that is not the process's first one.
+fn in_thread(program: &OsStr, args: &[OsString]) -> Result<Value> {
+    let own = std::env::current_exe()?;
+    run(Command::new(own).arg("become").arg("--in-thread").arg(program).args(args))
+}
+
+/// Runs a program on a terminal of its own, as interpreters do to give a person a shell.
+fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&terminal)?;
+    unlockpt(&terminal)?;
+    let name = ptsname(&terminal, Vec::new())?.into_string()?;
+    let end = File::from(rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
+    // Makes its standard input the controlling terminal.
+    let mut command = Command::new("/bin/busybox");
+    command.args(["setsid", "-c"]).arg(program).args(args);
+    let status = command.stdin(end.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(json!({"terminal": name}))
+}
+
+/// Executes a program in place of this one, by an open file without a path (execveat(2)). `--in-thread`: from another
+/// thread. `--or` is in front of a program that is tried if this one cannot be executed. Gives the last one's error.
+fn become_program(program: &OsStr, args: &[OsString]) -> Result<nix::Error> {
+    if program == "--in-thread" {
+        let [program, args @ ..] = args else { bail!("no program") };
+        let (program, args) = (program.clone(), args.to_vec());
+        let thread = thread::spawn(move || become_program(&program, &args));
+        return thread.join().expect("the thread does not panic");
+    }
+    let end = args.iter().position(|arg| arg == "--or").unwrap_or(args.len());
+    let text = |arg: &OsStr| CString::new(arg.as_bytes());
+    let argv = [program].into_iter().chain(args[..end].iter().map(OsString::as_os_str)).map(text);
+    let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
+    let environment = [c"PATH=/usr/bin:/bin"];
+    // Stays open, for interpreters find their script by it.
+    let file = rustix::fs::open(program, OFlags::RDONLY, Mode::empty())?;
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    let Err(error) = nix::unistd::execveat(&file, c"", &argv, &environment, flags);
+    match args.get(end..) {
+        Some([_, next, args @ ..]) => become_program(next, args),
+        _ => Ok(error),
+    }
+}

@@ -1,0 +1,180 @@
+//! What is no attack: everything that is not the image, everything that only looks, and what is refused.
+
+use std::ffi::CStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::Value;
+
+use super::{MARK, raw, verify};
+
+pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
+    Some(match (operation, paths) {
+        ("look", [path]) => look(path),
+        ("denied", [path]) => denied(path, true),
+        ("read-only", [path]) => denied(path, false),
+        ("in-vain", [path, directory]) => in_vain(path, directory),
+        ("elsewhere", [directory]) => elsewhere(directory),
+        ("mount-elsewhere", [directory]) => mount_elsewhere(directory),
+        _ => return None,
+    })
+}
+
+/// Writes to everything that is not the image.
+pub(super) fn everything() -> Result<Value> {
+    for path in ["/data/file", "/dev/shm/file"] {
+        fs::write(path, MARK)?;
+        verify(Path::new(path))?;
+    }
+    fs::write("/dev/null", MARK)?;
+    fs::write("/proc/self/comm", "renamed")?;
+    ensure!(fs::read("/proc/self/comm")? == b"renamed\n", "comm was not written");
+    let mut content = vec![0; MARK.len()];
+    let (mut reader, mut writer) = std::io::pipe()?;
+    writer.write_all(MARK)?;
+    reader.read_exact(&mut content)?;
+    let (one, mut other) = UnixStream::pair()?;
+    // As a file, for the type itself sends.
+    File::from(OwnedFd::from(one)).write_all(MARK)?;
+    other.read_exact(&mut content)?;
+    ensure!(content == MARK, "the socket gave something else");
+    let mut memory = File::from(rustix::fs::memfd_create(c"memory", rustix::fs::MemfdFlags::CLOEXEC)?);
+    memory.write_all(MARK)?;
+    Ok(Value::Null)
+}
+
+/// Everything that can be done with a file of the image without changing it.
+fn look(path: &Path) -> Result<Value> {
+    let before = (fs::read(path)?, fs::metadata(path)?.ctime_nsec());
+    fs::read_dir("/srv")?.count();
+    rustix::fs::access(path, Access::WRITE_OK)?;
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file = File::open(path)?;
+    let mut map = raw::Map::private(&file, MARK.len())?;
+    map.store(MARK);
+    raw::Map::shared(&file, MARK.len(), rustix::mm::ProtFlags::READ)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    file.sync_all()?;
+    ensure!((fs::read(path)?, fs::metadata(path)?.ctime_nsec()) == before, "{} was changed", path.display());
+    Ok(Value::Null)
+}
+
+/// What an attempt gave, which had to fail.
+fn refused<T>(what: &str, attempt: std::io::Result<T>) -> Result<()> {
+    let Err(error) = attempt else { anyhow::bail!("{what} was not refused") };
+    let kinds = [
+        ErrorKind::PermissionDenied,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::AlreadyExists,
+        ErrorKind::NotFound,
+        ErrorKind::DirectoryNotEmpty,
+        ErrorKind::NotADirectory,
+        ErrorKind::IsADirectory,
+        ErrorKind::ExecutableFileBusy,
+        ErrorKind::CrossesDevices,
+        ErrorKind::InvalidInput,
+    ];
+    // EBADF has no kind of its own.
+    let is_bad_descriptor = error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error());
+    ensure!(kinds.contains(&error.kind()) || is_bad_descriptor, "{what} failed otherwise: {error}");
+    Ok(())
+}
+
+/// Tries to change a file without being allowed to. `by_mode`: because of its owner and permissions; else because the file
+/// system cannot be written.
+fn denied(path: &Path, by_mode: bool) -> Result<Value> {
+    let before = (fs::read(path)?, fs::metadata(path)?.ctime_nsec());
+    let folder = path.parent().unwrap_or(path);
+    let new = folder.join("denied");
+    let now = Timestamps {
+        last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
+    };
+    let no_flags = rustix::fs::AtFlags::empty();
+    let write = || OpenOptions::new().write(true).clone();
+    refused("an open", write().open(path))?;
+    refused("an open that cuts", write().truncate(true).open(path))?;
+    refused("an open that creates", write().create_new(true).open(&new))?;
+    refused("an open below a file", write().open(path.join("missing")))?;
+    // Reaches vfs_write, and fails there.
+    refused("a write to a descriptor that reads", File::open(path)?.write(MARK))?;
+    refused("truncate", raw::truncate(path, 0).map_err(Into::into))?;
+    refused("chmod", fs::set_permissions(path, Permissions::from_mode(0o777)))?;
+    refused("chown", chown(path, Some(1), Some(1)))?;
+    refused("utimensat", rustix::fs::utimensat(CWD, path, &now, no_flags).map_err(Into::into))?;
+    let set = |name, value: &[u8]| rustix::fs::setxattr(path, name, value, XattrFlags::empty()).map_err(Into::into);
+    refused("setxattr", set("trusted.attacker", b"x"))?;
+    refused("unlink", fs::remove_file(path))?;
+    refused("rename", fs::rename(path, &new))?;
+    refused("link", fs::hard_link(path, &new))?;
+    refused("mkdir", fs::create_dir(&new))?;
+    refused("symlink", symlink("x", &new))?;
+    if by_mode {
+        refused("mount", mount("x", folder, "tmpfs", MountFlags::empty(), None::<&CStr>).map_err(Into::into))?;
+        refused("umount", unmount("/data", UnmountFlags::DETACH).map_err(Into::into))?;
+        refused("chroot", rustix::process::chroot(folder).map_err(Into::into))?;
+    }
+    ensure!((fs::read(path)?, fs::metadata(path)?.ctime_nsec()) == before, "{} was changed", path.display());
+    Ok(Value::Null)
+}
+
+/// Tries what is allowed and cannot be: `path` is a file and `directory` one with something in it.
+fn in_vain(path: &Path, directory: &Path) -> Result<Value> {
+    let missing = directory.join("missing");
+    let exclusive = |from: &Path, to: &Path| {
+        rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(Into::into)
+    };
+    refused("an exclusive open", OpenOptions::new().write(true).create_new(true).open(path))?;
+    refused("an open of a directory", OpenOptions::new().write(true).open(directory))?;
+    refused("unlink of nothing", fs::remove_file(&missing))?;
+    refused("rename of nothing", fs::rename(&missing, path))?;
+    refused("rename to what is there", exclusive(path, Path::new("/etc/passwd")))?;
+    refused("link to what is there", fs::hard_link(path, "/etc/passwd"))?;
+    refused("mkdir of what is there", fs::create_dir(directory))?;
+    refused("rmdir of a file", fs::remove_dir(path))?;
+    refused("rename of a file over a directory", fs::rename(path, directory))?;
+    Ok(Value::Null)
+}
+
+/// Every change, in a directory that is not the image's.
+fn elsewhere(directory: &Path) -> Result<Value> {
+    let at = |name: &str| directory.join(name);
+    let file = at("elsewhere");
+    fs::write(&file, MARK)?;
+    let mut opened = OpenOptions::new().read(true).write(true).open(&file)?;
+    raw::Map::shared(&opened, MARK.len(), rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE)?.store(MARK);
+    opened.write_all(MARK)?;
+    opened.set_len(1)?;
+    fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+    chown(&file, Some(1), Some(1))?;
+    fs::create_dir(at("directory"))?;
+    symlink("x", at("symlink"))?;
+    fs::hard_link(&file, at("link"))?;
+    drop(UnixDatagram::bind(at("socket"))?);
+    fs::rename(&file, at("renamed"))?;
+    fs::remove_dir(at("directory"))?;
+    for name in ["symlink", "link", "socket", "renamed"] {
+        fs::remove_file(at(name))?;
+    }
+    Ok(Value::Null)
+}
+
+/// Mounts and unmounts on a directory that is not the image's.
+fn mount_elsewhere(directory: &Path) -> Result<Value> {
+    let at = directory.join("mounted");
+    fs::create_dir(&at)?;
+    let before = fs::metadata(&at)?.dev();
+    mount("x", &at, "tmpfs", MountFlags::empty(), None::<&CStr>)?;
+    ensure!(fs::metadata(&at)?.dev() != before, "nothing is mounted");
+    unmount(&at, UnmountFlags::DETACH)?;
+    fs::remove_dir(&at)?;
+    Ok(Value::Null)
+}

@@ -1,0 +1,116 @@
+//! Ways to change what a file has besides its content and its names.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use rustix::fs::{CWD, IFlags, XattrFlags};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::answer::unless_older;
+use super::{identity, raw};
+
+/// Permissions that no file of the image has.
+pub(super) const MODE: u32 = 0o640;
+/// An owner that no file of the image has.
+const OWNER: u32 = 1234;
+/// An attribute that has no meaning.
+const ATTRIBUTE: &str = "trusted.attacker";
+const CAPABILITY: &str = "security.capability";
+const ACL: &str = "system.posix_acl_access";
+/// `struct vfs_cap_data` (include/uapi/linux/capability.h), version 2: all that may be permitted is `CAP_NET_RAW`.
+const CAPABILITY_VALUE: [u8; 20] = [0, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// `FS_XFLAG_NOATIME` (include/uapi/linux/fs.h).
+const XFLAG_NOATIME: u64 = 0x40;
+
+pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
+    let [path] = paths else { return None };
+    let set = |attribute, value: &[u8]| rustix::fs::setxattr(*path, attribute, value, XattrFlags::empty());
+    let done: Result<()> = match operation {
+        "chmod" => chmod(path, MODE),
+        "chmod-executable" => chmod(path, 0o755),
+        "chmod-set-id" => chmod(path, 0o4755),
+        "fchmod" => {
+            File::open(path).and_then(|file| file.set_permissions(Permissions::from_mode(MODE))).map_err(Into::into)
+        }
+        "fchmodat2" => {
+            raw::fchmodat2(path, MODE).map_err(|error| unless_older(error, &[Errno::NOSYS], "fchmodat2(2)", (6, 6)))
+        }
+        "chown" => chown(path, Some(OWNER), Some(OWNER)).map_err(Into::into),
+        "fchown" => File::open(path).and_then(|file| fchown(file, Some(OWNER), Some(OWNER))).map_err(Into::into),
+        "utimes" => utimes(path),
+        "set-xattr" => set(ATTRIBUTE, b"x").map_err(Into::into),
+        "remove-xattr" => rustix::fs::removexattr(*path, ATTRIBUTE).map_err(Into::into),
+        "set-capability" => set(CAPABILITY, &CAPABILITY_VALUE).map_err(Into::into),
+        "set-acl" => set(ACL, &access_list()).map_err(Into::into),
+        "remove-acl" => rustix::fs::removexattr(*path, ACL).map_err(Into::into),
+        "set-flags" => set_flags(path),
+        "file-setattr" => raw::file_setattr(path, XFLAG_NOATIME)
+            .map_err(|error| unless_older(error, &[Errno::NOSYS], "file_setattr(2)", (6, 17))),
+        _ => return None,
+    };
+    Some(done.and_then(|()| {
+        ensure!(is_changed(operation, path)?, "{operation} did not change {}", path.display());
+        identity(path)
+    }))
+}
+
+fn chmod(path: &Path, mode: u32) -> Result<()> {
+    Ok(fs::set_permissions(path, Permissions::from_mode(mode))?)
+}
+
+/// A moment that no file of the image is from.
+fn moment() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+}
+
+fn utimes(path: &Path) -> Result<()> {
+    let time = rustix::fs::Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
+}
+
+/// An access list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2; then tag, permissions and id of
+/// each entry: owner, a user, group, mask, others.
+fn access_list() -> Vec<u8> {
+    let entries: [(u16, u16, u32); 5] =
+        [(0x01, 6, u32::MAX), (0x02, 6, OWNER), (0x04, 4, u32::MAX), (0x10, 6, u32::MAX), (0x20, 4, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend(tag.to_le_bytes().into_iter().chain(permissions.to_le_bytes()).chain(id.to_le_bytes()));
+    }
+    list
+}
+
+/// `FS_IOC_SETFLAGS`, for which a descriptor that reads is enough.
+fn set_flags(path: &Path) -> Result<()> {
+    Ok(rustix::fs::ioctl_setflags(File::open(path)?, IFlags::NOATIME)?)
+}
+
+fn is_changed(operation: &str, path: &Path) -> Result<bool> {
+    let stat = fs::metadata(path)?;
+    let attribute = |name| -> Result<Option<Vec<u8>>> {
+        let mut value = [0; 256];
+        match rustix::fs::getxattr(path, name, &mut value) {
+            Ok(length) => Ok(Some(value[..length].to_vec())),
+            Err(Errno::NODATA) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    Ok(match operation {
+        "chmod-executable" => stat.mode() & 0o7777 == 0o755,
+        "chmod-set-id" => stat.mode() & 0o7777 == 0o4755,
+        "chmod" | "fchmod" | "fchmodat2" => stat.mode() & 0o7777 == MODE,
+        "chown" | "fchown" => (stat.uid(), stat.gid()) == (OWNER, OWNER),
+        "utimes" => stat.modified()? == moment(),
+        "set-xattr" => attribute(ATTRIBUTE)?.as_deref() == Some(b"x"),
+        "remove-xattr" => attribute(ATTRIBUTE)?.is_none(),
+        "set-capability" => attribute(CAPABILITY)?.as_deref() == Some(&CAPABILITY_VALUE),
+        "set-acl" => attribute(ACL)? == Some(access_list()),
+        "remove-acl" => attribute(ACL)?.is_none(),
+        _ => rustix::fs::ioctl_getflags(File::open(path)?)?.contains(IFlags::NOATIME),
+    })
+}

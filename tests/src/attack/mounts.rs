@@ -1,0 +1,99 @@
+//! Ways to put something else in the place of what is at a path of the image. The processes that change their root end
+//! with it: these operations are for a process of their own.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{CWD, StatVfsMountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_bind, mount_move, mount_remount, unmount,
+};
+use rustix::process::{chdir, chroot, pivot_root};
+use serde_json::Value;
+
+use super::identity;
+
+pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
+    let done = match (operation, paths) {
+        ("mount-tmpfs", [at]) => covered(at, || tmpfs(at)),
+        ("mount-overlay", [work, at]) => covered(at, || overlay(at, work)),
+        ("bind", [from, at]) => covered(at, || Ok(mount_bind(*from, *at)?)),
+        ("remount", [at]) => remount(at),
+        ("move", [from, at]) => covered(at, || Ok(mount_move(*from, *at)?)),
+        ("move-mount", [from, at]) => covered(at, || move_mount(from, at)),
+        ("fsmount", [at]) => covered(at, || fsmount(at)),
+        ("open-tree", [from, at]) => covered(at, || open_tree(from, at)),
+        ("umount", [at]) => covered(at, || Ok(unmount(*at, UnmountFlags::DETACH)?)),
+        ("pivot-root", [at]) => rooted(at, || {
+            mount_bind(*at, *at)?;
+            chdir(*at)?;
+            Ok(pivot_root(".", ".")?)
+        }),
+        ("chroot", [at]) => rooted(at, || Ok(chroot(*at)?)),
+        _ => return None,
+    };
+    Some(done)
+}
+
+/// Does it, after which something else must be found at the path. Gives what was there.
+fn covered(at: &Path, cover: impl FnOnce() -> Result<()>) -> Result<Value> {
+    let before = identity(at)?;
+    cover()?;
+    ensure!(identity(at)? != before, "{} is as it was", at.display());
+    Ok(before)
+}
+
+/// Does it, after which the root must be what was found at the path.
+fn rooted(at: &Path, change: impl FnOnce() -> Result<()>) -> Result<Value> {
+    let before = identity(at)?;
+    change().with_context(|| format!("{} cannot be the root", at.display()))?;
+    ensure!(identity(Path::new("/"))? == before, "the root is another one");
+    Ok(before)
+}
+
+fn tmpfs(at: &Path) -> Result<()> {
+    Ok(mount("attacker", at, "tmpfs", MountFlags::empty(), None::<&CStr>)?)
+}
+
+/// `work`: a directory that is not on an overlay.
+fn overlay(at: &Path, work: &Path) -> Result<()> {
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir_all(work.join(name))?;
+    }
+    let work = work.as_os_str().as_bytes();
+    let options = [&b"lowerdir="[..], work, b"/lower,upperdir=", work, b"/upper,workdir=", work, b"/work"].concat();
+    Ok(mount("attacker", at, "overlay", MountFlags::empty(), Some(CString::new(options)?.as_c_str()))?)
+}
+
+fn has(at: &Path, flag: StatVfsMountFlags) -> Result<bool> {
+    Ok(rustix::fs::statvfs(at)?.f_flag.contains(flag))
+}
+
+/// Other options for a mount, such as to make one writable that was not.
+fn remount(at: &Path) -> Result<Value> {
+    ensure!(!has(at, StatVfsMountFlags::NOSUID)?, "{} is as it is to be", at.display());
+    mount_remount(at, MountFlags::BIND | MountFlags::NOSUID, c"")?;
+    ensure!(has(at, StatVfsMountFlags::NOSUID)?, "{} is as it was", at.display());
+    identity(at)
+}
+
+fn move_mount(from: &Path, at: &Path) -> Result<()> {
+    Ok(rustix::mount::move_mount(CWD, from, CWD, at, MoveMountFlags::empty())?)
+}
+
+fn fsmount(at: &Path) -> Result<()> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let loose = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    Ok(rustix::mount::move_mount(loose, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+fn open_tree(from: &Path, at: &Path) -> Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let loose = rustix::mount::open_tree(CWD, from, flags)?;
+    Ok(rustix::mount::move_mount(loose, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}

@@ -1,0 +1,229 @@
+//! System calls that no library makes safe, behind functions that do.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_long, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::pipe::{IoSliceRaw, SpliceFlags};
+use rustix::thread::UnshareFlags;
+
+/// What a system call of libc gave.
+fn checked(answer: impl TryInto<i64>) -> Result<u64, Errno> {
+    match answer.try_into() {
+        Ok(answer @ 0..) => Ok(answer.cast_unsigned()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+fn path(path: &Path) -> Result<CString, Errno> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)
+}
+
+/// truncate(2).
+pub(super) fn truncate(file: &Path, length: i64) -> Result<(), Errno> {
+    let file = path(file)?;
+    // SAFETY: the path is a string that lives until the call returns.
+    checked(unsafe { libc::truncate(file.as_ptr(), length) }).map(drop)
+}
+
+/// fchmodat2(2).
+pub(super) fn fchmodat2(file: &Path, mode: u32) -> Result<(), Errno> {
+    let file = path(file)?;
+    // SAFETY: as above.
+    checked(unsafe { libc::syscall(libc::SYS_fchmodat2, libc::AT_FDCWD, file.as_ptr(), mode, 0) }).map(drop)
+}
+
+/// Sets a flag of an inode with file_setattr(2).
+pub(super) fn file_setattr(file: &Path, flags: u64) -> Result<(), Errno> {
+    /// Its number on all machines.
+    const SYS_FILE_SETATTR: c_long = 469;
+    let file = path(file)?;
+    // `struct file_attr` (include/uapi/linux/fs.h, 7.3): flags of 64 bits and four numbers of 32.
+    let attributes = [flags, 0, 0];
+    let size = size_of_val(&attributes);
+    // SAFETY: path and attributes live until the call returns, which reads as much of them as is said.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_FILE_SETATTR,
+            libc::AT_FDCWD,
+            file.as_ptr(),
+            attributes.as_ptr(),
+            size,
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    checked(answer).map(drop)
+}
+
+/// A file by its number.
+pub(super) struct Handle {
+    /// `struct file_handle`, in words so that it is aligned: size, type, and as many bytes.
+    words: [u32; 2 + libc::MAX_HANDLE_SZ as usize / 4],
+}
+
+impl Handle {
+    /// name_to_handle_at(2).
+    pub(super) fn of(file: &Path) -> Result<Self, Errno> {
+        let file = path(file)?;
+        let mut handle = Self { words: [0; 2 + libc::MAX_HANDLE_SZ as usize / 4] };
+        handle.words[0] = libc::MAX_HANDLE_SZ.cast_unsigned();
+        let mut mount = 0;
+        // SAFETY: the handle has room for as many bytes as its first word says.
+        let answer = unsafe {
+            libc::name_to_handle_at(libc::AT_FDCWD, file.as_ptr(), handle.words.as_mut_ptr().cast(), &raw mut mount, 0)
+        };
+        checked(answer).map(|_| handle)
+    }
+
+    /// open_by_handle_at(2), for writing. `mount`: something on the file system.
+    pub(super) fn open(&self, mount: &File) -> Result<File, Errno> {
+        let mut words = self.words;
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: the handle is one that the kernel has filled.
+        let answer = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), words.as_mut_ptr().cast(), flags) };
+        // SAFETY: a descriptor that nobody else has.
+        checked(answer).map(|number| unsafe { File::from_raw_fd(number as i32) })
+    }
+}
+
+/// unshare(2) of mounts, and of users: with everything that root may do in the new namespace.
+pub(super) fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
+    // SAFETY: the table of descriptors stays shared.
+    unsafe { rustix::thread::unshare_unsafe(flags.difference(UnshareFlags::FILES)) }
+}
+
+/// A part of a file in memory, shared with it.
+pub(super) struct Map {
+    start: *mut c_void,
+    length: usize,
+    is_writable: bool,
+}
+
+impl Map {
+    /// Maps the beginning of a file.
+    pub(super) fn shared(file: &File, length: usize, protection: ProtFlags) -> Result<Self, Errno> {
+        Self::of(file, length, protection, MapFlags::SHARED)
+    }
+
+    /// Maps the beginning of a file, so that what is written is not stored.
+    pub(super) fn private(file: &File, length: usize) -> Result<Self, Errno> {
+        Self::of(file, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+    }
+
+    fn of(file: &File, length: usize, protection: ProtFlags, flags: MapFlags) -> Result<Self, Errno> {
+        // SAFETY: the kernel chooses where; nothing refers to what was there.
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, file, 0)? };
+        Ok(Self { start, length, is_writable: protection.contains(ProtFlags::WRITE) })
+    }
+
+    /// mprotect(2).
+    pub(super) fn allow_writing(&mut self) -> Result<(), Errno> {
+        // SAFETY: mapped by `of`, and used by nobody else.
+        unsafe { rustix::mm::mprotect(self.start, self.length, MprotectFlags::READ | MprotectFlags::WRITE)? };
+        self.is_writable = true;
+        Ok(())
+    }
+
+    /// Writes to it.
+    pub(super) fn store(&mut self, bytes: &[u8]) {
+        assert!(self.is_writable && bytes.len() <= self.length, "this would be a fault");
+        // SAFETY: it is writable and long enough.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.cast(), bytes.len()) };
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> u64 {
+        self.start as u64
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `of`; nobody refers to it any more.
+        unsafe { rustix::mm::munmap(self.start, self.length) }.expect("what was mapped can be unmapped");
+    }
+}
+
+/// Writes to the start of a file by the kernel's own asynchronous calls (io_submit(2)).
+pub(super) fn aio_write(file: &File, bytes: &[u8]) -> Result<usize, Errno> {
+    /// `IOCB_CMD_PWRITE` (include/uapi/linux/aio_abi.h).
+    const PWRITE: u16 = 1;
+    let mut context: libc::c_ulong = 0;
+    // SAFETY: the kernel stores a number.
+    checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
+    // SAFETY: a structure of numbers.
+    let mut call: libc::iocb = unsafe { std::mem::zeroed() };
+    call.aio_lio_opcode = PWRITE;
+    call.aio_fildes = file.as_raw_fd().cast_unsigned();
+    call.aio_buf = bytes.as_ptr() as u64;
+    call.aio_nbytes = bytes.len() as u64;
+    let calls = [&raw mut call];
+    // `struct io_event` (include/uapi/linux/aio_abi.h): data, call, result, second result.
+    let mut event = [0_i64; 4];
+    let nothing = std::ptr::null::<c_void>();
+    // SAFETY: the call and its bytes live until it has ended, for which the second call waits; the event has its size.
+    let written = unsafe {
+        checked(libc::syscall(libc::SYS_io_submit, context, 1, calls.as_ptr()))
+            .and_then(|_| checked(libc::syscall(libc::SYS_io_getevents, context, 1, 1, event.as_mut_ptr(), nothing)))
+            .and_then(|_| usize::try_from(event[2]).map_err(|_| Errno::from_raw_os_error(-event[2] as i32)))
+    };
+    // SAFETY: a number that the kernel gave.
+    unsafe { checked(libc::syscall(libc::SYS_io_destroy, context))? };
+    written
+}
+
+/// vmsplice(2): the pipe has the memory itself.
+pub(super) fn vmsplice(pipe: &OwnedFd, bytes: &'static [u8]) -> Result<usize, Errno> {
+    // SAFETY: the bytes never change, and they live as long as the pipe.
+    unsafe { rustix::pipe::vmsplice(pipe, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) }
+}
+
+/// process_vm_writev(2).
+pub(super) fn process_vm_writev(pid: u32, address: u64, bytes: &[u8]) -> Result<usize, Errno> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: bytes.len() };
+    // SAFETY: the call reads from the bytes; what it writes is another process's.
+    let written = unsafe { libc::process_vm_writev(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0) };
+    checked(written as i64).map(|written| written as usize)
+}
+
+/// Writes to another process as a debugger does.
+pub(super) fn ptrace_write(pid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let pid = pid.cast_signed();
+    let nothing = std::ptr::null_mut::<c_void>();
+    // SAFETY: what these calls change is another process's; the status is a number.
+    unsafe {
+        checked(libc::ptrace(libc::PTRACE_ATTACH, pid, nothing, nothing))?;
+        checked(libc::waitpid(pid, &mut 0, libc::__WALL))?;
+        let written = bytes.chunks_exact(size_of::<c_long>()).zip(0..).try_for_each(|(word, number)| {
+            let word = c_long::from_ne_bytes(word.try_into().map_err(|_| Errno::INVAL)?);
+            let at = address + number * size_of::<c_long>() as u64;
+            checked(libc::ptrace(libc::PTRACE_POKEDATA, pid, at as *mut c_void, word)).map(drop)
+        });
+        checked(libc::ptrace(libc::PTRACE_DETACH, pid, nothing, nothing))?;
+        written
+    }
+}
+
+/// Has a file be the content of a loop device.
+pub(super) fn attach_loop(device: impl AsFd, file: &File) -> Result<(), Errno> {
+    /// `LOOP_SET_FD` (include/uapi/linux/loop.h).
+    const SET_FD: libc::c_ulong = 0x4c00;
+    // SAFETY: the argument is a descriptor.
+    checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), SET_FD, file.as_raw_fd()) }).map(drop)
+}
+
+/// Undoes [`attach_loop`].
+pub(super) fn detach_loop(device: impl AsFd) -> Result<(), Errno> {
+    /// `LOOP_CLR_FD` (include/uapi/linux/loop.h).
+    const CLEAR_FD: libc::c_ulong = 0x4c01;
+    // SAFETY: it has no argument.
+    checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), CLEAR_FD, 0) }).map(drop)
+}

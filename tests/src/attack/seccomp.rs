@@ -1,0 +1,76 @@
+//! Seccomp's supervision of system calls, which can put a descriptor into another process.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::ioctl::{Opcode, opcode};
+
+/// The call that is supervised: nobody needs it.
+const CALL: libc::c_long = libc::SYS_getppid;
+/// Calls of the descriptor that supervises (include/uapi/linux/seccomp.h).
+const RECEIVE: Opcode = opcode::read_write::<libc::seccomp_notif>(b'!', 0);
+const SEND: Opcode = opcode::read_write::<libc::seccomp_notif_resp>(b'!', 1);
+const ADD_DESCRIPTOR: Opcode = opcode::write::<libc::seccomp_notif_addfd>(b'!', 3);
+
+/// From now on, [`CALL`] of this thread is answered by whoever has the descriptor.
+pub(super) fn be_supervised() -> Result<OwnedFd> {
+    rustix::thread::set_no_new_privs(true)?;
+    let statement = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        // The number of the call, which is in front of `struct seccomp_data`.
+        statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0),
+        statement((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, CALL as u32),
+        statement((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        statement((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program lives until the call returns.
+    let listener = unsafe {
+        let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program)
+    };
+    descriptor(listener).context("no supervision")
+}
+
+/// Makes the call that is supervised; it gives a descriptor.
+pub(super) fn ask() -> Result<OwnedFd> {
+    // SAFETY: it has no arguments.
+    descriptor(unsafe { libc::syscall(CALL) })
+}
+
+fn descriptor(answer: libc::c_long) -> Result<OwnedFd> {
+    let number = i32::try_from(answer)?;
+    if number < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: the kernel has just made it for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Waits for the call, gives the file to the one who makes it, and its number there as the answer.
+pub(super) fn answer_with(listener: &OwnedFd, file: &File) -> Result<()> {
+    let call = |opcode: Opcode, argument: *mut libc::c_void| -> Result<i32> {
+        // SAFETY: below, each argument is of the type that the opcode was made of.
+        match unsafe { libc::ioctl(listener.as_raw_fd(), opcode.into(), argument) } {
+            answer @ 0.. => Ok(answer),
+            _ => Err(std::io::Error::last_os_error().into()),
+        }
+    };
+    // SAFETY: a structure of numbers.
+    let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    call(RECEIVE, (&raw mut notice).cast()).context("no call to answer")?;
+    let mut added = libc::seccomp_notif_addfd {
+        id: notice.id,
+        flags: 0,
+        srcfd: file.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: 0,
+    };
+    let number = call(ADD_DESCRIPTOR, (&raw mut added).cast()).context("no descriptor can be added")?;
+    let mut answer = libc::seccomp_notif_resp { id: notice.id, val: number.into(), error: 0, flags: 0 };
+    call(SEND, (&raw mut answer).cast()).context("no answer can be given")?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! io_uring: the same calls, made by the kernel's threads for whoever put them in a queue.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use io_uring::types::{DestinationSlot, Fd, Fixed};
+use io_uring::{IoUring, opcode, squeue};
+use rustix::io::Errno;
+
+use super::answer::unless_older;
+
+/// This directory, for a path.
+const CWD: Fd = Fd(libc::AT_FDCWD);
+/// How long the polling thread of a queue looks for work before it sleeps, in milliseconds.
+const POLLING: u32 = 100;
+
+/// A way to write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// As it comes.
+    Plain,
+    /// By a worker thread.
+    Async,
+    /// A file and memory that were handed over before.
+    Fixed,
+    /// The same, seen by a thread of the kernel without any system call.
+    Polled,
+}
+
+/// Does it, and waits for its end.
+///
+/// # Safety
+///
+/// What the entry points to must live until then.
+unsafe fn perform(ring: &mut IoUring, entry: &squeue::Entry) -> Result<u32, Errno> {
+    let error = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    // SAFETY: the caller's promise: `submit_and_wait` returns when it has ended.
+    unsafe { ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
+    ring.submit_and_wait(1).map_err(error)?;
+    let answer = ring.completion().next().ok_or(Errno::IO)?.result();
+    u32::try_from(answer).map_err(|_| Errno::from_raw_os_error(-answer))
+}
+
+/// Writes to the start of a file.
+pub(super) fn write(file: &File, bytes: &[u8], how: How) -> Result<usize> {
+    // Memory that is handed over must be writable.
+    let mut copy = bytes.to_vec();
+    let mut builder = IoUring::builder();
+    if how == How::Polled {
+        builder.setup_sqpoll(POLLING);
+    }
+    let mut ring = builder.build(1).context("no io_uring")?;
+    let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len())?);
+    let entry = match how {
+        How::Plain => opcode::Write::new(Fd(file.as_raw_fd()), start, length).build(),
+        How::Async => opcode::Write::new(Fd(file.as_raw_fd()), start, length).build().flags(squeue::Flags::ASYNC),
+        How::Fixed | How::Polled => {
+            ring.submitter().register_files(&[file.as_raw_fd()])?;
+            let memory = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: copy.len() };
+            // SAFETY: the copy lives longer than the ring.
+            unsafe { ring.submitter().register_buffers(&[memory])? };
+            opcode::WriteFixed::new(Fixed(0), copy.as_ptr(), length, 0).build()
+        }
+    };
+    // SAFETY: the bytes are the caller's, and the copy is dropped after the ring.
+    Ok(unsafe { perform(&mut ring, &entry)? } as usize)
+}
+
+/// Opens a file for writing.
+pub(super) fn open(path: &Path) -> Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    let entry = opcode::OpenAt::new(CWD, path.as_ptr()).flags(flags).build();
+    // SAFETY: the path lives until the end of the function.
+    let number = unsafe { perform(&mut IoUring::new(1)?, &entry)? };
+    // SAFETY: a descriptor that nobody else has.
+    Ok(unsafe { File::from_raw_fd(number.cast_signed()) })
+}
+
+/// Opens a file and writes to it, without it ever being among the process's descriptors.
+pub(super) fn open_direct(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut ring = IoUring::new(1)?;
+    ring.submitter().register_files(&[-1])?;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let slot = DestinationSlot::try_from_slot_target(0).ok().context("there is a slot 0")?;
+    let open = opcode::OpenAt::new(CWD, path.as_ptr()).flags(libc::O_WRONLY).file_index(Some(slot)).build();
+    let write = opcode::Write::new(Fixed(0), bytes.as_ptr(), u32::try_from(bytes.len())?).build();
+    // SAFETY: path and bytes live until the end of the function.
+    unsafe {
+        perform(&mut ring, &open)
+            .map_err(|error| unless_older(error, &[Errno::INVAL], "io_uring's open without descriptor", (5, 15)))?;
+        perform(&mut ring, &write)?;
+    }
+    Ok(())
+}
+
+/// Makes, moves or removes a name.
+pub(super) fn name(operation: &str, path: &Path, other: &Path) -> Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let other = CString::new(other.as_os_str().as_bytes())?;
+    let (one, two) = (path.as_ptr(), other.as_ptr());
+    let (entry, since) = match operation {
+        "rename" => (opcode::RenameAt::new(CWD, one, CWD, two).build(), (5, 11)),
+        "unlink" => (opcode::UnlinkAt::new(CWD, one).build(), (5, 11)),
+        "rmdir" => (opcode::UnlinkAt::new(CWD, one).flags(libc::AT_REMOVEDIR).build(), (5, 11)),
+        "mkdir" => (opcode::MkDirAt::new(CWD, one).mode(0o755).build(), (5, 15)),
+        "symlink" => (opcode::SymlinkAt::new(CWD, one, two).build(), (5, 15)),
+        "link" => (opcode::LinkAt::new(CWD, one, CWD, two).build(), (5, 15)),
+        _ => bail!("io_uring has no {operation}"),
+    };
+    // SAFETY: the paths live until the end of the function.
+    let done = unsafe { perform(&mut IoUring::new(1)?, &entry) };
+    done.map(drop).map_err(|error| unless_older(error, &[Errno::INVAL], &format!("io_uring's {operation}"), since))
+}

@@ -1,0 +1,61 @@
+//! Other circumstances for an operation.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{MountFlags, mount};
+use rustix::thread::UnshareFlags;
+use serde_json::{Value, json};
+
+use super::{Held, mounts, perform, raw, verify};
+
+/// A name that says nothing bad.
+pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
+
+/// In another thread.
+pub(super) fn in_thread(operation: &[OsString]) -> Result<Value> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| perform(operation, &mut Held::new()));
+        thread.join().expect("an operation does not panic")
+    })
+}
+
+/// Under another name of the task.
+pub(super) fn renamed(operation: &[OsString]) -> Result<Value> {
+    let before = rustix::thread::name()?;
+    rustix::thread::set_name(NAME)?;
+    let done = perform(operation, &mut Held::new());
+    rustix::thread::set_name(&before)?;
+    done
+}
+
+/// In a user namespace of its own, where it may do everything although it is nobody there, and in a mount namespace of its
+/// own.
+pub(super) fn in_namespaces(operation: &[OsString]) -> Result<Value> {
+    let before = fs::read_link("/proc/self/ns/mnt")?;
+    raw::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    ensure!(fs::read_link("/proc/self/ns/mnt")? != before, "the namespace is the same");
+    perform(operation, &mut Held::new())
+}
+
+/// A container in the container: a cgroup below, a mount namespace, and the directory at `root` as its root. Makes a file in
+/// it.
+pub(super) fn nested(root: &Path) -> Result<Value> {
+    let cgroups = Path::new("/dev/shm/cgroups");
+    fs::create_dir_all(cgroups)?;
+    mount("cgroup2", cgroups, "cgroup2", MountFlags::empty(), None::<&std::ffi::CStr>)?;
+    let inner = cgroups.join("inner");
+    fs::create_dir(&inner)?;
+    fs::write(inner.join("cgroup.procs"), "0")?;
+    let cgroup = fs::read_to_string("/proc/self/cgroup")?;
+    ensure!(cgroup.trim_end().ends_with("/inner"), "the process is still in {cgroup}");
+    raw::unshare(UnshareFlags::NEWNS)?;
+    let root = mounts::perform("pivot-root", &[root]).context("there is such an operation")??;
+    let path = Path::new("/file");
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(super::MARK)?;
+    Ok(json!({"root": root, "file": verify(path)?}))
+}

@@ -1,0 +1,254 @@
+//! Every way of running what is not in the image, and a shell that does not look like one.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Lab, compare, shell};
+use crate::container::{Container, DASH, LIBC, LOADER};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// There must be exactly these findings of executions, in the order of these, and maybe others of changes of the image.
+fn expect<const N: usize>(lab: &mut Lab, container: &Container, expected: [Value; N]) -> Result<()> {
+    let mut found = lab.take_late_findings()?;
+    found.retain(|finding| finding["finding"] != "image_write");
+    // What is told late comes behind later executions.
+    found.sort_by_key(|finding| [finding["time"].to_string(), finding["finding"].to_string()]);
+    compare(&found, container, &expected)
+}
+
+/// The expected finding of a program or library that is not as in the image.
+fn drifted(path: &str, identity: &Value) -> Value {
+    json!({
+        "finding": "drifted_exec",
+        "severity": "high",
+        "file": {"path": path, "layer": "upper", "op": null, "dev": identity["dev"], "inode": identity["inode"]},
+    })
+}
+
+/// The expected finding of a program that is in no file that lasts.
+fn fileless(path: &str, deleted: bool) -> Value {
+    let deleted = if deleted { json!(true) } else { Value::Null };
+    json!({
+        "finding": "fileless_exec",
+        "severity": "high",
+        "mitre": ["T1620"],
+        "file": {"path": path, "op": null, "deleted": deleted},
+    })
+}
+
+/// The expected finding of a shell in a file of another name.
+fn disguised(path: &str, args: &[&str]) -> Value {
+    let mut finding = shell("application", path, args);
+    finding["file"] = json!({"path": path});
+    finding
+}
+
+pub(super) fn added_program(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let tool = container.service_does(&["copy", "/usr/bin/tool", "/usr/bin/implant"])?;
+    container.service_does(&["run", "/usr/bin/implant", "run", "/bin/true"])?;
+    let mut finding = drifted("/usr/bin/implant", &tool);
+    finding["process"] = json!({"origin": "application", "exe": "/usr/bin/implant", "ppid": container.pid});
+    expect(lab, &container, [finding])
+}
+
+/// As often as it is executed.
+pub(super) fn changed_program(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let backup = container.service_does(&["append", "/usr/bin/backup"])?;
+    container.service_does(&["run", "/usr/bin/backup", "run", "/bin/true"])?;
+    container.exec(&["/usr/bin/backup", "run", "/bin/true"])?;
+    let found = |origin: &str| {
+        let mut finding = drifted("/usr/bin/backup", &backup);
+        finding["process"] = json!({"origin": origin});
+        finding
+    };
+    expect(lab, &container, [found("application"), found("entered")])
+}
+
+pub(super) fn copied_shell(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", DASH, "/tmp/worker"])?;
+    let args = ["/tmp/worker", "-c", "sleep 0.1; true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let late = disguised("/tmp/worker", &args);
+    expect(lab, &container, [drifted("/tmp/worker", &copy), late])
+}
+
+/// It ends at once, and is looked into all the same.
+pub(super) fn copied_shell_twice(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", DASH, "/tmp/twice"])?;
+    let args = ["/tmp/twice", "-c", "true"];
+    let found = || [drifted("/tmp/twice", &copy), disguised("/tmp/twice", &args)];
+    for _ in 0..2 {
+        container.service_does(&[&["run"], &args[..]].concat())?;
+    }
+    let ([one, two], [three, four]) = (found(), found());
+    expect(lab, &container, [one, two, three, four])
+}
+
+/// What was harmless when it was looked into becomes a shell, in the same file and of the same length.
+pub(super) fn copied_shell_changed(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy-blunted", DASH, "/tmp/same"])?;
+    let args = ["/tmp/same", "-c", "true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    expect(lab, &container, [drifted("/tmp/same", &copy)])?;
+    container.service_does(&["overwrite", DASH, "/tmp/same"])?;
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    expect(lab, &container, [drifted("/tmp/same", &copy), disguised("/tmp/same", &args)])
+}
+
+pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", BUSYBOX, "/tmp/box"])?;
+    container.service_does(&["run-as", "busybox", "/tmp/box", "sh", "-c", "true"])?;
+    container.service_does(&["run-as", "busybox", "/tmp/box", "echo", "sh"])?;
+    let drift = || drifted("/tmp/box", &copy);
+    let late = disguised("/tmp/box", &["busybox", "sh", "-c", "true"]);
+    expect(lab, &container, [drift(), late, drift()])
+}
+
+/// A hard link is a change of the shell's file, which is copied up for it.
+pub(super) fn linked_shell(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    let link = container.service_does(&["link", DASH, "/tmp/link"])?;
+    let args = ["/tmp/link", "-c", "true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let late = disguised("/tmp/link", &args);
+    expect(lab, &container, [drifted("/tmp/link", &link), late])
+}
+
+/// execveat(2) without a path, and with another program's name.
+pub(super) fn by_descriptor(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["run", "/usr/bin/tool", "become", DASH, "-c", "true"])?;
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"])])
+}
+
+pub(super) fn on_terminal(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let terminal = container.service_does(&["run-on-terminal", "/bin/sh", "-c", "true"])?;
+    ensure!(terminal["terminal"] == "/dev/pts/0", "the terminal is {terminal}");
+    let mut finding = shell("application", BUSYBOX, &["/bin/sh", "-c", "true"]);
+    finding["severity"] = json!("high");
+    finding["process"]["tty"] = json!("pts0");
+    expect(lab, &container, [finding])
+}
+
+pub(super) fn in_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["run-in-memory", DASH, "-c", "sleep 1; true"])?;
+    let mut found = fileless("", true);
+    let mut late = disguised("", &["harmless", "-c", "sleep 1; true"]);
+    for finding in [&mut found, &mut late] {
+        finding["file"]["path"] = Value::Null;
+    }
+    late["process"]["exe"] = Value::Null;
+    expect(lab, &container, [found, late])
+}
+
+pub(super) fn in_shared_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["copy", "/usr/bin/tool", "/dev/shm/miner"])?;
+    container.service_does(&["run", "/dev/shm/miner", "run", "/bin/true"])?;
+    expect(lab, &container, [fileless("/dev/shm/miner", false)])
+}
+
+pub(super) fn deleted(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["run-deleted", "/usr/bin/tool", "/tmp/gone", "run", "/bin/true"])?;
+    expect(lab, &container, [fileless("/tmp/gone", true)])
+}
+
+pub(super) fn added_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = container.service_does(&["script", "/srv/run", "#!/bin/sh -e\n:\n"])?;
+    container.service_does(&["run", "/srv/run", "argument"])?;
+    expect_script(lab, &container, &script, "/srv/run", &["/bin/sh", "-e", "/srv/run", "argument"])
+}
+
+/// What is executed by a thread that is not the first one is executed by the process.
+pub(super) fn added_script_in_thread(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = container.service_does(&["script", "/srv/threaded", "#!/bin/sh\n:\n"])?;
+    container.service_does(&["run-in-thread", "/srv/threaded"])?;
+    expect_script(lab, &container, &script, "/srv/threaded", &["/bin/sh", "/dev/fd/3"])
+}
+
+fn expect_script(lab: &mut Lab, container: &Container, identity: &Value, path: &str, args: &[&str]) -> Result<()> {
+    let mut found = drifted(path, identity);
+    found["process"] = json!({"exe": BUSYBOX, "args": args});
+    expect(lab, container, [found, shell("application", BUSYBOX, args)])
+}
+
+/// A script whose interpreter is a script.
+pub(super) fn chain_of_scripts(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let inner = container.service_does(&["script", "/srv/inner", "#!/bin/sh\n:\n"])?;
+    let outer = container.service_does(&["script", "/srv/outer", "#!/srv/inner -x\n"])?;
+    container.service_does(&["run", "/srv/outer", "argument"])?;
+    let mut shell = shell("application", BUSYBOX, &["/bin/sh", "/srv/inner", "-x", "/srv/outer", "argument"]);
+    shell["file"] = json!({"path": BUSYBOX});
+    expect(lab, &container, [drifted("/srv/outer", &outer), drifted("/srv/inner", &inner), shell])
+}
+
+/// A script that cannot be executed has not run.
+pub(super) fn failing_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["script", "/srv/failing", "#!/missing\n"])?;
+    container.service_does(&["run-failing", "/srv/failing", "/bin/true"])?;
+    expect(lab, &container, [])
+}
+
+/// The dynamic loader runs a shell: the loader is what is executed.
+pub(super) fn by_loader(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let args = [LOADER, "--inhibit-cache", DASH, "-c", "true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let mut found = shell("application", LOADER, &args);
+    found["file"] = json!({"path": DASH, "layer": "lower"});
+    expect(lab, &container, [found])
+}
+
+pub(super) fn copy_by_loader(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", DASH, "/tmp/loaded"])?;
+    let args = [LOADER, "/tmp/loaded", "-c", "sleep 0.1; true"];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let mut found = drifted("/tmp/loaded", &copy);
+    found["mitre"] = json!(["T1129"]);
+    let mut late = shell("application", LOADER, &args);
+    late["file"] = json!({"path": "/tmp/loaded"});
+    expect(lab, &container, [found, late])
+}
+
+pub(super) fn preloaded_library(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let library = container.service_does(&["copy", LIBC, "/tmp/evil.so"])?;
+    container.service_does(&["run-preloaded", "/tmp/evil.so", DASH, "-c", "true"])?;
+    let mut found = drifted("/tmp/evil.so", &library);
+    found["process"] = json!({"exe": DASH, "args": [DASH, "-c", "true"]});
+    found["mitre"] = json!(["T1129"]);
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
+}
+
+pub(super) fn preloaded_from_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["copy", LIBC, "/dev/shm/evil.so"])?;
+    container.service_does(&["run-preloaded", "/dev/shm/evil.so", DASH, "-c", "true"])?;
+    let found = fileless("/dev/shm/evil.so", false);
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
+}
+
+/// What is in the image runs in silence, however it is reached and whatever it is called.
+pub(super) fn unchanged_programs(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["run", "/usr/bin/tool", "become", "/bin/ls", "/"])?;
+    container.service_does(&["run", "/proc/self/root/bin/cat", "/etc/passwd"])?;
+    container.service_does(&["run-as", "busybox", BUSYBOX, "ls"])?;
+    container.exec_tool(&["run", "/bin/echo", "sh"])?;
+    expect(lab, &container, [])
+}

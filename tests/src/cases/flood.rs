@@ -1,0 +1,74 @@
+//! More than the sensor can take: what it tells later, and what it says that it cannot tell.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::Lab;
+
+const WRITERS: usize = 4;
+/// In all, more than the ring buffer has room for.
+const FILES: usize = 600;
+const SHELLS: usize = 20;
+/// When the sensor has certainly looked at its loss counters twice.
+const HOUSEKEEPING: Duration = Duration::from_secs(4);
+
+/// While the sensor's process stands still, its probes go on, until the ring buffer is full. Then they keep what there is to
+/// tell.
+pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    lab.take_findings()?;
+    lab.sensor()?.signal(Signal::STOP)?;
+    let attacked = (|| {
+        container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string()])?;
+        for _ in 0..SHELLS {
+            container.service_does(&["run", "/bin/sh", "-c", "true"])?;
+        }
+        Ok(())
+    })();
+    lab.sensor()?.signal(Signal::CONT)?;
+    attacked.and_then(|()| {
+        sleep(HOUSEKEEPING);
+        let found = lab.take_findings()?;
+        let notices = lab.notices();
+        let lost = |kind: &str| -> u64 {
+            let of_kind = notices.iter().filter(|notice| notice["event"] == "loss" && notice["detail"]["kind"] == kind);
+            of_kind.filter_map(|notice| notice["detail"]["count"].as_u64()).sum()
+        };
+        files_are_complete(&found, lost("image_write"))?;
+        let shells: Vec<&Value> = found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect();
+        ensure!(lost("exec") > 0, "no exec found the ring buffer full");
+        ensure!(
+            shells.len() as u64 == SHELLS as u64 - lost("exec") + 1,
+            "{} shells are told of, {} records were lost, of {SHELLS}",
+            shells.len(),
+            lost("exec")
+        );
+        for shell in shells {
+            ensure!(shell["process"]["args"] == serde_json::json!(["/bin/sh", "-c", "true"]), "not the shell: {shell}");
+        }
+        Ok(())
+    })
+}
+
+/// Each file that was made has a finding, if only with its number. Those without a path are the ones that are said to be lost.
+fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
+    let made: Vec<&Value> =
+        found.iter().filter(|finding| finding["file"]["op"] == "create").map(|finding| &finding["file"]).collect();
+    let inodes: BTreeSet<u64> = made.iter().filter_map(|file| file["inode"].as_u64()).collect();
+    ensure!(inodes.len() == WRITERS * FILES, "{} of {} files are told of", inodes.len(), WRITERS * FILES);
+    ensure!(inodes.len() == made.len(), "{} findings of {} files", made.len(), inodes.len());
+    let nameless = made.iter().filter(|file| file["path"].is_null()).count();
+    ensure!(nameless > 0, "the ring buffer was not full");
+    // The records of directories may be among the lost.
+    let spare = WRITERS as u64;
+    ensure!(
+        (nameless as u64..=nameless as u64 + spare).contains(&lost),
+        "{nameless} findings have no path, but {lost} records were lost"
+    );
+    Ok(())
+}

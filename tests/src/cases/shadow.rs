@@ -1,0 +1,102 @@
+//! Ways of putting something else in the place of what is at a path of the image.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Lab, shadowed};
+
+/// Has the service put something over a directory: one finding. `from`: what to put there.
+fn covers(lab: &mut Lab, operation: &str, from: Option<&str>, op: &str) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.place()?);
+    let line: Vec<&str> = [operation].into_iter().chain(from).chain([path.as_str()]).collect();
+    let identity = container.service_does(&line)?;
+    lab.expect(&container, [shadowed("entrypoint", op, &path, &identity)])
+}
+
+pub(super) fn mount_tmpfs(lab: &mut Lab) -> Result<()> {
+    covers(lab, "mount-tmpfs", None, "mount")
+}
+
+pub(super) fn mount_overlay(lab: &mut Lab) -> Result<()> {
+    covers(lab, "mount-overlay", Some("/dev/shm/overlay"), "mount")
+}
+
+pub(super) fn bind(lab: &mut Lab) -> Result<()> {
+    covers(lab, "bind", Some("/data"), "bind")
+}
+
+pub(super) fn bind_file(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.file()?);
+    let identity = container.service_does(&["bind", "/dev/null", &path])?;
+    lab.expect(&container, [shadowed("entrypoint", "bind", &path, &identity)])
+}
+
+/// Makes a mount where there is no image.
+fn mounted_elsewhere(lab: &mut Lab, number: &str) -> Result<String> {
+    let (container, path) = (lab.privileged()?, format!("/dev/shm/mount-{number}"));
+    container.service_does(&["mkdir", &path])?;
+    container.service_does(&["mount-tmpfs", &path])?;
+    Ok(path)
+}
+
+pub(super) fn mount_moved(lab: &mut Lab) -> Result<()> {
+    let from = mounted_elsewhere(lab, "1")?;
+    covers(lab, "move", Some(&from), "move_mount")
+}
+
+pub(super) fn move_mount(lab: &mut Lab) -> Result<()> {
+    let from = mounted_elsewhere(lab, "2")?;
+    covers(lab, "move-mount", Some(&from), "move_mount")
+}
+
+pub(super) fn fsmount(lab: &mut Lab) -> Result<()> {
+    covers(lab, "fsmount", None, "mount")
+}
+
+pub(super) fn open_tree(lab: &mut Lab) -> Result<()> {
+    covers(lab, "open-tree", Some("/data"), "mount")
+}
+
+/// What the container's configuration put there is taken away.
+pub(super) fn umount(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.place()?);
+    let identity = container.service_does(&["mount-tmpfs", &path])?;
+    container.service_does(&["umount", &path])?;
+    let findings = ["mount", "umount"].map(|op| shadowed("entrypoint", op, &path, &identity));
+    lab.expect(&container, findings)
+}
+
+pub(super) fn remount(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    let identity = container.service_does(&["remount", "/"])?;
+    lab.expect(&container, [of_root("remount", &identity)])
+}
+
+/// The root is in the upper layer from the beginning.
+fn of_root(op: &str, identity: &Value) -> Value {
+    let mut finding = shadowed("entrypoint", op, "/", identity);
+    finding["file"]["layer"] = json!("upper");
+    finding
+}
+
+pub(super) fn pivot_root(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.place()?);
+    let identity = container.child_does(&["in-namespaces", "pivot-root", &path])?;
+    let findings = ["bind", "pivot_root"].map(|op| shadowed("application", op, &path, &identity));
+    lab.expect(&container, findings)
+}
+
+pub(super) fn chroot(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.place()?);
+    let identity = container.child_does(&["chroot", &path])?;
+    let mut finding = shadowed("application", "chroot", &path, &identity);
+    finding["severity"] = json!("low");
+    lab.expect(&container, [finding])
+}
+
+/// Without any privilege in the container: whoever makes a user namespace may mount in it.
+pub(super) fn in_user_namespace(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.place()?);
+    let identity = container.child_does(&["in-namespaces", "mount-tmpfs", &path])?;
+    lab.expect(&container, [shadowed("application", "mount", &path, &identity)])
+}
