@@ -1,6 +1,6 @@
-//! Containers as Docker makes them: an overlay over an image directory, a volume, an OCI configuration, and runc.
+//! Containers as Docker makes them: an image as the root, a volume, an OCI configuration, and a runtime.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::ops::Not as _;
@@ -14,16 +14,16 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::attack;
 use crate::init::CGROUPS;
+use crate::root::Root;
 use crate::sensor::wait_for;
 
-/// The image, as a directory: the lower layer of all containers.
-const IMAGE: &str = "/var/lib/lab/image";
+/// The image, as a directory: the lower layer of most containers.
+pub const IMAGE: &str = "/var/lib/lab/image";
 /// Where containers are kept.
 const CONTAINERS: &str = "/var/lib/lab/containers";
 /// The service that containers run unless told otherwise.
@@ -111,10 +111,44 @@ pub struct Setup {
     pub is_privileged: bool,
     /// The root cannot be written.
     pub is_read_only: bool,
-    /// It is kept on a btrfs, with a copy of the image.
-    pub is_on_btrfs: bool,
+    /// What its root is on.
+    pub root: Root,
+    /// What makes it.
+    pub runtime: Runtime,
     /// More options for its overlay.
     pub overlay_options: &'static str,
+}
+
+/// A container runtime.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Runtime {
+    /// That of Docker and containerd.
+    #[default]
+    Runc,
+    /// That of Podman.
+    Crun,
+}
+
+impl Runtime {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    fn run<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        on_host(self.program(), args)
+    }
+
+    /// Whether these are the arguments of the process that is to become the container's program.
+    fn is_preparing(self, args: &[u8]) -> bool {
+        match self {
+            // For a moment it has none.
+            Self::Runc => args.is_empty() || args.ends_with(b"\0init\0"),
+            Self::Crun => args.is_empty() || args.starts_with(b"crun\0"),
+        }
+    }
 }
 
 /// A container. It is deleted when dropped.
@@ -128,11 +162,9 @@ pub struct Container {
     /// Process id of its first process.
     pub pid: u32,
     folder: PathBuf,
-    is_on_btrfs: bool,
+    root: Root,
+    runtime: Runtime,
 }
-
-/// As small as a btrfs can be, and some more.
-const BTRFS_SIZE: u64 = 256 << 20;
 
 /// Capabilities of a privileged container beside those of all: as many as there are attacks for.
 const PRIVILEGES: &[&str] = &[
@@ -184,34 +216,24 @@ impl Container {
 
     fn start_with(id: &str, cgroup: &str, args: &[&str], setup: Setup) -> Result<Self> {
         let folder = Path::new(CONTAINERS).join(id);
-        let mut image = PathBuf::from(IMAGE);
-        if setup.is_on_btrfs {
-            mount_btrfs(&folder)?;
-            image = folder.join("image");
-            on_host("/bin/busybox", [OsStr::new("cp"), OsStr::new("-a"), OsStr::new(IMAGE), image.as_os_str()])?;
-        }
-        for name in ["upper", "work", "rootfs", "volume"] {
-            fs::create_dir_all(folder.join(name))?;
-        }
-        let shown = folder.display();
-        let more = setup.overlay_options;
-        let lower = image.display();
-        let options = CString::new(format!("lowerdir={lower},upperdir={shown}/upper,workdir={shown}/work{more}"))?;
-        mount("overlay", folder.join("rootfs"), "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .context("cannot mount the container's overlay")?;
+        fs::create_dir_all(&folder)?;
+        setup.root.make(&folder.display().to_string(), setup.overlay_options).context("cannot make the root")?;
+        fs::create_dir_all(folder.join("volume"))?;
         let mut container = Self {
             id: id.to_owned(),
             cgroup: cgroup.to_owned(),
             cgroup_id: 0,
             pid: 0,
             folder,
-            is_on_btrfs: setup.is_on_btrfs,
+            root: setup.root,
+            runtime: setup.runtime,
         };
         fs::write(container.folder.join("config.json"), container.config(args, setup).to_string())?;
 
-        // The container keeps these: with pipes, the end of `runc create` could not be seen.
+        // The container keeps these: with pipes, the end of `create` could not be seen.
         let log = File::create(container.folder.join("log"))?;
-        let status = Command::new("runc")
+        let runtime = setup.runtime;
+        let status = Command::new(runtime.program())
             .args(["create", "--pid-file"])
             .arg(container.folder.join("pid"))
             .arg("--bundle")
@@ -220,16 +242,15 @@ impl Container {
             .stdout(log.try_clone()?)
             .stderr(log)
             .status()
-            .context("cannot run runc")?;
-        ensure!(status.success(), "runc create: {status}: {}", fs::read_to_string(container.folder.join("log"))?);
+            .with_context(|| format!("cannot run {}", runtime.program()))?;
+        ensure!(status.success(), "create: {status}: {}", fs::read_to_string(container.folder.join("log"))?);
         container.pid = fs::read_to_string(container.folder.join("pid"))?.parse()?;
         container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
-        runc(["start", id])?;
+        runtime.run(["start", id])?;
         // That has only told the container's first process to become its program. It may also have ended by now.
-        // Until it is, its arguments are `runc init`, and for a moment none.
         wait_for("the container's program", Duration::from_secs(20), || {
             let running = fs::read(format!("/proc/{}/cmdline", container.pid));
-            Ok(running.is_ok_and(|args| args.is_empty() || args.ends_with(b"\0init\0")).not().then_some(()))
+            Ok(running.is_ok_and(|args| runtime.is_preparing(&args)).not().then_some(()))
         })?;
         Ok(container)
     }
@@ -309,70 +330,54 @@ impl Container {
         written.map(drop)
     }
 
-    /// `runc exec`: runs a program in the container to its end and gives what it prints.
+    /// `exec` of the runtime: runs a program in the container to its end and gives what it prints.
     pub fn exec(&self, args: &[&str]) -> Result<String> {
         self.exec_as("0:0", args)
     }
 
     /// As [`Self::exec`], as another user.
     pub fn exec_as(&self, user: &str, args: &[&str]) -> Result<String> {
-        runc([&["exec", "--user", user, &self.id], args].concat())
+        self.runtime.run([&["exec", "--user", user, &self.id], args].concat())
     }
 
-    /// `runc exec` of an operation of [`attack`].
+    /// `exec` of an operation of [`attack`].
     pub fn exec_tool(&self, operation: &[&str]) -> Result<Value> {
         let line = [&["/usr/bin/tool"], operation].concat();
         attack::read_answer(&self.exec(&line)?)
     }
 
-    /// `runc exec --tty` from a terminal.
+    /// `exec --tty` from a terminal.
     pub fn exec_tty(&self, args: &[&str]) -> Result<String> {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&terminal)?;
         unlockpt(&terminal)?;
         let name = OsString::from(ptsname(&terminal, Vec::new())?.into_string()?);
         let end = OpenOptions::new().read(true).write(true).open(name)?;
-        let mut runc = Command::new("runc");
-        runc.args(["exec", "--tty", &self.id]).args(args);
-        let status = runc.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end).status()?;
+        let mut exec = Command::new(self.runtime.program());
+        exec.args(["exec", "--tty", &self.id]).args(args);
+        let status = exec.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end).status()?;
         // With the other end closed, reading gives what was shown and then the error EIO.
-        drop(runc);
+        drop(exec);
         let mut shown = Vec::new();
         let _end_of_output = File::from(terminal).read_to_end(&mut shown);
         let shown = String::from_utf8_lossy(&shown).into_owned();
-        ensure!(status.success(), "runc exec --tty: {status}: {shown}");
+        ensure!(status.success(), "exec --tty: {status}: {shown}");
         Ok(shown)
     }
 
     /// Waits until its first process has ended.
     pub fn wait(&self) -> Result<()> {
         wait_for("the container's end", Duration::from_secs(20), || {
-            Ok(runc(["state", &self.id])?.contains("\"stopped\"").then_some(()))
+            Ok(self.runtime.run(["state", &self.id])?.contains("\"stopped\"").then_some(()))
         })
     }
 
     fn delete(&self) -> Result<()> {
-        runc(["delete", "--force", &self.id])?;
-        unmount(self.folder.join("rootfs"), UnmountFlags::DETACH)?;
-        if self.is_on_btrfs {
-            unmount(&self.folder, UnmountFlags::empty())?;
-        }
+        self.runtime.run(["delete", "--force", &self.id])?;
+        self.root.unmake(&self.folder.display().to_string())?;
         fs::remove_dir_all(&self.folder)?;
         Ok(())
     }
-}
-
-/// Makes a btrfs in a file, mounts it on a directory, and forgets the file.
-fn mount_btrfs(at: &Path) -> Result<()> {
-    let file = at.with_extension("btrfs");
-    fs::create_dir_all(at)?;
-    File::create(&file)?.set_len(BTRFS_SIZE)?;
-    on_host("mkfs.btrfs", [OsStr::new("--quiet"), file.as_os_str()])?;
-    on_host(
-        "/bin/busybox",
-        ["mount", "-t", "btrfs", "-o", "loop"].map(OsStr::new).into_iter().chain([file.as_os_str(), at.as_os_str()]),
-    )?;
-    Ok(fs::remove_file(file)?)
 }
 
 impl Drop for Container {
@@ -381,10 +386,6 @@ impl Drop for Container {
             eprintln!("cannot delete container {}: {error:#}", self.id);
         }
     }
-}
-
-fn runc<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result<String> {
-    on_host("runc", args)
 }
 
 /// Runs a program on the host to its end and gives what it prints.

@@ -216,6 +216,29 @@ pub const WAYS: &[(&str, &[Way])] = &[
         ],
     ),
     (
+        "What an image is on",
+        &[
+            way("overlay over EROFS", &["open", "cgroup_mkdir"], &["roots::erofs", "roots::erofs_from_before"]),
+            way(
+                "file system of its own, as of devicemapper",
+                &["open", "cgroup_mkdir"],
+                &["roots::ext4", "roots::ext4_from_before"],
+            ),
+            way(
+                "plain directory, as of the VFS driver",
+                &["open", "cgroup_mkdir"],
+                &["roots::directory", "roots::directory_from_before"],
+            ),
+            way("btrfs subvolume", &["open", "cgroup_mkdir"], &["roots::subvolume", "roots::subvolume_from_before"]),
+            way(
+                "fuse-overlayfs",
+                &["open", "cgroup_mkdir"],
+                &["roots::fuse_overlay", "roots::fuse_overlay_from_before"],
+            ),
+            way("container of crun", &["exec", "open", "cgroup_mkdir"], &["roots::crun", "roots::crun_from_before"]),
+        ],
+    ),
+    (
         "Shells",
         &[
             way(

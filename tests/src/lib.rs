@@ -16,5 +16,6 @@ pub mod coverage;
 pub mod init;
 pub mod measure;
 pub mod protocol;
+pub mod root;
 pub mod scene;
 pub mod sensor;

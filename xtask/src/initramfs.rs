@@ -13,6 +13,19 @@ use crate::build::Dist;
 use crate::kernel::Kernel;
 use crate::{project, setup, shell};
 
+/// Programs of this machine that the guest has too, and the folder of each.
+const TOOLS: &[(&str, &str)] = &[
+    ("bin", "busybox"),
+    ("usr/bin", "dash"),
+    ("usr/sbin", "runc"),
+    ("usr/bin", "crun"),
+    ("usr/bin", "btrfs"),
+    ("usr/sbin", "mkfs.btrfs"),
+    ("usr/sbin", "mkfs.ext4"),
+    ("usr/bin", "mkfs.erofs"),
+    ("usr/bin", "fuse-overlayfs"),
+];
+
 /// What is at a path.
 #[derive(Clone, Debug)]
 enum Entry {
@@ -38,9 +51,7 @@ impl Initramfs {
         let mut archive = Self::default();
         archive.program("init", &dist.guest)?;
         archive.program("usr/bin/detector", &dist.detector)?;
-        for (folder, tool) in
-            [("bin", "busybox"), ("usr/bin", "dash"), ("usr/sbin", "runc"), ("usr/sbin", "mkfs.btrfs")]
-        {
+        for (folder, tool) in TOOLS {
             let file =
                 setup::find(tool).with_context(|| format!("{tool} is not installed: run `cargo xtask setup`"))?;
             archive.program(&format!("{folder}/{tool}"), &file)?;

@@ -21,7 +21,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "the container runtime of the tests"),
     ("dash", "a shell of its own in the containers' image"),
     ("busybox-static", "the userland of the virtual machine and of the containers' image"),
-    ("btrfs-progs", "a file system that can clone files, for the tests"),
+    ("crun", "another container runtime for the tests"),
+    ("btrfs-progs", "roots of containers, for the tests, and a file system that can clone files"),
+    ("e2fsprogs", "roots of containers, for the tests"),
+    ("erofs-utils", "images of containers, for the tests"),
+    ("fuse-overlayfs", "roots of containers, for the tests"),
     ("debian-archive-keyring", "to verify downloaded kernels"),
     ("xz-utils", "to unpack kernels"),
     ("zstd", "to unpack kernels"),
@@ -32,8 +36,21 @@ const PACKAGES: &[(&str, &str)] = &[
 const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
 /// Programs without which nothing works on a machine that this module cannot serve.
-const TOOLS: &[&str] =
-    &["bpf-linker", "qemu-system-x86_64", "runc", "busybox", "dash", "mkfs.btrfs", "xz", "zstd", "lz4"];
+const TOOLS: &[&str] = &[
+    "bpf-linker",
+    "qemu-system-x86_64",
+    "runc",
+    "crun",
+    "busybox",
+    "dash",
+    "btrfs",
+    "mkfs.ext4",
+    "mkfs.erofs",
+    "fuse-overlayfs",
+    "xz",
+    "zstd",
+    "lz4",
+];
 
 /// Installs what is missing. Quick and quiet when nothing is.
 ///

@@ -9,6 +9,7 @@ mod held;
 mod image_change;
 mod image_write;
 mod lifecycle;
+mod roots;
 mod shadow;
 mod shell;
 mod silence;
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::container::{Container, DASH, MANY, PLACES, Setup, make_image, many_file, place};
 use crate::protocol::{Message, Outcome};
+use crate::root::Root;
 use crate::sensor::{Sensor, wait_for};
 
 /// A test.
@@ -92,6 +94,9 @@ cases! {
     silence:
         not_the_image, every_change_elsewhere, looks, failed_writes, read_only_root, changes_in_vain, unnamed_file,
         mounts_elsewhere, block_device_read, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
+    roots:
+        erofs, erofs_from_before, ext4, ext4_from_before, directory, directory_from_before, subvolume,
+        subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
@@ -219,7 +224,7 @@ impl Lab {
     /// A container on a file system that has more than tmpfs: it clones files, and keeps flags on all kernels.
     pub fn on_btrfs(&mut self) -> Result<Rc<Container>> {
         if self.on_btrfs.is_none() {
-            let setup = Setup { is_on_btrfs: true, is_privileged: true, ..Setup::default() };
+            let setup = Setup { root: Root::OverlayOnBtrfs, is_privileged: true, ..Setup::default() };
             self.on_btrfs = Some(Rc::new(Container::service_with(self.number(), setup)?));
         }
         self.on_btrfs.clone().context("there is one")
