@@ -158,14 +158,19 @@ pub fn has_other_roots() -> bool {
 #[inline(always)]
 pub fn sharing(task: Addr, device: u32, dentry: Addr) -> Option<u64> {
     let cgroup = of(task)?;
-    let root = if cgroup.root == 0 { task::root(task).dentry } else { cgroup.root };
-    (cgroup.root_dev == device && path::is_below(dentry, root)).then_some(cgroup.container)
+    (cgroup.root_dev == device && path::is_below(dentry, root_of(cgroup.container, device))).then_some(cgroup.container)
 }
 
-/// The dentry of a container's root; 0: not known.
+/// The dentry of the root of a container, on a device; 0: the top of that. Where it is not known, since the container was
+/// there before the probes, the device can be one that has other files too: then only the container's processes are
+/// watched, and the root is theirs.
 #[inline(always)]
-pub fn root_of(container: u64) -> Addr {
-    known(container).map_or(0, |cgroup| cgroup.root)
+pub fn root_of(container: u64, device: u32) -> Addr {
+    match known(container).map_or(0, |cgroup| cgroup.root) {
+        // SAFETY: the value is copied at once.
+        0 if unsafe { ROOTS.get(device).copied() } == Some(ROOTS_SHARED) => task::root(task::current()).dentry,
+        root => root,
+    }
 }
 
 /// A cgroup was made: below a container it belongs to that, elsewhere it may become one.

@@ -58,7 +58,12 @@ impl Root {
                 mount_file("ext4", &file, &root)
             }
             Self::Directory => run("busybox", &["cp", "-a", IMAGE, &root]),
-            Self::Subvolume => run("btrfs", &["subvolume", "snapshot", image_on_btrfs()?, &root]),
+            Self::Subvolume => {
+                let snapshot = snapshot(folder);
+                run("btrfs", &["subvolume", "snapshot", image_on_btrfs()?, &snapshot])?;
+                fs::create_dir(&root)?;
+                run("busybox", &["mount", "--bind", &snapshot, &root])
+            }
             Self::FuseOverlay => run("fuse-overlayfs", &["-o", &layers(IMAGE)?, &root]),
         }
     }
@@ -78,13 +83,13 @@ impl Root {
         let root = format!("{folder}/rootfs");
         match self {
             Self::Directory => return Ok(()),
-            Self::Subvolume => return run("btrfs", &["subvolume", "delete", &root]),
             _ => unmount(root, UnmountFlags::DETACH)?,
         }
-        if self == Self::OverlayOnBtrfs {
-            unmount(folder, UnmountFlags::empty())?;
+        match self {
+            Self::OverlayOnBtrfs => Ok(unmount(folder, UnmountFlags::empty())?),
+            Self::Subvolume => run("btrfs", &["subvolume", "delete", &snapshot(folder)]),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -118,13 +123,22 @@ fn image_on_erofs() -> Result<&'static str> {
     Ok(at)
 }
 
+/// The btrfs with the image, which is mounted when it is first needed.
+const BTRFS: &str = "/var/lib/lab/btrfs";
+
 /// The image as a subvolume, made when it is first needed.
 fn image_on_btrfs() -> Result<&'static str> {
-    let (top, image) = ("/var/lib/lab/btrfs", "/var/lib/lab/btrfs/image");
-    if !Path::new(top).exists() {
-        mount_btrfs(top)?;
+    let image = "/var/lib/lab/btrfs/image";
+    if !Path::new(BTRFS).exists() {
+        mount_btrfs(BTRFS)?;
         run("btrfs", &["subvolume", "create", image])?;
         run("busybox", &["cp", "-aT", IMAGE, image])?;
     }
     Ok(image)
+}
+
+/// The container's subvolume: named as its folder is.
+fn snapshot(folder: &str) -> String {
+    let name = folder.rsplit('/').next().unwrap_or(folder);
+    format!("{BTRFS}/{name}")
 }

@@ -127,7 +127,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
             // SAFETY: `record` is reserved for us.
             unsafe {
                 describe::<REPORTER>(change, task, origin, container, &raw mut (*record).change);
-                let top = container::root_of(change.owner);
+                let top = container::root_of(change.owner, change.device);
                 path::resolve_name(change.new_dentry, top, &raw mut (*record).new_path);
             }
         });
@@ -209,7 +209,7 @@ fn describe<const REPORTER: u32>(
         if REPORTER == PLACE {
             path::resolve(Place { dentry: change.dentry, mnt: change.mnt }, task::root(task), path);
         } else {
-            path::resolve_name(change.dentry, container::root_of(change.owner), path);
+            path::resolve_name(change.dentry, container::root_of(change.owner, change.device), path);
         }
         path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
     }

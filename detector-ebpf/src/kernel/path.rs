@@ -47,7 +47,7 @@ pub fn mount(mnt: Addr) -> Mount {
     }
 }
 
-/// Whether `dentry` is `root` or below it.
+/// Whether `dentry` is `root` or below it, or so deep that this cannot be told.
 #[inline(always)]
 pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
     for _ in 0..PATH_DEPTH {
@@ -61,7 +61,7 @@ pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
         }
         dentry = parent;
     }
-    false
+    true
 }
 
 /// Writes the names from `dentry` up to `root`, or to the top of the file system, to `out`, in the form of

@@ -9,19 +9,22 @@ use serde_json::{Value, json};
 use super::{Lab, write};
 use crate::container::{SECTORS, on_host};
 
-/// The content of a disk of the host, and the disk.
-const DISK: (&str, &str) = ("/run/lab/disk", "/dev/loop0");
-/// A disk that nobody uses.
-const SPARE: &str = "/dev/loop1";
+/// The content of a disk of the host.
+const CONTENT: &str = "/run/lab/disk";
+
+/// A loop device that nobody uses.
+fn spare_disk() -> Result<String> {
+    Ok(on_host("/bin/busybox", ["losetup", "-f"])?.trim_end().to_owned())
+}
 
 /// Makes a disk on the host.
-pub(super) fn with_disk(action: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (content, disk) = DISK;
-    fs::create_dir_all(Path::new(content).parent().unwrap_or(Path::new("/")))?;
-    fs::write(content, vec![0; 1 << 20])?;
-    on_host("/bin/busybox", ["losetup", disk, content])?;
-    let done = action();
-    on_host("/bin/busybox", ["losetup", "-d", disk])?;
+pub(super) fn with_disk(action: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    fs::create_dir_all(Path::new(CONTENT).parent().unwrap_or(Path::new("/")))?;
+    fs::write(CONTENT, vec![0; 1 << 20])?;
+    let disk = spare_disk()?;
+    on_host("/bin/busybox", ["losetup", &disk, CONTENT])?;
+    let done = action(&disk);
+    on_host("/bin/busybox", ["losetup", "-d", &disk])?;
     done
 }
 
@@ -34,9 +37,9 @@ fn device_write(path: &str, identity: &Value) -> Value {
 }
 
 pub(super) fn block_device(lab: &mut Lab) -> Result<()> {
-    let (container, disk) = (lab.privileged()?, "/dev/disk0");
-    container.service_does(&["make-loop", disk])?;
-    with_disk(|| {
+    let container = lab.privileged()?;
+    with_disk(|disk| {
+        container.service_does(&["make-loop", disk])?;
         let identity = container.service_does(&["write-device", disk])?;
         lab.expect(&container, [device_write(disk, &identity)])
     })
@@ -44,8 +47,8 @@ pub(super) fn block_device(lab: &mut Lab) -> Result<()> {
 
 /// What is written to the device is written to the file by the kernel, which is in no container.
 pub(super) fn loop_on_image_file(lab: &mut Lab) -> Result<()> {
-    let container = lab.privileged()?;
-    let device = container.service_does(&["make-loop", SPARE])?;
-    let file = container.service_does(&["loop", SECTORS, SPARE])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", SECTORS, &file), device_write(SPARE, &device)])
+    let (container, disk) = (lab.privileged()?, spare_disk()?);
+    let device = container.service_does(&["make-loop", &disk])?;
+    let file = container.service_does(&["loop", SECTORS, &disk])?;
+    lab.expect(&container, [write("entrypoint", "open_write", "lower", SECTORS, &file), device_write(&disk, &device)])
 }

@@ -69,9 +69,11 @@ pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn block_device_read(lab: &mut Lab) -> Result<()> {
-    let (container, disk) = (lab.privileged()?, "/dev/reader0");
-    container.service_does(&["make-loop", disk])?;
-    with_disk(|| container.service_does(&["read-device", disk]).map(drop))?;
+    let container = lab.privileged()?;
+    with_disk(|disk| {
+        container.service_does(&["make-loop", disk])?;
+        container.service_does(&["read-device", disk]).map(drop)
+    })?;
     lab.expect_none()
 }
 
