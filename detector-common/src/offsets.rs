@@ -66,6 +66,7 @@ macro_rules! for_each_offset {
             OFF_SIGNAL_TTY: "signal_struct" "tty";
             OFF_TTY_NAME: "tty_struct" "name";
             OFF_CSS_SET_CGROUP: "css_set" "dfl_cgrp";
+            OFF_CSS_CGROUP: "cgroup_subsys_state" "cgroup";
             OFF_CGROUP_KN: "cgroup" "kn";
             OFF_CGROUP_ROOT: "cgroup" "root";
             OFF_CGROUP_SELF: "cgroup" "self";

@@ -75,12 +75,12 @@ pub fn of_executing(task: Addr) -> Option<u64> {
     }
 }
 
-/// The container that a task leaves, if it is moved to the cgroup `to` by a task of a container.
+/// The container that a task leaves, if it is moved to the cgroup `to`, or born there, by a task of a container.
 #[inline(always)]
-pub fn escaped(task: Addr, to: Addr) -> Option<u64> {
+pub fn escaped(task: Addr, to: u64) -> Option<u64> {
     of(task::current())?;
     let container = of_namespace(task::mount_namespace(task))?;
-    match known(cgroup::id(to)) {
+    match known(to) {
         Some(cgroup) if cgroup.container == container => None,
         _ => Some(container),
     }

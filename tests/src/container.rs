@@ -18,12 +18,14 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::attack;
-use crate::init::CGROUPS;
+use crate::init::{self, CGROUPS};
 use crate::root::Root;
 use crate::sensor::wait_for;
 
 /// The image, as a directory: the lower layer of most containers.
 pub const IMAGE: &str = "/var/lib/lab/image";
+/// Where a container sees what is mounted in it of the host.
+pub const HOST: &str = "/host";
 /// Where containers are kept.
 const CONTAINERS: &str = "/var/lib/lab/containers";
 /// The service that containers run unless told otherwise.
@@ -111,6 +113,8 @@ pub struct Setup {
     pub is_privileged: bool,
     /// The root cannot be written.
     pub is_read_only: bool,
+    /// The host's cgroups are mounted in it, below [`HOST`].
+    pub sees_cgroups: bool,
     /// What its root is on.
     pub root: Root,
     /// What makes it.
@@ -245,7 +249,7 @@ impl Container {
             .with_context(|| format!("cannot run {}", runtime.program()))?;
         ensure!(status.success(), "create: {status}: {}", fs::read_to_string(container.folder.join("log"))?);
         container.pid = fs::read_to_string(container.folder.join("pid"))?.parse()?;
-        container.cgroup_id = fs::metadata(format!("{CGROUPS}{cgroup}"))?.ino();
+        container.cgroup_id = fs::metadata(init::cgroup(cgroup))?.ino();
         runtime.run(["start", id])?;
         // That has only told the container's first process to become its program. It may also have ended by now.
         wait_for("the container's program", Duration::from_secs(20), || {
@@ -261,8 +265,10 @@ impl Container {
         if setup.is_privileged {
             capabilities.extend(PRIVILEGES);
         }
+        let cgroups = json!({"destination": format!("{HOST}{CGROUPS}"), "type": "bind", "source": CGROUPS,
+            "options": ["rbind", "rw"]});
         let namespaces = ["pid", "ipc", "uts", "mount", "network", "cgroup"].map(|kind| json!({"type": kind}));
-        json!({
+        let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/",
@@ -288,7 +294,13 @@ impl Container {
                 "maskedPaths": ["/proc/kcore", "/proc/keys"],
                 "readonlyPaths": ["/proc/bus", "/proc/sys"],
             },
-        })
+        });
+        if setup.sees_cgroups
+            && let Some(mounts) = config["mounts"].as_array_mut()
+        {
+            mounts.push(cgroups);
+        }
+        config
     }
 
     /// The volume, as the host sees it.

@@ -176,6 +176,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("another thread than the first", &["open"], &["image_write::other_thread"]),
             way("process in a user namespace", &["open"], &["image_write::user_namespace"]),
             way("container in a container", &["open", "cgroup_mkdir"], &["image_write::nested_container"]),
+            way("process that moves itself to a cgroup of the host", &["cgroup_attach", "open"], &["cgroups::moved"]),
+            way("process born in a cgroup of the host, by clone3", &["fork", "open"], &["cgroups::born"]),
             way("container from before the sensor", &["open", "exec"], &["lifecycle::containers_that_ran_before"]),
             way(
                 "the host, as `docker cp`",

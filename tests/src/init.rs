@@ -24,15 +24,17 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("devpts", "/dev/pts", "ptmxmode=0666"),
     ("tmpfs", "/dev/shm", ""),
     ("tmpfs", "/run", ""),
-    ("cgroup2", CGROUPS, ""),
     ("bpf", "/sys/fs/bpf", ""),
     ("securityfs", "/sys/kernel/security", ""),
     ("debugfs", "/sys/kernel/debug", ""),
     ("tracefs", "/sys/kernel/tracing", ""),
 ];
 
-/// Where the cgroup hierarchy is mounted.
+/// Where the cgroup hierarchies are mounted.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What is to be written on the kernel's command line to have cgroups of version 1: `v1` or, beside version 2, `hybrid`.
+const CGROUPS_OPTION: &str = "lab.cgroups=";
 
 /// Runs the machine. Never returns: the machine is off, or the kernel panics.
 pub fn main(mode: &[OsString]) -> ExitCode {
@@ -61,6 +63,7 @@ fn machine(mode: &[OsString]) -> Result<()> {
     for (kind, target, options) in MOUNTS {
         mount_at(kind, target, options)?;
     }
+    mount_cgroups()?;
     // What the kernel gave was of the old root, if anything.
     let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
     rustix::stdio::dup2_stdin(&console)?;
@@ -86,6 +89,33 @@ fn machine(mode: &[OsString]) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Mounts the cgroup hierarchies as the kernel's command line says.
+pub fn mount_cgroups() -> Result<()> {
+    let command_line = fs::read_to_string("/proc/cmdline")?;
+    let Some(version) = command_line.split_whitespace().find_map(|word| word.strip_prefix(CGROUPS_OPTION)) else {
+        return mount_at("cgroup2", CGROUPS, "");
+    };
+    mount_at("tmpfs", CGROUPS, "")?;
+    // Name, hierarchy, number of cgroups, whether it is enabled; the first line is a heading.
+    for controller in fs::read_to_string("/proc/cgroups")?.lines().skip(1).filter(|line| line.ends_with("\t1")) {
+        let name = controller.split('\t').next().unwrap_or_default();
+        mount_at("cgroup", &format!("{CGROUPS}/{name}"), name)?;
+    }
+    mount_at("cgroup", &format!("{CGROUPS}/systemd"), "none,name=systemd")?;
+    match version {
+        "v1" => Ok(()),
+        "hybrid" => mount_at("cgroup2", &format!("{CGROUPS}/unified"), ""),
+        _ => bail!("{CGROUPS_OPTION}{version} is not known"),
+    }
+}
+
+/// The directory of a cgroup, in the hierarchy by which the sensor tells containers.
+pub fn cgroup(path: &str) -> String {
+    let old = format!("{CGROUPS}/pids");
+    let hierarchy = if Path::new(&old).exists() { &old } else { CGROUPS };
+    format!("{hierarchy}{path}")
 }
 
 /// Mounts a file system, making the directory.

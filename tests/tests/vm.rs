@@ -1,5 +1,5 @@
 //! The guest's cases as tests of the host: one for each kernel and case, named `6.12::shell::entered`, or
-//! `6.12-preempt::shell::entered` for a machine that runs with full preemption and without BPF in its list of LSMs.
+//! `6.12-preempt::shell::entered` for another [kind](kinds) of machine.
 //!
 //! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
 //! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
@@ -19,13 +19,25 @@ use xtask::vm::Vm;
 /// Longest list of cases that fits into a kernel's command line beside everything else.
 const MAX_NAMES: usize = 1000;
 
-/// The second kind of machine: the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
+/// The kinds of machine: what is added to the kernel's name, and to its command line.
+const ORDINARY: (&str, &str) = ("", "");
+/// With the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
 const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
+/// With cgroups of version 1 alone.
+const V1: (&str, &str) = ("-cgroup1", "lab.cgroups=v1");
+/// With cgroups of both versions.
+const HYBRID: (&str, &str) = ("-hybrid", "lab.cgroups=hybrid");
 
-/// Whether a kernel is tested as [`PREEMPT`] too: the newest, which is lazily preempted by default, and the one before.
-/// Older ones miss calls as 6.12 does.
-fn is_preempted(kernel: &str) -> bool {
-    kernel == "6.12" || kernel == kernel::LATEST || kernel.starts_with("7.")
+/// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls in the
+/// same way; the older a kernel is, the more of its machines have cgroups of version 1.
+fn kinds(kernel: &str) -> &'static [(&'static str, &'static str)] {
+    match kernel {
+        "5.10" => &[ORDINARY, HYBRID],
+        "6.1" => &[ORDINARY, V1],
+        "6.12" | kernel::LATEST => &[ORDINARY, PREEMPT],
+        _ if kernel.starts_with("7.") => &[ORDINARY, PREEMPT],
+        _ => &[ORDINARY],
+    }
 }
 
 fn main() -> ExitCode {
@@ -90,8 +102,7 @@ fn machines() -> Vec<Machine> {
         None => kernel::DEFAULT.iter().map(|&kernel| kernel.to_owned()).collect(),
     };
     let variants = |kernel: String| {
-        let preempted = is_preempted(&kernel).then_some(PREEMPT);
-        [("", "")].into_iter().chain(preempted).map(move |(suffix, command_line)| Machine {
+        kinds(&kernel).iter().map(move |&(suffix, command_line)| Machine {
             kernel: kernel.clone(),
             suffix,
             command_line,

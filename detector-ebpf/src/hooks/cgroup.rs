@@ -1,7 +1,7 @@
 //! Cgroups being made and removed, and processes being moved between them.
 //!
 //! `trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)` and `trace_cgroup_rmdir`, the same
-//! (kernel/cgroup/cgroup.c, 5.10 to 7.3). They fire for all hierarchies; only the default one counts.
+//! (kernel/cgroup/cgroup.c, 5.10 to 7.3). They fire for all hierarchies, of which one counts.
 //!
 //! `trace_cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)`
 //! (`cgroup_attach_task`, kernel/cgroup/cgroup.c, 5.10 to 7.3), when a process was moved.
@@ -28,7 +28,7 @@ use crate::{
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = ctx.arg(0);
-    if cgroup::is_default_hierarchy(cgroup) {
+    if cgroup::counts(cgroup) {
         probe_log!(&ctx, "cgroup {} made", cgroup::id(cgroup));
         container::created(cgroup);
         send(KIND_CGROUP_CREATED, cgroup::id(cgroup), ctx.arg(1));
@@ -39,7 +39,7 @@ fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_rmdir")]
 fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = ctx.arg(0);
-    if cgroup::is_default_hierarchy(cgroup) {
+    if cgroup::counts(cgroup) {
         let id = cgroup::id(cgroup);
         probe_log!(&ctx, "cgroup {} removed", id);
         container::removed(id);
@@ -74,12 +74,18 @@ fn copy(path: Addr, text: *mut Text<PATH_CAPACITY>) {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let to = ctx.arg(0);
-    if cgroup::is_default_hierarchy(to)
-        && let Some(container) = container::escaped(ctx.arg(2), to)
-    {
-        send_escape(container, cgroup::id(to), ctx.arg(1), ctx.arg(2));
+    if cgroup::counts(to) {
+        moved(ctx.arg(2), cgroup::id(to), ctx.arg(1));
     }
     0
+}
+
+/// The running task has moved `task` to a cgroup, or had it born there. `path`: 0 if it is not at hand.
+#[inline(always)]
+pub(super) fn moved(task: Addr, to: u64, path: Addr) {
+    if let Some(container) = container::escaped(task, to) {
+        send_escape(container, to, path, task);
+    }
 }
 
 /// Tells that the running task has moved another out of its container.

@@ -6,11 +6,17 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{container, image::pending};
+use crate::{container, image::pending, kernel::cgroup};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    container::forked(ctx.arg(0), ctx.arg(1));
+    let (parent, child) = (ctx.arg(0), ctx.arg(1));
+    container::forked(parent, child);
+    // `CLONE_INTO_CGROUP` of clone3(2): nobody moves the child.
+    let born = cgroup::of_task(child);
+    if born != cgroup::of_task(parent) {
+        super::cgroup::moved(child, born, 0);
+    }
     0
 }
 

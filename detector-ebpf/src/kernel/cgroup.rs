@@ -1,9 +1,20 @@
-//! `struct cgroup` and `kernfs_node`: which cgroup. Only the default (v2) hierarchy.
+//! `struct cgroup` and `kernfs_node`: which cgroup, in the one hierarchy whose cgroups stand for containers. That is the
+//! default one (v2), or where a host has controllers in hierarchies of version 1, one of these.
+
+use aya_ebpf::Global;
 
 use super::{
     mem::{self, Addr},
     offsets::*,
 };
+
+/// The number of the hierarchy; the default one has 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
+#[unsafe(no_mangle)]
+static HIERARCHY: Global<u32> = Global::new(0);
+/// Where a `css_set` points to the state of a controller that is in the hierarchy, in bytes from its start; 0: the hierarchy
+/// is the default one.
+#[unsafe(no_mangle)]
+static HIERARCHY_STATE: Global<u64> = Global::new(0);
 
 /// The id of a cgroup: that of its kernfs node, which user space sees as the inode number of its directory.
 #[inline(always)]
@@ -21,7 +32,10 @@ pub fn of_task(task: Addr) -> u64 {
     // SAFETY: pointers.
     unsafe {
         let set: Addr = mem::read(task, OFF_TASK_CGROUPS.load());
-        id(mem::read(set, OFF_CSS_SET_CGROUP.load()))
+        id(match HIERARCHY_STATE.load() {
+            0 => mem::read(set, OFF_CSS_SET_CGROUP.load()),
+            at => mem::read(mem::read::<Addr>(set, at), OFF_CSS_CGROUP.load()),
+        })
     }
 }
 
@@ -33,12 +47,12 @@ pub fn parent(cgroup: Addr) -> u64 {
     if above == 0 { 0 } else { id(above.wrapping_sub(OFF_CGROUP_SELF.load())) }
 }
 
-/// Whether the cgroup is in the default hierarchy: that one has number 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
+/// Whether the cgroup is in the hierarchy.
 #[inline(always)]
-pub fn is_default_hierarchy(cgroup: Addr) -> bool {
-    // SAFETY: a pointer and an `int`.
+pub fn counts(cgroup: Addr) -> bool {
+    // SAFETY: a pointer and an `int`, which is not negative.
     unsafe {
         let root: Addr = mem::read(cgroup, OFF_CGROUP_ROOT.load());
-        mem::read::<i32>(root, OFF_CGROUP_ROOT_ID.load()) == 0
+        mem::read::<u32>(root, OFF_CGROUP_ROOT_ID.load()) == HIERARCHY.load()
     }
 }

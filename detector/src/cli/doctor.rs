@@ -158,7 +158,7 @@ impl From<&Host> for HostFacts {
                 CgroupMode::V1 => "v1",
                 CgroupMode::Unmounted => "unmounted",
             },
-            cgroup_mount: host.cgroup_mount.clone(),
+            cgroup_mount: host.hierarchy.as_ref().map(|hierarchy| hierarchy.mount.clone()),
         }
     }
 }
@@ -200,7 +200,7 @@ fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
     writeln!(out, "      lsms         {}", host.lsms.map_or_else(unknown, |names| names.join(", ")))?;
     writeln!(out, "      lockdown     {}", host.lockdown.unwrap_or_else(unknown))?;
     let mount = host.cgroup_mount.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
-    writeln!(out, "      cgroups      {}, cgroup2 at {mount}", host.cgroups)?;
+    writeln!(out, "      cgroups      {}, containers at {mount}", host.cgroups)?;
     for hook_report in &report.hooks {
         let verdict = Verdict::of(hook_report);
         let style = paint(verdict.style());

@@ -20,6 +20,8 @@ const TYPE_LEN: usize = 12;
 const MEMBER_LEN: usize = 12;
 /// `struct btf_param`: name, type.
 const PARAMETER_LEN: usize = 8;
+/// `struct btf_enum`: name, value.
+const ENUMERATOR_LEN: usize = 8;
 /// Modifiers around a type, and anonymous structs within each other: more is a loop. The kernel's own limit
 /// (`MAX_RESOLVE_DEPTH`, kernel/bpf/btf.c).
 const MAX_DEPTH: usize = 32;
@@ -103,6 +105,14 @@ pub enum Error {
         function: String,
         /// What was asked for.
         argument: String,
+    },
+    /// The kernel has no such enumeration, or no such name in it.
+    #[error("kernel BTF has no {name} in enum {enumeration}")]
+    NoEnumerator {
+        /// The enumeration.
+        enumeration: String,
+        /// What was asked for.
+        name: String,
     },
     /// Several answers are missing.
     #[error("this kernel's structs are not as the probes know them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -241,6 +251,21 @@ impl Btf {
             })
         };
         position().ok_or_else(|| Error::NoArgument { function: function.to_owned(), argument: argument.to_owned() })
+    }
+
+    /// Value of a name in an enumeration of numbers that are not negative.
+    ///
+    /// # Errors
+    ///
+    /// There is no such enumeration, or it has no such name.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Result<u32, Error> {
+        let value = || {
+            let found = self.get(self.find(kind::ENUM, enumeration)?)?;
+            let mut places = (0..found.count as usize).map(|index| found.tail + index * ENUMERATOR_LEN);
+            let at = places.find(|&at| word(&self.data, at).is_some_and(|at| self.is_named(at, name)))?;
+            word(&self.data, at + 4)
+        };
+        value().ok_or_else(|| Error::NoEnumerator { enumeration: enumeration.to_owned(), name: name.to_owned() })
     }
 
     /// The id of the first type of this kind and name.

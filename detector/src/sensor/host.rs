@@ -15,6 +15,8 @@ use rustix::{
     time::ClockId,
 };
 
+use super::btf::{self, Btf};
+
 /// Number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h; part of the ABI).
 const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 
@@ -91,6 +93,50 @@ pub enum CgroupMode {
     Unmounted,
 }
 
+/// Controllers of version 1 with which every runtime makes cgroups, the best to tell containers by first.
+const CONTROLLERS: [&str; 4] = ["pids", "memory", "devices", "cpu"];
+
+/// A hierarchy of cgroups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Where it is mounted as a whole, as a path that this process can use.
+    pub mount: PathBuf,
+    /// Of version 1: a controller that is in it. `None`: it is cgroup2.
+    pub controller: Option<&'static str>,
+}
+
+impl Hierarchy {
+    /// What /proc/PID/cgroup says of it: its number, and the path of the process's cgroup.
+    pub(super) fn entry<'a>(&self, text: &'a [u8]) -> Option<(u32, &'a [u8])> {
+        text.split(|&byte| byte == b'\n').find_map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let (number, mut names, path) =
+                (fields.next()?, fields.next()?.split(|&byte| byte == b','), fields.next()?);
+            let number = u32::try_from(self::number(number)?).ok()?;
+            let is_it = match self.controller {
+                Some(controller) => names.any(|name| name == controller.as_bytes()),
+                None => number == 0,
+            };
+            is_it.then_some((number, path))
+        })
+    }
+
+    /// Its number in the kernel.
+    pub(super) fn number(&self) -> Result<u32, Error> {
+        let path = PathBuf::from("/proc/self/cgroup");
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("nothing of {}", self.mount.display()));
+        let found = self.entry(&read(path.clone())?).map(|(number, _)| number);
+        found.ok_or_else(|| Error::Read { path: path.display().to_string(), source: missing() })
+    }
+
+    /// Where a `css_set` points to the state of its controller, in bytes from its start; 0: it is cgroup2, and needs none.
+    pub(super) fn state_offset(&self, kernel: &Btf) -> Result<u64, btf::Error> {
+        let Some(controller) = self.controller else { return Ok(0) };
+        let index = kernel.enumerator("cgroup_subsys_id", &format!("{controller}_cgrp_id"))?;
+        Ok(kernel.member_offset("css_set", "subsys")? + u64::from(index) * size_of::<u64>() as u64)
+    }
+}
+
 /// Facts of this machine.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -108,8 +154,8 @@ pub struct Host {
     pub lockdown: Option<String>,
     /// Which cgroup hierarchies process 1 has mounted.
     pub cgroup_mode: CgroupMode,
-    /// Where cgroup2 is mounted, as a path that this process can use. `None`: it is not.
-    pub cgroup_mount: Option<PathBuf>,
+    /// The hierarchy whose cgroups stand for containers. `None`: none is mounted.
+    pub hierarchy: Option<Hierarchy>,
     /// Inode number of process 1's mount namespace; 0 if [privileges are missing](Self::missing_capabilities).
     pub mount_namespace: u32,
     /// `s_dev` of process 1's root; 0 if privileges are missing.
@@ -147,11 +193,12 @@ impl Host {
         };
         let init = Path::new("/proc/1");
         let mounts = read(init.join("mountinfo"))?;
-        let (cgroup_mode, cgroup_mount) = cgroups(&mounts);
-        let cgroup_mount = cgroup_mount.map(|path| {
-            let is_ours = namespace("/proc/self/ns/mnt").is_ok_and(|ours| ours == mount_namespace);
-            if is_ours { path } else { init.join("root").join(path.strip_prefix("/").unwrap_or(&path)) }
-        });
+        let (cgroup_mode, mut hierarchy) = cgroups(&mounts);
+        if let Some(Hierarchy { mount, .. }) = &mut hierarchy
+            && !namespace("/proc/self/ns/mnt").is_ok_and(|ours| ours == mount_namespace)
+        {
+            *mount = init.join("root").join(mount.strip_prefix("/").unwrap_or(mount));
+        }
         let possible = "/sys/devices/system/cpu/possible";
         Ok(Self {
             node: text(kernel.nodename()),
@@ -163,7 +210,7 @@ impl Host {
                 .ok()
                 .and_then(|modes| chosen(&modes, '[', ']').map(str::to_owned)),
             cgroup_mode,
-            cgroup_mount,
+            hierarchy,
             mount_namespace,
             root_dev: root.dev,
             root_inode: root.inode,
@@ -205,6 +252,8 @@ pub(super) struct Mount {
     pub(super) root: Vec<u8>,
     pub(super) mount_point: Vec<u8>,
     pub(super) fs_type: Vec<u8>,
+    /// The file system's own options, separated by commas.
+    pub(super) options: Vec<u8>,
 }
 
 /// The lines of mountinfo. A line of another form is left out.
@@ -217,8 +266,9 @@ pub(super) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
         let dev = u32::try_from(number(&dev[..colon])? << 20 | number(&dev[colon + 1..])?).ok()?;
         let (root, mount_point) = (unescape(fields.next()?), unescape(fields.next()?));
         // Behind the options, any number of tags up to a dash.
-        let fs_type = fields.skip_while(|field| field != b"-").nth(1)?.to_vec();
-        Some(Mount { id, dev, root, mount_point, fs_type })
+        let mut fields = fields.skip_while(|field| field != b"-").skip(1);
+        let (fs_type, _source, options) = (fields.next()?.to_vec(), fields.next()?, fields.next()?.to_vec());
+        Some(Mount { id, dev, root, mount_point, fs_type, options })
     })
 }
 
@@ -240,27 +290,34 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Which hierarchies are mounted, and where cgroup2 is as a whole.
-fn cgroups(mountinfo: &[u8]) -> (CgroupMode, Option<PathBuf>) {
+/// Which hierarchies are mounted, and which of them stands for containers: beside hierarchies of version 1 with controllers
+/// in them, a runtime need not make cgroups in cgroup2.
+fn cgroups(mountinfo: &[u8]) -> (CgroupMode, Option<Hierarchy>) {
     use std::os::unix::ffi::OsStringExt as _;
-    let (mut has_v1, mut v2) = (false, None);
-    for mount in mounts(mountinfo) {
+    let path = |mount: &Mount| PathBuf::from(std::ffi::OsString::from_vec(mount.mount_point.clone()));
+    // Seen from a cgroup namespace, the root of the hierarchy is `/..`.
+    let is_whole = |mount: &Mount| mount.root.split(|&byte| byte == b'/').all(|name| matches!(name, b"" | b".."));
+    let (mut old, mut unified) = (Vec::new(), None);
+    for mount in mounts(mountinfo).filter(is_whole) {
         match mount.fs_type.as_slice() {
-            b"cgroup" => has_v1 = true,
-            // Seen from a cgroup namespace, the root of the hierarchy is `/..`.
-            b"cgroup2" if mount.root.split(|&byte| byte == b'/').all(|name| matches!(name, b"" | b"..")) => {
-                v2 = v2.or(Some(PathBuf::from(std::ffi::OsString::from_vec(mount.mount_point))));
-            }
+            b"cgroup" => old.push(mount),
+            b"cgroup2" => unified = unified.or(Some(mount)),
             _ => {}
         }
     }
-    let mode = match (has_v1, v2.is_some()) {
-        (false, true) => CgroupMode::V2,
-        (true, true) => CgroupMode::Hybrid,
-        (true, false) => CgroupMode::V1,
-        (false, false) => CgroupMode::Unmounted,
+    let has =
+        |mount: &&Mount, name: &str| mount.options.split(|&byte| byte == b',').any(|option| option == name.as_bytes());
+    let controlled = CONTROLLERS.into_iter().find_map(|controller| {
+        let mount = old.iter().find(|mount| has(mount, controller))?;
+        Some(Hierarchy { mount: path(mount), controller: Some(controller) })
+    });
+    let mode = match (old.is_empty(), unified.is_some()) {
+        (true, true) => CgroupMode::V2,
+        (false, true) => CgroupMode::Hybrid,
+        (false, false) => CgroupMode::V1,
+        (true, false) => CgroupMode::Unmounted,
     };
-    (mode, v2)
+    (mode, controlled.or_else(|| unified.map(|mount| Hierarchy { mount: path(&mount), controller: None })))
 }
 
 /// `boot_choice` is `sched/preempt` of debugfs, which exists where the model is chosen at boot (`PREEMPT_DYNAMIC`) and is
@@ -415,6 +472,7 @@ mod tests {
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+34 31 0:31 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
 ";
 
     #[test]
@@ -433,14 +491,29 @@ mod tests {
 
     #[test]
     fn cgroup_modes_are_told_apart() {
-        assert_eq!(cgroups(V2), (CgroupMode::V2, Some("/sys/fs/cgroup".into())));
-        assert_eq!(cgroups(HYBRID), (CgroupMode::Hybrid, Some("/sys/fs/cgroup/unified".into())));
-        assert_eq!(cgroups(b"33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), (CgroupMode::V1, None));
+        let at = |mount: &str, controller| Some(Hierarchy { mount: mount.into(), controller });
+        assert_eq!(cgroups(V2), (CgroupMode::V2, at("/sys/fs/cgroup", None)));
+        assert_eq!(cgroups(HYBRID), (CgroupMode::Hybrid, at("/sys/fs/cgroup/pids", Some("pids"))));
+        let old = b"33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct";
+        assert_eq!(cgroups(old), (CgroupMode::V1, at("/sys/fs/cgroup/cpu", Some("cpu"))));
+        let named = b"33 31 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+            32 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+        assert_eq!(cgroups(named), (CgroupMode::Hybrid, at("/sys/fs/cgroup/unified", None)));
         assert_eq!(cgroups(b""), (CgroupMode::Unmounted, None));
         let from_namespace = b"26 22 0:24 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
-        assert_eq!(cgroups(from_namespace), (CgroupMode::V2, Some("/sys/fs/cgroup".into())));
+        assert_eq!(cgroups(from_namespace), (CgroupMode::V2, at("/sys/fs/cgroup", None)));
         let part = b"26 22 0:24 /docker/a /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         assert_eq!(cgroups(part), (CgroupMode::Unmounted, None));
+    }
+
+    #[test]
+    fn cgroups_of_a_process_are_read() {
+        let text = b"4:memory:/a\n3:cpu,cpuacct:/b\n1:name=systemd:/c:d\n0::/e:f\n";
+        let entry = |controller| Hierarchy { mount: PathBuf::new(), controller }.entry(text);
+        assert_eq!(entry(None), Some((0, &b"/e:f"[..])));
+        assert_eq!(entry(Some("memory")), Some((4, &b"/a"[..])));
+        assert_eq!(entry(Some("cpu")), Some((3, &b"/b"[..])));
+        assert_eq!(entry(Some("pids")), None);
     }
 
     #[test]

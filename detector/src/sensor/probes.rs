@@ -63,7 +63,13 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
     for (global, value) in &offsets {
         loader.override_global(global, value, true);
     }
+    let (number, state) = match &host.hierarchy {
+        Some(hierarchy) => (hierarchy.number()?, hierarchy.state_offset(kernel)?),
+        None => (0, 0),
+    };
     loader
+        .override_global("HIERARCHY", &number, true)
+        .override_global("HIERARCHY_STATE", &state, true)
         .override_global("HOST_MNT_NS", &host.mount_namespace, true)
         .override_global("HOST_ROOT_DEV", &host.root_dev, true)
         .override_global("HOST_ROOT_INODE", &host.root_inode, true)

@@ -172,9 +172,15 @@ impl<S: FnMut(Line)> Reader<S> {
     }
 
     /// Handles one event.
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, mut event: Event) {
         if self.setup.canary.takes(&event) {
             return;
+        }
+        let host = &self.setup.host;
+        if let Event::CgroupEscape(escape) = &mut event
+            && escape.cgroup.is_empty()
+        {
+            escape.cgroup = scan::cgroup_path(host, escape.at.cgroup).unwrap_or_default();
         }
         let at = match (&event, event.at()) {
             (Event::CgroupCreated(cgroup), _) => return self.table.created(cgroup.clone()),
@@ -191,14 +197,13 @@ impl<S: FnMut(Line)> Reader<S> {
         {
             self.table.started(at.container, root_dev);
         }
-        let host = &self.setup.host;
         let container = self.table.lookup(at.container, at.time, |id| scan::cgroup_path(host, id));
         let found = Self::finder(&self.setup.counters, &mut self.sink);
         self.detector.detect(&event, container, &mut self.context, found);
         if needs_content(&event) {
             let cgroup = || {
                 let path = Path::new(std::ffi::OsStr::from_bytes(container.path.get(1..)?));
-                host.cgroup_mount.as_ref().map(|mount| mount.join(path))
+                host.hierarchy.as_ref().map(|hierarchy| hierarchy.mount.join(path))
             };
             if let Some(answer) = self.examiner.ask(event, cgroup) {
                 self.content_known(&answer);

@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{
-    host::{self, Host},
+    host::{self, Hierarchy, Host},
     maps::RootKind,
 };
 use crate::{container::cgroup, detect::process::Program, event};
@@ -76,10 +76,10 @@ pub struct Found {
 ///
 /// /proc or cgroup2 cannot be read. Processes that end while they are looked at are no error.
 pub fn containers(host: &Host) -> io::Result<Running> {
-    let Some(mount) = &host.cgroup_mount else {
+    let Some(hierarchy) = &host.hierarchy else {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "no cgroup v2 hierarchy is mounted; mount it at /sys/fs/cgroup",
+            "no cgroups are mounted; mount cgroup2 at /sys/fs/cgroup",
         ));
     };
     // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread: this one joins the host's.
@@ -88,7 +88,7 @@ pub fn containers(host: &Host) -> io::Result<Running> {
             if let Err(error) = join_host_cgroup_namespace() {
                 tracing::debug!(%error, "cannot join the host's cgroup namespace");
             }
-            Scan { host, hierarchy: open_directory(mount)?, devices: HashMap::new() }.run(mount)
+            Scan { host, hierarchy, root: open_directory(&hierarchy.mount)?, devices: HashMap::new() }.run()
         });
         scan.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -96,7 +96,7 @@ pub fn containers(host: &Host) -> io::Result<Running> {
 
 /// Path of a cgroup from the root of the hierarchy, by its id. `None`: it is gone, or not to be found.
 pub fn cgroup_path(host: &Host, id: u64) -> Option<Vec<u8>> {
-    let hierarchy = open_directory(host.cgroup_mount.as_deref()?).ok()?;
+    let hierarchy = open_directory(&host.hierarchy.as_ref()?.mount).ok()?;
     let found = open_by_id(&hierarchy, id).ok()?;
     let path = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
     let (mount, found) = (path(&hierarchy)?, path(&found)?);
@@ -168,13 +168,15 @@ enum Look {
 
 struct Scan<'a> {
     host: &'a Host,
-    hierarchy: OwnedFd,
+    hierarchy: &'a Hierarchy,
+    /// The hierarchy's directory.
+    root: OwnedFd,
     /// Mount namespace and id of a mount in it → `s_dev` and kind of its file system.
     devices: HashMap<(u32, u64), (u32, RootKind)>,
 }
 
 impl Scan<'_> {
-    fn run(mut self, mount: &Path) -> io::Result<Running> {
+    fn run(mut self) -> io::Result<Running> {
         let mut running = Running::default();
         let mut candidates = Vec::new();
         let mut host = HashMap::new();
@@ -203,7 +205,7 @@ impl Scan<'_> {
         for (path, processes) in groups {
             // `Err`: the container has ended.
             let Ok(container) = self.cgroup_id(&path) else { continue };
-            let directory = mount.join(Path::new(std::ffi::OsStr::from_bytes(&path[1..])));
+            let directory = self.hierarchy.mount.join(Path::new(std::ffi::OsStr::from_bytes(&path[1..])));
             let mut cgroups = vec![container];
             descend(&directory, &mut cgroups);
             running.host_cgroups.retain(|id| !cgroups.contains(id));
@@ -221,7 +223,7 @@ impl Scan<'_> {
             Mode::empty(),
         )?;
         let mount_namespace = host::namespace_number(&read_link(&process, "ns/mnt")?).ok_or(Errno::INVAL)?;
-        let cgroup_path = unified(&read(&process, "cgroup", usize::MAX)?).ok_or(Errno::NOENT)?.to_vec();
+        let cgroup_path = self.cgroup_path(&read(&process, "cgroup", usize::MAX)?).ok_or(Errno::NOENT)?.to_vec();
         if mount_namespace == self.host.mount_namespace {
             return Ok(Look::Host(cgroup_path));
         }
@@ -273,11 +275,18 @@ impl Scan<'_> {
         Ok(self.devices.get(&(namespace, mount)).copied())
     }
 
+    /// The path of the process's cgroup, from /proc/PID/cgroup. `None`: it is gone, or lies outside of the reader's cgroup
+    /// namespace.
+    fn cgroup_path<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        let (_, path) = self.hierarchy.entry(text)?;
+        (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
+    }
+
     /// The id of a cgroup is the inode number of its directory.
     fn cgroup_id(&self, path: &[u8]) -> Result<u64, Errno> {
         let directory = match path.get(1..) {
-            None | Some([]) => rustix::fs::fstat(&self.hierarchy)?,
-            Some(relative) => rustix::fs::statat(&self.hierarchy, relative, AtFlags::SYMLINK_NOFOLLOW)?,
+            None | Some([]) => rustix::fs::fstat(&self.root)?,
+            Some(relative) => rustix::fs::statat(&self.root, relative, AtFlags::SYMLINK_NOFOLLOW)?,
         };
         Ok(directory.st_ino)
     }
@@ -363,13 +372,6 @@ fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The innermost cgroup that holds both; empty: only the root does.
 fn common<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
     prefixes(one).zip(prefixes(other)).take_while(|(one, other)| one == other).last().map_or(b"", |(path, _)| path)
-}
-
-/// The path of the process's cgroup in the v2 hierarchy, from /proc/PID/cgroup. `None`: it is gone, or lies outside of the
-/// reader's cgroup namespace.
-fn unified(text: &[u8]) -> Option<&[u8]> {
-    let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
-    (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
 }
 
 /// What is needed of /proc/PID/stat.
@@ -477,15 +479,6 @@ mod tests {
     }
 
     #[test]
-    fn cgroup_files_are_read() {
-        assert_eq!(unified(b"0::/system.slice/ssh.service\n"), Some(&b"/system.slice/ssh.service"[..]));
-        assert_eq!(unified(b"4:memory:/a\n1:name=systemd:/b\n0::/c\n"), Some(&b"/c"[..]));
-        for gone in [&b"0::/a (deleted)\n"[..], b"0::/../../a\n", b"4:memory:/a\n", b"0::", b""] {
-            assert_eq!(unified(gone), None);
-        }
-    }
-
-    #[test]
     fn stat_files_are_read_whatever_the_name() {
         let text =
             b"1771 (a) (b c) S 1 1771 1771 0 -1 4194560 1532 27 0 0 3 1 0 0 20 0 1 0 8466 2490368 870 1844 1 1 0\n";
@@ -499,19 +492,22 @@ mod tests {
     #[test]
     fn this_host_is_scanned() {
         let Ok(host) = Host::read() else { return };
-        if host.missing_capabilities().is_some() || host.cgroup_mount.is_none() {
+        let Some(hierarchy) = &host.hierarchy else { return };
+        if host.missing_capabilities().is_some() {
             return;
         }
-        let running = containers(&host).expect("/proc and cgroup2 are readable");
+        let running = containers(&host).expect("/proc and the cgroups are readable");
         // Each id leads to a path, and that back to the id; but for cgroups that were removed meanwhile.
-        let mount = host.cgroup_mount.as_deref().expect("checked above");
-        let hierarchy = open_directory(mount).expect("it was read");
-        let scan = Scan { host: &host, hierarchy, devices: HashMap::new() };
+        let root = open_directory(&hierarchy.mount).expect("it was read");
+        let scan = Scan { host: &host, hierarchy, root, devices: HashMap::new() };
         let led_back = running.host_cgroups.iter().filter(|&&id| {
             let Some(path) = cgroup_path(&host, id) else { return false };
             scan.cgroup_id(&path) == Ok(id)
         });
         assert!(led_back.count() > 0);
         assert_eq!(cgroup_path(&host, u64::MAX), None);
+        for gone in [&b"0::/a (deleted)\n"[..], b"0::/../../a\n", b"0::", b""] {
+            assert_eq!(scan.cgroup_path(gone), None);
+        }
     }
 }

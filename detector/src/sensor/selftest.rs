@@ -145,7 +145,7 @@ fn proven_at(path: &ImagePath) -> Option<&'static str> {
 ///
 /// Why the canary could not be run; the hooks are then unproven, not broken.
 pub(super) fn run(host: &Host, maps: &Maps, canary: &Canary, hooks: &mut [HookReport]) -> Result<(), String> {
-    let mount = host.cgroup_mount.as_deref().ok_or("no cgroup v2 hierarchy is mounted")?;
+    let mount = &host.hierarchy.as_ref().ok_or("no cgroups are mounted")?.mount;
     let name = PathBuf::from(format!("/detector-selftest-{}", std::process::id()));
     canary.watch(&name);
     let cgroup = CgroupDirectory::make(mount.join(name.strip_prefix("/").unwrap_or(&name)))?;

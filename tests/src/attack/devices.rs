@@ -24,13 +24,11 @@ pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>>
     })
 }
 
-/// Makes a node of a loop device, if there is none. Its last character is the device's number.
+/// Makes a node of a loop device. Its last character is the device's number.
 fn make_loop(path: &Path) -> Result<Value> {
     let number = path.to_str().and_then(|path| path.chars().last()?.to_digit(10)).context("the path has no number")?;
     let device = rustix::fs::makedev(LOOP, number);
-    if !path.exists() {
-        rustix::fs::mknodat(CWD, path, FileType::BlockDevice, Mode::RUSR | Mode::WUSR, device)?;
-    }
+    rustix::fs::mknodat(CWD, path, FileType::BlockDevice, Mode::RUSR | Mode::WUSR, device)?;
     identity(path)
 }
 

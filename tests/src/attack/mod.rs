@@ -98,6 +98,8 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("in-thread", args) => wrap::in_thread(args),
         ("renamed", args) => wrap::renamed(args),
         ("in-namespaces", args) => wrap::in_namespaces(args),
+        ("moved", [cgroup, operation @ ..]) => wrap::moved(Path::new(cgroup), operation),
+        ("born", [cgroup, operation @ ..]) => wrap::born(Path::new(cgroup), operation),
         ("nested", [path]) => wrap::nested(Path::new(path)),
         ("harmless", []) => harmless::everything(),
         ("flood", [writers, files]) => flood::flood(number(writers)?, number(files)?),

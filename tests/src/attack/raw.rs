@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
+use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 /// What a system call of libc gave.
@@ -91,6 +92,36 @@ impl Handle {
         // SAFETY: a descriptor that nobody else has.
         checked(answer).map(|number| unsafe { File::from_raw_fd(number as i32) })
     }
+}
+
+/// clone3(2): `None` in the child, which is born in a cgroup.
+pub(super) fn fork_into(cgroup: &File) -> Result<Option<Pid>, Errno> {
+    /// `struct clone_args` (include/uapi/linux/sched.h).
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let args = CloneArgs {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: u64::from(cgroup.as_raw_fd().cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: as fork(2), in a process with one thread.
+    let child = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) })?;
+    Ok(i32::try_from(child).ok().and_then(Pid::from_raw))
 }
 
 /// unshare(2) of mounts, and of users: with everything that root may do in the new namespace.

@@ -1,13 +1,14 @@
 //! Other circumstances for an operation.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
+use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
 
@@ -39,6 +40,32 @@ pub(super) fn in_namespaces(operation: &[OsString]) -> Result<Value> {
     let before = fs::read_link("/proc/self/ns/mnt")?;
     raw::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
     ensure!(fs::read_link("/proc/self/ns/mnt")? != before, "the namespace is the same");
+    perform(operation, &mut Held::new())
+}
+
+/// In another cgroup, to which the process moves itself.
+pub(super) fn moved(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+    fs::write(cgroup.join("cgroup.procs"), "0")?;
+    perform_in(cgroup, operation)
+}
+
+/// In another cgroup, as a child that is born there.
+pub(super) fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+    match raw::fork_into(&File::open(cgroup)?)? {
+        None => perform_in(cgroup, operation),
+        Some(child) => {
+            rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+            // The child has answered.
+            std::process::exit(0)
+        }
+    }
+}
+
+fn perform_in(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    let ours = rustix::process::getpid().to_string();
+    // A process of another pid namespace shows as 0.
+    ensure!(processes.lines().any(|process| process == ours), "the process is not in {}", cgroup.display());
     perform(operation, &mut Held::new())
 }
 

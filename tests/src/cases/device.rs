@@ -17,6 +17,11 @@ fn spare_disk() -> Result<String> {
     Ok(on_host("/bin/busybox", ["losetup", "-f"])?.trim_end().to_owned())
 }
 
+/// A name for a disk in a container: of its own, for a device is told of once. It ends with the disk's number.
+pub(super) fn node(name: &str, disk: &str) -> String {
+    format!("/dev/{name}{}", disk.trim_start_matches(|character: char| !character.is_ascii_digit()))
+}
+
 /// Makes a disk on the host.
 pub(super) fn with_disk(action: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     fs::create_dir_all(Path::new(CONTENT).parent().unwrap_or(Path::new("/")))?;
@@ -39,16 +44,17 @@ fn device_write(path: &str, identity: &Value) -> Value {
 pub(super) fn block_device(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
     with_disk(|disk| {
-        container.service_does(&["make-loop", disk])?;
-        let identity = container.service_does(&["write-device", disk])?;
-        lab.expect(&container, [device_write(disk, &identity)])
+        let node = node("written", disk);
+        container.service_does(&["make-loop", &node])?;
+        let identity = container.service_does(&["write-device", &node])?;
+        lab.expect(&container, [device_write(&node, &identity)])
     })
 }
 
 /// What is written to the device is written to the file by the kernel, which is in no container.
 pub(super) fn loop_on_image_file(lab: &mut Lab) -> Result<()> {
-    let (container, disk) = (lab.privileged()?, spare_disk()?);
-    let device = container.service_does(&["make-loop", &disk])?;
-    let file = container.service_does(&["loop", SECTORS, &disk])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", SECTORS, &file), device_write(&disk, &device)])
+    let (container, node) = (lab.privileged()?, node("attached", &spare_disk()?));
+    let device = container.service_does(&["make-loop", &node])?;
+    let file = container.service_does(&["loop", SECTORS, &node])?;
+    lab.expect(&container, [write("entrypoint", "open_write", "lower", SECTORS, &file), device_write(&node, &device)])
 }

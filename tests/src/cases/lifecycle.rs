@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Lab, shell, write};
-use crate::init::{CGROUPS, mount_at};
+use crate::init::{CGROUPS, mount_cgroups};
 use crate::sensor::{DETECTOR, detector, finish};
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
@@ -62,7 +62,7 @@ pub(super) fn no_cgroups(lab: &mut Lab) -> Result<()> {
     drop(lab.take_sensor()?);
     unmount(CGROUPS, UnmountFlags::DETACH)?;
     let output = detector(&["run", "--json", "-"]);
-    mount_at("cgroup2", CGROUPS, "")?;
+    mount_cgroups()?;
     refused(&output?, &["cgroup"])
 }
 

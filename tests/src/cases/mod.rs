@@ -2,6 +2,7 @@
 //! and no other.
 
 mod blinding;
+mod cgroups;
 mod device;
 mod exec;
 mod flood;
@@ -97,6 +98,8 @@ cases! {
     roots:
         erofs, erofs_from_before, ext4, ext4_from_before, directory, directory_from_before, subvolume,
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
+    cgroups:
+        moved, born;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
@@ -346,8 +349,18 @@ impl Lab {
 
     /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
     pub fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
+        self.expect_and_take(container, expected).map(drop)
+    }
+
+    /// As [`Self::expect`], for a closer look at them.
+    pub fn expect_and_take<const N: usize>(
+        &mut self,
+        container: &Container,
+        expected: [Value; N],
+    ) -> Result<Vec<Value>> {
         let found = self.take_findings()?;
-        compare(&found, container, &expected)
+        compare(&found, container, &expected)?;
+        Ok(found)
     }
 
     /// There must be no finding.

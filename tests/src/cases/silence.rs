@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::device::with_disk;
+use super::device::{node, with_disk};
 use super::{Lab, write_on_host};
 use crate::container::{Container, SERVICE, Setup, on_host};
 use crate::init::mount_at;
@@ -71,8 +71,9 @@ pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
 pub(super) fn block_device_read(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
     with_disk(|disk| {
-        container.service_does(&["make-loop", disk])?;
-        container.service_does(&["read-device", disk]).map(drop)
+        let node = node("read", disk);
+        container.service_does(&["make-loop", &node])?;
+        container.service_does(&["read-device", &node]).map(drop)
     })?;
     lab.expect_none()
 }
