@@ -16,6 +16,8 @@ pub enum Event {
     Script(Box<Script>),
     /// Code of a file was mapped into a process of a container.
     MapExec(Box<MapExec>),
+    /// The same, of which the record was lost in a flood: no more than this is known.
+    KeptMapExec(At, File),
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape(Box<CgroupEscape>),
     /// A cgroup was made.
@@ -32,6 +34,7 @@ impl Event {
             Self::ImageWrite(write) => Some(write.at),
             Self::Script(script) => Some(script.at),
             Self::MapExec(mapped) => Some(mapped.at),
+            Self::KeptMapExec(at, _) => Some(*at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }

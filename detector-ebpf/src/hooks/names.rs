@@ -13,7 +13,7 @@
 //! `vfs_create` before it (fs/namei.c), whose arguments have changed twice.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use detector_common::record::{OP_EXCHANGE, OP_LINK, OP_MKDIR, OP_MKNOD, OP_RENAME, OP_RMDIR, OP_SYMLINK, OP_UNLINK};
+use detector_common::record::{OP_EXCHANGE, OP_MKDIR, OP_MKNOD, OP_RENAME, OP_RMDIR, OP_SYMLINK, OP_UNLINK};
 
 use super::argument;
 use crate::{
@@ -84,7 +84,7 @@ fn removed(ctx: &ProbeContext, op: u32) -> u32 {
 #[kprobe]
 fn inode_link(ctx: ProbeContext) -> u32 {
     if let (Some(dentry), Some(new)) = (ctx.arg(0), ctx.arg(2)) {
-        hand_over(&ctx, image::moved(dentry, new, OP_LINK));
+        hand_over(&ctx, image::linked(dentry, new));
     }
     0
 }
@@ -93,7 +93,7 @@ fn inode_link(ctx: ProbeContext) -> u32 {
 fn inode_rename(ctx: ProbeContext) -> u32 {
     if let (Some(dentry), Some(new), Some(flags)) = (ctx.arg(1), ctx.arg(3), ctx.arg::<u32>(4)) {
         let op = if flags & RENAME_EXCHANGE != 0 { OP_EXCHANGE } else { OP_RENAME };
-        hand_over(&ctx, image::moved(dentry, new, op));
+        hand_over(&ctx, image::renamed(dentry, new, op));
     }
     0
 }

@@ -5,7 +5,7 @@ use detector_common::{
     record::{OP_CHMOD, OP_COPY_UP, OP_CREATE, OP_MKNOD, OP_SET_CAPABILITY, OP_TRUNCATE, OP_UTIMES},
 };
 
-use super::{content, content_key, image_at, is_repeated, names, number, pending, report::Change, seen};
+use super::{content, content_key, image_at, is_on_overlay, is_repeated, names, number, pending, report::Change, seen};
 use crate::kernel::{
     file,
     mem::{Addr, Untyped},
@@ -20,9 +20,7 @@ pub fn changing(dentry: Addr, op: u32, value: u32) -> Option<Change> {
     if image_at(dentry).is_none() {
         return granted(dentry);
     }
-    // SAFETY: `superblock_at` gives a superblock.
-    let is_overlay = unsafe { file::is_overlay::<Untyped>(file::superblock_at(dentry)) };
-    if is_overlay && pending::ask(dentry, 0, op, value) {
+    if is_on_overlay(dentry) && pending::ask(dentry, 0, op, value) {
         return None;
     }
     changed(dentry, op, value)
@@ -33,6 +31,9 @@ pub fn changing(dentry: Addr, op: u32, value: u32) -> Option<Change> {
 #[inline(always)]
 fn granted(dentry: Addr) -> Option<Change> {
     let asked = pending::asked_above(dentry)?;
+    if names::is_of_names(asked.op) {
+        return None;
+    }
     pending::forget();
     changed(asked.dentry, asked.op, asked.value)
 }
@@ -43,17 +44,29 @@ fn granted(dentry: Addr) -> Option<Change> {
 pub fn copied_up(dentry: Addr) -> Option<Change> {
     let image = image_at(dentry)?;
     let inode = file::inode_at(dentry);
+    // SAFETY: `inode` is one, or reads as zero.
+    let mode = unsafe { file::mode::<Untyped>(inode) };
     let content = seen(content_key(image, number(inode)));
     if let Some(asked) = pending::asked_by(dentry, content) {
-        if asked.op == 0 {
-            return None;
-        }
-        pending::forget();
-        return changed(dentry, asked.op, asked.value);
+        return match asked.op {
+            0 => None,
+            op if names::is_of_names(op) && file::is_directory(mode) => None,
+            op if names::is_of_names(op) => {
+                // An exchange copies both files up.
+                pending::ask(asked.dentry, asked.other, 0, 0);
+                names::changed(asked)
+            }
+            op => {
+                pending::forget();
+                changed(dentry, op, asked.value)
+            }
+        };
     }
-    // SAFETY: `inode` is one, or reads as zero.
-    let is_regular = file::is_regular(unsafe { file::mode::<Untyped>(inode) });
-    if content.is_some() || !is_regular {
+    if !file::is_directory(mode) {
+        // What was asked for was refused: this is for something else.
+        pending::forget();
+    }
+    if content.is_some() || !file::is_regular(mode) {
         return None;
     }
     Some(Change::of(image, inode, dentry, OP_COPY_UP, CLASS_CONTENT))
@@ -68,7 +81,8 @@ pub fn creating(dentry: Addr, is_asked: bool) -> Option<Change> {
             return None;
         }
     } else if !matches!(pending::asked_by(dentry, None), Some(asked) if asked.op == OP_MKNOD) {
-        // Made by an open, of which the hook comes later.
+        // Made by an open, of which the hook comes later. What was asked for before is done, or was refused.
+        pending::forget();
         return None;
     }
     names::made(dentry, OP_MKNOD)

@@ -32,7 +32,7 @@ pub use code::mapped;
 pub use content::{device_opened, opened, stored, written};
 pub use metadata::{changing, copied_up, creating};
 pub use mounts::{mounted, rooted};
-pub use names::{made, moved, removed};
+pub use names::{linked, made, removed, renamed};
 
 /// A container's image.
 #[derive(Clone, Copy)]
@@ -67,6 +67,13 @@ unsafe fn image_of<R: Read>(sb: Addr, dentry: impl FnOnce() -> Addr) -> Option<I
 fn image_at(dentry: Addr) -> Option<Image> {
     // SAFETY: `superblock_at` gives a superblock, or 0, which reads as zero.
     unsafe { image_of::<Untyped>(file::superblock_at(dentry), || dentry) }
+}
+
+/// Whether a name is on an overlay.
+#[inline(always)]
+fn is_on_overlay(dentry: Addr) -> bool {
+    // SAFETY: as above.
+    unsafe { file::is_overlay::<Untyped>(file::superblock_at(dentry)) }
 }
 
 /// What `SEEN` keeps of the content of a file.

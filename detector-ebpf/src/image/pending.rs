@@ -36,7 +36,7 @@ pub(super) fn ask(dentry: Addr, other: Addr, op: u32, value: u32) -> bool {
 
 /// What the running thread has asked for.
 #[inline(always)]
-fn asked() -> Option<Pending> {
+pub(super) fn asked() -> Option<Pending> {
     // SAFETY: the value is copied at once; only this thread changes it.
     unsafe { PENDING.get(task::current_thread()).copied() }
 }

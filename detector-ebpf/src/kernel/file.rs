@@ -17,9 +17,10 @@ const FMODE_CREATED: u32 = 1 << 20;
 const O_TRUNC: u32 = 0o1000;
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: c_ulong = 0x794c_7630;
-/// `S_IFMT` and one of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and two of its values (include/uapi/linux/stat.h).
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
+const S_IFDIR: u32 = 0o040_000;
 /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h).
 const IN_MEMORY: [c_ulong; 3] = [0x0102_1994, 0x8584_58f6, 0x958f_5858];
 
@@ -116,6 +117,12 @@ pub unsafe fn mode<R: Read>(inode: Addr) -> u32 {
 #[inline(always)]
 pub fn is_regular(mode: u32) -> bool {
     mode & S_IFMT == S_IFREG
+}
+
+/// Whether a mode is of a directory.
+#[inline(always)]
+pub fn is_directory(mode: u32) -> bool {
+    mode & S_IFMT == S_IFDIR
 }
 
 /// How many names the file of an inode has.

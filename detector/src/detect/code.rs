@@ -8,6 +8,11 @@ use crate::event::{Args, Exec, File, Layer, MapExec, Path, Process, Script};
 /// too, ramfs and hugetlbfs.
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
+/// What is said of code that was mapped, and of which the record was lost.
+pub(super) fn kept(file: &File, what: &str, container: &Container) -> String {
+    format!("the file of inode {}, which is {what}, loaded in {}", file.inode, describe::container_name(container))
+}
+
 /// A program, a script, or what a program has loaded.
 #[derive(Clone, Copy)]
 pub(super) struct Code<'a> {

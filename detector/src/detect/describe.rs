@@ -122,6 +122,11 @@ pub(super) fn file(file: &event::File, path: &event::Path) -> File {
     describe_file(file, Some(path).filter(|path| is_named(path)))
 }
 
+/// A file of which no more than its number is known.
+pub(super) fn numbered(file: &event::File) -> File {
+    describe_file(file, None)
+}
+
 /// The path of a file that was executed or mapped. `None`: it is in no directory, as those of memfd_create(2) are.
 pub(super) fn path(path: &event::Path) -> Option<Text> {
     is_named(path).then(|| text(&path.bytes))

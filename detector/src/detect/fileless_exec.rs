@@ -3,10 +3,13 @@
 //!
 //! **How severe**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
 
-use super::code::{Code, Source};
+use super::code::{self, Code, Source};
 use super::{Context, Verdict, describe};
 use crate::container::table::Container;
+use crate::event::File;
 use crate::finding::{Kind, Severity};
+
+const TECHNIQUES: &[&str] = &["T1620"];
 
 pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
     let what = match code.source(container) {
@@ -20,7 +23,19 @@ pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> O
         message: code.message(what, container),
         process: Some(describe::process(code.process, Some(code.exe), code.program, context)),
         file: Some(describe::file(code.file, code.path)),
-        mitre: &["T1620"],
+        mitre: TECHNIQUES,
+    })
+}
+
+/// Of code that was mapped, and of which the record was lost.
+pub(super) fn kept(file: &File, container: &Container) -> Option<Verdict> {
+    file.layer.is_none().then(|| Verdict {
+        finding: Kind::FilelessExec,
+        severity: Severity::High,
+        message: code::kept(file, "in no file that lasts", container),
+        process: None,
+        file: Some(describe::numbered(file)),
+        mitre: TECHNIQUES,
     })
 }
 

@@ -125,6 +125,9 @@ impl Detector {
                 report.tell(shell::detect(&code, None, None, container, report.context));
                 report.tell(foreign(&code, container, report.context));
             }
+            Event::KeptMapExec(_, file) => {
+                report.tell(fileless_exec::kept(file, container).or_else(|| drifted_exec::kept(file, container)));
+            }
             Event::ImageWrite(write) => {
                 let detect = match write.op {
                     Op::DeviceWrite => device_write::detect,

@@ -16,7 +16,10 @@ use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use detector_common::map::{Loss, Seen, SeenKey};
+use detector_common::{
+    map::{Loss, Seen, SeenKey},
+    record::OP_MAP_EXEC,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
@@ -325,18 +328,16 @@ impl<S: FnMut(Line)> Reader<S> {
 
 /// The event of a change whose record was lost: what the kernel kept of it.
 fn unreported(key: &SeenKey, seen: &Seen) -> Result<Event, decode::DecodeError> {
+    let at = At { time: seen.first, cgroup: key.container, container: key.container };
+    let layer = decode::layer(seen.layer)?;
+    let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer, size: 0, magic: 0 };
+    if seen.op == OP_MAP_EXEC {
+        return Ok(Event::KeptMapExec(at, file));
+    }
     Ok(Event::ImageWrite(Box::new(ImageWrite {
-        at: At { time: seen.first, cgroup: key.container, container: key.container },
+        at,
         process: None,
-        file: File {
-            inode: key.inode,
-            dev: key.dev,
-            mode: 0,
-            nlink: 1,
-            layer: decode::layer(seen.layer)?,
-            size: 0,
-            magic: 0,
-        },
+        file,
         op: decode::op(seen.op)?,
         bytes: seen.bytes,
         path: None,

@@ -69,6 +69,7 @@ impl Canary {
                 }
             }
             Event::MapExec(map) if is_ours(map.at.container) => &[],
+            Event::KeptMapExec(at, _) if is_ours(at.container) => &[],
             Event::CgroupEscape(escape) if is_ours(escape.at.container) => &[],
             _ => return false,
         };

@@ -140,6 +140,8 @@ fn in_vain(path: &Path, directory: &Path) -> Result<Value> {
     refused("link to what is there", fs::hard_link(path, "/etc/passwd"))?;
     refused("mkdir of what is there", fs::create_dir(directory))?;
     refused("rmdir of a file", fs::remove_dir(path))?;
+    refused("rmdir of what is not empty", fs::remove_dir(directory))?;
+    refused("rename over what is not empty", fs::rename("/srv/places", directory))?;
     refused("rename of a file over a directory", fs::rename(path, directory))?;
     Ok(Value::Null)
 }
