@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::finding::NoticeEvent;
 use crate::protocol::Hook;
+use crate::redact::Redactor;
 use crate::sensor::{self, Report, Sensor};
 use crate::server::{BindError, Server};
 use hub::Hub;
@@ -35,6 +36,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Name of the node in the lines.
     pub node: String,
+    /// What is kept secret of arguments.
+    pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
 }
@@ -111,7 +114,8 @@ async fn run_async(config: Config) -> Result<(), Error> {
 
     let sensor = {
         let hub = Arc::clone(&hub);
-        let options = sensor::Options { bpf_object: config.bpf_object, node: Some(config.node) };
+        let options =
+            sensor::Options { bpf_object: config.bpf_object, node: Some(config.node), redactor: config.redactor };
         spawn_blocking(move || Sensor::start(&options, move |line| hub.publish(&line)))
     };
     let sensor = joined(sensor.await)?;

@@ -79,7 +79,7 @@ impl Source {
         let node = node_name();
         let hub = Arc::new(Hub::new(node.clone()));
         let lines = hub.subscribe().ok_or_else(|| Failure::new(Exit::Failure, "the stream ended before it began"))?;
-        let options = sensor::Options { bpf_object: None, node: Some(node) };
+        let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
         let sensor = {
             let hub = Arc::clone(&hub);
             Sensor::start(&options, move |line| hub.publish(&line))?

@@ -62,7 +62,8 @@ macro_rules! cases {
 
 cases! {
     shell:
-        entered, entered_with_tty, entered_descendant, entrypoint, application, busybox_by_argument, login_shell,
+        entered, entered_with_tty, entered_descendant, entrypoint, application, of_a_login, secret_in_arguments,
+        busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
     exec:
