@@ -11,6 +11,7 @@ mod image_change;
 mod image_write;
 mod lifecycle;
 mod roots;
+mod scale;
 mod shadow;
 mod shell;
 mod silence;
@@ -101,6 +102,8 @@ cases! {
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     cgroups:
         moved, born;
+    scale:
+        thousand_containers;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
