@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::Lab;
 use crate::container::IMAGE;
 use crate::init::{cgroup, mount_at};
-use crate::sensor::finish;
+use crate::sensor::{finish, wait_for};
 
 /// How many containers run at the same time.
 const CONTAINERS: usize = 1000;
@@ -48,6 +49,11 @@ impl Small {
         Ok(Self { id, process })
     }
 
+    /// Whether it has done what it does.
+    fn is_done(&self) -> Result<bool> {
+        Ok(fs::read(format!("/proc/{}/cmdline", self.process.id()))?.starts_with(b"sleep\0"))
+    }
+
     fn end(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
@@ -60,6 +66,9 @@ impl Small {
 /// Each is known by its id, and what it does is its own.
 pub(super) fn thousand_containers(lab: &mut Lab) -> Result<()> {
     let containers = (1..=CONTAINERS).map(Small::start).collect::<Result<Vec<_>>>()?;
+    for container in &containers {
+        wait_for("the container's end of work", Duration::from_secs(60), || Ok(container.is_done()?.then_some(())))?;
+    }
     let found = lab.take_findings()?;
     let memory = lab.sensor()?.memory()?;
     println!("the sensor needs {memory} KiB for {CONTAINERS} containers");
