@@ -1,26 +1,16 @@
-//! Kernels to test on: Debian's, fetched and verified by apt, in a state of its own that leaves the machine's alone.
+//! Kernels to test on: Debian's.
 
 use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object as _, ObjectSection as _};
 use tempfile::TempDir;
 
+use crate::debian::Archive;
 use crate::{project, setup, shell};
-
-/// Which of Debian's archives serve kernels: its suite, and whether it is on the mirror for security updates.
-const SUITES: &[(&str, bool)] =
-    &[("bullseye-security", true), ("bookworm-security", true), ("trixie-backports", false)];
-
-/// The keys that Debian's lists are signed with.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-/// How long lists are used: a package that is replaced on the mirror can no longer be fetched.
-const FRESH: Duration = Duration::from_secs(60 * 60);
 
 /// The series that can be tested, as far as Debian serves them. The oldest is the oldest that the detector supports.
 pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
@@ -32,7 +22,8 @@ pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 pub const LATEST: &str = "latest";
 
 /// Modules that the guest needs, as far as they are not built in; with what they depend on.
-const MODULES: &[&str] = &["overlay", "loop", "crc32c_generic", "btrfs", "ext4", "erofs", "fuse"];
+const MODULES: &[&str] =
+    &["overlay", "loop", "crc32c_generic", "btrfs", "ext4", "erofs", "fuse", "virtio_pci", "virtio_blk"];
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
@@ -96,16 +87,14 @@ impl Kernel {
     /// Downloads and unpacks. The entry appears in the cache when it is complete.
     fn fetch(&self, kernels: &Path) -> Result<()> {
         let archive = Archive::open()?;
-        let packages = archive.packages()?;
+        let packages = packages(&archive)?;
         let release = newest(&packages, &self.series)
             .with_context(|| format!("Debian does not serve Linux {}, or no longer its modules", self.series))?;
         fs::create_dir_all(kernels)?;
         let partial = TempDir::with_prefix_in("partial-", kernels)?;
         let unpacked = partial.path().join("unpacked");
         for package in packages.iter().filter(|package| release_of(package) == Some(&release)) {
-            let file = archive.download(package, partial.path())?;
-            shell::output(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&unpacked))?;
-            fs::remove_file(file)?;
+            archive.unpack(package, &unpacked)?;
         }
 
         let made = Self { series: self.series.clone(), folder: partial.path().join("made") };
@@ -160,7 +149,7 @@ pub fn available() -> Result<Vec<&'static str>> {
     let kernels = project::cache()?.join("kernels");
     setup::run()?;
     let _lock = project::lock_cache()?;
-    let packages = Archive::open()?.packages()?;
+    let packages = packages(&Archive::open()?)?;
     let is_there = |series: &&str| {
         let kernel = Kernel { folder: kernels.join(series), series: (*series).to_owned() };
         kernel.is_complete() || newest(&packages, series).is_some()
@@ -180,7 +169,7 @@ fn latest(kernels: &Path) -> Result<String> {
     }
     setup::run()?;
     let _lock = project::lock_cache()?;
-    let packages = Archive::open()?.packages()?;
+    let packages = packages(&Archive::open()?)?;
     let series = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());
     let series = series.context("Debian serves no kernel of a known series")?;
     fs::create_dir_all(kernels)?;
@@ -188,94 +177,10 @@ fn latest(kernels: &Path) -> Result<String> {
     Ok((*series).to_owned())
 }
 
-/// Debian's archives, through apt.
-struct Archive {
-    options: Vec<String>,
-}
-
-impl Archive {
-    /// Fetches the lists, unless they are fresh.
-    fn open() -> Result<Self> {
-        let folder = project::cache()?.join("apt");
-        for part in ["lists/partial", "archives/partial"] {
-            fs::create_dir_all(folder.join(part))?;
-        }
-        fs::write(folder.join("status"), "")?;
-        let at = |part: &str| folder.join(part).display().to_string();
-        let options = [
-            ("Dir::Etc::sourcelist", at("sources.list")),
-            ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
-            ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
-            ("Dir::State::lists", at("lists")),
-            ("Dir::State::status", at("status")),
-            ("Dir::Cache", at("")),
-            ("Dir::Cache::archives", at("archives")),
-            ("APT::Architecture", "amd64".to_owned()),
-            ("APT::Architectures", "amd64".to_owned()),
-            // apt's own user may not be able to write to the cache.
-            ("APT::Sandbox::User", "root".to_owned()),
-            // bullseye's support has ended, so its list is not signed anew and expires. The signature still counts.
-            ("Acquire::Check-Valid-Until", "false".to_owned()),
-            ("Acquire::Languages", "none".to_owned()),
-            ("Acquire::Retries", "3".to_owned()),
-        ];
-        let archive = Self { options: options.map(|(key, value)| format!("-o{key}={value}")).to_vec() };
-
-        let mut sources = String::new();
-        for (suite, security) in SUITES {
-            let mirror = mirror(*security)?;
-            sources += &format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        }
-        let (list, stamp) = (folder.join("sources.list"), folder.join("updated"));
-        let age = fs::metadata(&stamp).and_then(|stamp| stamp.modified()).ok().and_then(|time| time.elapsed().ok());
-        if fs::read_to_string(&list).ok().as_ref() != Some(&sources) || age.is_none_or(|age| age > FRESH) {
-            fs::write(&list, sources)?;
-            shell::long("fetching Debian's package lists", archive.apt("apt-get").args(["update", "--quiet"]))?;
-            fs::write(stamp, "")?;
-        }
-        Ok(archive)
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(&self.options);
-        command
-    }
-
-    /// The packages that make kernels for virtual machines.
-    fn packages(&self) -> Result<Vec<String>> {
-        let names = shell::text(self.apt("apt-cache").args(["pkgnames", "linux-"]))?;
-        Ok(names.lines().filter(|name| release_of(name).is_some()).map(str::to_owned).collect())
-    }
-
-    /// Downloads one package; gives the file.
-    fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
-        let mut download = self.apt("apt-get");
-        shell::long(format!("fetching {package}"), download.args(["download", "--quiet", package]).current_dir(to))?;
-        find(to, &|name| name.starts_with(package) && name.ends_with(".deb"))?
-            .with_context(|| format!("apt-get downloaded no {package}"))
-    }
-}
-
-/// The mirror that the machine uses, or the one that the environment names.
-fn mirror(security: bool) -> Result<String> {
-    let variable = if security { "DETECTOR_DEBIAN_SECURITY_MIRROR" } else { "DETECTOR_DEBIAN_MIRROR" };
-    if let Ok(mirror) = std::env::var(variable) {
-        return Ok(mirror);
-    }
-    let targets =
-        shell::text(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)"]))?;
-    pick_mirror(&targets, security)
-        .with_context(|| format!("apt is not configured for Debian's archive: set {variable} to the URI of a mirror"))
-}
-
-/// From lines `ORIGIN RELEASE URI`.
-fn pick_mirror(targets: &str, security: bool) -> Option<String> {
-    targets.lines().find_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let &[origin, release, uri] = words.as_slice() else { return None };
-        (origin == "Debian" && release.ends_with("-security") == security).then(|| uri.to_owned())
-    })
+/// The packages that make kernels for virtual machines.
+fn packages(archive: &Archive) -> Result<Vec<String>> {
+    let names = archive.names("linux-")?;
+    Ok(names.into_iter().filter(|name| release_of(name).is_some()).collect())
 }
 
 /// The kernel release that a package is part of, such as `6.12.117+deb12-cloud-amd64`.
@@ -404,15 +309,6 @@ mod tests {
         assert_eq!(newest(&packages, "7.3").as_deref(), Some("7.3.4+deb13-cloud-amd64"));
         assert_eq!(newest(&packages, "7"), Some("7.3.4+deb13-cloud-amd64".to_owned()));
         assert_eq!(newest(&packages, "5.10"), None);
-    }
-
-    #[test]
-    fn mirrors_come_from_the_machine() {
-        let targets =
-            "Node bookworm http://a/node/\nDebian bookworm http://m/debian/\nDebian bookworm-security http://s/\n";
-        assert_eq!(pick_mirror(targets, false).as_deref(), Some("http://m/debian/"));
-        assert_eq!(pick_mirror(targets, true).as_deref(), Some("http://s/"));
-        assert_eq!(pick_mirror("", true), None);
     }
 
     #[test]

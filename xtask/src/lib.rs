@@ -3,10 +3,12 @@
 pub mod bench;
 pub mod build;
 pub mod coverage;
+pub mod debian;
 pub mod demo;
 pub mod initramfs;
 pub mod kernel;
 pub mod project;
+pub mod runtimes;
 pub mod setup;
 pub mod shell;
 pub mod test;

@@ -15,7 +15,7 @@ use tempfile::tempfile_in;
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::{build, project};
+use crate::{build, project, runtimes};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -56,6 +56,7 @@ pub struct Vm {
     guest: Vec<String>,
     console: Console,
     icount: bool,
+    has_runtimes: bool,
 }
 
 impl Vm {
@@ -67,6 +68,7 @@ impl Vm {
             guest: Vec::new(),
             console: Console::Log,
             icount: false,
+            has_runtimes: false,
         }
     }
 
@@ -99,6 +101,13 @@ impl Vm {
         self
     }
 
+    /// Attaches the [disk with the container runtimes](runtimes).
+    #[must_use]
+    pub fn runtimes(mut self) -> Self {
+        self.has_runtimes = true;
+        self
+    }
+
     /// Boots, hands each line that the guest writes to its second serial port to `on_line` as it comes, and waits until
     /// the machine is off. Gives the console's log. What is missing (kernel, binaries) is made first.
     ///
@@ -115,6 +124,10 @@ impl Vm {
 
         let mut qemu = self.qemu(&kernel, &path_of(&log), &path_of(&port));
         qemu.args(["-initrd", &path_of(&initramfs), "-append", &command_line]);
+        if self.has_runtimes {
+            let disk = runtimes::disk()?;
+            qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw,readonly=on", disk.display()));
+        }
         let mut machine = Running::start(&mut qemu)?;
         let mut lines = BufReader::new(port);
         let mut line = String::new();
