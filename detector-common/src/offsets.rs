@@ -4,9 +4,12 @@
 //! of each row; `detector` resolves each row against the running kernel's BTF and sets the global before loading.
 //! Offsets are in bytes.
 
+/// The offset of an optional member that a kernel does not have.
+pub const ABSENT: u64 = u64::MAX;
+
 /// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start of
 /// the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
-/// have no `a`; or `NAME: "struct" sizeof;`; or `NAME: "function" (argument "name");`, the position of a function's argument,
+/// have no `a`; or `NAME: "struct" (optional "member");`, [`ABSENT`] where there is none; or `NAME: "struct" sizeof;`; or `NAME: "function" (argument "name");`, the position of a function's argument,
 /// from 0. A kernel may lack the function: then nothing is attached to it, and the position is 0.
 #[macro_export]
 macro_rules! for_each_offset {
@@ -51,6 +54,7 @@ macro_rules! for_each_offset {
             OFF_TASK_MM: "task_struct" "mm";
             OFF_TASK_PID_STRUCT: "task_struct" "thread_pid";
             OFF_TASK_CRED: "task_struct" "real_cred";
+            OFF_TASK_LOGINUID: "task_struct" (optional "loginuid");
             OFF_CRED_UID: "cred" "uid";
             OFF_CRED_GID: "cred" "gid";
             OFF_CRED_CAPABILITIES: "cred" "cap_effective";

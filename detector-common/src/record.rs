@@ -156,8 +156,10 @@ pub struct Process {
     pub gid: u32,
     /// One of the `ORIGIN_` constants.
     pub origin: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// The user who logged in, whatever the process has become since (`task_struct.loginuid`); [`NO_LOGIN`]: nobody.
+    pub login_uid: u32,
+    /// What it may do: `cred.cap_effective`, a bit for each capability.
+    pub capabilities: u64,
     /// `task_struct.comm`: a name that the process can choose.
     pub comm: [u8; COMM_LEN],
     /// Name of the controlling terminal (`pts0`), NUL-padded; empty: none.
@@ -167,6 +169,9 @@ pub struct Process {
     /// The processes above, nearest first.
     pub ancestors: [Ancestor; ANCESTORS],
 }
+
+/// The [`Process::login_uid`] of a process that comes from no login.
+pub const NO_LOGIN: u32 = u32::MAX;
 
 /// The process does not belong to the container: it acts from the host or from another container.
 pub const ORIGIN_OUTSIDE: u32 = 0;
@@ -347,7 +352,7 @@ const _: () = {
     assert!(size_of::<File>() == 40);
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Ancestor>() == 32);
-    assert!(size_of::<Process>() == 8 + 8 * 4 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
+    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
     assert!(size_of::<Path>() == 8 + PATH_CAPACITY + NAME_CAPACITY);
     assert!(size_of::<ExecRecord>() == 32 + size_of::<Process>() + 40 + 2 * size_of::<Path>() + size_of::<Args>());
     assert!(size_of::<ImageWriteRecord>() == 32 + size_of::<Process>() + 40 + 16 + 2 * size_of::<Path>());

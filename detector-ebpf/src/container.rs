@@ -35,6 +35,12 @@ fn is_host(namespace: u32) -> bool {
     namespace == 0 || namespace == HOST_MNT_NS.load()
 }
 
+/// Whether a task is in no container, as far as that can be told cheaply.
+#[inline(always)]
+pub fn is_elsewhere(task: Addr) -> bool {
+    is_host(task::mount_namespace(task))
+}
+
 /// What is known of a cgroup.
 #[inline(always)]
 fn known(id: u64) -> Option<Cgroup> {

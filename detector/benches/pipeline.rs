@@ -7,6 +7,7 @@ use detector::container::table::Container;
 use detector::detect::{Context, Detector};
 use detector::finding::Line;
 use detector::output::json;
+use detector::redact::Redactor;
 use detector::sensor::decode::decode;
 use detector_common::record::{
     self, Args, ExecRecord, File, Header, ImageWriteRecord, LAYER_LOWER, OP_OPEN_WRITE, ORIGIN_APPLICATION, Path,
@@ -118,7 +119,8 @@ fn image_write_to_json(bencher: Bencher<'_, '_>) {
 
 fn run(bencher: Bencher<'_, '_>, record: &Record, is_finding: bool) {
     let container = Container::new(500, format!("/system.slice/docker-{:064x}.scope", 7).into_bytes(), 1);
-    let (mut detector, mut context) = (Detector::default(), Context::new("node-1".into(), 1_800_000_000_000_000_000));
+    let (mut detector, mut context) =
+        (Detector::default(), Context::new("node-1".into(), 1_800_000_000_000_000_000, Redactor::default()));
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         let event = decode(black_box(record.bytes())).expect("the record is whole");
         let mut line = None;

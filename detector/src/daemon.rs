@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::finding::NoticeEvent;
 use crate::protocol::Hook;
+use crate::redact::Redactor;
 use crate::runtime::{self, Enricher, Sockets};
 use crate::sensor::{self, Report, Sensor};
 use crate::server::{BindError, Server};
@@ -36,6 +37,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Name of the node in the lines.
     pub node: String,
+    /// What is kept secret of arguments.
+    pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
     /// The runtimes that are asked about containers.
@@ -120,7 +123,8 @@ async fn run_async(config: Config) -> Result<(), Error> {
     };
     let sensor = {
         let sink = enricher.sink();
-        let options = sensor::Options { bpf_object: config.bpf_object, node: Some(config.node) };
+        let options =
+            sensor::Options { bpf_object: config.bpf_object, node: Some(config.node), redactor: config.redactor };
         spawn_blocking(move || Sensor::start(&options, sink))
     };
     let sensor = joined(sensor.await)?;

@@ -318,6 +318,10 @@ pub struct Process {
     pub uid: u32,
     /// Group id on the host.
     pub gid: u32,
+    /// The user who logged in, whatever the process has become since. `None`: nobody.
+    pub login_uid: Option<u32>,
+    /// What it may do: a bit for each capability.
+    pub capabilities: u64,
     /// How it came into the container.
     pub origin: Origin,
     /// Task name: chosen by the process, no evidence.

@@ -273,6 +273,11 @@ pub struct Process {
     pub uid: u32,
     /// Group id on the node.
     pub gid: u32,
+    /// The user who logged in on the node, whatever the process has become since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub login_uid: Option<u32>,
+    /// What it may do: its effective capabilities.
+    pub capabilities: Capabilities,
     /// When it started. With `pid` it names the process for ever.
     pub start_time: Time,
     /// Name of the task. The process can choose it: no evidence.
@@ -674,6 +679,24 @@ impl FromStr for Mode {
     }
 }
 
+/// Capabilities, as `CapEff` of proc(5) has them: a bit for each, in hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(pub u64);
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Capabilities {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
 impl FromStr for Time {
     type Err = jiff::Error;
 
@@ -712,4 +735,5 @@ macro_rules! as_text {
 
 as_text!(Time, "A moment: RFC 3339 in UTC with nine decimals.", "format": "date-time");
 as_text!(Device, "A device number: `major:minor`.", "pattern": "^[0-9]+:[0-9]+$");
+as_text!(Capabilities, "A bit for each capability, in hexadecimal digits.", "pattern": "^[0-9a-f]{16}$");
 as_text!(Mode, "File permissions with the set-id and sticky bits: four octal digits.", "pattern": "^[0-7]{4}$");

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use detector::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity, Time};
+use detector::redact::Redactor;
 use detector::runtime::socket::{self, Socket};
 use detector::runtime::{Enricher, Options, Sockets, State};
 use detector::sensor::Message;
@@ -62,7 +63,12 @@ struct Way {
 impl Way {
     fn past(kind: socket::Kind, path: &Path) -> Self {
         let sockets = Arc::new(Sockets::new(vec![Socket { kind, path: path.to_owned(), user: None }], false));
-        let options = Options { sockets: Arc::clone(&sockets), wait: WAIT, node: "node".to_owned() };
+        let options = Options {
+            sockets: Arc::clone(&sockets),
+            wait: WAIT,
+            node: "node".to_owned(),
+            redactor: Redactor::default(),
+        };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {

@@ -293,8 +293,10 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "open"],
                 &["shell::disguised_name_and_arguments", "image_write::changed_name"],
             ),
+            way("shell of a user of the host, as root", &["exec"], &["shell::of_a_login"]),
             way("control characters in arguments", &["exec"], &["shell::control_characters_in_arguments"]),
             way("many writers at once, to have probes skipped", &["open"], &["blinding::parallel_writers"]),
+            way("a thousand containers at once", &["exec", "open", "cgroup_mkdir"], &["scale::thousand_containers"]),
             way("flood, while the sensor stands still", &["open", "exec"], &["flood::full_ring_buffer"]),
         ],
     ),
@@ -304,6 +306,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "shell::other_program",
+    "shell::secret_in_arguments",
     "exec::unchanged_programs",
     "exec::failing_script",
     "lifecycle::stop_and_status",

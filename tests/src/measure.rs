@@ -7,15 +7,20 @@ use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::Signal;
 
+use crate::attack;
 use crate::container::{Container, MANY, make_image, many_file};
+use crate::init::mount_at;
 use crate::protocol::Message;
 use crate::sensor::{DETECTOR, Sensor};
 
@@ -29,6 +34,12 @@ const _: () = assert!(MANY >= DEAR * (ROUNDS + 1), "too few files in the image")
 
 /// Where files are written on the host.
 const HOST_FILE: &str = "/run/lab/measured";
+/// Another name there.
+const OTHER_NAME: &str = "/run/lab/measured-too";
+/// Where something is mounted on the host.
+const MOUNT_POINT: &str = "/run/lab/mounted";
+/// An attribute that has no meaning.
+const ATTRIBUTE: &str = "trusted.measured";
 
 /// What is measured on the host: name in the table, and of the operation.
 const ON_HOST: &[(&str, &str)] = &[
@@ -37,7 +48,17 @@ const ON_HOST: &[(&str, &str)] = &[
     ("1-byte write, pipe", "write-pipe"),
     ("1-byte write and read, socket", "write-socket"),
     ("1-byte write, /dev/null", "write-null"),
+    ("open for reading, host file", "read-host"),
     ("open for writing, host file", "open-host"),
+    ("map and unmap, host file", "mmap"),
+    ("chmod, host file", "chmod"),
+    ("set and remove attribute, host file", "attribute"),
+    ("rename, host file", "rename"),
+    ("link and unlink, host file", "link"),
+    ("symlink and unlink, host", "symlink"),
+    ("mknod and unlink, host", "mknod"),
+    ("mkdir and rmdir, host", "mkdir"),
+    ("mount and umount, host", "mount"),
     ("fork, exec, wait, host", "exec"),
 ];
 
@@ -148,6 +169,28 @@ pub fn measure(operation: &str) -> Result<f64> {
             let mut byte = [0];
             time(CHEAP, |_| Ok(one.write_all(b"x").and_then(|()| other.read_exact(&mut byte))?))
         }
+        "read-host" => time(CHEAP, |_| Ok(File::open(HOST_FILE).map(drop)?)),
+        "mmap" => {
+            let file = File::open(HOST_FILE)?;
+            time(CHEAP, |_| attack::map_code(&file))
+        }
+        "chmod" => time(CHEAP, |_| Ok(rustix::fs::chmod(HOST_FILE, Mode::from_raw_mode(0o600))?)),
+        "attribute" => time(CHEAP, |_| {
+            rustix::fs::setxattr(HOST_FILE, ATTRIBUTE, b"x", XattrFlags::empty())?;
+            Ok(rustix::fs::removexattr(HOST_FILE, ATTRIBUTE)?)
+        }),
+        "rename" => time(CHEAP, |call| {
+            let names = [HOST_FILE, OTHER_NAME];
+            Ok(fs::rename(names[call % 2], names[(call + 1) % 2])?)
+        }),
+        "link" => removed(|name| Ok(fs::hard_link(HOST_FILE, name)?)),
+        "symlink" => removed(|name| Ok(symlink(HOST_FILE, name)?)),
+        "mknod" => removed(|name| Ok(mknodat(CWD, name, FileType::RegularFile, Mode::RUSR, 0)?)),
+        "mkdir" => time(CHEAP, |_| Ok(fs::create_dir(OTHER_NAME).and_then(|()| fs::remove_dir(OTHER_NAME))?)),
+        "mount" => time(DEAR, |_| {
+            mount_at("tmpfs", MOUNT_POINT, "")?;
+            Ok(unmount(MOUNT_POINT, UnmountFlags::empty())?)
+        }),
         "open-host" => time(CHEAP, |_| open(HOST_FILE).map(drop)),
         "open-image" => time(CHEAP, |_| open("/etc/app.conf").map(drop)),
         "first-new" => {
@@ -161,6 +204,14 @@ pub fn measure(operation: &str) -> Result<f64> {
         }),
         _ => bail!("unknown operation {operation:?}"),
     }
+}
+
+/// Makes something on the host, and removes it.
+fn removed(make: impl Fn(&str) -> Result<()>) -> Result<f64> {
+    time(CHEAP, |_| {
+        make(OTHER_NAME)?;
+        Ok(fs::remove_file(OTHER_NAME)?)
+    })
 }
 
 fn write_to(mut file: impl Write) -> Result<f64> {

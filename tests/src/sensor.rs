@@ -107,6 +107,13 @@ impl Sensor {
             .collect()
     }
 
+    /// The memory that it has in use, in KiB.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it has no memory")?;
+        Ok(size.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// Stops or continues it as a debugger does: while it is stopped, only its probes work.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).context("no process id")?;

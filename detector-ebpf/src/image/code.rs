@@ -46,6 +46,10 @@ pub fn mapped(file: Addr, protection: u64, flags: u64) -> Option<Change> {
 /// loaders do: shared mappings are those of just-in-time compilers); or as the program of a dynamic linker.
 #[inline(always)]
 fn mapped_code(file: Addr, flags: u64) -> Option<Change> {
+    let task = task::current();
+    if container::is_elsewhere(task) {
+        return None;
+    }
     // SAFETY: `file` is a `struct file`, and what it leads to is an inode and a superblock.
     let (inode, is_overlay) = unsafe {
         let inode = file::inode::<Untyped>(file);
@@ -62,7 +66,6 @@ fn mapped_code(file: Addr, flags: u64) -> Option<Change> {
     if !is_foreign && !is_program {
         return None;
     }
-    let task = task::current();
     if file::inode_at(task::executable(task).dentry) == inode {
         return None;
     }

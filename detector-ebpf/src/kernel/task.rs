@@ -1,7 +1,10 @@
 //! `struct task_struct` and what hangs on it: who acts.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user};
-use detector_common::record::{ANCESTORS, Ancestor, Process, Stdio, TEXT_TRUNCATED, Text};
+use detector_common::{
+    offsets::ABSENT,
+    record::{ANCESTORS, Ancestor, NO_LOGIN, Process, Stdio, TEXT_TRUNCATED, Text},
+};
 
 use super::{
     file,
@@ -137,7 +140,11 @@ pub fn describe(task: Addr, origin: u32, container: u64, in_container: fn(Addr, 
         (*out).uid = mem::read(credentials, OFF_CRED_UID.load());
         (*out).gid = mem::read(credentials, OFF_CRED_GID.load());
         (*out).origin = origin;
-        (*out).reserved = 0;
+        (*out).login_uid = match OFF_TASK_LOGINUID.load() {
+            ABSENT => NO_LOGIN,
+            at => mem::read(task, at),
+        };
+        (*out).capabilities = mem::read(credentials, OFF_CRED_CAPABILITIES.load());
         mem::copy(&raw mut (*out).comm, leader, OFF_TASK_COMM.load());
         // `tty_struct.name` has 64 bytes; without a terminal, zeroes come of it.
         let signal: Addr = mem::read(task, OFF_TASK_SIGNAL.load());

@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let options = sensor::Options { bpf_object: args.bpf_object.clone(), node: None };
+    let options = sensor::Options { bpf_object: args.bpf_object.clone(), ..sensor::Options::default() };
     let report = sensor::doctor(&options)?;
     if args.json {
         print(|out| {

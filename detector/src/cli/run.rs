@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
 use super::{Failure, Runtimes, Socket, check_privileges, duration, level_parser, node_name};
 use crate::daemon::{self, writer::Target};
+use crate::redact::Redactor;
 use crate::runtime;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,12 @@ pub(super) struct Args {
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// What else is a secret in arguments, as a regular expression: its first group, or all of it [may be repeated]
+    #[arg(long, value_name = "REGEX")]
+    redact: Vec<Regex>,
+    /// Show what usually is a secret in arguments: passwords, tokens, keys
+    #[arg(long)]
+    no_default_redaction: bool,
     /// BPF object to load instead of the built-in one
     #[arg(long, value_name = "PATH")]
     bpf_object: Option<PathBuf>,
@@ -36,7 +44,9 @@ pub(super) struct Args {
 impl From<Args> for daemon::Config {
     fn from(args: Args) -> Self {
         let node = args.node.unwrap_or_else(node_name);
+        let redactor = Redactor::new(args.redact, !args.no_default_redaction);
         Self {
+            redactor: redactor.clone(),
             output: if args.json == "-" { Target::Stdout } else { Target::File(args.json.into()) },
             socket: args.socket.path(),
             node: node.clone(),
@@ -45,6 +55,7 @@ impl From<Args> for daemon::Config {
                 sockets: args.runtimes.sockets(),
                 wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
                 node,
+                redactor,
             },
         }
     }

@@ -12,6 +12,7 @@ use crate::daemon;
 use crate::daemon::hub::{CLIENT_LOSS, Hub};
 use crate::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
+use crate::redact::Redactor;
 use crate::runtime::{self, Enricher};
 use crate::sensor::{self, Sensor};
 
@@ -86,12 +87,17 @@ impl Source {
         let enricher = {
             let hub = Arc::clone(&hub);
             let sockets = Runtimes::default().sockets();
-            let options = runtime::Options { sockets, wait: runtime::DEFAULT_WAIT, node: node.clone() };
+            let options = runtime::Options {
+                sockets,
+                wait: runtime::DEFAULT_WAIT,
+                node: node.clone(),
+                redactor: Redactor::default(),
+            };
             Enricher::start(options, move |line| hub.publish(line)).map_err(|error| {
                 Failure::new(Exit::Failure, format_args!("starting a thread: {error}; see the limits of this process"))
             })?
         };
-        let options = sensor::Options { bpf_object: None, node: Some(node) };
+        let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
         let sensor = Sensor::start(&options, enricher.sink())?;
         daemon::accept(sensor.report())?;
         // Standard error may be closed.

@@ -4,7 +4,7 @@ use super::{Context, Program};
 use crate::container::table;
 use crate::event;
 use crate::finding::{
-    Ancestor, Container, Device, File, Layer, Mode, Op, Origin, Pod, Process, ProcessField, Stdio, Text,
+    Ancestor, Capabilities, Container, Device, File, Layer, Mode, Op, Origin, Pod, Process, ProcessField, Stdio, Text,
 };
 
 /// The container, as far as its cgroup tells.
@@ -49,10 +49,12 @@ pub(super) fn process(
         ppid: process.ppid,
         uid: process.uid,
         gid: process.gid,
+        login_uid: process.login_uid,
+        capabilities: Capabilities(process.capabilities),
         start_time: context.wall(process.start_time),
         comm: text(process.comm.as_bytes()),
         exe: exe.and_then(path),
-        args: args.map(|args| args.iter().map(text).collect()),
+        args: args.map(|args| context.redactor.args(args.iter()).map(|arg| text(&arg)).collect()),
         cwd: cwd.map(|cwd| text(&cwd.bytes)),
         truncated: cut.into_iter().filter_map(|(is_cut, field)| is_cut.then_some(field)).collect(),
         tty: process.tty.as_ref().map(|tty| text(tty.as_bytes())),

@@ -20,6 +20,7 @@ mod shell;
 use crate::container::table::Container;
 use crate::event::{Event, Op, Process as Actor, Script};
 use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
+use crate::redact::Redactor;
 use code::Code;
 use content::Content;
 use process::Program;
@@ -31,13 +32,15 @@ pub use describe::container;
 pub struct Context {
     node: String,
     boot_to_wall: i64,
+    redactor: Redactor,
     sequence: u64,
 }
 
 impl Context {
-    /// Of a node whose wall clock is `boot_to_wall` nanoseconds ahead of its `CLOCK_BOOTTIME`.
-    pub fn new(node: String, boot_to_wall: i64) -> Self {
-        Self { node, boot_to_wall, sequence: 0 }
+    /// Of a node whose wall clock is `boot_to_wall` nanoseconds ahead of its `CLOCK_BOOTTIME`. `redactor`: what is kept
+    /// secret of arguments.
+    pub fn new(node: String, boot_to_wall: i64, redactor: Redactor) -> Self {
+        Self { node, boot_to_wall, redactor, sequence: 0 }
     }
 
     /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
@@ -220,7 +223,7 @@ pub(crate) mod samples {
     }
 
     pub(crate) fn context() -> Context {
-        Context::new("node-1".into(), 1_800_000_000_000_000_000)
+        Context::new("node-1".into(), 1_800_000_000_000_000_000, Redactor::default())
     }
 
     pub(crate) fn container() -> Container {
@@ -236,6 +239,8 @@ pub(crate) mod samples {
             ppid: 1200,
             uid: 0,
             gid: 0,
+            login_uid: None,
+            capabilities: 0xa804_25fb,
             origin,
             comm: name("sh"),
             tty: None,

@@ -115,7 +115,7 @@ mod tests {
                 r#""finding":"shell_in_container","severity":"medium","#,
                 r#""message":"sh started in container 3f2a0c6d9e1b (entered from outside)","#,
                 r#""container":{{"id":"{id}","runtime":"docker","cgroup":"/system.slice/docker-{id}.scope","cgroup_id":500}},"#,
-                r#""process":{{"pid":1234,"tid":1234,"ns_pid":7,"ppid":1200,"uid":0,"gid":0,"#,
+                r#""process":{{"pid":1234,"tid":1234,"ns_pid":7,"ppid":1200,"uid":0,"gid":0,"capabilities":"00000000a80425fb","#,
                 r#""start_time":"2027-01-15T08:00:00.000000070Z","comm":"sh","exe":"/bin/busybox","#,
                 r#""args":["sh","\u009b","\udb40\udc41","\\xff\\\\"],"cwd":"/srv","origin":"entered","#,
                 r#""stdio":["null","pipe","pipe"],"#,

@@ -14,6 +14,7 @@ use super::join::{Join, Out, Todo};
 use super::sockets::{Answer, Asked, Sockets};
 
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
+use crate::redact::Redactor;
 use crate::sensor::Message;
 
 /// How soon a runtime is asked again about a container, at first and at most: it may know it in a moment.
@@ -32,6 +33,8 @@ pub struct Options {
     pub wait: Duration,
     /// Name of the node.
     pub node: String,
+    /// What is kept secret of arguments.
+    pub redactor: Redactor,
 }
 
 /// Puts what runtimes know into findings, on their way from the sensor. Dropping it publishes what waits.
@@ -136,7 +139,10 @@ impl Shared {
         let mut denials = 0;
         loop {
             match ask(id, asked).await {
-                Answer::Known(metadata) => return self.with(|join, out| join.settle(id, Some(*metadata), out)),
+                Answer::Known(mut metadata) => {
+                    metadata.redact(&self.options.redactor);
+                    return self.with(|join, out| join.settle(id, Some(*metadata), out));
+                }
                 Answer::Unknown => {
                     denials += 1;
                     if denials == DENIALS {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::finding::{Container, Image, Labels, Pod, Text};
+use crate::redact::Redactor;
 
 /// Longest name that is kept, in bytes: of a container, an image, a pod, a label (in Kubernetes 317), and longest value.
 const MAX_TEXT: usize = 320;
@@ -44,6 +45,18 @@ impl Metadata {
             && container.pod.as_ref().is_none_or(|known| known.uid == pod.uid)
         {
             container.pod = Some(pod.clone());
+        }
+    }
+
+    /// Takes the secrets out of the arguments in it.
+    pub(super) fn redact(&mut self, redactor: &Redactor) {
+        let Some(image) = &mut self.image else { return };
+        let args: Vec<_> = image.entrypoint.iter().map(|arg| arg.to_string().into_bytes()).collect();
+        let plain = redactor.args(args.iter().map(Vec::as_slice));
+        for ((shown, arg), plain) in image.entrypoint.iter_mut().zip(&args).zip(plain) {
+            if **arg != *plain {
+                *shown = Text::from(&*plain);
+            }
         }
     }
 }
@@ -203,6 +216,16 @@ mod tests {
             let pod = container.pod.expect("it is known");
             assert_eq!((pod.uid.as_str(), pod.namespace.is_some()), (known.unwrap_or("u"), namespace));
         }
+    }
+
+    #[test]
+    fn secrets_in_an_entrypoint_are_replaced() {
+        let config = ImageConfig { entrypoint: Some(["/a\\b", "--token", "x"].map(Into::into).into()), volumes: None };
+        let image = image(None, None, &[], Some(&config));
+        let mut metadata = Metadata { image, ..Metadata::default() };
+        metadata.redact(&Redactor::default());
+        let shown = metadata.image.map(|image| image.entrypoint.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(shown, Some(["/a\\\\b", "--token", "[redacted]"].map(Into::into).into()));
     }
 
     #[test]

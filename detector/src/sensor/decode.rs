@@ -191,6 +191,8 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
         ppid: process.ppid,
         uid: process.uid,
         gid: process.gid,
+        login_uid: (process.login_uid != record::NO_LOGIN).then_some(process.login_uid),
+        capabilities: process.capabilities,
         origin: match process.origin {
             record::ORIGIN_OUTSIDE => Origin::Outside,
             record::ORIGIN_ENTRYPOINT => Origin::Entrypoint,
@@ -333,7 +335,7 @@ mod tests {
     }
 
     const PROCESS: usize = 32;
-    const FILE: usize = PROCESS + 376;
+    const FILE: usize = PROCESS + 384;
 
     impl Record {
         fn new(kind: u32, len: usize) -> Self {
@@ -372,17 +374,19 @@ mod tests {
         record.put(16, &501_u64.to_ne_bytes());
         record.put(24, &500_u64.to_ne_bytes());
         record.put(PROCESS, &70_u64.to_ne_bytes());
-        for (nth, value) in [1234_u32, 1235, 7, 1200, 1000, 1001, record::ORIGIN_ENTERED].into_iter().enumerate() {
+        let numbers = [1234_u32, 1235, 7, 1200, 1000, 1001, record::ORIGIN_ENTERED, 1002];
+        for (nth, value) in numbers.into_iter().enumerate() {
             record.put(PROCESS + 8 + 4 * nth, &value.to_ne_bytes());
         }
-        record.put(PROCESS + 40, b"sh\0junk");
-        record.put(PROCESS + 56, b"pts0");
+        record.put(PROCESS + 40, &0xa804_25fb_u64.to_ne_bytes());
+        record.put(PROCESS + 48, b"sh\0junk");
+        record.put(PROCESS + 64, b"pts0");
         // A pseudo-terminal, `/dev/null`, and closed.
-        record.put(PROCESS + 72 + 8, &[0o20620_u32.to_ne_bytes(), (136_u32 << 20 | 2).to_ne_bytes()].concat());
-        record.put(PROCESS + 88 + 8, &[0o20666_u32.to_ne_bytes(), (1_u32 << 20 | 3).to_ne_bytes()].concat());
-        record.put(PROCESS + 120, &60_u64.to_ne_bytes());
-        record.put(PROCESS + 128, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
-        record.put(PROCESS + 136, b"runc");
+        record.put(PROCESS + 80 + 8, &[0o20620_u32.to_ne_bytes(), (136_u32 << 20 | 2).to_ne_bytes()].concat());
+        record.put(PROCESS + 96 + 8, &[0o20666_u32.to_ne_bytes(), (1_u32 << 20 | 3).to_ne_bytes()].concat());
+        record.put(PROCESS + 128, &60_u64.to_ne_bytes());
+        record.put(PROCESS + 136, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
+        record.put(PROCESS + 144, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
         for (nth, value) in [45_u32, 0o100755, 1, record::LAYER_LOWER].into_iter().enumerate() {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
@@ -414,6 +418,8 @@ mod tests {
                 ppid: 1200,
                 uid: 1000,
                 gid: 1001,
+                login_uid: Some(1002),
+                capabilities: 0xa804_25fb,
                 origin: Origin::Entered,
                 comm: name("sh"),
                 tty: Some(name("pts0")),
@@ -483,7 +489,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which means nothing");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 11224 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 11232 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -111,7 +111,8 @@ impl Examiner {
                         let _readable_anyway = rustix::io::write(&signal, &1_u64.to_ne_bytes());
                     }
                     Err(error) => {
-                        tracing::debug!(?event, %error, "cannot look into an executed file");
+                        let path = file(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
+                        tracing::debug!(?path, %error, "cannot look into an executed file");
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -27,7 +27,10 @@ use std::{
 
 use aya::Ebpf;
 
-use crate::finding::{Container, Line};
+use crate::{
+    finding::{Container, Line},
+    redact::Redactor,
+};
 use host::Host;
 use plan::{Attach, Hook, Need};
 
@@ -40,6 +43,8 @@ pub struct Options {
     pub bpf_object: Option<PathBuf>,
     /// Name of the node in findings; the host name if not given.
     pub node: Option<String>,
+    /// What is kept secret of arguments.
+    pub redactor: Redactor,
 }
 
 /// Why the sensor cannot start. Each says what to do.
@@ -241,6 +246,7 @@ impl Sensor {
                 maps: Arc::clone(&maps),
                 host: host.clone(),
                 node: options.node.clone().unwrap_or_else(|| host.node.clone()),
+                redactor: options.redactor.clone(),
                 counters: Arc::clone(&counters),
                 stop: Arc::clone(&stop),
                 canary: Arc::clone(&canary),

@@ -1,5 +1,7 @@
 //! The values of the probes' layout globals on one kernel: the table of [`detector_common::offsets`], resolved.
 
+use detector_common::offsets::ABSENT;
+
 use super::btf::{Btf, Error};
 
 /// A row of the table.
@@ -18,6 +20,8 @@ pub struct Row {
 pub enum Value {
     /// Offset of a member in a struct, in bytes: see [`Btf::member_offset`].
     Member(&'static str),
+    /// The same; [`ABSENT`] where the kernel has no such member.
+    Optional(&'static str),
     /// Size of a struct in bytes.
     Size,
     /// Position of a function's argument, from 0; 0 too where the kernel has no such function.
@@ -26,6 +30,7 @@ pub enum Value {
 
 macro_rules! rows {
     (@value sizeof) => { Value::Size };
+    (@value (optional $member:literal)) => { Value::Optional($member) };
     (@value (argument $name:literal)) => { Value::Argument($name) };
     (@value $member:literal) => { Value::Member($member) };
     ($($global:ident: $subject:literal $value:tt;)*) => {
@@ -46,6 +51,10 @@ impl Row {
     pub fn resolve(&self, kernel: &Btf) -> Result<u64, Error> {
         match self.value {
             Value::Member(member) => kernel.member_offset(self.subject, member),
+            Value::Optional(member) => match kernel.member_offset(self.subject, member) {
+                Err(Error::NoMember { .. }) => Ok(ABSENT),
+                offset => offset,
+            },
             Value::Size => kernel.struct_size(self.subject),
             Value::Argument(_) if !kernel.has_func(self.subject) => Ok(0),
             Value::Argument(name) => kernel.argument(self.subject, name),

@@ -39,6 +39,7 @@ use crate::{
     detect::{self, Context, Detector, needs_content},
     event::{At, Cgroup, Event, File, ImageWrite, Origin},
     finding::{Finding, Line, Notice, NoticeEvent},
+    redact::Redactor,
 };
 
 /// How long the thread sleeps at most: so often the loss counters are read, and so late a stop is noticed.
@@ -55,6 +56,7 @@ pub(super) struct Setup {
     pub(super) maps: Arc<Maps>,
     pub(super) host: Host,
     pub(super) node: String,
+    pub(super) redactor: Redactor,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) canary: Arc<Canary>,
@@ -103,7 +105,7 @@ impl<S: FnMut(Message)> Reader<S> {
             let container = Container::new(found.container, found.cgroup_path.clone(), 0);
             sink(Message::Began(Box::new(detect::container(&container))));
         }
-        let context = Context::new(setup.node.clone(), setup.host.boot_to_wall);
+        let context = Context::new(setup.node.clone(), setup.host.boot_to_wall, setup.redactor.clone());
         let mut detector = Detector::default();
         for process in setup.running.containers.iter().flat_map(|found| &found.processes) {
             detector.remember(process.clone());

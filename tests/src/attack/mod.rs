@@ -70,6 +70,12 @@ pub fn request<S: AsRef<OsStr>>(socket: &Path, args: &[S]) -> Result<Value> {
     answer::found(answer.map_err(|error| anyhow!("in the container: {error}"))?)
 }
 
+/// Maps a file as loaders do, and unmaps it.
+pub fn map_code(file: &File) -> Result<()> {
+    raw::Map::code(file, 1)?;
+    Ok(())
+}
+
 fn serve() -> Result<()> {
     // It gets its name when it listens: between that and its making, nobody can connect.
     let unready = format!("{SOCKET}.new");

@@ -148,6 +148,11 @@ impl Map {
         Self::of(file, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
     }
 
+    /// Maps the beginning of a file as loaders do.
+    pub(super) fn code(file: &File, length: usize) -> Result<Self, Errno> {
+        Self::of(file, length, ProtFlags::READ | ProtFlags::EXEC, MapFlags::PRIVATE)
+    }
+
     fn of(file: &File, length: usize, protection: ProtFlags, flags: MapFlags) -> Result<Self, Errno> {
         // SAFETY: the kernel chooses where; nothing refers to what was there.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, file, 0)? };

@@ -11,6 +11,7 @@ mod image_change;
 mod image_write;
 mod lifecycle;
 mod roots;
+mod scale;
 mod shadow;
 mod shell;
 mod silence;
@@ -62,7 +63,8 @@ macro_rules! cases {
 
 cases! {
     shell:
-        entered, entered_with_tty, entered_descendant, entrypoint, application, busybox_by_argument, login_shell,
+        entered, entered_with_tty, entered_descendant, entrypoint, application, of_a_login, secret_in_arguments,
+        busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
     exec:
@@ -100,6 +102,8 @@ cases! {
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     cgroups:
         moved, born;
+    scale:
+        thousand_containers;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;

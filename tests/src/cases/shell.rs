@@ -1,12 +1,16 @@
 //! Every way of starting a shell in a container.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::{Lab, shell};
-use crate::container::Container;
+use crate::container::{Container, on_host};
 
 const BUSYBOX: &str = "/bin/busybox";
+/// A user of the host.
+const LOGIN: u32 = 1234;
 
 pub(super) fn entered(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
@@ -47,7 +51,38 @@ pub(super) fn application(lab: &mut Lab) -> Result<()> {
     container.service_does(&["run", "/bin/sh", "-c", "true"])?;
     let mut finding = shell("application", BUSYBOX, &["/bin/sh", "-c", "true"]);
     finding["process"]["ppid"] = json!(container.pid);
+    finding["process"]["login_uid"] = json!(null);
+    // As its parent, which is of the same user and no more than that.
+    finding["process"]["capabilities"] = json!(capabilities(container.pid)?);
     lab.expect(&container, [finding])
+}
+
+/// The effective capabilities of a process.
+fn capabilities(pid: u32) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("the process has none")?;
+    Ok(effective.trim().to_owned())
+}
+
+/// Who came through a login is known by it, also as another user in a container.
+pub(super) fn of_a_login(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let entering = format!("echo {LOGIN} > /proc/self/loginuid; exec runc exec {} /bin/sh -c true", container.id);
+    on_host("/bin/busybox", ["sh", "-c", &entering])?;
+    let mut finding = shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"]);
+    finding["process"]["login_uid"] = json!(LOGIN);
+    lab.expect(&container, [finding])
+}
+
+/// Secrets in arguments are nobody's business, also later.
+pub(super) fn secret_in_arguments(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let token = "--token=0123456789abcdef";
+    container.service_does(&["run", "/bin/sh", "-c", &format!("echo {token} > {path}")])?;
+    let args = ["/bin/sh", "-c", &format!("echo --token=[redacted] > {path}")];
+    let shell = shell("application", BUSYBOX, &args);
+    let write = json!({"finding": "image_write", "process": {"args": args}, "file": {"path": path}});
+    lab.expect(&container, [shell, write])
 }
 
 pub(super) fn busybox_by_argument(lab: &mut Lab) -> Result<()> {

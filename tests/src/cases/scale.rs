@@ -1,0 +1,88 @@
+//! More containers than a node should have.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+use serde_json::{Value, json};
+
+use super::Lab;
+use crate::container::IMAGE;
+use crate::init::{cgroup, mount_at};
+use crate::sensor::{finish, wait_for};
+
+/// How many containers run at the same time.
+const CONTAINERS: usize = 1000;
+/// What the sensor may need for all of it, in KiB.
+const MEMORY: u64 = 128 << 10;
+/// Where their roots are.
+const FOLDER: &str = "/run/lab/many";
+/// What each does: a shell, and a change.
+const SCRIPT: &str = "echo many > /etc/app.conf; exec sleep 1000";
+
+/// A container without a runtime, so that a thousand of them take no longer than they must: a cgroup, a mount namespace, an
+/// overlay as the root.
+struct Small {
+    id: String,
+    process: Child,
+}
+
+impl Small {
+    fn start(number: usize) -> Result<Self> {
+        let id = format!("{number:064x}");
+        let folder = format!("{FOLDER}/{number}");
+        for name in ["upper", "work"] {
+            fs::create_dir_all(format!("{folder}/{name}"))?;
+        }
+        let root = format!("{folder}/root");
+        mount_at("overlay", &root, &format!("lowerdir={IMAGE},upperdir={folder}/upper,workdir={folder}/work"))?;
+        let group = cgroup(&format!("/many/{id}"));
+        fs::create_dir_all(&group)?;
+        let enter = format!("echo $$ > {group}/cgroup.procs; exec unshare -m chroot {root} /bin/sh -c '{SCRIPT}'");
+        let process = Command::new("/bin/busybox")
+            .args(["sh", "-c", &enter])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start a container")?;
+        Ok(Self { id, process })
+    }
+
+    /// Whether it has done what it does.
+    fn is_done(&self) -> Result<bool> {
+        Ok(fs::read(format!("/proc/{}/cmdline", self.process.id()))?.starts_with(b"sleep\0"))
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let number = usize::from_str_radix(&self.id, 16)?;
+        unmount(format!("{FOLDER}/{number}/root"), UnmountFlags::DETACH)?;
+        Ok(fs::remove_dir(cgroup(&format!("/many/{}", self.id)))?)
+    }
+}
+
+/// Each is known by its id, and what it does is its own.
+pub(super) fn thousand_containers(lab: &mut Lab) -> Result<()> {
+    let containers = (1..=CONTAINERS).map(Small::start).collect::<Result<Vec<_>>>()?;
+    for container in &containers {
+        wait_for("the container's end of work", Duration::from_secs(60), || Ok(container.is_done()?.then_some(())))?;
+    }
+    let found = lab.take_findings()?;
+    let memory = lab.sensor()?.memory()?;
+    println!("the sensor needs {memory} KiB for {CONTAINERS} containers");
+    let of = |kind: &str, container: &Small| -> Vec<&Value> {
+        let is_it = |found: &&Value| found["finding"] == kind && found["container"]["id"] == json!(container.id);
+        found.iter().filter(is_it).collect()
+    };
+    ensure!(found.len() == 2 * CONTAINERS, "{} findings came of {CONTAINERS} containers", found.len());
+    for container in &containers {
+        let (shells, writes) = (of("shell_in_container", container), of("image_write", container));
+        ensure!(shells.len() == 1 && writes.len() == 1, "{}: {shells:?} {writes:?}", container.id);
+        ensure!(writes[0]["file"]["path"] == "/etc/app.conf", "{}", writes[0]);
+    }
+    ensure!(memory < MEMORY, "the sensor needs {memory} KiB");
+    containers.into_iter().try_for_each(Small::end)?;
+    finish(Command::new("/bin/busybox").args(["rm", "-rf", FOLDER])).map(drop)
+}
