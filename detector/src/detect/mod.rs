@@ -25,6 +25,8 @@ use code::Code;
 use content::Content;
 use process::Program;
 
+pub use describe::container;
+
 /// What findings say of the place and the time.
 #[derive(Clone, Debug)]
 pub struct Context {

@@ -58,10 +58,22 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
+        NoticeEvent::ContainerInfo { container: known } => return write_info(pen, notice, known),
     };
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
+}
+
+fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Result {
+    let id = known.id.as_ref().map_or("", Text::as_str);
+    let text = format!("container {} {}", short(id), origin(known).join(" · "));
+    pen.styled(DIM, &time_of_day(&notice.time))?;
+    pen.plain("  ")?;
+    pen.styled(
+        DIM,
+        &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", container(known), notice.event.name()),
+    )
 }
 
 /// `HH:MM:SS.mmm`: a live view is about now.
@@ -74,14 +86,27 @@ fn time_of_day(time: &crate::finding::Time) -> String {
 fn container(container: &Container) -> String {
     match (&container.name, &container.id) {
         (Some(name), _) => name.to_string(),
-        (None, Some(id)) => id.as_str().chars().take(SHORT_ID).collect(),
+        (None, Some(id)) => short(id.as_str()),
         (None, None) => format!("cgroup {}", container.cgroup_id),
     }
 }
 
+fn short(id: &str) -> String {
+    id.chars().take(SHORT_ID).collect()
+}
+
+/// What is known of a container's image and pod.
+fn origin(container: &Container) -> Vec<String> {
+    let image = container.image.as_ref().and_then(|image| image.name.as_ref());
+    let pod = container.pod.as_ref().and_then(|pod| Some((pod.namespace.as_ref()?, pod.name.as_ref()?)));
+    let image = image.map(|name| format!("image {name}"));
+    let pod = pod.map(|(namespace, name)| format!("pod {namespace}/{name}"));
+    image.into_iter().chain(pod).collect()
+}
+
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
-    let mut details = Vec::new();
+    let mut details = origin(&finding.container);
     if let Some(process) = &finding.process {
         if let Some(args) = &process.args {
             details.push(command_line(args));
