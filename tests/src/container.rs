@@ -73,10 +73,29 @@ pub fn long_path() -> String {
 /// Makes the image.
 pub fn make_image() -> Result<()> {
     let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
+    make_base(IMAGE)?;
+    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
+    // Longer than what it is cloned over.
+    fs::write(at(attack::SOURCE), attack::MARK.repeat(512))?;
+    fs::write(at(SECTORS), TEXT.repeat(512))?;
+    for number in 0..PLACES {
+        fs::create_dir_all(at(&place(number)))?;
+    }
+    for path in (0..MANY).map(many_file).chain([deep_path(), long_path()]) {
+        let path = at(&path);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(path, TEXT)?;
+    }
+    Ok(())
+}
+
+/// Makes what all images have in common, in a directory.
+pub fn make_base(root: &str) -> Result<()> {
+    let at = |path: &str| PathBuf::from(format!("{root}{path}"));
     for folder in
         ["bin", "etc", "lib/x86_64-linux-gnu", "lib64", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"]
     {
-        fs::create_dir_all(Path::new(IMAGE).join(folder))?;
+        fs::create_dir_all(Path::new(root).join(folder))?;
     }
     for program in ["/bin/busybox", DASH, LOADER, LIBC] {
         fs::copy(program, at(program)).with_context(|| format!("no {program}"))?;
@@ -91,18 +110,6 @@ pub fn make_image() -> Result<()> {
     symlink("/bin/busybox", at("/usr/bin/worker"))?;
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
-    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
-    // Longer than what it is cloned over.
-    fs::write(at(attack::SOURCE), attack::MARK.repeat(512))?;
-    fs::write(at(SECTORS), TEXT.repeat(512))?;
-    for number in 0..PLACES {
-        fs::create_dir_all(at(&place(number)))?;
-    }
-    for path in (0..MANY).map(many_file).chain([deep_path(), long_path()]) {
-        let path = at(&path);
-        fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        fs::write(path, TEXT)?;
-    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use detector_tests::cases::CASES;
+use detector_tests::cases::{CASES, Case, RUNTIMES};
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -27,14 +27,18 @@ const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
 const V1: (&str, &str) = ("-cgroup1", "lab.cgroups=v1");
 /// With cgroups of both versions.
 const HYBRID: (&str, &str) = ("-hybrid", "lab.cgroups=hybrid");
+/// With the disk of container engines, for the cases that take them: they run nowhere else.
+const ENGINES: (&str, &str) = (RUNTIMES, "");
 
 /// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls in the
-/// same way; the older a kernel is, the more of its machines have cgroups of version 1.
+/// same way; the older a kernel is, the more of its machines have cgroups of version 1. What engines do is the same on all
+/// kernels, and takes minutes: the kernel that is chosen lets ordinary users have overlays on a tmpfs.
 fn kinds(kernel: &str) -> &'static [(&'static str, &'static str)] {
     match kernel {
         "5.10" => &[ORDINARY, HYBRID],
         "6.1" => &[ORDINARY, V1],
-        "6.12" | kernel::LATEST => &[ORDINARY, PREEMPT],
+        "6.12" => &[ORDINARY, PREEMPT, ENGINES],
+        kernel::LATEST => &[ORDINARY, PREEMPT],
         _ if kernel.starts_with("7.") => &[ORDINARY, PREEMPT],
         _ => &[ORDINARY],
     }
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let machines: Vec<Arc<Machine>> = machines().into_iter().map(Arc::new).collect();
     let trials = machines.iter().flat_map(|machine| {
-        CASES.iter().map(|case| {
+        machine.cases().map(|case| {
             let machine = Arc::clone(machine);
             Trial::test(machine.test_name(case.name), move || machine.outcome(case.name))
         })
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
         let wanted: Vec<_> = machines
             .into_iter()
             .filter_map(|machine| {
-                let names = CASES.iter().map(|case| case.name);
+                let names = machine.cases().map(|case| case.name);
                 let names: Vec<_> = names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
                 (!names.is_empty()).then_some((machine, names))
             })
@@ -133,6 +137,12 @@ struct Results {
 }
 
 impl Machine {
+    /// The cases that run on it.
+    fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
+        let has_engines = self.suffix == RUNTIMES;
+        CASES.iter().filter(move |case| case.takes_engines() == has_engines)
+    }
+
     fn test_name(&self, case: &str) -> String {
         format!("{}{}::{case}", self.kernel, self.suffix)
     }
@@ -158,20 +168,20 @@ impl Machine {
     /// Boots, runs these cases and powers off. Gives what is to be said of cases that have no outcome.
     fn run(&self, cases: &[&str]) -> String {
         let names = cases.join(",");
-        let arguments = match cases.len() < CASES.len() && names.len() <= MAX_NAMES {
+        let arguments = match cases.len() < self.cases().count() && names.len() <= MAX_NAMES {
             true => vec!["test", &names],
             false => vec!["test"],
         };
+        let machine = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments);
+        let machine = if self.suffix == RUNTIMES { machine.runtimes() } else { machine };
         let mut failure = None;
-        let booted = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments).run(|line| {
-            match Message::parse(line) {
-                Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),
-                Some(Message::Case { name, outcome }) => {
-                    self.update(|results| drop(results.cases.insert(name, outcome)));
-                }
-                Some(Message::End { failure: end }) => failure = end,
-                _ => {}
+        let booted = machine.run(|line| match Message::parse(line) {
+            Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),
+            Some(Message::Case { name, outcome }) => {
+                self.update(|results| drop(results.cases.insert(name, outcome)));
             }
+            Some(Message::End { failure: end }) => failure = end,
+            _ => {}
         });
         match booted {
             Ok(log) => format!("{}\nconsole:\n{log}", failure.as_deref().unwrap_or("it is off")),

@@ -37,6 +37,9 @@ enum Task {
         /// Connects this terminal to the machine's console. A shell always is.
         #[arg(long)]
         interactive: bool,
+        /// Attaches the disk with container engines, as /dev/vda.
+        #[arg(long)]
+        runtimes: bool,
         /// The command. Without one: a shell.
         #[arg(last = true)]
         command: Vec<String>,
@@ -83,7 +86,10 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Build => build::build(),
         Task::Dist => build::dist().map(|dist| println!("{}", dist.detector.display())),
-        Task::Vm { kernel, append, interactive, command } => vm(&kernel, &append, interactive, &command),
+        Task::Vm { kernel, append, interactive, runtimes, command } => {
+            let machine = Vm::new(&kernel).command_line(&append);
+            vm(if runtimes { machine.runtimes() } else { machine }, interactive, &command)
+        }
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Run { args } => native(&args),
@@ -92,7 +98,7 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-fn vm(kernel: &str, append: &str, interactive: bool, command: &[String]) -> Result<()> {
+fn vm(machine: Vm, interactive: bool, command: &[String]) -> Result<()> {
     let interactive = interactive || command.is_empty();
     let mut guest = vec![if command.is_empty() { "shell" } else { "exec" }];
     guest.extend(command.iter().map(String::as_str));
@@ -100,7 +106,7 @@ fn vm(kernel: &str, append: &str, interactive: bool, command: &[String]) -> Resu
         shell::step("booting; Ctrl-A X ends the machine");
     }
     let mut end = None;
-    Vm::new(kernel).command_line(append).guest(&guest).console(interactive).run(|line| {
+    machine.guest(&guest).console(interactive).run(|line| {
         if let Some(Message::End { failure }) = Message::parse(line) {
             end = Some(failure);
         }

@@ -13,7 +13,8 @@ use crate::debian::Archive;
 use crate::{project, setup, shell};
 
 /// Packages of Debian. They are unpacked, not installed: nothing of them starts on this machine.
-const PACKAGES: &[&str] = &["docker.io", "containerd", "runc", "podman", "crun", "conmon", "fuse-overlayfs", "uidmap"];
+const PACKAGES: &[&str] =
+    &["docker.io", "containerd", "runc", "podman", "crun", "conmon", "fuse-overlayfs", "uidmap", "util-linux"];
 
 /// What no program reads.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];

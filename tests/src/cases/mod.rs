@@ -11,6 +11,7 @@ mod image_change;
 mod image_write;
 mod lifecycle;
 mod roots;
+mod runtimes;
 mod scale;
 mod shadow;
 mod shell;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::container::{Container, DASH, MANY, PLACES, Setup, make_image, many_file, place};
+use crate::engine::{self, Node};
 use crate::protocol::{Message, Outcome};
 use crate::root::Root;
 use crate::sensor::{Sensor, wait_for};
@@ -38,6 +40,21 @@ pub struct Case {
     pub name: &'static str,
     run: fn(&mut Lab) -> Result<()>,
 }
+
+impl Case {
+    /// Whether it takes the disk with container engines, which only machines of the kind [`RUNTIMES`] have.
+    pub fn takes_engines(&self) -> bool {
+        takes_engines(self.name)
+    }
+}
+
+/// Whether the case of this name does.
+pub fn takes_engines(name: &str) -> bool {
+    name.starts_with("runtimes::")
+}
+
+/// What the names of machines with the disk of container engines end in.
+pub const RUNTIMES: &str = "-runtimes";
 
 /// Why a case does not apply to this machine: the kernel lacks what is attacked with.
 #[derive(Debug)]
@@ -102,6 +119,14 @@ cases! {
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     cgroups:
         moved, born;
+    runtimes:
+        docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
+        docker_without_socket, docker_hanging, docker_restarted,
+        cri, cri_from_before, cri_short_lived, cri_silent, cri_without_socket, cri_hanging, cri_restarted,
+        podman, podman_from_before, podman_short_lived, podman_silent, podman_copied_to, podman_built,
+        podman_without_socket, podman_hanging, podman_restarted,
+        rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to, rootless_built,
+        rootless_without_socket, rootless_hanging, rootless_restarted;
     scale:
         thousand_containers;
     lifecycle:
@@ -117,7 +142,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many files are opened before a sensor starts: a start takes seconds.
 const HELD: usize = 24;
 
-/// Runs the cases of these names, with commas between; all if there are none. An error means that nothing could be
+/// Runs the cases of these names, with commas between; all that this machine is for if there are none. An error means that nothing could be
 /// tested.
 pub fn run(names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
@@ -125,7 +150,11 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
     make_image().context("cannot make the image")?;
     let mut lab = Lab::open()?;
     Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
-    for case in CASES.iter().filter(|case| names.as_ref().is_none_or(|names| names.contains(&case.name))) {
+    let is_wanted = |case: &&Case| match &names {
+        Some(names) => names.contains(&case.name),
+        None => case.takes_engines() == engine::are_there(),
+    };
+    for case in CASES.iter().filter(is_wanted) {
         let start = Instant::now();
         let outcome = lab.run(case);
         let (word, more) = match &outcome {
@@ -156,6 +185,8 @@ pub struct Lab {
     on_btrfs: Option<Rc<Container>>,
     /// Files that a container has open since before the sensor.
     held: Option<(Rc<Container>, Vec<String>)>,
+    /// The engines that cases have needed.
+    node: Node,
     files: Range<usize>,
     places: Range<usize>,
     beats: u32,
@@ -178,6 +209,7 @@ impl Lab {
             privileged: None,
             on_btrfs: None,
             held: None,
+            node: Node::default(),
             files: 0..MANY,
             places: 0..PLACES,
             beats: 0,

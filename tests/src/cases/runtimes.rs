@@ -1,0 +1,214 @@
+//! Containers of the engines that nodes have: who they are, whenever they began and whatever becomes of the daemon.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{Lab, difference, shell};
+use crate::engine::{CRI, Container, DOCKER, Engine, PODMAN, ROOTLESS};
+use crate::sensor::wait_for;
+
+/// What a container does that lives 50 ms.
+const SHORT: &[&str] = &["/bin/sh", "-c", "sleep 0.05"];
+
+/// How long an engine may take to tell of a container when it is asked again.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The expected finding of a change.
+fn change(origin: &str, op: &str, path: &str, layer: &str) -> Value {
+    json!({
+        "finding": "image_write",
+        "process": {"origin": origin},
+        "file": {"op": op, "path": path, "layer": layer},
+    })
+}
+
+/// There are exactly these findings, in this order, with this said of their container.
+fn expect<const N: usize>(lab: &mut Lab, engine: &Engine, container: &Value, expected: [Value; N]) -> Result<()> {
+    let found = lab.take_findings()?;
+    ensure!(found.len() == N, "{} findings came instead of {N}", found.len());
+    for (found, mut expected) in found.iter().zip(expected) {
+        expected["container"] = container.clone();
+        if expected["process"]["origin"] != "outside" {
+            expected["process"]["uid"] = json!(engine.uid());
+        }
+        if let Some(difference) = difference(found, &expected) {
+            anyhow::bail!("{difference}\nexpected: {expected}\nfound: {found}");
+        }
+    }
+    Ok(())
+}
+
+/// What is known of a container when its engine answers.
+fn known(container: &Container) -> Value {
+    let (mut known, Value::Object(more)) = (container.identity(), container.description()) else {
+        return Value::Null;
+    };
+    for (key, value) in more {
+        known[key] = value;
+    }
+    known
+}
+
+/// A shell and a change, by the application.
+fn broken_into(container: &Container) -> Result<[Value; 2]> {
+    container.service_does(&["run", "/bin/sh", "-c", "true"])?;
+    container.service_does(&["append", "/etc/app.conf"])?;
+    Ok([
+        shell("application", "/bin/busybox", &["/bin/sh", "-c", "true"]),
+        change("entrypoint", "open_write", "/etc/app.conf", "lower"),
+    ])
+}
+
+/// A shell by the engine's `exec`.
+fn entered(container: &Container) -> Result<Value> {
+    ensure!(container.exec(&["/bin/sh", "-c", "echo in"])? == "in\n");
+    Ok(shell("entered", "/bin/busybox", &["/bin/sh", "-c", "echo in"]))
+}
+
+fn attacked(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    let ([shell, change], entered) = (broken_into(&container)?, entered(&container)?);
+    expect(lab, engine, &known(&container), [shell, change, entered])
+}
+
+fn from_before(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let number = lab.number();
+    let container = lab.without_sensor(|| engine.service(number))?;
+    let ([shell, change], entered) = (broken_into(&container)?, entered(&container)?);
+    expect(lab, engine, &known(&container), [shell, change, entered])
+}
+
+fn short_lived(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.start(lab.number(), SHORT)?;
+    expect(lab, engine, &known(&container), [shell("entrypoint", "/bin/busybox", SHORT)])
+}
+
+/// Its whole life, and programs that are no shells.
+fn silent(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    container.service_does(&["harmless"])?;
+    container.exec(&["/bin/true"])?;
+    drop(container);
+    lab.expect_none()
+}
+
+fn copied_to(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    fs::write("/tmp/added", "from the host\n")?;
+    container.copy("/tmp/added", "/srv/added")?;
+    ensure!(container.exec(&["/bin/cat", "/srv/added"])? == "from the host\n");
+    expect(lab, engine, &known(&container), [change("outside", "create", "/srv/added", "new")])
+}
+
+/// The steps of a build are containers, and what they do is done to an image: they are findings.
+fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    engine.build("echo 'mode = built' > /etc/app.conf")?;
+    let script = ["/bin/sh", "-c", "echo 'mode = built' > /etc/app.conf"];
+    let container = json!({"runtime": engine.runtime});
+    let shell = shell("entrypoint", "/bin/busybox", &script);
+    expect(lab, engine, &container, [shell, change("entrypoint", "truncate", "/etc/app.conf", "lower")])
+}
+
+/// The sensor starts when nobody is there to ask; what the engine knows comes when it does.
+fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    lab.node.kill(engine)?;
+    lab.without_sensor(|| Ok(()))?;
+    let findings = broken_into(&container)?;
+    expect(lab, engine, &container.identity(), findings)?;
+    lab.node.ensure(engine)?;
+    completed(lab, &container)
+}
+
+/// Waits for the notice that completes the findings of a container.
+fn completed(lab: &mut Lab, container: &Container) -> Result<()> {
+    let info = json!({"event": "container_info", "container": known(container)});
+    wait_for("the container_info", PATIENCE, || {
+        let found = lab.take_findings()?;
+        ensure!(found.is_empty(), "{} findings came instead of none", found.len());
+        Ok(lab.notices().iter().any(|notice| difference(notice, &info).is_none()).then_some(()))
+    })
+}
+
+/// Whoever asks it waits forever.
+fn hanging(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    lab.node.signal(engine, Signal::STOP)?;
+    let found = lab.without_sensor(|| Ok(())).and_then(|()| {
+        let findings = broken_into(&container)?;
+        expect(lab, engine, &container.identity(), findings)
+    });
+    lab.node.signal(engine, Signal::CONT)?;
+    found?;
+    completed(lab, &container)
+}
+
+/// The daemon is killed and started again while a container changes its image, without an end.
+fn restarted_under_load(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let container = engine.service(lab.number())?;
+    let is_over = AtomicBool::new(false);
+    let made = thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut made = Vec::new();
+            while !is_over.load(Relaxed) {
+                let path = format!("/srv/made-{}", made.len());
+                container.service_does(&["create", &path])?;
+                made.push(path);
+            }
+            anyhow::Ok(made)
+        });
+        let restarted = lab.node.kill(engine).and_then(|()| lab.node.ensure(engine));
+        is_over.store(true, Relaxed);
+        restarted.and(load.join().expect("it does not panic"))
+    })?;
+    let entered = entered(&container)?;
+    let found = lab.take_findings()?;
+    ensure!(found.len() == made.len() + 1, "{} findings came of {} changes and a shell", found.len(), made.len());
+    let changes = made.iter().map(|path| change("entrypoint", "create", path, "new"));
+    for (found, mut expected) in found.iter().zip(changes.chain([entered])) {
+        expected["container"] = container.identity();
+        ensure!(difference(found, &expected).is_none(), "{found} instead of {expected}");
+    }
+    Ok(())
+}
+
+macro_rules! engines {
+    ($($engine:expr => $($function:ident: $case:ident),+;)+) => {
+        $($(pub(super) fn $function(lab: &mut Lab) -> Result<()> {
+            $case(lab, &$engine)
+        })+)+
+    };
+}
+
+engines! {
+    DOCKER =>
+        docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_silent: silent,
+        docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket, docker_hanging: hanging,
+        docker_restarted: restarted_under_load;
+    CRI =>
+        cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
+        cri_without_socket: without_socket, cri_hanging: hanging, cri_restarted: restarted_under_load;
+    PODMAN =>
+        podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_silent: silent,
+        podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket, podman_hanging: hanging,
+        podman_restarted: restarted_under_load;
+    ROOTLESS =>
+        rootless: attacked, rootless_from_before: from_before, rootless_short_lived: short_lived,
+        rootless_silent: silent, rootless_copied_to: copied_to, rootless_built: built,
+        rootless_without_socket: without_socket, rootless_hanging: hanging, rootless_restarted: restarted_under_load;
+}

@@ -1,0 +1,139 @@
+//! Engines that speak Kubernetes' container runtime interface, used as a kubelet does: each container in a pod of its own.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{
+    ContainerConfig, ContainerFilter, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListContainersRequest, Mount, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
+    StopPodSandboxRequest,
+};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Client, PATIENCE, image};
+use crate::container::on_host;
+
+/// containerd's configuration. The kernel has AppArmor, the machine not the program that loads its rules.
+pub const FILES: &[(&str, &str)] = &[(
+    "/etc/containerd/config.toml",
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\ndisable_apparmor = true\n",
+)];
+
+/// An engine with this interface.
+pub struct Cri {
+    /// Where it listens.
+    pub socket: &'static str,
+}
+
+/// A connection.
+struct Connection {
+    runtime: Runtime,
+    client: RuntimeServiceClient<Channel>,
+}
+
+impl Connection {
+    fn open(socket: &str) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let endpoint = Endpoint::from_shared(format!("unix:{socket}"))?.timeout(PATIENCE);
+        let channel = runtime.block_on(endpoint.connect()).with_context(|| format!("nobody answers at {socket}"))?;
+        Ok(Self { runtime, client: RuntimeServiceClient::new(channel) })
+    }
+}
+
+/// Asks, and waits for the answer.
+macro_rules! ask {
+    ($connection:expr, $method:ident, $request:expr) => {
+        $connection.runtime.block_on($connection.client.$method($request)).map(tonic::Response::into_inner)
+    };
+}
+
+/// `metadata.uid` of the pod of a name.
+fn uid(name: &str) -> String {
+    format!("5f0c9e6a-2b1d-4c3e-8a7f-{:0>12}", name.rsplit('-').next().unwrap_or_default())
+}
+
+impl Client for Cri {
+    fn load(&self, archive: &str) -> Result<()> {
+        on_host("ctr", ["--namespace=k8s.io", "images", "import", archive]).map(drop)
+    }
+
+    fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String> {
+        let mut engine = Connection::open(self.socket)?;
+        let uid = uid(name);
+        let of_node = NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() };
+        let security =
+            LinuxSandboxSecurityContext { namespace_options: Some(of_node), ..LinuxSandboxSecurityContext::default() };
+        let pod = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: format!("{name}-pod"),
+                uid: uid.clone(),
+                namespace: "lab".to_owned(),
+                attempt: 0,
+            }),
+            labels: HashMap::from([("app".to_owned(), name.to_owned())]),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
+                security_context: Some(security),
+                ..LinuxPodSandboxConfig::default()
+            }),
+            ..PodSandboxConfig::default()
+        };
+        let request = RunPodSandboxRequest { config: Some(pod.clone()), ..RunPodSandboxRequest::default() };
+        let pod_sandbox_id = ask!(engine, run_pod_sandbox, request)?.pod_sandbox_id;
+        let container = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
+            image: Some(ImageSpec { image: image::NAME.to_owned(), ..ImageSpec::default() }),
+            command: args.iter().map(|&arg| arg.to_owned()).collect(),
+            mounts: vec![Mount {
+                container_path: "/data".to_owned(),
+                host_path: volume.to_owned(),
+                ..Mount::default()
+            }],
+            ..ContainerConfig::default()
+        };
+        let request = CreateContainerRequest { pod_sandbox_id, config: Some(container), sandbox_config: Some(pod) };
+        let container_id = ask!(engine, create_container, request)?.container_id;
+        ask!(engine, start_container, StartContainerRequest { container_id: container_id.clone() })?;
+        Ok(container_id)
+    }
+
+    fn exec(&self, id: &str, args: &[&str]) -> Result<String> {
+        let mut engine = Connection::open(self.socket)?;
+        let cmd = args.iter().map(|&arg| arg.to_owned()).collect();
+        let request = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: 0 };
+        let done = ask!(engine, exec_sync, request)?;
+        ensure!(done.exit_code == 0, "{args:?}: {}: {}", done.exit_code, String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8(done.stdout)?)
+    }
+
+    fn copy(&self, _: &str, _: &str, _: &str) -> Result<()> {
+        bail!("the interface copies no files")
+    }
+
+    fn build(&self, _: &str) -> Result<()> {
+        bail!("the interface builds no images")
+    }
+
+    /// The pod goes with it.
+    fn remove(&self, id: &str) -> Result<()> {
+        let mut engine = Connection::open(self.socket)?;
+        let filter = ContainerFilter { id: id.to_owned(), ..ContainerFilter::default() };
+        let listed = ask!(engine, list_containers, ListContainersRequest { filter: Some(filter) })?;
+        let pod_sandbox_id = listed.containers.into_iter().next().context("it is not there")?.pod_sandbox_id;
+        ask!(engine, stop_pod_sandbox, StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })?;
+        ask!(engine, remove_pod_sandbox, RemovePodSandboxRequest { pod_sandbox_id })?;
+        Ok(())
+    }
+
+    fn expected(&self, name: &str) -> Value {
+        json!({
+            "name": name,
+            "image": {"name": image::NAME},
+            "pod": {"uid": uid(name), "namespace": "lab", "name": format!("{name}-pod"), "labels": {"app": name}},
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! The disk with the engines' programs: packages of Debian as they unpack.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::container::on_host;
+
+/// The only disk that a machine can have.
+pub const DEVICE: &str = "/dev/vda";
+
+/// Where it is mounted.
+const DISK: &str = "/mnt/engines";
+
+/// Mounts it when it is first needed, and links to all of it that the machine does not have itself.
+pub fn mount() -> Result<()> {
+    if Path::new(DISK).exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(DISK)?;
+    on_host("busybox", ["mount", "-t", "erofs", "-o", "ro", DEVICE, DISK])
+        .context("this machine has no disk with engines")?;
+    link(Path::new(DISK), Path::new("/"))
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&to)?;
+            link(&from, &to)?;
+        } else if fs::symlink_metadata(&to).is_err() {
+            symlink(from, to)?;
+        }
+    }
+    Ok(())
+}
