@@ -1,6 +1,7 @@
 //! The sockets that are asked, and how they are.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -100,14 +101,6 @@ impl Sockets {
         self.system.iter().map(status).collect()
     }
 
-    /// Asks each of the node's own something, to know how it is.
-    pub async fn check(&self) {
-        let nobody = Id("0".repeat(64));
-        for asked in &self.system {
-            asked.ask(&nobody).await;
-        }
-    }
-
     /// Those that can know a container.
     pub(super) fn of(&self, container: &Container) -> Vec<Arc<Asked>> {
         let mut asked = match (user_of(container), &self.users) {
@@ -124,6 +117,21 @@ impl Sockets {
         asked.retain(|asked| asked.socket.knows(container));
         asked
     }
+}
+
+/// How the node's own sockets are, after asking each of them something. Takes as long as they do, if not for ever.
+///
+/// # Errors
+///
+/// The system's.
+pub fn check(sockets: &Sockets) -> io::Result<Vec<Status>> {
+    let nobody = Id("0".repeat(64));
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        for asked in &sockets.system {
+            asked.ask(&nobody).await;
+        }
+    });
+    Ok(sockets.status())
 }
 
 /// A socket that is asked.
