@@ -303,6 +303,11 @@ impl Container {
         config
     }
 
+    /// What findings are to say of it.
+    pub fn identity(&self) -> Value {
+        json!({"id": self.id, "cgroup_id": self.cgroup_id})
+    }
+
     /// The volume, as the host sees it.
     pub fn volume(&self) -> PathBuf {
         self.folder.join("volume")

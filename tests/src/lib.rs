@@ -13,6 +13,7 @@ pub mod attack;
 pub mod cases;
 pub mod container;
 pub mod coverage;
+pub mod engine;
 pub mod init;
 pub mod measure;
 pub mod protocol;
