@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::finding::NoticeEvent;
 use crate::protocol::Hook;
 use crate::redact::Redactor;
+use crate::runtime::{self, Enricher, Sockets};
 use crate::sensor::{self, Report, Sensor};
 use crate::server::{BindError, Server};
 use hub::Hub;
@@ -40,6 +41,8 @@ pub struct Config {
     pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
+    /// The runtimes that are asked about containers.
+    pub runtimes: runtime::Options,
 }
 
 /// Why a daemon did not start, or ended other than by a signal.
@@ -112,16 +115,22 @@ async fn run_async(config: Config) -> Result<(), Error> {
         spawn_blocking(move || writer::run(output, lines, &hub, &giving_up))
     };
 
-    let sensor = {
+    let sockets = Arc::clone(&config.runtimes.sockets);
+    let enricher = {
         let hub = Arc::clone(&hub);
+        Enricher::start(config.runtimes, move |line| hub.publish(line))
+            .map_err(|cause| Error::System { what: "starting the thread that asks the runtimes", cause })?
+    };
+    let sensor = {
+        let sink = enricher.sink();
         let options =
             sensor::Options { bpf_object: config.bpf_object, node: Some(config.node), redactor: config.redactor };
-        spawn_blocking(move || Sensor::start(&options, move |line| hub.publish(&line)))
+        spawn_blocking(move || Sensor::start(&options, sink))
     };
     let sensor = joined(sensor.await)?;
     tracing::info!("clients: {}", config.socket.display());
     accept(sensor.report())?;
-    announce(&hub, &sensor);
+    announce(&hub, &sensor, sockets);
 
     let (reason, failed) = tokio::select! {
         signal = signals.next() => {
@@ -133,7 +142,11 @@ async fn run_async(config: Config) -> Result<(), Error> {
     tracing::info!("stopping: {reason}");
     notify(&[NotifyState::Stopping]);
     hub.stopping();
-    joined(spawn_blocking(move || sensor.stop()).await);
+    let stop = move || {
+        sensor.stop();
+        drop(enricher);
+    };
+    joined(spawn_blocking(stop).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
     hub.close();
     giving_up.store(true, Relaxed);
@@ -149,8 +162,8 @@ async fn run_async(config: Config) -> Result<(), Error> {
 }
 
 /// Tells everybody that the probes watch.
-fn announce(hub: &Hub, sensor: &Sensor) {
-    hub.ready(sensor.report().hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()));
+fn announce(hub: &Hub, sensor: &Sensor, sockets: Arc<Sockets>) {
+    hub.ready(sensor.report().hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()), sockets);
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
     notify(&[NotifyState::Ready]);
 }

@@ -194,6 +194,13 @@ pub struct Container {
     /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. Left out: its cgroup does not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<Cow<'static, str>>,
+    /// Its image. This, its name and its labels are what its runtime tells. Left out: it does not, or has not yet; then
+    /// a `container_info` may follow.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<Image>,
+    /// Its labels.
+    #[serde(flatten)]
+    pub labels: Labels,
     /// The Kubernetes pod it belongs to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod: Option<Pod>,
@@ -204,11 +211,51 @@ pub struct Container {
     pub cgroup_id: u64,
 }
 
+/// The image of a container, as its runtime knows it. What is very long is cut, and ends with `…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Image {
+    /// Its name, as it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<Text>,
+    /// Digest of its manifest: by that, the registry has it. Left out: it was made on this node.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Text>,
+    /// The runtime's id of it, mostly the digest of its configuration.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<Text>,
+    /// The program that it says is to be run; at most the first 16 parts.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub entrypoint: Vec<Text>,
+    /// The directories that it says are volumes; at most 16. Left out: not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volumes: Option<Vec<Text>>,
+}
+
+/// Labels, as far as they fit: at most 64 of them and 8 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Labels {
+    /// Labels, by name.
+    #[serde(rename = "labels", skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub values: BTreeMap<Text, Text>,
+    /// There are more labels, or longer ones, than fit.
+    #[serde(rename = "labels_truncated", skip_serializing_if = "std::ops::Not::not", default)]
+    pub truncated: bool,
+}
+
 /// A Kubernetes pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pod {
     /// `metadata.uid`.
     pub uid: Text,
+    /// `metadata.namespace`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<Text>,
+    /// `metadata.name`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<Text>,
+    /// `metadata.labels`.
+    #[serde(flatten)]
+    pub labels: Labels,
 }
 
 /// A process.
@@ -350,6 +397,9 @@ pub struct File {
     /// Bytes that the first call asked to write.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,
+    /// The image declares a volume where the file is. Left out: its runtime does not tell, or has not yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub declared_volume: Option<bool>,
 }
 
 /// What was done to a file.
@@ -431,7 +481,8 @@ pub enum Layer {
     New,
 }
 
-/// Something that happened to the sensor. Nothing is lost silently: what was not seen is said here.
+/// Something that happened to the sensor, or that it got to know later. Nothing is lost silently: what was not seen is said
+/// here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// When it was noticed.
@@ -486,6 +537,11 @@ pub enum NoticeEvent {
         /// How many calls, by program.
         skipped: BTreeMap<Cow<'static, str>, u64>,
     },
+    /// A container's runtime has told about it, after findings about it.
+    ContainerInfo {
+        /// The container.
+        container: Box<Container>,
+    },
 }
 
 impl NoticeEvent {
@@ -496,6 +552,7 @@ impl NoticeEvent {
             Self::Stopped { .. } => "stopped",
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
+            Self::ContainerInfo { .. } => "container_info",
         }
     }
 }
@@ -521,7 +578,7 @@ impl Time {
 
 /// Text of bytes that nobody vouches for. UTF-8 stays as it is; any other byte becomes `\xNN`, and a backslash becomes
 /// two, so that the bytes can be told from the text. Control characters stay in: each output escapes them its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Text(String);
 

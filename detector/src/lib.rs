@@ -10,6 +10,7 @@ pub mod finding;
 pub mod output;
 pub mod protocol;
 pub mod redact;
+pub mod runtime;
 pub mod sensor;
 pub mod server;
 

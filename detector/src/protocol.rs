@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Time;
+use crate::runtime;
 use crate::sensor;
 use crate::sensor::plan::{Attach, Need};
 
@@ -66,6 +67,8 @@ pub struct Status {
     pub since: Time,
     /// Its probes; empty until they are attached.
     pub hooks: Vec<Hook>,
+    /// The runtimes of the node that it asks about containers; empty until the probes are attached.
+    pub runtimes: Vec<runtime::Status>,
     /// What it counted.
     pub counters: Counters,
 }

@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libzstd-dev", "to build bpf-linker"),
     ("gcc", "to link"),
     ("libc6-dev", "to link statically"),
+    ("protobuf-compiler", "to build what speaks with container runtimes"),
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "the container runtime of the tests"),
     ("dash", "a shell of its own in the containers' image"),
@@ -38,6 +39,7 @@ const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 /// Programs without which nothing works on a machine that this module cannot serve.
 const TOOLS: &[&str] = &[
     "bpf-linker",
+    "protoc",
     "qemu-system-x86_64",
     "runc",
     "crun",

@@ -11,6 +11,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -19,7 +20,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::finding::{Kind, Severity};
 use crate::sensor::{self, host::Host};
-use crate::{client, daemon, protocol};
+use crate::{client, daemon, protocol, runtime};
 
 /// Shown by `--help`; the numbers are those of [`Exit`].
 const EXIT_CODES: &str = "\
@@ -75,6 +76,28 @@ struct Socket {
 impl Socket {
     fn path(&self) -> PathBuf {
         self.path.clone().unwrap_or_else(|| protocol::DEFAULT_SOCKET.into())
+    }
+}
+
+/// The runtimes that are asked about containers.
+#[derive(Debug, Default, clap::Args)]
+struct Runtimes {
+    /// A container runtime to ask about containers, besides those in the usual places; KIND is cri, docker or podman. Can
+    /// be given more than once
+    #[arg(long = "runtime-socket", value_name = "KIND=PATH")]
+    sockets: Vec<runtime::socket::Socket>,
+    /// Ask no runtimes in the usual places
+    #[arg(long)]
+    no_runtime_sockets: bool,
+}
+
+impl Runtimes {
+    fn sockets(&self) -> Arc<runtime::Sockets> {
+        let mut sockets = self.sockets.clone();
+        if !self.no_runtime_sockets {
+            sockets.extend(runtime::socket::Socket::defaults());
+        }
+        Arc::new(runtime::Sockets::new(sockets, !self.no_runtime_sockets))
     }
 }
 

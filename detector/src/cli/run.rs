@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-use super::{Failure, Socket, check_privileges, level_parser, node_name};
+use super::{Failure, Runtimes, Socket, check_privileges, duration, level_parser, node_name};
 use crate::daemon::{self, writer::Target};
 use crate::redact::Redactor;
+use crate::runtime;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,16 +34,29 @@ pub(super) struct Args {
     /// BPF object to load instead of the built-in one
     #[arg(long, value_name = "PATH")]
     bpf_object: Option<PathBuf>,
+    #[command(flatten)]
+    runtimes: Runtimes,
+    /// How long a finding waits at most for what a runtime knows of its container [default: 250ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    enrich_wait: Option<Duration>,
 }
 
 impl From<Args> for daemon::Config {
     fn from(args: Args) -> Self {
+        let node = args.node.unwrap_or_else(node_name);
+        let redactor = Redactor::new(args.redact, !args.no_default_redaction);
         Self {
-            redactor: Redactor::new(args.redact, !args.no_default_redaction),
+            redactor: redactor.clone(),
             output: if args.json == "-" { Target::Stdout } else { Target::File(args.json.into()) },
             socket: args.socket.path(),
-            node: args.node.unwrap_or_else(node_name),
+            node: node.clone(),
             bpf_object: args.bpf_object,
+            runtimes: runtime::Options {
+                sockets: args.runtimes.sockets(),
+                wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
+                node,
+                redactor,
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Exit, Failure, Socket, duration, print};
 use crate::client;
 use crate::protocol::{Hook, State, Status};
+use crate::runtime;
 
 /// How often a daemon that is not ready is asked again.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -67,6 +68,9 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
             (Some(_), None) => " (not tested)",
         };
         writeln!(out, "hook      {name:<13} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
+    }
+    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != runtime::State::Absent) {
+        writeln!(out, "runtime   {runtime}")?;
     }
     let counters = &status.counters;
     writeln!(out, "events    {}", counters.events)?;

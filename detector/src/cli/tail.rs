@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{Color, Exit, Failure, Socket, check_privileges, kind_parser, node_name, severity_parser};
+use super::{Color, Exit, Failure, Runtimes, Socket, check_privileges, kind_parser, node_name, severity_parser};
 use crate::client::{self, Stream};
 use crate::daemon;
 use crate::daemon::hub::{CLIENT_LOSS, Hub};
-use crate::finding::{Finding, Kind, Line, Severity};
+use crate::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
+use crate::redact::Redactor;
+use crate::runtime::{self, Enricher};
 use crate::sensor::{self, Sensor};
 
 #[derive(Debug, clap::Args)]
@@ -46,12 +48,15 @@ impl Filter {
     fn admits(&self, finding: &Finding) -> bool {
         self.severity.is_none_or(|least| finding.severity >= least)
             && (self.finding.is_empty() || self.finding.contains(&finding.finding))
-            && (self.container.is_empty() || self.container.iter().any(|wanted| is_container(finding, wanted)))
+            && self.admits_container(&finding.container)
+    }
+
+    fn admits_container(&self, container: &Container) -> bool {
+        self.container.is_empty() || self.container.iter().any(|wanted| is_container(container, wanted))
     }
 }
 
-fn is_container(finding: &Finding, wanted: &str) -> bool {
-    let container = &finding.container;
+fn is_container(container: &Container, wanted: &str) -> bool {
     container.id.as_ref().is_some_and(|id| id.as_str().starts_with(wanted))
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
 }
@@ -59,7 +64,7 @@ fn is_container(finding: &Finding, wanted: &str) -> bool {
 /// Where the lines come from.
 enum Source {
     Daemon(Stream),
-    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Box<Sensor> },
+    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Box<Sensor>, _enricher: Enricher },
 }
 
 impl Source {
@@ -79,15 +84,25 @@ impl Source {
         let node = node_name();
         let hub = Arc::new(Hub::new(node.clone()));
         let lines = hub.subscribe().ok_or_else(|| Failure::new(Exit::Failure, "the stream ended before it began"))?;
-        let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
-        let sensor = {
+        let enricher = {
             let hub = Arc::clone(&hub);
-            Sensor::start(&options, move |line| hub.publish(&line))?
+            let sockets = Runtimes::default().sockets();
+            let options = runtime::Options {
+                sockets,
+                wait: runtime::DEFAULT_WAIT,
+                node: node.clone(),
+                redactor: Redactor::default(),
+            };
+            Enricher::start(options, move |line| hub.publish(line)).map_err(|error| {
+                Failure::new(Exit::Failure, format_args!("starting a thread: {error}; see the limits of this process"))
+            })?
         };
+        let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
+        let sensor = Sensor::start(&options, enricher.sink())?;
         daemon::accept(sensor.report())?;
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
-        Ok(Self::Private { hub, lines, _sensor: Box::new(sensor) })
+        Ok(Self::Private { hub, lines, _sensor: Box::new(sensor), _enricher: enricher })
     }
 
     /// The next line with its end, into `line`.
@@ -128,6 +143,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: bool) -> io::Result<()> {
     match serde_json::from_slice::<Line>(line) {
         Ok(Line::Finding(finding)) if !filter.admits(&finding) => Ok(()),
+        Ok(Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }))
+            if !filter.admits_container(&container) =>
+        {
+            Ok(())
+        }
         Ok(parsed) if !json => terminal::write_line(out, &parsed, color),
         // As it came: with what a newer daemon says and this program does not know.
         Ok(_) => out.write_all(line),

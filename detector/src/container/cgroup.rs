@@ -99,6 +99,12 @@ pub fn parse(path: &[u8]) -> Option<ContainerRef> {
     }
 }
 
+/// Whether this path is that of a container's outermost cgroup, by a shape that a known runtime uses.
+pub fn is_container(path: &[u8]) -> bool {
+    let above = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |end| &path[..end]);
+    parse(path).is_some() && parse(above).is_none()
+}
+
 /// The container at a path of which the kernel says that it is one, whoever named it: where no shape fits, the last
 /// directory is the id. `None`: the path is the root, or that of a monitor.
 pub fn parse_known(path: &[u8]) -> Option<ContainerRef> {
@@ -295,6 +301,16 @@ mod tests {
                 pod_uid: pod.then(|| UID.as_bytes().to_vec()),
             });
             assert_eq!(parse(expand(path).as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_container_has_one_outermost_cgroup() {
+        for (path, expected) in TABLE {
+            let path = expand(path);
+            let ends = (1..=path.len()).filter(|&end| path.as_bytes().get(end).is_none_or(|&next| next == b'/'));
+            let outermost: Vec<_> = ends.map(|end| &path[..end]).filter(|path| is_container(path.as_bytes())).collect();
+            assert_eq!(outermost.len(), usize::from(expected.is_some()), "{path}: {outermost:?}");
         }
     }
 

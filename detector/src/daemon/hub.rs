@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use crate::finding::{Line, Notice, NoticeEvent, Time};
 use crate::output::json;
 use crate::protocol::{Counters, Hook, State, Status};
+use crate::runtime::Sockets;
 use crate::sensor;
 
 /// Lines that wait for the output at most.
@@ -48,6 +49,7 @@ struct Phase {
     since: Time,
     hooks: Vec<Hook>,
     sensor: Option<Arc<sensor::Counters>>,
+    sockets: Arc<Sockets>,
 }
 
 impl Hub {
@@ -66,7 +68,13 @@ impl Hub {
         Self {
             node,
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
-            phase: Mutex::new(Phase { state: State::Starting, since: now(), hooks: Vec::new(), sensor: None }),
+            phase: Mutex::new(Phase {
+                state: State::Starting,
+                since: now(),
+                hooks: Vec::new(),
+                sensor: None,
+                sockets: Arc::default(),
+            }),
             findings: AtomicU64::new(0),
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
@@ -124,10 +132,10 @@ impl Hub {
         phase.since = now();
     }
 
-    /// From now on these probes are attached, and their sensor counts here.
-    pub fn ready(&self, hooks: Vec<Hook>, sensor: Arc<sensor::Counters>) {
+    /// From now on these probes are attached, their sensor counts here, and these runtimes are asked.
+    pub fn ready(&self, hooks: Vec<Hook>, sensor: Arc<sensor::Counters>, sockets: Arc<Sockets>) {
         let mut phase = lock(&self.phase);
-        *phase = Phase { state: State::Ready, since: now(), hooks, sensor: Some(sensor) };
+        *phase = Phase { state: State::Ready, since: now(), hooks, sensor: Some(sensor), sockets };
     }
 
     /// Ends the stream: readers get what is queued for them, then its end.
@@ -145,6 +153,7 @@ impl Hub {
             state: phase.state,
             since: phase.since,
             hooks: phase.hooks.clone(),
+            runtimes: phase.sockets.status(),
             counters: Counters {
                 events: phase.sensor.as_ref().map_or(0, |sensor| sensor.events.load(Relaxed)),
                 findings: self.findings.load(Relaxed),

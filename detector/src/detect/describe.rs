@@ -7,16 +7,16 @@ use crate::finding::{
     Ancestor, Capabilities, Container, Device, File, Layer, Mode, Op, Origin, Pod, Process, ProcessField, Stdio, Text,
 };
 
-/// The container.
-pub(super) fn container(container: &table::Container) -> Container {
+/// The container, as far as its cgroup tells.
+pub fn container(container: &table::Container) -> Container {
     let reference = container.reference.as_ref();
     Container {
         id: reference.map(|found| text(&found.id)),
-        name: None,
         runtime: reference.and_then(|found| found.runtime).map(Into::into),
-        pod: reference.and_then(|found| found.pod_uid.as_ref()).map(|uid| Pod { uid: text(uid) }),
+        pod: reference.and_then(|found| found.pod_uid.as_ref()).map(|uid| Pod { uid: text(uid), ..Pod::default() }),
         cgroup: (!container.path.is_empty()).then(|| text(&container.path)),
         cgroup_id: container.cgroup_id,
+        ..Container::default()
     }
 }
 
@@ -170,6 +170,7 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         mode: known.then(|| Mode::from_st_mode(file.mode)),
         deleted: known && file.nlink == 0,
         bytes: None,
+        declared_volume: None,
     }
 }
 

@@ -27,7 +27,10 @@ use std::{
 
 use aya::Ebpf;
 
-use crate::{finding::Line, redact::Redactor};
+use crate::{
+    finding::{Container, Line},
+    redact::Redactor,
+};
 use host::Host;
 use plan::{Attach, Hook, Need};
 
@@ -135,6 +138,15 @@ pub enum State {
     Absent,
 }
 
+/// What the sensor says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// This happened.
+    Line(Line),
+    /// This container begins, or runs already at the start.
+    Began(Box<Container>),
+}
+
 /// What this host can see.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -183,13 +195,13 @@ pub struct Sensor {
 
 impl Sensor {
     /// Loads and attaches the probes, learns which containers run, proves that the hooks fire and starts the reader
-    /// thread. Takes up to a second. From its return on nothing is missed; `sink` gets each finding and notice on the
-    /// reader thread and must not block.
+    /// thread. Takes up to a second. From its return on nothing is missed; `sink` gets each message on the reader
+    /// thread and must not block.
     ///
     /// # Errors
     ///
     /// See [`Error`]. A hook that is not essential and cannot be attached is no error: it is in the [report](Self::report).
-    pub fn start(options: &Options, sink: impl FnMut(Line) + Send + 'static) -> Result<Self, Error> {
+    pub fn start(options: &Options, sink: impl FnMut(Message) + Send + 'static) -> Result<Self, Error> {
         let host = Host::read()?;
         if let Some(missing) = host.missing_capabilities() {
             return Err(Error::Privilege { missing });

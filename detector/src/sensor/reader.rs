@@ -23,7 +23,7 @@ use detector_common::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    Counters, Error, decode,
+    Counters, Error, Message, decode,
     examiner::{Answer, Examiner},
     host::{self, Host},
     maps::{self, Maps},
@@ -32,8 +32,11 @@ use super::{
     selftest::Canary,
 };
 use crate::{
-    container::table::Table,
-    detect::{Context, Detector, needs_content},
+    container::{
+        cgroup,
+        table::{Container, Table},
+    },
+    detect::{self, Context, Detector, needs_content},
     event::{At, Cgroup, Event, File, ImageWrite, Origin},
     finding::{Finding, Line, Notice, NoticeEvent},
     redact::Redactor,
@@ -90,15 +93,17 @@ pub(super) struct Reader<S> {
     kept_house: Instant,
 }
 
-impl<S: FnMut(Line)> Reader<S> {
+impl<S: FnMut(Message)> Reader<S> {
     /// Takes the ring buffer out of the object.
-    pub(super) fn new(ebpf: &mut Ebpf, setup: Setup, sink: S) -> Result<Self, Error> {
+    pub(super) fn new(ebpf: &mut Ebpf, setup: Setup, mut sink: S) -> Result<Self, Error> {
         let records = RingBuf::try_from(maps::raw(ebpf, "EVENTS")?)
             .map_err(|e| Error::Map { name: "EVENTS", why: e.to_string() })?;
         let mut table = Table::default();
         for found in &setup.running.containers {
             table.created(Cgroup { time: 0, id: found.container, path: found.cgroup_path.clone() });
             table.started(found.container, found.root_dev);
+            let container = Container::new(found.container, found.cgroup_path.clone(), 0);
+            sink(Message::Began(Box::new(detect::container(&container))));
         }
         let context = Context::new(setup.node.clone(), setup.host.boot_to_wall, setup.redactor.clone());
         let mut detector = Detector::default();
@@ -188,7 +193,13 @@ impl<S: FnMut(Line)> Reader<S> {
             escape.cgroup = scan::cgroup_path(host, escape.at.cgroup).unwrap_or_default();
         }
         let at = match (&event, event.at()) {
-            (Event::CgroupCreated(cgroup), _) => return self.table.created(cgroup.clone()),
+            (Event::CgroupCreated(cgroup), _) => {
+                if cgroup::is_container(&cgroup.path) {
+                    let container = Container::new(cgroup.id, cgroup.path.clone(), cgroup.time);
+                    (self.sink)(Message::Began(Box::new(detect::container(&container))));
+                }
+                return self.table.created(cgroup.clone());
+            }
             (Event::CgroupRemoved(cgroup), _) => {
                 self.ended.insert(cgroup.id);
                 return self.table.removed(cgroup);
@@ -236,7 +247,7 @@ impl<S: FnMut(Line)> Reader<S> {
     fn finder<'a>(counters: &'a Counters, sink: &'a mut S) -> impl FnMut(Finding) + 'a {
         |finding| {
             counters.findings.fetch_add(1, Ordering::Relaxed);
-            sink(Line::Finding(Box::new(finding)));
+            sink(Message::Line(Line::Finding(Box::new(finding))));
         }
     }
 
@@ -314,7 +325,7 @@ impl<S: FnMut(Line)> Reader<S> {
             self.setup.counters.lost.fetch_add(skipped.values().sum(), Ordering::Relaxed);
             let event =
                 NoticeEvent::BlindWindow { from: self.context.wall(from), until: self.context.wall(until), skipped };
-            (self.sink)(Line::Notice(Notice::now(self.setup.node.clone(), event)));
+            (self.sink)(Message::Line(Line::Notice(Notice::now(self.setup.node.clone(), event))));
         }
         Ok(())
     }
@@ -323,7 +334,7 @@ impl<S: FnMut(Line)> Reader<S> {
         if count > 0 {
             self.setup.counters.lost.fetch_add(count, Ordering::Relaxed);
             let event = NoticeEvent::Loss { kind: kind.into(), count };
-            (self.sink)(Line::Notice(Notice::now(self.setup.node.clone(), event)));
+            (self.sink)(Message::Line(Line::Notice(Notice::now(self.setup.node.clone(), event))));
         }
     }
 }

@@ -1,0 +1,123 @@
+//! The container runtime interface of Kubernetes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as _;
+use std::io;
+
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{
+    Container, ContainerFilter, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxFilter,
+};
+use serde::Deserialize;
+use tonic::transport::{self, Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+use super::metadata::{self, ImageConfig, Metadata};
+use super::socket::Socket;
+use super::{Error, Id, MAX_ANSWER};
+use crate::finding::Pod;
+
+/// Most bytes of headers in an answer.
+const MAX_HEADERS: u32 = 64 << 10;
+
+/// What containerd and CRI-O tell of an image beyond the interface, as far as it is used.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Verbose {
+    image_spec: Spec,
+}
+
+#[derive(Debug, Deserialize)]
+struct Spec {
+    config: ImageConfig,
+}
+
+/// What the runtime knows of a container. `None`: it does not know it.
+pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Error> {
+    let path = socket.path.to_str().ok_or_else(|| Error::other("its path is no UTF-8"))?;
+    let endpoint = Endpoint::from_shared(format!("unix:{path}")).map_err(Error::other)?;
+    let channel = endpoint.http2_max_header_list_size(MAX_HEADERS).connect().await.map_err(no_connection)?;
+    let mut runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+
+    let filter = ContainerFilter { id: id.as_str().to_owned(), ..ContainerFilter::default() };
+    let listed = known(runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await)?;
+    let container =
+        listed.and_then(|listed| listed.containers.into_iter().find(|container| container.id == id.as_str()));
+    // The pod itself has a container too, which nothing else runs in.
+    let sandbox_id = container.as_ref().map_or(id.as_str(), |container| &container.pod_sandbox_id);
+    let filter = PodSandboxFilter { id: sandbox_id.to_owned(), ..PodSandboxFilter::default() };
+    let listed = known(runtime.list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) }).await)?;
+    let sandbox = listed.and_then(|listed| listed.items.into_iter().find(|sandbox| sandbox.id == sandbox_id));
+    let Some(container) = container else {
+        return Ok(sandbox.map(|sandbox| Metadata { pod: pod(sandbox), ..Metadata::default() }));
+    };
+    let image = image_status(channel, &container).await?;
+    Ok(Some(metadata(container, sandbox, image)))
+}
+
+/// What is known of a container's image.
+async fn image_status(channel: Channel, container: &Container) -> Result<Option<ImageStatusResponse>, Error> {
+    let image = if container.image_id.is_empty() { &container.image_ref } else { &container.image_id };
+    let request =
+        ImageStatusRequest { image: Some(ImageSpec { image: image.clone(), ..ImageSpec::default() }), verbose: true };
+    let mut images = ImageServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+    known(images.image_status(request).await)
+}
+
+fn metadata(container: Container, sandbox: Option<PodSandbox>, status: Option<ImageStatusResponse>) -> Metadata {
+    let labels = sorted(container.labels);
+    let status = status.unwrap_or_default();
+    let verbose = status.info.get("info").and_then(|text| serde_json::from_str::<Verbose>(text).ok());
+    let image = status.image.unwrap_or_default();
+    let asked_for = container.image.unwrap_or_default();
+    // The kubelet asks for images by their id.
+    let name = [&asked_for.user_specified_image, &asked_for.image]
+        .into_iter()
+        .chain(&image.repo_tags)
+        .find(|name| !name.is_empty() && **name != image.id);
+    Metadata {
+        name: container.metadata.and_then(|metadata| metadata::text(&metadata.name)),
+        image: metadata::image(
+            name.map(String::as_str),
+            Some(&image.id),
+            &image.repo_digests,
+            verbose.as_ref().map(|verbose| &verbose.image_spec.config),
+        ),
+        pod: sandbox.and_then(pod).or_else(|| metadata::pod_of(&labels)),
+        labels: metadata::labels(&labels),
+    }
+}
+
+fn pod(sandbox: PodSandbox) -> Option<Pod> {
+    let pod = sandbox.metadata?;
+    metadata::pod(&pod.uid, Some(&pod.namespace), Some(&pod.name), &sorted(sandbox.labels))
+}
+
+fn sorted(labels: HashMap<String, String>) -> BTreeMap<String, String> {
+    labels.into_iter().collect()
+}
+
+/// The answer to a call. `None`: what was asked about is not known, or not the business of whoever listens.
+fn known<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(response) => Ok(Some(response.into_inner())),
+        Err(status) => match status.code() {
+            Code::NotFound | Code::Unimplemented => Ok(None),
+            Code::OutOfRange => Err(Error::TooLarge),
+            code => Err(Error::other(format_args!("{code}: {}", status.message()))),
+        },
+    }
+}
+
+fn no_connection(error: transport::Error) -> Error {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<io::Error>() {
+            return io::Error::from(cause.kind()).into();
+        }
+        source = cause.source();
+    }
+    Error::other(error)
+}

@@ -1,0 +1,131 @@
+//! Docker's API, and Podman's, which is compatible where it matters.
+//!
+//! HTTP on a connection of our own, for one reason: the ready-made clients read an answer of any length.
+
+use std::collections::BTreeMap;
+
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+use super::metadata::{self, ImageConfig, Metadata};
+use super::socket::Socket;
+use super::{Error, Id, MAX_ANSWER};
+
+/// What `/containers/ID/json` answers, as far as it is used.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    id: String,
+    #[serde(default)]
+    name: String,
+    /// Id of its image.
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    /// The image, as it was asked for.
+    image: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// What `/images/ID/json` answers, as far as it is used.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    config: Option<ImageConfig>,
+}
+
+/// What the runtime knows of a container. `None`: it does not know it.
+pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Error> {
+    let mut connection = Connection::open(socket).await?;
+    let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
+        return Ok(None);
+    };
+    if container.id != id.as_str() {
+        return Err(Error::Other("it told about another container than it was asked about".to_owned()));
+    }
+    // Podman leaves the algorithm out.
+    let image_id = Id::new(container.image.strip_prefix("sha256:").unwrap_or(&container.image));
+    let image = match &image_id {
+        Some(id) => connection.get::<Image>(&format!("/images/{}/json", id.as_str())).await?,
+        None => None,
+    };
+    Ok(Some(metadata(&container, image_id.as_ref(), image.as_ref())))
+}
+
+fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>) -> Metadata {
+    let none = BTreeMap::new();
+    let labels = container.config.labels.as_ref().unwrap_or(&none);
+    let pod = metadata::pod_of(labels);
+    // The name of a pod's container is made up of names that are told anyway.
+    let name = pod.as_ref().and(metadata::name_in_pod(labels)).unwrap_or(&container.name);
+    let image_id = image_id.map(|id| format!("sha256:{}", id.as_str()));
+    Metadata {
+        name: metadata::text(name.strip_prefix('/').unwrap_or(name)),
+        image: metadata::image(
+            Some(&container.config.image),
+            image_id.as_deref(),
+            image.and_then(|image| image.repo_digests.as_deref()).unwrap_or_default(),
+            image.and_then(|image| image.config.as_ref()),
+        ),
+        labels: metadata::labels(labels),
+        pod,
+    }
+}
+
+/// A connection, closed when it is dropped.
+struct Connection {
+    requests: SendRequest<Empty<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+impl Connection {
+    async fn open(socket: &Socket) -> Result<Self, Error> {
+        let stream = UnixStream::connect(&socket.path).await?;
+        let owner = stream.peer_cred()?.uid();
+        if let Some(user) = socket.user
+            && owner != user
+        {
+            return Err(Error::Foreign(owner));
+        }
+        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::other)?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async {
+            // Its failure is that of the request.
+            let _ = connection.await;
+        });
+        Ok(Self { requests, _driver: driver })
+    }
+
+    /// The JSON at a path. `None`: there is nothing.
+    async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, Error> {
+        let request = Request::get(path).header(header::HOST, "localhost").body(Empty::new()).map_err(Error::other)?;
+        self.requests.ready().await.map_err(Error::other)?;
+        let response = self.requests.send_request(request).await.map_err(Error::other)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| if error.is::<LengthLimitError>() { Error::TooLarge } else { Error::other(error) })?;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body.to_bytes()).map(Some).map_err(Error::other),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(Error::other(status)),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The thread that asks the runtimes, and the way of findings past it.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::Id;
+use super::join::{Join, Out, Todo};
+use super::sockets::{Answer, Asked, Sockets};
+
+use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
+use crate::redact::Redactor;
+use crate::sensor::Message;
+
+/// How soon a runtime is asked again about a container, at first and at most: it may know it in a moment.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// How often runtimes may say that they do not know a container until they are believed.
+const DENIALS: usize = 8;
+/// How long a runtime is waited for that cannot be asked.
+const GIVE_UP: Duration = Duration::from_secs(600);
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who is asked.
+    pub sockets: Arc<Sockets>,
+    /// How long a finding waits for an answer at most.
+    pub wait: Duration,
+    /// Name of the node.
+    pub node: String,
+    /// What is kept secret of arguments.
+    pub redactor: Redactor,
+}
+
+/// Puts what runtimes know into findings, on their way from the sensor. Dropping it publishes what waits.
+pub struct Enricher {
+    shared: Arc<Shared>,
+    /// Ends the thread when it is dropped.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    options: Options,
+    join: Mutex<Join>,
+    publish: Box<dyn Fn(&Line) + Send + Sync>,
+    tasks: Handle,
+}
+
+impl Enricher {
+    /// Starts the thread. Lines go to `publish`, which must not block.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn start(options: Options, publish: impl Fn(&Line) + Send + Sync + 'static) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tasks = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("runtimes".to_owned()).spawn(move || {
+            // Nothing is ever sent.
+            let _ = runtime.block_on(stopped);
+        })?;
+        let shared = Arc::new(Shared { options, join: Mutex::default(), publish: Box::new(publish), tasks });
+        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Takes in what the sensor says. Never blocks; findings wait in here.
+    pub fn sink(&self) -> impl FnMut(Message) + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |message| match message {
+            Message::Line(Line::Finding(finding)) => shared.finding(finding),
+            Message::Line(line) => (shared.publish)(&line),
+            Message::Began(container) => shared.began(&container),
+        }
+    }
+}
+
+impl Drop for Enricher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that asks the runtimes panicked");
+        }
+        self.shared.with(Join::all_overdue);
+    }
+}
+
+impl Shared {
+    fn began(self: &Arc<Self>, container: &Container) {
+        if let Some((id, asked)) = self.who_knows(container) {
+            let todo = self.with(|join, _| join.began(&id, container.cgroup_id));
+            self.act(todo, id, asked);
+        }
+    }
+
+    fn finding(self: &Arc<Self>, finding: Box<Finding>) {
+        match self.who_knows(&finding.container) {
+            Some((id, asked)) => {
+                let todo = self.with(|join, out| join.finding(&id, finding, out));
+                self.act(todo, id, asked);
+            }
+            None => (self.publish)(&Line::Finding(finding)),
+        }
+    }
+
+    /// The id by which a container is asked about, and who may know it. `None`: nobody.
+    fn who_knows(&self, container: &Container) -> Option<(Id, Vec<Arc<Asked>>)> {
+        let id = Id::new(container.id.as_ref()?.as_str())?;
+        let asked = self.options.sockets.of(container);
+        (!asked.is_empty()).then_some((id, asked))
+    }
+
+    fn act(self: &Arc<Self>, todo: Todo, id: Id, asked: Vec<Arc<Asked>>) {
+        if todo.timer {
+            let (shared, id) = (Arc::clone(self), id.clone());
+            self.tasks.spawn(async move {
+                sleep(shared.options.wait).await;
+                shared.with(|join, out| join.overdue(&id, out));
+            });
+        }
+        if todo.ask {
+            let shared = Arc::clone(self);
+            self.tasks.spawn(async move { shared.pursue(&id, &asked).await });
+        }
+    }
+
+    /// Asks until somebody knows the container, or it is clear that nobody will.
+    async fn pursue(&self, id: &Id, asked: &[Arc<Asked>]) {
+        let since = Instant::now();
+        let (mut pause, longest) = PAUSE;
+        let mut denials = 0;
+        loop {
+            match ask(id, asked).await {
+                Answer::Known(mut metadata) => {
+                    metadata.redact(&self.options.redactor);
+                    return self.with(|join, out| join.settle(id, Some(*metadata), out));
+                }
+                Answer::Unknown => {
+                    denials += 1;
+                    if denials == DENIALS {
+                        return self.with(|join, out| join.settle(id, None, out));
+                    }
+                }
+                Answer::Unavailable if since.elapsed() >= GIVE_UP => {
+                    return self.with(|join, out| join.forget(id, out));
+                }
+                Answer::Unavailable => self.with(|join, out| join.overdue(id, out)),
+            }
+            sleep(pause).await;
+            pause = longest.min(2 * pause);
+        }
+    }
+
+    /// Works on the join; what comes out is published before anything else can come out.
+    fn with<T>(&self, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
+        let mut join = self.join.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut join, &mut |out| {
+            (self.publish)(&match out {
+                Out::Finding(finding) => Line::Finding(finding),
+                Out::Info(container) => {
+                    Line::Notice(Notice::now(self.options.node.clone(), NoticeEvent::ContainerInfo { container }))
+                }
+            });
+        })
+    }
+}
+
+/// Asks one after the other.
+async fn ask(id: &Id, asked: &[Arc<Asked>]) -> Answer {
+    let mut is_denied = false;
+    for asked in asked {
+        match asked.ask(id).await {
+            Answer::Known(metadata) => return Answer::Known(metadata),
+            Answer::Unknown => is_denied = true,
+            Answer::Unavailable => {}
+        }
+    }
+    if is_denied { Answer::Unknown } else { Answer::Unavailable }
+}

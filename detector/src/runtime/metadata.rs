@@ -1,0 +1,240 @@
+//! What a runtime tells of a container, cut down to what a finding can carry.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::finding::{Container, Image, Labels, Pod, Text};
+use crate::redact::Redactor;
+
+/// Longest name that is kept, in bytes: of a container, an image, a pod, a label (in Kubernetes 317), and longest value.
+const MAX_TEXT: usize = 320;
+/// Most labels that are kept.
+const MAX_LABELS: usize = 64;
+/// Most bytes of labels that are kept.
+const MAX_LABEL_BYTES: usize = 8192;
+/// Most arguments of an entrypoint, or volumes, that are kept.
+const MAX_LIST: usize = 16;
+
+/// How the kubelet's labels about the pod begin.
+const POD_LABEL: &str = "io.kubernetes.pod.";
+/// The kubelet's label with the name of a container in its pod.
+const NAME_LABEL: &str = "io.kubernetes.container.name";
+
+/// What a runtime tells of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// Its name.
+    pub name: Option<Text>,
+    /// Its image.
+    pub image: Option<Image>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The pod it belongs to.
+    pub pod: Option<Pod>,
+}
+
+impl Metadata {
+    /// Puts it into what a finding says of the container. What the cgroup says of the pod counts more.
+    pub fn fill(&self, container: &mut Container) {
+        container.name.clone_from(&self.name);
+        container.image.clone_from(&self.image);
+        container.labels.clone_from(&self.labels);
+        if let Some(pod) = &self.pod
+            && container.pod.as_ref().is_none_or(|known| known.uid == pod.uid)
+        {
+            container.pod = Some(pod.clone());
+        }
+    }
+
+    /// Takes the secrets out of the arguments in it.
+    pub(super) fn redact(&mut self, redactor: &Redactor) {
+        let Some(image) = &mut self.image else { return };
+        let args: Vec<_> = image.entrypoint.iter().map(|arg| arg.to_string().into_bytes()).collect();
+        let plain = redactor.args(args.iter().map(Vec::as_slice));
+        for ((shown, arg), plain) in image.entrypoint.iter_mut().zip(&args).zip(plain) {
+            if **arg != *plain {
+                *shown = Text::from(&*plain);
+            }
+        }
+    }
+}
+
+/// The configuration of an image, as Docker and the Open Container Initiative spell it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageConfig {
+    entrypoint: Option<Vec<String>>,
+    volumes: Option<BTreeMap<String, IgnoredAny>>,
+}
+
+/// An image. `config`: left out, it is not known.
+pub(super) fn image(
+    name: Option<&str>,
+    id: Option<&str>,
+    digests: &[String],
+    config: Option<&ImageConfig>,
+) -> Option<Image> {
+    let image = Image {
+        name: name.and_then(text),
+        id: id.and_then(text),
+        digest: digest(name.unwrap_or_default(), digests),
+        entrypoint: config.and_then(|config| config.entrypoint.as_ref()).map_or_else(Vec::new, list),
+        volumes: config.map(|config| config.volumes.as_ref().map_or_else(Vec::new, |volumes| list(volumes.keys()))),
+    };
+    (image != Image::default()).then_some(image)
+}
+
+/// The digest in `REPOSITORY@DIGEST`, of the image's own repository if it is there.
+fn digest(name: &str, digests: &[String]) -> Option<Text> {
+    let split: Vec<_> = digests.iter().filter_map(|digest| digest.split_once('@')).collect();
+    let own = split.iter().find(|(repository, _)| {
+        name.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+    });
+    text(own.or(split.first())?.1)
+}
+
+/// The pod that the kubelet says in the labels of each container it makes.
+pub(super) fn pod_of(labels: &BTreeMap<String, String>) -> Option<Pod> {
+    let label = |name: &str| labels.get(&format!("{POD_LABEL}{name}")).map(String::as_str);
+    pod(label("uid")?, label("namespace"), label("name"), &BTreeMap::new())
+}
+
+/// The name that the kubelet gives a container in its pod.
+pub(super) fn name_in_pod(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(NAME_LABEL).map(String::as_str)
+}
+
+/// A pod.
+pub(super) fn pod(
+    uid: &str,
+    namespace: Option<&str>,
+    name: Option<&str>,
+    own_labels: &BTreeMap<String, String>,
+) -> Option<Pod> {
+    Some(Pod {
+        uid: text(uid)?,
+        namespace: namespace.and_then(text),
+        name: name.and_then(text),
+        labels: labels(own_labels),
+    })
+}
+
+/// Labels, the first by name. Those that are told as name and pod are left out.
+pub(super) fn labels(all: &BTreeMap<String, String>) -> Labels {
+    let is_told = |name: &str| name.starts_with(POD_LABEL) || name == NAME_LABEL;
+    let mut kept = Labels::default();
+    let mut room = MAX_LABEL_BYTES;
+    for (name, value) in all.iter().filter(|(name, _)| !is_told(name)) {
+        let value_kept = cut(value);
+        let size = name.len() + value_kept.len();
+        if name.len() > MAX_TEXT || size > room || kept.values.len() == MAX_LABELS {
+            kept.truncated = true;
+            continue;
+        }
+        room -= size;
+        kept.truncated |= value_kept.len() < value.len();
+        kept.values.insert(Text::from(name.as_bytes()), Text::from(value_kept.as_bytes()));
+    }
+    kept
+}
+
+/// Text that is there. What is too long ends with `…`.
+pub(super) fn text(text: &str) -> Option<Text> {
+    let kept = cut(text);
+    match (kept.len(), text.len()) {
+        (0, _) => None,
+        (kept, all) if kept == all => Some(Text::from(text.as_bytes())),
+        _ => Some(Text::from(format!("{kept}…").as_bytes())),
+    }
+}
+
+fn list<'a>(all: impl IntoIterator<Item = &'a String>) -> Vec<Text> {
+    all.into_iter().take(MAX_LIST).map(|item| text(item).unwrap_or_default()).collect()
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn labels_are_bounded_in_each_way() {
+        let long = "x".repeat(MAX_TEXT + 1);
+        let size = |kept: &Labels| {
+            kept.values.iter().map(|(name, value)| name.as_str().len() + value.as_str().len()).sum::<usize>()
+        };
+        let many: BTreeMap<_, _> = (0..1000).map(|nth| (format!("{nth:04}"), String::new())).collect();
+        let big: BTreeMap<_, _> = (0..60).map(|nth| (format!("{nth:04}"), "v".repeat(MAX_TEXT))).collect();
+        for (all, expected) in
+            [(map(&[(&long, "")]), 0), (map(&[("a", &long), ("b", "")]), 2), (many, MAX_LABELS), (big, 25)]
+        {
+            let kept = labels(&all);
+            assert!(kept.truncated && size(&kept) <= MAX_LABEL_BYTES);
+            assert_eq!(kept.values.len(), expected);
+        }
+        assert!(!labels(&map(&[("a", "b"), ("c", "")])).truncated);
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        let cut = text(&"ä".repeat(1000)).expect("it is there").to_string();
+        assert_eq!(cut, "ä".repeat(MAX_TEXT / 2) + "…");
+        assert_eq!((text(""), text("a")), (None, Some(b"a"[..].into())));
+    }
+
+    #[test]
+    fn the_kubelets_labels_name_the_pod() {
+        let all = map(&[
+            ("io.kubernetes.pod.uid", "u"),
+            ("io.kubernetes.pod.name", "web-0"),
+            ("io.kubernetes.pod.namespace", "shop"),
+            ("io.kubernetes.container.name", "app"),
+            ("team", "a"),
+        ]);
+        let pod = pod_of(&all).expect("it is there");
+        assert_eq!(pod.namespace.zip(pod.name), Some((b"shop"[..].into(), b"web-0"[..].into())));
+        assert_eq!((name_in_pod(&all), labels(&all).values.len()), (Some("app"), 1));
+        assert_eq!(pod_of(&map(&[("io.kubernetes.pod.name", "web-0")])), None);
+    }
+
+    #[test]
+    fn the_cgroups_pod_counts_more_than_the_runtimes() {
+        let told = Metadata { pod: pod("u", Some("shop"), None, &BTreeMap::new()), ..Metadata::default() };
+        for (known, namespace) in [(None, true), (Some("u"), true), (Some("v"), false)] {
+            let pod = known.map(|uid| Pod { uid: uid.as_bytes().into(), ..Pod::default() });
+            let mut container = Container { pod, ..Container::default() };
+            told.fill(&mut container);
+            let pod = container.pod.expect("it is known");
+            assert_eq!((pod.uid.as_str(), pod.namespace.is_some()), (known.unwrap_or("u"), namespace));
+        }
+    }
+
+    #[test]
+    fn secrets_in_an_entrypoint_are_replaced() {
+        let config = ImageConfig { entrypoint: Some(["/a\\b", "--token", "x"].map(Into::into).into()), volumes: None };
+        let image = image(None, None, &[], Some(&config));
+        let mut metadata = Metadata { image, ..Metadata::default() };
+        metadata.redact(&Redactor::default());
+        let shown = metadata.image.map(|image| image.entrypoint.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(shown, Some(["/a\\\\b", "--token", "[redacted]"].map(Into::into).into()));
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_images_own_repository() {
+        let digests = ["other/web@sha256:1".to_owned(), "shop/web@sha256:2".to_owned(), "garbage".to_owned()];
+        let of = |name| digest(name, &digests).map(|digest| digest.to_string());
+        assert_eq!(of("shop/web:1").as_deref(), Some("sha256:2"));
+        assert_eq!(of("shop/web@sha256:2").as_deref(), Some("sha256:2"));
+        assert_eq!(of("shop/web2").as_deref(), Some("sha256:1"));
+        assert_eq!(digest("web", &[]), None);
+    }
+}

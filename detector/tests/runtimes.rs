@@ -1,0 +1,338 @@
+//! Findings on their way past runtimes that lie, hang, speak garbage or come and go. Each is a socket of the test's own; the
+//! real runtimes are asked in the virtual machines.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use detector::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity, Time};
+use detector::redact::Redactor;
+use detector::runtime::socket::{self, Socket};
+use detector::runtime::{Enricher, Options, Sockets, State};
+use detector::sensor::Message;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const WAIT: Duration = Duration::from_millis(250);
+/// More than any of these tests takes, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A socket, and what is done to who connects.
+struct Runtime {
+    path: PathBuf,
+    connections: Arc<AtomicUsize>,
+    directory: TempDir,
+}
+
+impl Runtime {
+    fn start(serve: impl Fn(UnixStream) + Send + Sync + 'static) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("runtime.sock");
+        let connections = Arc::default();
+        let runtime = Self { path, connections, directory };
+        runtime.listen(serve);
+        runtime
+    }
+
+    /// Until the process ends.
+    fn listen(&self, serve: impl Fn(UnixStream) + Send + Sync + 'static) {
+        let listener = UnixListener::bind(&self.path).expect("a socket");
+        let (serve, connections) = (Arc::new(serve), Arc::clone(&self.connections));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                connections.fetch_add(1, Relaxed);
+                let (serve, stream) = (Arc::clone(&serve), stream.expect("a client"));
+                std::thread::spawn(move || serve(stream));
+            }
+        });
+    }
+}
+
+/// Findings on their way.
+struct Way {
+    sockets: Arc<Sockets>,
+    enricher: Enricher,
+    sink: Mutex<Box<dyn FnMut(Message) + Send>>,
+    out: Receiver<Line>,
+}
+
+impl Way {
+    fn past(kind: socket::Kind, path: &Path) -> Self {
+        let sockets = Arc::new(Sockets::new(vec![Socket { kind, path: path.to_owned(), user: None }], false));
+        let options = Options {
+            sockets: Arc::clone(&sockets),
+            wait: WAIT,
+            node: "node".to_owned(),
+            redactor: Redactor::default(),
+        };
+        let (sender, out) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let publish = move |line: &Line| {
+            // The test may be over.
+            let _ = sender.lock().expect("nobody panics").send(line.clone());
+        };
+        let enricher = Enricher::start(options, publish).expect("a thread");
+        let sink = Mutex::new(Box::new(enricher.sink()) as _);
+        Self { sockets, enricher, sink, out }
+    }
+
+    fn say(&self, message: Message) {
+        let since = Instant::now();
+        (self.sink.lock().expect("nobody panics"))(message);
+        assert!(since.elapsed() < WAIT, "the sensor was held up");
+    }
+
+    fn find(&self, id: &str) {
+        self.say(Message::Line(Line::Finding(Box::new(finding(id)))));
+    }
+
+    fn next(&self) -> Line {
+        self.out.recv_timeout(SOON).expect("a line")
+    }
+
+    fn next_finding(&self) -> Finding {
+        match self.next() {
+            Line::Finding(finding) => *finding,
+            Line::Notice(notice) => panic!("{notice:?}"),
+        }
+    }
+
+    /// The finding of this container comes out after the wait, or sooner, and unfilled.
+    fn passes_unfilled(&self, id: &str) {
+        let since = Instant::now();
+        self.find(id);
+        assert_eq!(self.next_finding().container, container(id));
+        assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
+    }
+
+    fn state(&self) -> State {
+        self.sockets.status().remove(0).state
+    }
+}
+
+fn container(id: &str) -> Container {
+    Container { id: Some(id.as_bytes().into()), cgroup_id: 7, ..Container::default() }
+}
+
+fn finding(id: &str) -> Finding {
+    Finding {
+        time: Time::from_nanoseconds(1),
+        schema: 1,
+        id: "1-1".to_owned(),
+        node: "node".to_owned(),
+        finding: Kind::ShellInContainer,
+        severity: Severity::High,
+        message: "sh started".to_owned(),
+        container: container(id),
+        process: None,
+        file: None,
+        mitre: Vec::new(),
+        suppressed_by: None,
+    }
+}
+
+fn id(nth: u64) -> String {
+    format!("{nth:064x}")
+}
+
+/// What is asked for: the path in the first line.
+fn request(stream: &mut UnixStream) -> Option<String> {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).ok()?.split(' ').nth(1).map(str::to_owned)
+}
+
+fn answer(stream: &mut UnixStream, status: &str, body: &[u8]) {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+    // The client may hang up.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+/// Answers as Docker does, with `container` about each, and about no image.
+fn docker(container: impl Fn(&str) -> Value + Send + Sync + 'static) -> impl Fn(UnixStream) + Send + Sync + 'static {
+    move |mut stream| {
+        while let Some(path) = request(&mut stream) {
+            match path.strip_prefix("/containers/").and_then(|rest| rest.strip_suffix("/json")) {
+                Some(id) => answer(&mut stream, "200 OK", container(id).to_string().as_bytes()),
+                None => answer(&mut stream, "404 Not Found", b"{}"),
+            }
+        }
+    }
+}
+
+fn web(id: &str) -> Value {
+    json!({ "Id": id, "Name": "/web", "Config": { "Image": "web:1", "Labels": { "a": "b" } } })
+}
+
+#[test]
+fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
+    let runtime = Runtime::start(docker(web));
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    for _ in 0..3 {
+        way.find(&id(1));
+    }
+    for _ in 0..3 {
+        let container = way.next_finding().container;
+        assert_eq!(container.name.as_ref().map(ToString::to_string), Some("web".to_owned()));
+        assert_eq!(container.labels.values[&b"a"[..].into()].as_str(), "b");
+    }
+    assert_eq!((runtime.connections.load(Relaxed), way.state()), (1, State::Answers));
+}
+
+#[test]
+fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
+    let runtime = Runtime::start(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    for kind in [socket::Kind::Docker, socket::Kind::Cri] {
+        let way = Way::past(kind, &runtime.path);
+        way.find(&id(1));
+        way.find("no id that a runtime could be asked about/../..");
+        assert_eq!(way.next_finding().container.id.expect("it has one").as_str().len(), 47);
+        let since = Instant::now();
+        assert_eq!(way.next_finding().container, container(&id(1)));
+        assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
+        let until = Instant::now() + SOON;
+        while !matches!(way.state(), State::Failing { why } if why.contains("no answer within")) {
+            assert!(Instant::now() < until, "{:?}", way.state());
+            std::thread::sleep(WAIT);
+        }
+        // Given up, it holds up nothing.
+        let before = runtime.connections.load(Relaxed);
+        (10..1000).for_each(|nth| way.passes_unfilled(&id(nth)));
+        assert!(runtime.connections.load(Relaxed) < before + 200, "it is not left alone");
+    }
+}
+
+#[test]
+fn garbage_is_no_answer() {
+    let garbage: [&[u8]; 6] = [
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 500 \x1b[31mno\r\nContent-Length: 0\r\n\r\n",
+        &[0xff; 4096],
+    ];
+    for said in garbage {
+        let runtime = Runtime::start(move |mut stream| {
+            let _ = stream.write_all(said);
+            std::thread::sleep(Duration::from_millis(50));
+        });
+        for kind in [socket::Kind::Docker, socket::Kind::Cri] {
+            let way = Way::past(kind, &runtime.path);
+            way.passes_unfilled(&id(1));
+            let State::Failing { why } = way.state() else { panic!("{:?}: {:?}", way.state(), said.escape_ascii()) };
+            assert!(why.len() < 1000 && !why.contains(char::is_control), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_tells_about_another_container_is_not_believed() {
+    let runtime = Runtime::start(docker(|_| web(&id(2))));
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    way.passes_unfilled(&id(1));
+    assert!(matches!(way.state(), State::Failing { why } if why.contains("another container")));
+}
+
+#[test]
+fn what_is_too_long_is_cut_and_marked() {
+    let bomb = |id: &str| {
+        let mut labels: serde_json::Map<_, _> =
+            (0..2000).map(|nth| (format!("l{nth:04}"), "x".repeat(500).into())).collect();
+        labels.insert("n".repeat(5000), "too long a name".into());
+        json!({ "Id": id, "Name": "/".to_owned() + &"\u{1b}[31mä".repeat(5000), "Config": { "Image": "i".repeat(100_000), "Labels": labels } })
+    };
+    let runtime = Runtime::start(docker(bomb));
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    way.find(&id(1));
+    let finding = way.next_finding();
+    let container = &finding.container;
+    assert!(container.labels.truncated && !container.labels.values.is_empty());
+    assert!(container.name.as_ref().expect("it has one").as_str().ends_with('…'));
+    assert!(
+        container.image.as_ref().and_then(|image| image.name.as_ref()).expect("it has one").as_str().ends_with('…')
+    );
+    let line = Line::Finding(Box::new(finding));
+    let json = detector::output::json::line(&line);
+    assert!(json.len() < 16 << 10, "{}", json.len());
+    let mut text = Vec::new();
+    detector::output::terminal::write_line(&mut text, &line, false).expect("memory takes it");
+    for shown in [&json[..], &text] {
+        let shown = std::str::from_utf8(shown).expect("it is UTF-8").trim_end_matches('\n');
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+    }
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_and_others_are_still_asked_about() {
+    let runtime = Runtime::start(|mut stream| {
+        let Some(path) = request(&mut stream) else { return };
+        if path.contains(&id(2)) {
+            return answer(&mut stream, "200 OK", web(&id(2)).to_string().as_bytes());
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while stream.write_all(b"1000\r\n").and_then(|()| stream.write_all(&[b' '; 0x1000])).is_ok() {
+            if stream.write_all(b"\r\n").is_err() {
+                return;
+            }
+        }
+    });
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    way.passes_unfilled(&id(1));
+    way.find(&id(2));
+    assert!(way.next_finding().container.name.is_some());
+    assert_eq!(way.state(), State::Answers);
+}
+
+#[test]
+fn a_runtime_that_is_back_completes_what_was_told_without_it() {
+    let runtime = Runtime::start(|_| {});
+    let path = runtime.directory.path().join("later.sock");
+    let way = Way::past(socket::Kind::Docker, &path);
+    way.passes_unfilled(&id(1));
+    assert_eq!(way.state(), State::Absent);
+    let later = Runtime { path, connections: Arc::default(), directory: TempDir::new().expect("a directory") };
+    later.listen(docker(web));
+    let Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }) = way.next() else {
+        panic!("it is not completed")
+    };
+    assert_eq!(container.id, Some(id(1).as_bytes().into()));
+    assert_eq!(container.name, Some(b"web"[..].into()));
+    way.find(&id(1));
+    assert_eq!(way.next_finding().container.name, container.name);
+}
+
+#[test]
+fn what_waits_at_the_end_is_not_lost() {
+    let runtime = Runtime::start(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    way.find(&id(1));
+    drop(way.enricher);
+    way.out.try_recv().expect("the finding");
+}
+
+#[test]
+fn a_container_that_begins_is_asked_about_at_once() {
+    let runtime = Runtime::start(docker(web));
+    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    way.say(Message::Began(Box::new(container(&id(1)))));
+    let until = Instant::now() + SOON;
+    while way.state() != State::Answers {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    way.find(&id(1));
+    assert!(way.next_finding().container.name.is_some());
+}
