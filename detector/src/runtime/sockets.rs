@@ -78,6 +78,8 @@ pub(super) enum Answer {
     Known(Box<Metadata>),
     /// Nothing is known.
     Unknown,
+    /// Something is known that is not read, and will not be.
+    Unreadable,
     /// Nobody could be asked, or somebody who could know it could not.
     Unavailable,
 }
@@ -177,7 +179,7 @@ impl Asked {
             Err(Error::TooLarge) => {
                 tracing::warn!("{}: not read, of container {}: {}", self.socket, id.as_str(), Error::TooLarge);
                 self.answers();
-                Answer::Known(Box::default())
+                Answer::Unreadable
             }
             Err(error) => {
                 self.fails(since, &error);
