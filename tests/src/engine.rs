@@ -16,6 +16,8 @@ use crate::sensor::wait_for;
 const ARCHIVE: &str = "/run/lab/image.tar";
 /// The image's name.
 const IMAGE: &str = "localhost/lab:1";
+/// Options of every container. The profile of Docker would need a program that loads it.
+const OPTIONS: &[&str] = &["--network=none", "--security-opt=apparmor=unconfined"];
 /// What is mounted in the containers as `/data`.
 const VOLUME: &str = "/run/lab/engine";
 /// How long a daemon may take to start.
@@ -53,7 +55,9 @@ impl Engine {
 
     /// Podman as root, which has no daemon, with crun.
     pub fn podman() -> Result<Self> {
-        fs::create_dir_all("/etc/containers")?;
+        for folder in ["/etc/containers", "/var/tmp"] {
+            fs::create_dir_all(folder)?;
+        }
         fs::write("/etc/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)?;
         let command = &[
             "podman",
@@ -89,18 +93,8 @@ impl Engine {
         let volume = format!("{VOLUME}/{name}");
         fs::create_dir_all(&volume)?;
         let mount = format!("{volume}:/data");
-        let id = self.does(&[
-            "run",
-            "--detach",
-            "--network=none",
-            "--name",
-            name,
-            "--volume",
-            &mount,
-            IMAGE,
-            "/usr/bin/tool",
-            "serve",
-        ])?;
+        let service = ["--detach", "--name", name, "--volume", &mount, IMAGE, "/usr/bin/tool", "serve"];
+        let id = self.does(&[&["run"], OPTIONS, &service].concat())?;
         ensure!(id.len() == 64, "no id: {id}");
         wait_for("the service's socket", PATIENCE, || Ok(Path::new(&socket(name)).exists().then_some(())))?;
         Ok(id)
@@ -110,8 +104,7 @@ impl Engine {
     pub fn run(&self, args: &[&str]) -> Result<String> {
         let file = format!("{VOLUME}/id");
         fs::create_dir_all(VOLUME)?;
-        let options = ["run", "--rm", "--network=none", "--cidfile", &file, IMAGE];
-        self.does(&[&options, args].concat())?;
+        self.does(&[&["run"], OPTIONS, &["--rm", "--cidfile", &file, IMAGE], args].concat())?;
         let id = fs::read_to_string(&file)?;
         fs::remove_file(file)?;
         Ok(id)
