@@ -237,8 +237,6 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["open", "cgroup_mkdir"],
                 &["roots::fuse_overlay", "roots::fuse_overlay_from_before"],
             ),
-            way("containers of Docker", &["exec", "open", "cgroup_mkdir"], &["runtimes::docker"]),
-            way("containers of Podman", &["exec", "open", "cgroup_mkdir"], &["runtimes::podman"]),
             way("container of crun", &["exec", "open", "cgroup_mkdir"], &["roots::crun", "roots::crun_from_before"]),
         ],
     ),

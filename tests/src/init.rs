@@ -64,7 +64,6 @@ fn machine(mode: &[OsString]) -> Result<()> {
         mount_at(kind, target, options)?;
     }
     mount_cgroups()?;
-    fs::create_dir_all("/tmp")?;
     // What the kernel gave was of the old root, if anything.
     let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
     rustix::stdio::dup2_stdin(&console)?;

@@ -13,7 +13,6 @@ pub mod attack;
 pub mod cases;
 pub mod container;
 pub mod coverage;
-pub mod engine;
 pub mod init;
 pub mod measure;
 pub mod protocol;

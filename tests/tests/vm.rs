@@ -163,7 +163,7 @@ impl Machine {
             false => vec!["test"],
         };
         let mut failure = None;
-        let booted = Vm::new(&self.kernel).command_line(self.command_line).runtimes().guest(&arguments).run(|line| {
+        let booted = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments).run(|line| {
             match Message::parse(line) {
                 Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),
                 Some(Message::Case { name, outcome }) => {

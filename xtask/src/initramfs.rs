@@ -11,7 +11,6 @@ use tempfile::tempfile_in;
 
 use crate::build::Dist;
 use crate::kernel::Kernel;
-use crate::runtimes::Runtimes;
 use crate::{project, setup, shell};
 
 /// Programs of this machine that the guest has too, and the folder of each.
@@ -25,17 +24,6 @@ const TOOLS: &[(&str, &str)] = &[
     ("usr/sbin", "mkfs.ext4"),
     ("usr/bin", "mkfs.erofs"),
     ("usr/bin", "fuse-overlayfs"),
-];
-
-/// Programs of the container runtimes that the guest has if it is to, and the folder of each.
-const RUNTIMES: &[(&str, &str)] = &[
-    ("usr/sbin", "dockerd"),
-    ("usr/bin", "docker"),
-    ("usr/bin", "containerd"),
-    ("usr/bin", "containerd-shim-runc-v2"),
-    ("usr/bin", "ctr"),
-    ("usr/bin", "podman"),
-    ("usr/bin", "conmon"),
 ];
 
 /// What is at a path.
@@ -83,23 +71,6 @@ impl Initramfs {
         Ok(archive)
     }
 
-    /// Adds the container runtimes.
-    ///
-    /// # Errors
-    ///
-    /// They cannot be fetched.
-    pub fn add_runtimes(&mut self) -> Result<()> {
-        let runtimes = Runtimes::get()?;
-        for (folder, name) in RUNTIMES {
-            let file = runtimes.program(name)?;
-            self.add(&format!("{folder}/{name}"), Entry::File(fs::read(&file)?));
-            let mut ldd = Command::new("ldd");
-            ldd.arg(&file).env("LD_LIBRARY_PATH", runtimes.library_path());
-            self.libraries(&mut ldd, |library| runtimes.installed(library))?;
-        }
-        Ok(())
-    }
-
     /// Adds a program and the libraries that it is linked to.
     ///
     /// # Errors
@@ -108,16 +79,11 @@ impl Initramfs {
     pub fn program(&mut self, to: &str, from: &Path) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.add(to, Entry::File(bytes));
-        self.libraries(Command::new("ldd").arg(from), |library| library)
-    }
-
-    /// Adds the libraries that `ldd` names, each where `to` says.
-    fn libraries(&mut self, ldd: &mut Command, to: impl Fn(&Path) -> &Path) -> Result<()> {
         // Fails for a static program, which needs none.
-        let libraries = shell::text(ldd).unwrap_or_default();
+        let libraries = shell::text(Command::new("ldd").arg(from)).unwrap_or_default();
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             let bytes = fs::read(library).with_context(|| format!("cannot read {library}"))?;
-            self.add(&to(Path::new(library)).to_string_lossy(), Entry::File(bytes));
+            self.add(library, Entry::File(bytes));
         }
         Ok(())
     }

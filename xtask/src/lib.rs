@@ -7,7 +7,6 @@ pub mod demo;
 pub mod initramfs;
 pub mod kernel;
 pub mod project;
-pub mod runtimes;
 pub mod setup;
 pub mod shell;
 pub mod test;

@@ -56,7 +56,6 @@ pub struct Vm {
     guest: Vec<String>,
     console: Console,
     icount: bool,
-    runtimes: bool,
 }
 
 impl Vm {
@@ -68,7 +67,6 @@ impl Vm {
             guest: Vec::new(),
             console: Console::Log,
             icount: false,
-            runtimes: false,
         }
     }
 
@@ -101,13 +99,6 @@ impl Vm {
         self
     }
 
-    /// Has container runtimes in it: some hundred megabytes.
-    #[must_use]
-    pub fn runtimes(mut self) -> Self {
-        self.runtimes = true;
-        self
-    }
-
     /// Boots, hands each line that the guest writes to its second serial port to `on_line` as it comes, and waits until
     /// the machine is off. Gives the console's log. What is missing (kernel, binaries) is made first.
     ///
@@ -118,7 +109,7 @@ impl Vm {
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
-        let initramfs = initramfs(&kernel, self.runtimes)?;
+        let initramfs = initramfs(&kernel)?;
         let cache = project::cache()?;
         let (mut log, port) = (tempfile_in(&cache)?, tempfile_in(&cache)?);
 
@@ -208,7 +199,7 @@ fn path_of(file: &File) -> String {
 }
 
 /// The first file system for a kernel, with what was built last.
-fn initramfs(kernel: &Kernel, has_runtimes: bool) -> Result<File> {
+fn initramfs(kernel: &Kernel) -> Result<File> {
     // Machines may boot at the same time; the binaries are the same for all of them.
     static DIST: Mutex<Option<build::Dist>> = Mutex::new(None);
     let mut dist = DIST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,11 +207,7 @@ fn initramfs(kernel: &Kernel, has_runtimes: bool) -> Result<File> {
         Some(dist) => dist,
         none => none.insert(build::dist()?),
     };
-    let mut archive = Initramfs::of_guest(kernel, dist)?;
-    if has_runtimes {
-        archive.add_runtimes()?;
-    }
-    archive.write()
+    Initramfs::of_guest(kernel, dist)?.write()
 }
 
 /// A machine that is ended when it is no longer wanted.

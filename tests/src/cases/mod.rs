@@ -11,7 +11,6 @@ mod image_change;
 mod image_write;
 mod lifecycle;
 mod roots;
-mod runtimes;
 mod scale;
 mod shadow;
 mod shell;
@@ -103,8 +102,6 @@ cases! {
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     cgroups:
         moved, born;
-    runtimes:
-        docker, podman;
     scale:
         thousand_containers;
     lifecycle:
@@ -368,12 +365,6 @@ impl Lab {
         let found = self.take_findings()?;
         compare(&found, &container.identity(), &expected)?;
         Ok(found)
-    }
-
-    /// As [`Self::expect`], of a container of which this is known.
-    pub fn expect_in<const N: usize>(&mut self, container: &Value, expected: [Value; N]) -> Result<()> {
-        let found = self.take_findings()?;
-        compare(&found, container, &expected)
     }
 
     /// There must be no finding.
