@@ -14,6 +14,15 @@ use detector::redact::Redactor;
 use detector::runtime::socket::{self, Socket};
 use detector::runtime::{Enricher, Options, Sockets, State};
 use detector::sensor::Message;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_cri::v1 as cri;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -25,6 +34,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Runtime {
     path: PathBuf,
     connections: Arc<AtomicUsize>,
+    served: Arc<AtomicUsize>,
     directory: TempDir,
 }
 
@@ -32,8 +42,7 @@ impl Runtime {
     fn start(serve: impl Fn(UnixStream) + Send + Sync + 'static) -> Self {
         let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("runtime.sock");
-        let connections = Arc::default();
-        let runtime = Self { path, connections, directory };
+        let runtime = Self { path, connections: Arc::default(), served: Arc::default(), directory };
         runtime.listen(serve);
         runtime
     }
@@ -41,12 +50,15 @@ impl Runtime {
     /// Until the process ends.
     fn listen(&self, serve: impl Fn(UnixStream) + Send + Sync + 'static) {
         let listener = UnixListener::bind(&self.path).expect("a socket");
-        let (serve, connections) = (Arc::new(serve), Arc::clone(&self.connections));
+        let (serve, connections, served) = (Arc::new(serve), Arc::clone(&self.connections), Arc::clone(&self.served));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 connections.fetch_add(1, Relaxed);
-                let (serve, stream) = (Arc::clone(&serve), stream.expect("a client"));
-                std::thread::spawn(move || serve(stream));
+                let (serve, served, stream) = (Arc::clone(&serve), Arc::clone(&served), stream.expect("a client"));
+                std::thread::spawn(move || {
+                    serve(stream);
+                    served.fetch_add(1, Relaxed);
+                });
             }
         });
     }
@@ -62,13 +74,18 @@ struct Way {
 
 impl Way {
     fn past(kind: socket::Kind, path: &Path) -> Self {
+        Self::waiting(WAIT, kind, path)
+    }
+
+    /// Findings that wait for an answer however busy the machine is.
+    fn patient(kind: socket::Kind, path: &Path) -> Self {
+        Self::waiting(SOON, kind, path)
+    }
+
+    fn waiting(wait: Duration, kind: socket::Kind, path: &Path) -> Self {
         let sockets = Arc::new(Sockets::new(vec![Socket { kind, path: path.to_owned(), user: None }], false));
-        let options = Options {
-            sockets: Arc::clone(&sockets),
-            wait: WAIT,
-            node: "node".to_owned(),
-            redactor: Redactor::default(),
-        };
+        let options =
+            Options { sockets: Arc::clone(&sockets), wait, node: "node".to_owned(), redactor: Redactor::default() };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {
@@ -111,6 +128,15 @@ impl Way {
 
     fn state(&self) -> State {
         self.sockets.status().remove(0).state
+    }
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let until = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < until, "it does not come");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -168,6 +194,47 @@ fn docker(container: impl Fn(&str) -> Value + Send + Sync + 'static) -> impl Fn(
     }
 }
 
+/// Answers as a CRI runtime does, with this container about each, and nothing about pods and images.
+fn cri(
+    container: impl Fn(String) -> cri::Container + Send + Sync + Clone + 'static,
+) -> impl Fn(UnixStream) + Send + Sync + 'static {
+    move |stream| {
+        let container = container.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let container = container.clone();
+            async move {
+                let is_list = request.uri().path().ends_with("/ListContainers");
+                let body = request.into_body().collect().await.expect("a request").to_bytes();
+                let mut message = Vec::new();
+                if is_list {
+                    // After a flag and the length.
+                    let asked = cri::ListContainersRequest::decode(&body[5..]).expect("a request");
+                    let id = asked.filter.expect("it asks about one").id;
+                    cri::ListContainersResponse { containers: vec![container(id)] }
+                        .encode(&mut message)
+                        .expect("memory takes it");
+                }
+                let length = u32::try_from(message.len()).expect("it is short").to_be_bytes();
+                let frame = [&[0], &length[..], &message].concat();
+                let ok = [("grpc-status", "0")]
+                    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+                let body = Full::new(Bytes::from(frame)).with_trailers(async { Some(Ok(ok.into_iter().collect())) });
+                Response::builder().header("content-type", "application/grpc").body(body)
+            }
+        });
+        runtime().block_on(async {
+            stream.set_nonblocking(true).expect("a socket");
+            let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream).expect("a socket"));
+            // The client may hang up.
+            let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+        });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 fn web(id: &str) -> Value {
     json!({ "Id": id, "Name": "/web", "Config": { "Image": "web:1", "Labels": { "a": "b" } } })
 }
@@ -175,7 +242,7 @@ fn web(id: &str) -> Value {
 #[test]
 fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
     let runtime = Runtime::start(docker(web));
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(socket::Kind::Docker, &runtime.path);
     for _ in 0..3 {
         way.find(&id(1));
     }
@@ -200,15 +267,13 @@ fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
         let since = Instant::now();
         assert_eq!(way.next_finding().container, container(&id(1)));
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
-        let until = Instant::now() + SOON;
-        while !matches!(way.state(), State::Failing { why } if why.contains("no answer within")) {
-            assert!(Instant::now() < until, "{:?}", way.state());
-            std::thread::sleep(WAIT);
-        }
+        wait_until(|| matches!(way.state(), State::Failing { why } if why.contains("no answer within")));
         // Given up, it holds up nothing.
         let before = runtime.connections.load(Relaxed);
         (10..1000).for_each(|nth| way.passes_unfilled(&id(nth)));
-        assert!(runtime.connections.load(Relaxed) < before + 200, "it is not left alone");
+        assert!(runtime.connections.load(Relaxed) < before + 4, "it is not left alone");
+        drop(way.enricher);
+        wait_until(|| runtime.served.load(Relaxed) == runtime.connections.load(Relaxed));
     }
 }
 
@@ -253,7 +318,7 @@ fn what_is_too_long_is_cut_and_marked() {
         json!({ "Id": id, "Name": "/".to_owned() + &"\u{1b}[31mä".repeat(5000), "Config": { "Image": "i".repeat(100_000), "Labels": labels } })
     };
     let runtime = Runtime::start(docker(bomb));
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(socket::Kind::Docker, &runtime.path);
     way.find(&id(1));
     let finding = way.next_finding();
     let container = &finding.container;
@@ -287,7 +352,7 @@ fn an_answer_without_end_is_not_read_and_others_are_still_asked_about() {
             }
         }
     });
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(socket::Kind::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
     way.find(&id(2));
     assert!(way.next_finding().container.name.is_some());
@@ -301,7 +366,7 @@ fn a_runtime_that_is_back_completes_what_was_told_without_it() {
     let way = Way::past(socket::Kind::Docker, &path);
     way.passes_unfilled(&id(1));
     assert_eq!(way.state(), State::Absent);
-    let later = Runtime { path, connections: Arc::default(), directory: TempDir::new().expect("a directory") };
+    let later = Runtime { path, ..runtime };
     later.listen(docker(web));
     let Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }) = way.next() else {
         panic!("it is not completed")
@@ -317,7 +382,7 @@ fn what_waits_at_the_end_is_not_lost() {
     let runtime = Runtime::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(socket::Kind::Docker, &runtime.path);
     way.find(&id(1));
     drop(way.enricher);
     way.out.try_recv().expect("the finding");
@@ -326,13 +391,35 @@ fn what_waits_at_the_end_is_not_lost() {
 #[test]
 fn a_container_that_begins_is_asked_about_at_once() {
     let runtime = Runtime::start(docker(web));
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(socket::Kind::Docker, &runtime.path);
     way.say(Message::Began(Box::new(container(&id(1)))));
-    let until = Instant::now() + SOON;
-    while way.state() != State::Answers {
-        assert!(Instant::now() < until);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until(|| way.state() == State::Answers);
     way.find(&id(1));
     assert!(way.next_finding().container.name.is_some());
+}
+
+#[test]
+fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
+    let bomb = |id: String| {
+        // With an odd number, more than is read.
+        let size = if id.ends_with('1') { 10_000 } else { 1000 };
+        let labels = (0..size).map(|nth| (format!("l{nth:05}"), "x".repeat(1000))).collect();
+        let metadata = Some(cri::ContainerMetadata { name: "app".to_owned(), attempt: 0 });
+        cri::Container { id, metadata, labels, ..cri::Container::default() }
+    };
+    let runtime = Runtime::start(cri(bomb));
+    let way = Way::patient(socket::Kind::Cri, &runtime.path);
+    way.passes_unfilled(&id(1));
+    way.find(&id(2));
+    let container = way.next_finding().container;
+    assert_eq!(container.name, Some(b"app"[..].into()));
+    assert!(container.labels.truncated && container.labels.values.len() < 30);
+    assert_eq!(way.state(), State::Answers);
+}
+
+#[test]
+fn what_a_cri_runtime_tells_about_another_container_is_not_taken() {
+    let runtime = Runtime::start(cri(|_| cri::Container { id: id(2), ..cri::Container::default() }));
+    let way = Way::past(socket::Kind::Cri, &runtime.path);
+    way.passes_unfilled(&id(1));
 }

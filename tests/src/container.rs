@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
@@ -310,6 +310,11 @@ impl Container {
         config
     }
 
+    /// What findings are to say of it.
+    pub fn identity(&self) -> Value {
+        json!({"id": self.id, "cgroup_id": self.cgroup_id})
+    }
+
     /// The volume, as the host sees it.
     pub fn volume(&self) -> PathBuf {
         self.folder.join("volume")
@@ -411,8 +416,7 @@ impl Drop for Container {
 pub fn on_host<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
     let mut command = Command::new(program);
     let output = command.args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let [said, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    ensure!(output.status.success(), "{command:?}: {}: {complained}{said}", output.status);
+    Ok(said.into_owned())
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
-use super::{Color, Exit, Failure, print};
+use super::{Color, Exit, Failure, Runtimes, print};
 use crate::protocol::Hook;
+use crate::runtime;
 use crate::sensor::host::{CgroupMode, Host};
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::{self, HookReport, Report, State};
@@ -23,19 +24,24 @@ pub(super) struct Args {
     /// BPF object to load instead of the built-in one
     #[arg(long, value_name = "PATH")]
     bpf_object: Option<PathBuf>,
+    #[command(flatten)]
+    runtimes: Runtimes,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = sensor::Options { bpf_object: args.bpf_object.clone(), ..sensor::Options::default() };
     let report = sensor::doctor(&options)?;
+    let mut runtimes = runtime::check(&args.runtimes.sockets())
+        .map_err(|error| Failure::new(Exit::Failure, format_args!("asking the runtimes: {error}")))?;
+    runtimes.retain(|runtime| runtime.state != runtime::State::Absent);
     if args.json {
         print(|out| {
-            serde_json::to_writer_pretty(&mut *out, &Diagnosis::from(&report))?;
+            serde_json::to_writer_pretty(&mut *out, &Diagnosis::new(&report, runtimes))?;
             writeln!(out)
         })?;
     } else {
         let color = args.color.on_stdout();
-        print(|out| show(out, &report, color))?;
+        print(|out| show(out, &report, &runtimes, color))?;
     }
     if !report.is_blind() {
         return Ok(());
@@ -127,6 +133,8 @@ struct Diagnosis {
     #[serde(skip_serializing_if = "Option::is_none")]
     selftest_error: Option<String>,
     hooks: Vec<HookDiagnosis>,
+    /// The runtimes that listen, or fail.
+    runtimes: Vec<runtime::Status>,
 }
 
 /// What the load plan depends on. What cannot be read is left out.
@@ -172,8 +180,8 @@ struct HookDiagnosis {
     remedy: Option<String>,
 }
 
-impl From<&Report> for Diagnosis {
-    fn from(report: &Report) -> Self {
+impl Diagnosis {
+    fn new(report: &Report, runtimes: Vec<runtime::Status>) -> Self {
         let hook = |report: &HookReport| HookDiagnosis {
             verdict: Verdict::of(report),
             hook: report.into(),
@@ -186,11 +194,12 @@ impl From<&Report> for Diagnosis {
             blind: report.is_blind(),
             selftest_error: report.selftest.clone().err(),
             hooks: report.hooks.iter().map(hook).collect(),
+            runtimes,
         }
     }
 }
 
-fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
+fn show(out: &mut dyn Write, report: &Report, runtimes: &[runtime::Status], color: bool) -> io::Result<()> {
     let paint = |style: Style| if color { style } else { Style::new() };
     let dim = paint(Style::new().dimmed());
     let host = HostFacts::from(&report.host);
@@ -225,6 +234,12 @@ fn show(out: &mut dyn Write, report: &Report, color: bool) -> io::Result<()> {
         if let Some(remedy) = remedy(hook_report) {
             writeln!(out, "{:21}remedy: {remedy}", "")?;
         }
+    }
+    for runtime in runtimes {
+        let is_failing = matches!(runtime.state, runtime::State::Failing { .. });
+        let verdict = if is_failing { Verdict::Weak } else { Verdict::Good };
+        let style = paint(verdict.style());
+        writeln!(out, "{style}{:<6}{style:#}runtime        {runtime}", verdict.label())?;
     }
     match &report.selftest {
         Ok(()) => writeln!(out, "self-test: run; it reaches {}", names(report, |hook| hook.verified.is_some())),

@@ -202,6 +202,7 @@ pub(crate) mod samples {
     use crate::event::{
         Ancestor, Args, At, Exec, File, ImageWrite, Layer, MapExec, Name, Op, Origin, Path, Process, Script, Stdio,
     };
+    use crate::finding;
 
     pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
@@ -288,6 +289,27 @@ pub(crate) mod samples {
         let mut all = Vec::new();
         events.iter().for_each(|event| detector.detect(event, &container, &mut context, |finding| all.push(finding)));
         all
+    }
+
+    /// What a finding says of a container whose runtime tells everything, in these words.
+    pub(crate) fn known_container(words: &[u8]) -> finding::Container {
+        let text = || Some(words.into());
+        let labels = || finding::Labels { values: [(words.into(), words.into())].into(), truncated: true };
+        let image = finding::Image {
+            name: text(),
+            digest: text(),
+            id: text(),
+            entrypoint: vec![words.into()],
+            volumes: Some(vec![words.into()]),
+        };
+        let pod = finding::Pod { uid: words.into(), namespace: text(), name: text(), labels: labels() };
+        finding::Container {
+            name: text(),
+            image: Some(image),
+            labels: labels(),
+            pod: Some(pod),
+            ..super::container(&container())
+        }
     }
 
     /// The finding about an event of which there is at most one.

@@ -66,13 +66,17 @@ mod tests {
             Event::ImageWrite(Box::new(lost)),
         ]
         .map(|event| Line::Finding(Box::new(samples::found(event).expect("it is a finding"))));
+        let info = |words: &&[u8]| {
+            let container = Box::new(samples::known_container(words));
+            Line::Notice(Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container }))
+        };
         let notices = [
             NoticeEvent::Started { version: "0.1.0".into() },
             NoticeEvent::Stopped { reason: "SIGTERM".into() },
             NoticeEvent::Loss { kind: "exec".into(), count: 3 },
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
-        found.into_iter().chain(notices).collect()
+        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).collect()
     }
 
     #[test]

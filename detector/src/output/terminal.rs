@@ -67,7 +67,7 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
 
 fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Result {
     let id = known.id.as_ref().map_or("", Text::as_str);
-    let text = format!("container {} {}", short(id), origin(known).join(" · "));
+    let text = format!("container {}: {}", short(id), whose(known).join(" · "));
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(
@@ -96,7 +96,7 @@ fn short(id: &str) -> String {
 }
 
 /// What is known of a container's image and pod.
-fn origin(container: &Container) -> Vec<String> {
+fn whose(container: &Container) -> Vec<String> {
     let image = container.image.as_ref().and_then(|image| image.name.as_ref());
     let pod = container.pod.as_ref().and_then(|pod| Some((pod.namespace.as_ref()?, pod.name.as_ref()?)));
     let image = image.map(|name| format!("image {name}"));
@@ -106,7 +106,7 @@ fn origin(container: &Container) -> Vec<String> {
 
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
-    let mut details = origin(&finding.container);
+    let mut details = whose(&finding.container);
     if let Some(process) = &finding.process {
         if let Some(args) = &process.args {
             details.push(command_line(args));
@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_runtime_tells() {
+        let container = Box::new(samples::known_container(b"web"));
+        let write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        let mut finding = samples::found(Event::ImageWrite(Box::new(write))).expect("it is a finding");
+        finding.container = (*container).clone();
+        let info = Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container });
+        for (line, expected) in [
+            (Line::Finding(Box::new(finding)), "by python3.12 · image web · pod web/web · /usr/bin/python3.12"),
+            (
+                Line::Notice(info),
+                "  web           container_info      container 3f2a0c6d9e1b: image web · pod web/web\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            write_line(&mut out, &line, false).expect("memory takes it");
+            let text = String::from_utf8(out).expect("it is UTF-8");
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn colours_only_when_told() {
         let event = || Event::Exec(Box::new(samples::exec(Origin::Entered, "/bin/sh", &["sh"])));
         assert!(shown(event(), true).contains("\x1b[33mmedium  \x1b[0m"));
@@ -270,8 +291,12 @@ mod tests {
             write.exe = write.path.clone();
             let mut exec = samples::exec(Origin::Entered, "/bin/sh", &[]);
             exec.args = Args { bytes: [*hostile, b"\0"].concat(), truncated: false };
-            for event in [Event::ImageWrite(Box::new(write)), Event::Exec(Box::new(exec))] {
-                let text = shown(event, false);
+            let info = NoticeEvent::ContainerInfo { container: Box::new(samples::known_container(hostile)) };
+            let mut out = Vec::new();
+            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), false).expect("memory takes it");
+            let info = String::from_utf8(out).expect("it is UTF-8");
+            let events = [Event::ImageWrite(Box::new(write)), Event::Exec(Box::new(exec))];
+            for text in events.map(|event| shown(event, false)).into_iter().chain([info]) {
                 let text = text.strip_suffix('\n').expect("it has an end");
                 assert!(!text.contains(escape::is_unsafe), "{text:?}");
             }

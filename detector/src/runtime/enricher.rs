@@ -143,6 +143,7 @@ impl Shared {
                     metadata.redact(&self.options.redactor);
                     return self.with(|join, out| join.settle(id, Some(*metadata), out));
                 }
+                Answer::Unreadable => return self.with(|join, out| join.settle(id, None, out)),
                 Answer::Unknown => {
                     denials += 1;
                     if denials == DENIALS {
@@ -178,7 +179,7 @@ async fn ask(id: &Id, asked: &[Arc<Asked>]) -> Answer {
     let mut is_denied = false;
     for asked in asked {
         match asked.ask(id).await {
-            Answer::Known(metadata) => return Answer::Known(metadata),
+            answer @ (Answer::Known(_) | Answer::Unreadable) => return answer,
             Answer::Unknown => is_denied = true,
             Answer::Unavailable => {}
         }

@@ -17,7 +17,7 @@ mod sockets;
 use std::time::Duration;
 
 pub use enricher::{Enricher, Options};
-pub use sockets::{Sockets, State, Status};
+pub use sockets::{Sockets, State, Status, check};
 
 /// How long a finding waits for an answer at most, unless told otherwise.
 pub const DEFAULT_WAIT: Duration = Duration::from_millis(250);

@@ -1,6 +1,7 @@
 //! The sockets that are asked, and how they are.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub(super) enum Answer {
     Known(Box<Metadata>),
     /// Nothing is known.
     Unknown,
+    /// Something is known that is not read, and will not be.
+    Unreadable,
     /// Nobody could be asked, or somebody who could know it could not.
     Unavailable,
 }
@@ -100,14 +103,6 @@ impl Sockets {
         self.system.iter().map(status).collect()
     }
 
-    /// Asks each of the node's own something, to know how it is.
-    pub async fn check(&self) {
-        let nobody = Id("0".repeat(64));
-        for asked in &self.system {
-            asked.ask(&nobody).await;
-        }
-    }
-
     /// Those that can know a container.
     pub(super) fn of(&self, container: &Container) -> Vec<Arc<Asked>> {
         let mut asked = match (user_of(container), &self.users) {
@@ -126,6 +121,21 @@ impl Sockets {
     }
 }
 
+/// How the node's own sockets are, after asking each of them something. Takes as long as they do, if not for ever.
+///
+/// # Errors
+///
+/// The system's.
+pub fn check(sockets: &Sockets) -> io::Result<Vec<Status>> {
+    let nobody = Id("0".repeat(64));
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        for asked in &sockets.system {
+            asked.ask(&nobody).await;
+        }
+    });
+    Ok(sockets.status())
+}
+
 /// A socket that is asked.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -137,8 +147,17 @@ pub(super) struct Asked {
 #[derive(Debug)]
 struct Health {
     state: State,
-    /// It is left alone until then, and the next time twice as long.
-    rest: Option<(Instant, Duration)>,
+    /// It has failed.
+    rest: Option<Rest>,
+}
+
+/// A time in which a socket is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    began: Instant,
+    ends: Instant,
+    /// How long it was.
+    length: Duration,
 }
 
 impl Asked {
@@ -151,8 +170,12 @@ impl Asked {
     pub(super) async fn ask(&self, id: &Id) -> Answer {
         let Ok(_permit) = self.at_a_time.acquire().await else { return Answer::Unavailable };
         let since = Instant::now();
-        if self.health().rest.is_some_and(|(until, _)| since < until) {
-            return Answer::Unavailable;
+        if let Some(rest) = &mut self.health().rest {
+            if since < rest.ends {
+                return Answer::Unavailable;
+            }
+            // Nobody else asks until it is clear whether this one gets an answer.
+            rest.ends = since + PATIENCE;
         }
         let answer = async {
             match self.socket.kind {
@@ -169,7 +192,7 @@ impl Asked {
             Err(Error::TooLarge) => {
                 tracing::warn!("{}: not read, of container {}: {}", self.socket, id.as_str(), Error::TooLarge);
                 self.answers();
-                Answer::Known(Box::default())
+                Answer::Unreadable
             }
             Err(error) => {
                 self.fails(since, &error);
@@ -190,13 +213,14 @@ impl Asked {
     fn fails(&self, since: Instant, error: &Error) {
         let mut health = self.health();
         let (at_first, at_most) = REST;
-        let rest = match health.rest {
+        let length = match health.rest {
             // Others that were asked with it have failed before.
-            Some((until, _)) if since < until => return,
-            Some((_, rest)) => at_most.min(2 * rest),
+            Some(rest) if since < rest.began => return,
+            Some(rest) => at_most.min(2 * rest.length),
             None => at_first,
         };
-        health.rest = Some((Instant::now() + rest, rest));
+        let now = Instant::now();
+        health.rest = Some(Rest { began: now, ends: now + length, length });
         let state = match error {
             Error::Absent => State::Absent,
             other => State::Failing { why: other.to_string() },

@@ -14,7 +14,7 @@ fn expect<const N: usize>(lab: &mut Lab, container: &Container, expected: [Value
     found.retain(|finding| finding["finding"] != "image_write");
     // What is told late comes behind later executions.
     found.sort_by_key(|finding| [finding["time"].to_string(), finding["finding"].to_string()]);
-    compare(&found, container, &expected)
+    compare(&found, &container.identity(), &expected)
 }
 
 /// The expected finding of a program or library that is not as in the image.
