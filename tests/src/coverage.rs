@@ -286,6 +286,73 @@ pub const WAYS: &[(&str, &[Way])] = &[
         ],
     ),
     (
+        "Containers of engines",
+        &[
+            way(
+                "Docker: `exec` and the application, also from before the sensor",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::docker", "runtimes::docker_from_before"],
+            ),
+            way("Docker: container that lives 50 ms", &["exec", "cgroup_mkdir"], &["runtimes::docker_short_lived"]),
+            way("Docker: `cp`", &["open"], &["runtimes::docker_copied_to"]),
+            way("Docker: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::docker_built"]),
+            way(
+                "Docker: its daemon gone, hanging, restarted under load",
+                &["exec", "open"],
+                &["runtimes::docker_without_socket", "runtimes::docker_hanging", "runtimes::docker_restarted"],
+            ),
+            way(
+                "containerd by CRI: `exec` and the application, also from before the sensor",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::cri", "runtimes::cri_from_before"],
+            ),
+            way(
+                "containerd by CRI: container that lives 50 ms",
+                &["exec", "cgroup_mkdir"],
+                &["runtimes::cri_short_lived"],
+            ),
+            way(
+                "containerd by CRI: its daemon gone, hanging, restarted under load",
+                &["exec", "open"],
+                &["runtimes::cri_without_socket", "runtimes::cri_hanging", "runtimes::cri_restarted"],
+            ),
+            way(
+                "Podman: `exec` and the application, also from before the sensor",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::podman", "runtimes::podman_from_before"],
+            ),
+            way("Podman: container that lives 50 ms", &["exec", "cgroup_mkdir"], &["runtimes::podman_short_lived"]),
+            way("Podman: `cp`", &["open"], &["runtimes::podman_copied_to"]),
+            way("Podman: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::podman_built"]),
+            way(
+                "Podman: its daemon gone, hanging, restarted under load",
+                &["exec", "open"],
+                &["runtimes::podman_without_socket", "runtimes::podman_hanging", "runtimes::podman_restarted"],
+            ),
+            way(
+                "Podman without privileges: `exec` and the application, also from before the sensor",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::rootless", "runtimes::rootless_from_before"],
+            ),
+            way(
+                "Podman without privileges: container that lives 50 ms",
+                &["exec", "cgroup_mkdir"],
+                &["runtimes::rootless_short_lived"],
+            ),
+            way("Podman without privileges: `cp`", &["open"], &["runtimes::rootless_copied_to"]),
+            way(
+                "Podman without privileges: step of `build`",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::rootless_built"],
+            ),
+            way(
+                "Podman without privileges: its daemon gone, hanging, restarted under load",
+                &["exec", "open"],
+                &["runtimes::rootless_without_socket", "runtimes::rootless_hanging", "runtimes::rootless_restarted"],
+            ),
+        ],
+    ),
+    (
         "Hiding",
         &[
             way(
@@ -313,6 +380,10 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::no_privilege",
     "lifecycle::unwritable_output",
     "lifecycle::no_cgroups",
+    "runtimes::docker_silent",
+    "runtimes::cri_silent",
+    "runtimes::podman_silent",
+    "runtimes::rootless_silent",
 ];
 
 /// What no hook in the kernel can close.

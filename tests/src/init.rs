@@ -24,6 +24,7 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("devpts", "/dev/pts", "ptmxmode=0666"),
     ("tmpfs", "/dev/shm", ""),
     ("tmpfs", "/run", ""),
+    ("tmpfs", "/tmp", ""),
     ("bpf", "/sys/fs/bpf", ""),
     ("securityfs", "/sys/kernel/security", ""),
     ("debugfs", "/sys/kernel/debug", ""),

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use detector_tests::coverage::{OPEN, WAYS};
+use detector_tests::cases::{RUNTIMES, takes_engines};
+use detector_tests::coverage::{OPEN, WAYS, Way};
 use detector_tests::protocol::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -46,9 +47,11 @@ impl Run {
         fs::write(&file, serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The column of the document; `None` if a case was not run.
-    fn column(&self) -> Option<Column> {
-        let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
+    /// The column of the document, for the kernel of this name; `None` if a case was not run that it is for.
+    fn column(&self, kernel: &str) -> Option<Column> {
+        let has_engines = kernel.ends_with(RUNTIMES);
+        let is_for = |way: &&Way| way.cases.iter().all(|case| takes_engines(case) == has_engines);
+        let ways = WAYS.iter().flat_map(|(_, ways)| *ways).filter(is_for);
         let cells = ways.map(|way| Some((way.way.to_owned(), self.cell(way.cases)?))).collect::<Option<_>>()?;
         Some(Column { release: self.release.clone(), date: self.date.clone(), cells })
     }
@@ -103,7 +106,7 @@ pub fn run(check: bool) -> Result<()> {
         let path = run?.path();
         let run: Run = serde_json::from_slice(&fs::read(&path)?).with_context(|| damaged(&path))?;
         let kernel = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(mut column) = run.column() else {
+        let Some(mut column) = run.column(&kernel) else {
             shell::step(format!("Linux {kernel}: left out, for not all cases were run"));
             continue;
         };
@@ -154,6 +157,8 @@ fn document(columns: &BTreeMap<String, Column>) -> String {
     let mut notes = Vec::new();
     for (subject, ways) in WAYS {
         text += &format!("\n## {subject}\n\n");
+        let is_tested = |(_, column): &&(&String, &Column)| ways.iter().any(|way| column.cells.contains_key(way.way));
+        let columns: Vec<_> = columns.iter().filter(is_tested).collect();
         let names: Vec<&str> =
             ["way", "hooks"].into_iter().chain(columns.iter().map(|(name, _)| name.as_str())).collect();
         text += &(row(&names) + &row(&vec!["---"; names.len()]));
@@ -234,7 +239,8 @@ containers on each kernel. `cargo xtask coverage` writes this from what `cargo x
 
 The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases are
 in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and without
-BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both versions.
+BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both versions, one with
+`-runtimes` container engines from Debian.
 
 | kernel | release | tested |
 | --- | --- | --- |
@@ -253,11 +259,12 @@ mod tests {
     #[test]
     fn a_document_says_what_was_shown() {
         let (way, case) = (WAYS[0].1[0].way, WAYS[0].1[0].cases[0]);
-        let all = outcomes(|_| Some(Outcome::Passed)).column().expect("all cases were run");
-        let none = outcomes(|_| Some(Outcome::NotApplicable("no disk".to_owned()))).column().expect("all were run");
+        let all = outcomes(|_| Some(Outcome::Passed)).column("6.1").expect("all cases were run");
+        let none =
+            outcomes(|_| Some(Outcome::NotApplicable("no disk".to_owned()))).column("5.10").expect("all were run");
         let fails =
             |name: &str| if name == case { Outcome::Failed("no | finding".to_owned()) } else { Outcome::Passed };
-        let one = outcomes(|name| Some(fails(name))).column().expect("all were run");
+        let one = outcomes(|name| Some(fails(name))).column("6.12").expect("all were run");
         let text =
             document(&[("6.1", all), ("6.12-preempt", one), ("5.10", none)].map(|(k, c)| (k.to_owned(), c)).into());
         assert!(text.contains(&format!("| {way} | {} | n/a[^1] | seen | NOT SEEN |\n", WAYS[0].1[0].hooks.join(", "))));
@@ -268,6 +275,6 @@ mod tests {
     #[test]
     fn a_run_of_a_part_of_the_cases_says_nothing() {
         let case = WAYS[0].1[0].cases[0];
-        assert!(outcomes(|name| (name != case).then_some(Outcome::Passed)).column().is_none());
+        assert!(outcomes(|name| (name != case).then_some(Outcome::Passed)).column("6.1").is_none());
     }
 }

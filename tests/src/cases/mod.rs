@@ -41,16 +41,9 @@ pub struct Case {
     run: fn(&mut Lab) -> Result<()>,
 }
 
-impl Case {
-    /// Whether it takes the disk with container engines, which only machines of the kind [`RUNTIMES`] have.
-    pub fn takes_engines(&self) -> bool {
-        takes_engines(self.name)
-    }
-}
-
-/// Whether the case of this name does.
-pub fn takes_engines(name: &str) -> bool {
-    name.starts_with("runtimes::")
+/// Whether a case takes the disk with container engines, which only machines of the kind [`RUNTIMES`] have.
+pub fn takes_engines(case: &str) -> bool {
+    case.starts_with("runtimes::")
 }
 
 /// What the names of machines with the disk of container engines end in.
@@ -152,7 +145,7 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
     Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
     let is_wanted = |case: &&Case| match &names {
         Some(names) => names.contains(&case.name),
-        None => case.takes_engines() == engine::are_there(),
+        None => takes_engines(case.name) == engine::are_there(),
     };
     for case in CASES.iter().filter(is_wanted) {
         let start = Instant::now();

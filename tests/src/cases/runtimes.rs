@@ -108,7 +108,7 @@ fn copied_to(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     fs::write("/tmp/added", "from the host\n")?;
     container.copy("/tmp/added", "/srv/added")?;
     ensure!(container.exec(&["/bin/cat", "/srv/added"])? == "from the host\n");
-    expect(lab, engine, &known(&container), [change("outside", "create", "/srv/added", "new")])
+    expect(lab, engine, &known(&container), [change(engine.copier, "create", "/srv/added", "new")])
 }
 
 /// The steps of a build are containers, and what they do is done to an image: they are findings.

@@ -22,6 +22,7 @@ pub fn mount() -> Result<()> {
     fs::create_dir_all(DISK)?;
     on_host("busybox", ["mount", "-t", "erofs", "-o", "ro", DEVICE, DISK])
         .context("this machine has no disk with engines")?;
+    fs::create_dir_all("/var/tmp")?;
     link(Path::new(DISK), Path::new("/"))
 }
 

@@ -10,6 +10,7 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct Engine {
     daemons: &'static [Daemon],
     /// Its configuration: files and what is in them.
     files: &'static [(&'static str, &'static str)],
+    /// The origin of what it copies into containers: `podman cp` enters them.
+    pub copier: &'static str,
     /// Whether it runs as an ordinary user.
     is_rootless: bool,
     client: &'static dyn Client,
@@ -93,8 +96,10 @@ pub const DOCKER: Engine = Engine {
     runtime: "docker",
     daemons: &[CONTAINERD, DOCKERD],
     files: cri::FILES,
+    copier: "outside",
     is_rootless: false,
-    client: &Cli { program: &["docker"], options: &["--network=none"] },
+    // It would need a program that loads its profile for AppArmor.
+    client: &Cli { program: &["docker"], options: &["--network=none", "--security-opt=apparmor=unconfined"] },
 };
 
 /// containerd, spoken to as a kubelet does.
@@ -102,6 +107,7 @@ pub const CRI: Engine = Engine {
     runtime: "containerd",
     daemons: &[CONTAINERD],
     files: cri::FILES,
+    copier: "outside",
     is_rootless: false,
     client: &Cri { socket: CONTAINERD.socket },
 };
@@ -111,6 +117,7 @@ pub const PODMAN: Engine = Engine {
     runtime: "podman",
     daemons: &[Daemon { command: &["podman", "system", "service", "--time=0"], socket: "/run/podman/podman.sock" }],
     files: cli::PODMAN_FILES,
+    copier: "entered",
     is_rootless: false,
     client: &Cli { program: &["podman"], options: &["--network=none"] },
 };
@@ -123,6 +130,7 @@ pub const ROOTLESS: Engine = Engine {
         socket: "/run/user/1000/podman/podman.sock",
     }],
     files: cli::PODMAN_FILES,
+    copier: "entered",
     is_rootless: true,
     client: &Cli {
         program: &["sh", "-c", user::BECOME, "sh", "podman"],
@@ -153,6 +161,8 @@ impl Node {
         }
         for (path, content) in engine.files {
             fs::create_dir_all(Path::new(path).parent().context("it is in a directory")?)?;
+            // It may be a link to that of the disk.
+            fs::remove_file(path).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
             fs::write(path, content)?;
         }
         for daemon in engine.daemons {
