@@ -28,9 +28,14 @@ fn change(origin: &str, op: &str, path: &str, layer: &str) -> Value {
     })
 }
 
-/// There are exactly these findings, in this order, with this said of their container.
+/// There come exactly these findings, in this order, with this said of their container.
 fn expect<const N: usize>(lab: &mut Lab, engine: &Engine, container: &Value, expected: [Value; N]) -> Result<()> {
-    let found = lab.take_findings()?;
+    let mut found = Vec::new();
+    // An engine's `start` ends before the container's program begins.
+    wait_for("as many findings", PATIENCE, || {
+        found.append(&mut lab.take_findings()?);
+        Ok((found.len() >= N).then_some(()))
+    })?;
     ensure!(found.len() == N, "{} findings came instead of {N}", found.len());
     for (found, mut expected) in found.iter().zip(expected) {
         expected["container"] = container.clone();
@@ -44,15 +49,18 @@ fn expect<const N: usize>(lab: &mut Lab, engine: &Engine, container: &Value, exp
     Ok(())
 }
 
-/// What is known of a container when its engine answers.
-fn known(container: &Container) -> Value {
-    let (mut known, Value::Object(more)) = (container.identity(), container.description()) else {
-        return Value::Null;
-    };
-    for (key, value) in more {
-        known[key] = value;
+/// As [`expect`], of a container of which the engine tells: in a finding, or later in a notice.
+fn expect_known<const N: usize>(lab: &mut Lab, container: &Container, expected: [Value; N]) -> Result<()> {
+    expect(lab, container.engine, &container.identity(), expected)?;
+    let mut known = container.identity();
+    if let (Some(known), Value::Object(mut more)) = (known.as_object_mut(), container.description()) {
+        known.append(&mut more);
     }
-    known
+    wait_for("what the engine tells of the container", PATIENCE, || {
+        lab.expect_none()?;
+        let mut told = lab.history.iter().flat_map(|line| [&line["container"], &line["detail"]["container"]]);
+        Ok(told.any(|container| difference(container, &known).is_none()).then_some(()))
+    })
 }
 
 /// A shell and a change, by the application.
@@ -75,7 +83,7 @@ fn attacked(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
     let ([shell, change], entered) = (broken_into(&container)?, entered(&container)?);
-    expect(lab, engine, &known(&container), [shell, change, entered])
+    expect_known(lab, &container, [shell, change, entered])
 }
 
 fn from_before(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
@@ -83,13 +91,13 @@ fn from_before(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     let number = lab.number();
     let container = lab.without_sensor(|| engine.service(number))?;
     let ([shell, change], entered) = (broken_into(&container)?, entered(&container)?);
-    expect(lab, engine, &known(&container), [shell, change, entered])
+    expect_known(lab, &container, [shell, change, entered])
 }
 
 fn short_lived(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.start(lab.number(), SHORT)?;
-    expect(lab, engine, &known(&container), [shell("entrypoint", "/bin/busybox", SHORT)])
+    expect_known(lab, &container, [shell("entrypoint", "/bin/busybox", SHORT)])
 }
 
 /// Its whole life, and programs that are no shells.
@@ -108,7 +116,7 @@ fn copied_to(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     fs::write("/tmp/added", "from the host\n")?;
     container.copy("/tmp/added", "/srv/added")?;
     ensure!(container.exec(&["/bin/cat", "/srv/added"])? == "from the host\n");
-    expect(lab, engine, &known(&container), [change(engine.copier, "create", "/srv/added", "new")])
+    expect_known(lab, &container, [change(engine.copier, "create", "/srv/added", "new")])
 }
 
 /// The steps of a build are containers, and what they do is done to an image: they are findings.
@@ -116,7 +124,7 @@ fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     engine.build("echo 'mode = built' > /etc/app.conf")?;
     let script = ["/bin/sh", "-c", "echo 'mode = built' > /etc/app.conf"];
-    let container = json!({"runtime": engine.runtime});
+    let container = json!({"runtime": engine.builder});
     let shell = shell("entrypoint", "/bin/busybox", &script);
     expect(lab, engine, &container, [shell, change("entrypoint", "truncate", "/etc/app.conf", "lower")])
 }
@@ -130,17 +138,7 @@ fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     let findings = broken_into(&container)?;
     expect(lab, engine, &container.identity(), findings)?;
     lab.node.ensure(engine)?;
-    completed(lab, &container)
-}
-
-/// Waits for the notice that completes the findings of a container.
-fn completed(lab: &mut Lab, container: &Container) -> Result<()> {
-    let info = json!({"event": "container_info", "container": known(container)});
-    wait_for("the container_info", PATIENCE, || {
-        let found = lab.take_findings()?;
-        ensure!(found.is_empty(), "{} findings came instead of none", found.len());
-        Ok(lab.notices().iter().any(|notice| difference(notice, &info).is_none()).then_some(()))
-    })
+    expect_known(lab, &container, [])
 }
 
 /// Whoever asks it waits forever.
@@ -154,7 +152,7 @@ fn hanging(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     });
     lab.node.signal(engine, Signal::CONT)?;
     found?;
-    completed(lab, &container)
+    expect_known(lab, &container, [])
 }
 
 /// The daemon is killed and started again while a container changes its image, without an end.

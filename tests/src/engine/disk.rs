@@ -23,6 +23,7 @@ pub fn mount() -> Result<()> {
     on_host("busybox", ["mount", "-t", "erofs", "-o", "ro", DEVICE, DISK])
         .context("this machine has no disk with engines")?;
     fs::create_dir_all("/var/tmp")?;
+    symlink("/run", "/var/run")?;
     link(Path::new(DISK), Path::new("/"))
 }
 

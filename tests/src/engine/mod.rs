@@ -33,6 +33,10 @@ const FOLDER: &str = "/var/lib/lab/engines";
 /// How long a daemon, or what it is asked for, may take on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What engines copy into containers: files of any machine, and what is in them.
+const FILES: &[(&str, &str)] =
+    &[("/etc/hosts", "127.0.0.1 localhost\n"), ("/etc/hostname", "lab\n"), ("/etc/resolv.conf", "")];
+
 /// An engine.
 pub struct Engine {
     /// What findings call it.
@@ -43,6 +47,8 @@ pub struct Engine {
     files: &'static [(&'static str, &'static str)],
     /// The origin of what it copies into containers: `podman cp` enters them.
     pub copier: &'static str,
+    /// What findings call the runtime of its builds. Podman's do not tell.
+    pub builder: Option<&'static str>,
     /// Whether it runs as an ordinary user.
     is_rootless: bool,
     client: &'static dyn Client,
@@ -94,6 +100,7 @@ const DOCKERD: Daemon = Daemon {
 /// Docker.
 pub const DOCKER: Engine = Engine {
     runtime: "docker",
+    builder: Some("docker"),
     daemons: &[CONTAINERD, DOCKERD],
     files: cri::FILES,
     copier: "outside",
@@ -105,6 +112,7 @@ pub const DOCKER: Engine = Engine {
 /// containerd, spoken to as a kubelet does.
 pub const CRI: Engine = Engine {
     runtime: "containerd",
+    builder: None,
     daemons: &[CONTAINERD],
     files: cri::FILES,
     copier: "outside",
@@ -115,6 +123,7 @@ pub const CRI: Engine = Engine {
 /// Podman with crun, of the administrator. It needs no daemon: what runs is for those who ask about containers.
 pub const PODMAN: Engine = Engine {
     runtime: "podman",
+    builder: None,
     daemons: &[Daemon { command: &["podman", "system", "service", "--time=0"], socket: "/run/podman/podman.sock" }],
     files: cli::PODMAN_FILES,
     copier: "entered",
@@ -125,6 +134,7 @@ pub const PODMAN: Engine = Engine {
 /// Podman with crun, of an ordinary user.
 pub const ROOTLESS: Engine = Engine {
     runtime: "podman",
+    builder: None,
     daemons: &[Daemon {
         command: &["sh", "-c", user::BECOME, "sh", "podman", "system", "service", "--time=0"],
         socket: "/run/user/1000/podman/podman.sock",
@@ -159,7 +169,7 @@ impl Node {
         if engine.is_rootless {
             user::make()?;
         }
-        for (path, content) in engine.files {
+        for (path, content) in FILES.iter().chain(engine.files) {
             fs::create_dir_all(Path::new(path).parent().context("it is in a directory")?)?;
             // It may be a link to that of the disk.
             fs::remove_file(path).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
@@ -253,7 +263,8 @@ impl Engine {
 
 /// A container of an engine. It is removed when dropped.
 pub struct Container {
-    engine: &'static Engine,
+    /// Whose it is.
+    pub engine: &'static Engine,
     /// Its id, as the engine says.
     pub id: String,
     name: String,

@@ -14,7 +14,7 @@ pub const ID: u32 = 1000;
 /// Runs a command line as the user, in a cgroup of theirs.
 pub const BECOME: &str = "echo $$ > /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/init.scope/cgroup.procs && \
                           export HOME=/home/lab XDG_RUNTIME_DIR=/run/user/1000 && cd && \
-                          exec setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"";
+                          exec /usr/bin/setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"";
 
 /// The cgroup of the user's containers.
 pub const CONTAINERS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice";
