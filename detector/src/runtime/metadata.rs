@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn volumes_are_known_in_full_or_not_at_all() {
         let known = |count: usize| {
-            let volumes = (0..count).map(|nth| (format!("/v{nth}"), IgnoredAny)).collect();
-            volumes(&ImageConfig { volumes: Some(volumes), entrypoint: None }).map(|volumes| volumes.len())
+            let declared = (0..count).map(|nth| (format!("/v{nth}"), IgnoredAny)).collect();
+            volumes(&ImageConfig { volumes: Some(declared), entrypoint: None }).map(|kept| kept.len())
         };
         assert_eq!([0, MAX_LIST, MAX_LIST + 1].map(known), [Some(0), Some(MAX_LIST), None]);
         assert_eq!(volumes(&ImageConfig::default()), Some(Vec::new()));
