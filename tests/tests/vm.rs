@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use detector_tests::cases::CASES;
+use detector_tests::cases::{self, CASES, Case};
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -21,6 +21,8 @@ const MAX_NAMES: usize = 1000;
 
 /// The kinds of machine: what is added to the kernel's name, and to its command line.
 const ORDINARY: (&str, &str) = ("", "");
+/// With many containers, which take minutes.
+const MANY: (&str, &str) = ("", cases::SCALE_OPTION);
 /// With the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
 const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
 /// With cgroups of version 1 alone.
@@ -34,7 +36,8 @@ fn kinds(kernel: &str) -> &'static [(&'static str, &'static str)] {
     match kernel {
         "5.10" => &[ORDINARY, HYBRID],
         "6.1" => &[ORDINARY, V1],
-        "6.12" | kernel::LATEST => &[ORDINARY, PREEMPT],
+        "6.12" => &[MANY, PREEMPT],
+        kernel::LATEST => &[ORDINARY, PREEMPT],
         _ if kernel.starts_with("7.") => &[ORDINARY, PREEMPT],
         _ => &[ORDINARY],
     }
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let machines: Vec<Arc<Machine>> = machines().into_iter().map(Arc::new).collect();
     let trials = machines.iter().flat_map(|machine| {
-        CASES.iter().map(|case| {
+        machine.cases().map(|case| {
             let machine = Arc::clone(machine);
             Trial::test(machine.test_name(case.name), move || machine.outcome(case.name))
         })
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
         let wanted: Vec<_> = machines
             .into_iter()
             .filter_map(|machine| {
-                let names = CASES.iter().map(|case| case.name);
+                let names = machine.cases().map(|case| case.name);
                 let names: Vec<_> = names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
                 (!names.is_empty()).then_some((machine, names))
             })
@@ -133,6 +136,12 @@ struct Results {
 }
 
 impl Machine {
+    /// The cases that it runs.
+    fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
+        let is_for_many = self.command_line == MANY.1;
+        CASES.iter().filter(move |case| is_for_many || !case.is_of_scale())
+    }
+
     fn test_name(&self, case: &str) -> String {
         format!("{}{}::{case}", self.kernel, self.suffix)
     }
@@ -158,7 +167,7 @@ impl Machine {
     /// Boots, runs these cases and powers off. Gives what is to be said of cases that have no outcome.
     fn run(&self, cases: &[&str]) -> String {
         let names = cases.join(",");
-        let arguments = match cases.len() < CASES.len() && names.len() <= MAX_NAMES {
+        let arguments = match cases.len() < self.cases().count() && names.len() <= MAX_NAMES {
             true => vec!["test", &names],
             false => vec!["test"],
         };

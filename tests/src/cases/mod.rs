@@ -39,6 +39,16 @@ pub struct Case {
     run: fn(&mut Lab) -> Result<()>,
 }
 
+impl Case {
+    /// Whether it takes minutes, and so runs only on machines with [`SCALE_OPTION`], or if it is asked for.
+    pub fn is_of_scale(&self) -> bool {
+        self.name.starts_with("scale::")
+    }
+}
+
+/// What is to be written on the kernel's command line for cases that take minutes.
+pub const SCALE_OPTION: &str = "lab.scale";
+
 /// Why a case does not apply to this machine: the kernel lacks what is attacked with.
 #[derive(Debug)]
 pub struct NotApplicable(pub String);
@@ -125,7 +135,12 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
     make_image().context("cannot make the image")?;
     let mut lab = Lab::open()?;
     Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
-    for case in CASES.iter().filter(|case| names.as_ref().is_none_or(|names| names.contains(&case.name))) {
+    let is_for_many = fs::read_to_string("/proc/cmdline")?.contains(SCALE_OPTION);
+    let is_wanted = |case: &&Case| match &names {
+        Some(names) => names.contains(&case.name),
+        None => is_for_many || !case.is_of_scale(),
+    };
+    for case in CASES.iter().filter(is_wanted) {
         let start = Instant::now();
         let outcome = lab.run(case);
         let (word, more) = match &outcome {
