@@ -226,7 +226,7 @@ pub struct Image {
     /// The program that it says is to be run; at most the first 16 parts.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub entrypoint: Vec<Text>,
-    /// The directories that it says are volumes; at most 16. Left out: not known.
+    /// The directories that it says are volumes. Left out: not known, or more than 16.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volumes: Option<Vec<Text>>,
 }

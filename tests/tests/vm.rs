@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use detector_tests::cases::{CASES, Case, RUNTIMES, takes_engines};
+use detector_tests::cases::{CASES, Case, NODE, is_for_node};
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -27,8 +27,8 @@ const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
 const V1: (&str, &str) = ("-cgroup1", "lab.cgroups=v1");
 /// With cgroups of both versions.
 const HYBRID: (&str, &str) = ("-hybrid", "lab.cgroups=hybrid");
-/// With the disk of container engines, for the cases that take them: they run nowhere else.
-const ENGINES: (&str, &str) = (RUNTIMES, "");
+/// With the disk of container engines, for the [cases that take a node](is_for_node) and no others.
+const LIKE_A_NODE: (&str, &str) = (NODE, "");
 
 /// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls in the
 /// same way; the older a kernel is, the more of its machines have cgroups of version 1. What engines do is the same on all
@@ -37,7 +37,7 @@ fn kinds(kernel: &str) -> &'static [(&'static str, &'static str)] {
     match kernel {
         "5.10" => &[ORDINARY, HYBRID],
         "6.1" => &[ORDINARY, V1],
-        "6.12" => &[ORDINARY, PREEMPT, ENGINES],
+        "6.12" => &[ORDINARY, PREEMPT, LIKE_A_NODE],
         kernel::LATEST => &[ORDINARY, PREEMPT],
         _ if kernel.starts_with("7.") => &[ORDINARY, PREEMPT],
         _ => &[ORDINARY],
@@ -139,8 +139,12 @@ struct Results {
 impl Machine {
     /// The cases that run on it.
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
-        let has_engines = self.suffix == RUNTIMES;
-        CASES.iter().filter(move |case| takes_engines(case.name) == has_engines)
+        let is_node = self.is_node();
+        CASES.iter().filter(move |case| is_for_node(case.name) == is_node)
+    }
+
+    fn is_node(&self) -> bool {
+        self.suffix == NODE
     }
 
     fn test_name(&self, case: &str) -> String {
@@ -173,7 +177,7 @@ impl Machine {
             false => vec!["test"],
         };
         let machine = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments);
-        let machine = if self.suffix == RUNTIMES { machine.runtimes() } else { machine };
+        let machine = if self.is_node() { machine.runtimes() } else { machine };
         let mut failure = None;
         let booted = machine.run(|line| match Message::parse(line) {
             Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),

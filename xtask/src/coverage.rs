@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use detector_tests::cases::{RUNTIMES, takes_engines};
+use detector_tests::cases::{NODE, is_for_node};
 use detector_tests::coverage::{OPEN, WAYS, Way};
 use detector_tests::protocol::Outcome;
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,8 @@ impl Run {
 
     /// The column of the document, for the kernel of this name; `None` if a case was not run that it is for.
     fn column(&self, kernel: &str) -> Option<Column> {
-        let has_engines = kernel.ends_with(RUNTIMES);
-        let is_for = |way: &&Way| way.cases.iter().all(|case| takes_engines(case) == has_engines);
+        let is_node = kernel.ends_with(NODE);
+        let is_for = |way: &&Way| way.cases.iter().all(|case| is_for_node(case) == is_node);
         let ways = WAYS.iter().flat_map(|(_, ways)| *ways).filter(is_for);
         let cells = ways.map(|way| Some((way.way.to_owned(), self.cell(way.cases)?))).collect::<Option<_>>()?;
         Some(Column { release: self.release.clone(), date: self.date.clone(), cells })
@@ -94,8 +94,8 @@ struct Cell {
 ///
 /// # Errors
 ///
-/// No kernel was tested, or the document cannot be written. With `check`: it says something else than the tests, or no
-/// case attacks in some way.
+/// No kernel was tested, or the document cannot be written. With `check`: it says something else than the tests of the
+/// kernels that it has, or no case attacks in some way.
 pub fn run(check: bool) -> Result<()> {
     let file = project::root().join("docs/coverage.md");
     let text = if file.exists() { fs::read_to_string(&file)? } else { String::new() };
@@ -110,11 +110,14 @@ pub fn run(check: bool) -> Result<()> {
             shell::step(format!("Linux {kernel}: left out, for not all cases were run"));
             continue;
         };
-        let said = columns.entry(kernel.clone()).or_default();
         if check {
+            let Some(said) = columns.get(&kernel) else {
+                shell::step(format!("Linux {kernel}: the document says nothing of it"));
+                continue;
+            };
             (column.release, column.date) = (said.release.clone(), said.date.clone());
         }
-        *said = column;
+        columns.insert(kernel.clone(), column);
         tested.push(kernel);
     }
     ensure!(!tested.is_empty(), "no kernel was tested with all cases: run `cargo xtask test`");
@@ -240,7 +243,7 @@ containers on each kernel. `cargo xtask coverage` writes this from what `cargo x
 The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases are
 in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and without
 BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both versions, one with
-`-runtimes` container engines from Debian.
+`-node` container engines from Debian.
 
 | kernel | release | tested |
 | --- | --- | --- |

@@ -81,9 +81,16 @@ pub(super) fn image(
         id: id.and_then(text),
         digest: digest(name.unwrap_or_default(), digests),
         entrypoint: config.and_then(|config| config.entrypoint.as_ref()).map_or_else(Vec::new, list),
-        volumes: config.map(|config| config.volumes.as_ref().map_or_else(Vec::new, |volumes| list(volumes.keys()))),
+        volumes: config.and_then(volumes),
     };
     (image != Image::default()).then_some(image)
+}
+
+/// The directories that an image declares as volumes. `None`: not all of them can be kept.
+fn volumes(config: &ImageConfig) -> Option<Vec<Text>> {
+    let Some(volumes) = &config.volumes else { return Some(Vec::new()) };
+    let fit = volumes.len() <= MAX_LIST && volumes.keys().all(|volume| volume.len() <= MAX_TEXT);
+    fit.then(|| list(volumes.keys()))
 }
 
 /// The digest in `REPOSITORY@DIGEST`, of the image's own repository if it is there.
@@ -216,6 +223,16 @@ mod tests {
             let pod = container.pod.expect("it is known");
             assert_eq!((pod.uid.as_str(), pod.namespace.is_some()), (known.unwrap_or("u"), namespace));
         }
+    }
+
+    #[test]
+    fn volumes_are_known_in_full_or_not_at_all() {
+        let known = |count: usize| {
+            let declared = (0..count).map(|nth| (format!("/v{nth}"), IgnoredAny)).collect();
+            volumes(&ImageConfig { volumes: Some(declared), entrypoint: None }).map(|kept| kept.len())
+        };
+        assert_eq!([0, MAX_LIST, MAX_LIST + 1].map(known), [Some(0), Some(MAX_LIST), None]);
+        assert_eq!(volumes(&ImageConfig::default()), Some(Vec::new()));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Where the runtimes of a node listen, and who is asked about which container.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, fs};
 
 use crate::finding::Container;
 
 /// Where they listen unless told otherwise, in the order in which they are asked: of a pod on Docker, CRI knows more.
-const DEFAULTS: [(Kind, &str); 8] = [
+const DEFAULTS: [(Kind, &str); 9] = [
     (Kind::Cri, "/run/containerd/containerd.sock"),
     (Kind::Cri, "/run/crio/crio.sock"),
     (Kind::Cri, "/run/cri-dockerd.sock"),
@@ -15,6 +15,7 @@ const DEFAULTS: [(Kind, &str); 8] = [
     (Kind::Cri, "/run/k0s/containerd.sock"),
     (Kind::Cri, "/var/snap/microk8s/common/run/containerd.sock"),
     (Kind::Docker, "/run/docker.sock"),
+    (Kind::Docker, "/var/run/docker.sock"),
     (Kind::Podman, "/run/podman/podman.sock"),
 ];
 
@@ -67,7 +68,10 @@ pub struct Socket {
 impl Socket {
     /// Where the node's own runtimes may listen.
     pub fn defaults() -> Vec<Self> {
-        DEFAULTS.map(|(kind, path)| Self { kind, path: path.into(), user: None }).into()
+        // In most places, but not in a container that has no more than the socket.
+        let is_one = fs::canonicalize("/var/run").is_ok_and(|path| path == Path::new("/run"));
+        let usual = DEFAULTS.into_iter().filter(|(_, path)| !is_one || !path.starts_with("/var/run/"));
+        usual.map(|(kind, path)| Self { kind, path: path.into(), user: None }).collect()
     }
 
     /// Where the runtimes of a user may listen.

@@ -41,13 +41,13 @@ pub struct Case {
     run: fn(&mut Lab) -> Result<()>,
 }
 
-/// Whether a case takes the disk with container engines, which only machines of the kind [`RUNTIMES`] have.
-pub fn takes_engines(case: &str) -> bool {
-    case.starts_with("runtimes::")
-}
+/// What the names of machines that are like a node end in: they have the disk with the container engines.
+pub const NODE: &str = "-node";
 
-/// What the names of machines with the disk of container engines end in.
-pub const RUNTIMES: &str = "-runtimes";
+/// Whether a case takes what only a [node](NODE) has: container engines, and minutes for many containers.
+pub fn is_for_node(case: &str) -> bool {
+    ["runtimes::", "scale::"].iter().any(|module| case.starts_with(module))
+}
 
 /// Why a case does not apply to this machine: the kernel lacks what is attacked with.
 #[derive(Debug)]
@@ -135,17 +135,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many files are opened before a sensor starts: a start takes seconds.
 const HELD: usize = 24;
 
-/// Runs the cases of these names, with commas between; all that this machine is for if there are none. An error means that nothing could be
-/// tested.
+/// Runs the cases of these names, with commas between; all that this machine is for if there are none. An error means that
+/// nothing could be tested.
 pub fn run(names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
     make_image().context("cannot make the image")?;
     let mut lab = Lab::open()?;
     Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
+    let is_node = engine::are_there();
     let is_wanted = |case: &&Case| match &names {
         Some(names) => names.contains(&case.name),
-        None => takes_engines(case.name) == engine::are_there(),
+        None => is_for_node(case.name) == is_node,
     };
     for case in CASES.iter().filter(is_wanted) {
         let start = Instant::now();
