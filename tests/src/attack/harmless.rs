@@ -148,8 +148,10 @@ fn in_vain(path: &Path, directory: &Path) -> Result<Value> {
 
 /// Every change, in a directory that is not the image's.
 fn elsewhere(directory: &Path) -> Result<Value> {
-    let at = |name: &str| directory.join(name);
-    let file = at("elsewhere");
+    let folder = directory.join("elsewhere");
+    fs::create_dir(&folder)?;
+    let at = |name: &str| folder.join(name);
+    let file = at("file");
     fs::write(&file, MARK)?;
     let mut opened = OpenOptions::new().read(true).write(true).open(&file)?;
     raw::Map::shared(&opened, MARK.len(), rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE)?.store(MARK);
@@ -166,6 +168,7 @@ fn elsewhere(directory: &Path) -> Result<Value> {
     for name in ["symlink", "link", "socket", "renamed"] {
         fs::remove_file(at(name))?;
     }
+    fs::remove_dir(&folder)?;
     Ok(Value::Null)
 }
 
