@@ -191,7 +191,8 @@ pub struct Container {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<Text>,
-    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. Left out: its cgroup does not tell.
+    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. Left out: its cgroup does not tell, and no
+    /// runtime has told yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<Cow<'static, str>>,
     /// Its image. This, its name and its labels are what its runtime tells. Left out: it does not, or has not yet; then

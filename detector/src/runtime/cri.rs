@@ -8,7 +8,7 @@ use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
     Container, ContainerFilter, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, PodSandboxFilter,
+    ListPodSandboxRequest, PodSandbox, PodSandboxFilter, VersionRequest,
 };
 use serde::Deserialize;
 use tonic::transport::{self, Channel, Endpoint};
@@ -21,6 +21,9 @@ use crate::finding::Pod;
 
 /// Most bytes of headers in an answer.
 const MAX_HEADERS: u32 = 64 << 10;
+
+/// What runtimes with this interface call themselves, and findings call them. `docker` is cri-dockerd.
+const NAMES: [&str; 3] = ["containerd", "cri-o", "docker"];
 
 /// What containerd and CRI-O tell of an image beyond the interface, as far as it is used.
 #[derive(Debug, Deserialize)]
@@ -50,11 +53,19 @@ pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Er
     let filter = PodSandboxFilter { id: sandbox_id.to_owned(), ..PodSandboxFilter::default() };
     let listed = known(runtime.list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) }).await)?;
     let sandbox = listed.and_then(|listed| listed.items.into_iter().find(|sandbox| sandbox.id == sandbox_id));
-    let Some(container) = container else {
-        return Ok(sandbox.map(|sandbox| Metadata { pod: pod(sandbox), ..Metadata::default() }));
+    if container.is_none() && sandbox.is_none() {
+        return Ok(None);
+    }
+    let version = known(runtime.version(VersionRequest::default()).await)?;
+    let name = version.and_then(|version| NAMES.into_iter().find(|name| *name == version.runtime_name));
+    let told = match container {
+        None => Metadata { pod: sandbox.and_then(pod), ..Metadata::default() },
+        Some(container) => {
+            let image = image_status(channel, &container).await?;
+            metadata(container, sandbox, image)
+        }
     };
-    let image = image_status(channel, &container).await?;
-    Ok(Some(metadata(container, sandbox, image)))
+    Ok(Some(Metadata { runtime: name, ..told }))
 }
 
 /// What is known of a container's image.
@@ -86,6 +97,7 @@ fn metadata(container: Container, sandbox: Option<PodSandbox>, status: Option<Im
             verbose.as_ref().map(|verbose| &verbose.image_spec.config),
         ),
         pod: sandbox.and_then(pod).or_else(|| metadata::pod_of(&labels)),
+        runtime: None,
         labels: metadata::labels(&labels),
     }
 }

@@ -65,7 +65,9 @@ pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Er
         Some(id) => connection.get::<Image>(&format!("/images/{}/json", id.as_str())).await?,
         None => None,
     };
-    Ok(Some(metadata(&container, image_id.as_ref(), image.as_ref())))
+    let told = metadata(&container, image_id.as_ref(), image.as_ref());
+    // Both kinds with this interface are called as findings call them.
+    Ok(Some(Metadata { runtime: Some(socket.kind.name()), ..told }))
 }
 
 fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>) -> Metadata {
@@ -85,6 +87,7 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
         ),
         labels: metadata::labels(labels),
         pod,
+        runtime: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a runtime tells of a container, cut down to what a finding can carry.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -25,6 +26,8 @@ const NAME_LABEL: &str = "io.kubernetes.container.name";
 /// What a runtime tells of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
+    /// What findings call it.
+    pub runtime: Option<&'static str>,
     /// Its name.
     pub name: Option<Text>,
     /// Its image.
@@ -36,8 +39,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Puts it into what a finding says of the container. What the cgroup says of the pod counts more.
+    /// Puts it into what a finding says of the container. What the cgroup says of the runtime and the pod counts more.
     pub fn fill(&self, container: &mut Container) {
+        container.runtime = container.runtime.take().or(self.runtime.map(Cow::Borrowed));
         container.name.clone_from(&self.name);
         container.image.clone_from(&self.image);
         container.labels.clone_from(&self.labels);
@@ -222,6 +226,16 @@ mod tests {
             told.fill(&mut container);
             let pod = container.pod.expect("it is known");
             assert_eq!((pod.uid.as_str(), pod.namespace.is_some()), (known.unwrap_or("u"), namespace));
+        }
+    }
+
+    #[test]
+    fn the_runtime_is_told_if_the_cgroup_does_not() {
+        let told = Metadata { runtime: Some("containerd"), ..Metadata::default() };
+        for (known, expected) in [(None, "containerd"), (Some("cri-o"), "cri-o")] {
+            let mut container = Container { runtime: known.map(Cow::Borrowed), ..Container::default() };
+            told.fill(&mut container);
+            assert_eq!(container.runtime.as_deref(), Some(expected));
         }
     }
 

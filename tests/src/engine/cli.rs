@@ -9,11 +9,19 @@ use super::{Client, FOLDER, image};
 use crate::container::on_host;
 
 /// Podman's configuration, for a machine without systemd.
-pub const PODMAN_FILES: &[(&str, &str)] = &[(
-    "/etc/containers/containers.conf",
-    "[containers]\nlog_driver = \"k8s-file\"\n\
-     [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"crun\"\n",
-)];
+pub const PODMAN_FILES: &[(&str, &str)] = &[
+    (
+        "/etc/containers/containers.conf",
+        "[containers]\nlog_driver = \"k8s-file\"\n\
+         [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"crun\"\n",
+    ),
+    // Else it takes what works: copies of whole images.
+    (
+        "/etc/containers/storage.conf",
+        "[storage]\ndriver = \"overlay\"\n\
+         runroot = \"/run/containers/storage\"\ngraphroot = \"/var/lib/containers/storage\"\n",
+    ),
+];
 
 /// An engine with a command line.
 pub struct Cli {
@@ -21,7 +29,12 @@ pub struct Cli {
     pub program: &'static [&'static str],
     /// Options of all containers.
     pub options: &'static [&'static str],
+    /// How it is asked for the digest of an image. `None`: it gives none to images that come from no registry.
+    pub digest: Option<&'static [&'static str]>,
 }
+
+/// How Podman is asked for the digest of an image.
+pub const PODMAN_DIGEST: Option<&[&str]> = Some(&["image", "inspect", "--format={{.Digest}}"]);
 
 impl Cli {
     fn run(&self, args: &[&str]) -> Result<String> {
@@ -61,7 +74,9 @@ impl Client for Cli {
         self.run(&["rm", "--force", id]).map(drop)
     }
 
-    fn expected(&self, name: &str) -> Value {
-        json!({"name": name, "image": {"name": image::NAME}})
+    fn expected(&self, name: &str) -> Result<Value> {
+        let digest = self.digest.map(|args| self.run(&[args, &[image::NAME]].concat())).transpose()?;
+        let digest = digest.as_deref().map(str::trim);
+        Ok(json!({"name": name, "image": {"name": image::NAME, "digest": digest}}))
     }
 }

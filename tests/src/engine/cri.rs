@@ -17,10 +17,10 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Client, PATIENCE, image};
 use crate::container::on_host;
 
-/// containerd's configuration. The kernel has AppArmor, the machine not the program that loads its rules.
+/// containerd's configuration.
 pub const FILES: &[(&str, &str)] = &[(
     "/etc/containerd/config.toml",
-    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\ndisable_apparmor = true\n",
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\n",
 )];
 
 /// An engine with this interface.
@@ -58,7 +58,9 @@ fn uid(name: &str) -> String {
 
 impl Client for Cri {
     fn load(&self, archive: &str) -> Result<()> {
-        on_host("ctr", ["--namespace=k8s.io", "images", "import", archive]).map(drop)
+        let repository = image::NAME.rsplit_once(':').context("the image has a tag")?.0;
+        let import = ["images", "import", "--digests", "--base-name", repository, archive];
+        on_host("ctr", ["--namespace=k8s.io"].iter().chain(&import)).map(drop)
     }
 
     fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String> {
@@ -129,11 +131,14 @@ impl Client for Cri {
         Ok(())
     }
 
-    fn expected(&self, name: &str) -> Value {
-        json!({
+    fn expected(&self, name: &str) -> Result<Value> {
+        let images = on_host("ctr", ["--namespace=k8s.io", "images", "list", "--quiet"])?;
+        let digest = images.lines().find_map(|name| Some(name.split_once('@')?.1));
+        Ok(json!({
             "name": name,
-            "image": {"name": image::NAME},
+            "runtime": "containerd",
+            "image": {"name": image::NAME, "digest": digest.context("the image has a digest")?},
             "pod": {"uid": uid(name), "namespace": "lab", "name": format!("{name}-pod"), "labels": {"app": name}},
-        })
+        }))
     }
 }

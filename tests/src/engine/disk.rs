@@ -1,7 +1,7 @@
 //! The disk with the engines' programs: packages of Debian as they unpack.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -23,6 +23,7 @@ pub fn mount() -> Result<()> {
     on_host("busybox", ["mount", "-t", "erofs", "-o", "ro", DEVICE, DISK])
         .context("this machine has no disk with engines")?;
     fs::create_dir_all("/var/tmp")?;
+    fs::set_permissions("/var/tmp", Permissions::from_mode(0o1777))?;
     symlink("/run", "/var/run")?;
     link(Path::new(DISK), Path::new("/"))
 }

@@ -39,14 +39,17 @@ const FILES: &[(&str, &str)] =
 
 /// An engine.
 pub struct Engine {
-    /// What findings call it.
-    pub runtime: &'static str,
+    /// What findings call it, if the cgroups of its containers tell.
+    pub runtime: Option<&'static str>,
     /// What runs for it, in the order of their starts.
     daemons: &'static [Daemon],
     /// Its configuration: files and what is in them.
     files: &'static [(&'static str, &'static str)],
     /// The origin of what it copies into containers: `podman cp` enters them.
     pub copier: &'static str,
+    /// How the name of a directory begins that it makes to copy: its daemon changes its root to the container's, and leaves
+    /// its own there.
+    pub left: Option<&'static str>,
     /// What findings call the runtime of its builds. Podman's do not tell.
     pub builder: Option<&'static str>,
     /// Whether it runs as an ordinary user.
@@ -75,8 +78,8 @@ trait Client: Sync {
     fn build(&self, run: &str) -> Result<()>;
     /// Ends and removes a container.
     fn remove(&self, id: &str) -> Result<()>;
-    /// What findings say of a container of this name, beyond its id.
-    fn expected(&self, name: &str) -> Value;
+    /// What findings say of a container of this name, beyond what its cgroup tells.
+    fn expected(&self, name: &str) -> Result<Value>;
 }
 
 const CONTAINERD: Daemon = Daemon { command: &["containerd"], socket: "/run/containerd/containerd.sock" };
@@ -99,41 +102,43 @@ const DOCKERD: Daemon = Daemon {
 
 /// Docker.
 pub const DOCKER: Engine = Engine {
-    runtime: "docker",
+    runtime: Some("docker"),
     builder: Some("docker"),
     daemons: &[CONTAINERD, DOCKERD],
     files: cri::FILES,
     copier: "outside",
+    left: Some("/.pivot_root"),
     is_rootless: false,
-    // It would need a program that loads its profile for AppArmor.
-    client: &Cli { program: &["docker"], options: &["--network=none", "--security-opt=apparmor=unconfined"] },
+    client: &Cli { program: &["docker"], options: &["--network=none"], digest: None },
 };
 
 /// containerd, spoken to as a kubelet does.
 pub const CRI: Engine = Engine {
-    runtime: "containerd",
+    runtime: None,
     builder: None,
     daemons: &[CONTAINERD],
     files: cri::FILES,
     copier: "outside",
+    left: None,
     is_rootless: false,
     client: &Cri { socket: CONTAINERD.socket },
 };
 
 /// Podman with crun, of the administrator. It needs no daemon: what runs is for those who ask about containers.
 pub const PODMAN: Engine = Engine {
-    runtime: "podman",
+    runtime: Some("podman"),
     builder: None,
     daemons: &[Daemon { command: &["podman", "system", "service", "--time=0"], socket: "/run/podman/podman.sock" }],
     files: cli::PODMAN_FILES,
     copier: "entered",
+    left: None,
     is_rootless: false,
-    client: &Cli { program: &["podman"], options: &["--network=none"] },
+    client: &Cli { program: &["podman"], options: &["--network=none"], digest: cli::PODMAN_DIGEST },
 };
 
 /// Podman with crun, of an ordinary user.
 pub const ROOTLESS: Engine = Engine {
-    runtime: "podman",
+    runtime: Some("podman"),
     builder: None,
     daemons: &[Daemon {
         command: &["sh", "-c", user::BECOME, "sh", "podman", "system", "service", "--time=0"],
@@ -141,10 +146,12 @@ pub const ROOTLESS: Engine = Engine {
     }],
     files: cli::PODMAN_FILES,
     copier: "entered",
+    left: None,
     is_rootless: true,
     client: &Cli {
         program: &["sh", "-c", user::BECOME, "sh", "podman"],
         options: &["--network=none", "--cgroup-parent", user::CONTAINERS],
+        digest: cli::PODMAN_DIGEST,
     },
 };
 
@@ -297,7 +304,7 @@ impl Container {
     }
 
     /// What the engine tells of it.
-    pub fn description(&self) -> Value {
+    pub fn description(&self) -> Result<Value> {
         self.engine.client.expected(&self.name)
     }
 }
