@@ -9,14 +9,14 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 /// Many writers at once make many files each, as fast as it goes.
-pub(super) fn flood(writers: u32, files: u32) -> Result<Value> {
+pub(super) fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
     let write = |writer: u32| -> Result<()> {
         let folder = flooded(writer, "");
         fs::create_dir_all(&folder)?;
         for file in 0..files {
             let path = flooded(writer, &file.to_string());
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            for _ in 0..4 {
+            for _ in 0..writes {
                 file.write_all(b"x")?;
             }
         }

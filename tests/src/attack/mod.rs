@@ -108,7 +108,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("born", [cgroup, operation @ ..]) => wrap::born(Path::new(cgroup), operation),
         ("nested", [path]) => wrap::nested(Path::new(path)),
         ("harmless", []) => harmless::everything(),
-        ("flood", [writers, files]) => flood::flood(number(writers)?, number(files)?),
+        ("flood", [writers, files, writes]) => flood::flood(number(writers)?, number(files)?, number(writes)?),
         ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
         _ => None
             .or_else(|| open::perform(name, &paths))

@@ -13,6 +13,7 @@ use super::Lab;
 const WRITERS: usize = 4;
 /// In all, more than the ring buffer has room for.
 const FILES: usize = 600;
+const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// When the sensor has certainly looked at its loss counters twice.
 const HOUSEKEEPING: Duration = Duration::from_secs(4);
@@ -24,7 +25,7 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     lab.take_findings()?;
     lab.sensor()?.signal(Signal::STOP)?;
     let attacked = (|| {
-        container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string()])?;
+        container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
         for _ in 0..SHELLS {
             container.service_does(&["run", "/bin/sh", "-c", "true"])?;
         }

@@ -1,5 +1,6 @@
 //! More containers than a node should have.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,6 +18,12 @@ use crate::sensor::{finish, wait_for};
 const CONTAINERS: usize = 1000;
 /// What the sensor may need for all of it, in KiB.
 const MEMORY: u64 = 128 << 10;
+/// Of a flood.
+const WRITERS: usize = 4;
+/// Of each writer.
+const FILES: usize = 12_500;
+/// To each file.
+const WRITES: usize = 20;
 /// Where their roots are.
 const FOLDER: &str = "/run/lab/many";
 /// What each does: a shell, and a change.
@@ -61,6 +68,20 @@ impl Small {
         unmount(format!("{FOLDER}/{number}/root"), UnmountFlags::DETACH)?;
         Ok(fs::remove_dir(cgroup(&format!("/many/{}", self.id)))?)
     }
+}
+
+/// A million writes, to many files: each file is told of once, however late.
+pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
+    let found = lab.take_findings()?;
+    let of = |op: &str| found.iter().filter(|found| found["file"]["op"] == op).count();
+    let made = found.iter().filter_map(|found| found["file"]["inode"].as_u64());
+    let made = made.collect::<BTreeSet<_>>().len();
+    let (files, folders) = (WRITERS * FILES, WRITERS);
+    ensure!((of("create"), of("mkdir")) == (files, folders), "{} of {files} files are told of", of("create"));
+    ensure!(found.len() == files + folders && made >= files, "{} findings of {made} files", found.len());
+    Ok(())
 }
 
 /// Each is known by its id, and what it does is its own.
