@@ -33,6 +33,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.get(key)
     }
 
+    /// Forgets what was not asked for since the last call.
+    pub(crate) fn age(&mut self) {
+        self.old = std::mem::take(&mut self.young);
+    }
+
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.old.remove(key);
         self.young.remove(key).or(old)
@@ -53,6 +58,18 @@ mod tests {
         }
         assert_eq!(recent.get(&1), None);
         assert_eq!(recent.get(&9_999), Some(&9_999));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_in_time() {
+        let mut recent = Recent::new(100);
+        recent.insert("used", 1);
+        recent.insert("unused", 2);
+        for _ in 0..2 {
+            recent.age();
+            assert_eq!(recent.get(&"used"), Some(&1));
+        }
+        assert_eq!(recent.get(&"unused"), None);
     }
 
     #[test]

@@ -341,11 +341,6 @@ pub const WAYS: &[(&str, &[Way])] = &[
             ),
             way("Podman without privileges: `cp`", &["open"], &["runtimes::rootless_copied_to"]),
             way(
-                "Podman without privileges: step of `build`",
-                &["exec", "open", "cgroup_mkdir"],
-                &["runtimes::rootless_built"],
-            ),
-            way(
                 "Podman without privileges: its daemon gone, hanging, restarted under load",
                 &["exec", "open"],
                 &["runtimes::rootless_without_socket", "runtimes::rootless_hanging", "runtimes::rootless_restarted"],
@@ -398,7 +393,8 @@ pub const OPEN: &[&str] = &[
     "An interpreter that runs code without executing a program.",
     "Stores through a shared mapping that was writable before the sensor: they are page faults of memory, not calls.",
     "Writes by a loop device that was attached before the sensor: a thread of the kernel makes them.",
-    "Processes of a container in a cgroup that it shares with processes of the host.",
+    "Processes of a container in a cgroup that it shares with processes of the host, as the steps of `podman build` without \
+     privileges do.",
     "Anything once the kernel itself is in other hands, or once a privileged container has unloaded the probes.",
 ];
 

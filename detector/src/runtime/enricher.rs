@@ -24,6 +24,9 @@ const DENIALS: usize = 8;
 /// How long a runtime is waited for that cannot be asked.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
+/// How long what was told of a container is kept if nothing is found of it: this at least, and twice this at most.
+const RETENTION: Duration = Duration::from_secs(3600);
+
 /// What can be chosen.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -67,6 +70,14 @@ impl Enricher {
             let _ = runtime.block_on(stopped);
         })?;
         let shared = Arc::new(Shared { options, join: Mutex::default(), publish: Box::new(publish), tasks });
+        let weak = Arc::downgrade(&shared);
+        shared.tasks.spawn(async move {
+            loop {
+                sleep(RETENTION).await;
+                let Some(shared) = weak.upgrade() else { return };
+                shared.with(|join, _| join.age());
+            }
+        });
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 

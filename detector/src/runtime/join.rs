@@ -145,6 +145,11 @@ impl Join {
         self.settled.insert(id.clone(), Settled { cgroup: pending.cgroup, metadata });
     }
 
+    /// Forgets containers of which nothing was found since the last call.
+    pub(super) fn age(&mut self) {
+        self.settled.age();
+    }
+
     /// No runtime could be asked: the next finding begins anew.
     pub(super) fn forget(&mut self, id: &Id, out: &mut dyn FnMut(Out)) {
         self.overdue(id, out);

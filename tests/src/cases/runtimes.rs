@@ -214,6 +214,6 @@ engines! {
         podman_restarted: restarted_under_load;
     ROOTLESS =>
         rootless: attacked, rootless_from_before: from_before, rootless_short_lived: short_lived,
-        rootless_silent: silent, rootless_copied_to: copied_to, rootless_built: built,
+        rootless_silent: silent, rootless_copied_to: copied_to,
         rootless_without_socket: without_socket, rootless_hanging: hanging, rootless_restarted: restarted_under_load;
 }

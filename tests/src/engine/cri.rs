@@ -57,6 +57,11 @@ fn uid(name: &str) -> String {
 }
 
 impl Client for Cri {
+    fn is_ready(&self) -> bool {
+        let listed = |mut engine: Connection| ask!(engine, list_containers, ListContainersRequest::default()).is_ok();
+        Connection::open(self.socket).is_ok_and(listed)
+    }
+
     fn load(&self, archive: &str) -> Result<()> {
         let repository = image::NAME.rsplit_once(':').context("the image has a tag")?.0;
         let import = ["images", "import", "--digests", "--base-name", repository, archive];

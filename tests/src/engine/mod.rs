@@ -66,6 +66,10 @@ struct Daemon {
 
 /// How an engine is spoken to.
 trait Client: Sync {
+    /// Whether it does what it is told: its daemon listens before that.
+    fn is_ready(&self) -> bool {
+        true
+    }
     /// Takes the image from an archive.
     fn load(&self, archive: &str) -> Result<()>;
     /// Makes and starts a container; gives its id.
@@ -187,6 +191,7 @@ impl Node {
                 self.daemons.insert(daemon.socket, daemon.start()?);
             }
         }
+        wait_for("the engine's answer", PATIENCE, || Ok(engine.client.is_ready().then_some(())))?;
         let socket = engine.socket();
         if !self.loaded.contains(&socket) {
             engine.client.load(&image::archive()?)?;
@@ -300,7 +305,10 @@ impl Container {
 
     /// What the cgroup alone tells of it.
     pub fn identity(&self) -> Value {
-        json!({"id": self.id, "runtime": self.engine.runtime})
+        match self.engine.runtime {
+            Some(runtime) => json!({"id": self.id, "runtime": runtime}),
+            None => json!({"id": self.id}),
+        }
     }
 
     /// What the engine tells of it.

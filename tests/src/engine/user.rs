@@ -16,8 +16,8 @@ pub const BECOME: &str = "echo $$ > /sys/fs/cgroup/user.slice/user-1000.slice/us
                           export HOME=/home/lab XDG_RUNTIME_DIR=/run/user/1000 && cd && \
                           exec /usr/bin/setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"";
 
-/// The cgroup of the user's containers.
-pub const CONTAINERS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice";
+/// The cgroup of the user's containers. Without systemd it must not look like one of systemd's.
+pub const CONTAINERS: &str = "/user.slice/user-1000.slice/user@1000.service/podman";
 
 /// Makes the user when they are first needed.
 pub fn make() -> Result<()> {
