@@ -105,11 +105,14 @@ fn short_lived(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, [shell("entrypoint", "/bin/busybox", SHORT)])
 }
 
-/// Its whole life, and programs that are no shells.
+/// Its whole life, programs that are no shells, and changes of what the engine puts over files of the image.
 fn silent(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
     container.service_does(&["harmless"])?;
+    for path in ["/etc/hosts", "/etc/hostname"] {
+        container.service_does(&["append", path])?;
+    }
     container.exec(&["/bin/true"])?;
     drop(container);
     lab.expect_none()
