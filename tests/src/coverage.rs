@@ -321,6 +321,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "open", "cgroup_mkdir"],
                 &["runtimes::podman", "runtimes::podman_from_before"],
             ),
+            way(
+                "Podman: a service of systemd in the container",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::podman_with_systemd"],
+            ),
             way("Podman: container that lives 50 ms", &["exec", "cgroup_mkdir"], &["runtimes::podman_short_lived"]),
             way("Podman: `cp`", &["open"], &["runtimes::podman_copied_to"]),
             way("Podman: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::podman_built"]),

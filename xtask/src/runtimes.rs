@@ -13,8 +13,20 @@ use crate::debian::Archive;
 use crate::{project, setup, shell};
 
 /// Packages of Debian. They are unpacked, not installed: nothing of them starts on this machine.
-const PACKAGES: &[&str] =
-    &["docker.io", "containerd", "runc", "podman", "crun", "conmon", "fuse-overlayfs", "uidmap", "util-linux"];
+const PACKAGES: &[&str] = &[
+    "docker.io",
+    "containerd",
+    "runc",
+    "podman",
+    "crun",
+    "conmon",
+    "fuse-overlayfs",
+    "uidmap",
+    "util-linux",
+    // For a container that is a system of its own, with this disk as its image.
+    "systemd",
+    "dash",
+];
 
 /// What no program reads.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];

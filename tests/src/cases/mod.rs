@@ -117,7 +117,7 @@ cases! {
         docker_without_socket, docker_hanging, docker_restarted,
         cri, cri_from_before, cri_short_lived, cri_silent, cri_without_socket, cri_hanging, cri_restarted,
         podman, podman_from_before, podman_short_lived, podman_silent, podman_copied_to, podman_built,
-        podman_without_socket, podman_hanging, podman_restarted,
+        podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
     scale:

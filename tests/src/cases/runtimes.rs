@@ -10,11 +10,16 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Lab, difference, shell};
-use crate::engine::{CRI, Container, DOCKER, Engine, PODMAN, ROOTLESS};
+use crate::container::on_host;
+use crate::engine::disk::DISK;
+use crate::engine::{CRI, Container, DOCKER, Engine, FOLDER, PODMAN, ROOTLESS};
 use crate::sensor::wait_for;
 
 /// What a container does that lives 50 ms.
 const SHORT: &[&str] = &["/bin/sh", "-c", "sleep 0.05"];
+
+/// What the service of a container with systemd does.
+const SERVICE_SCRIPT: &str = "echo > /etc/of-a-service";
 
 /// How long an engine may take to tell of a container when it is asked again.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -184,13 +189,43 @@ fn restarted_under_load(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
         is_over.store(true, Relaxed);
         restarted.and(load.join().expect("it does not panic"))
     })?;
-    let entered = entered(&container)?;
-    let found = lab.take_findings()?;
-    ensure!(found.len() == made.len() + 1, "{} findings came of {} changes and a shell", found.len(), made.len());
     let changes = made.iter().map(|path| change("entrypoint", "create", path, "new"));
-    for (found, mut expected) in found.iter().zip(changes.chain([entered])) {
-        expected["container"] = container.identity();
-        ensure!(difference(found, &expected).is_none(), "{found} instead of {expected}");
+    let expected: Vec<_> = changes.chain([entered(&container)?]).collect();
+    expect(lab, engine, &container.identity(), expected)
+}
+
+/// A system of its own: its manager makes cgroups in that of the container, and starts a service in one.
+pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&PODMAN)?;
+    let unit = format!("{FOLDER}/lab.service");
+    fs::write(&unit, format!("[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/sh -c '{SERVICE_SCRIPT}'\n"))?;
+    let volume = format!("{unit}:/etc/systemd/system/lab.service:ro");
+    let run = ["run", "--detach", "--network=none", "--systemd=always", "--volume", &volume];
+    // The disk with the engines has systemd too.
+    let image = format!("{DISK}:O");
+    let system = ["--rootfs", &image, "/lib/systemd/systemd", "--unit=lab.service"];
+    let id = on_host("podman", run.iter().chain(&system))?;
+    let id = id.trim();
+    let container = json!({"id": id, "runtime": "podman"});
+    let expected = [
+        shell("application", "/bin/dash", &["/bin/sh", "-c", SERVICE_SCRIPT]),
+        change("application", "create", "/etc/of-a-service", "new"),
+    ];
+    let found = wait_for("the findings of the service", PATIENCE, || {
+        // Those of the manager, which begins by changing what it runs on, are among them.
+        lab.take_findings()?;
+        let found = expected.iter().map(|expected| {
+            lab.history.iter().find(|found| {
+                difference(found, expected).is_none() && difference(&found["container"], &container).is_none()
+            })
+        });
+        Ok(found.map(Option::<&Value>::cloned).collect::<Option<Vec<_>>>())
+    })?;
+    on_host("podman", ["rm", "--force", id])?;
+    lab.take_findings()?;
+    for found in found {
+        let cgroup = found["container"]["cgroup"].as_str().unwrap_or_default();
+        ensure!(cgroup.ends_with(&format!("/libpod-{id}")), "the cgroup is said to be {cgroup}");
     }
     Ok(())
 }

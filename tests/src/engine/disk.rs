@@ -12,7 +12,7 @@ use crate::container::on_host;
 pub const DEVICE: &str = "/dev/vda";
 
 /// Where it is mounted.
-const DISK: &str = "/mnt/engines";
+pub const DISK: &str = "/mnt/engines";
 
 /// Mounts it when it is first needed, and links to all of it that the machine does not have itself.
 pub fn mount() -> Result<()> {

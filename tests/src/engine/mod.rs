@@ -4,7 +4,7 @@
 
 mod cli;
 mod cri;
-mod disk;
+pub mod disk;
 mod image;
 mod user;
 
@@ -28,7 +28,7 @@ use cli::Cli;
 use cri::Cri;
 
 /// Where files of engines are kept.
-const FOLDER: &str = "/var/lib/lab/engines";
+pub const FOLDER: &str = "/var/lib/lab/engines";
 
 /// How long a daemon, or what it is asked for, may take on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
