@@ -59,13 +59,19 @@ fn expect(lab: &mut Lab, engine: &Engine, container: &Value, expected: impl Into
     Ok(())
 }
 
-/// As [`expect`], of a container of which the engine tells: in a finding, or later in a notice.
-fn expect_known(lab: &mut Lab, container: &Container, expected: impl Into<Vec<Value>>) -> Result<()> {
-    expect(lab, container.engine, &container.identity(), expected)?;
+/// All that is said of a container when its engine tells.
+fn known(container: &Container) -> Result<Value> {
     let mut known = container.identity();
     if let (Some(known), Value::Object(mut more)) = (known.as_object_mut(), container.description()?) {
         known.append(&mut more);
     }
+    Ok(known)
+}
+
+/// As [`expect`], of a container of which the engine tells: in a finding, or later in a notice.
+fn expect_known(lab: &mut Lab, container: &Container, expected: impl Into<Vec<Value>>) -> Result<()> {
+    expect(lab, container.engine, &container.identity(), expected)?;
+    let known = known(container)?;
     wait_for("what the engine tells of the container", PATIENCE, || {
         lab.expect_none()?;
         let mut told = lab.history.iter().flat_map(|line| [&line["container"], &line["detail"]["container"]]);
@@ -144,14 +150,19 @@ fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect(lab, engine, &container, [shell, change("entrypoint", "truncate", "/etc/app.conf", "lower")])
 }
 
-/// The sensor starts when nobody is there to ask; what the engine knows comes when it does.
+/// What the engine has told stays known. If the sensor starts when nobody is there to ask, it comes when somebody is.
 fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
+    let entered = entered(&container)?;
+    expect_known(lab, &container, [entered])?;
+    let known = known(&container)?;
     lab.node.kill(engine)?;
-    lab.without_sensor(|| Ok(()))?;
     let findings = broken_into(&container)?;
-    expect(lab, engine, &container.identity(), findings)?;
+    expect(lab, engine, &known, findings)?;
+    lab.without_sensor(|| Ok(()))?;
+    container.service_does(&["create", "/srv/made"])?;
+    expect(lab, engine, &container.identity(), [change("entrypoint", "create", "/srv/made", "new")])?;
     lab.node.ensure(engine)?;
     expect_known(lab, &container, [])
 }
