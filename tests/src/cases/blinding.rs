@@ -13,10 +13,11 @@ use crate::container::Container;
 const CONTAINERS: u32 = 3;
 const WRITERS: u32 = 4;
 const FILES: u32 = 100;
+const WRITES: u32 = 4;
 
 pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
     let containers: Vec<Container> = (0..CONTAINERS).map(|_| lab.new_container()).collect::<Result<_>>()?;
-    let flood = ["flood".to_owned(), WRITERS.to_string(), FILES.to_string()];
+    let flood = ["flood".to_owned(), WRITERS.to_string(), FILES.to_string(), WRITES.to_string()];
     thread::scope(|scope| {
         let floods: Vec<_> =
             containers.iter().map(|container| scope.spawn(|| container.service_does(&flood))).collect();
