@@ -22,8 +22,18 @@ pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 pub const LATEST: &str = "latest";
 
 /// Modules that the guest needs, as far as they are not built in; with what they depend on.
-const MODULES: &[&str] =
-    &["overlay", "loop", "crc32c_generic", "crc32c_cryptoapi", "btrfs", "ext4", "erofs", "fuse", "virtio_pci", "virtio_blk"];
+const MODULES: &[&str] = &[
+    "overlay",
+    "loop",
+    "crc32c_generic",
+    "crc32c_cryptoapi",
+    "btrfs",
+    "ext4",
+    "erofs",
+    "fuse",
+    "virtio_pci",
+    "virtio_blk",
+];
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
