@@ -23,8 +23,9 @@ const QEMU: &str = "qemu-system-x86_64";
 const CPUS: u32 = 2;
 const MEMORY: u32 = 2048;
 
-/// When to give up on a machine that nobody sits at. An emulated one needs a minute or two for all tests.
-const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// When to give up on a machine that nobody sits at. An emulated one with container engines needs a quarter of an hour
+/// for all of its tests when its host does nothing else.
+const TIMEOUT: Duration = Duration::from_secs(40 * 60);
 /// How often to look whether a machine has written something or ended.
 const POLL: Duration = Duration::from_millis(50);
 /// How long a kernel without a root file system may take to find out, with KVM: it takes a second.

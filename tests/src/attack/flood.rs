@@ -1,8 +1,9 @@
-//! More changes than anyone can follow.
+//! More changes, and more programs, than anyone can follow.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Result, ensure};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 /// Many writers at once make many files each, as fast as it goes.
 pub(super) fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
-    let write = |writer: u32| -> Result<()> {
+    let write = |writer| {
         let folder = flooded(writer, "");
         fs::create_dir_all(&folder)?;
         for file in 0..files {
@@ -24,11 +25,40 @@ pub(super) fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
         ensure!(made == files as usize, "{made} files are there instead of {files}");
         Ok(())
     };
+    at_once(writers, write)
+}
+
+/// Many threads at once run many programs each. Every tenth of them is a shell that is told its [number](flooding_shell).
+pub(super) fn run(threads: u32, programs: u32) -> Result<Value> {
+    at_once(threads, |thread| {
+        (0..programs).try_for_each(|number| {
+            let mut program = if number.is_multiple_of(10) {
+                let [shell, args @ ..] = flooding_shell(thread, number);
+                let mut program = Command::new(shell);
+                program.args(args);
+                program
+            } else {
+                Command::new("/bin/true")
+            };
+            let status = program.stdin(Stdio::null()).status()?;
+            ensure!(status.success(), "{program:?}: {status}");
+            Ok(())
+        })
+    })
+}
+
+fn at_once(threads: u32, action: impl Fn(u32) -> Result<()> + Sync) -> Result<Value> {
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..writers).map(|writer| scope.spawn(move || write(writer))).collect();
-        writers.into_iter().try_for_each(|writer| writer.join().expect("a writer does not panic"))
+        let action = &action;
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || action(thread))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })?;
     Ok(Value::Null)
+}
+
+/// A shell of a flood of programs, as it is executed.
+pub fn flooding_shell(thread: u32, number: u32) -> [String; 3] {
+    ["/bin/sh".to_owned(), "-c".to_owned(), format!(": {thread} {number}")]
 }
 
 /// Path of a file that a writer of a flood makes.

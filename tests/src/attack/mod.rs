@@ -37,7 +37,7 @@ use serde_json::{Value, json};
 
 pub use answer::{kernel, read as read_answer};
 pub use descriptors::{pass, take};
-pub use flood::flooded;
+pub use flood::{flooded, flooding_shell};
 
 /// Socket of the service, in the container.
 pub const SOCKET: &str = "/data/tool.sock";
@@ -109,6 +109,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("nested", [path]) => wrap::nested(Path::new(path)),
         ("harmless", []) => harmless::everything(),
         ("flood", [writers, files, writes]) => flood::flood(number(writers)?, number(files)?, number(writes)?),
+        ("flood-run", [threads, programs]) => flood::run(number(threads)?, number(programs)?),
         ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
         _ => None
             .or_else(|| open::perform(name, &paths))

@@ -121,7 +121,7 @@ cases! {
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
     scale:
-        thousand_containers, million_writes;
+        thousand_containers, million_writes, ten_thousand_execs;
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;

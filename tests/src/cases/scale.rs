@@ -10,6 +10,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
 
 use super::Lab;
+use crate::attack::flooding_shell;
 use crate::container::IMAGE;
 use crate::init::{cgroup, mount_at};
 use crate::sensor::{finish, wait_for};
@@ -24,6 +25,8 @@ const WRITERS: usize = 4;
 const FILES: usize = 12_500;
 /// To each file.
 const WRITES: usize = 20;
+/// Of each of as many threads.
+const PROGRAMS: usize = 2_500;
 /// Where their roots are.
 const FOLDER: &str = "/run/lab/many";
 /// What each does: a shell, and a change.
@@ -81,6 +84,20 @@ pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
     let (files, folders) = (WRITERS * FILES, WRITERS);
     ensure!((of("create"), of("mkdir")) == (files, folders), "{} of {files} files are told of", of("create"));
     ensure!(found.len() == files + folders && made >= files, "{} findings of {made} files", found.len());
+    Ok(())
+}
+
+/// Ten thousand programs, and among them a thousand shells: each shell is told of once, however late.
+pub(super) fn ten_thousand_execs(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    container.service_does(&["flood-run", &WRITERS.to_string(), &PROGRAMS.to_string()])?;
+    let found = lab.take_findings()?;
+    let shells =
+        (0..WRITERS as u32).flat_map(|thread| (0..PROGRAMS as u32).step_by(10).map(move |number| (thread, number)));
+    let run: BTreeSet<_> = shells.map(|(thread, number)| json!(flooding_shell(thread, number)).to_string()).collect();
+    let told: BTreeSet<_> = found.iter().map(|found| found["process"]["args"].to_string()).collect();
+    ensure!(told == run, "{} of {} shells are told of", run.intersection(&told).count(), run.len());
+    ensure!(found.len() == run.len(), "{} findings of {} shells", found.len(), run.len());
     Ok(())
 }
 
