@@ -85,8 +85,8 @@ pub struct KeptExecKey {
     pub inode: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// A hash of how its arguments begin: one file can be many programs, as busybox is.
+    pub args: u32,
 }
 
 /// Value of map `KEPT_EXECS`: the first exec of this program that found no room.

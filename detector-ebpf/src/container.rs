@@ -52,20 +52,60 @@ fn known(id: u64) -> Option<Cgroup> {
 #[inline(always)]
 pub fn of(task: Addr) -> Option<Cgroup> {
     let namespace = task::mount_namespace(task);
-    if is_host(namespace) {
+    if namespace == HOST_MNT_NS.load() {
         return None;
     }
-    match known(cgroup::of_task(task)) {
-        Some(cgroup) if cgroup.phase == PHASE_STARTED => Some(cgroup),
-        _ => known(of_namespace(namespace)?),
+    match of_cgroup(task) {
+        // Its namespaces are gone, for it is exiting; its cgroup is not.
+        None if namespace == 0 => None,
+        None => known(of_namespace(task, namespace)?),
+        cgroup => cgroup,
     }
 }
 
-/// The container that started in a mount namespace.
+/// The running container whose cgroup a task is in.
 #[inline(always)]
-fn of_namespace(namespace: u32) -> Option<u64> {
+fn of_cgroup(task: Addr) -> Option<Cgroup> {
+    known(cgroup::of_task(task)).filter(|cgroup| cgroup.phase == PHASE_STARTED)
+}
+
+/// The container that started in the mount namespace of a task. Namespaces can end before their container: the next one of
+/// this number may be that of a service of the host, whose root is the host's.
+#[inline(always)]
+fn of_namespace(task: Addr, namespace: u32) -> Option<u64> {
     // SAFETY: as in `known`.
-    unsafe { MNT_NS.get(namespace).copied() }
+    let container = unsafe { MNT_NS.get(namespace).copied() }?;
+    (!Root::of(task).is_host()).then_some(container)
+}
+
+/// The root directory of a task.
+struct Root {
+    dentry: Addr,
+    device: u32,
+    inode: u64,
+}
+
+impl Root {
+    #[inline(always)]
+    fn of(task: Addr) -> Self {
+        let dentry = task::root(task).dentry;
+        let inode = file::inode_at(dentry);
+        // SAFETY: `inode_at` gives an inode, or 0, which reads as zero.
+        let number = unsafe { file::number::<mem::Untyped>(inode) };
+        Self { dentry, device: file::device(inode), inode: number }
+    }
+
+    #[inline(always)]
+    fn is_host(&self) -> bool {
+        self.device == HOST_ROOT_DEV.load() && self.inode == HOST_ROOT_INODE.load()
+    }
+
+    /// The running container that has the file system for its root alone.
+    #[inline(always)]
+    fn container(&self) -> Option<Cgroup> {
+        // SAFETY: as in `known`.
+        known(unsafe { ROOTS.get(self.device).copied() }?)
+    }
 }
 
 /// The container in which the running task is about to execute a program, also if that is the one that starts it.
@@ -84,12 +124,24 @@ pub fn of_executing(task: Addr) -> Option<u64> {
 /// The container that a task leaves, if it is moved to the cgroup `to`, or born there, by a task of a container.
 #[inline(always)]
 pub fn escaped(task: Addr, to: u64) -> Option<u64> {
-    of(task::current())?;
-    let container = of_namespace(task::mount_namespace(task))?;
+    if of(task::current()).is_none() {
+        left(task::current())?;
+    }
+    let container = left(task)?;
     match known(to) {
         Some(cgroup) if cgroup.container == container => None,
         _ => Some(container),
     }
+}
+
+/// The container that a task belongs to by its mount namespace or, if it has made one for itself, by its root.
+#[inline(always)]
+fn left(task: Addr) -> Option<u64> {
+    let namespace = task::mount_namespace(task);
+    if is_host(namespace) {
+        return None;
+    }
+    of_namespace(task, namespace).or_else(|| Some(Root::of(task).container()?.container))
 }
 
 /// Whether a task runs in the container with this id.
@@ -98,42 +150,66 @@ pub fn contains(task: Addr, container: u64) -> bool {
     matches!(of(task), Some(found) if found.container == container)
 }
 
-/// The container of a task that has just executed a program, started by this exec if it is the first. The flag says so.
+/// The container of the running task, which has just executed a program, and how it came there. The first exec starts the
+/// container.
 #[inline(always)]
-pub fn of_exec(task: Addr) -> Option<(u64, bool)> {
+pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
     let namespace = task::mount_namespace(task);
     if is_host(namespace) {
-        return None;
+        // Of a container all the same, if it has got out of it, as with `nsenter --target 1 --mount`.
+        return of_cgroup(task).map(|cgroup| (cgroup.container, ORIGIN_OUTSIDE));
     }
-    if let Some(cgroup) = of(task) {
-        return Some((cgroup.container, false));
-    }
-    let id = cgroup::of_task(task);
-    let root = task::root(task).dentry;
-    let inode = file::inode_at(root);
-    let root_dev = file::device(inode);
-    // SAFETY: `inode_at` gives an inode, or 0, which reads as zero.
-    let root_inode = unsafe { file::number::<mem::Untyped>(inode) };
-    if root_dev == HOST_ROOT_DEV.load() && root_inode == HOST_ROOT_INODE.load() {
-        return None;
+    let (root, id) = (Root::of(task), cgroup::of_task(task));
+    let running = match of(task) {
+        None if root.is_host() => return None,
+        // In a mount namespace of its own, with a container's root.
+        None => root.container().filter(|owner| !is_start(task, id, &root, owner)),
+        cgroup => cgroup,
+    };
+    if let Some(cgroup) = running {
+        return Some((cgroup.container, origin(task, cgroup.container)));
     }
     if matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST) {
-        // From the host, with a container's root: in a mount namespace of its own, which `of` does not know.
-        // SAFETY: as in `known`.
-        return known(unsafe { ROOTS.get(root_dev).copied() }?).map(|cgroup| (cgroup.container, false));
+        return None;
     }
     let init = task::current_tgid();
-    start(&Cgroup { container: id, root_dev, mnt_ns: namespace, phase: PHASE_STARTED, init, root });
-    Some((id, true))
+    start(&Cgroup {
+        container: id,
+        root_dev: root.device,
+        mnt_ns: namespace,
+        phase: PHASE_STARTED,
+        init,
+        root: root.dentry,
+    });
+    Some((id, ORIGIN_ENTRYPOINT))
 }
 
-/// Marks a container as started and its image as watched.
+/// Whether a task that has the root of a running container starts another one all the same: it is the first of its pid
+/// namespace, or that root is another one by now, whose file system has the number of one that is gone.
+#[inline(always)]
+fn is_start(task: Addr, cgroup: u64, root: &Root, owner: &Cgroup) -> bool {
+    let is_host = matches!(known(cgroup), Some(cgroup) if cgroup.phase == PHASE_HOST);
+    let is_same = owner.root == 0 || owner.root == root.dentry;
+    !is_host && (!is_same || is_first(task))
+}
+
+/// Whether a task is the first of a pid namespace of its own.
+#[inline(always)]
+fn is_first(task: Addr) -> bool {
+    matches!(task::namespace_pid(task), (1, 1..))
+}
+
+/// Marks a container as started and its image as watched. An image that another one has already as its root stays that
+/// one's.
 #[inline(always)]
 fn start(cgroup: &Cgroup) {
+    // SAFETY: as in `known`.
+    let before = unsafe { ROOTS.get(cgroup.root_dev).copied() }.and_then(known);
+    let is_taken = matches!(before, Some(before) if before.root == cgroup.root && before.container != cgroup.container);
     if CGROUPS.insert(cgroup.container, cgroup, BPF_ANY.into()).is_err() {
         lost(Loss::CgroupsFull);
     }
-    if ROOTS.insert(cgroup.root_dev, owner(cgroup), BPF_ANY.into()).is_err()
+    if !is_taken && ROOTS.insert(cgroup.root_dev, owner(cgroup), BPF_ANY.into()).is_err()
         || MNT_NS.insert(cgroup.mnt_ns, cgroup.container, BPF_ANY.into()).is_err()
     {
         lost(Loss::RootsFull);
@@ -211,44 +287,36 @@ pub fn removed(id: u64) {
     let _never_known = CGROUPS.remove(id);
 }
 
-/// Who changes a file on the image of the container `owner`.
-pub enum Actor {
-    /// A runtime that sets a container up: not a finding.
-    Setup,
-    /// A process; the container whose image it is, and the process's origin there.
-    Process(u64, u32),
-}
-
-/// Decides about the running task. An image can be shared by containers (one root directory, mounted once): a task
-/// in any of them acts in its own.
+/// The container in which the running task changes a file on the image of the container `owner`, and how it came there. An
+/// image can be shared by containers (one root directory, mounted once): a task in any of them acts in its own. What a
+/// runtime does to prepare a container is no change of one that runs: its root is not in `ROOTS` yet.
 #[inline(always)]
-pub fn actor(task: Addr, owner: u64, root_dev: u32) -> Actor {
-    if let Some(cgroup) = of(task) {
-        return if cgroup.container == owner || cgroup.root_dev == root_dev {
-            Actor::Process(cgroup.container, origin(task, cgroup.container, false))
-        } else {
-            Actor::Process(owner, ORIGIN_OUTSIDE)
-        };
-    }
-    match known(cgroup::of_task(task)) {
-        Some(cgroup) if cgroup.phase == PHASE_SETUP && !is_host(task::mount_namespace(task)) => Actor::Setup,
-        _ => Actor::Process(owner, ORIGIN_OUTSIDE),
+pub fn actor(task: Addr, owner: u64, root_dev: u32) -> (u64, u32) {
+    match of(task) {
+        Some(cgroup) if cgroup.container == owner || cgroup.root_dev == root_dev => {
+            (cgroup.container, origin(task, cgroup.container))
+        }
+        _ if has_entered(task::current_tgid(), owner) => (owner, ORIGIN_ENTERED),
+        _ => (owner, ORIGIN_OUTSIDE),
     }
 }
 
-/// How the running process came into its container. `first`: its exec has just started the container.
+/// Whether a process was brought into a container from outside, or descends from one that was.
 #[inline(always)]
-pub fn origin(task: Addr, container: u64, first: bool) -> u32 {
+fn has_entered(process: u32, container: u64) -> bool {
+    // SAFETY: as in `known`.
+    unsafe { ENTERED.get(process).copied() == Some(container) }
+}
+
+/// How the running process came into its container.
+#[inline(always)]
+pub fn origin(task: Addr, container: u64) -> u32 {
     let tgid = task::current_tgid();
-    if first {
-        return ORIGIN_ENTRYPOINT;
-    }
-    // SAFETY: the value is not read.
-    if unsafe { ENTERED.get(tgid) }.is_some() {
+    if has_entered(tgid, container) {
         return ORIGIN_ENTERED;
     }
     let init = known(container).map_or(0, |cgroup| cgroup.init);
-    let is_init = if init == 0 { matches!(task::namespace_pid(task), (1, 1..)) } else { init == tgid };
+    let is_init = if init == 0 { is_first(task) } else { init == tgid };
     if is_init {
         return ORIGIN_ENTRYPOINT;
     }

@@ -337,7 +337,7 @@ pub struct Process {
 /// How a process came into a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Not at all: it acts from outside.
+    /// Not at all: it acts from outside, or has got there.
     Outside,
     /// It is the container's first process.
     Entrypoint,

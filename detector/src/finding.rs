@@ -336,7 +336,7 @@ pub struct Ancestor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Not at all: it acts from outside, as `docker cp` does.
+    /// Not at all: it acts from outside, as `docker cp` does; or it has got out of the container, to the host's mounts.
     Outside,
     /// It is the container's first process.
     Entrypoint,

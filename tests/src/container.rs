@@ -343,15 +343,20 @@ impl Container {
 
     /// Gives the service a descriptor, through which it writes.
     pub fn receive(&self, descriptor: impl AsFd + Sync) -> Result<()> {
+        self.receives(descriptor, |socket| self.service_does(&["write-received", socket]).map(drop))
+    }
+
+    /// Gives a descriptor to the process that connects to the socket which `receiver` is told of.
+    pub fn receives(&self, descriptor: impl AsFd + Sync, receiver: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         let name = "fd.sock";
         let socket = UnixListener::bind(self.volume().join(name))?;
-        let written = thread::scope(|scope| {
+        let received = thread::scope(|scope| {
             let passed = scope.spawn(|| attack::pass(&socket, &descriptor));
-            let written = self.service_does(&["write-received", &format!("/data/{name}")]);
-            passed.join().expect("it does not panic").and(written)
+            let received = receiver(&format!("/data/{name}"));
+            passed.join().expect("it does not panic").and(received)
         });
         fs::remove_file(self.volume().join(name))?;
-        written.map(drop)
+        received
     }
 
     /// `exec` of the runtime: runs a program in the container to its end and gives what it prints.

@@ -177,12 +177,22 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("process in a user namespace", &["open"], &["image_write::user_namespace"]),
             way("container in a container", &["open", "cgroup_mkdir"], &["image_write::nested_container"]),
             way("process that moves itself to a cgroup of the host", &["cgroup_attach", "open"], &["cgroups::moved"]),
+            way(
+                "the same, from a mount namespace of its own",
+                &["cgroup_attach", "open"],
+                &["cgroups::moved_with_own_mounts"],
+            ),
             way("process born in a cgroup of the host, by clone3", &["fork", "open"], &["cgroups::born"]),
             way("container from before the sensor", &["open", "exec"], &["lifecycle::containers_that_ran_before"]),
             way(
                 "the host, as `docker cp`",
                 &["open", "setattr"],
                 &["image_write::from_the_host", "image_change::from_the_host"],
+            ),
+            way(
+                "service of the host with a mount namespace of its own, started after the sensor",
+                &["open"],
+                &["image_write::from_private_mounts"],
             ),
             way("the host, in the container's mounts alone", &["open"], &["image_write::joined_mounts"]),
             way(
@@ -249,6 +259,12 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["shell::entered", "shell::entered_with_tty"],
             ),
             way("shell of a descendant of what was entered", &["exec", "fork"], &["shell::entered_descendant"]),
+            way(
+                "`nsenter`, and then a mount namespace of its own",
+                &["exec", "open"],
+                &["shell::entered_with_own_mounts"],
+            ),
+            way("shell on the host, as `nsenter --target 1 --mount`", &["exec"], &["shell::on_the_host"]),
             way("shell as the entrypoint", &["exec", "cgroup_mkdir"], &["shell::entrypoint"]),
             way("shell of the application", &["exec"], &["shell::application"]),
             way("busybox by argument and by link", &["exec"], &["shell::busybox_by_argument"]),

@@ -97,7 +97,7 @@ fn send_escape(container: u64, cgroup: u64, path: Addr, moved: Addr) {
         return;
     };
     let task = task::current();
-    let origin = container::origin(task, container, false);
+    let origin = container::origin(task, container);
     let record = reserved.as_mut_ptr();
     // SAFETY: `record` is reserved for us.
     unsafe {

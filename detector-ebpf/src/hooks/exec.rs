@@ -50,14 +50,13 @@ fn exec_kprobe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn executed(bprm: Addr) {
     let task = task::current();
-    let Some((container, first)) = container::of_exec(task) else {
+    let Some((container, origin)) = container::of_exec(task) else {
         return;
     };
     // SAFETY: `bprm` is a `struct linux_binprm`.
     let executed: Addr = unsafe { mem::read(bprm, OFF_BINPRM_FILE.load()) };
     let (dentry, mnt) = file::path(executed);
     note_loader(dentry);
-    let origin = container::origin(task, container, first);
     // SAFETY: `executed` is a `struct file`.
     let inode = unsafe { file::inode::<Untyped>(executed) };
     let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec)
@@ -78,12 +77,13 @@ fn executed(bprm: Addr) {
     reserved.submit(0);
 }
 
-/// There is no room for a record: keeps what is needed to tell what was executed, once for each program.
+/// There is no room for a record: keeps what is needed to tell what was executed, once for each program that is
+/// called in the same way.
 #[inline(always)]
 fn keep(task: Addr, container: u64, origin: u32, inode: Addr, dentry: Addr) {
     // SAFETY: `inode` is one.
     let number = unsafe { file::number::<Untyped>(inode) };
-    let key = KeptExecKey { container, inode: number, dev: file::device(inode), reserved: 0 };
+    let key = KeptExecKey { container, inode: number, dev: file::device(inode), args: task::hash_of_arguments(task) };
     let Some(nothing) = NO_EXEC.get(0) else { return };
     if KEPT_EXECS.insert(key, nothing, BPF_NOEXIST.into()).is_err() {
         if KEPT_EXECS.get_ptr(key).is_none() {

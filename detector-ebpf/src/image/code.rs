@@ -8,6 +8,7 @@ use detector_common::{
 use super::{
     Image, content, content_key, is_repeated, number,
     report::{Change, EACH},
+    seen,
 };
 use crate::{
     container,
@@ -74,8 +75,11 @@ fn mapped_code(file: Addr, flags: u64) -> Option<Change> {
     let class = if is_program { EACH } else { class(OP_MAP_EXEC, 0) };
     if is_program {
         let _gone_already = LOADERS.remove(process);
-    } else if is_repeated(SeenKey { class, ..content_key(image, number(inode)) }, None) {
-        return None;
+    } else {
+        let content = content_key(image, number(inode));
+        if is_repeated(SeenKey { class, ..content }, seen(content)) {
+            return None;
+        }
     }
     let (dentry, mnt) = file::path(file);
     Some(Change { mnt, ..Change::of(image, inode, dentry, OP_MAP_EXEC, class) })

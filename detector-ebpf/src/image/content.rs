@@ -62,7 +62,9 @@ pub fn device_opened(file: Addr) -> Option<Change> {
     };
     let container = container::of(task::current())?.container;
     let image = Image { owner: container, device: file::device(inode) };
-    let class = class(OP_DEVICE_WRITE, 0);
+    // A name for another device may get the inode number of one that is gone.
+    let device = file::represented(inode);
+    let class = class(OP_DEVICE_WRITE, (device ^ device >> 16) & 0xffff);
     let key = SeenKey { class, ..content_key(image, number(inode)) };
     if is_repeated(key, None) {
         return None;

@@ -14,8 +14,7 @@ use detector_common::{
 
 use super::{Image, number};
 use crate::{
-    container::{self, Actor},
-    emit,
+    container, emit,
     kernel::{
         cgroup, file,
         mem::Addr,
@@ -119,9 +118,7 @@ pub fn take_over<const REPORTER: u32>() {
 #[inline(always)]
 pub fn report<const REPORTER: u32>(change: &Change) {
     let task = task::current();
-    let Actor::Process(container, origin) = container::actor(task, change.owner, change.device) else {
-        return;
-    };
+    let (container, origin) = container::actor(task, change.owner, change.device);
     if REPORTER == NAMES {
         send::<ImageMoveRecord>(change, KIND_IMAGE_MOVE, container, |record| {
             // SAFETY: `record` is reserved for us.

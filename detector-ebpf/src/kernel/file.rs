@@ -22,7 +22,7 @@ const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
 /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h).
-const IN_MEMORY: [c_ulong; 3] = [0x0102_1994, 0x8584_58f6, 0x958f_5858];
+const IN_MEMORY: [c_ulong; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// Whether `file` is open for writing.
 ///
@@ -130,6 +130,13 @@ pub fn is_directory(mode: u32) -> bool {
 pub fn links(inode: Addr) -> u32 {
     // SAFETY: an `unsigned int`.
     unsafe { mem::read(inode, OFF_INODE_NLINK.load()) }
+}
+
+/// The number of the device that an inode stands for.
+#[inline(always)]
+pub fn represented(inode: Addr) -> u32 {
+    // SAFETY: a `dev_t`.
+    unsafe { mem::read(inode, OFF_INODE_RDEV.load()) }
 }
 
 /// The file has no name any more, or is on a file system that only lives in memory: also memfd_create(2)'s.

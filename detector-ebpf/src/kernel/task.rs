@@ -195,6 +195,24 @@ fn ancestors(task: Addr, container: u64, in_container: fn(Addr, u64) -> bool, ou
     }
 }
 
+/// A hash of the first bytes of the running process's arguments; see [`arguments`].
+#[inline(always)]
+pub fn hash_of_arguments(task: Addr) -> u32 {
+    let mut start = [0_u64; 4];
+    // SAFETY: pointers and integers; `start` has room for the bytes.
+    unsafe {
+        let mm: Addr = mem::read(task, OFF_TASK_MM.load());
+        let from: u64 = mem::read(mm, OFF_MM_ARG_START.load());
+        let whole = mem::read::<u64>(mm, OFF_MM_ARG_END.load()).wrapping_sub(from);
+        let room = size_of_val(&start) as u64;
+        let len = if whole > room { room } else { whole };
+        // What cannot be read is no difference.
+        let _unreadable = bpf_probe_read_user((&raw mut start).cast(), len as u32, from as *const _);
+    }
+    let hash = start.iter().fold(0_u64, |hash, part| (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    (hash >> 32) as u32
+}
+
 /// Fills `out` with the running process's arguments, from the place where the kernel put them for the new program: the
 /// process has not run yet and cannot have changed them.
 #[inline(always)]

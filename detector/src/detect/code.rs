@@ -2,7 +2,7 @@
 
 use super::{Program, describe};
 use crate::container::table::Container;
-use crate::event::{Args, Exec, File, Layer, MapExec, Path, Process, Script};
+use crate::event::{Args, Exec, File, Layer, MapExec, Origin, Path, Process, Script};
 
 /// File systems that are only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, where memfd files are
 /// too, ramfs and hugetlbfs.
@@ -47,7 +47,7 @@ pub(super) enum Source {
     Deleted,
     /// In the image, and not as the image has it.
     Changed,
-    /// In the image as it is, or on a volume.
+    /// In the image as it is, on a volume, or the host's.
     Expected,
 }
 
@@ -81,6 +81,9 @@ impl<'a> Code<'a> {
     }
 
     pub(super) fn source(&self, container: &Container) -> Source {
+        if self.process.origin == Origin::Outside {
+            return Source::Expected;
+        }
         // An image can be in memory as a whole.
         let is_fleeting = IN_MEMORY.contains(&self.file.magic) && container.root_dev != Some(self.file.dev);
         match self.file.layer {

@@ -108,7 +108,8 @@ pub(super) fn by(write: &event::ImageWrite) -> String {
 /// How a process came into the container, in a message.
 pub(super) fn origin(origin: event::Origin) -> &'static str {
     match origin {
-        event::Origin::Outside | event::Origin::Entered => "entered from outside",
+        event::Origin::Outside => "with the host's mounts",
+        event::Origin::Entered => "entered from outside",
         event::Origin::Entrypoint => "its entrypoint",
         event::Origin::Application => "by the application",
     }

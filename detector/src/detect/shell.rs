@@ -14,6 +14,7 @@
 //! | severity | when |
 //! |---|---|
 //! | critical | it reads commands from a socket: a reverse or bind shell |
+//! | critical | a process of the container has got to the host's mounts, as with `nsenter --target 1 --mount`, and starts it there |
 //! | info | it is the container's entrypoint |
 //! | high | it has a terminal: a person is inside |
 //! | medium | anything else: a command run from outside, or by the application |
@@ -22,7 +23,8 @@
 //! the parent talks to its child: Node.js gives socket pairs to every command it runs, and systemd a socket to the
 //! journal.
 //!
-//! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command).
+//! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host T1611
+//! (escape to host).
 
 use super::code::{Code, How};
 use super::content::Content;
@@ -69,9 +71,10 @@ pub(super) fn detect(
     let remote = knows_args && process.stdio[0] == Stdio::Socket && commands_from_stdin(args);
     let severity = match process.origin {
         _ if remote => Severity::Critical,
+        Origin::Outside => Severity::Critical,
         Origin::Entrypoint => Severity::Info,
         _ if has_terminal(process) => Severity::High,
-        Origin::Outside | Origin::Entered | Origin::Application => Severity::Medium,
+        Origin::Entered | Origin::Application => Severity::Medium,
     };
     Some(Verdict {
         finding: Kind::ShellInContainer,
@@ -80,15 +83,19 @@ pub(super) fn detect(
         process: Some(describe::process(process, Some(code.exe), code.program, context)),
         file: Some(describe::file(code.file, code.path)),
         mitre: match process.origin {
-            Origin::Outside | Origin::Entered => &["T1059.004", "T1609"],
+            Origin::Outside => &["T1059.004", "T1611"],
+            Origin::Entered => &["T1059.004", "T1609"],
             Origin::Entrypoint | Origin::Application => &["T1059.004"],
         },
     })
 }
 
-/// Nothing but the file's content can tell whether it is a shell.
+/// Nothing but the file's content can tell whether it is a shell. What is executed on the host is not looked into: a runtime
+/// is, for a moment, in the cgroup of the container that it enters.
 pub(super) fn is_unknown(code: &Code) -> bool {
-    (code.how == How::Executed || is_loader(code)) && identify(code, None).is_none()
+    code.process.origin != Origin::Outside
+        && (code.how == How::Executed || is_loader(code))
+        && identify(code, None).is_none()
 }
 
 /// A shell and where in the argument vector its own arguments begin.
@@ -199,7 +206,8 @@ fn message(shell: &Shell, code: &Code, script: Option<&Script>, remote: bool, co
         script.map(|script| format!(", for script {}", describe::text(&script.path.bytes))).unwrap_or_default();
     let (name, container) = (describe::text(shell.name), describe::container_name(container));
     let origin = describe::origin(code.process.origin);
-    format!("{name} started in {container} ({origin}{terminal}{remote}{disguise}{script})")
+    let place = if code.process.origin == Origin::Outside { "on the host by" } else { "in" };
+    format!("{name} started {place} {container} ({origin}{terminal}{remote}{disguise}{script})")
 }
 
 #[cfg(test)]

@@ -249,7 +249,8 @@ fn open_in_root(pid: u32, path: &event::Path) -> Option<OwnedFd> {
     if !FileType::from_raw_mode(mode).is_file() {
         return None;
     }
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    // A lease that somebody has on it is not waited for.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty()).ok()
 }
 

@@ -112,10 +112,14 @@ impl Maps {
     /// Undoes [`watch`](Self::watch).
     pub(super) fn forget(&self, root: Root) {
         let mut maps = self.lock();
-        // Each may be gone already: the probes forget a container when its cgroup goes.
+        // Each may be gone already, for the probes forget a container when its cgroup goes, and the number be another's.
         let _gone = maps.cgroups.remove(&root.container);
-        let _gone = maps.roots.remove(&root.root_dev);
-        let _gone = maps.mnt_ns.remove(&root.mnt_ns);
+        if maps.roots.get(&root.root_dev, 0).is_ok_and(|owner| owner == root.container) {
+            let _gone = maps.roots.remove(&root.root_dev);
+        }
+        if maps.mnt_ns.get(&root.mnt_ns, 0).is_ok_and(|owner| owner == root.container) {
+            let _gone = maps.mnt_ns.remove(&root.mnt_ns);
+        }
     }
 
     /// `s_dev` of the root of a container that runs. `None`: it is gone, or that is not known.

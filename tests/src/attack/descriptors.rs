@@ -74,7 +74,8 @@ pub fn pass(socket: &UnixListener, descriptor: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-fn receive(socket: &Path) -> Result<OwnedFd> {
+/// Takes the descriptor that is passed through a socket.
+pub(super) fn receive(socket: &Path) -> Result<OwnedFd> {
     let stream = UnixStream::connect(socket)?;
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut room);

@@ -104,6 +104,8 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("in-thread", args) => wrap::in_thread(args),
         ("renamed", args) => wrap::renamed(args),
         ("in-namespaces", args) => wrap::in_namespaces(args),
+        ("with-own-mounts", args) => wrap::with_own_mounts(args),
+        ("with-mounts", [socket, operation @ ..]) => wrap::with_mounts(Path::new(socket), operation),
         ("moved", [cgroup, operation @ ..]) => wrap::moved(Path::new(cgroup), operation),
         ("born", [cgroup, operation @ ..]) => wrap::born(Path::new(cgroup), operation),
         ("nested", [path]) => wrap::nested(Path::new(path)),

@@ -3,16 +3,18 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::WaitOptions;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde_json::{Value, json};
 
-use super::{Held, mounts, perform, raw, verify};
+use super::{Held, descriptors, mounts, perform, raw, verify};
 
 /// A name that says nothing bad.
 pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
@@ -37,9 +39,27 @@ pub(super) fn renamed(operation: &[OsString]) -> Result<Value> {
 /// In a user namespace of its own, where it may do everything although it is nobody there, and in a mount namespace of its
 /// own.
 pub(super) fn in_namespaces(operation: &[OsString]) -> Result<Value> {
+    unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation)
+}
+
+fn unshared(namespaces: UnshareFlags, operation: &[OsString]) -> Result<Value> {
     let before = fs::read_link("/proc/self/ns/mnt")?;
-    raw::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    raw::unshare(namespaces)?;
     ensure!(fs::read_link("/proc/self/ns/mnt")? != before, "the namespace is the same");
+    perform(operation, &mut Held::new())
+}
+
+/// In a mount namespace of its own.
+pub(super) fn with_own_mounts(operation: &[OsString]) -> Result<Value> {
+    unshared(UnshareFlags::NEWNS, operation)
+}
+
+/// In the mount namespace that is passed through a socket.
+pub(super) fn with_mounts(socket: &Path, operation: &[OsString]) -> Result<Value> {
+    let namespace = descriptors::receive(socket)?;
+    let before = fs::metadata("/")?.dev();
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    ensure!(fs::metadata("/")?.dev() != before, "the root is the same");
     perform(operation, &mut Held::new())
 }
 

@@ -13,31 +13,36 @@ use crate::init::{CGROUPS, cgroup};
 const ELSEWHERE: &str = "/elsewhere";
 
 pub(super) fn moved(lab: &mut Lab) -> Result<()> {
-    escaped(lab, "moved")
+    escaped(lab, &["moved"], "application")
+}
+
+/// It is in neither the cgroup nor the mount namespace of its container then; what it changes is the container's image.
+pub(super) fn moved_with_own_mounts(lab: &mut Lab) -> Result<()> {
+    escaped(lab, &["with-own-mounts", "moved"], "outside")
 }
 
 pub(super) fn born(lab: &mut Lab) -> Result<()> {
     if cgroup("") != CGROUPS {
         return Err(NotApplicable("processes are born only in cgroups of version 2".to_owned()).into());
     }
-    escaped(lab, "born")
+    escaped(lab, &["born"], "application")
 }
 
-/// Has a process of a container that sees the host's cgroups get into one, and change a file of its image there.
-fn escaped(lab: &mut Lab, way: &str) -> Result<()> {
+/// Has a process of a container that sees the host's cgroups get into one, and change a file of its image there, as one that
+/// is from `origin`.
+fn escaped(lab: &mut Lab, way: &[&str], origin: &str) -> Result<()> {
     let elsewhere = cgroup(ELSEWHERE);
     fs::create_dir(&elsewhere)?;
     let setup = Setup { is_privileged: true, sees_cgroups: true, ..Setup::default() };
     let (container, path) = (Container::service_with(lab.number(), setup)?, lab.file()?);
-    let identity = container.child_does(&[way, &format!("{HOST}{elsewhere}"), "append", &path])?;
+    let identity = container.child_does(&[way, &[&format!("{HOST}{elsewhere}"), "append", &path]].concat())?;
     fs::remove_dir(&elsewhere)?;
     let escape = json!({
         "finding": "cgroup_escape",
         "severity": "critical",
         "process": {"origin": "application", "exe": "/usr/bin/tool"},
     });
-    let found =
-        lab.expect_and_take(&container, [escape, write("application", "open_write", "lower", &path, &identity)])?;
+    let found = lab.expect_and_take(&container, [escape, write(origin, "open_write", "lower", &path, &identity)])?;
     let message = found[0]["message"].as_str().unwrap_or_default();
     ensure!(message.ends_with(&format!("out of container {} to cgroup {ELSEWHERE}", &container.id[..12])), "{message}");
     Ok(())

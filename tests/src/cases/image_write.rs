@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{Lab, difference, shadowed, write as change, write_on_host};
 use crate::attack;
 use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
+use crate::init::cgroup;
 
 /// Has the service do `operation` to the file at `path`: one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
@@ -211,6 +212,24 @@ pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
     let mut finding = change("outside", "truncate", "lower", &path, &json!({}));
     finding["process"]["pid"] = json!(std::process::id());
     finding["file"] = json!({"op": "truncate", "layer": "lower", "path": path});
+    lab.expect(&container, [finding])
+}
+
+/// By a service that was started after the sensor, and has mounts of its own: it is not taken for a runtime that prepares a
+/// container.
+pub(super) fn from_private_mounts(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let service = cgroup("/service");
+    fs::create_dir(&service)?;
+    let write = format!("echo changed > {}", container.host_path(&path).display());
+    let enter = format!("echo $$ > {service}/cgroup.procs; exec unshare -m /bin/sh -c '{write}'");
+    on_host("/bin/busybox", ["sh", "-c", &enter])?;
+    fs::remove_dir(&service)?;
+    let finding = json!({
+        "finding": "image_write",
+        "process": {"origin": "outside", "exe": "/bin/busybox"},
+        "file": {"op": "truncate", "layer": "lower", "path": path},
+    });
     lab.expect(&container, [finding])
 }
 

@@ -73,7 +73,7 @@ macro_rules! cases {
 
 cases! {
     shell:
-        entered, entered_with_tty, entered_descendant, entrypoint, application, of_a_login, secret_in_arguments,
+        entered, entered_with_tty, entered_descendant, entered_with_own_mounts, on_the_host, entrypoint, application, of_a_login, secret_in_arguments,
         busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
@@ -89,7 +89,7 @@ cases! {
         mprotect, process_vm_writev, ptrace, proc_mem, entered, child_of_application, other_thread, changed_name,
         user_namespace, nested_container, hard_link, symlink, deep_path, long_path, hostile_name,
         through_proc_self_root, received, received_in_another_container, taken_from_the_host, stolen, inherited,
-        given_by_supervisor, from_the_host, joined_mounts;
+        given_by_supervisor, from_the_host, from_private_mounts, joined_mounts;
     held:
         write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice,
         sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace,
@@ -111,7 +111,7 @@ cases! {
         erofs, erofs_from_before, ext4, ext4_from_before, directory, directory_from_before, subvolume,
         subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
     cgroups:
-        moved, born;
+        moved, moved_with_own_mounts, born;
     runtimes:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted,

@@ -5,8 +5,9 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Lab, shell};
+use super::{Lab, shell, write_on_host};
 use crate::container::{Container, on_host};
+use crate::init::cgroup;
 
 const BUSYBOX: &str = "/bin/busybox";
 /// A user of the host.
@@ -36,6 +37,40 @@ pub(super) fn entered_descendant(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.exec_tool(&["run", "/usr/bin/tool", "run", "/bin/sh", "-c", "true"])?;
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
+}
+
+/// What enters from a cgroup that the sensor has seen made, and then makes mounts of its own, is no new container. When it is
+/// gone, the container's image is watched as before.
+pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let session = cgroup("/session");
+    fs::create_dir(&session)?;
+    let script = format!("echo changed > {path}");
+    let enter = format!(
+        "echo $$ > {session}/cgroup.procs; exec nsenter -t {} -m /bin/busybox unshare -m /bin/sh -c '{script}'",
+        container.pid
+    );
+    on_host(BUSYBOX, ["sh", "-c", &enter])?;
+    fs::remove_dir(&session)?;
+    let write = |origin| json!({"finding": "image_write", "process": {"origin": origin}, "file": {"layer": "lower", "op": "truncate"}});
+    lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", &script]), write("entered")])?;
+    let path = lab.file()?;
+    write_on_host(&container.host_path(&path))?;
+    lab.expect(&container, [write("outside")])
+}
+
+/// From a container to the host, which lends it its mounts, as a container that sees all processes can take them.
+pub(super) fn on_the_host(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    let mounts = fs::File::open("/proc/self/ns/mnt")?;
+    container.receives(&mounts, |socket| {
+        container.child_does(&["with-mounts", socket, "run", "/bin/sh", "-c", "test -x /init"]).map(drop)
+    })?;
+    let mut finding = shell("outside", BUSYBOX, &["/bin/sh", "-c", "test -x /init"]);
+    finding["severity"] = json!("critical");
+    finding["message"] =
+        json!(format!("sh started on the host by container {} (with the host's mounts)", &container.id[..12]));
+    lab.expect(&container, [finding])
 }
 
 pub(super) fn entrypoint(lab: &mut Lab) -> Result<()> {
