@@ -167,21 +167,36 @@ pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
         cgroup => cgroup,
     };
     if let Some(cgroup) = running {
+        nest(task, id, namespace, &root);
         return Some((cgroup.container, origin(task, cgroup.container)));
     }
     if matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST) {
         return None;
     }
-    let init = task::current_tgid();
-    start(&Cgroup {
+    let started = Cgroup {
         container: id,
         root_dev: root.device,
         mnt_ns: namespace,
         phase: PHASE_STARTED,
-        init,
+        init: task::current_tgid(),
         root: root.dentry,
-    });
+    };
+    start(id, &started);
     Some((id, ORIGIN_ENTRYPOINT))
+}
+
+/// What a container starts as a container, in a cgroup below its own, has an image of its own, which is watched as the outer
+/// one's.
+#[inline(always)]
+fn nest(task: Addr, id: u64, namespace: u32, root: &Root) {
+    let Some(outer) = of_cgroup(task) else { return };
+    if id == outer.container || root.device == outer.root_dev || !is_first(task) {
+        return;
+    }
+    // SAFETY: `superblock_at` gives a superblock, or 0, which reads as zero.
+    if unsafe { file::is_overlay::<mem::Untyped>(file::superblock_at(root.dentry)) } {
+        start(id, &Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry, ..outer });
+    }
 }
 
 /// Whether a task that has the root of a running container starts another one all the same: it is the first of its pid
@@ -199,14 +214,14 @@ fn is_first(task: Addr) -> bool {
     matches!(task::namespace_pid(task), (1, 1..))
 }
 
-/// Marks a container as started and its image as watched. An image that another one has already as its root stays that
-/// one's.
+/// Marks the container of a cgroup as started and its image as watched. An image that another one has already as its root
+/// stays that one's.
 #[inline(always)]
-fn start(cgroup: &Cgroup) {
+fn start(id: u64, cgroup: &Cgroup) {
     // SAFETY: as in `known`.
     let before = unsafe { ROOTS.get(cgroup.root_dev).copied() }.and_then(known);
     let is_taken = matches!(before, Some(before) if before.root == cgroup.root && before.container != cgroup.container);
-    if CGROUPS.insert(cgroup.container, cgroup, BPF_ANY.into()).is_err() {
+    if CGROUPS.insert(id, cgroup, BPF_ANY.into()).is_err() {
         lost(Loss::CgroupsFull);
     }
     if !is_taken && ROOTS.insert(cgroup.root_dev, owner(cgroup), BPF_ANY.into()).is_err()
@@ -259,7 +274,7 @@ pub fn root_of(container: u64, device: u32) -> Addr {
 #[inline(always)]
 pub fn created(cgroup: Addr) {
     let state = match known(cgroup::parent(cgroup)) {
-        Some(parent) if parent.phase == PHASE_STARTED => parent,
+        Some(parent) if parent.phase == PHASE_STARTED => known(parent.container).unwrap_or(parent),
         _ => Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_SETUP, init: 0, root: 0 },
     };
     if CGROUPS.insert(cgroup::id(cgroup), state, BPF_ANY.into()).is_err() {
@@ -267,19 +282,20 @@ pub fn created(cgroup: Addr) {
     }
 }
 
-/// A cgroup was removed: no task is left in it. If it was a container's, its root and namespace are forgotten before
-/// their numbers can be used again.
+/// A cgroup was removed: no task is left in it. If it was a container's, or one's in a container, its root and namespace are
+/// forgotten before their numbers can be used again.
 #[inline(always)]
 pub fn removed(id: u64) {
     if let Some(cgroup) = known(id)
-        && cgroup.container == id
+        && (cgroup.container == id
+            || matches!(known(cgroup.container), Some(outer) if outer.root_dev != cgroup.root_dev))
     {
         // SAFETY: as in `known`.
         unsafe {
-            if ROOTS.get(cgroup.root_dev).copied() == Some(id) {
+            if ROOTS.get(cgroup.root_dev).copied() == Some(cgroup.container) {
                 let _gone_already = ROOTS.remove(cgroup.root_dev);
             }
-            if MNT_NS.get(cgroup.mnt_ns).copied() == Some(id) {
+            if MNT_NS.get(cgroup.mnt_ns).copied() == Some(cgroup.container) {
                 let _gone_already = MNT_NS.remove(cgroup.mnt_ns);
             }
         }

@@ -176,6 +176,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("another thread than the first", &["open"], &["image_write::other_thread"]),
             way("process in a user namespace", &["open"], &["image_write::user_namespace"]),
             way("container in a container", &["open", "cgroup_mkdir"], &["image_write::nested_container"]),
+            way(
+                "the same, with an image of its own, as in Docker in Docker",
+                &["exec", "open"],
+                &["image_write::nested_image"],
+            ),
             way("process that moves itself to a cgroup of the host", &["cgroup_attach", "open"], &["cgroups::moved"]),
             way(
                 "the same, from a mount namespace of its own",

@@ -7,10 +7,20 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
-use super::{Lab, difference, shadowed, write as change, write_on_host};
+use super::{Lab, NotApplicable, difference, shadowed, shell, write as change, write_on_host};
 use crate::attack;
 use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
-use crate::init::cgroup;
+use crate::init::{CGROUPS, cgroup};
+
+/// What a runtime in a container does.
+const NESTED_IMAGE: &str = "\
+b=/bin/busybox d=/dev/shm/nested
+$b mkdir -p $d/cgroups $d/upper $d/work $d/root
+$b mount -t cgroup2 cgroup2 $d/cgroups
+$b mkdir $d/cgroups/nested-image
+$b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/root
+echo 0 > $d/cgroups/nested-image/cgroup.procs
+exec $b unshare -m -p -f $b chroot $d/root /usr/bin/tool create /made";
 
 /// Has the service do `operation` to the file at `path`: one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
@@ -163,6 +173,21 @@ pub(super) fn nested_container(lab: &mut Lab) -> Result<()> {
             change("application", "create", "new", &format!("{root}/file"), &identity["file"]),
         ],
     )
+}
+
+/// With an image of its own, as in Docker in Docker: what is changed there is the outer container's doing.
+pub(super) fn nested_image(lab: &mut Lab) -> Result<()> {
+    if cgroup("") != CGROUPS {
+        return Err(NotApplicable("the container sees only cgroups of version 2".to_owned()).into());
+    }
+    let container = lab.privileged()?;
+    let identity = container.child_does(&["run", "/bin/sh", "-ec", NESTED_IMAGE])?;
+    let identity = attack::read_answer(identity["stdout"].as_str().unwrap_or_default())?;
+    let covering = json!({"finding": "image_shadowed", "file": {"op": "chroot", "path": "/dev/shm/nested/root"}});
+    // Of a file that is on another file system than the layers below, stat(2) gives another number of the device.
+    let mut made = change("application", "create", "new", "/made", &identity);
+    made["file"] = json!({"op": "create", "layer": "new", "path": "/made", "inode": identity["inode"]});
+    lab.expect(&container, [shell("application", "/bin/busybox", &["/bin/sh", "-ec", NESTED_IMAGE]), covering, made])
 }
 
 /// The path is the one that was opened, the inode the one that both names have.

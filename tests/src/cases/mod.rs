@@ -87,7 +87,7 @@ cases! {
         uring_open_direct, open_by_handle, write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async,
         uring_sqpoll, aio, splice, vmsplice, sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap,
         mprotect, process_vm_writev, ptrace, proc_mem, entered, child_of_application, other_thread, changed_name,
-        user_namespace, nested_container, hard_link, symlink, deep_path, long_path, hostile_name,
+        user_namespace, nested_container, nested_image, hard_link, symlink, deep_path, long_path, hostile_name,
         through_proc_self_root, received, received_in_another_container, taken_from_the_host, stolen, inherited,
         given_by_supervisor, from_the_host, from_private_mounts, joined_mounts;
     held:
