@@ -111,22 +111,20 @@ impl Root {
 /// The container in which the running task is about to execute a program, also if that is the one that starts it.
 #[inline(always)]
 pub fn of_executing(task: Addr) -> Option<u64> {
-    if let Some(cgroup) = of(task) {
-        return Some(cgroup.container);
+    if is_elsewhere(task) {
+        return None;
     }
     let id = cgroup::of_task(task);
-    match known(id) {
-        Some(cgroup) if cgroup.phase == PHASE_SETUP && !is_host(task::mount_namespace(task)) => Some(id),
-        _ => None,
+    if let Some(cgroup) = entered(task, id, &Root::of(task)) {
+        return Some(cgroup.container);
     }
+    matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_SETUP).then_some(id)
 }
 
 /// The container that a task leaves, if it is moved to the cgroup `to`, or born there, by a task of a container.
 #[inline(always)]
 pub fn escaped(task: Addr, to: u64) -> Option<u64> {
-    if of(task::current()).is_none() {
-        left(task::current())?;
-    }
+    of(task::current()).map(|cgroup| cgroup.container).or_else(|| left(task::current()))?;
     let container = left(task)?;
     match known(to) {
         Some(cgroup) if cgroup.container == container => None,
@@ -160,17 +158,11 @@ pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
         return of_cgroup(task).map(|cgroup| (cgroup.container, ORIGIN_OUTSIDE));
     }
     let (root, id) = (Root::of(task), cgroup::of_task(task));
-    let running = match of(task) {
-        None if root.is_host() => return None,
-        // In a mount namespace of its own, with a container's root.
-        None => root.container().filter(|owner| !is_start(task, id, &root, owner)),
-        cgroup => cgroup,
-    };
-    if let Some(cgroup) = running {
+    if let Some(cgroup) = entered(task, id, &root) {
         nest(task, id, namespace, &root);
         return Some((cgroup.container, origin(task, cgroup.container)));
     }
-    if matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST) {
+    if root.is_host() || is_of_host(id) {
         return None;
     }
     let started = Cgroup {
@@ -199,13 +191,22 @@ fn nest(task: Addr, id: u64, namespace: u32, root: &Root) {
     }
 }
 
-/// Whether a task that has the root of a running container starts another one all the same: it is the first of its pid
-/// namespace, or that root is another one by now, whose file system has the number of one that is gone.
+/// The running container that the running task of a cgroup is in, also if only its root says so, for it has a mount
+/// namespace of its own. It starts another container all the same if it is the first of its pid namespace, or if that root
+/// is another one by now, whose file system has the number of one that is gone.
 #[inline(always)]
-fn is_start(task: Addr, cgroup: u64, root: &Root, owner: &Cgroup) -> bool {
-    let is_host = matches!(known(cgroup), Some(cgroup) if cgroup.phase == PHASE_HOST);
-    let is_same = owner.root == 0 || owner.root == root.dentry;
-    !is_host && (!is_same || is_first(task))
+fn entered(task: Addr, id: u64, root: &Root) -> Option<Cgroup> {
+    of(task).or_else(|| {
+        let owner = root.container()?;
+        let is_same = owner.root == 0 || owner.root == root.dentry;
+        (is_of_host(id) || is_same && !is_first(task)).then_some(owner)
+    })
+}
+
+/// Whether a cgroup belongs to the host.
+#[inline(always)]
+fn is_of_host(id: u64) -> bool {
+    matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST)
 }
 
 /// Whether a task is the first of a pid namespace of its own.

@@ -415,6 +415,8 @@ pub const OPEN: &[&str] = &[
      whose file it is, is known only of what the container's own processes do.",
     "mount_setattr: it changes what may be done with a mount, not what is seen there, and no hook that all kernels have \
      tells of it.",
+    "Images of containers in a container that were started before the sensor.",
+    "A second file with the inode number of one that was changed before, in an overlay whose layers are on several file systems.",
     "Guests of gVisor and Kata: they have a kernel of their own.",
     "An interpreter that runs code without executing a program.",
     "Stores through a shared mapping that was writable before the sensor: they are page faults of memory, not calls.",
