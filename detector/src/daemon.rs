@@ -70,6 +70,9 @@ pub enum Error {
     /// The output ended.
     #[error(transparent)]
     Writer(#[from] writer::Error),
+    /// The thread that reads what the probes say ended, which is a bug.
+    #[error("the thread that reads events ended: a bug, of which the log says more; please report it, and start again")]
+    Reader,
     /// The output takes nothing.
     #[error("{0}: it took nothing for {PATIENCE:?}, so lines are not written; is its reader stuck?")]
     Stuck(Target),
@@ -121,8 +124,14 @@ async fn run_async(config: Config) -> Result<(), Error> {
         Enricher::start(config.runtimes, move |line| hub.publish(line))
             .map_err(|cause| Error::System { what: "starting the thread that asks the runtimes", cause })?
     };
+    let (reads, mut reader_ended) = oneshot::channel::<()>();
     let sensor = {
-        let sink = enricher.sink();
+        let mut sink = enricher.sink();
+        let sink = move |message| {
+            // Gone with the thread that calls this.
+            let _reads = &reads;
+            sink(message);
+        };
         let options =
             sensor::Options { bpf_object: config.bpf_object, node: Some(config.node), redactor: config.redactor };
         spawn_blocking(move || Sensor::start(&options, sink))
@@ -132,12 +141,14 @@ async fn run_async(config: Config) -> Result<(), Error> {
     accept(sensor.report())?;
     announce(&hub, &sensor, sockets);
 
-    let (reason, failed) = tokio::select! {
+    let (reason, end) = tokio::select! {
         signal = signals.next() => {
             signals.kill_at_next();
-            (signal.to_owned(), None)
+            (signal.to_owned(), End::Asked)
         }
-        failed = &mut writer => ("its output failed".to_owned(), Some(joined(failed))),
+        failed = &mut writer => ("its output failed".to_owned(), End::Writer(joined(failed))),
+        // Nothing is ever sent.
+        _ = &mut reader_ended => ("it reads no more events".to_owned(), End::Reader),
     };
     tracing::info!("stopping: {reason}");
     notify(&[NotifyState::Stopping]);
@@ -152,13 +163,24 @@ async fn run_async(config: Config) -> Result<(), Error> {
     giving_up.store(true, Relaxed);
     drop(stop_server);
     joined(server.await);
-    match failed {
-        Some(failed) => Ok(failed?),
-        None => match timeout(PATIENCE, writer).await {
-            Ok(written) => Ok(joined(written)?),
-            Err(_) => Err(Error::Stuck(target)),
-        },
+    if let End::Writer(written) = end {
+        return Ok(written?);
     }
+    match timeout(PATIENCE, writer).await {
+        Ok(written) => joined(written)?,
+        Err(_) => return Err(Error::Stuck(target)),
+    }
+    if let End::Reader = end { Err(Error::Reader) } else { Ok(()) }
+}
+
+/// Why the daemon ends.
+enum End {
+    /// It was told to.
+    Asked,
+    /// The writer did.
+    Writer(Result<(), writer::Error>),
+    /// The thread that reads events did.
+    Reader,
 }
 
 /// Tells everybody that the probes watch.

@@ -39,6 +39,14 @@ impl Event {
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
     }
+
+    /// When, `CLOCK_BOOTTIME`, nanoseconds.
+    pub fn time(&self) -> u64 {
+        match self {
+            Self::CgroupCreated(cgroup) | Self::CgroupRemoved(cgroup) => cgroup.time,
+            other => other.at().map_or(0, |at| at.time),
+        }
+    }
 }
 
 /// Where and when an event happened.

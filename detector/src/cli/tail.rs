@@ -61,6 +61,15 @@ fn is_container(container: &Container, wanted: &str) -> bool {
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
 }
 
+/// Ends the stream when it is dropped, with the thread that fills it.
+struct End(Arc<Hub>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Where the lines come from.
 enum Source {
     Daemon(Stream),
@@ -98,7 +107,11 @@ impl Source {
             })?
         };
         let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
-        let sensor = Sensor::start(&options, enricher.sink())?;
+        let (mut sink, end) = (enricher.sink(), End(Arc::clone(&hub)));
+        let sensor = Sensor::start(&options, move |message| {
+            let _at_the_latest = &end;
+            sink(message);
+        })?;
         daemon::accept(sensor.report())?;
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
@@ -134,10 +147,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             shown => shown?,
         }
     }
-    Err(Failure::new(
-        Exit::Failure,
-        "the stream ended: the daemon stopped; see its log, and run this again when it is back",
-    ))
+    let why = match source {
+        Source::Daemon(_) => "the stream ended: the daemon stopped; see its log, and run this again when it is back",
+        Source::Private { .. } => "the sensor ended: a bug, of which the lines above say more; please report it",
+    };
+    Err(Failure::new(Exit::Failure, why))
 }
 
 fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: bool) -> io::Result<()> {

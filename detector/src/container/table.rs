@@ -85,6 +85,11 @@ impl Table {
         }
     }
 
+    /// The ids of the cgroups that exist.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.live.keys().copied()
+    }
+
     /// How many cgroups exist.
     pub fn len(&self) -> usize {
         self.live.len()

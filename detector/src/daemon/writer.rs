@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -96,14 +96,18 @@ pub enum Error {
 
 /// Writes what comes until the hub closes. `stopping` is set when a failing output may not be waited for.
 pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &AtomicBool) -> Result<(), Error> {
+    let mut reported: Option<Instant> = None;
     loop {
         let ended = match lines.recv_timeout(TICK) {
             Ok(line) => write(&mut output, &line, &lines, stopping).map(|()| false)?,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
-        let lost = hub.take_output_loss();
+        // Not more often: a report takes time too.
+        let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
+        let lost = if is_due { hub.take_output_loss() } else { 0 };
         if lost > 0 {
+            reported = Some(Instant::now());
             tracing::error!("{}: it was too slow or failed, {lost} lines are lost", output.target);
             write(&mut output, &hub.loss_line(OUTPUT_LOSS, lost), &lines, stopping)?;
         }
@@ -150,7 +154,6 @@ fn write(output: &mut Output, line: &[u8], queue: &Receiver<Bytes>, stopping: &A
 mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
-    use std::time::Instant;
 
     use super::super::hub::OUTPUT_QUEUE;
     use super::*;

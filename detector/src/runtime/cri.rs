@@ -16,7 +16,7 @@ use tonic::{Code, Response, Status};
 
 use super::metadata::{self, ImageConfig, Metadata};
 use super::socket::Socket;
-use super::{Error, Id, MAX_ANSWER};
+use super::{Error, Id, MAX_ANSWER, of_image};
 use crate::finding::Pod;
 
 /// Most bytes of headers in an answer.
@@ -61,7 +61,7 @@ pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Er
     let told = match container {
         None => Metadata { pod: sandbox.and_then(pod), ..Metadata::default() },
         Some(container) => {
-            let image = image_status(channel, &container).await?;
+            let image = of_image(image_status(channel, &container).await)?;
             metadata(container, sandbox, image)
         }
     };

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::metadata::{self, ImageConfig, Metadata};
 use super::socket::Socket;
-use super::{Error, Id, MAX_ANSWER};
+use super::{Error, Id, MAX_ANSWER, of_image};
 
 /// What `/containers/ID/json` answers, as far as it is used.
 #[derive(Debug, Deserialize)]
@@ -62,7 +62,7 @@ pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Er
     // Podman leaves the algorithm out.
     let image_id = Id::new(container.image.strip_prefix("sha256:").unwrap_or(&container.image));
     let image = match &image_id {
-        Some(id) => connection.get::<Image>(&format!("/images/{}/json", id.as_str())).await?,
+        Some(id) => of_image(connection.get(&format!("/images/{}/json", id.as_str())).await)?,
         None => None,
     };
     let told = metadata(&container, image_id.as_ref(), image.as_ref());
@@ -128,6 +128,7 @@ impl Connection {
         match status {
             StatusCode::OK => serde_json::from_slice(&body.to_bytes()).map(Some).map_err(Error::other),
             StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::INTERNAL_SERVER_ERROR => Err(Error::Refused(status.to_string())),
             _ => Err(Error::other(status)),
         }
     }

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::Id;
-use super::join::{Join, Out, Todo};
+use super::join::{Join, Key, Out, Todo};
+use super::socket::user_of;
 use super::sockets::{Answer, Asked, Sockets};
 
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
@@ -50,7 +51,10 @@ pub struct Enricher {
 
 struct Shared {
     options: Options,
-    join: Mutex<Join>,
+    /// The node's containers.
+    node: Mutex<Join>,
+    /// Those of ordinary users, who can make as many as they like.
+    users: Mutex<Join>,
     publish: Box<dyn Fn(&Line) + Send + Sync>,
     tasks: Handle,
 }
@@ -69,13 +73,19 @@ impl Enricher {
             // Nothing is ever sent.
             let _ = runtime.block_on(stopped);
         })?;
-        let shared = Arc::new(Shared { options, join: Mutex::default(), publish: Box::new(publish), tasks });
+        let shared = Arc::new(Shared {
+            options,
+            node: Mutex::default(),
+            users: Mutex::default(),
+            publish: Box::new(publish),
+            tasks,
+        });
         let weak = Arc::downgrade(&shared);
         shared.tasks.spawn(async move {
             loop {
                 sleep(RETENTION).await;
                 let Some(shared) = weak.upgrade() else { return };
-                shared.with(|join, _| join.age());
+                shared.with_all(|join, _| join.age());
             }
         });
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
@@ -100,80 +110,87 @@ impl Drop for Enricher {
         {
             tracing::error!("the thread that asks the runtimes panicked");
         }
-        self.shared.with(Join::all_overdue);
+        self.shared.with_all(Join::all_overdue);
     }
 }
 
 impl Shared {
     fn began(self: &Arc<Self>, container: &Container) {
-        if let Some((id, asked)) = self.who_knows(container) {
-            let todo = self.with(|join, _| join.began(&id, container.cgroup_id));
-            self.act(todo, id, asked);
+        if let Some((key, asked)) = self.who_knows(container) {
+            let todo = self.with(key.user, |join, _| join.began(&key, container.cgroup_id));
+            self.act(todo, key, asked);
         }
     }
 
     fn finding(self: &Arc<Self>, finding: Box<Finding>) {
         match self.who_knows(&finding.container) {
-            Some((id, asked)) => {
-                let todo = self.with(|join, out| join.finding(&id, finding, out));
-                self.act(todo, id, asked);
+            Some((key, asked)) => {
+                let todo = self.with(key.user, |join, out| join.finding(&key, finding, out));
+                self.act(todo, key, asked);
             }
             None => (self.publish)(&Line::Finding(finding)),
         }
     }
 
-    /// The id by which a container is asked about, and who may know it. `None`: nobody.
-    fn who_knows(&self, container: &Container) -> Option<(Id, Vec<Arc<Asked>>)> {
-        let id = Id::new(container.id.as_ref()?.as_str())?;
+    /// How a container is asked about, and who may know it. `None`: nobody.
+    fn who_knows(&self, container: &Container) -> Option<(Key, Vec<Arc<Asked>>)> {
+        let key = Key { id: Id::new(container.id.as_ref()?.as_str())?, user: user_of(container) };
         let asked = self.options.sockets.of(container);
-        (!asked.is_empty()).then_some((id, asked))
+        (!asked.is_empty()).then_some((key, asked))
     }
 
-    fn act(self: &Arc<Self>, todo: Todo, id: Id, asked: Vec<Arc<Asked>>) {
+    fn act(self: &Arc<Self>, todo: Todo, key: Key, asked: Vec<Arc<Asked>>) {
         if todo.timer {
-            let (shared, id) = (Arc::clone(self), id.clone());
+            let (shared, key) = (Arc::clone(self), key.clone());
             self.tasks.spawn(async move {
                 sleep(shared.options.wait).await;
-                shared.with(|join, out| join.overdue(&id, out));
+                shared.with(key.user, |join, out| join.overdue(&key, out));
             });
         }
         if todo.ask {
             let shared = Arc::clone(self);
-            self.tasks.spawn(async move { shared.pursue(&id, &asked).await });
+            self.tasks.spawn(async move { shared.pursue(&key, &asked).await });
         }
     }
 
     /// Asks until somebody knows the container, or it is clear that nobody will.
-    async fn pursue(&self, id: &Id, asked: &[Arc<Asked>]) {
+    async fn pursue(&self, key: &Key, asked: &[Arc<Asked>]) {
         let since = Instant::now();
         let (mut pause, longest) = PAUSE;
         let mut denials = 0;
         loop {
-            match ask(id, asked).await {
+            match ask(&key.id, asked).await {
                 Answer::Known(mut metadata) => {
                     metadata.redact(&self.options.redactor);
-                    return self.with(|join, out| join.settle(id, Some(*metadata), out));
+                    return self.with(key.user, |join, out| join.settle(key, Some(*metadata), out));
                 }
-                Answer::Unreadable => return self.with(|join, out| join.settle(id, None, out)),
+                Answer::Unreadable => return self.with(key.user, |join, out| join.settle(key, None, out)),
                 Answer::Unknown => {
                     denials += 1;
                     if denials == DENIALS {
-                        return self.with(|join, out| join.settle(id, None, out));
+                        return self.with(key.user, |join, out| join.settle(key, None, out));
                     }
                 }
                 Answer::Unavailable if since.elapsed() >= GIVE_UP => {
-                    return self.with(|join, out| join.forget(id, out));
+                    return self.with(key.user, |join, out| join.forget(key, out));
                 }
-                Answer::Unavailable => self.with(|join, out| join.overdue(id, out)),
+                Answer::Unavailable => self.with(key.user, |join, out| join.overdue(key, out)),
             }
             sleep(pause).await;
             pause = longest.min(2 * pause);
         }
     }
 
-    /// Works on the join; what comes out is published before anything else can come out.
-    fn with<T>(&self, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
-        let mut join = self.join.lock().unwrap_or_else(PoisonError::into_inner);
+    /// As [`Self::with`], on all containers.
+    fn with_all(&self, work: impl Fn(&mut Join, &mut dyn FnMut(Out))) {
+        [None, Some(0)].into_iter().for_each(|user| self.with(user, &work));
+    }
+
+    /// Works on the containers of the node, or of users; what comes out is published before anything else about them can come
+    /// out.
+    fn with<T>(&self, user: Option<u32>, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
+        let joins = if user.is_none() { &self.node } else { &self.users };
+        let mut join = joins.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut join, &mut |out| {
             (self.publish)(&match out {
                 Out::Finding(finding) => Line::Finding(finding),
@@ -187,13 +204,13 @@ impl Shared {
 
 /// Asks one after the other.
 async fn ask(id: &Id, asked: &[Arc<Asked>]) -> Answer {
-    let mut is_denied = false;
+    let (mut is_denied, mut is_missing) = (false, false);
     for asked in asked {
         match asked.ask(id).await {
             answer @ (Answer::Known(_) | Answer::Unreadable) => return answer,
             Answer::Unknown => is_denied = true,
-            Answer::Unavailable => {}
+            Answer::Unavailable => is_missing |= asked.is_there(),
         }
     }
-    if is_denied { Answer::Unknown } else { Answer::Unavailable }
+    if is_denied && !is_missing { Answer::Unknown } else { Answer::Unavailable }
 }

@@ -16,6 +16,16 @@ const MAX_PENDING: usize = 4096;
 /// Findings that wait at a time, at most.
 const MAX_WAITING: usize = 4096;
 
+/// A container, as it is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// By which id.
+    pub(super) id: Id,
+    /// The ordinary user whose runtime is asked. What it tells of this id is of that user's container, whoever else may have
+    /// one of the same id.
+    pub(super) user: Option<u32>,
+}
+
 /// What comes out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Out {
@@ -37,8 +47,8 @@ pub(super) struct Todo {
 /// The containers that were asked about, and the findings that wait.
 #[derive(Debug)]
 pub(super) struct Join {
-    settled: Recent<Id, Settled>,
-    pending: HashMap<Id, Pending>,
+    settled: Recent<Key, Settled>,
+    pending: HashMap<Key, Pending>,
     waiting: usize,
 }
 
@@ -72,12 +82,12 @@ impl Default for Join {
 impl Join {
     /// Takes in a container that begins, so that its metadata is there when it is needed. With the same id, it may have
     /// got another name since.
-    pub(super) fn began(&mut self, id: &Id, cgroup: u64) -> Todo {
-        if self.settled.get(id).is_some_and(|settled| settled.cgroup == Some(cgroup)) {
+    pub(super) fn began(&mut self, key: &Key, cgroup: u64) -> Todo {
+        if self.settled.get(key).is_some_and(|settled| settled.cgroup == Some(cgroup)) {
             return Todo::default();
         }
-        self.settled.remove(id);
-        match self.pending(id) {
+        self.settled.remove(key);
+        match self.pending(key) {
             Some((pending, ask)) => {
                 pending.cgroup = Some(cgroup);
                 Todo { ask, timer: false }
@@ -86,9 +96,9 @@ impl Join {
         }
     }
 
-    /// Takes in a finding about the container with this id.
-    pub(super) fn finding(&mut self, id: &Id, mut finding: Box<Finding>, out: &mut dyn FnMut(Out)) -> Todo {
-        if let Some(settled) = self.settled.get(id) {
+    /// Takes in a finding about the container.
+    pub(super) fn finding(&mut self, key: &Key, mut finding: Box<Finding>, out: &mut dyn FnMut(Out)) -> Todo {
+        if let Some(settled) = self.settled.get(key) {
             if let Some(metadata) = &settled.metadata {
                 fill(metadata, &mut finding);
             }
@@ -96,7 +106,7 @@ impl Join {
             return Todo::default();
         }
         let is_full = self.waiting >= MAX_WAITING;
-        let Some((pending, ask)) = self.pending(id) else {
+        let Some((pending, ask)) = self.pending(key) else {
             out(Out::Finding(finding));
             return Todo::default();
         };
@@ -105,14 +115,14 @@ impl Join {
         let is_over = pending.is_over || is_full;
         self.waiting += 1;
         if is_over {
-            self.overdue(id, out);
+            self.overdue(key, out);
         }
         Todo { ask, timer: timer && !is_over }
     }
 
     /// From now on, findings about this container wait no more.
-    pub(super) fn overdue(&mut self, id: &Id, out: &mut dyn FnMut(Out)) {
-        let Some(pending) = self.pending.get_mut(id) else { return };
+    pub(super) fn overdue(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
         pending.is_over = true;
         self.waiting -= pending.waiting.len();
         for finding in pending.waiting.drain(..) {
@@ -123,14 +133,14 @@ impl Join {
 
     /// All that waits goes out.
     pub(super) fn all_overdue(&mut self, out: &mut dyn FnMut(Out)) {
-        let ids: Vec<_> = self.pending.keys().cloned().collect();
-        ids.iter().for_each(|id| self.overdue(id, out));
+        let keys: Vec<_> = self.pending.keys().cloned().collect();
+        keys.iter().for_each(|key| self.overdue(key, out));
     }
 
     /// Takes in what the runtimes know. `None`: they do not know it, and will not.
-    pub(super) fn settle(&mut self, id: &Id, metadata: Option<Metadata>, out: &mut dyn FnMut(Out)) {
+    pub(super) fn settle(&mut self, key: &Key, metadata: Option<Metadata>, out: &mut dyn FnMut(Out)) {
         let metadata = metadata.map(Arc::new);
-        let Some(pending) = self.pending.remove(id) else { return };
+        let Some(pending) = self.pending.remove(key) else { return };
         self.waiting -= pending.waiting.len();
         for mut finding in pending.waiting {
             if let Some(metadata) = &metadata {
@@ -142,7 +152,7 @@ impl Join {
             metadata.fill(&mut container);
             out(Out::Info(Box::new(container)));
         }
-        self.settled.insert(id.clone(), Settled { cgroup: pending.cgroup, metadata });
+        self.settled.insert(key.clone(), Settled { cgroup: pending.cgroup, metadata });
     }
 
     /// Forgets containers of which nothing was found since the last call.
@@ -151,15 +161,15 @@ impl Join {
     }
 
     /// No runtime could be asked: the next finding begins anew.
-    pub(super) fn forget(&mut self, id: &Id, out: &mut dyn FnMut(Out)) {
-        self.overdue(id, out);
-        self.pending.remove(id);
+    pub(super) fn forget(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
+        self.overdue(key, out);
+        self.pending.remove(key);
     }
 
     /// The container as one that is asked about, and whether it was none. `None`: there are too many.
-    fn pending(&mut self, id: &Id) -> Option<(&mut Pending, bool)> {
+    fn pending(&mut self, key: &Key) -> Option<(&mut Pending, bool)> {
         let is_full = self.pending.len() >= MAX_PENDING;
-        match self.pending.entry(id.clone()) {
+        match self.pending.entry(key.clone()) {
             Entry::Occupied(entry) => Some((entry.into_mut(), false)),
             Entry::Vacant(_) if is_full => None,
             Entry::Vacant(entry) => Some((entry.insert(Pending::default()), true)),
@@ -188,8 +198,8 @@ mod tests {
     use crate::detect::samples;
     use crate::event::{Event, Layer, Op};
 
-    fn id() -> Id {
-        Id::new(samples::ID).expect("it is one")
+    fn key() -> Key {
+        Key { id: Id::new(samples::ID).expect("it is one"), user: None }
     }
 
     fn finding(path: &str) -> Box<Finding> {
@@ -227,13 +237,13 @@ mod tests {
     #[test]
     fn findings_wait_in_order_and_are_asked_about_once() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        assert_eq!(join.finding(&id(), finding("/a"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
-        assert_eq!(join.finding(&id(), finding("/b"), &mut |it| out.push(it)), NOTHING);
+        assert_eq!(join.finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
+        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(out, []);
-        join.settle(&id(), Some(metadata("web")), &mut |it| out.push(it));
-        assert_eq!(join.finding(&id(), finding("/c"), &mut |it| out.push(it)), NOTHING);
+        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        assert_eq!(join.finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
         // The timer of the first one.
-        join.overdue(&id(), &mut |it| out.push(it));
+        join.overdue(&key(), &mut |it| out.push(it));
         assert_eq!(shown(out), ["/a", "/b", "/c"].map(|path| named(path, Some("web"))));
         assert_eq!(join.waiting, 0);
     }
@@ -241,48 +251,61 @@ mod tests {
     #[test]
     fn what_comes_late_is_told_once() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        join.finding(&id(), finding("/a"), &mut |it| out.push(it));
-        join.overdue(&id(), &mut |it| out.push(it));
-        assert_eq!(join.finding(&id(), finding("/b"), &mut |it| out.push(it)), NOTHING);
-        join.settle(&id(), Some(metadata("web")), &mut |it| out.push(it));
+        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.overdue(&key(), &mut |it| out.push(it));
+        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
+        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", None), named("/b", None), named("info", Some("web"))]);
     }
 
     #[test]
     fn what_nobody_knows_is_not_asked_about_again_and_what_nobody_could_tell_is() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        join.finding(&id(), finding("/a"), &mut |it| out.push(it));
-        join.forget(&id(), &mut |it| out.push(it));
-        assert_eq!(join.finding(&id(), finding("/b"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
-        join.settle(&id(), None, &mut |it| out.push(it));
-        assert_eq!(join.finding(&id(), finding("/c"), &mut |it| out.push(it)), NOTHING);
+        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.forget(&key(), &mut |it| out.push(it));
+        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
+        join.settle(&key(), None, &mut |it| out.push(it));
+        assert_eq!(join.finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(shown(out), ["/a", "/b", "/c"].map(|path| named(path, None)));
     }
 
     #[test]
     fn a_container_that_begins_is_asked_about_before_its_findings() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        assert_eq!(join.began(&id(), 7), Todo { ask: true, timer: false });
-        assert_eq!(join.finding(&id(), finding("/a"), &mut |it| out.push(it)), Todo { ask: false, timer: true });
-        join.settle(&id(), Some(metadata("web")), &mut |it| out.push(it));
-        assert_eq!(join.began(&id(), 7), NOTHING);
+        assert_eq!(join.began(&key(), 7), Todo { ask: true, timer: false });
+        assert_eq!(join.finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { ask: false, timer: true });
+        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        assert_eq!(join.began(&key(), 7), NOTHING);
         // It was restarted, and renamed before.
-        assert_eq!(join.began(&id(), 8), Todo { ask: true, timer: false });
-        join.settle(&id(), Some(metadata("old-web")), &mut |it| out.push(it));
-        join.finding(&id(), finding("/b"), &mut |it| out.push(it));
+        assert_eq!(join.began(&key(), 8), Todo { ask: true, timer: false });
+        join.settle(&key(), Some(metadata("old-web")), &mut |it| out.push(it));
+        join.finding(&key(), finding("/b"), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("old-web"))]);
+    }
+
+    #[test]
+    fn what_a_users_runtime_tells_is_of_that_users_container() {
+        let (mut join, mut out) = (Join::default(), Vec::new());
+        join.began(&key(), 7);
+        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        let forged = Key { user: Some(1000), ..key() };
+        assert_eq!(join.began(&forged, 8), Todo { ask: true, timer: false });
+        join.settle(&forged, Some(metadata("harmless")), &mut |it| out.push(it));
+        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.finding(&forged, finding("/b"), &mut |it| out.push(it));
+        assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("harmless"))]);
     }
 
     #[test]
     fn a_flood_is_bounded_and_loses_nothing() {
         let (mut join, mut count) = (Join::default(), 0);
         let finding = finding("/a");
-        let id = |nth: usize| Id::new(&format!("{nth:064x}")).expect("it is one");
+        let key = |nth: usize| Key { id: Id::new(&format!("{nth:064x}")).expect("it is one"), user: None };
         for nth in 0..2 * MAX_PENDING {
-            join.finding(&id(nth), finding.clone(), &mut |_| count += 1);
+            join.finding(&key(nth), finding.clone(), &mut |_| count += 1);
         }
         for _ in 0..2 * MAX_WAITING {
-            join.finding(&id(0), finding.clone(), &mut |_| count += 1);
+            join.finding(&key(0), finding.clone(), &mut |_| count += 1);
         }
         assert!(join.waiting <= MAX_WAITING && join.pending.len() == MAX_PENDING);
         join.all_overdue(&mut |_| count += 1);

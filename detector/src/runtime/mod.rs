@@ -59,6 +59,9 @@ enum Error {
     /// It belongs to somebody else than it should.
     #[error("it belongs to user {0}")]
     Foreign(u32),
+    /// It says that it cannot tell about this one.
+    #[error("{0}")]
+    Refused(String),
     /// Something that is no answer.
     #[error("{0}")]
     Other(String),
@@ -79,4 +82,10 @@ impl From<std::io::Error> for Error {
             _ => Self::other(error),
         }
     }
+}
+
+/// The answer about the image of a container that is known. Whoever made the image decides how long it is: that must not hide
+/// whose container it is.
+fn of_image<T>(answer: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    if matches!(answer, Err(Error::TooLarge)) { Ok(None) } else { answer }
 }

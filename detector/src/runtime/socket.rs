@@ -111,10 +111,11 @@ impl FromStr for Socket {
     }
 }
 
-/// The ordinary user whose container it is, by its cgroup: only root can put one there or take one out.
+/// The ordinary user whose container it is, by its cgroup: only root can put one there or take one out. `None`: it is the
+/// node's, which those are that root starts from a session of its own.
 pub(super) fn user_of(container: &Container) -> Option<u32> {
     let path = container.cgroup.as_ref()?.as_str().strip_prefix("/user.slice/user-")?;
-    path.split_once(".slice/")?.0.parse().ok()
+    path.split_once(".slice/")?.0.parse().ok().filter(|user| *user != 0)
 }
 
 #[cfg(test)]
@@ -137,6 +138,8 @@ mod tests {
         let system =
             |cgroup| Socket::defaults().iter().filter(|socket| socket.knows(&container("podman", cgroup))).count();
         assert_eq!((system(cgroup), system("/machine.slice/libpod-x.scope")), (0, 1));
+        let split = "/user.slice/user-0.slice/session-1.scope/libpod-payload-x";
+        assert_eq!((asked(0, split), system(split)), (0, 1));
         for odd in ["/user.slice/user-.slice/x", "/user.slice/user-../../etc.slice/x", "/user.slice/user-1000.slice"] {
             assert_eq!(user_of(&container("podman", odd)), None, "{odd}");
         }

@@ -147,6 +147,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 struct Health {
     state: State,
+    /// It has answered at some time.
+    has_answered: bool,
     /// It has failed.
     rest: Option<Rest>,
 }
@@ -162,7 +164,7 @@ struct Rest {
 
 impl Asked {
     fn new(socket: Socket) -> Self {
-        let health = Mutex::new(Health { state: State::Unasked, rest: None });
+        let health = Mutex::new(Health { state: State::Unasked, has_answered: false, rest: None });
         Self { socket, health, at_a_time: Semaphore::new(AT_A_TIME) }
     }
 
@@ -194,6 +196,12 @@ impl Asked {
                 self.answers();
                 Answer::Unreadable
             }
+            // Neither is that.
+            Err(Error::Refused(why)) => {
+                tracing::debug!("{}: of container {}: {why}", self.socket, id.as_str());
+                self.answers();
+                Answer::Unavailable
+            }
             Err(error) => {
                 self.fails(since, &error);
                 Answer::Unavailable
@@ -201,11 +209,17 @@ impl Asked {
         }
     }
 
+    /// Whether somebody listens there, or has: a runtime that is being restarted can know what others deny.
+    pub(super) fn is_there(&self) -> bool {
+        let health = self.health();
+        health.has_answered || matches!(health.state, State::Failing { .. })
+    }
+
     fn answers(&self) {
         let mut health = self.health();
         if health.state != State::Answers {
             tracing::info!("runtime {}: it answers", self.socket);
-            *health = Health { state: State::Answers, rest: None };
+            *health = Health { state: State::Answers, has_answered: true, rest: None };
         }
     }
 

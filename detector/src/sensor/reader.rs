@@ -142,7 +142,9 @@ impl<S: FnMut(Message)> Reader<S> {
                 self.keep_house();
             }
         }
-        self.drain(usize::MAX);
+        // What happens from now on is no longer told of: it might never end.
+        let stopped = host::boot_time();
+        while self.take_record().is_some_and(|time| time <= stopped) {}
         let since = Instant::now();
         while let Some(answer) = self.examiner.last_answer(since) {
             self.content_known(&answer);
@@ -165,18 +167,30 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Handles up to `most` records.
     fn drain(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(record) = self.records.next() else { return };
-            let decoded = decode::decode(&record);
-            drop(record);
-            self.setup.counters.events.fetch_add(1, Ordering::Relaxed);
-            match decoded {
-                Ok(event) => self.handle(event),
-                Err(error) => {
-                    if self.garbage == 0 {
-                        tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
-                    }
-                    self.garbage += 1;
+            if self.take_record().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Handles the next record, and gives the time that it tells of; 0: it tells nothing.
+    fn take_record(&mut self) -> Option<u64> {
+        let record = self.records.next()?;
+        let decoded = decode::decode(&record);
+        drop(record);
+        self.setup.counters.events.fetch_add(1, Ordering::Relaxed);
+        match decoded {
+            Ok(event) => {
+                let time = event.time();
+                self.handle(event);
+                Some(time)
+            }
+            Err(error) => {
+                if self.garbage == 0 {
+                    tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
                 }
+                self.garbage += 1;
+                Some(0)
             }
         }
     }
@@ -275,6 +289,9 @@ impl<S: FnMut(Message)> Reader<S> {
         }
         let is_lost =
             [Loss::ImageWrite, Loss::Exec].iter().any(|&kind| losses[kind as usize] != self.losses[kind as usize]);
+        if losses[Loss::Cgroup as usize] != self.losses[Loss::Cgroup as usize] {
+            self.look_for_removed();
+        }
         self.losses = losses;
         self.report_loss("record", self.garbage - self.garbage_reported);
         self.garbage_reported = self.garbage;
@@ -288,6 +305,16 @@ impl<S: FnMut(Message)> Reader<S> {
         }
         self.was_lost = is_lost;
         Ok(())
+    }
+
+    /// Finds out which cgroups are gone, after records of that were lost.
+    fn look_for_removed(&mut self) {
+        let (host, time) = (&self.setup.host, host::boot_time());
+        let gone: Vec<_> = self.table.ids().filter(|&id| scan::cgroup_path(host, id).is_none()).collect();
+        for id in gone {
+            self.ended.insert(id);
+            self.table.removed(&Cgroup { time, id, path: Vec::new() });
+        }
     }
 
     /// Handles what found no room in the ring buffer, and was kept in maps.
