@@ -363,6 +363,25 @@ mod tests {
         }
     }
 
+    /// And nothing else that is executed there is worth a finding, or a look.
+    #[test]
+    fn a_shell_on_the_host_is_an_escape() {
+        let deleted = |exe, args| {
+            let mut exec = exec(Origin::Outside, exe, args);
+            exec.file.nlink = 0;
+            Event::Exec(Box::new(exec))
+        };
+        let [found] = &all_found(&[deleted("/bin/bash", &["bash"])])[..] else { panic!("not one finding") };
+        assert_eq!((found.finding, found.severity), (Kind::ShellInContainer, Severity::Critical));
+        assert!(
+            found.message.starts_with("bash started on the host by container 3f2a0c6d9e1b (with the host's mounts")
+        );
+        assert_eq!(found.mitre, ["T1059.004", "T1611"]);
+        let runtime = deleted("/", &["runc", "init"]);
+        assert!(!needs_content(&runtime));
+        assert_eq!(all_found(&[runtime]), []);
+    }
+
     #[test]
     fn where_commands_come_from() {
         let stdin = |list: &[&str]| commands_from_stdin(list.iter().map(|arg| arg.as_bytes()));
