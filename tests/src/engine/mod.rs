@@ -1,6 +1,6 @@
 //! Container engines as nodes have them: the daemons that real people and kubelets speak to.
 //!
-//! A new engine is a row here and its name in `cases/runtimes.rs`; if it is spoken to in a new way, a [`Client`] too.
+//! A new engine is a row here and its name in `cases/runtimes.rs`; if it is spoken to in a new way, a `Client` too.
 
 mod cli;
 mod cri;
