@@ -81,8 +81,9 @@ fn is_selected(arguments: &Arguments, name: &str) -> bool {
 
 /// Boots the machines in the background, as many at a time as there are cores: an emulated one keeps one busy.
 fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandle<()>> {
-    // Taken from the end.
+    // Taken from the end. What takes longest begins first, so that nobody waits for it alone.
     wanted.reverse();
+    wanted.sort_by_key(|(machine, _)| machine.is_node());
     let wanted = Arc::new(Mutex::new(wanted));
     let keeper = |_| {
         let wanted = Arc::clone(&wanted);

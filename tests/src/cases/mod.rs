@@ -132,6 +132,9 @@ cases! {
 /// How long a finding may take, after the one before. Generous: an emulated machine on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many of a failed case's findings are shown at most: a flood makes more than a console prints in an hour.
+const REPORTED: usize = 200;
+
 /// How many files are opened before a sensor starts: a start takes seconds.
 const HELD: usize = 24;
 
@@ -233,8 +236,12 @@ impl Lab {
             return Outcome::NotApplicable(reason.clone());
         }
         let log = self.sensor.as_ref().map_or_else(|| "no sensor runs".to_owned(), Sensor::log);
-        let findings: Vec<String> = self.history.iter().map(|finding| format!("  {finding}")).collect();
-        Outcome::Failed(format!("{error:#}\nfindings:\n{}\nlog of the sensor:\n{log}", findings.join("\n")))
+        let all = self.history.len();
+        let findings: Vec<String> = self.history.iter().take(REPORTED).map(|finding| format!("  {finding}")).collect();
+        let findings = findings.join("\n");
+        Outcome::Failed(format!(
+            "{error:#}\nfindings, {REPORTED} of {all} at most:\n{findings}\nlog of the sensor:\n{log}"
+        ))
     }
 
     /// A container with the service in it.
@@ -339,10 +346,16 @@ impl Lab {
 
     /// Waits until the sensor has told of everything so far, and takes the findings.
     pub fn take_findings(&mut self) -> Result<Vec<Value>> {
-        self.beats += 1;
-        let path = format!("/beat-{}", self.beats);
-        self.beacon.service_does(&["create", &path])?;
-        self.take_until(&json!({"finding": "image_write", "file": {"path": path}}))
+        loop {
+            self.beats += 1;
+            let path = format!("/beat-{}", self.beats);
+            self.beacon.service_does(&["create", &path])?;
+            let last = self.wait_for_beacon("image_write", |told| told.is_null() || *told == path)?;
+            // Without a path, it has found the ring buffer full, and is told of with others of that kind, in no order.
+            if !last["file"]["path"].is_null() {
+                return Ok(std::mem::take(&mut self.pending));
+            }
+        }
     }
 
     /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the other.
@@ -351,24 +364,27 @@ impl Lab {
         let path = format!("/data/beat-{}", self.beats);
         self.beacon.service_does(&["copy", DASH, &path])?;
         self.beacon.service_does(&["run", &path, "-c", "true"])?;
-        self.take_until(&json!({"finding": "shell_in_container", "file": {"path": path}}))
+        self.wait_for_beacon("shell_in_container", |told| *told == path)?;
+        Ok(std::mem::take(&mut self.pending))
     }
 
-    /// Takes the findings until one of the beacon's is as given.
-    fn take_until(&mut self, last: &Value) -> Result<Vec<Value>> {
+    /// Takes in what the sensor tells, until it is a finding of the beacon's of this kind and with such a path, and gives that.
+    fn wait_for_beacon(&mut self, kind: &str, is_path: impl Fn(&Value) -> bool) -> Result<Value> {
         let sensor = self.sensor.as_mut().context("no sensor runs")?;
         let (history, pending) = (&mut self.history, &mut self.pending);
-        let beacon = json!({"container": {"id": self.beacon.id}});
         let mut since = Instant::now();
         wait_for("the finding that follows the case's", Duration::MAX, || {
-            let (mut beaten, lines) = (false, sensor.take_lines()?);
-            if !lines.is_empty() {
-                since = Instant::now();
+            let lines = sensor.take_lines()?;
+            if lines.is_empty() {
+                ensure!(since.elapsed() < PATIENCE, "no finding follows the case's");
+                return Ok(None);
             }
-            ensure!(since.elapsed() < PATIENCE, "no finding follows the case's");
+            let mut last = None;
             for line in lines {
-                if difference(&line, &beacon).is_none() {
-                    beaten |= difference(&line, last).is_none();
+                if line["container"]["id"] == self.beacon.id {
+                    if line["finding"] == kind && is_path(&line["file"]["path"]) {
+                        last = Some(line);
+                    }
                     continue;
                 }
                 history.push(line.clone());
@@ -377,9 +393,9 @@ impl Lab {
                     pending.push(line);
                 }
             }
-            Ok(beaten.then_some(()))
-        })?;
-        Ok(std::mem::take(pending))
+            since = Instant::now();
+            Ok(last)
+        })
     }
 
     /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
