@@ -114,7 +114,7 @@ pub fn make_base(root: &str) -> Result<()> {
 }
 
 /// How a container differs from an ordinary one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     /// All devices and the capabilities that matter, as with `docker run --privileged`.
     pub is_privileged: bool,
@@ -131,7 +131,7 @@ pub struct Setup {
 }
 
 /// A container runtime.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Runtime {
     /// That of Docker and containerd.
     #[default]

@@ -182,6 +182,8 @@ pub struct Lab {
     on_btrfs: Option<Rc<Container>>,
     /// Files that a container has open since before the sensor.
     held: Option<(Rc<Container>, Vec<String>)>,
+    /// Containers from before the sensor that no case has used yet.
+    from_before: Vec<(Setup, Result<Container>)>,
     /// The engines that cases have needed.
     node: Node,
     files: Range<usize>,
@@ -206,6 +208,7 @@ impl Lab {
             privileged: None,
             on_btrfs: None,
             held: None,
+            from_before: Vec::new(),
             node: Node::default(),
             files: 0..MANY,
             places: 0..PLACES,
@@ -285,6 +288,18 @@ impl Lab {
             })?;
             self.held = Some((container, files));
         }
+    }
+
+    /// A container from before the sensor, of its own for each case: one of several that are started together.
+    pub fn container_from_before(&mut self, setup: Setup, all: &[Setup]) -> Result<Container> {
+        let place = |lab: &Self| lab.from_before.iter().position(|(of, _)| *of == setup);
+        if place(self).is_none() {
+            let all: Vec<_> = all.iter().map(|setup| (*setup, self.number())).collect();
+            let start = |(setup, number)| (setup, Container::service_with(number, setup));
+            self.from_before = self.without_sensor(|| Ok(all.into_iter().map(start).collect()))?;
+        }
+        let place = place(self).context("it is none of those that are started")?;
+        self.from_before.swap_remove(place).1
     }
 
     /// Does something that the sensor does not see, for it starts only then.

@@ -60,13 +60,17 @@ fn started(lab: &mut Lab, setup: Setup) -> Result<()> {
 }
 
 fn started_before(lab: &mut Lab, setup: Setup) -> Result<()> {
-    let number = lab.number();
-    let container = lab.without_sensor(|| Container::service_with(number, setup))?;
+    let container = lab.container_from_before(setup, &setups())?;
     attacked(lab, &container, setup.root)
 }
 
 macro_rules! setups {
     ($($function:ident, $before:ident: $setup:expr;)+) => {
+        /// Those of all cases.
+        fn setups() -> Vec<Setup> {
+            vec![$($setup),+]
+        }
+
         $(pub(super) fn $function(lab: &mut Lab) -> Result<()> {
             started(lab, $setup)
         }
