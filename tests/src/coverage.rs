@@ -1,16 +1,24 @@
 //! What is attacked: the rows of `docs/coverage.md`.
 //!
-//! A new attack is a case in [`cases`](crate::cases) and its name in a row here.
+//! A new attack is a case in `cases` and its name in a row here.
 
 /// A way to change an image, to start a program, or to hide.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
     /// What is done.
     pub way: &'static str,
-    /// The hooks that see it, as `detector doctor` calls them; the first one alone would do.
+    /// The hooks that see it, as `detector doctor` calls them; the first one alone would do, but for mount_setattr.
     pub hooks: &'static [&'static str],
     /// The cases that do it.
     pub cases: &'static [&'static str],
+}
+
+/// What the names of machines that are like a node end in: they have the disk with the container engines.
+pub const NODE: &str = "-node";
+
+/// Whether a case takes what only a [node](NODE) has: container engines, and minutes for many containers.
+pub fn is_for_node(case: &str) -> bool {
+    ["runtimes::", "scale::"].iter().any(|module| case.starts_with(module))
 }
 
 /// All ways, by subject.

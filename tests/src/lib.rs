@@ -6,17 +6,29 @@
 //! [messages](protocol). The host's side is `tests/vm.rs`.
 //!
 //! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in [`coverage`].
+//!
+//! `xtask` takes this library without the feature `guest`: what builds the guest is not there before `xtask` has installed
+//! it.
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "guest")]
 pub mod attack;
+#[cfg(feature = "guest")]
 pub mod cases;
+#[cfg(feature = "guest")]
 pub mod container;
 pub mod coverage;
+#[cfg(feature = "guest")]
 pub mod engine;
+#[cfg(feature = "guest")]
 pub mod init;
+#[cfg(feature = "guest")]
 pub mod measure;
 pub mod protocol;
+#[cfg(feature = "guest")]
 pub mod root;
+#[cfg(feature = "guest")]
 pub mod scene;
+#[cfg(feature = "guest")]
 pub mod sensor;

@@ -233,8 +233,3 @@ fn time(calls: usize, mut operation: impl FnMut(usize) -> Result<()>) -> Result<
     }
     Ok(fastest)
 }
-
-/// The setups and operations that [`run`] sends, in the order of a table. For its reader.
-pub fn operations() -> impl Iterator<Item = &'static str> {
-    ON_HOST.iter().chain(IN_CONTAINER).map(|(name, _)| *name)
-}

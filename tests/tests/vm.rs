@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use detector_tests::cases::{CASES, Case, NODE, is_for_node};
+use detector_tests::cases::{CASES, Case};
+use detector_tests::coverage::{NODE, is_for_node};
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;

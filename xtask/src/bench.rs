@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail};
-use detector_tests::measure::operations;
+use anyhow::{Context, Result, bail};
 use detector_tests::protocol::Message;
 
 use crate::vm::Vm;
@@ -21,11 +20,11 @@ pub struct Args {
 
 /// Measures and prints the table.
 pub fn run(args: &Args) -> Result<()> {
-    let mut samples = HashMap::new();
+    let mut samples = Samples::default();
     let mut end = None;
     Vm::new(&args.kernel).icount().guest(&["bench"]).run(|line| match Message::parse(line) {
         Some(Message::Sample { setup, operation, nanoseconds }) => {
-            samples.insert((operation, setup), nanoseconds);
+            samples.add(operation, setup, nanoseconds);
         }
         Some(Message::End { failure }) => end = Some(failure),
         _ => {}
@@ -39,16 +38,37 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn table(kernel: &str, samples: &HashMap<(String, String), f64>) -> Result<String> {
+/// What the guest has measured.
+#[derive(Default)]
+struct Samples {
+    /// Each once, in the order in which they came.
+    operations: Vec<String>,
+    /// Nanoseconds by operation and setup.
+    nanoseconds: HashMap<(String, String), f64>,
+}
+
+impl Samples {
+    fn add(&mut self, operation: String, setup: String, nanoseconds: f64) {
+        if !self.operations.contains(&operation) {
+            self.operations.push(operation.clone());
+        }
+        self.nanoseconds.insert((operation, setup), nanoseconds);
+    }
+
+    fn get(&self, operation: &str, setup: &str) -> Result<f64> {
+        let sample = self.nanoseconds.get(&(operation.to_owned(), setup.to_owned()));
+        sample.copied().with_context(|| format!("the guest did not measure {operation:?} in the setup {setup:?}"))
+    }
+}
+
+fn table(kernel: &str, samples: &Samples) -> Result<String> {
     let mut table = format!(
         "instructions per operation, Linux {kernel}\n{:38} {:>10} {:>14} {:>14} {:>9}\n",
         "", "bare", "empty fentry", "detector", "ratio"
     );
-    for operation in operations() {
-        let sample = |setup: &str| samples.get(&(operation.to_owned(), setup.to_owned())).copied();
-        let (Some(bare), Some(fentry), Some(attached)) = (sample("bare"), sample("fentry"), sample("attached")) else {
-            bail!("the guest did not measure {operation:?} in all setups");
-        };
+    for operation in &samples.operations {
+        let sample = |setup| samples.get(operation, setup);
+        let (bare, fentry, attached) = (sample("bare")?, sample("fentry")?, sample("attached")?);
         table += &format!(
             "{operation:38} {bare:>10.0} {:>+14.0} {:>+14.0} {:>8.3}×\n",
             fentry - bare,
@@ -65,15 +85,17 @@ mod tests {
 
     #[test]
     fn a_table_needs_every_sample() {
-        let mut samples = HashMap::new();
-        for (setup, nanoseconds) in [("bare", 1000.0), ("fentry", 1050.0), ("attached", 1075.0)] {
-            samples.extend(operations().map(|operation| ((operation.to_owned(), setup.to_owned()), nanoseconds)));
-        }
+        let mut samples = Samples::default();
+        let sample = |samples: &mut Samples, setup: &str, nanoseconds| {
+            samples.add("getppid".to_owned(), setup.to_owned(), nanoseconds);
+        };
+        sample(&mut samples, "bare", 1000.0);
+        sample(&mut samples, "fentry", 1050.0);
+        assert!(table("6.12", &samples).is_err());
+        sample(&mut samples, "attached", 1075.0);
         let whole = table("6.12", &samples).expect("all samples are there");
         assert!(
             whole.contains("getppid                                      1000            +50            +75    1.075×")
         );
-        samples.remove(&("getppid".to_owned(), "bare".to_owned()));
-        assert!(table("6.12", &samples).is_err());
     }
 }

@@ -8,8 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use detector_tests::cases::{NODE, is_for_node};
-use detector_tests::coverage::{OPEN, WAYS, Way};
+use detector_tests::coverage::{NODE, OPEN, WAYS, Way, is_for_node};
 use detector_tests::protocol::Outcome;
 use serde::{Deserialize, Serialize};
 

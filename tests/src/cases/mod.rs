@@ -29,6 +29,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::container::{Container, DASH, MANY, PLACES, Setup, make_image, many_file, place};
+use crate::coverage::is_for_node;
 use crate::engine::{self, Node};
 use crate::protocol::{Message, Outcome};
 use crate::root::Root;
@@ -39,14 +40,6 @@ pub struct Case {
     /// `module::function`.
     pub name: &'static str,
     run: fn(&mut Lab) -> Result<()>,
-}
-
-/// What the names of machines that are like a node end in: they have the disk with the container engines.
-pub const NODE: &str = "-node";
-
-/// Whether a case takes what only a [node](NODE) has: container engines, and minutes for many containers.
-pub fn is_for_node(case: &str) -> bool {
-    ["runtimes::", "scale::"].iter().any(|module| case.starts_with(module))
 }
 
 /// Why a case does not apply to this machine: the kernel lacks what is attacked with.
