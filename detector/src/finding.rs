@@ -257,6 +257,28 @@ pub struct Pod {
     /// `metadata.labels`.
     #[serde(flatten)]
     pub labels: Labels,
+    /// What has made it, as far as its labels and its name tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<Owner>,
+}
+
+/// What has made a pod, and makes another when it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Owner {
+    /// `kind`.
+    pub kind: OwnerKind,
+    /// `metadata.name`.
+    pub name: Text,
+}
+
+/// The kinds of Kubernetes that own pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the names are Kubernetes'")]
+pub enum OwnerKind {
+    DaemonSet,
+    Deployment,
+    Job,
+    StatefulSet,
 }
 
 /// A process.

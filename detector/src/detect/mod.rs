@@ -302,7 +302,8 @@ pub(crate) mod samples {
             entrypoint: vec![words.into()],
             volumes: Some(vec![words.into()]),
         };
-        let pod = finding::Pod { uid: words.into(), namespace: text(), name: text(), labels: labels() };
+        let owner = Some(finding::Owner { kind: finding::OwnerKind::Job, name: words.into() });
+        let pod = finding::Pod { uid: words.into(), namespace: text(), name: text(), labels: labels(), owner };
         finding::Container {
             name: text(),
             image: Some(image),

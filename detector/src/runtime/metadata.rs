@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::owner;
 use crate::finding::{Container, Image, Labels, Pod, Text};
 use crate::redact::Redactor;
 
@@ -129,6 +130,7 @@ pub(super) fn pod(
         namespace: namespace.and_then(text),
         name: name.and_then(text),
         labels: labels(own_labels),
+        owner: name.and_then(|name| owner::of(name, own_labels)),
     })
 }
 

@@ -12,6 +12,7 @@ mod cri;
 mod docker;
 mod enricher;
 mod join;
+mod owner;
 mod sockets;
 
 use std::time::Duration;

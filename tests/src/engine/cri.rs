@@ -1,7 +1,5 @@
 //! Engines that speak Kubernetes' container runtime interface, used as a kubelet does: each container in a pod of its own.
 
-use std::collections::HashMap;
-
 use anyhow::{Context, Result, bail, ensure};
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
@@ -51,6 +49,14 @@ macro_rules! ask {
     };
 }
 
+/// The hash that a Deployment's pods have in their names and labels.
+const HASH: &str = "5d4f8c7b9";
+
+/// `metadata.name` of a pod, as a Deployment of a name has it.
+fn pod_name(name: &str) -> String {
+    format!("{name}-{HASH}-x2k8z")
+}
+
 /// `metadata.uid` of the pod of a name.
 fn uid(name: &str) -> String {
     format!("5f0c9e6a-2b1d-4c3e-8a7f-{:0>12}", name.rsplit('-').next().unwrap_or_default())
@@ -76,12 +82,14 @@ impl Client for Cri {
             LinuxSandboxSecurityContext { namespace_options: Some(of_node), ..LinuxSandboxSecurityContext::default() };
         let pod = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
-                name: format!("{name}-pod"),
+                name: pod_name(name),
                 uid: uid.clone(),
                 namespace: "lab".to_owned(),
                 attempt: 0,
             }),
-            labels: HashMap::from([("app".to_owned(), name.to_owned())]),
+            labels: [("app", name), ("pod-template-hash", HASH)]
+                .map(|(label, value)| (label.into(), value.into()))
+                .into(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
                 security_context: Some(security),
@@ -143,7 +151,13 @@ impl Client for Cri {
             "name": name,
             "runtime": "containerd",
             "image": {"name": image::NAME, "digest": digest.context("the image has a digest")?},
-            "pod": {"uid": uid(name), "namespace": "lab", "name": format!("{name}-pod"), "labels": {"app": name}},
+            "pod": {
+                "uid": uid(name),
+                "namespace": "lab",
+                "name": pod_name(name),
+                "labels": {"app": name, "pod-template-hash": HASH},
+                "owner": {"kind": "Deployment", "name": name},
+            },
         }))
     }
 }
