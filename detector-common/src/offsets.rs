@@ -41,6 +41,7 @@ macro_rules! for_each_offset {
             OFF_MOUNT_PARENT: "mount" "mnt_parent";
             OFF_MOUNT_MOUNTPOINT: "mount" "mnt_mountpoint";
             OFF_VFSMOUNT_ROOT: "vfsmount" "mnt_root";
+            OFF_VFSMOUNT_FLAGS: "vfsmount" "mnt_flags";
             OFF_TASK_TGID: "task_struct" "tgid";
             OFF_TASK_LEADER: "task_struct" "group_leader";
             OFF_TASK_PARENT: "task_struct" "real_parent";
@@ -67,6 +68,7 @@ macro_rules! for_each_offset {
             OFF_FILES_FDT: "files_struct" "fdt";
             OFF_FDT_FD: "fdtable" "fd";
             OFF_FDT_MAX: "fdtable" "max_fds";
+            OFF_SIGNAL_LIVE: "signal_struct" "live.counter";
             OFF_SIGNAL_TTY: "signal_struct" "tty";
             OFF_TTY_NAME: "tty_struct" "name";
             OFF_CSS_SET_CGROUP: "css_set" "dfl_cgrp";

@@ -362,12 +362,11 @@ pub fn forked(parent: Addr, child: Addr) {
     }
 }
 
-/// The running task exits.
+/// The running task exits. Its process is what it was until the last of its threads does, which need not be the first one.
 #[inline(always)]
 pub fn exited() {
-    let thread = task::current_thread();
-    let process = (thread >> 32) as u32;
-    if process == thread as u32 {
+    let process = task::current_tgid();
+    if task::is_last(task::current()) {
         let _never_known = ENTERED.remove(process);
         let _never_known = LOADERS.remove(process);
     }

@@ -7,7 +7,8 @@
 pub struct Way {
     /// What is done.
     pub way: &'static str,
-    /// The hooks that see it, as `detector doctor` calls them; the first one alone would do, but for mount_setattr.
+    /// The hooks that see it, as `detector doctor` calls them. The first one that the kernel has would do, with its
+    /// `_return` if there is one.
     pub hooks: &'static [&'static str],
     /// The cases that do it.
     pub cases: &'static [&'static str],
@@ -157,7 +158,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["set_acl", "remove_acl", "setxattr", "removexattr"],
                 &["image_change::set_acl", "held::remove_acl"],
             ),
-            way("inode flags by ioctl", &["fileattr", "copy_up"], &["image_change::set_flags"]),
+            way(
+                "inode flags by ioctl",
+                &["fileattr", "ioctl", "ioctl_return", "copy_up"],
+                &["image_change::set_flags", "image_change::set_flags_of_changed"],
+            ),
             way("file_setattr", &["fileattr"], &["image_change::file_setattr"]),
             way(
                 "power for a file that was added",
@@ -232,7 +237,13 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("bind mount of a directory, of a file", &["mount"], &["shadow::bind", "shadow::bind_file"]),
             way("mount moved", &["mount", "move_mount"], &["shadow::mount_moved", "shadow::move_mount"]),
             way("fsmount, open_tree", &["move_mount"], &["shadow::fsmount", "shadow::open_tree"]),
-            way("remount", &["mount"], &["shadow::remount"]),
+            way("other options for a mount", &["mount"], &["shadow::remount"]),
+            way("mount_setattr, of the root", &["mount_setattr", "mount_setattr_return"], &["shadow::mount_setattr"]),
+            way(
+                "other options for a file system, also with fsconfig",
+                &["remount"],
+                &["shadow::remount_file_system", "shadow::fspick"],
+            ),
             way("umount", &["umount"], &["shadow::umount"]),
             way("pivot_root", &["pivot_root"], &["shadow::pivot_root"]),
             way("chroot", &["chroot"], &["shadow::chroot"]),
@@ -271,7 +282,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec"],
                 &["shell::entered", "shell::entered_with_tty"],
             ),
-            way("shell of a descendant of what was entered", &["exec", "fork"], &["shell::entered_descendant"]),
+            way(
+                "shell of a descendant of what was entered",
+                &["exec", "fork", "exit"],
+                &["shell::entered_descendant", "shell::entered_without_leader"],
+            ),
             way(
                 "`nsenter`, and then a mount namespace of its own",
                 &["exec", "open"],
@@ -421,8 +436,8 @@ pub const OPEN: &[&str] = &[
      the host.",
     "A change by the host of a root that shares its file system with other files (btrfs subvolumes, plain directories): \
      whose file it is, is known only of what the container's own processes do.",
-    "mount_setattr: it changes what may be done with a mount, not what is seen there, and no hook that all kernels have \
-     tells of it.",
+    "mount_setattr of another mount than the root's: the kernel asks no hook, and finds the mount in a function that has \
+     no symbol.",
     "Images of containers in a container that were started before the sensor.",
     "A second file with the inode number of one that was changed before, in an overlay whose layers are on several file systems.",
     "Guests of gVisor and Kata: they have a kernel of their own.",

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::Signal;
 
 use crate::attack;
@@ -59,6 +59,8 @@ const ON_HOST: &[(&str, &str)] = &[
     ("mknod and unlink, host", "mknod"),
     ("mkdir and rmdir, host", "mkdir"),
     ("mount and umount, host", "mount"),
+    ("remount, host", "remount"),
+    ("mount_setattr, host", "mount-setattr"),
     ("fork, exec, wait, host", "exec"),
 ];
 
@@ -191,6 +193,8 @@ pub fn measure(operation: &str) -> Result<f64> {
             mount_at("tmpfs", MOUNT_POINT, "")?;
             Ok(unmount(MOUNT_POINT, UnmountFlags::empty())?)
         }),
+        "remount" => mounted(|_| Ok(mount_remount(MOUNT_POINT, MountFlags::empty(), c"")?)),
+        "mount-setattr" => mounted(|call| attack::switch_mount(Path::new(MOUNT_POINT), call % 2 == 0)),
         "open-host" => time(CHEAP, |_| open(HOST_FILE).map(drop)),
         "open-image" => time(CHEAP, |_| open("/etc/app.conf").map(drop)),
         "first-new" => {
@@ -212,6 +216,14 @@ fn removed(make: impl Fn(&str) -> Result<()>) -> Result<f64> {
         make(OTHER_NAME)?;
         Ok(fs::remove_file(OTHER_NAME)?)
     })
+}
+
+/// Does something to a mount on the host.
+fn mounted(change: impl Fn(usize) -> Result<()>) -> Result<f64> {
+    mount_at("tmpfs", MOUNT_POINT, "")?;
+    let measured = time(DEAR, change);
+    unmount(MOUNT_POINT, UnmountFlags::empty())?;
+    measured
 }
 
 fn write_to(mut file: impl Write) -> Result<f64> {

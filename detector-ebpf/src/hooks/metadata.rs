@@ -4,11 +4,15 @@
 //! `security_inode_setxattr(idmap, dentry, const char *name, …)` and `security_inode_removexattr(idmap, dentry, name)`
 //! (security/security.c; `struct user_namespace *` in front to 6.2, nothing on 5.10);
 //! `security_inode_set_acl(idmap, dentry, …)` and `security_inode_remove_acl(idmap, dentry, …)` (from 6.2; before, an access
-//! list is an attribute); `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13);
+//! list is an attribute); `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13); before,
+//! `ovl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)` at both ends (fs/overlayfs/file.c, to 5.12);
 //! `security_inode_copy_up(struct dentry *src, struct cred **new)`, called when overlayfs copies a file to the upper layer
 //! (5.10 to 7.3).
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
 use detector_common::record::{
     OP_CHMOD, OP_CHOWN, OP_REMOVE_XATTR, OP_SET_ACL, OP_SET_CAPABILITY, OP_SET_FLAGS, OP_SET_XATTR, OP_TRUNCATE,
     OP_UTIMES,
@@ -18,7 +22,7 @@ use super::argument;
 use crate::{
     image::{self, report::hand_over},
     kernel::{
-        attribute,
+        attribute, file,
         mem::Addr,
         offsets::{ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY},
     },
@@ -77,6 +81,25 @@ fn inode_remove_acl(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn fileattr_set(ctx: ProbeContext) -> u32 {
     changing(&ctx, 1, OP_SET_FLAGS)
+}
+
+/// The commands of ioctl(2) that set an inode's flags: `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` (include/uapi/linux/fs.h).
+const SET_FLAGS: [u32; 2] = [0x4008_6602, 0x401c_5820];
+
+#[kprobe]
+fn overlay_ioctl(ctx: ProbeContext) -> u32 {
+    if let (Some(file), Some(command)) = (ctx.arg(0), ctx.arg::<u32>(1))
+        && (command == SET_FLAGS[0] || command == SET_FLAGS[1])
+    {
+        hand_over(&ctx, image::changing(file::path(file).0, OP_SET_FLAGS, 0));
+    }
+    0
+}
+
+#[kretprobe]
+fn overlay_ioctl_return(ctx: RetProbeContext) -> u32 {
+    hand_over(&ctx, image::ended(OP_SET_FLAGS, ctx.ret::<i64>() == 0));
+    0
 }
 
 #[inline(always)]

@@ -5,9 +5,16 @@
 //! `security_move_mount(const struct path *from_path, const struct path *to_path)`,
 //! `security_sb_umount(struct vfsmount *mnt, int flags)`,
 //! `security_sb_pivotroot(const struct path *old_path, const struct path *new_path)` and
-//! `security_path_chroot(const struct path *path)`, after it (security/security.c, 5.10 to 7.3).
+//! `security_path_chroot(const struct path *path)`, after it (security/security.c, 5.10 to 7.3);
+//! `security_sb_remount(struct super_block *sb, void *mnt_opts)`, after it too, for whatever gives a file system other
+//! options, also fsconfig(2) (`reconfigure_super`, fs/super.c, 5.10 to 7.3);
+//! mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the mount in a function that has no
+//! symbol (`do_mount_setattr`, fs/namespace.c, from 5.12).
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
 use detector_common::record::{OP_BIND, OP_CHROOT, OP_MOUNT, OP_MOVE_MOUNT, OP_PIVOT_ROOT, OP_REMOUNT, OP_UMOUNT};
 
 use crate::{
@@ -30,6 +37,10 @@ fn sb_mount(ctx: ProbeContext) -> u32 {
         && task::may_mount(task::current())
     {
         let op = if flags & MS_REMOUNT != 0 {
+            if flags & MS_BIND == 0 {
+                // Of a file system: `sb_remount` follows.
+                return 0;
+            }
             OP_REMOUNT
         } else if flags & MS_BIND != 0 {
             OP_BIND
@@ -42,6 +53,26 @@ fn sb_mount(ctx: ProbeContext) -> u32 {
         };
         hand_over(&ctx, image::mounted(place(path).dentry, op));
     }
+    0
+}
+
+#[kprobe]
+fn sb_remount(ctx: ProbeContext) -> u32 {
+    if let Some(sb) = ctx.arg(0) {
+        hand_over(&ctx, image::remounted(sb));
+    }
+    0
+}
+
+#[kprobe]
+fn mount_setattr(ctx: ProbeContext) -> u32 {
+    hand_over(&ctx, image::changing_mounts());
+    0
+}
+
+#[kretprobe]
+fn mount_setattr_return(ctx: RetProbeContext) -> u32 {
+    hand_over(&ctx, image::changed_mounts());
     0
 }
 

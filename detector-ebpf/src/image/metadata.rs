@@ -38,6 +38,15 @@ fn granted(dentry: Addr) -> Option<Change> {
     changed(asked.dentry, asked.op, asked.value)
 }
 
+/// What the running thread has asked for, with this `OP_` constant, is at its end. If it has come to a copy of the file to the
+/// upper layer, that is reported already.
+#[inline(always)]
+pub fn ended(op: u32, is_done: bool) -> Option<Change> {
+    let asked = pending::asked().filter(|asked| asked.op == op)?;
+    pending::forget();
+    if is_done { changed(asked.dentry, asked.op, asked.value) } else { None }
+}
+
 /// A file of an image is copied up. Whatever another hook does not report is reported here: nothing of the image is changed
 /// otherwise.
 #[inline(always)]

@@ -30,8 +30,8 @@ use crate::{
 
 pub use code::mapped;
 pub use content::{device_opened, opened, stored, written};
-pub use metadata::{changing, copied_up, creating};
-pub use mounts::{mounted, rooted};
+pub use metadata::{changing, copied_up, creating, ended};
+pub use mounts::{changed_mounts, changing_mounts, mounted, remounted, rooted};
 pub use names::{linked, made, removed, renamed};
 
 /// A container's image.

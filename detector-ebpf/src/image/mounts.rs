@@ -2,16 +2,21 @@
 
 use detector_common::{
     map::{SeenKey, class},
-    record::OP_CHROOT,
+    record::{OP_CHROOT, OP_MOUNT_SETATTR, OP_REMOUNT},
 };
 
 use super::{
-    Image, content_key, image_at, is_repeated, number,
+    Image, content_key, image_at, is_repeated, number, pending,
     report::{Change, EACH},
 };
 use crate::{
     container,
-    kernel::{file, mem::Addr, path::Place, task},
+    kernel::{
+        file,
+        mem::Addr,
+        path::{self, Place},
+        task,
+    },
 };
 
 /// Something is mounted over a name, or unmounted from it. It counts where the container's processes see it: mounts are a
@@ -21,6 +26,42 @@ pub fn mounted(dentry: Addr, op: u32) -> Option<Change> {
     let image = image_at(dentry)?;
     container::of(task::current())?;
     Some(Change::of(image, file::inode_at(dentry), dentry, op, EACH))
+}
+
+/// A file system gets other options: the one of the running task's root, or another, of which that is not known better than
+/// by its top.
+#[inline(always)]
+pub fn remounted(sb: Addr) -> Option<Change> {
+    let root = task::root(task::current()).dentry;
+    mounted(if file::superblock_at(root) == sb { root } else { file::top(sb) }, OP_REMOUNT)
+}
+
+/// The running thread is about to give a mount other options. Which mount, the hook cannot tell; what matters is the one that
+/// its root is on, since no other shows the image at its place.
+#[inline(always)]
+pub fn changing_mounts() -> Option<Change> {
+    let task = task::current();
+    container::of(task)?;
+    if !task::may_mount(task) {
+        return None;
+    }
+    let mnt = task::root(task).mnt;
+    let top = path::top(mnt);
+    if pending::ask(top, mnt, OP_MOUNT_SETATTR, path::options(mnt)) {
+        return None;
+    }
+    mounted(top, OP_MOUNT_SETATTR)
+}
+
+/// It has done so, or was refused.
+#[inline(always)]
+pub fn changed_mounts() -> Option<Change> {
+    let asked = pending::asked().filter(|asked| asked.op == OP_MOUNT_SETATTR)?;
+    pending::forget();
+    if path::options(asked.other) == asked.value {
+        return None;
+    }
+    mounted(asked.dentry, OP_MOUNT_SETATTR)
 }
 
 /// A directory becomes the root of the running process, or of its namespace.

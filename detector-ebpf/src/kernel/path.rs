@@ -47,6 +47,22 @@ pub fn mount(mnt: Addr) -> Mount {
     }
 }
 
+/// The dentry at the top of a mount.
+#[inline(always)]
+pub fn top(mnt: Addr) -> Addr {
+    // SAFETY: a pointer.
+    unsafe { mem::read(mnt, OFF_VFSMOUNT_ROOT.load()) }
+}
+
+/// The options of a mount that a process can set, such as `MNT_READONLY`: the others are the kernel's own notes
+/// (`MNT_USER_SETTABLE_MASK`, include/linux/mount.h, 5.10 to 7.3).
+#[inline(always)]
+pub fn options(mnt: Addr) -> u32 {
+    const SETTABLE: u32 = 0xff;
+    // SAFETY: an `int`.
+    unsafe { mem::read::<u32>(mnt, OFF_VFSMOUNT_FLAGS.load()) & SETTABLE }
+}
+
 /// Whether `dentry` is `root` or below it, or so deep that this cannot be told.
 #[inline(always)]
 pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
@@ -98,8 +114,7 @@ fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out:
         }
         // SAFETY: here and below, a pointer, from any address.
         let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
-        // SAFETY: as above.
-        if mnt != 0 && dentry == unsafe { mem::read::<Addr>(mnt, OFF_VFSMOUNT_ROOT.load()) } {
+        if mnt != 0 && dentry == top(mnt) {
             // `real_mount`: the vfsmount is a member of `struct mount`.
             let mount = mnt.wrapping_sub(OFF_MOUNT_MNT.load());
             // SAFETY: as above.

@@ -40,6 +40,16 @@ pub fn current_thread() -> u64 {
     unsafe { bpf_get_current_pid_tgid() }
 }
 
+/// Whether no thread of a task's process lives any more, as is so when the last one exits.
+#[inline(always)]
+pub fn is_last(task: Addr) -> bool {
+    // SAFETY: a pointer and an `int`.
+    unsafe {
+        let signal: Addr = mem::read(task, OFF_TASK_SIGNAL.load());
+        mem::read::<u32>(signal, OFF_SIGNAL_LIVE.load()) == 0
+    }
+}
+
 /// Whether a task may mount in its own user namespace: it has `CAP_SYS_ADMIN` there.
 #[inline(always)]
 pub fn may_mount(task: Addr) -> bool {

@@ -245,10 +245,49 @@ pub const HOOKS: &[Hook] = &[
     ),
     kprobe("fileattr", "inode flags set", Need::WherePresent, &[("fileattr_set", Attach::Kprobe("vfs_fileattr_set"))]),
     kprobe(
+        "ioctl",
+        "inode flags, before they are set (before Linux 5.13)",
+        Need::WherePresent,
+        &[("overlay_ioctl", Attach::Kprobe("ovl_ioctl"))],
+    ),
+    kprobe(
+        "ioctl_return",
+        "inode flags set (before Linux 5.13)",
+        Need::WherePresent,
+        &[("overlay_ioctl_return", Attach::Kprobe("ovl_ioctl"))],
+    ),
+    kprobe(
         "mount",
         "file systems mounted and directories bound over the image",
         Need::Wanted,
         &[("sb_mount", Attach::Kprobe("security_sb_mount"))],
+    ),
+    kprobe(
+        "remount",
+        "file systems given other options",
+        Need::Wanted,
+        &[("sb_remount", Attach::Kprobe("security_sb_remount"))],
+    ),
+    kprobe(
+        "mount_setattr",
+        "the root's mount, before mount_setattr",
+        Need::WherePresent,
+        // The first two also see callers of 32 bits: from 5.12 to 6.14, and from 6.15 on, as GCC names them.
+        &[
+            ("mount_setattr", Attach::Kprobe("__do_sys_mount_setattr")),
+            ("mount_setattr", Attach::Kprobe("do_mount_setattr.isra.0")),
+            ("mount_setattr", Attach::Kprobe("__x64_sys_mount_setattr")),
+        ],
+    ),
+    kprobe(
+        "mount_setattr_return",
+        "the root's mount given other options with mount_setattr",
+        Need::WherePresent,
+        &[
+            ("mount_setattr_return", Attach::Kprobe("__do_sys_mount_setattr")),
+            ("mount_setattr_return", Attach::Kprobe("do_mount_setattr.isra.0")),
+            ("mount_setattr_return", Attach::Kprobe("__x64_sys_mount_setattr")),
+        ],
     ),
     kprobe(
         "move_mount",

@@ -137,12 +137,14 @@ pub(super) fn attach_hook(
     host: &Host,
     functions: Option<&HashSet<&str>>,
 ) -> HookReport {
-    let plan::Candidates { usable, mut refused } = plan::candidates(hook, host);
+    let plan::Candidates { mut usable, mut refused } = plan::candidates(hook, host);
     if hook.need == Need::WherePresent
         && let Some(functions) = functions
-        && !usable.iter().any(|(_, attach)| functions.contains(attach.target()))
     {
-        return HookReport { hook, state: State::Absent, refused, verified: None };
+        usable.retain(|(_, attach)| functions.contains(attach.target()));
+        if usable.is_empty() {
+            return HookReport { hook, state: State::Absent, refused, verified: None };
+        }
     }
     for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
@@ -189,7 +191,10 @@ fn attach_tp_btf(program: &mut BtfTracePoint, target: &str, kernel: &KernelBtf) 
 }
 
 fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
-    program.load()?;
+    // It may have been tried at another function before.
+    if program.fd().is_err() {
+        program.load()?;
+    }
     program.attach(target, 0).map(drop)
 }
 

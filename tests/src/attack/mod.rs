@@ -76,6 +76,13 @@ pub fn map_code(file: &File) -> Result<()> {
     Ok(())
 }
 
+/// Has a mount not note when directories are read, or note it, with mount_setattr(2).
+pub fn switch_mount(at: &Path, is_on: bool) -> Result<()> {
+    let option = rustix::mount::MountAttrFlags::MOUNT_ATTR_NODIRATIME.bits().into();
+    let (set, clear) = if is_on { (option, 0) } else { (0, option) };
+    Ok(raw::mount_setattr(at, set, clear)?)
+}
+
 fn serve() -> Result<()> {
     // It gets its name when it listens: between that and its making, nobody can connect.
     let unready = format!("{SOCKET}.new");
@@ -102,6 +109,7 @@ fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
         ("write", [method, path]) => write::opened(method, Path::new(path)),
         ("write-held", [method, path]) => write::through(method, held.get(path).context("not held")?, Path::new(path)),
         ("in-thread", args) => wrap::in_thread(args),
+        ("without-leader", args) => wrap::without_leader(args),
         ("renamed", args) => wrap::renamed(args),
         ("in-namespaces", args) => wrap::in_namespaces(args),
         ("with-own-mounts", args) => wrap::with_own_mounts(args),

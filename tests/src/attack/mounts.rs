@@ -9,20 +9,33 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, StatVfsMountFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-    mount_bind, mount_move, mount_remount, unmount,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    mount, mount_bind, mount_move, mount_remount, unmount,
 };
 use rustix::process::{chdir, chroot, pivot_root};
 use serde_json::Value;
 
-use super::identity;
+use rustix::io::Errno;
+
+use super::answer::unless_older;
+use super::{identity, raw};
 
 pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
     let done = match (operation, paths) {
         ("mount-tmpfs", [at]) => covered(at, || tmpfs(at)),
         ("mount-overlay", [work, at]) => covered(at, || overlay(at, work)),
         ("bind", [from, at]) => covered(at, || Ok(mount_bind(*from, *at)?)),
-        ("remount", [at]) => remount(at),
+        ("remount", [at]) => switched(at, StatVfsMountFlags::NOSUID, || {
+            Ok(mount_remount(*at, MountFlags::BIND | MountFlags::NOSUID, c"")?)
+        }),
+        ("mount-setattr", [at]) => switched(at, StatVfsMountFlags::RDONLY, || {
+            raw::mount_setattr(at, 0, MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into())
+                .map_err(|error| unless_older(error, &[Errno::NOSYS], "mount_setattr(2)", (5, 12)))
+        }),
+        ("remount-file-system", [at]) => {
+            switched(at, StatVfsMountFlags::RDONLY, || Ok(mount_remount(*at, MountFlags::RDONLY, c"")?))
+        }
+        ("fspick", [at]) => switched(at, StatVfsMountFlags::RDONLY, || fspick(at)),
         ("move", [from, at]) => covered(at, || Ok(mount_move(*from, *at)?)),
         ("move-mount", [from, at]) => covered(at, || move_mount(from, at)),
         ("fsmount", [at]) => covered(at, || fsmount(at)),
@@ -73,12 +86,18 @@ fn has(at: &Path, flag: StatVfsMountFlags) -> Result<bool> {
     Ok(rustix::fs::statvfs(at)?.f_flag.contains(flag))
 }
 
-/// Other options for a mount, such as to make one writable that was not.
-fn remount(at: &Path) -> Result<Value> {
-    ensure!(!has(at, StatVfsMountFlags::NOSUID)?, "{} is as it is to be", at.display());
-    mount_remount(at, MountFlags::BIND | MountFlags::NOSUID, c"")?;
-    ensure!(has(at, StatVfsMountFlags::NOSUID)?, "{} is as it was", at.display());
+/// Gives an option to a mount, or to the file system on it, or takes it away, as one is made writable that was not.
+fn switched(at: &Path, option: StatVfsMountFlags, switch: impl FnOnce() -> Result<()>) -> Result<Value> {
+    let before = has(at, option)?;
+    switch()?;
+    ensure!(has(at, option)? != before, "{} is as it was", at.display());
     identity(at)
+}
+
+fn fspick(at: &Path) -> Result<()> {
+    let context = rustix::mount::fspick(CWD, at, FsPickFlags::FSPICK_CLOEXEC)?;
+    rustix::mount::fsconfig_set_flag(&context, c"ro")?;
+    Ok(rustix::mount::fsconfig_reconfigure(&context)?)
 }
 
 fn move_mount(from: &Path, at: &Path) -> Result<()> {

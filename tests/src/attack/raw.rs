@@ -63,6 +63,18 @@ pub(super) fn file_setattr(file: &Path, flags: u64) -> Result<(), Errno> {
     checked(answer).map(drop)
 }
 
+/// mount_setattr(2): gives a mount options and takes others away.
+pub(super) fn mount_setattr(at: &Path, set: u64, clear: u64) -> Result<(), Errno> {
+    let at = path(at)?;
+    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, namespace of users.
+    let attributes = [set, clear, 0, 0];
+    let size = size_of_val(&attributes);
+    // SAFETY: path and attributes live until the call returns, which reads as much of them as is said.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, at.as_ptr(), 0, attributes.as_ptr(), size) };
+    checked(answer).map(drop)
+}
+
 /// A file by its number.
 pub(super) struct Handle {
     /// `struct file_handle`, in words so that it is aligned: size, type, and as many bytes.
@@ -246,6 +258,13 @@ pub(super) fn ptrace_write(pid: u32, address: u64, bytes: &[u8]) -> Result<(), E
         checked(libc::ptrace(libc::PTRACE_DETACH, pid, nothing, nothing))?;
         written
     }
+}
+
+/// Ends the running thread and nothing else of the process (exit(2)).
+pub(super) fn end_thread() -> ! {
+    // SAFETY: nothing that the thread has is given back, so that nothing of it is missing to others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("the thread has ended")
 }
 
 /// Has a file be the content of a loop device.

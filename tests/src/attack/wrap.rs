@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
@@ -15,6 +16,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use serde_json::{Value, json};
 
 use super::{Held, descriptors, mounts, perform, raw, verify};
+use crate::sensor::wait_for;
 
 /// A name that says nothing bad.
 pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
@@ -24,6 +26,26 @@ pub(super) fn in_thread(operation: &[OsString]) -> Result<Value> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| perform(operation, &mut Held::new()));
         thread.join().expect("an operation does not panic")
+    })
+}
+
+/// In another thread, after the first one of the process has ended.
+pub(super) fn without_leader(operation: &[OsString]) -> Result<Value> {
+    let operation = operation.to_vec();
+    thread::spawn(move || {
+        let outcome = leader_has_ended().and_then(|()| super::main(&operation));
+        if let Err(error) = &outcome {
+            eprintln!("tool: {error:#}");
+        }
+        std::process::exit(outcome.is_err().into())
+    });
+    raw::end_thread()
+}
+
+fn leader_has_ended() -> Result<()> {
+    wait_for("the end of the first thread", Duration::from_secs(10), || {
+        let status = fs::read_to_string("/proc/self/status")?;
+        Ok(status.lines().any(|line| line.starts_with("State:\tZ")).then_some(()))
     })
 }
 

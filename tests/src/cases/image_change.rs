@@ -7,7 +7,6 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Lab, write};
-use crate::attack::kernel;
 use crate::container::Container;
 
 /// A name that is not in the image.
@@ -163,15 +162,18 @@ changes! {
     fchown: container, "fchown", "chown";
     utimes: container, "utimes", "utimes";
     set_acl: container, "set-acl", "set_acl";
+    set_flags: on_btrfs, "set-flags", "set_flags";
     file_setattr: on_btrfs, "file-setattr", "set_flags";
     set_capability: privileged, "set-capability", "set_capability";
 }
 
-/// Before Linux 5.13 there is no function for it that could be watched: the copy to the upper layer tells of it.
-pub(super) fn set_flags(lab: &mut Lab) -> Result<()> {
-    let container = lab.on_btrfs()?;
-    let op = if kernel()? < (5, 13) { "copy_up" } else { "set_flags" };
-    changes(lab, &container, "set-flags", op)
+/// Of a file that is in the upper layer already.
+pub(super) fn set_flags_of_changed(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.on_btrfs()?, lab.file()?);
+    let identity = container.service_does(&["append", &path])?;
+    container.service_does(&["set-flags", &path])?;
+    let changes = [("open_write", "lower"), ("set_flags", "upper")];
+    lab.expect(&container, changes.map(|(op, layer)| write("entrypoint", op, layer, &path, &identity)))
 }
 
 /// What a container has added, it may take away.

@@ -66,8 +66,8 @@ macro_rules! cases {
 
 cases! {
     shell:
-        entered, entered_with_tty, entered_descendant, entered_with_own_mounts, on_the_host, entrypoint, application, of_a_login, secret_in_arguments,
-        busybox_by_argument, login_shell,
+        entered, entered_with_tty, entered_descendant, entered_without_leader, entered_with_own_mounts, on_the_host,
+        entrypoint, application, of_a_login, secret_in_arguments, busybox_by_argument, login_shell,
         disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
         plain_cgroup;
     exec:
@@ -91,11 +91,11 @@ cases! {
         mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename, rename_over, exchange,
         rename_directory, unlink, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename,
         uring_unlink, uring_rmdir, chmod, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr,
-        set_capability, set_acl, set_flags, file_setattr, of_own_file, power_to_own_file, times_after_write,
-        from_the_host;
+        set_capability, set_acl, set_flags, set_flags_of_changed, file_setattr, of_own_file, power_to_own_file,
+        times_after_write, from_the_host;
     shadow:
-        mount_tmpfs, mount_overlay, bind, bind_file, remount, mount_moved, move_mount, fsmount, open_tree, umount,
-        pivot_root, chroot, in_user_namespace;
+        mount_tmpfs, mount_overlay, bind, bind_file, remount, remount_file_system, fspick, mount_setattr, mount_moved,
+        move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace;
     device: block_device, loop_on_image_file;
     silence:
         not_the_image, every_change_elsewhere, looks, failed_writes, read_only_root, changes_in_vain, unnamed_file,

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Lab, shadowed};
+use crate::container::{Container, Setup};
 
 /// Has the service put something over a directory: one finding. `from`: what to put there.
 fn covers(lab: &mut Lab, operation: &str, from: Option<&str>, op: &str) -> Result<()> {
@@ -66,10 +67,37 @@ pub(super) fn umount(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, findings)
 }
 
+/// Has the service change the options of the root.
+fn remounts(lab: &mut Lab, container: &Container, operation: &str, op: &str) -> Result<()> {
+    let identity = container.service_does(&[operation, "/"])?;
+    lab.expect(container, [of_root(op, &identity)])
+}
+
 pub(super) fn remount(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
-    let identity = container.service_does(&["remount", "/"])?;
-    lab.expect(&container, [of_root("remount", &identity)])
+    remounts(lab, &container, "remount", "remount")
+}
+
+/// A root that cannot be written afterwards.
+fn shuts(lab: &mut Lab, operation: &str) -> Result<()> {
+    let setup = Setup { is_privileged: true, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    remounts(lab, &container, operation, "remount")
+}
+
+pub(super) fn remount_file_system(lab: &mut Lab) -> Result<()> {
+    shuts(lab, "remount-file-system")
+}
+
+pub(super) fn fspick(lab: &mut Lab) -> Result<()> {
+    shuts(lab, "fspick")
+}
+
+/// A root that is not to be written is made writable.
+pub(super) fn mount_setattr(lab: &mut Lab) -> Result<()> {
+    let setup = Setup { is_privileged: true, is_read_only: true, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    remounts(lab, &container, "mount-setattr", "mount_setattr")
 }
 
 /// The root is in the upper layer from the beginning.

@@ -39,6 +39,13 @@ pub(super) fn entered_descendant(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
 }
 
+/// Also if its first thread has ended.
+pub(super) fn entered_without_leader(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.exec_tool(&["without-leader", "run", "/bin/sh", "-c", "true"])?;
+    lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
+}
+
 /// What enters from a cgroup that the sensor has seen made, and then makes mounts of its own, is no new container. When it is
 /// gone, the container's image is watched as before.
 pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
