@@ -406,7 +406,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
             ),
             way("shell of a user of the host, as root", &["exec"], &["shell::of_a_login"]),
             way("control characters in arguments", &["exec"], &["shell::control_characters_in_arguments"]),
-            way("many writers at once, to have probes skipped", &["open"], &["blinding::parallel_writers"]),
+            way(
+                "many writers at once, to have probes skipped",
+                &["open"],
+                &["blinding::parallel_writers", "blinding::while_maps_are_read"],
+            ),
             way("flood, while the sensor stands still", &["open", "exec"], &["flood::full_ring_buffer"]),
         ],
     ),

@@ -1,6 +1,7 @@
 //! The maps that user space fills or reads. Their meaning is documented in `detector-ebpf/src/maps.rs`.
 
 use std::collections::HashSet;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::{
@@ -11,13 +12,37 @@ use detector_common::map::{
     Cgroup, KeptExec, KeptExecKey, Loss, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey,
 };
 
-use super::{Error, scan};
+use super::{Error, host::Preemption, scan, uninterrupted::Uninterrupted};
 
 /// `BPF_NOEXIST`: what the probes have written since is newer.
 const BPF_NOEXIST: u64 = 1;
 
 /// The maps, shared by the start-up and the reader thread.
-pub(super) struct Maps(Mutex<Inner>);
+pub(super) struct Maps {
+    inner: Mutex<Inner>,
+    /// A call on a map can be preempted.
+    is_preemptible: bool,
+}
+
+/// The maps, for calls that are not interrupted.
+struct Calls<'a> {
+    inner: MutexGuard<'a, Inner>,
+    _uninterrupted: Option<Uninterrupted>,
+}
+
+impl Deref for Calls<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Calls<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
 
 struct Inner {
     cgroups: HashMap<MapData, u64, Cgroup>,
@@ -57,8 +82,8 @@ pub(super) enum RootKind {
 
 impl Maps {
     /// Takes them out of a loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        Ok(Self(Mutex::new(Inner {
+    pub(super) fn take(ebpf: &mut Ebpf, preemption: Preemption) -> Result<Self, Error> {
+        let inner = Inner {
             cgroups: hash(ebpf, "CGROUPS")?,
             roots: hash(ebpf, "ROOTS")?,
             other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
@@ -66,7 +91,8 @@ impl Maps {
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
-        })))
+        };
+        Ok(Self { inner: Mutex::new(inner), is_preemptible: preemption.is_preemptible() })
     }
 
     /// Tells the probes what ran before they were attached.
@@ -179,9 +205,10 @@ impl Maps {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> Calls<'_> {
         // The maps are the kernel's: a panic elsewhere leaves nothing half-done here.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Calls { inner, _uninterrupted: self.is_preemptible.then(Uninterrupted::begin) }
     }
 }
 

@@ -15,6 +15,7 @@ mod maps;
 mod probes;
 mod reader;
 mod selftest;
+mod uninterrupted;
 
 use std::{
     path::PathBuf,
@@ -213,7 +214,7 @@ impl Sensor {
         let object = probes::object(options.bpf_object.as_deref())?;
         let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
         let mut ebpf = probes::load(&object, &kernel, &host)?;
-        let maps = Arc::new(maps::Maps::take(&mut ebpf)?);
+        let maps = Arc::new(maps::Maps::take(&mut ebpf, host.preemption)?);
         let mut hooks = probes::attach(&mut ebpf, &host)?;
         let is_needed = |report: &&HookReport| report.hook.need == Need::Essential && report.state == State::Missing;
         if let Some(missing) = hooks.iter().find(is_needed) {

@@ -7,7 +7,8 @@
 //!   kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a kernel that preempts, an attacker can aim for it.
 //! - An LSM program is never skipped, but it is only called where `bpf` is in the list of active LSMs; attaching it
 //!   succeeds all the same.
-//! - A kprobe is never skipped by preemption, and costs the most.
+//! - A kprobe is only skipped while a call of bpf(2) on a map, of whatever program, is preempted on that CPU. The
+//!   daemon's own are not ([`uninterrupted`](super::uninterrupted)). It costs the most.
 
 use super::host::Host;
 
@@ -323,7 +324,7 @@ pub const HOOKS: &[Hook] = &[
     },
 ];
 
-/// A hook for which a kprobe is the way: it is never skipped, and exists on all kernels.
+/// A hook for which a kprobe is the way: nobody can aim at its being skipped, and it exists on all kernels.
 const fn kprobe(
     name: &'static str,
     purpose: &'static str,

@@ -1,12 +1,16 @@
 //! On preemptible kernels, some kinds of probes are skipped while a preempted task is inside the same probe. Many writers
-//! at once try to make that happen; with `preempt=full` they would succeed against fentry probes on the open.
+//! at once try to make that happen; with `preempt=full` they would succeed against fentry probes on the open. The other
+//! kinds are skipped while the sensor, in a call on a map, is preempted.
 
 use std::collections::BTreeSet;
-use std::thread;
+use std::thread::{self, sleep};
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
 
 use super::Lab;
+use super::flood::HOUSEKEEPING;
 use crate::attack::flooded;
 use crate::container::Container;
 
@@ -46,5 +50,35 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
     // Each writer makes a directory, too.
     let made = (CONTAINERS * WRITERS * (FILES + 1)) as usize;
     ensure!(findings.len() == made, "{} findings came of {made} changes", findings.len());
+    Ok(())
+}
+
+/// How many files a writer makes that the sensor is to read of in a map.
+const KEPT: u32 = 2000;
+/// How many it makes meanwhile.
+const MEANWHILE: u32 = 500;
+
+/// Writers that take the CPU from the sensor while it reads what was kept for it in a map.
+pub(super) fn while_maps_are_read(lab: &mut Lab) -> Result<()> {
+    let (before, meanwhile) = (lab.new_container()?, lab.new_container()?);
+    let flood = |container: &Container, files: u32| {
+        container.service_does(&["flood".to_owned(), WRITERS.to_string(), files.to_string(), "1".to_owned()])
+    };
+    lab.take_findings()?;
+    lab.sensor()?.signal(Signal::STOP)?;
+    let kept = flood(&before, KEPT);
+    lab.sensor()?.signal(Signal::CONT)?;
+    kept.and_then(|_| flood(&meanwhile, MEANWHILE))?;
+    sleep(HOUSEKEEPING);
+
+    let findings = lab.take_findings()?;
+    for (container, files) in [(&before, KEPT), (&meanwhile, MEANWHILE)] {
+        let is_made =
+            |finding: &&Value| finding["container"]["id"] == container.id && finding["file"]["op"] == "create";
+        let (made, seen) = (WRITERS * files, findings.iter().filter(is_made).count());
+        ensure!(seen == made as usize, "{seen} of {made} files were seen when they were made");
+    }
+    let blind: Vec<_> = lab.notices().into_iter().filter(|notice| notice["event"] == "blind_window").collect();
+    ensure!(blind.is_empty(), "the kernel skipped probes: {blind:?}");
     Ok(())
 }

@@ -16,7 +16,7 @@ const FILES: usize = 600;
 const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// When the sensor has certainly looked at its loss counters twice.
-const HOUSEKEEPING: Duration = Duration::from_secs(4);
+pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
 
 /// While the sensor's process stands still, its probes go on, until the ring buffer is full. Then they keep what there is to
 /// tell.

@@ -118,7 +118,7 @@ cases! {
     lifecycle:
         containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
         no_cgroups;
-    blinding: parallel_writers;
+    blinding: parallel_writers, while_maps_are_read;
     flood: full_ring_buffer;
 }
 

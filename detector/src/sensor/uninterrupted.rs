@@ -1,0 +1,81 @@
+//! Calls of bpf(2) on maps that no ordinary task interrupts.
+//!
+//! While a thread is in such a call, the kernel skips the programs of kprobes on that CPU, whoever runs there
+//! (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.11 to 7.3). On a
+//! kernel that preempts, the thread can be put aside in the middle of it, and whatever runs on the CPU then is not seen.
+//! Real-time tasks are only put aside for each other.
+
+use std::io;
+use std::sync::Once;
+
+/// While it lives, no ordinary task takes the CPU from the thread that it was made by.
+pub(super) struct Uninterrupted {
+    /// What the thread's scheduling was, if it was changed.
+    policy: Option<libc::c_int>,
+}
+
+impl Uninterrupted {
+    /// Begins. Where the thread may not have its way, that is said once.
+    pub(super) fn begin() -> Self {
+        static REFUSED: Once = Once::new();
+        // SAFETY: no pointer is passed; 0 is the running thread.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        if matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE) {
+            return Self { policy: None };
+        }
+        match schedule(libc::SCHED_FIFO, 1) {
+            Ok(()) => Self { policy: Some(policy) },
+            Err(error) => {
+                REFUSED.call_once(|| {
+                    tracing::warn!(
+                        %error,
+                        "no real-time scheduling: kprobes can be skipped while the sensor reads its maps; grant CAP_SYS_NICE, \
+                         and real-time runtime to its cgroup where the kernel divides that"
+                    );
+                });
+                Self { policy: None }
+            }
+        }
+    }
+}
+
+impl Drop for Uninterrupted {
+    fn drop(&mut self) {
+        if let Some(policy) = self.policy
+            && let Err(error) = schedule(policy, 0)
+        {
+            tracing::error!(%error, "the thread keeps its real-time scheduling");
+        }
+    }
+}
+
+/// Sets how the running thread is scheduled.
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: 0 is the running thread; the parameters live until the call returns.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_is_scheduled_afterwards_as_before() {
+        // SAFETY: no pointer is passed; 0 is the running thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let before = policy();
+        let uninterrupted = Uninterrupted::begin();
+        if uninterrupted.policy.is_some() {
+            assert_eq!(policy(), libc::SCHED_FIFO);
+            // A second one leaves it to the first.
+            drop(Uninterrupted::begin());
+            assert_eq!(policy(), libc::SCHED_FIFO);
+        }
+        drop(uninterrupted);
+        assert_eq!(policy(), before);
+    }
+}
