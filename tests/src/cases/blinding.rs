@@ -78,7 +78,5 @@ pub(super) fn while_maps_are_read(lab: &mut Lab) -> Result<()> {
         let (made, seen) = (WRITERS * files, findings.iter().filter(is_made).count());
         ensure!(seen == made as usize, "{seen} of {made} files were seen when they were made");
     }
-    let blind: Vec<_> = lab.notices().into_iter().filter(|notice| notice["event"] == "blind_window").collect();
-    ensure!(blind.is_empty(), "the kernel skipped probes: {blind:?}");
     Ok(())
 }
