@@ -440,8 +440,8 @@ pub const OPEN: &[&str] = &[
      the host.",
     "A change by the host of a root that shares its file system with other files (btrfs subvolumes, plain directories): \
      whose file it is, is known only of what the container's own processes do.",
-    "mount_setattr of another mount than the root's: the kernel asks no hook, and finds the mount in a function that has \
-     no symbol.",
+    "mount_setattr of another mount than the root's: the kernel asks no hook, and finds the mount in a function that \
+     compilers inline or give other arguments.",
     "Images of containers in a container that were started before the sensor.",
     "A second file with the inode number of one that was changed before, in an overlay whose layers are on several file systems.",
     "Guests of gVisor and Kata: they have a kernel of their own.",

@@ -8,8 +8,8 @@
 //! `security_path_chroot(const struct path *path)`, after it (security/security.c, 5.10 to 7.3);
 //! `security_sb_remount(struct super_block *sb, void *mnt_opts)`, after it too, for whatever gives a file system other
 //! options, also fsconfig(2) (`reconfigure_super`, fs/super.c, 5.10 to 7.3);
-//! mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the mount in a function that has no
-//! symbol (`do_mount_setattr`, fs/namespace.c, from 5.12).
+//! mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the mount in a function that
+//! compilers inline or give other arguments (`do_mount_setattr`, fs/namespace.c, from 5.12).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
