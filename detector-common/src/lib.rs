@@ -1,16 +1,17 @@
 //! What the kernel side (`detector-ebpf`) and the user side (`detector`) share, and nothing else:
-//! the [records](record) that cross the ring buffer, the keys and values of the [maps](map), and the
-//! table of [kernel struct offsets](offsets) that user space resolves and the probes use.
+//! the [vocabulary] with its numbers and names, the [records](record) that cross the ring buffer, the keys and values
+//! of the [maps](map), and the table of [kernel struct offsets](offsets) that user space resolves and the probes use.
 //!
 //! Every type here is `repr(C)` without padding, so that both sides agree on each byte; the sizes are
 //! asserted at compile time. A change of any layout or meaning raises [`WIRE_VERSION`].
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
 pub mod map;
 pub mod offsets;
 pub mod record;
+pub mod vocabulary;
 
 /// Version of everything in this crate. The BPF object carries it in the global [`WIRE_VERSION_SYMBOL`];
 /// the daemon refuses an object that says otherwise.

@@ -42,8 +42,7 @@ fn granted(dentry: Addr) -> Option<Change> {
 /// upper layer, that is reported already.
 #[inline(always)]
 pub fn ended(op: u32, is_done: bool) -> Option<Change> {
-    let asked = pending::asked().filter(|asked| asked.op == op)?;
-    pending::forget();
+    let asked = pending::take(op)?;
     if is_done { changed(asked.dentry, asked.op, asked.value) } else { None }
 }
 

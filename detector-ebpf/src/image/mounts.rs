@@ -56,8 +56,7 @@ pub fn changing_mounts() -> Option<Change> {
 /// It has done so, or was refused.
 #[inline(always)]
 pub fn changed_mounts() -> Option<Change> {
-    let asked = pending::asked().filter(|asked| asked.op == OP_MOUNT_SETATTR)?;
-    pending::forget();
+    let asked = pending::take(OP_MOUNT_SETATTR)?;
     if path::options(asked.other) == asked.value {
         return None;
     }

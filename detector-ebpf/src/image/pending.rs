@@ -41,6 +41,14 @@ pub(super) fn asked() -> Option<Pending> {
     unsafe { PENDING.get(task::current_thread()).copied() }
 }
 
+/// What the running thread has asked for, if it is this `OP_` constant. It is forgotten then.
+#[inline(always)]
+pub(super) fn take(op: u32) -> Option<Pending> {
+    let asked = asked().filter(|asked| asked.op == op)?;
+    forget();
+    Some(asked)
+}
+
 /// What the running thread has asked to do by this name. `content`: what is known of the file's content, so that what was
 /// refused is not taken for what made the thread write later.
 #[inline(always)]

@@ -273,22 +273,13 @@ pub const HOOKS: &[Hook] = &[
         "mount_setattr",
         "the root's mount, before mount_setattr",
         Need::WherePresent,
-        // The first two also see callers of 32 bits: from 5.12 to 6.14, and from 6.15 on, as GCC names them.
-        &[
-            ("mount_setattr", Attach::Kprobe("__do_sys_mount_setattr")),
-            ("mount_setattr", Attach::Kprobe("do_mount_setattr.isra.0")),
-            ("mount_setattr", Attach::Kprobe("__x64_sys_mount_setattr")),
-        ],
+        const { &at_any_of("mount_setattr", MOUNT_SETATTR) },
     ),
     kprobe(
         "mount_setattr_return",
         "the root's mount given other options with mount_setattr",
         Need::WherePresent,
-        &[
-            ("mount_setattr_return", Attach::Kprobe("__do_sys_mount_setattr")),
-            ("mount_setattr_return", Attach::Kprobe("do_mount_setattr.isra.0")),
-            ("mount_setattr_return", Attach::Kprobe("__x64_sys_mount_setattr")),
-        ],
+        const { &at_any_of("mount_setattr_return", MOUNT_SETATTR) },
     ),
     kprobe(
         "move_mount",
@@ -323,6 +314,16 @@ pub const HOOKS: &[Hook] = &[
         programs: &[("cgroup_attach_task", Attach::TpBtf("cgroup_attach_task"))],
     },
 ];
+
+/// The functions that mount_setattr(2) is, best first. The first two also see callers of 32 bits: from 5.12 to 6.14, and from
+/// 6.15 on, as GCC names them.
+const MOUNT_SETATTR: [&str; 3] = ["__do_sys_mount_setattr", "do_mount_setattr.isra.0", "__x64_sys_mount_setattr"];
+
+/// A program that can be attached to each of these functions, and needs one of them.
+const fn at_any_of(program: &'static str, functions: [&'static str; 3]) -> [(&'static str, Attach); 3] {
+    let [first, second, third] = functions;
+    [(program, Attach::Kprobe(first)), (program, Attach::Kprobe(second)), (program, Attach::Kprobe(third))]
+}
 
 /// A hook for which a kprobe is the way: nobody can aim at its being skipped, and it exists on all kernels.
 const fn kprobe(

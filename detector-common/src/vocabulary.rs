@@ -1,0 +1,225 @@
+//! The vocabulary: every term that crosses the ring buffer as a number and appears in the output as a name.
+//!
+//! Each term is stated here once, with its number, its name in JSON and what it means. The probes use the numbers; the
+//! daemon decodes, prints and parses by this table, and the doc comments are the descriptions in the published JSON
+//! Schema.
+
+/// Declares an enum of terms: `Variant = number, "name";`.
+macro_rules! terms {
+    ($(#[$meta:meta])* $name:ident: $($(#[$doc:meta])* $variant:ident = $number:literal, $text:tt;)+) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
+        #[repr(u32)]
+        pub enum $name {
+            $($(#[$doc])* #[cfg_attr(feature = "user", serde(rename = $text))] $variant = $number,)+
+        }
+
+        impl $name {
+            /// All terms, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The number in records and maps.
+            #[inline(always)]
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// The term with this number. `None`: there is none.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            /// The name in JSON.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+terms! {
+    /// How a file of a container's image was changed. The numbers differ from those of [`MountOp`].
+    ImageOp:
+    /// The file was opened for writing.
+    OpenWrite = 1, "open_write";
+    /// The file was truncated or extended to another length, by an open or without one.
+    Truncate = 2, "truncate";
+    /// The file was created by an open.
+    Create = 3, "create";
+    /// The file was written through a descriptor whose opening was not seen.
+    Write = 4, "write";
+    /// A name of the file was removed.
+    Unlink = 5, "unlink";
+    /// The directory was removed.
+    Rmdir = 6, "rmdir";
+    /// The directory was created.
+    Mkdir = 7, "mkdir";
+    /// A FIFO, socket, device or regular file was created with mknod(2) or bind(2).
+    Mknod = 8, "mknod";
+    /// The symbolic link was created.
+    Symlink = 9, "symlink";
+    /// A hard link to the file was created.
+    Link = 10, "link";
+    /// The file or directory was renamed.
+    Rename = 11, "rename";
+    /// Two files or directories exchanged their names.
+    Exchange = 12, "exchange";
+    /// The permissions were changed.
+    Chmod = 13, "chmod";
+    /// The ownership was changed.
+    Chown = 14, "chown";
+    /// The timestamps were changed.
+    Utimes = 15, "utimes";
+    /// An extended attribute was set.
+    SetXattr = 16, "set_xattr";
+    /// An extended attribute was removed.
+    RemoveXattr = 17, "remove_xattr";
+    /// File capabilities were set (the extended attribute `security.capability`).
+    SetCapability = 18, "set_capability";
+    /// The access control list was changed.
+    SetAcl = 19, "set_acl";
+    /// The inode flags were changed, such as `immutable` (`FS_IOC_SETFLAGS`, file_setattr(2)).
+    SetFlags = 20, "set_flags";
+    /// The file was copied up to the upper layer for a change that no other hook saw.
+    CopyUp = 21, "copy_up";
+    /// The file was mapped shared and writable through a descriptor whose opening was not seen.
+    MmapWrite = 22, "mmap_write";
+}
+
+terms! {
+    /// How the mounts or the root through which a container sees its image were changed. The numbers differ from those
+    /// of [`ImageOp`].
+    MountOp:
+    /// A file system was mounted over the path.
+    Mount = 25, "mount";
+    /// Another file or directory was bind-mounted over the path.
+    Bind = 26, "bind";
+    /// The options of the mount or of its file system were changed.
+    Remount = 27, "remount";
+    /// A mount was moved over the path.
+    MoveMount = 28, "move_mount";
+    /// What was mounted over the path was unmounted.
+    Umount = 29, "umount";
+    /// The path became the root with pivot_root(2).
+    PivotRoot = 30, "pivot_root";
+    /// The path became the root with chroot(2).
+    Chroot = 31, "chroot";
+    /// The options of the mount were changed with mount_setattr(2).
+    MountSetattr = 32, "mount_setattr";
+}
+
+terms! {
+    /// The layer of an overlay that a file was in before the event.
+    Layer:
+    /// The file is as the image has it: it is only in a lower layer.
+    Lower = 1, "lower";
+    /// The file was changed or copied up before: it is in the upper layer.
+    Upper = 2, "upper";
+    /// The event created the file.
+    New = 3, "new";
+}
+
+terms! {
+    /// How a process came into a container.
+    Origin:
+    /// The process does not belong to the container: it acts from outside, as `docker cp` does, or it has left the
+    /// container for the host's mounts.
+    Outside = 0, "outside";
+    /// The process is the container's first one.
+    Entrypoint = 1, "entrypoint";
+    /// The process, or one of its ancestors, was brought into the running container from outside, as `docker exec` does.
+    Entered = 2, "entered";
+    /// The process was started by a process of the container.
+    Application = 3, "application";
+}
+
+terms! {
+    /// What stands behind a standard descriptor.
+    StdioKind:
+    /// The descriptor is closed.
+    Closed = 0, "closed";
+    /// A terminal.
+    Tty = 1, "tty";
+    /// `/dev/null`.
+    Null = 2, "null";
+    /// A pipe or FIFO.
+    Pipe = 3, "pipe";
+    /// A socket.
+    Socket = 4, "socket";
+    /// A regular file.
+    File = 5, "file";
+    /// Anything else: another device, a directory, an anonymous inode.
+    Other = 6, "other";
+}
+
+terms! {
+    /// What could not be sent or kept. The kinds below [`Loss::KERNEL_KINDS`] are counted by the probes, in the map
+    /// `LOSS`; the others are counted by the daemon.
+    Loss:
+    /// The record of an exec found the ring buffer full. The first exec of each program is kept and reported later,
+    /// with less detail.
+    Exec = 0, "exec";
+    /// The record of a change of an image found the ring buffer full. The change is kept and reported later, with less
+    /// detail.
+    ImageWrite = 1, "image_write";
+    /// The record of a new or removed cgroup found the ring buffer full.
+    Cgroup = 2, "cgroup";
+    /// The map of changed files is full: the change was reported, but repeats of it will be reported again.
+    SeenFull = 3, "seen_full";
+    /// The map of cgroups is full: the cgroup is treated as unknown.
+    CgroupsFull = 4, "cgroups_full";
+    /// The map of container roots or of mount namespaces is full: a container's image is not watched.
+    RootsFull = 5, "roots_full";
+    /// The map of entered processes is full: a process that came from outside is reported as the application's.
+    EnteredFull = 6, "entered_full";
+    /// The record of a script found the ring buffer full.
+    Script = 7, "script";
+    /// The record of a process that left its container's cgroup found the ring buffer full.
+    CgroupEscape = 8, "cgroup_escape";
+    /// The program that reports changes could not be called.
+    Call = 9, "call";
+    /// The map of kept execs is full: an exec is lost.
+    KeptExecsFull = 10, "kept_execs_full";
+    /// A record could not be decoded.
+    Record = 32, "record";
+    /// An executed file was gone before its content could be inspected.
+    Content = 33, "content";
+    /// A live viewer was too slow for lines of the stream.
+    Client = 34, "client";
+    /// The daemon's output could not take lines of the stream.
+    Output = 35, "output";
+}
+
+impl Loss {
+    /// How many kinds the probes count: those with the numbers from 0 up to this.
+    pub const KERNEL_KINDS: u32 = 11;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique() {
+        let operations = ImageOp::ALL.iter().map(|op| (op.number(), op.name()));
+        let mut operations: Vec<_> = operations.chain(MountOp::ALL.iter().map(|op| (op.number(), op.name()))).collect();
+        let count = operations.len();
+        operations.sort_unstable();
+        operations.dedup_by_key(|(number, _)| *number);
+        operations.sort_unstable_by_key(|(_, name)| *name);
+        operations.dedup_by_key(|(_, name)| *name);
+        assert_eq!(operations.len(), count);
+    }
+
+    #[test]
+    fn the_probes_kinds_of_loss_come_first() {
+        let kernel = Loss::ALL.iter().take_while(|kind| kind.number() < Loss::KERNEL_KINDS);
+        assert!(kernel.map(|kind| kind.number()).eq(0..Loss::KERNEL_KINDS));
+    }
+}
