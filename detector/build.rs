@@ -8,13 +8,10 @@
 //!
 //! Both need `bpf-linker`. `DETECTOR_BPF_RUSTC` names another compiler of the first kind.
 
-use std::{
-    env,
-    error::Error,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 /// The compiler that Debian installs.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";

@@ -8,10 +8,12 @@ pub mod detect;
 pub mod event;
 pub mod finding;
 pub mod output;
+pub mod pipeline;
 pub mod protocol;
 pub mod redact;
 pub mod runtime;
 pub mod sensor;
-pub mod server;
 
+mod clock;
+mod procfs;
 mod recent;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Time;
-use crate::runtime;
-use crate::sensor;
+use crate::runtime::EngineStatus;
 use crate::sensor::plan::{Attach, Need};
+use crate::sensor::report::{Attachment, HookReport};
 
 /// Version of this protocol. A daemon refuses any other.
 pub const VERSION: u32 = 1;
@@ -62,13 +62,13 @@ pub struct Status {
     /// Name of the node.
     pub node: String,
     /// What it is doing.
-    pub state: State,
+    pub state: DaemonState,
     /// When it began to do that.
     pub since: Time,
     /// Its probes; empty until they are attached.
     pub hooks: Vec<Hook>,
     /// The runtimes of the node that it asks about containers; empty until the probes are attached.
-    pub runtimes: Vec<runtime::Status>,
+    pub runtimes: Vec<EngineStatus>,
     /// What it counted.
     pub counters: Counters,
 }
@@ -76,7 +76,7 @@ pub struct Status {
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum DaemonState {
     /// It loads, attaches and tests the probes.
     Starting,
     /// The probes are attached and were seen to fire.
@@ -106,13 +106,13 @@ pub struct Hook {
     pub refused: Vec<String>,
 }
 
-impl From<&sensor::HookReport> for Hook {
-    fn from(report: &sensor::HookReport) -> Self {
-        let (attached, blindable) = match report.state {
-            sensor::State::Attached { attach, blindable, .. } => {
+impl From<&HookReport> for Hook {
+    fn from(report: &HookReport) -> Self {
+        let (attached, blindable) = match report.attachment {
+            Attachment::Attached { attach, blindable, .. } => {
                 (Some(format!("{} {}", attach.kind(), attach.target())), blindable)
             }
-            sensor::State::Missing | sensor::State::Absent => (None, false),
+            Attachment::Missing | Attachment::Absent => (None, false),
         };
         let refused = |(attach, why): &(Attach, String)| format!("{} {}: {why}", attach.kind(), attach.target());
         Self {
@@ -120,7 +120,7 @@ impl From<&sensor::HookReport> for Hook {
             purpose: report.hook.purpose.to_owned(),
             essential: report.hook.need == Need::Essential,
             attached,
-            absent: report.state == sensor::State::Absent,
+            absent: report.attachment == Attachment::Absent,
             verified: report.verified,
             blindable,
             refused: report.refused.iter().map(refused).collect(),

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use detector::client;
 use detector::daemon::hub::{CLIENT_QUEUE, Hub};
+use detector::daemon::server::{BindError, MAX_CLIENTS, MAX_REQUEST, Server};
 use detector::daemon::writer;
 use detector::finding::{Line, Notice, NoticeEvent};
-use detector::protocol::State;
+use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
-use detector::server::{BindError, MAX_CLIENTS, MAX_REQUEST, Server};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -334,7 +334,7 @@ fn garbage_is_refused_in_one_line() {
         assert_eq!(reply["reply"], "error");
         assert!(reply["message"].as_str().is_some_and(|message| message.contains(words)), "{answer}");
     }
-    assert_eq!(client::status(&daemon.socket).expect("it still serves").state, State::Starting);
+    assert_eq!(client::status(&daemon.socket).expect("it still serves").state, DaemonState::Starting);
 }
 
 #[test]

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use detector::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity, Time};
 use detector::redact::Redactor;
-use detector::runtime::socket::{self, Socket};
-use detector::runtime::{Enricher, Options, Sockets, State};
-use detector::sensor::Message;
+use detector::runtime::endpoint::{Endpoint, Protocol};
+use detector::runtime::{EngineState, Engines, Enricher, Inlet, Options};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -66,26 +65,26 @@ impl Runtime {
 
 /// Findings on their way.
 struct Way {
-    sockets: Arc<Sockets>,
+    engines: Arc<Engines>,
     enricher: Enricher,
-    sink: Mutex<Box<dyn FnMut(Message) + Send>>,
+    inlet: Inlet,
     out: Receiver<Line>,
 }
 
 impl Way {
-    fn past(kind: socket::Kind, path: &Path) -> Self {
-        Self::waiting(WAIT, kind, path)
+    fn past(protocol: Protocol, path: &Path) -> Self {
+        Self::waiting(WAIT, protocol, path)
     }
 
     /// Findings that wait for an answer however busy the machine is.
-    fn patient(kind: socket::Kind, path: &Path) -> Self {
-        Self::waiting(SOON, kind, path)
+    fn patient(protocol: Protocol, path: &Path) -> Self {
+        Self::waiting(SOON, protocol, path)
     }
 
-    fn waiting(wait: Duration, kind: socket::Kind, path: &Path) -> Self {
-        let sockets = Arc::new(Sockets::new(vec![Socket { kind, path: path.to_owned(), user: None }], false));
+    fn waiting(wait: Duration, protocol: Protocol, path: &Path) -> Self {
+        let engines = Arc::new(Engines::new(vec![Endpoint { protocol, path: path.to_owned(), user: None }], false));
         let options =
-            Options { sockets: Arc::clone(&sockets), wait, node: "node".to_owned(), redactor: Redactor::default() };
+            Options { engines: Arc::clone(&engines), wait, node: "node".to_owned(), redactor: Redactor::default() };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {
@@ -93,18 +92,19 @@ impl Way {
             let _ = sender.lock().expect("nobody panics").send(line.clone());
         };
         let enricher = Enricher::start(options, publish).expect("a thread");
-        let sink = Mutex::new(Box::new(enricher.sink()) as _);
-        Self { sockets, enricher, sink, out }
+        let inlet = enricher.inlet();
+        Self { engines, enricher, inlet, out }
     }
 
-    fn say(&self, message: Message) {
+    /// Puts something in, which must take no time.
+    fn put(&self, into: impl FnOnce(&Inlet)) {
         let since = Instant::now();
-        (self.sink.lock().expect("nobody panics"))(message);
-        assert!(since.elapsed() < WAIT, "the sensor was held up");
+        into(&self.inlet);
+        assert!(since.elapsed() < WAIT, "the pipeline was held up");
     }
 
     fn find(&self, id: &str) {
-        self.say(Message::Line(Line::Finding(Box::new(finding(id)))));
+        self.put(|inlet| inlet.line(Line::Finding(Box::new(finding(id)))));
     }
 
     fn next(&self) -> Line {
@@ -126,8 +126,8 @@ impl Way {
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
     }
 
-    fn state(&self) -> State {
-        self.sockets.status().remove(0).state
+    fn state(&self) -> EngineState {
+        self.engines.status().remove(0).state
     }
 }
 
@@ -242,7 +242,7 @@ fn web(id: &str) -> Value {
 #[test]
 fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
     let runtime = Runtime::start(docker(web));
-    let way = Way::patient(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(Protocol::Docker, &runtime.path);
     for _ in 0..3 {
         way.find(&id(1));
     }
@@ -251,7 +251,7 @@ fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
         assert_eq!(container.name.as_ref().map(ToString::to_string), Some("web".to_owned()));
         assert_eq!(container.labels.values[&b"a"[..].into()].as_str(), "b");
     }
-    assert_eq!((runtime.connections.load(Relaxed), way.state()), (1, State::Answers));
+    assert_eq!((runtime.connections.load(Relaxed), way.state()), (1, EngineState::Answers));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
     let runtime = Runtime::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    for kind in [socket::Kind::Docker, socket::Kind::Cri] {
+    for kind in [Protocol::Docker, Protocol::Cri] {
         let way = Way::past(kind, &runtime.path);
         way.find(&id(1));
         way.find("no id that a runtime could be asked about/../..");
@@ -267,7 +267,7 @@ fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
         let since = Instant::now();
         assert_eq!(way.next_finding().container, container(&id(1)));
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
-        wait_until(|| matches!(way.state(), State::Failing { why } if why.contains("no answer within")));
+        wait_until(|| matches!(way.state(), EngineState::Failing { why } if why.contains("no answer within")));
         // Given up, it holds up nothing.
         let before = runtime.connections.load(Relaxed);
         (10..1000).for_each(|nth| way.passes_unfilled(&id(nth)));
@@ -292,10 +292,12 @@ fn garbage_is_no_answer() {
             let _ = stream.write_all(said);
             std::thread::sleep(Duration::from_millis(50));
         });
-        for kind in [socket::Kind::Docker, socket::Kind::Cri] {
+        for kind in [Protocol::Docker, Protocol::Cri] {
             let way = Way::past(kind, &runtime.path);
             way.passes_unfilled(&id(1));
-            let State::Failing { why } = way.state() else { panic!("{:?}: {:?}", way.state(), said.escape_ascii()) };
+            let EngineState::Failing { why } = way.state() else {
+                panic!("{:?}: {:?}", way.state(), said.escape_ascii())
+            };
             assert!(why.len() < 1000 && !why.contains(char::is_control), "{why}");
         }
     }
@@ -304,9 +306,9 @@ fn garbage_is_no_answer() {
 #[test]
 fn a_runtime_that_tells_about_another_container_is_not_believed() {
     let runtime = Runtime::start(docker(|_| web(&id(2))));
-    let way = Way::past(socket::Kind::Docker, &runtime.path);
+    let way = Way::past(Protocol::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
-    assert!(matches!(way.state(), State::Failing { why } if why.contains("another container")));
+    assert!(matches!(way.state(), EngineState::Failing { why } if why.contains("another container")));
 }
 
 #[test]
@@ -318,7 +320,7 @@ fn what_is_too_long_is_cut_and_marked() {
         json!({ "Id": id, "Name": "/".to_owned() + &"\u{1b}[31mä".repeat(5000), "Config": { "Image": "i".repeat(100_000), "Labels": labels } })
     };
     let runtime = Runtime::start(docker(bomb));
-    let way = Way::patient(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(Protocol::Docker, &runtime.path);
     way.find(&id(1));
     let finding = way.next_finding();
     let container = &finding.container;
@@ -352,20 +354,20 @@ fn an_answer_without_end_is_not_read_and_others_are_still_asked_about() {
             }
         }
     });
-    let way = Way::patient(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(Protocol::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
     way.find(&id(2));
     assert!(way.next_finding().container.name.is_some());
-    assert_eq!(way.state(), State::Answers);
+    assert_eq!(way.state(), EngineState::Answers);
 }
 
 #[test]
 fn a_runtime_that_is_back_completes_what_was_told_without_it() {
     let runtime = Runtime::start(|_| {});
     let path = runtime.directory.path().join("later.sock");
-    let way = Way::past(socket::Kind::Docker, &path);
+    let way = Way::past(Protocol::Docker, &path);
     way.passes_unfilled(&id(1));
-    assert_eq!(way.state(), State::Absent);
+    assert_eq!(way.state(), EngineState::Absent);
     let later = Runtime { path, ..runtime };
     later.listen(docker(web));
     let Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }) = way.next() else {
@@ -382,7 +384,7 @@ fn what_waits_at_the_end_is_not_lost() {
     let runtime = Runtime::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let way = Way::patient(socket::Kind::Docker, &runtime.path);
+    let way = Way::patient(Protocol::Docker, &runtime.path);
     way.find(&id(1));
     drop(way.enricher);
     way.out.try_recv().expect("the finding");
@@ -391,9 +393,9 @@ fn what_waits_at_the_end_is_not_lost() {
 #[test]
 fn a_container_that_begins_is_asked_about_at_once() {
     let runtime = Runtime::start(docker(web));
-    let way = Way::patient(socket::Kind::Docker, &runtime.path);
-    way.say(Message::Began(Box::new(container(&id(1)))));
-    wait_until(|| way.state() == State::Answers);
+    let way = Way::patient(Protocol::Docker, &runtime.path);
+    way.put(|inlet| inlet.container_began(&container(&id(1))));
+    wait_until(|| way.state() == EngineState::Answers);
     way.find(&id(1));
     assert!(way.next_finding().container.name.is_some());
 }
@@ -408,18 +410,18 @@ fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
         cri::Container { id, metadata, labels, ..cri::Container::default() }
     };
     let runtime = Runtime::start(cri(bomb));
-    let way = Way::patient(socket::Kind::Cri, &runtime.path);
+    let way = Way::patient(Protocol::Cri, &runtime.path);
     way.passes_unfilled(&id(1));
     way.find(&id(2));
     let container = way.next_finding().container;
     assert_eq!(container.name, Some(b"app"[..].into()));
     assert!(container.labels.truncated && container.labels.values.len() < 30);
-    assert_eq!(way.state(), State::Answers);
+    assert_eq!(way.state(), EngineState::Answers);
 }
 
 #[test]
 fn what_a_cri_runtime_tells_about_another_container_is_not_taken() {
     let runtime = Runtime::start(cri(|_| cri::Container { id: id(2), ..cri::Container::default() }));
-    let way = Way::past(socket::Kind::Cri, &runtime.path);
+    let way = Way::past(Protocol::Cri, &runtime.path);
     way.passes_unfilled(&id(1));
 }

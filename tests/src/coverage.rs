@@ -425,6 +425,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "exec::unchanged_programs",
     "exec::failing_script",
     "lifecycle::stop_and_status",
+    "lifecycle::clock_step",
     "lifecycle::no_privilege",
     "lifecycle::unwritable_output",
     "lifecycle::no_cgroups",

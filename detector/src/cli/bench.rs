@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Exit, Failure};
+use super::failure::{Exit, Failure};
 use crate::sensor;
 
 pub(super) fn run() -> Result<(), Failure> {

@@ -3,24 +3,29 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
-use super::{Color, Exit, Failure, Runtimes, print};
+use super::arguments::{Runtimes, is_coloured};
+use super::failure::{Exit, Failure};
+use super::stdout::print;
 use crate::protocol::Hook;
-use crate::runtime;
-use crate::sensor::host::{CgroupMode, Host};
+use crate::runtime::{self, EngineState, EngineStatus};
+use crate::sensor;
+use crate::sensor::hierarchy::CgroupMode;
+use crate::sensor::host::Host;
 use crate::sensor::plan::{Attach, Need};
-use crate::sensor::{self, HookReport, Report, State};
+use crate::sensor::report::{Attachment, HookReport, Report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show JSON
     #[arg(long)]
     json: bool,
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
-    color: Color,
+    /// When to use colours; auto is on a terminal, unless `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
     /// BPF object to load instead of the built-in one
     #[arg(long, value_name = "PATH")]
     bpf_object: Option<PathBuf>,
@@ -29,24 +34,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let options = sensor::Options { bpf_object: args.bpf_object.clone(), ..sensor::Options::default() };
+    let options = sensor::Options { bpf_object: args.bpf_object.clone() };
     let report = sensor::doctor(&options)?;
-    let mut runtimes = runtime::check(&args.runtimes.sockets())
+    let mut runtimes = runtime::check(&args.runtimes.engines())
         .map_err(|error| Failure::new(Exit::Failure, format_args!("asking the runtimes: {error}")))?;
-    runtimes.retain(|runtime| runtime.state != runtime::State::Absent);
+    runtimes.retain(|runtime| runtime.state != EngineState::Absent);
     if args.json {
         print(|out| {
             serde_json::to_writer_pretty(&mut *out, &Diagnosis::new(&report, runtimes))?;
             writeln!(out)
         })?;
     } else {
-        let color = args.color.on_stdout();
+        let color = is_coloured(args.color);
         print(|out| show(out, &report, &runtimes, color))?;
     }
     if !report.is_blind() {
         return Ok(());
     }
-    let blind = names(&report, |hook| Verdict::of(hook) == Verdict::Bad && hook.hook.need == Need::Essential);
+    let blind = names(&report, |hook| Grade::of(hook) == Grade::Bad && hook.hook.need == Need::Essential);
     Err(Failure::new(
         Exit::Unsupported,
         format_args!("this host: essential hooks do not work: {blind}; the report says what each needs"),
@@ -56,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// How well a hook works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+enum Grade {
     /// Attached, and nothing is known against it.
     Good,
     /// Not attached, and not needed on this kernel.
@@ -67,13 +72,13 @@ enum Verdict {
     Bad,
 }
 
-impl Verdict {
+impl Grade {
     fn of(report: &HookReport) -> Self {
-        match (report.state, report.verified) {
-            (State::Absent, _) => Self::Absent,
-            (State::Missing, _) | (State::Attached { .. }, Some(false)) => Self::Bad,
-            (State::Attached { blindable: true, .. }, _) => Self::Weak,
-            (State::Attached { .. }, _) => Self::Good,
+        match (report.attachment, report.verified) {
+            (Attachment::Absent, _) => Self::Absent,
+            (Attachment::Missing, _) | (Attachment::Attached { .. }, Some(false)) => Self::Bad,
+            (Attachment::Attached { blindable: true, .. }, _) => Self::Weak,
+            (Attachment::Attached { .. }, _) => Self::Good,
         }
     }
 
@@ -98,23 +103,23 @@ impl Verdict {
 /// What would make this hook better, if anything.
 fn remedy(report: &HookReport) -> Option<String> {
     let lsm = report.hook.programs.iter().any(|(_, attach)| matches!(attach, Attach::Lsm(_)));
-    match (report.state, report.verified) {
-        (State::Missing, _) => {
+    match (report.attachment, report.verified) {
+        (Attachment::Missing, _) => {
             let ways: Vec<_> = report.hook.programs.iter().map(|(_, attach)| attach.kind()).collect();
             Some(format!(
                 "use a kernel (5.10 or later, with BTF) that allows BPF programs of type {}",
                 ways.join(" or ")
             ))
         }
-        (State::Attached { attach, .. }, Some(false)) => Some(format!(
+        (Attachment::Attached { attach, .. }, Some(false)) => Some(format!(
             "the kernel never calls {} {}: look for tracing that is switched off (sysctl kernel.ftrace_enabled) or hardening",
             attach.kind(),
             attach.target()
         )),
-        (State::Attached { blindable: true, .. }, _) if lsm => {
+        (Attachment::Attached { blindable: true, .. }, _) if lsm => {
             Some("boot with `bpf` in the list of the kernel parameter lsm=, or with preempt=voluntary".to_owned())
         }
-        (State::Attached { blindable: true, .. }, _) => Some(
+        (Attachment::Attached { blindable: true, .. }, _) => Some(
             "boot with preempt=voluntary; until then skipped calls are counted, and reported as `blind_window`"
                 .to_owned(),
         ),
@@ -134,7 +139,7 @@ struct Diagnosis {
     selftest_error: Option<String>,
     hooks: Vec<HookDiagnosis>,
     /// The runtimes that listen, or fail.
-    runtimes: Vec<runtime::Status>,
+    runtimes: Vec<EngineStatus>,
 }
 
 /// What the load plan depends on. What cannot be read is left out.
@@ -173,7 +178,8 @@ impl From<&Host> for HostFacts {
 
 #[derive(Debug, Serialize)]
 struct HookDiagnosis {
-    verdict: Verdict,
+    #[serde(rename = "verdict")]
+    grade: Grade,
     #[serde(flatten)]
     hook: Hook,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,9 +187,9 @@ struct HookDiagnosis {
 }
 
 impl Diagnosis {
-    fn new(report: &Report, runtimes: Vec<runtime::Status>) -> Self {
+    fn new(report: &Report, runtimes: Vec<EngineStatus>) -> Self {
         let hook = |report: &HookReport| HookDiagnosis {
-            verdict: Verdict::of(report),
+            grade: Grade::of(report),
             hook: report.into(),
             remedy: remedy(report),
         };
@@ -199,7 +205,7 @@ impl Diagnosis {
     }
 }
 
-fn show(out: &mut dyn Write, report: &Report, runtimes: &[runtime::Status], color: bool) -> io::Result<()> {
+fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: bool) -> io::Result<()> {
     let paint = |style: Style| if color { style } else { Style::new() };
     let dim = paint(Style::new().dimmed());
     let host = HostFacts::from(&report.host);
@@ -211,21 +217,21 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[runtime::Status], colo
     let mount = host.cgroup_mount.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     writeln!(out, "      cgroups      {}, containers at {mount}", host.cgroups)?;
     for hook_report in &report.hooks {
-        let verdict = Verdict::of(hook_report);
-        let style = paint(verdict.style());
+        let grade = Grade::of(hook_report);
+        let style = paint(grade.style());
         let hook = Hook::from(hook_report);
         let attached = hook.attached.as_deref().unwrap_or(if hook.absent { "not needed" } else { "not attached" });
         writeln!(
             out,
             "{style}{:<6}{style:#}{:<15}{attached:<34} {dim}{}{dim:#}",
-            verdict.label(),
+            grade.label(),
             hook.name,
             hook.purpose
         )?;
-        if verdict == Verdict::Weak {
+        if grade == Grade::Weak {
             writeln!(out, "{:21}this kernel skips calls of it while it preempts one", "")?;
         }
-        if verdict == Verdict::Bad && hook.attached.is_some() {
+        if grade == Grade::Bad && hook.attached.is_some() {
             writeln!(out, "{:21}the self-test did not see it fire", "")?;
         }
         for refusal in &hook.refused {
@@ -236,15 +242,15 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[runtime::Status], colo
         }
     }
     for runtime in runtimes {
-        let is_failing = matches!(runtime.state, runtime::State::Failing { .. });
-        let verdict = if is_failing { Verdict::Weak } else { Verdict::Good };
-        let style = paint(verdict.style());
-        writeln!(out, "{style}{:<6}{style:#}runtime        {runtime}", verdict.label())?;
+        let is_failing = matches!(runtime.state, EngineState::Failing { .. });
+        let grade = if is_failing { Grade::Weak } else { Grade::Good };
+        let style = paint(grade.style());
+        writeln!(out, "{style}{:<6}{style:#}runtime        {runtime}", grade.label())?;
     }
     match &report.selftest {
         Ok(()) => writeln!(out, "self-test: run; it reaches {}", names(report, |hook| hook.verified.is_some())),
         Err(why) => {
-            let style = paint(Verdict::Weak.style());
+            let style = paint(Grade::Weak.style());
             writeln!(out, "{style}self-test: not run, so no hook is proven to fire: {why}{style:#}")
         }
     }
@@ -263,19 +269,19 @@ mod tests {
     fn whatever_is_not_good_has_a_remedy() {
         for hook in HOOKS {
             for &(program, attach) in hook.programs {
-                let attached = |blindable| State::Attached { program, attach, blindable };
-                for (state, verified, verdict) in [
-                    (State::Absent, None, Verdict::Absent),
-                    (State::Missing, None, Verdict::Bad),
-                    (attached(false), Some(false), Verdict::Bad),
-                    (attached(true), Some(true), Verdict::Weak),
-                    (attached(true), None, Verdict::Weak),
-                    (attached(false), Some(true), Verdict::Good),
-                    (attached(false), None, Verdict::Good),
+                let attached = |blindable| Attachment::Attached { program, attach, blindable };
+                for (attachment, verified, grade) in [
+                    (Attachment::Absent, None, Grade::Absent),
+                    (Attachment::Missing, None, Grade::Bad),
+                    (attached(false), Some(false), Grade::Bad),
+                    (attached(true), Some(true), Grade::Weak),
+                    (attached(true), None, Grade::Weak),
+                    (attached(false), Some(true), Grade::Good),
+                    (attached(false), None, Grade::Good),
                 ] {
-                    let report = HookReport { hook, state, refused: Vec::new(), verified };
-                    assert_eq!(Verdict::of(&report), verdict, "{report:?}");
-                    let is_fine = matches!(verdict, Verdict::Good | Verdict::Absent);
+                    let report = HookReport { hook, attachment, refused: Vec::new(), verified };
+                    assert_eq!(Grade::of(&report), grade, "{report:?}");
+                    let is_fine = matches!(grade, Grade::Good | Grade::Absent);
                     assert_eq!(remedy(&report).is_some(), !is_fine, "{report:?}");
                 }
             }

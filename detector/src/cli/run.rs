@@ -7,10 +7,13 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-use super::{Failure, Runtimes, Socket, check_privileges, duration, level_parser, node_name};
-use crate::daemon::{self, writer::Target};
+use super::arguments::{Runtimes, Socket, duration, level_parser, node_name};
+use super::failure::Failure;
+use crate::daemon::writer::Target;
+use crate::daemon::{self, watch};
 use crate::redact::Redactor;
 use crate::runtime;
+use crate::sensor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -43,19 +46,15 @@ pub(super) struct Args {
 
 impl From<Args> for daemon::Config {
     fn from(args: Args) -> Self {
-        let node = args.node.unwrap_or_else(node_name);
-        let redactor = Redactor::new(args.redact, !args.no_default_redaction);
         Self {
-            redactor: redactor.clone(),
             output: if args.json == "-" { Target::Stdout } else { Target::File(args.json.into()) },
             socket: args.socket.path(),
-            node: node.clone(),
-            bpf_object: args.bpf_object,
-            runtimes: runtime::Options {
-                sockets: args.runtimes.sockets(),
+            watch: watch::Options {
+                node: args.node.unwrap_or_else(node_name),
+                redactor: Redactor::new(args.redact, !args.no_default_redaction),
+                bpf_object: args.bpf_object,
+                engines: args.runtimes.engines(),
                 wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
-                node,
-                redactor,
             },
         }
     }
@@ -63,6 +62,6 @@ impl From<Args> for daemon::Config {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let config = args.into();
-    check_privileges()?;
+    sensor::check_privileges()?;
     Ok(daemon::run(config)?)
 }

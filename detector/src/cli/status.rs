@@ -5,10 +5,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Exit, Failure, Socket, duration, print};
+use super::arguments::{Socket, duration};
+use super::failure::{Exit, Failure};
+use super::stdout::print;
 use crate::client;
-use crate::protocol::{Hook, State, Status};
-use crate::runtime;
+use crate::protocol::{DaemonState, Hook, Status};
+use crate::runtime::EngineState;
 
 /// How often a daemon that is not ready is asked again.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -32,9 +34,9 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
     let start = Instant::now();
     loop {
         let failure = match client::status(socket) {
-            Ok(status) if status.state == State::Ready => return Ok(status),
+            Ok(status) if status.state == DaemonState::Ready => return Ok(status),
             Ok(status) => {
-                let doing = if status.state == State::Stopping { "stopping" } else { "still starting" };
+                let doing = if status.state == DaemonState::Stopping { "stopping" } else { "still starting" };
                 Failure::new(
                     Exit::NotReady,
                     format_args!(
@@ -69,7 +71,7 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         };
         writeln!(out, "hook      {name:<13} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
     }
-    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != runtime::State::Absent) {
+    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
         writeln!(out, "runtime   {runtime}")?;
     }
     let counters = &status.counters;

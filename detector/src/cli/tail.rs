@@ -4,17 +4,19 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use clap::ColorChoice;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{Color, Exit, Failure, Runtimes, Socket, check_privileges, kind_parser, node_name, severity_parser};
+use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
+use super::failure::{Exit, Failure};
 use crate::client::{self, Stream};
-use crate::daemon;
 use crate::daemon::hub::{CLIENT_LOSS, Hub};
+use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
 use crate::redact::Redactor;
-use crate::runtime::{self, Enricher};
-use crate::sensor::{self, Sensor};
+use crate::runtime;
+use crate::sensor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,9 +27,9 @@ pub(super) struct Args {
     filter: Filter,
     #[command(flatten)]
     socket: Socket,
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
-    color: Color,
+    /// When to use colours; auto is on a terminal, unless `NO_COLOR` is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
 }
 
 /// What to show. Notices about the sensor are always shown.
@@ -61,19 +63,10 @@ fn is_container(container: &Container, wanted: &str) -> bool {
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
 }
 
-/// Ends the stream when it is dropped, with the thread that fills it.
-struct End(Arc<Hub>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// Where the lines come from.
 enum Source {
     Daemon(Stream),
-    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _sensor: Box<Sensor>, _enricher: Enricher },
+    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _watch: Watch },
 }
 
 impl Source {
@@ -81,7 +74,7 @@ impl Source {
     fn open(socket: &Socket) -> Result<Self, Failure> {
         match client::tail(&socket.path()) {
             Ok(stream) => Ok(Self::Daemon(stream)),
-            Err(error @ client::Error::NotRunning(_)) if socket.path.is_none() => match check_privileges() {
+            Err(error @ client::Error::NotRunning(_)) if socket.path.is_none() => match sensor::check_privileges() {
                 Ok(()) => Self::private(),
                 Err(_) => Err(Failure::new(Exit::NotReady, format_args!("{error}, or run this as root"))),
             },
@@ -93,29 +86,21 @@ impl Source {
         let node = node_name();
         let hub = Arc::new(Hub::new(node.clone()));
         let lines = hub.subscribe().ok_or_else(|| Failure::new(Exit::Failure, "the stream ended before it began"))?;
-        let enricher = {
-            let hub = Arc::clone(&hub);
-            let sockets = Runtimes::default().sockets();
-            let options = runtime::Options {
-                sockets,
-                wait: runtime::DEFAULT_WAIT,
-                node: node.clone(),
-                redactor: Redactor::default(),
-            };
-            Enricher::start(options, move |line| hub.publish(line)).map_err(|error| {
-                Failure::new(Exit::Failure, format_args!("starting a thread: {error}; see the limits of this process"))
-            })?
+        let options = watch::Options {
+            node,
+            redactor: Redactor::default(),
+            bpf_object: None,
+            engines: Runtimes::default().engines(),
+            wait: runtime::DEFAULT_WAIT,
         };
-        let options = sensor::Options { node: Some(node), ..sensor::Options::default() };
-        let (mut sink, end) = (enricher.sink(), End(Arc::clone(&hub)));
-        let sensor = Sensor::start(&options, move |message| {
-            let _at_the_latest = &end;
-            sink(message);
-        })?;
-        daemon::accept(sensor.report())?;
+        let end_stream = {
+            let hub = Arc::clone(&hub);
+            move || hub.close()
+        };
+        let watch = Watch::start(options, &hub, end_stream)?;
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
-        Ok(Self::Private { hub, lines, _sensor: Box::new(sensor), _enricher: enricher })
+        Ok(Self::Private { hub, lines, _watch: watch })
     }
 
     /// The next line with its end, into `line`.
@@ -138,7 +123,7 @@ impl Source {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let mut source = Source::open(&args.socket)?;
-    let color = args.color.on_stdout();
+    let color = is_coloured(args.color);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
     while source.next_line(&mut line)? {

@@ -12,9 +12,9 @@ use tokio::sync::broadcast;
 
 use crate::finding::{Line, Notice, NoticeEvent, Time};
 use crate::output::json;
-use crate::protocol::{Counters, Hook, State, Status};
-use crate::runtime::Sockets;
-use crate::sensor;
+use crate::pipeline;
+use crate::protocol::{Counters, DaemonState, Hook, Status};
+use crate::runtime::Engines;
 
 /// Lines that wait for the output at most.
 pub const OUTPUT_QUEUE: usize = 8192;
@@ -45,11 +45,11 @@ struct Routes {
 
 #[derive(Debug)]
 struct Phase {
-    state: State,
+    state: DaemonState,
     since: Time,
     hooks: Vec<Hook>,
-    sensor: Option<Arc<sensor::Counters>>,
-    sockets: Arc<Sockets>,
+    pipeline: Option<Arc<pipeline::Counters>>,
+    engines: Arc<Engines>,
 }
 
 impl Hub {
@@ -69,11 +69,11 @@ impl Hub {
             node,
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
             phase: Mutex::new(Phase {
-                state: State::Starting,
+                state: DaemonState::Starting,
                 since: now(),
                 hooks: Vec::new(),
-                sensor: None,
-                sockets: Arc::default(),
+                pipeline: None,
+                engines: Arc::default(),
             }),
             findings: AtomicU64::new(0),
             losses: Mutex::default(),
@@ -120,6 +120,11 @@ impl Hub {
         json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind: Cow::Borrowed(kind), count })))
     }
 
+    /// Whether lines have found the output queue full since [`Hub::take_output_loss`].
+    pub(super) fn has_output_loss(&self) -> bool {
+        self.output_loss.load(Relaxed) > 0
+    }
+
     /// How many lines found the output queue full since the last call.
     pub fn take_output_loss(&self) -> u64 {
         self.output_loss.swap(0, Relaxed)
@@ -128,14 +133,14 @@ impl Hub {
     /// From now on the probes are being detached.
     pub fn stopping(&self) {
         let mut phase = lock(&self.phase);
-        phase.state = State::Stopping;
+        phase.state = DaemonState::Stopping;
         phase.since = now();
     }
 
-    /// From now on these probes are attached, their sensor counts here, and these runtimes are asked.
-    pub fn ready(&self, hooks: Vec<Hook>, sensor: Arc<sensor::Counters>, sockets: Arc<Sockets>) {
+    /// From now on these probes are attached, their events are counted here, and these engines are asked.
+    pub fn ready(&self, hooks: Vec<Hook>, pipeline: Arc<pipeline::Counters>, engines: Arc<Engines>) {
         let mut phase = lock(&self.phase);
-        *phase = Phase { state: State::Ready, since: now(), hooks, sensor: Some(sensor), sockets };
+        *phase = Phase { state: DaemonState::Ready, since: now(), hooks, pipeline: Some(pipeline), engines };
     }
 
     /// Ends the stream: readers get what is queued for them, then its end.
@@ -153,9 +158,9 @@ impl Hub {
             state: phase.state,
             since: phase.since,
             hooks: phase.hooks.clone(),
-            runtimes: phase.sockets.status(),
+            runtimes: phase.engines.status(),
             counters: Counters {
-                events: phase.sensor.as_ref().map_or(0, |sensor| sensor.events.load(Relaxed)),
+                events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 findings: self.findings.load(Relaxed),
                 losses: lock(&self.losses).iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
             },

@@ -98,7 +98,13 @@ pub enum Error {
 pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &AtomicBool) -> Result<(), Error> {
     let mut reported: Option<Instant> = None;
     loop {
-        let ended = match lines.recv_timeout(TICK) {
+        // Lines are lost when the queue is full, and so never while this waits for one.
+        let next = if hub.has_output_loss() {
+            lines.recv_timeout(TICK)
+        } else {
+            lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        let ended = match next {
             Ok(line) => write(&mut output, &line, &lines, stopping).map(|()| false)?,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,

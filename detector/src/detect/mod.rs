@@ -43,6 +43,11 @@ impl Context {
         Self { node, boot_to_wall, redactor, sequence: 0 }
     }
 
+    /// From now on the wall clock is `boot_to_wall` nanoseconds ahead of `CLOCK_BOOTTIME`: it was set, or it drifts.
+    pub(crate) fn set_boot_to_wall(&mut self, boot_to_wall: i64) {
+        self.boot_to_wall = boot_to_wall;
+    }
+
     /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
     pub fn wall(&self, boot: u64) -> Time {
         Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))

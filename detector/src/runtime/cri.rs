@@ -11,12 +11,14 @@ use k8s_cri::v1::{
     ListPodSandboxRequest, PodSandbox, PodSandboxFilter, VersionRequest,
 };
 use serde::Deserialize;
-use tonic::transport::{self, Channel, Endpoint};
+use tonic::transport::{self, Channel};
 use tonic::{Code, Response, Status};
 
+use super::endpoint::Endpoint;
+use super::error::{Error, MAX_ANSWER, of_image};
+use super::id::Id;
 use super::metadata::{self, ImageConfig, Metadata};
-use super::socket::Socket;
-use super::{Error, Id, MAX_ANSWER, of_image};
+
 use crate::finding::Pod;
 
 /// Most bytes of headers in an answer.
@@ -38,9 +40,9 @@ struct Spec {
 }
 
 /// What the runtime knows of a container. `None`: it does not know it.
-pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Error> {
-    let path = socket.path.to_str().ok_or_else(|| Error::other("its path is no UTF-8"))?;
-    let endpoint = Endpoint::from_shared(format!("unix:{path}")).map_err(Error::other)?;
+pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
+    let path = endpoint.path.to_str().ok_or_else(|| Error::other("its path is no UTF-8"))?;
+    let endpoint = transport::Endpoint::from_shared(format!("unix:{path}")).map_err(Error::other)?;
     let channel = endpoint.http2_max_header_list_size(MAX_HEADERS).connect().await.map_err(no_connection)?;
     let mut runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
 

@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use super::endpoint::Endpoint;
+use super::error::{Error, MAX_ANSWER, of_image};
+use super::id::Id;
 use super::metadata::{self, ImageConfig, Metadata};
-use super::socket::Socket;
-use super::{Error, Id, MAX_ANSWER, of_image};
 
 /// What `/containers/ID/json` answers, as far as it is used.
 #[derive(Debug, Deserialize)]
@@ -51,8 +52,8 @@ struct Image {
 }
 
 /// What the runtime knows of a container. `None`: it does not know it.
-pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Error> {
-    let mut connection = Connection::open(socket).await?;
+pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
+    let mut connection = Connection::open(endpoint).await?;
     let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
         return Ok(None);
     };
@@ -67,7 +68,7 @@ pub(super) async fn ask(socket: &Socket, id: &Id) -> Result<Option<Metadata>, Er
     };
     let told = metadata(&container, image_id.as_ref(), image.as_ref());
     // Both kinds with this interface are called as findings call them.
-    Ok(Some(Metadata { runtime: Some(socket.kind.name()), ..told }))
+    Ok(Some(Metadata { runtime: Some(endpoint.protocol.name()), ..told }))
 }
 
 fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>) -> Metadata {
@@ -98,10 +99,10 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(socket: &Socket) -> Result<Self, Error> {
-        let stream = UnixStream::connect(&socket.path).await?;
+    async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
+        let stream = UnixStream::connect(&endpoint.path).await?;
         let owner = stream.peer_cred()?.uid();
-        if let Some(user) = socket.user
+        if let Some(user) = endpoint.user
             && owner != user
         {
             return Err(Error::Foreign(owner));

@@ -9,14 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::Id;
+use super::endpoint::user_of;
+use super::engines::{Answer, Engine, Engines};
+use super::id::Id;
 use super::join::{Join, Key, Out, Todo};
-use super::socket::user_of;
-use super::sockets::{Answer, Asked, Sockets};
-
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 use crate::redact::Redactor;
-use crate::sensor::Message;
 
 /// How soon a runtime is asked again about a container, at first and at most: it may know it in a moment.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
@@ -32,7 +30,7 @@ const RETENTION: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Who is asked.
-    pub sockets: Arc<Sockets>,
+    pub engines: Arc<Engines>,
     /// How long a finding waits for an answer at most.
     pub wait: Duration,
     /// Name of the node.
@@ -41,7 +39,7 @@ pub struct Options {
     pub redactor: Redactor,
 }
 
-/// Puts what runtimes know into findings, on their way from the sensor. Dropping it publishes what waits.
+/// Puts what runtimes know into findings, on their way to the output. Dropping it publishes what waits.
 pub struct Enricher {
     shared: Arc<Shared>,
     /// Ends the thread when it is dropped.
@@ -91,14 +89,30 @@ impl Enricher {
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Takes in what the sensor says. Never blocks; findings wait in here.
-    pub fn sink(&self) -> impl FnMut(Message) + Send + use<> {
-        let shared = Arc::clone(&self.shared);
-        move |message| match message {
-            Message::Line(Line::Finding(finding)) => shared.finding(finding),
-            Message::Line(line) => (shared.publish)(&line),
-            Message::Began(container) => shared.began(&container),
+    /// Where findings go in. It is to be dropped before the enricher.
+    pub fn inlet(&self) -> Inlet {
+        Inlet { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Takes findings in. Never blocks; findings wait behind it.
+#[derive(Clone)]
+pub struct Inlet {
+    shared: Arc<Shared>,
+}
+
+impl Inlet {
+    /// Takes a line in. Only findings wait.
+    pub fn line(&self, line: Line) {
+        match line {
+            Line::Finding(finding) => self.shared.finding(finding),
+            line => (self.shared.publish)(&line),
         }
+    }
+
+    /// Takes in that a container begins, so that it is asked about before anything is found of it.
+    pub fn container_began(&self, container: &Container) {
+        self.shared.began(container);
     }
 }
 
@@ -133,13 +147,13 @@ impl Shared {
     }
 
     /// How a container is asked about, and who may know it. `None`: nobody.
-    fn who_knows(&self, container: &Container) -> Option<(Key, Vec<Arc<Asked>>)> {
+    fn who_knows(&self, container: &Container) -> Option<(Key, Vec<Arc<Engine>>)> {
         let key = Key { id: Id::new(container.id.as_ref()?.as_str())?, user: user_of(container) };
-        let asked = self.options.sockets.of(container);
+        let asked = self.options.engines.of(container);
         (!asked.is_empty()).then_some((key, asked))
     }
 
-    fn act(self: &Arc<Self>, todo: Todo, key: Key, asked: Vec<Arc<Asked>>) {
+    fn act(self: &Arc<Self>, todo: Todo, key: Key, asked: Vec<Arc<Engine>>) {
         if todo.timer {
             let (shared, key) = (Arc::clone(self), key.clone());
             self.tasks.spawn(async move {
@@ -154,7 +168,7 @@ impl Shared {
     }
 
     /// Asks until somebody knows the container, or it is clear that nobody will.
-    async fn pursue(&self, key: &Key, asked: &[Arc<Asked>]) {
+    async fn pursue(&self, key: &Key, asked: &[Arc<Engine>]) {
         let since = Instant::now();
         let (mut pause, longest) = PAUSE;
         let mut denials = 0;
@@ -203,7 +217,7 @@ impl Shared {
 }
 
 /// Asks one after the other.
-async fn ask(id: &Id, asked: &[Arc<Asked>]) -> Answer {
+async fn ask(id: &Id, asked: &[Arc<Engine>]) -> Answer {
     let (mut is_denied, mut is_missing) = (false, false);
     for asked in asked {
         match asked.ask(id).await {

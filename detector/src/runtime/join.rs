@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::Id;
+use super::id::Id;
 use super::metadata::Metadata;
 use crate::finding::{Container, File, Finding, Image};
 use crate::recent::Recent;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::owner;
-use crate::finding::{Container, Image, Labels, Pod, Text};
+use crate::finding::{Container, Image, Labels, Owner, Pod, Text};
 use crate::redact::Redactor;
 
 /// Longest name that is kept, in bytes: of a container, an image, a pod, a label (in Kubernetes 317), and longest value.
@@ -125,12 +125,13 @@ pub(super) fn pod(
     name: Option<&str>,
     own_labels: &BTreeMap<String, String>,
 ) -> Option<Pod> {
+    let owner = name.and_then(|name| owner::of(name, own_labels));
     Some(Pod {
         uid: text(uid)?,
         namespace: namespace.and_then(text),
         name: name.and_then(text),
         labels: labels(own_labels),
-        owner: name.and_then(|name| owner::of(name, own_labels)),
+        owner: owner.and_then(|(kind, name)| Some(Owner { kind, name: text(name)? })),
     })
 }
 

@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::metadata;
-use crate::finding::{Owner, OwnerKind};
+use crate::finding::OwnerKind;
 
-/// The owner of a pod with this name and these labels. `None`: it has none of these kinds, or its name was too long to be
-/// kept whole.
-pub(super) fn of(pod: &str, labels: &BTreeMap<String, String>) -> Option<Owner> {
+/// The kind and name of the owner of a pod with this name and these labels. `None`: it has none of these kinds, or its name
+/// was too long to be kept whole in the pod's.
+pub(super) fn of<'a>(pod: &'a str, labels: &'a BTreeMap<String, String>) -> Option<(OwnerKind, &'a str)> {
     let label = |name: &str| labels.get(name).map(String::as_str);
-    let (kind, name) = if let Some(job) = label("batch.kubernetes.io/job-name") {
+    let owner = if let Some(job) = label("batch.kubernetes.io/job-name") {
         (OwnerKind::Job, job)
     } else if let (Some(job), Some(_)) = (label("job-name"), label("controller-uid")) {
         // Before Kubernetes 1.27.
@@ -26,7 +25,7 @@ pub(super) fn of(pod: &str, labels: &BTreeMap<String, String>) -> Option<Owner> 
     } else {
         return None;
     };
-    Some(Owner { kind, name: metadata::text(name)? })
+    Some(owner)
 }
 
 /// What a generated name was generated from: it has five characters more (`SimpleNameGenerator`,
@@ -63,7 +62,6 @@ mod tests {
             ("web-0", &[("app", "web")], None),
         ] {
             let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let expected = expected.map(|(kind, name)| Owner { kind, name: name.as_bytes().into() });
             assert_eq!(of(pod, &labels), expected, "{pod} {labels:?}");
         }
     }

@@ -4,10 +4,8 @@
 //! length follows from its kind), then strings. Only what layout questions need is read: structs, unions, the types
 //! between a member and its struct, and functions by name. Nothing in the bytes is trusted; garbage is an error.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its types.
 const RUNNING_KERNEL: &str = "/sys/kernel/btf/vmlinux";

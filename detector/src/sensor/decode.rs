@@ -116,7 +116,7 @@ fn exec(record: &record::ExecRecord) -> Result<Exec, DecodeError> {
 /// # Errors
 ///
 /// As of a record's.
-pub fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, DecodeError> {
+pub(super) fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, DecodeError> {
     let exec = Exec {
         at: At { time: kept.time, cgroup: kept.cgroup, container },
         process: process(&kept.process)?,
@@ -126,6 +126,29 @@ pub fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, DecodeEr
         args: args(&kept.args)?,
     };
     Ok(Event::Exec(Box::new(exec)))
+}
+
+/// The event of a change whose record found no room.
+///
+/// # Errors
+///
+/// As of a record's.
+pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
+    let at = At { time: seen.first, cgroup: key.container, container: key.container };
+    let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer: layer(seen.layer)?, size: 0, magic: 0 };
+    if seen.op == record::OP_MAP_EXEC {
+        return Ok(Event::KeptMapExec(at, file));
+    }
+    Ok(Event::ImageWrite(Box::new(ImageWrite {
+        at,
+        process: None,
+        file,
+        op: op(seen.op)?,
+        bytes: seen.bytes,
+        path: None,
+        new_path: None,
+        exe: None,
+    })))
 }
 
 fn image_write(record: &record::ImageWriteRecord) -> Result<ImageWrite, DecodeError> {
@@ -246,8 +269,8 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
     })
 }
 
-/// The meaning of a `LAYER_` constant; also of those in map `SEEN`.
-pub fn layer(value: u32) -> Result<Option<Layer>, DecodeError> {
+/// The meaning of a `LAYER_` constant.
+fn layer(value: u32) -> Result<Option<Layer>, DecodeError> {
     Ok(match value {
         record::LAYER_NONE => None,
         record::LAYER_LOWER => Some(Layer::Lower),
@@ -257,8 +280,8 @@ pub fn layer(value: u32) -> Result<Option<Layer>, DecodeError> {
     })
 }
 
-/// The meaning of an `OP_` constant; also of those in map `SEEN`.
-pub fn op(value: u32) -> Result<Op, DecodeError> {
+/// The meaning of an `OP_` constant.
+fn op(value: u32) -> Result<Op, DecodeError> {
     Ok(match value {
         record::OP_OPEN_WRITE => Op::OpenWrite,
         record::OP_TRUNCATE => Op::Truncate,

@@ -2,45 +2,47 @@
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::{
-    Ebpf, Pod,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-};
-use detector_common::map::{
-    Cgroup, KeptExec, KeptExecKey, Loss, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey,
-};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use detector_common::map::{Cgroup, KeptExec, KeptExecKey, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey};
+use detector_common::vocabulary::Loss;
 
-use super::{Error, host::Preemption, scan, uninterrupted::Uninterrupted};
+use super::error::Error;
+use super::host::Preemption;
+use super::realtime::RealTime;
+use super::scan::{RootKind, Running};
 
 /// `BPF_NOEXIST`: what the probes have written since is newer.
 const BPF_NOEXIST: u64 = 1;
 
-/// The maps, shared by the start-up and the reader thread.
+/// How much the probes could not report or keep since they were loaded, in the order of [`Loss::ALL`].
+pub(crate) type KernelLosses = [u64; Loss::KERNEL_KINDS as usize];
+
+/// The maps.
 pub(super) struct Maps {
-    inner: Mutex<Inner>,
+    inner: Inner,
     /// A call on a map can be preempted.
     is_preemptible: bool,
 }
 
 /// The maps, for calls that are not interrupted.
 struct Calls<'a> {
-    inner: MutexGuard<'a, Inner>,
-    _uninterrupted: Option<Uninterrupted>,
+    inner: &'a mut Inner,
+    _real_time: Option<RealTime>,
 }
 
 impl Deref for Calls<'_> {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.inner
+        self.inner
     }
 }
 
 impl DerefMut for Calls<'_> {
     fn deref_mut(&mut self) -> &mut Inner {
-        &mut self.inner
+        self.inner
     }
 }
 
@@ -54,9 +56,9 @@ struct Inner {
     loss: PerCpuArray<MapData, u64>,
 }
 
-/// A container to be watched: what the probes learn at its first exec. 0: not known, and not watched.
+/// A container that the probes are to watch: what they learn of others at the first exec. 0: not known, and not watched.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Root {
+pub(super) struct WatchedContainer {
     /// The container's outermost cgroup.
     pub(super) container: u64,
     /// `s_dev` of its root.
@@ -67,17 +69,6 @@ pub(super) struct Root {
     pub(super) mnt_ns: u32,
     /// Its first process.
     pub(super) init: u32,
-}
-
-/// The file system that a container's root is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RootKind {
-    /// An overlay of its own.
-    Overlay,
-    /// Another file system of its own.
-    Own,
-    /// A directory of a file system that has more than this root, or a subvolume of one.
-    Shared,
 }
 
 impl Maps {
@@ -92,81 +83,88 @@ impl Maps {
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
         };
-        Ok(Self { inner: Mutex::new(inner), is_preemptible: preemption.is_preemptible() })
+        Ok(Self { inner, is_preemptible: preemption.is_preemptible() })
     }
 
     /// Tells the probes what ran before they were attached.
-    pub(super) fn seed(&self, running: &scan::Running) -> Result<(), Error> {
+    pub(super) fn seed(&mut self, running: &Running) -> Result<(), Error> {
         for &cgroup in &running.host_cgroups {
             let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0, root: 0 };
-            keep(self.lock().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
+            tolerate(self.calls().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
         for found in &running.containers {
-            let root = Root {
+            let watched = WatchedContainer {
                 container: found.container,
                 root_dev: found.root_dev,
                 root_kind: found.root_kind,
                 mnt_ns: found.mount_namespace,
                 init: found.init,
             };
-            self.watch(root, &found.cgroups)?;
+            self.watch(watched, &found.cgroups)?;
         }
         Ok(())
     }
 
     /// Makes the probes watch a container that they did not see start.
-    pub(super) fn watch(&self, root: Root, cgroups: &[u64]) -> Result<(), Error> {
-        let Root { container, root_dev, root_kind, mnt_ns, init } = root;
+    pub(super) fn watch(&mut self, watched: WatchedContainer, cgroups: &[u64]) -> Result<(), Error> {
+        let WatchedContainer { container, root_dev, root_kind, mnt_ns, init } = watched;
         let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0 };
-        let mut maps = self.lock();
+        let mut maps = self.calls();
         for &cgroup in cgroups.iter().chain([&container]) {
             maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;
         }
         if root_dev != 0 {
             let owner = if root_kind == RootKind::Shared { ROOTS_SHARED } else { container };
-            keep(maps.roots.insert(root_dev, owner, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
+            tolerate(maps.roots.insert(root_dev, owner, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
             if root_kind != RootKind::Overlay {
                 maps.other_roots.set(0, 1, 0).map_err(|e| failed("OTHER_ROOTS", &e))?;
             }
         }
         if mnt_ns != 0 {
-            keep(maps.mnt_ns.insert(mnt_ns, container, BPF_NOEXIST)).map_err(|e| failed("MNT_NS", &e))?;
+            tolerate(maps.mnt_ns.insert(mnt_ns, container, BPF_NOEXIST)).map_err(|e| failed("MNT_NS", &e))?;
         }
         Ok(())
     }
 
-    /// Undoes [`watch`](Self::watch).
-    pub(super) fn forget(&self, root: Root) {
-        let mut maps = self.lock();
+    /// Undoes [`watch`](Self::watch), and forgets what the probes have kept of the container meanwhile.
+    pub(super) fn forget(&mut self, watched: WatchedContainer) -> Result<(), Error> {
+        let mut maps = self.calls();
+        let WatchedContainer { container, root_dev, mnt_ns, .. } = watched;
         // Each may be gone already, for the probes forget a container when its cgroup goes, and the number be another's.
-        let _gone = maps.cgroups.remove(&root.container);
-        if maps.roots.get(&root.root_dev, 0).is_ok_and(|owner| owner == root.container) {
-            let _gone = maps.roots.remove(&root.root_dev);
+        let _gone = maps.cgroups.remove(&container);
+        if maps.roots.get(&root_dev, 0).is_ok_and(|owner| owner == container) {
+            let _gone = maps.roots.remove(&root_dev);
         }
-        if maps.mnt_ns.get(&root.mnt_ns, 0).is_ok_and(|owner| owner == root.container) {
-            let _gone = maps.mnt_ns.remove(&root.mnt_ns);
+        if maps.mnt_ns.get(&mnt_ns, 0).is_ok_and(|owner| owner == container) {
+            let _gone = maps.mnt_ns.remove(&mnt_ns);
         }
+        let execs: Vec<_> = maps.kept_execs.keys().filter_map(Result::ok).collect();
+        for key in execs.iter().filter(|key| key.container == container) {
+            tolerate(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
+        }
+        drop(maps);
+        self.forget_files(&[container].into())
     }
 
     /// `s_dev` of the root of a container that runs. `None`: it is gone, or that is not known.
-    pub(super) fn root_dev(&self, container: u64) -> Option<u32> {
-        self.lock().cgroups.get(&container, 0).ok().map(|cgroup| cgroup.root_dev).filter(|&dev| dev != 0)
+    pub(super) fn root_dev(&mut self, container: u64) -> Option<u32> {
+        self.calls().cgroups.get(&container, 0).ok().map(|cgroup| cgroup.root_dev).filter(|&dev| dev != 0)
     }
 
-    /// The loss counters, summed over all CPUs, in the order of [`Loss::ALL`].
-    pub(super) fn losses(&self) -> Result<[u64; Loss::ALL.len()], Error> {
-        let maps = self.lock();
-        let mut sums = [0; Loss::ALL.len()];
-        for kind in Loss::ALL {
-            let counts = maps.loss.get(&(kind as u32), 0).map_err(|e| failed("LOSS", &e))?;
-            sums[kind as usize] = counts.iter().sum();
+    /// The loss counters, summed over all CPUs.
+    pub(super) fn losses(&mut self) -> Result<KernelLosses, Error> {
+        let maps = self.calls();
+        let mut sums = KernelLosses::default();
+        for (sum, kind) in sums.iter_mut().zip(Loss::ALL) {
+            let counts = maps.loss.get(&kind.number(), 0).map_err(|e| failed("LOSS", &e))?;
+            *sum = counts.iter().sum();
         }
         Ok(sums)
     }
 
     /// The changes that found no room in the ring buffer. They are marked as reported, so that each comes once.
-    pub(super) fn take_unreported(&self) -> Result<Vec<(SeenKey, Seen)>, Error> {
-        let mut maps = self.lock();
+    pub(super) fn take_unreported_changes(&mut self) -> Result<Vec<(SeenKey, Seen)>, Error> {
+        let mut maps = self.calls();
         let mut unreported = Vec::new();
         for entry in maps.seen.iter() {
             let (key, seen) = entry.map_err(|e| failed("SEEN", &e))?;
@@ -182,33 +180,32 @@ impl Maps {
     }
 
     /// The execs that found no room in the ring buffer, one of each program. They are gone from the map then.
-    pub(super) fn take_kept_execs(&self) -> Result<Vec<(KeptExecKey, KeptExec)>, Error> {
-        let mut maps = self.lock();
+    pub(super) fn take_kept_execs(&mut self) -> Result<Vec<(KeptExecKey, KeptExec)>, Error> {
+        let mut maps = self.calls();
         let entries: Result<Vec<_>, _> = maps.kept_execs.iter().collect();
         let mut entries = entries.map_err(|e| failed("KEPT_EXECS", &e))?;
         // One without a time is being filled: it comes the next time.
         entries.retain(|(_, kept)| kept.time != 0);
         for (key, _) in &entries {
-            keep(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
+            tolerate(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
         }
         Ok(entries)
     }
 
     /// Forgets the changed files of containers that are gone.
-    pub(super) fn forget_files(&self, containers: &HashSet<u64>) -> Result<(), Error> {
-        let mut maps = self.lock();
+    pub(super) fn forget_files(&mut self, containers: &HashSet<u64>) -> Result<(), Error> {
+        let mut maps = self.calls();
         let gone: Vec<_> =
             maps.seen.keys().filter_map(Result::ok).filter(|key| containers.contains(&key.container)).collect();
         for key in gone {
-            keep(maps.seen.remove(&key)).map_err(|e| failed("SEEN", &e))?;
+            tolerate(maps.seen.remove(&key)).map_err(|e| failed("SEEN", &e))?;
         }
         Ok(())
     }
 
-    fn lock(&self) -> Calls<'_> {
-        // The maps are the kernel's: a panic elsewhere leaves nothing half-done here.
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Calls { inner, _uninterrupted: self.is_preemptible.then(Uninterrupted::begin) }
+    fn calls(&mut self) -> Calls<'_> {
+        let _real_time = self.is_preemptible.then(RealTime::begin);
+        Calls { inner: &mut self.inner, _real_time }
     }
 }
 
@@ -226,7 +223,7 @@ fn failed(name: &'static str, error: &MapError) -> Error {
 }
 
 /// That a key is there already, or no longer, is as good.
-fn keep(result: Result<(), MapError>) -> Result<(), MapError> {
+fn tolerate(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::SyscallError(e))
             if matches!(e.io_error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) =>

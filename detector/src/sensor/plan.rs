@@ -8,7 +8,7 @@
 //! - An LSM program is never skipped, but it is only called where `bpf` is in the list of active LSMs; attaching it
 //!   succeeds all the same.
 //! - A kprobe is only skipped while a call of bpf(2) on a map, of whatever program, is preempted on that CPU. The
-//!   daemon's own are not (`uninterrupted.rs`). It costs the most.
+//!   daemon's own are not (`realtime.rs`). It costs the most.
 
 use super::host::Host;
 

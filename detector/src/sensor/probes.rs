@@ -1,25 +1,20 @@
 //! Loads the BPF object and attaches its programs after the [load plan](super::plan).
 
-use std::{
-    collections::HashSet,
-    io::BufRead as _,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
 
-use aya::{
-    Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::ProgramArray,
-    programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError},
-};
+use aya::maps::ProgramArray;
+use aya::programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError};
+use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
-use super::{
-    Error, HookReport, State, btf,
-    host::Host,
-    offsets,
-    plan::{self, Attach, Hook, Need},
-};
+use super::error::Error;
+use super::host::Host;
+use super::plan::{self, Attach, Hook, Need};
+use super::report::{Attachment, HookReport};
+use super::{bpf, btf, offsets};
+use crate::procfs;
 
 /// The object that `build.rs` made.
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(env!("DETECTOR_BPF_OBJECT"));
@@ -64,7 +59,11 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         loader.override_global(global, value, true);
     }
     let (number, state) = match &host.hierarchy {
-        Some(hierarchy) => (hierarchy.number()?, hierarchy.state_offset(kernel)?),
+        Some(hierarchy) => {
+            let number = hierarchy.number();
+            let number = number.map_err(|source| Error::System { what: "reading /proc/self/cgroup", source })?;
+            (number, hierarchy.state_offset(kernel)?)
+        }
         None => (0, 0),
     };
     loader
@@ -89,7 +88,8 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Er
     // Overlayfs may be a module that nothing has needed yet, and has functions to attach to. To ask for the file system is
     // to have it loaded; where there is none, there are no overlays to watch.
     let _asked_for = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
-    let functions = functions();
+    let wanted = plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
+    let functions = procfs::kernel_functions(&wanted);
     load_reporters(ebpf)?;
     Ok(plan::HOOKS.iter().map(|hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref())).collect())
 }
@@ -112,24 +112,8 @@ fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which of the plan's functions the kernel and its modules have. `None`: that cannot be told.
-fn functions() -> Option<HashSet<&'static str>> {
-    let wanted: HashSet<_> =
-        plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
-    let symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
-    let mut found = HashSet::new();
-    for line in symbols.split(b'\n') {
-        // Address, kind, name, and of a module's its name.
-        if let Some(name) = line.ok()?.split(|byte| byte.is_ascii_whitespace()).nth(2)
-            && let Some(name) = str::from_utf8(name).ok().and_then(|name| wanted.get(name))
-        {
-            found.insert(*name);
-        }
-    }
-    (!found.is_empty()).then_some(found)
-}
-
-/// Tries the candidates for one hook. `functions`: see [`functions`].
+/// Tries the candidates for one hook. `functions`: which of the functions of the plan this kernel has, if that
+/// is known.
 pub(super) fn attach_hook(
     ebpf: &mut Ebpf,
     kernel: &KernelBtf,
@@ -143,14 +127,14 @@ pub(super) fn attach_hook(
     {
         usable.retain(|(_, attach)| functions.contains(attach.target()));
         if usable.is_empty() {
-            return HookReport { hook, state: State::Absent, refused, verified: None };
+            return HookReport { hook, attachment: Attachment::Absent, refused, verified: None };
         }
     }
     for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
             Ok(()) => {
-                let state = State::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
-                return HookReport { hook, state, refused, verified: None };
+                let attachment = Attachment::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
+                return HookReport { hook, attachment, refused, verified: None };
             }
             Err(why) => {
                 tracing::debug!(hook = hook.name, kind = attach.kind(), why, "refused");
@@ -158,7 +142,7 @@ pub(super) fn attach_hook(
             }
         }
     }
-    HookReport { hook, state: State::Missing, refused, verified: None }
+    HookReport { hook, attachment: Attachment::Missing, refused, verified: None }
 }
 
 /// Loads and attaches one program. Its link lives in `ebpf`.
@@ -209,19 +193,17 @@ pub(super) struct Attached {
 impl Attached {
     /// The programs of these hooks.
     pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> std::io::Result<Vec<Self>> {
-        let attached = hooks.iter().filter_map(|report| match report.state {
-            State::Attached { program, .. } => Some((program, ebpf.program(program)?.fd().ok()?)),
-            State::Missing | State::Absent => None,
+        let attached = hooks.iter().filter_map(|report| match report.attachment {
+            Attachment::Attached { program, .. } => Some((program, ebpf.program(program)?.fd().ok()?)),
+            Attachment::Missing | Attachment::Absent => None,
         });
         attached.map(|(program, fd)| Ok(Self { program, fd: fd.as_fd().try_clone_to_owned()? })).collect()
     }
 
-    /// How many calls the kernel has skipped: `recursion_misses` in the descriptor's information
-    /// (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, from 5.12; before, it skips none).
-    pub(super) fn misses(&self) -> std::io::Result<u64> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
-        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok());
-        Ok(misses.unwrap_or(0))
+    /// How many of its calls the kernel has skipped since it was loaded.
+    pub(super) fn skipped_calls(&self) -> std::io::Result<u64> {
+        // A kernel that does not count skips none.
+        Ok(bpf::skipped_calls(self.fd.as_fd())?.unwrap_or(0))
     }
 }
 

@@ -4,70 +4,84 @@
 //! container is a cgroup: the outermost one with a name that a [known runtime](crate::container::cgroup) gives, or else the
 //! innermost that holds all processes of the mount namespace. Host processes may be in the former, not in the latter.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs::{self, File},
-    io::{self, Read as _},
-    os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::DirEntryExt as _},
-    },
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirEntryExt as _;
+use std::path::Path;
 
 use detector_common::record::ARGS_CAPACITY;
-use rustix::{
-    fs::{AtFlags, Mode, OFlags},
-    io::Errno,
-    thread::LinkNameSpaceType,
-};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::thread::LinkNameSpaceType;
 
-use super::{
-    host::{self, Hierarchy, Host},
-    maps::RootKind,
-};
-use crate::{container::cgroup, detect::process::Program, event};
+use super::hierarchy::Hierarchy;
+use super::host::Host;
+use crate::container::cgroup;
+use crate::detect::process::Program;
+use crate::event;
+use crate::procfs::{self, Mount, Process, Stat};
 
-/// /proc gives the start of a process in units of `USER_HZ`, of which there are 100 in a second on all architectures of
-/// this project; what is below was cut off.
-const TICK: u64 = 10_000_000;
 /// `PF_KTHREAD` of include/linux/sched.h: a thread of the kernel's own.
 const PF_KTHREAD: u64 = 0x0020_0000;
 /// What runtimes call the process in which they set a container up, before it executes the container's program.
 const RUNTIME_SETUP: [&[u8]; 3] = [b"runc:[", b"crun", b"youki:["];
 
+/// The file system that a container's root is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RootKind {
+    /// An overlay of its own.
+    Overlay,
+    /// Another file system of its own.
+    Own,
+    /// A directory of a file system that has more than this root, or a subvolume of one.
+    Shared,
+}
+
+impl RootKind {
+    /// What a container's root is on, if it is this mount's.
+    fn of(mount: &Mount) -> Self {
+        match (mount.fs_type.as_slice(), mount.root.as_slice()) {
+            (b"overlay", b"/") => Self::Overlay,
+            (_, b"/") => Self::Own,
+            _ => Self::Shared,
+        }
+    }
+}
+
 /// What was running.
 #[derive(Clone, Debug, Default)]
-pub struct Running {
+pub(crate) struct Running {
     /// Ids of cgroups that hold processes in the host's mount namespace, and are not of containers.
-    pub host_cgroups: HashSet<u64>,
+    pub(crate) host_cgroups: HashSet<u64>,
     /// The containers.
-    pub containers: Vec<Found>,
+    pub(crate) containers: Vec<Found>,
     /// How many processes could not be looked at, for lack of permission.
-    pub unreadable: usize,
+    pub(crate) unreadable: usize,
     /// How many processes have a root of their own but share a cgroup with host processes: they are not watched.
-    pub in_host_cgroups: usize,
+    pub(crate) in_host_cgroups: usize,
 }
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Id of its outermost cgroup.
-    pub container: u64,
+    pub(crate) container: u64,
     /// Ids of this cgroup and all below it.
-    pub cgroups: Vec<u64>,
+    pub(crate) cgroups: Vec<u64>,
     /// Path of the outermost cgroup from the root of the hierarchy.
-    pub cgroup_path: Vec<u8>,
+    pub(crate) cgroup_path: Vec<u8>,
     /// `s_dev` of the root of its first process; 0: not known.
-    pub root_dev: u32,
+    pub(crate) root_dev: u32,
     /// What kind of file system its root is on.
-    pub(super) root_kind: RootKind,
+    pub(crate) root_kind: RootKind,
     /// Inode number of the first process's mount namespace.
-    pub mount_namespace: u32,
+    pub(crate) mount_namespace: u32,
     /// Its first process: the one that started first.
-    pub init: u32,
+    pub(crate) init: u32,
     /// Its processes. Their start times are cut to hundredths of a second.
-    pub processes: Vec<Program>,
+    pub(crate) processes: Vec<Program>,
 }
 
 /// Finds the containers that run.
@@ -75,7 +89,7 @@ pub struct Found {
 /// # Errors
 ///
 /// /proc or cgroup2 cannot be read. Processes that end while they are looked at are no error.
-pub fn containers(host: &Host) -> io::Result<Running> {
+pub(super) fn containers(host: &Host) -> io::Result<Running> {
     let Some(hierarchy) = &host.hierarchy else {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -88,53 +102,10 @@ pub fn containers(host: &Host) -> io::Result<Running> {
             if let Err(error) = join_host_cgroup_namespace() {
                 tracing::debug!(%error, "cannot join the host's cgroup namespace");
             }
-            Scan { host, hierarchy, root: open_directory(&hierarchy.mount)?, devices: HashMap::new() }.run()
+            Scan { host, hierarchy, root: hierarchy.open()?, devices: HashMap::new() }.run()
         });
         scan.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-/// Path of a cgroup from the root of the hierarchy, by its id. `None`: it is gone, or not to be found.
-pub fn cgroup_path(host: &Host, id: u64) -> Option<Vec<u8>> {
-    let hierarchy = open_directory(&host.hierarchy.as_ref()?.mount).ok()?;
-    let found = open_by_id(&hierarchy, id).ok()?;
-    let path = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
-    let (mount, found) = (path(&hierarchy)?, path(&found)?);
-    Some([b"/", found.strip_prefix(mount).ok()?.as_os_str().as_bytes()].concat())
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// The directory of a process in /proc. `None`: it has ended, and this may be another one's number.
-pub(super) fn open_process(pid: u32, start_time: u64) -> Option<OwnedFd> {
-    let process = open_directory(Path::new(&format!("/proc/{pid}"))).ok()?;
-    let stat = read(&process, "stat", usize::MAX).ok()?;
-    (Stat::parse(&stat)?.start_ticks == start_time / TICK).then_some(process)
-}
-
-/// Opens a cgroup by its id, which is its kernfs id: what a file handle of kernfs consists of.
-fn open_by_id(hierarchy: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
-    /// `struct file_handle` with room for the handle.
-    #[repr(C)]
-    struct Handle {
-        bytes: u32,
-        kind: i32,
-        id: u64,
-    }
-    /// `FILEID_KERNFS` of include/linux/exportfs.h.
-    const KERNFS: i32 = 0xfe;
-    let mut handle = Handle { bytes: 8, kind: KERNFS, id };
-    // SAFETY: the handle is a `struct file_handle` of which as many bytes follow as it says; the kernel only reads it.
-    let fd = unsafe {
-        libc::open_by_handle_at(hierarchy.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn join_host_cgroup_namespace() -> io::Result<()> {
@@ -180,8 +151,7 @@ impl Scan<'_> {
         let mut running = Running::default();
         let mut candidates = Vec::new();
         let mut host = HashMap::new();
-        for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        for pid in procfs::process_ids()? {
             match self.look(pid) {
                 Ok(Look::Host(path)) => {
                     // Many share a cgroup. `Err`: it was removed.
@@ -205,9 +175,8 @@ impl Scan<'_> {
         for (path, processes) in groups {
             // `Err`: the container has ended.
             let Ok(container) = self.cgroup_id(&path) else { continue };
-            let directory = self.hierarchy.mount.join(Path::new(std::ffi::OsStr::from_bytes(&path[1..])));
             let mut cgroups = vec![container];
-            descend(&directory, &mut cgroups);
+            descend(&self.hierarchy.directory(&path), &mut cgroups);
             running.host_cgroups.retain(|id| !cgroups.contains(id));
             running.containers.extend(found(container, cgroups, path, processes));
         }
@@ -216,23 +185,18 @@ impl Scan<'_> {
 
     /// Looks at a process. `Err`: it has ended, or may not be looked at.
     fn look(&mut self, pid: u32) -> Result<Look, Errno> {
-        // Through the directory, it stays the same process.
-        let process = rustix::fs::open(
-            format!("/proc/{pid}"),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let mount_namespace = host::namespace_number(&read_link(&process, "ns/mnt")?).ok_or(Errno::INVAL)?;
-        let cgroup_path = self.cgroup_path(&read(&process, "cgroup", usize::MAX)?).ok_or(Errno::NOENT)?.to_vec();
+        let process = Process::open(&pid.to_string())?;
+        let mount_namespace = process.mount_namespace()?;
+        let cgroup_path = self.hierarchy.path_in(&process.read("cgroup")?).ok_or(Errno::NOENT)?.to_vec();
         if mount_namespace == self.host.mount_namespace {
             return Ok(Look::Host(cgroup_path));
         }
-        let stat = read(&process, "stat", usize::MAX)?;
+        let stat = process.read("stat")?;
         let stat = Stat::parse(&stat).ok_or(Errno::INVAL)?;
         if stat.flags & PF_KTHREAD != 0 {
             return Ok(Look::Host(cgroup_path));
         }
-        let root = host::file_at(&process, c"root")?;
+        let root = process.file_behind(c"root")?;
         let (root_dev, root_kind) =
             self.device(&process, mount_namespace, root.stx_mnt_id)?.unwrap_or((0, RootKind::Overlay));
         if (root_dev, root.stx_ino) == (self.host.root_dev, self.host.root_inode)
@@ -240,7 +204,7 @@ impl Scan<'_> {
         {
             return Ok(Look::Neither);
         }
-        let mut args = read(&process, "cmdline", ARGS_CAPACITY + 1)?;
+        let mut args = process.read_at_most("cmdline", ARGS_CAPACITY as u64 + 1)?;
         let truncated = args.len() > ARGS_CAPACITY;
         args.truncate(ARGS_CAPACITY);
         if args.last().is_some_and(|&last| last != 0) && !truncated {
@@ -248,38 +212,31 @@ impl Scan<'_> {
         }
         let program = Program {
             pid,
-            start_time: stat.start_ticks.saturating_mul(TICK),
+            start_time: stat.start_time().nanoseconds(),
             args: event::Args { bytes: args, truncated },
-            cwd: event::Path { bytes: read_link(&process, "cwd")?, truncated: false },
+            cwd: event::Path { bytes: process.read_link("cwd")?, truncated: false },
         };
         Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, root_kind, program }))
     }
 
     /// Whether this is a runtime that sets a container up: named like one, and its program is not from a file that the
     /// container can see. A process that pretends to be one is seen when the container next executes a program.
-    fn sets_up(&mut self, process: &OwnedFd, mount_namespace: u32, stat: &Stat) -> Result<bool, Errno> {
+    fn sets_up(&mut self, process: &Process, mount_namespace: u32, stat: &Stat) -> Result<bool, Errno> {
         if !RUNTIME_SETUP.iter().any(|name| stat.comm.starts_with(name)) {
             return Ok(false);
         }
-        let exe = host::file_at(process, c"exe")?;
+        let exe = process.file_behind(c"exe")?;
         Ok(self.device(process, mount_namespace, exe.stx_mnt_id)?.is_none())
     }
 
     /// `s_dev` and kind of a mount in the namespace of a process. `None`: there is no such mount below the process's root.
-    fn device(&mut self, process: &OwnedFd, namespace: u32, mount: u64) -> Result<Option<(u32, RootKind)>, Errno> {
+    fn device(&mut self, process: &Process, namespace: u32, mount: u64) -> Result<Option<(u32, RootKind)>, Errno> {
         if !self.devices.contains_key(&(namespace, mount)) {
-            let mountinfo = read(process, "mountinfo", usize::MAX)?;
-            let of = |mount: &host::Mount| ((namespace, mount.id), (mount.dev, kind_of(mount)));
-            self.devices.extend(host::mounts(&mountinfo).map(|mount| of(&mount)));
+            let mountinfo = process.read("mountinfo")?;
+            let of = |mount: Mount| ((namespace, mount.id), (mount.dev, RootKind::of(&mount)));
+            self.devices.extend(procfs::mounts(&mountinfo).map(of));
         }
         Ok(self.devices.get(&(namespace, mount)).copied())
-    }
-
-    /// The path of the process's cgroup, from /proc/PID/cgroup. `None`: it is gone, or lies outside of the reader's cgroup
-    /// namespace.
-    fn cgroup_path<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
-        let (_, path) = self.hierarchy.entry(text)?;
-        (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
     }
 
     /// The id of a cgroup is the inode number of its directory.
@@ -289,15 +246,6 @@ impl Scan<'_> {
             Some(relative) => rustix::fs::statat(&self.root, relative, AtFlags::SYMLINK_NOFOLLOW)?,
         };
         Ok(directory.st_ino)
-    }
-}
-
-/// What a container's root is on, if it is this mount's.
-fn kind_of(mount: &host::Mount) -> RootKind {
-    match (mount.fs_type.as_slice(), mount.root.as_slice()) {
-        (b"overlay", b"/") => RootKind::Overlay,
-        (_, b"/") => RootKind::Own,
-        _ => RootKind::Shared,
     }
 }
 
@@ -374,43 +322,6 @@ fn common<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
     prefixes(one).zip(prefixes(other)).take_while(|(one, other)| one == other).last().map_or(b"", |(path, _)| path)
 }
 
-/// What is needed of /proc/PID/stat.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat<'a> {
-    comm: &'a [u8],
-    flags: u64,
-    start_ticks: u64,
-}
-
-impl<'a> Stat<'a> {
-    fn parse(text: &'a [u8]) -> Option<Self> {
-        // The name can hold anything, also `)`.
-        let open = text.iter().position(|&byte| byte == b'(')?;
-        let close = text.iter().rposition(|&byte| byte == b')')?;
-        let mut fields = str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
-        // Fields 9 and 22 of proc(5); the first here is 3.
-        let flags = fields.nth(9 - 3)?.parse().ok()?;
-        let start_ticks = fields.nth(22 - 9 - 1)?.parse().ok()?;
-        Some(Self { comm: text.get(open + 1..close)?, flags, start_ticks })
-    }
-}
-
-/// Reads a file in a directory, up to `most` bytes.
-fn read(directory: &OwnedFd, name: &str, most: usize) -> Result<Vec<u8>, Errno> {
-    let file = rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // Enough for most of these files, so that one call reads all.
-    let mut text = Vec::with_capacity(4096);
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    match File::from(file).take(most).read_to_end(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-    }
-}
-
-fn read_link(directory: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
-    rustix::fs::readlinkat(directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,17 +390,6 @@ mod tests {
     }
 
     #[test]
-    fn stat_files_are_read_whatever_the_name() {
-        let text =
-            b"1771 (a) (b c) S 1 1771 1771 0 -1 4194560 1532 27 0 0 3 1 0 0 20 0 1 0 8466 2490368 870 1844 1 1 0\n";
-        assert_eq!(Stat::parse(text), Some(Stat { comm: b"a) (b c", flags: 4_194_560, start_ticks: 8466 }));
-        for length in 0..text.len() {
-            Stat::parse(&text[..length]);
-        }
-        assert_eq!(Stat::parse(b")("), None);
-    }
-
-    #[test]
     fn this_host_is_scanned() {
         let Ok(host) = Host::read() else { return };
         let Some(hierarchy) = &host.hierarchy else { return };
@@ -498,16 +398,13 @@ mod tests {
         }
         let running = containers(&host).expect("/proc and the cgroups are readable");
         // Each id leads to a path, and that back to the id; but for cgroups that were removed meanwhile.
-        let root = open_directory(&hierarchy.mount).expect("it was read");
+        let root = hierarchy.open().expect("it was read");
         let scan = Scan { host: &host, hierarchy, root, devices: HashMap::new() };
         let led_back = running.host_cgroups.iter().filter(|&&id| {
-            let Some(path) = cgroup_path(&host, id) else { return false };
+            let Some(path) = hierarchy.path_of(id) else { return false };
             scan.cgroup_id(&path) == Ok(id)
         });
         assert!(led_back.count() > 0);
-        assert_eq!(cgroup_path(&host, u64::MAX), None);
-        for gone in [&b"0::/a (deleted)\n"[..], b"0::/../../a\n", b"0::", b""] {
-            assert_eq!(scan.cgroup_path(gone), None);
-        }
+        assert_eq!(hierarchy.path_of(u64::MAX), None);
     }
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::{Lab, shell, write};
 use crate::init::{CGROUPS, mount_cgroups};
@@ -45,6 +46,27 @@ pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
     let without = detector(&["status"])?;
     ensure!(!without.status.success(), "status sees a sensor where there is none");
     lab.ensure_sensor()
+}
+
+/// The time of a finding is that of the wall clock, also after the clock was set.
+pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
+    // The first second of 2040.
+    const DATE: (i64, &str) = (2_208_988_800, "2040-01-01T00:0");
+    let (container, path) = (lab.container()?, lab.file()?);
+    let before = clock_gettime(ClockId::Realtime);
+    clock_settime(ClockId::Realtime, Timespec { tv_sec: DATE.0, tv_nsec: 0 })?;
+    let found = container.service_does(&["append", &path]).and_then(|_| lab.take_findings());
+    clock_settime(ClockId::Realtime, before)?;
+    let found = found?;
+    let times: Vec<_> = found.iter().map(|finding| finding["time"].as_str().unwrap_or_default()).collect();
+    ensure!(times.len() == 1 && times[0].starts_with(DATE.1), "after the clock was set to 2040: {times:?}");
+
+    // And back.
+    let path = lab.file()?;
+    container.service_does(&["append", &path])?;
+    let found = lab.take_findings()?;
+    ensure!(found.len() == 1 && !found[0].to_string().contains(DATE.1), "after the clock was set back: {found:?}");
+    Ok(())
 }
 
 pub(super) fn no_privilege(lab: &mut Lab) -> Result<()> {

@@ -116,8 +116,8 @@ cases! {
     scale:
         thousand_containers, million_writes, ten_thousand_execs;
     lifecycle:
-        containers_that_ran_before, descriptor_from_before, stop_and_status, no_privilege, unwritable_output,
-        no_cgroups;
+        containers_that_ran_before, descriptor_from_before, stop_and_status, clock_step, no_privilege,
+        unwritable_output, no_cgroups;
     blinding: parallel_writers, while_maps_are_read;
     flood: full_ring_buffer;
 }

@@ -1,4 +1,4 @@
-//! Calls of bpf(2) on maps that no ordinary task interrupts.
+//! Real-time scheduling for calls of bpf(2) on maps, so that no ordinary task interrupts them.
 //!
 //! While a thread is in such a call, the kernel skips the programs of kprobes on that CPU, whoever runs there
 //! (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.11 to 7.3). On a
@@ -8,14 +8,15 @@
 use std::io;
 use std::sync::Once;
 
-/// While it lives, no ordinary task takes the CPU from the thread that it was made by.
-pub(super) struct Uninterrupted {
+/// While it lives, the thread that made it is scheduled as a real-time task, so that no ordinary task takes the CPU from it.
+pub(super) struct RealTime {
     /// What the thread's scheduling was, if it was changed.
     policy: Option<libc::c_int>,
 }
 
-impl Uninterrupted {
-    /// Begins. Where the thread may not have its way, that is said once.
+impl RealTime {
+    /// Begins. If the system refuses, this is logged once, and the thread stays as it is.
+    #[expect(unsafe_code, reason = "rustix has no sched_getscheduler(2)")]
     pub(super) fn begin() -> Self {
         static REFUSED: Once = Once::new();
         // SAFETY: no pointer is passed; 0 is the running thread.
@@ -39,7 +40,7 @@ impl Uninterrupted {
     }
 }
 
-impl Drop for Uninterrupted {
+impl Drop for RealTime {
     fn drop(&mut self) {
         if let Some(policy) = self.policy
             && let Err(error) = schedule(policy, 0)
@@ -50,6 +51,7 @@ impl Drop for Uninterrupted {
 }
 
 /// Sets how the running thread is scheduled.
+#[expect(unsafe_code, reason = "rustix has no sched_setscheduler(2)")]
 fn schedule(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: 0 is the running thread; the parameters live until the call returns.
@@ -64,18 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(unsafe_code, reason = "rustix has no sched_getscheduler(2)")]
     fn the_thread_is_scheduled_afterwards_as_before() {
         // SAFETY: no pointer is passed; 0 is the running thread.
         let policy = || unsafe { libc::sched_getscheduler(0) };
         let before = policy();
-        let uninterrupted = Uninterrupted::begin();
-        if uninterrupted.policy.is_some() {
+        let real_time = RealTime::begin();
+        if real_time.policy.is_some() {
             assert_eq!(policy(), libc::SCHED_FIFO);
             // A second one leaves it to the first.
-            drop(Uninterrupted::begin());
+            drop(RealTime::begin());
             assert_eq!(policy(), libc::SCHED_FIFO);
         }
-        drop(uninterrupted);
+        drop(real_time);
         assert_eq!(policy(), before);
     }
 }

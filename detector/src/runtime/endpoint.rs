@@ -7,21 +7,21 @@ use std::{fmt, fs};
 use crate::finding::Container;
 
 /// Where they listen unless told otherwise, in the order in which they are asked: of a pod on Docker, CRI knows more.
-const DEFAULTS: [(Kind, &str); 9] = [
-    (Kind::Cri, "/run/containerd/containerd.sock"),
-    (Kind::Cri, "/run/crio/crio.sock"),
-    (Kind::Cri, "/run/cri-dockerd.sock"),
-    (Kind::Cri, "/run/k3s/containerd/containerd.sock"),
-    (Kind::Cri, "/run/k0s/containerd.sock"),
-    (Kind::Cri, "/var/snap/microk8s/common/run/containerd.sock"),
-    (Kind::Docker, "/run/docker.sock"),
-    (Kind::Docker, "/var/run/docker.sock"),
-    (Kind::Podman, "/run/podman/podman.sock"),
+const DEFAULTS: [(Protocol, &str); 9] = [
+    (Protocol::Cri, "/run/containerd/containerd.sock"),
+    (Protocol::Cri, "/run/crio/crio.sock"),
+    (Protocol::Cri, "/run/cri-dockerd.sock"),
+    (Protocol::Cri, "/run/k3s/containerd/containerd.sock"),
+    (Protocol::Cri, "/run/k0s/containerd.sock"),
+    (Protocol::Cri, "/var/snap/microk8s/common/run/containerd.sock"),
+    (Protocol::Docker, "/run/docker.sock"),
+    (Protocol::Docker, "/var/run/docker.sock"),
+    (Protocol::Podman, "/run/podman/podman.sock"),
 ];
 
 /// What a runtime speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum Protocol {
     /// Kubernetes' container runtime interface, version 1: containerd, CRI-O, cri-dockerd.
     Cri,
     /// Docker's API.
@@ -30,7 +30,7 @@ pub enum Kind {
     Podman,
 }
 
-impl Kind {
+impl Protocol {
     const ALL: [Self; 3] = [Self::Cri, Self::Docker, Self::Podman];
 
     /// The name, as on the command line.
@@ -54,30 +54,30 @@ impl Kind {
     }
 }
 
-/// A runtime's socket.
+/// Where a runtime listens: the path of a unix socket, and what is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Socket {
+pub struct Endpoint {
     /// What is spoken there.
-    pub kind: Kind,
+    pub protocol: Protocol,
     /// Where it is.
     pub path: PathBuf,
     /// The ordinary user whose runtime it is. `None`: it is the node's own.
     pub user: Option<u32>,
 }
 
-impl Socket {
+impl Endpoint {
     /// Where the node's own runtimes may listen.
     pub fn defaults() -> Vec<Self> {
         // In most places, but not in a container that has no more than the socket.
         let is_one = fs::canonicalize("/var/run").is_ok_and(|path| path == Path::new("/run"));
         let usual = DEFAULTS.into_iter().filter(|(_, path)| !is_one || !path.starts_with("/var/run/"));
-        usual.map(|(kind, path)| Self { kind, path: path.into(), user: None }).collect()
+        usual.map(|(protocol, path)| Self { protocol, path: path.into(), user: None }).collect()
     }
 
     /// Where the runtimes of a user may listen.
     pub fn of_user(user: u32) -> [Self; 2] {
-        [(Kind::Docker, "docker.sock"), (Kind::Podman, "podman/podman.sock")].map(|(kind, name)| Self {
-            kind,
+        [(Protocol::Docker, "docker.sock"), (Protocol::Podman, "podman/podman.sock")].map(|(protocol, name)| Self {
+            protocol,
             path: format!("/run/user/{user}/{name}").into(),
             user: Some(user),
         })
@@ -86,25 +86,25 @@ impl Socket {
     /// Whether it is asked about this container. A user's runtime is, about the containers of that user: about others, it
     /// could lie.
     pub fn knows(&self, container: &Container) -> bool {
-        self.user == user_of(container) && self.kind.knows(container)
+        self.user == user_of(container) && self.protocol.knows(container)
     }
 }
 
-impl fmt::Display for Socket {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.path.display())
+        write!(f, "{} {}", self.protocol.name(), self.path.display())
     }
 }
 
-impl FromStr for Socket {
+impl FromStr for Endpoint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, path) = text.split_once('=').ok_or("use KIND=PATH")?;
-        let kind = Kind::ALL.into_iter().find(|known| known.name() == kind);
-        let kind = kind.ok_or("unknown kind; use cri, docker or podman")?;
+        let (protocol, path) = text.split_once('=').ok_or("use KIND=PATH")?;
+        let protocol = Protocol::ALL.into_iter().find(|known| known.name() == protocol);
+        let protocol = protocol.ok_or("unknown kind; use cri, docker or podman")?;
         if path.starts_with('/') {
-            Ok(Self { kind, path: path.into(), user: None })
+            Ok(Self { protocol, path: path.into(), user: None })
         } else {
             Err("the path must begin with `/`")
         }
@@ -130,13 +130,14 @@ mod tests {
     fn a_users_runtime_is_asked_about_its_own_containers_only() {
         let cgroup = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-x.scope";
         let asked = |user, cgroup| {
-            Socket::of_user(user).iter().filter(|socket| socket.knows(&container("podman", cgroup))).count()
+            Endpoint::of_user(user).iter().filter(|endpoint| endpoint.knows(&container("podman", cgroup))).count()
         };
         assert_eq!(asked(1000, cgroup), 1);
         assert_eq!(asked(1001, cgroup), 0);
         assert_eq!(asked(1000, "/machine.slice/libpod-x.scope"), 0);
-        let system =
-            |cgroup| Socket::defaults().iter().filter(|socket| socket.knows(&container("podman", cgroup))).count();
+        let system = |cgroup| {
+            Endpoint::defaults().iter().filter(|endpoint| endpoint.knows(&container("podman", cgroup))).count()
+        };
         assert_eq!((system(cgroup), system("/machine.slice/libpod-x.scope")), (0, 1));
         let split = "/user.slice/user-0.slice/session-1.scope/libpod-payload-x";
         assert_eq!((asked(0, split), system(split)), (0, 1));
@@ -146,11 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_read_from_the_command_line() {
-        let socket = Socket { kind: Kind::Podman, path: "/a=b".into(), user: None };
-        assert_eq!("podman=/a=b".parse(), Ok(socket));
+    fn endpoints_are_read_from_the_command_line() {
+        let endpoint = Endpoint { protocol: Protocol::Podman, path: "/a=b".into(), user: None };
+        assert_eq!("podman=/a=b".parse(), Ok(endpoint));
         for wrong in ["", "docker", "docker=", "docker=run/docker.sock", "rkt=/run/rkt.sock", "=/run/x"] {
-            wrong.parse::<Socket>().expect_err(wrong);
+            wrong.parse::<Endpoint>().expect_err(wrong);
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::daemon::hub::{CLIENT_LOSS, Hub};
+use super::hub::{CLIENT_LOSS, Hub};
 use crate::protocol::{Call, Reply, Request, VERSION};
 
 /// Connections that are served at a time.

@@ -1,6 +1,8 @@
-//! The daemon: the sensor's findings to the output and to live clients, until a signal says stop.
+//! The daemon: findings to the output and to live clients, until a signal says stop.
 
 pub mod hub;
+pub mod server;
+pub mod watch;
 pub mod writer;
 
 use std::io;
@@ -17,12 +19,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::finding::NoticeEvent;
-use crate::protocol::Hook;
-use crate::redact::Redactor;
-use crate::runtime::{self, Enricher, Sockets};
-use crate::sensor::{self, Report, Sensor};
-use crate::server::{BindError, Server};
 use hub::Hub;
+use server::{BindError, Server};
+use watch::Watch;
 use writer::{Output, Target};
 
 /// How long an output that takes nothing may hold up the end.
@@ -35,14 +34,8 @@ pub struct Config {
     pub output: Target,
     /// The socket for clients.
     pub socket: PathBuf,
-    /// Name of the node in the lines.
-    pub node: String,
-    /// What is kept secret of arguments.
-    pub redactor: Redactor,
-    /// BPF object to load instead of the embedded one.
-    pub bpf_object: Option<PathBuf>,
-    /// The runtimes that are asked about containers.
-    pub runtimes: runtime::Options,
+    /// What is watched, and how.
+    pub watch: watch::Options,
 }
 
 /// Why a daemon did not start, or ended other than by a signal.
@@ -59,14 +52,9 @@ pub enum Error {
     /// The socket cannot be had.
     #[error(transparent)]
     Socket(#[from] BindError),
-    /// The probes cannot be had.
+    /// Nothing is watched.
     #[error(transparent)]
-    Sensor(#[from] sensor::Error),
-    /// The probes are attached, and an essential one of them was not seen to fire.
-    #[error(
-        "this host: an essential hook does not fire, so nothing would be seen; `detector doctor` says what it needs"
-    )]
-    Blind,
+    Watch(#[from] watch::Error),
     /// The output ended.
     #[error(transparent)]
     Writer(#[from] writer::Error),
@@ -107,7 +95,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let target = config.output.clone();
     let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
     let server = Server::bind(&config.socket)?;
-    let (hub, lines) = Hub::with_output(config.node.clone());
+    let (hub, lines) = Hub::with_output(config.watch.node.clone());
     let hub = Arc::new(hub);
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
@@ -118,28 +106,19 @@ async fn run_async(config: Config) -> Result<(), Error> {
         spawn_blocking(move || writer::run(output, lines, &hub, &giving_up))
     };
 
-    let sockets = Arc::clone(&config.runtimes.sockets);
-    let enricher = {
+    let (ended, mut watch_ended) = oneshot::channel();
+    let watch = {
         let hub = Arc::clone(&hub);
-        Enricher::start(config.runtimes, move |line| hub.publish(line))
-            .map_err(|cause| Error::System { what: "starting the thread that asks the runtimes", cause })?
-    };
-    let (reads, mut reader_ended) = oneshot::channel::<()>();
-    let sensor = {
-        let mut sink = enricher.sink();
-        let sink = move |message| {
-            // Gone with the thread that calls this.
-            let _reads = &reads;
-            sink(message);
+        let tell_end = move || {
+            // Nobody waits for it any more when the daemon is ending anyway.
+            let _ = ended.send(());
         };
-        let options =
-            sensor::Options { bpf_object: config.bpf_object, node: Some(config.node), redactor: config.redactor };
-        spawn_blocking(move || Sensor::start(&options, sink))
+        spawn_blocking(move || Watch::start(config.watch, &hub, tell_end))
     };
-    let sensor = joined(sensor.await)?;
+    let watch = joined(watch.await)?;
     tracing::info!("clients: {}", config.socket.display());
-    accept(sensor.report())?;
-    announce(&hub, &sensor, sockets);
+    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
+    notify(&[NotifyState::Ready]);
 
     let (reason, end) = tokio::select! {
         signal = signals.next() => {
@@ -147,17 +126,12 @@ async fn run_async(config: Config) -> Result<(), Error> {
             (signal.to_owned(), End::Asked)
         }
         failed = &mut writer => ("its output failed".to_owned(), End::Writer(joined(failed))),
-        // Nothing is ever sent.
-        _ = &mut reader_ended => ("it reads no more events".to_owned(), End::Reader),
+        _ = &mut watch_ended => ("it reads no more events".to_owned(), End::Reader),
     };
     tracing::info!("stopping: {reason}");
     notify(&[NotifyState::Stopping]);
     hub.stopping();
-    let stop = move || {
-        sensor.stop();
-        drop(enricher);
-    };
-    joined(spawn_blocking(stop).await);
+    joined(spawn_blocking(|| watch.stop()).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
     hub.close();
     giving_up.store(true, Relaxed);
@@ -181,38 +155,6 @@ enum End {
     Writer(Result<(), writer::Error>),
     /// The thread that reads events did.
     Reader,
-}
-
-/// Tells everybody that the probes watch.
-fn announce(hub: &Hub, sensor: &Sensor, sockets: Arc<Sockets>) {
-    hub.ready(sensor.report().hooks.iter().map(Hook::from).collect(), Arc::clone(sensor.counters()), sockets);
-    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
-    notify(&[NotifyState::Ready]);
-}
-
-/// Tells this program's log how well the probes watch.
-///
-/// # Errors
-///
-/// [`Error::Blind`].
-pub fn accept(report: &Report) -> Result<(), Error> {
-    for hook in report.hooks.iter().map(Hook::from) {
-        let Hook { name, purpose, .. } = &hook;
-        match &hook.attached {
-            None => tracing::warn!("hook {name}: not attached, so not watched: {purpose}; {}", hook.refused.join("; ")),
-            Some(attached) if hook.verified == Some(false) => {
-                tracing::warn!("hook {name}: {attached}: the self-test did not see it fire, so not watched: {purpose}");
-            }
-            Some(attached) if hook.blindable => {
-                tracing::warn!("hook {name}: {attached}: this kernel can skip calls of it while it preempts one");
-            }
-            Some(attached) => tracing::info!("hook {name}: {attached}"),
-        }
-    }
-    if let Err(why) = &report.selftest {
-        tracing::warn!("the self-test could not run, so no hook is proven to fire: {why}");
-    }
-    if report.is_blind() { Err(Error::Blind) } else { Ok(()) }
 }
 
 /// Tells the service manager, if one started this daemon.

@@ -1,37 +1,25 @@
-//! Looks into executed files whose names do not say what they are, on a thread of its own: what
-//! [content] makes of them comes back as an answer.
+//! Inspects executed files whose names do not say what they are, on a thread of its own: what [content] makes of them comes
+//! back with the event.
 //!
 //! A file is read once, however often it is executed. One of the image's lower layers cannot change, so that its device
 //! and inode are enough to know it again; of any other one size and change time are compared too, each time.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read as _},
-    os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
 
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
-};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 
-use super::{Error, scan};
-use crate::{
-    detect::content::{self, Content},
-    event::{self, Event, Layer},
-    recent::Recent,
-};
+use super::threads::{Error, Flag, spawn};
+use crate::detect::content::{self, Content};
+use crate::event::{self, Event, Layer};
+use crate::procfs::Process;
+use crate::recent::Recent;
 
 /// How many files can wait.
 const QUEUE: usize = 512;
@@ -52,14 +40,14 @@ const ELSEWHERE: [u32; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00
 /// another container of the same cgroup id.
 type Key = (u64, u32, u64, u64);
 
-/// The reader's side: asks, and keeps the answers that stay true.
-pub(super) struct Examiner {
+/// The reader's side: hands files to the thread, and keeps what stays true of them.
+pub(super) struct Inspector {
     requests: Option<SyncSender<Request>>,
-    answers: Receiver<Answer>,
-    /// Readable when there are answers.
-    ready: Arc<OwnedFd>,
+    inspected: Receiver<Inspected>,
+    /// Raised when files have been inspected.
+    ready: Flag,
     known: Recent<Key, Content>,
-    /// Files that could not be looked into.
+    /// Files that could not be inspected.
     failures: Arc<AtomicU64>,
 }
 
@@ -69,8 +57,8 @@ struct Request {
     cgroup: Option<PathBuf>,
 }
 
-/// What the executed file is.
-pub(super) struct Answer {
+/// An execution, and what the executed file is.
+pub(super) struct Inspected {
     pub(super) event: Event,
     pub(super) content: Content,
 }
@@ -90,94 +78,87 @@ fn key(event: &Event) -> Option<Key> {
     (file.layer == Some(Layer::Lower)).then_some((at.container, file.dev, file.inode, file.size))
 }
 
-impl Examiner {
+impl Inspector {
     /// Starts the thread. It ends when this is dropped.
     pub(super) fn start() -> Result<Self, Error> {
-        let (requests, asked) = sync_channel(QUEUE);
-        let (answer, answers) = channel();
-        let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let ready = Arc::new(ready.map_err(|e| Error::System { what: "making an eventfd", source: e.into() })?);
+        let (requests, requested) = sync_channel(QUEUE);
+        let (results, inspected) = channel();
+        let ready = Flag::new()?;
         let failures = Arc::new(AtomicU64::new(0));
-        let (signal, failed) = (Arc::clone(&ready), Arc::clone(&failures));
-        let examine = move || {
-            let mut known = Recent::new(KNOWN);
-            for Request { event, cgroup } in asked {
-                match examine(&event, cgroup.as_deref(), &mut known) {
-                    Ok(content) => {
-                        if answer.send(Answer { event, content }).is_err() {
-                            return;
-                        }
-                        // Fails when it is as readable as can be.
-                        let _readable_anyway = rustix::io::write(&signal, &1_u64.to_ne_bytes());
-                    }
-                    Err(error) => {
-                        let path = file(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
-                        tracing::debug!(?path, %error, "cannot look into an executed file");
-                        failed.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("examiner".to_owned())
-            .spawn(examine)
-            .map_err(|source| Error::System { what: "starting the examiner thread", source })?;
-        Ok(Self { requests: Some(requests), answers, ready, known: Recent::new(KNOWN), failures })
+        let (ready_copy, failures_copy) = (ready.clone(), Arc::clone(&failures));
+        spawn("inspector", move || inspect_all(&requested, &results, &ready_copy, &failures_copy))?;
+        Ok(Self { requests: Some(requests), inspected, ready, known: Recent::new(KNOWN), failures })
     }
 
-    /// What the file of an event is, as far as that is known for sure; else it is found out. `cgroup`: the container's.
-    pub(super) fn ask(&mut self, event: Event, cgroup: impl FnOnce() -> Option<PathBuf>) -> Option<Answer> {
+    /// What the file of an event is, if that is known for sure; else it is handed to the thread. `cgroup`: the container's.
+    pub(super) fn inspect(&mut self, event: Event, cgroup: impl FnOnce() -> Option<PathBuf>) -> Option<Inspected> {
         if let Some(&content) = key(&event).and_then(|key| self.known.get(&key)) {
-            return Some(Answer { event, content });
+            return Some(Inspected { event, content });
         }
         if file(&event).is_some_and(|(file, ..)| ELSEWHERE.contains(&file.magic)) {
             return None;
         }
         let request = Request { event, cgroup: cgroup() };
         if self.requests.as_ref().is_none_or(|requests| requests.try_send(request).is_err()) {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+            self.failures.fetch_add(1, Relaxed);
         }
         None
     }
 
-    /// The next answer, if there is one.
-    pub(super) fn answer(&mut self) -> Option<Answer> {
-        let answer = self.answers.try_recv().ok()?;
-        self.keep(&answer);
-        Some(answer)
+    /// The next file that has been inspected, if there is one.
+    pub(super) fn next_inspected(&mut self) -> Option<Inspected> {
+        let inspected = self.inspected.try_recv().ok()?;
+        if let Some(key) = key(&inspected.event) {
+            self.known.insert(key, inspected.content);
+        }
+        Some(inspected)
     }
 
-    /// Makes the descriptor unreadable; to be followed by taking all answers.
+    /// Makes the descriptor unreadable; to be followed by taking all that has been inspected.
     pub(super) fn reset(&self) {
-        let _unreadable_anyway = rustix::io::read(&self.ready, &mut [0; 8]);
+        self.ready.lower();
     }
 
-    /// Asks no more, and waits for the answers to what was asked, one after the other.
-    pub(super) fn last_answer(&mut self, since: Instant) -> Option<Answer> {
+    /// Hands no more files over, and waits for those that were, one after the other.
+    pub(super) fn last_inspected(&mut self, since: Instant) -> Option<Inspected> {
         self.requests = None;
-        match self.answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
-            Ok(answer) => Some(answer),
+        match self.inspected.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
+            Ok(inspected) => Some(inspected),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!("executed files were still being looked into");
+                tracing::warn!("executed files were still being inspected");
                 None
             }
         }
     }
 
-    /// How many files could not be looked into.
+    /// How many files could not be inspected.
     pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.load(Relaxed)
     }
 
-    /// Readable when there are answers.
+    /// Readable when files have been inspected.
     pub(super) fn ready(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
     }
+}
 
-    fn keep(&mut self, answer: &Answer) {
-        if let Some(key) = key(&answer.event) {
-            self.known.insert(key, answer.content);
+/// What the thread does.
+fn inspect_all(requested: &Receiver<Request>, results: &Sender<Inspected>, ready: &Flag, failures: &AtomicU64) {
+    let mut known = Recent::new(KNOWN);
+    for Request { event, cgroup } in requested {
+        match inspect(&event, cgroup.as_deref(), &mut known) {
+            Ok(content) => {
+                if results.send(Inspected { event, content }).is_err() {
+                    return;
+                }
+                ready.raise();
+            }
+            Err(error) => {
+                let path = file(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
+                tracing::debug!(?path, %error, "an executed file cannot be inspected");
+                failures.fetch_add(1, Relaxed);
+            }
         }
     }
 }
@@ -185,7 +166,7 @@ impl Examiner {
 /// A file as it was: the container, and what `stat` says that changes when the file does.
 type Version = (u64, u64, u64, i64, i64, u64);
 
-fn examine(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Content>) -> io::Result<Content> {
+fn inspect(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Content>) -> io::Result<Content> {
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let (executed, path, process) = file(event).ok_or_else(missing)?;
     let same = |file: OwnedFd| is_same(&file, executed).then_some(file);
@@ -210,18 +191,10 @@ fn examine(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Con
 
 /// The file, from the process that executed or mapped it, if that still runs.
 fn of_process(event: &Event, process: &event::Process) -> Option<OwnedFd> {
-    let directory = scan::open_process(process.pid, process.start_time)?;
-    let open = |name: &[u8]| rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let opened = Process::open_started(process.pid, process.start_time)?;
     match event {
-        Event::MapExec(mapped) => {
-            let maps = fs::read_dir(format!("/proc/{}/map_files", process.pid)).ok()?;
-            let mut names = maps.flatten().map(|entry| [b"map_files/", entry.file_name().as_bytes()].concat());
-            names.find_map(|name| {
-                let stat = rustix::fs::statat(&directory, name.as_slice(), AtFlags::empty()).ok()?;
-                is_stat_of(&stat, &mapped.file).then(|| open(&name)).flatten()
-            })
-        }
-        _ => open(b"exe"),
+        Event::MapExec(mapped) => opened.open_mapped(|stat| is_stat_of(stat, &mapped.file)),
+        _ => opened.open_file(b"exe").ok(),
     }
 }
 
@@ -270,11 +243,11 @@ fn is_stat_of(stat: &Stat, reported: &event::File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        detect::samples,
-        event::{Exec, MapExec, Origin},
-    };
-    use std::{os::unix::fs::MetadataExt as _, process::Command};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::process::Command;
+
+    use crate::detect::samples;
+    use crate::event::{Exec, MapExec, Origin};
 
     const BUSYBOX: &str = "/bin/busybox";
 
@@ -294,7 +267,7 @@ mod tests {
     }
 
     fn content(exec: &Exec) -> Option<Content> {
-        examine(&Event::Exec(Box::new(exec.clone())), None, &mut Recent::new(2)).ok()
+        inspect(&Event::Exec(Box::new(exec.clone())), None, &mut Recent::new(2)).ok()
     }
 
     #[test]
@@ -308,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder can be made");
         fs::write(folder.path().join("cgroup.procs"), format!("{}\n", std::process::id())).expect("it can be written");
         let event = Event::Exec(Box::new(alone));
-        assert_eq!(examine(&event, Some(folder.path()), &mut Recent::new(2)).ok(), Some(Content::Box));
+        assert_eq!(inspect(&event, Some(folder.path()), &mut Recent::new(2)).ok(), Some(Content::Box));
     }
 
     #[test]
@@ -325,7 +298,7 @@ mod tests {
         let Exec { at, process, file, exe: path, .. } = exec.clone();
         let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
         let mapped = Event::MapExec(Box::new(MapExec { at, process, file, path, exe }));
-        let mapped = examine(&mapped, None, &mut Recent::new(2)).ok();
+        let mapped = inspect(&mapped, None, &mut Recent::new(2)).ok();
         exec.process.start_time += 10_000_000;
         let later = content(&exec);
         sleeper.kill().and_then(|()| sleeper.wait()).expect("it is ours");
@@ -364,37 +337,37 @@ mod tests {
         fs::write(&path, other).expect("it can be written");
         let event = Event::Exec(Box::new(executed(&path)));
         let mut known = Recent::new(2);
-        let mut content = || examine(&event, None, &mut known).ok();
+        let mut content = || inspect(&event, None, &mut known).ok();
         assert_eq!((content(), content()), (Some(Content::Other), Some(Content::Other)));
         // Change times are as exact as the timer's tick.
-        thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
         fs::write(&path, shell).expect("it can be written");
         assert_eq!(content(), Some(Content::Box));
     }
 
     #[test]
     fn a_file_of_the_image_is_asked_for_once() {
-        let mut examiner = Examiner::start().expect("a thread can be started");
+        let mut inspector = Inspector::start().expect("a thread can be started");
         let mut exec = executed(Path::new(BUSYBOX));
         exec.file.layer = Some(Layer::Lower);
         let event = Event::Exec(Box::new(exec.clone()));
-        assert!(examiner.ask(event.clone(), || None).is_none());
+        assert!(inspector.inspect(event.clone(), || None).is_none());
         let first = loop {
-            let mut fds = [rustix::event::PollFd::from_borrowed_fd(examiner.ready(), rustix::event::PollFlags::IN)];
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(inspector.ready(), rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut fds, None).expect("it can be waited for");
-            examiner.reset();
-            if let Some(answer) = examiner.answer() {
-                break answer;
+            inspector.reset();
+            if let Some(inspected) = inspector.next_inspected() {
+                break inspected;
             }
         };
         assert_eq!(first.content, Content::Box);
-        assert_eq!(examiner.ask(event, || None).map(|answer| answer.content), Some(Content::Box));
+        assert_eq!(inspector.inspect(event, || None).map(|inspected| inspected.content), Some(Content::Box));
 
         exec.at.container += 1;
-        assert!(examiner.ask(Event::Exec(Box::new(exec)), || None).is_none(), "another container's image");
+        assert!(inspector.inspect(Event::Exec(Box::new(exec)), || None).is_none(), "another container's image");
         let since = Instant::now();
-        assert_eq!(examiner.last_answer(since).map(|answer| answer.content), Some(Content::Box));
-        assert!(examiner.last_answer(since).is_none());
-        assert_eq!(examiner.failures(), 0);
+        assert_eq!(inspector.last_inspected(since).map(|inspected| inspected.content), Some(Content::Box));
+        assert!(inspector.last_inspected(since).is_none());
+        assert_eq!(inspector.failures(), 0);
     }
 }

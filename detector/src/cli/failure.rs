@@ -1,0 +1,90 @@
+//! How a command fails: one line, and a documented exit code.
+
+use std::fmt::Display;
+use std::io;
+
+use crate::daemon::watch;
+use crate::{client, daemon, sensor};
+
+/// Shown by `--help`; the numbers are those of [`Exit`].
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  failure while running
+  2  wrong usage
+  3  missing privileges
+  4  this kernel or host lacks something that is needed
+  5  no daemon can be reached, or it is not ready";
+
+/// What the exit code says. Documented in [`EXIT_CODES`]; 2 is clap's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Failure = 1,
+    Privilege = 3,
+    Unsupported = 4,
+    NotReady = 5,
+}
+
+/// Why a command failed: `<what>: <why>; <remedy>`.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+impl From<sensor::Error> for Failure {
+    fn from(error: sensor::Error) -> Self {
+        use sensor::Error;
+        let exit = match &error {
+            Error::Privilege { .. } => Exit::Privilege,
+            Error::Host(_) | Error::KernelBtf(_) | Error::Offsets(_) | Error::Load(_) | Error::Hook(_) => {
+                Exit::Unsupported
+            }
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<watch::Error> for Failure {
+    fn from(error: watch::Error) -> Self {
+        match error {
+            watch::Error::Sensor(error) => error.into(),
+            error @ watch::Error::Blind => Self::new(Exit::Unsupported, error),
+            error => Self::new(Exit::Failure, error),
+        }
+    }
+}
+
+impl From<daemon::Error> for Failure {
+    fn from(error: daemon::Error) -> Self {
+        match error {
+            daemon::Error::Watch(error) => error.into(),
+            error => Self::new(Exit::Failure, error),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let exit = match &error {
+            client::Error::NotRunning(_) | client::Error::Silent(_) => Exit::NotReady,
+            client::Error::Permission(_) => Exit::Privilege,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// Writing to standard output failed.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Exit::Failure, format_args!("standard output: {error}; check where it goes"))
+    }
+}

@@ -1,0 +1,141 @@
+//! From an event to findings: its container, the detections, and the content of executed files.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use super::containers::Containers;
+use super::inspection::{Inspected, Inspector};
+use super::outlet::{Message, Outlet};
+use super::threads::Error;
+use crate::clock::WallClock;
+use crate::container::cgroup;
+use crate::container::table::Container;
+use crate::detect::{self, Context, Detector, needs_content};
+use crate::event::{At, Cgroup, Event, Origin};
+use crate::finding::Time;
+use crate::redact::Redactor;
+use crate::sensor::Sensor;
+
+/// What is known of the node, and the detections.
+pub(super) struct Analysis {
+    containers: Containers,
+    detector: Detector,
+    inspector: Inspector,
+    wall_clock: WallClock,
+    context: Context,
+}
+
+impl Analysis {
+    /// Begins with what ran before the events.
+    pub(super) fn start(
+        sensor: &mut Sensor,
+        redactor: Redactor,
+        outlet: &mut Outlet<impl FnMut(Message)>,
+    ) -> Result<Self, Error> {
+        let mut containers = Containers::new(sensor.report().host.hierarchy.clone());
+        let mut detector = Detector::default();
+        for running in sensor.take_running().containers {
+            let container = Container::new(running.container, running.cgroup_path.clone(), 0);
+            outlet.container_began(detect::container(&container));
+            containers.created(Cgroup { time: 0, id: running.container, path: running.cgroup_path });
+            containers.started(running.container, running.root_dev);
+            running.processes.into_iter().for_each(|process| detector.remember(process));
+        }
+        let wall_clock = WallClock::read();
+        let context = Context::new(outlet.node().to_owned(), wall_clock.ahead(), redactor);
+        Ok(Self { containers, detector, inspector: Inspector::start()?, wall_clock, context })
+    }
+
+    /// Handles an event.
+    pub(super) fn take_event(
+        &mut self,
+        mut event: Event,
+        sensor: &mut Sensor,
+        outlet: &mut Outlet<impl FnMut(Message)>,
+    ) {
+        match &mut event {
+            Event::CgroupCreated(created) => {
+                if cgroup::is_container(&created.path) {
+                    let container = Container::new(created.id, created.path.clone(), created.time);
+                    outlet.container_began(detect::container(&container));
+                }
+                self.containers.created(created.clone());
+            }
+            Event::CgroupRemoved(removed) => self.containers.removed(removed),
+            Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
+                escape.cgroup = self.containers.path_of(escape.at.cgroup).unwrap_or_default();
+            }
+            Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
+                if let Some(root_dev) = sensor.root_dev(exec.at.container) {
+                    self.containers.started(exec.at.container, root_dev);
+                }
+            }
+            _ => {}
+        }
+        if let Some(at) = event.at() {
+            self.detect(event, at, outlet);
+        }
+    }
+
+    fn detect(&mut self, event: Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let container = self.containers.lookup(at.container, at.time);
+        self.detector.detect(&event, container, &mut self.context, |finding| outlet.finding(finding));
+        if needs_content(&event) {
+            let path = container.path.clone();
+            let cgroup = || self.containers.directory(&path);
+            if let Some(inspected) = self.inspector.inspect(event, cgroup) {
+                self.take_content(&inspected, outlet);
+            }
+        }
+    }
+
+    /// Handles what the content of executed files has turned out to be.
+    pub(super) fn take_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        self.inspector.reset();
+        while let Some(inspected) = self.inspector.next_inspected() {
+            self.take_content(&inspected, outlet);
+        }
+    }
+
+    /// As [`take_contents`](Self::take_contents), after the last event: waits for what is being inspected.
+    pub(super) fn take_last_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let since = Instant::now();
+        while let Some(inspected) = self.inspector.last_inspected(since) {
+            self.take_content(&inspected, outlet);
+        }
+    }
+
+    fn take_content(&mut self, inspected: &Inspected, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let Some(at) = inspected.event.at() else { return };
+        let container = self.containers.lookup(at.container, at.time);
+        let Inspected { event, content } = inspected;
+        self.detector.content_known(event, *content, container, &mut self.context, |finding| outlet.finding(finding));
+    }
+
+    /// Readable when contents can be [taken](Self::take_contents).
+    pub(super) fn contents_ready(&self) -> BorrowedFd<'_> {
+        self.inspector.ready()
+    }
+
+    /// How many executed files could not be inspected.
+    pub(super) fn uninspected(&self) -> u64 {
+        self.inspector.failures()
+    }
+
+    /// The containers, for those who look after them.
+    pub(super) fn containers(&mut self) -> &mut Containers {
+        &mut self.containers
+    }
+
+    /// Findings follow the wall clock if that has moved.
+    pub(super) fn follow_wall_clock(&mut self) {
+        if let Some(ahead) = self.wall_clock.follow() {
+            self.context.set_boot_to_wall(ahead);
+        }
+    }
+
+    /// The wall clock's time at `boot` nanoseconds since boot.
+    pub(super) fn wall(&self, boot: u64) -> Time {
+        self.context.wall(boot)
+    }
+}

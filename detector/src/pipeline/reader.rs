@@ -1,0 +1,251 @@
+//! The reader thread: takes events as they come and, in between, asks what was lost.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use detector_common::vocabulary::Loss;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::analysis::Analysis;
+use super::blindness::BlindWindows;
+use super::losses::Losses;
+use super::outlet::{Message, Outlet};
+use super::threads::{Error, Flag};
+use crate::clock;
+use crate::finding::NoticeEvent;
+use crate::redact::Redactor;
+use crate::sensor::{self, Decoded, Sensor};
+
+/// How often losses are looked for while records come, or something was lost the last time: the probes lose records only
+/// when the ring buffer is full, and then there are others to be read.
+const BUSY: Duration = Duration::from_secs(1);
+/// How often they are looked for otherwise, and how often the kernel is asked for skipped calls.
+const QUIET: Duration = Duration::from_secs(10);
+/// Records handled before losses get their turn, however many there are.
+const BATCH: usize = 4096;
+
+/// The reader thread's state.
+pub(super) struct Reader<S> {
+    sensor: Sensor,
+    analysis: Analysis,
+    outlet: Outlet<S>,
+    /// Raised when the thread is to stop.
+    stop: Flag,
+    /// As last reported.
+    losses: Losses,
+    blind_windows: BlindWindows,
+    /// Records that could not be decoded.
+    undecoded: u64,
+    schedule: Schedule,
+}
+
+impl<S: FnMut(Message)> Reader<S> {
+    pub(super) fn new(
+        mut sensor: Sensor,
+        redactor: Redactor,
+        mut outlet: Outlet<S>,
+        stop: Flag,
+    ) -> Result<Self, Error> {
+        let analysis = Analysis::start(&mut sensor, redactor, &mut outlet)?;
+        Ok(Self {
+            sensor,
+            analysis,
+            outlet,
+            stop,
+            losses: Losses::default(),
+            blind_windows: BlindWindows::new(clock::since_boot()),
+            undecoded: 0,
+            schedule: Schedule::new(Instant::now()),
+        })
+    }
+
+    /// Runs until told to stop, then reads what is left.
+    pub(super) fn run(mut self) {
+        while self.wait() {
+            self.analysis.follow_wall_clock();
+            self.drain();
+            self.analysis.take_contents(&mut self.outlet);
+            let now = Instant::now();
+            if now >= self.schedule.losses_due() {
+                self.keep_house(now >= self.schedule.skipped_calls_due());
+            }
+        }
+        // What happens from now on is not reported any more: it might never end.
+        let stopped = clock::since_boot();
+        while self.take_record().is_some_and(|time| time <= stopped) {}
+        self.analysis.take_last_contents(&mut self.outlet);
+        self.keep_house(true);
+    }
+
+    /// Sleeps until there is something to do. `false`: the thread is to stop.
+    fn wait(&self) -> bool {
+        let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.analysis.contents_ready()];
+        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let left = if self.sensor.has_backlog() {
+            Duration::ZERO
+        } else {
+            self.schedule.losses_due().saturating_duration_since(Instant::now())
+        };
+        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut fds, Some(&left)) {
+            Ok(_) => fds[0].revents().is_empty(),
+            Err(rustix::io::Errno::INTR) => true,
+            Err(error) => {
+                tracing::error!(%error, "waiting for records; trying again");
+                std::thread::sleep(Duration::from_millis(100));
+                true
+            }
+        }
+    }
+
+    /// Handles the records that there are, up to a batch.
+    fn drain(&mut self) {
+        for _ in 0..BATCH {
+            if self.take_record().is_none() {
+                return;
+            }
+            self.schedule.record_came();
+        }
+    }
+
+    /// Handles the next record, and gives the time of the event in it; 0: there is none in it.
+    fn take_record(&mut self) -> Option<u64> {
+        let decoded = self.sensor.next_event()?;
+        self.outlet.count_event();
+        let time = decoded.as_ref().map_or(0, |event| event.time());
+        self.take_event(decoded);
+        Some(time)
+    }
+
+    fn take_event(&mut self, decoded: Decoded) {
+        match decoded {
+            Ok(event) => self.analysis.take_event(event, &mut self.sensor, &mut self.outlet),
+            Err(error) => {
+                if self.undecoded == 0 {
+                    tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
+                }
+                self.undecoded += 1;
+            }
+        }
+    }
+
+    /// Reports losses and, if asked to, skipped calls; lets the probes forget what ended containers changed.
+    fn keep_house(&mut self, with_skipped_calls: bool) {
+        #[cfg(feature = "probe-log")]
+        self.sensor.pass_on_log();
+        let now = Instant::now();
+        match self.report_losses() {
+            Ok(has_lost) => self.schedule.losses_reported(now, has_lost),
+            Err(error) => {
+                tracing::error!(%error, "reading the loss counters");
+                self.schedule.losses_reported(now, true);
+            }
+        }
+        if with_skipped_calls {
+            self.schedule.skipped_calls_reported(now);
+            self.report_skipped_calls();
+        }
+        if let Some(ended) = self.analysis.containers().take_ended()
+            && let Err(error) = self.sensor.forget_files(&ended)
+        {
+            tracing::error!(%error, "forgetting the files of ended containers");
+        }
+    }
+
+    /// Reports what was lost since the last time. `Ok(true)`: something that the probes keep.
+    fn report_losses(&mut self) -> Result<bool, sensor::Error> {
+        let losses = Losses {
+            kernel: self.sensor.losses()?,
+            undecoded: self.undecoded,
+            uninspected: self.analysis.uninspected(),
+        };
+        let new = losses.since(&self.losses);
+        self.losses = losses;
+        for &(kind, count) in &new {
+            self.outlet.notice(NoticeEvent::Loss { kind: kind.name().into(), count });
+        }
+        let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
+        if is_new(Loss::Cgroup) {
+            self.analysis.containers().find_removed(clock::since_boot());
+        }
+        // The probes count first and keep what they counted then: what they had not kept yet is there the next time.
+        let is_kept = is_new(Loss::Exec) || is_new(Loss::ImageWrite);
+        if is_kept || self.schedule.has_lost() {
+            for event in self.sensor.take_kept_events()? {
+                self.take_event(event);
+            }
+        }
+        Ok(is_kept)
+    }
+
+    /// Reports calls that the kernel has skipped a program for.
+    fn report_skipped_calls(&mut self) {
+        let counts = match self.sensor.skipped_calls() {
+            Ok(counts) => counts,
+            Err(error) => return tracing::error!(%error, "asking the kernel for skipped calls"),
+        };
+        if let Some(window) = self.blind_windows.update(counts, clock::since_boot()) {
+            let (from, until) = (self.analysis.wall(window.from), self.analysis.wall(window.until));
+            self.outlet.notice(NoticeEvent::BlindWindow { from, until, skipped: window.skipped });
+        }
+    }
+}
+
+/// When losses are to be looked for.
+#[derive(Debug)]
+struct Schedule {
+    losses_reported: Instant,
+    skipped_calls_reported: Instant,
+    /// Records have come since.
+    is_busy: bool,
+    /// Something was lost the last time that the probes keep.
+    has_lost: bool,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { losses_reported: now, skipped_calls_reported: now, is_busy: true, has_lost: false }
+    }
+
+    fn losses_due(&self) -> Instant {
+        self.losses_reported + if self.is_busy || self.has_lost { BUSY } else { QUIET }
+    }
+
+    fn skipped_calls_due(&self) -> Instant {
+        self.skipped_calls_reported + QUIET
+    }
+
+    fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    fn record_came(&mut self) {
+        self.is_busy = true;
+    }
+
+    fn losses_reported(&mut self, now: Instant, has_lost: bool) {
+        (self.losses_reported, self.is_busy, self.has_lost) = (now, false, has_lost);
+    }
+
+    fn skipped_calls_reported(&mut self, now: Instant) {
+        self.skipped_calls_reported = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_looked_for_soon_while_records_come_and_seldom_otherwise() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        schedule.losses_reported(now, false);
+        assert_eq!(schedule.losses_due(), now + QUIET);
+        schedule.record_came();
+        assert_eq!(schedule.losses_due(), now + BUSY);
+        schedule.losses_reported(now, true);
+        assert_eq!(schedule.losses_due(), now + BUSY);
+        assert_eq!(schedule.skipped_calls_due(), now + QUIET);
+    }
+}

@@ -1,0 +1,144 @@
+//! The canary of the [self-test](super::selftest), as it shows in the events.
+
+use crate::event::{Event, ImageWrite, Layer, Path, Process};
+use crate::procfs::StartTime;
+
+/// What is the canary's among the events, and which hooks these have proven.
+///
+/// It is known by the path of its cgroup, in which there is a random number, and then by its process. An event is taken if
+/// this process has caused it in that cgroup; whatever else comes from there is not the canary's.
+#[derive(Debug)]
+pub(super) struct Canary {
+    cgroup_path: Vec<u8>,
+    process: Option<CanaryProcess>,
+    /// Device number of its image; 0: not known.
+    image: u32,
+    seen: Vec<&'static str>,
+    is_gone: bool,
+}
+
+#[derive(Debug)]
+struct CanaryProcess {
+    cgroup: u64,
+    pid: u32,
+    start_time: StartTime,
+}
+
+impl CanaryProcess {
+    fn is(&self, process: &Process) -> bool {
+        process.pid == self.pid && self.start_time.covers(process.start_time)
+    }
+}
+
+impl Canary {
+    /// One that will be in this cgroup: the path from the root of the hierarchy.
+    pub(super) fn new(cgroup_path: Vec<u8>) -> Self {
+        Self { cgroup_path, process: None, image: 0, seen: Vec::new(), is_gone: false }
+    }
+
+    /// Takes in which process it is.
+    pub(super) fn started(&mut self, cgroup: u64, pid: u32, start_time: StartTime) {
+        self.process = Some(CanaryProcess { cgroup, pid, start_time });
+    }
+
+    /// Takes in on which device its image is.
+    pub(super) fn mounted(&mut self, image: u32) {
+        self.image = image;
+    }
+
+    /// Takes an event, and what it proves. `false`: it is not the canary's.
+    pub(super) fn take(&mut self, event: &Event) -> bool {
+        match event {
+            Event::CgroupCreated(cgroup) if cgroup.path == self.cgroup_path => self.seen.push("cgroup_mkdir"),
+            Event::CgroupRemoved(cgroup) if cgroup.path == self.cgroup_path => {
+                self.seen.push("cgroup_rmdir");
+                self.is_gone = true;
+            }
+            _ if !self.is_cause_of(event) => return false,
+            Event::Exec(_) => self.seen.push("exec"),
+            Event::Script(_) => self.seen.push("script"),
+            Event::ImageWrite(write) => self.seen.extend(proven_by(write)),
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether it has caused what happened in a container.
+    fn is_cause_of(&self, event: &Event) -> bool {
+        let Some(canary) = &self.process else { return false };
+        if event.at().is_none_or(|at| at.container != canary.cgroup) {
+            return false;
+        }
+        match event {
+            Event::Exec(exec) => canary.is(&exec.process),
+            Event::MapExec(mapped) => canary.is(&mapped.process),
+            Event::ImageWrite(write) => write.process.as_ref().is_some_and(|process| canary.is(process)),
+            // No more is said of the process than its id, which is that of a child. But the file is the canary's own.
+            Event::Script(script) => self.image != 0 && script.file.dev == self.image,
+            _ => false,
+        }
+    }
+
+    /// Whether an event of it has proven this hook.
+    pub(super) fn has_proven(&self, hook: &str) -> bool {
+        self.seen.contains(&hook)
+    }
+
+    /// Whether its cgroup has been removed: then no event of it can follow.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+}
+
+/// The hooks that a change by the canary proves, by the name of the file.
+fn proven_by(write: &ImageWrite) -> &'static [&'static str] {
+    match write.path.as_ref().and_then(proven_at) {
+        Some("create") => &["create", "inode_create"],
+        // Noticed before the file was copied up: so by the hook of that.
+        Some("setattr") if write.file.layer == Some(Layer::Lower) => &["setattr", "copy_up"],
+        Some(hook) => PROVEN.iter().position(|proven| *proven == hook).map_or(&[], |at| &PROVEN[at..=at]),
+        None => &[],
+    }
+}
+
+/// The hooks that the canary sets off.
+pub(super) const PROVEN: [&str; 32] = [
+    "cgroup_mkdir",
+    "cgroup_rmdir",
+    "exec",
+    "open",
+    "write",
+    "splice",
+    "fallocate",
+    "copy_range",
+    "clone_range",
+    "mmap",
+    "copy_up",
+    "create",
+    "inode_create",
+    "mknod",
+    "mkdir",
+    "symlink",
+    "link",
+    "unlink",
+    "rmdir",
+    "rename",
+    "setattr",
+    "setxattr",
+    "removexattr",
+    "set_acl",
+    "remove_acl",
+    "fileattr",
+    "mount",
+    "move_mount",
+    "umount",
+    "pivot_root",
+    "chroot",
+    "script",
+];
+
+/// The hook that a change of the file with this name proves.
+fn proven_at(path: &Path) -> Option<&'static str> {
+    let name = path.bytes.rsplit(|&byte| byte == b'/').next()?;
+    PROVEN.into_iter().find(|hook| hook.as_bytes() == name)
+}

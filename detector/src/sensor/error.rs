@@ -1,0 +1,57 @@
+//! Why the sensor cannot start or go on.
+
+use std::path::PathBuf;
+
+use super::report::HookReport;
+use super::{btf, host};
+
+/// Why the sensor cannot start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Loading BPF programs needs privileges.
+    #[error("missing privileges: {missing}; run as root, or grant them")]
+    Privilege {
+        /// The missing capabilities.
+        missing: String,
+    },
+    /// A fact of this host could not be read.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// The kernel has no type information, or none that can be read.
+    #[error("the kernel's BTF: {0}; a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed (5.10 or later)")]
+    KernelBtf(String),
+    /// The kernel's types are not as the probes need them.
+    #[error(transparent)]
+    Offsets(#[from] btf::Error),
+    /// The given BPF object does not fit.
+    #[error("BPF object {path}: {why}; leave --bpf-object out to use the embedded one", path = path.display())]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The kernel refused a map or the object as a whole.
+    #[error("loading the BPF object: {0}; `detector doctor` shows what this kernel allows")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// An essential hook cannot be attached.
+    #[error("hook {}: no way to attach it: {}; `detector doctor` shows what this kernel allows", .0.hook.name, .0.refusals())]
+    Hook(Box<HookReport>),
+    /// A map of the object could not be used.
+    #[error("BPF map {name}: {why}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The system refused something that is not about the kernel's features.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}

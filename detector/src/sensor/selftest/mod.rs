@@ -1,0 +1,302 @@
+//! Proves that the hooks fire. A program that is attached is not thereby called: an LSM program on a kernel without the
+//! BPF LSM never is, and a kernel can be configured to patch nothing.
+//!
+//! A canary container is made: a cgroup, a mount namespace, a small overlay. A copy of this program executes in it and
+//! changes its image in every way, each at a file with the name of a hook. A record that comes through the ring buffer
+//! proves the hook. This is done before anybody else reads events: what is not the canary's is kept, in its order, for
+//! whoever reads them then, and the canary is never a finding.
+
+mod attack;
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::canary::{Canary, PROVEN};
+use super::events::Events;
+use super::host::Host;
+use super::maps::{Maps, WatchedContainer};
+use super::report::{Attachment, HookReport};
+use super::scan::RootKind;
+use crate::procfs::{Process, Stat};
+
+/// The hidden argument that makes this program the canary: see [`target`].
+pub const ARGUMENT: &str = "__selftest";
+/// How long to wait for what the canary says, and for all records.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the canary and notes in `hooks` what was seen.
+///
+/// # Errors
+///
+/// Why the canary could not be run to its end; the hooks are then unproven, not broken.
+pub(super) fn run(host: &Host, maps: &mut Maps, events: &mut Events, hooks: &mut [HookReport]) -> Result<(), String> {
+    let hierarchy = host.hierarchy.as_ref().ok_or("no cgroups are mounted")?;
+    let mut nonce = [0; 8];
+    let random = fs::File::open("/dev/urandom").and_then(|mut urandom| urandom.read_exact(&mut nonce));
+    random.map_err(|e| format!("reading /dev/urandom: {e}"))?;
+    let name = format!("/detector-selftest-{}-{:016x}", std::process::id(), u64::from_ne_bytes(nonce));
+    events.arm(Canary::new(name.clone().into_bytes()));
+    let cgroup = CgroupDirectory::make(hierarchy.directory(name.as_bytes()))?;
+    let mut watched =
+        WatchedContainer { container: cgroup.id, root_dev: 0, root_kind: RootKind::Overlay, mnt_ns: 0, init: 0 };
+    let result = act(&cgroup, &mut watched, maps, events);
+    drop(cgroup);
+    let result = result.and_then(|refused| {
+        // What this kernel refuses proves nothing, unless the hook came before the refusal.
+        let is_expected = |report: &&HookReport| is_reached(report) && !refused.contains(report.hook.name);
+        let expected: Vec<_> = hooks.iter().filter(is_expected).map(|report| report.hook.name).collect();
+        wait_for_proof(events, &expected).map(|()| refused)
+    });
+    maps.forget(watched).map_err(|e| e.to_string())?;
+    let refused = result?;
+    for report in hooks.iter_mut().filter(|report| is_reached(report)) {
+        let is_proven = events.canary().is_some_and(|canary| canary.has_proven(report.hook.name));
+        report.verified = (is_proven || !refused.contains(report.hook.name)).then_some(is_proven);
+    }
+    Ok(())
+}
+
+/// Whether the canary reaches this hook.
+fn is_reached(report: &HookReport) -> bool {
+    PROVEN.contains(&report.hook.name) && report.attachment != Attachment::Absent
+}
+
+/// The names of hooks whose change was refused to the canary.
+struct Refused(Vec<String>);
+
+impl Refused {
+    fn contains(&self, hook: &str) -> bool {
+        self.0.iter().any(|refused| refused == hook)
+    }
+}
+
+/// Waits until all these hooks are proven, or for [`PATIENCE`].
+fn wait_for_proof(events: &mut Events, hooks: &[&str]) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        read_past(events)?;
+        let canary = events.canary();
+        if canary.is_some_and(|canary| hooks.iter().all(|hook| canary.has_proven(hook))) || Instant::now() >= until {
+            return Ok(());
+        }
+        wait(events, None, until)?;
+    }
+}
+
+fn read_past(events: &mut Events) -> Result<(), String> {
+    if events.read_past() { Ok(()) } else { Err("too much happened on this host meanwhile".to_owned()) }
+}
+
+/// Waits until there are events, or the canary has said something.
+fn wait(events: &Events, said: Option<&ChildStdout>, until: Instant) -> Result<(), String> {
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(|e| e.to_string())?;
+    let events = PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN);
+    let polled = match said {
+        Some(said) => poll(&mut [events, PollFd::from_borrowed_fd(said.as_fd(), PollFlags::IN)], Some(&left)),
+        None => poll(&mut [events], Some(&left)),
+    };
+    match polled {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(format!("waiting for events: {error}")),
+    }
+}
+
+/// Runs the canary in its cgroup.
+fn act(
+    cgroup: &CgroupDirectory,
+    watched: &mut WatchedContainer,
+    maps: &mut Maps,
+    events: &mut Events,
+) -> Result<Refused, String> {
+    // The canary shares the host's root, so the probes must be told that it is a container. The device comes later.
+    maps.watch(*watched, &[]).map_err(|e| e.to_string())?;
+    let mut talk = Talk::start(cgroup, events)?;
+    let said = talk.listen(events, |said| said.contains('\n'))?;
+    let mut words = said.split_whitespace().map(str::parse::<u32>);
+    let (Some(Ok(device)), Some(Ok(mnt_ns))) = (words.next(), words.next()) else {
+        return Err(format!("the canary failed: {}", talk.last_words()));
+    };
+    (watched.root_dev, watched.mnt_ns) = (device, mnt_ns);
+    if let Some(canary) = events.canary() {
+        canary.mounted(device);
+    }
+    maps.watch(*watched, &[]).map_err(|e| e.to_string())?;
+    talk.go_on()?;
+    let said = talk.listen(events, |_| false)?;
+    let status = talk.child.wait().map_err(|e| format!("waiting for the canary: {e}"))?;
+    if !status.success() {
+        return Err(format!("the canary ended with {status}"));
+    }
+    let refusals = said.lines().filter_map(|line| line.split_once(": "));
+    let refused = refusals.map(|(hook, why)| {
+        tracing::debug!(hook, why, "the self-test cannot reach it");
+        hook.to_owned()
+    });
+    Ok(Refused(refused.collect()))
+}
+
+/// The canary's process, and its standard output.
+struct Talk {
+    child: Child,
+    stdout: ChildStdout,
+}
+
+impl Talk {
+    /// Starts the canary in its cgroup.
+    #[expect(unsafe_code, reason = "the child has to change its cgroup and its namespace before the exec")]
+    fn start(cgroup: &CgroupDirectory, events: &mut Events) -> Result<Self, String> {
+        let procs = fs::OpenOptions::new()
+            .write(true)
+            .open(cgroup.path.join("cgroup.procs"))
+            .map_err(|e| format!("opening the canary's cgroup: {e}"))?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec only async-signal-safe system calls are made, without allocation.
+        unsafe {
+            command.pre_exec(move || {
+                (&procs).write_all(b"0")?;
+                unshare_unsafe(UnshareFlags::NEWNS)?;
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().map_err(|e| format!("starting the canary: {e}"))?;
+        let stdout = child.stdout.take().ok_or("the canary has no output")?;
+        let talk = Self { child, stdout };
+        let pid = talk.child.id();
+        let stat = Process::open(&pid.to_string()).and_then(|process| process.read("stat"));
+        let stat = stat.map_err(|e| format!("reading the canary's state: {e}"))?;
+        let start_time = Stat::parse(&stat).ok_or("the canary's state is not understood")?.start_time();
+        if let Some(canary) = events.canary() {
+            canary.started(cgroup.id, pid, start_time);
+        }
+        Ok(talk)
+    }
+
+    /// What the canary says until that is enough or its output ends. Events are read meanwhile, so that the ring buffer
+    /// does not fill up.
+    fn listen(&mut self, events: &mut Events, is_enough: impl Fn(&str) -> bool) -> Result<String, String> {
+        let until = Instant::now() + PATIENCE;
+        let mut said = String::new();
+        while !is_enough(&said) {
+            wait(events, Some(&self.stdout), until)?;
+            read_past(events)?;
+            if !is_readable(&self.stdout) {
+                if Instant::now() >= until {
+                    return Err(format!("the canary said nothing for {PATIENCE:?}"));
+                }
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            match self.stdout.read(&mut buffer).map_err(|e| format!("reading from the canary: {e}"))? {
+                0 => break,
+                read => said.push_str(&String::from_utf8_lossy(&buffer[..read])),
+            }
+        }
+        Ok(said)
+    }
+
+    /// Lets the canary change its files.
+    fn go_on(&mut self) -> Result<(), String> {
+        let mut stdin = self.child.stdin.take().ok_or("the canary has no input")?;
+        stdin.write_all(b"\n").map_err(|e| format!("writing to the canary: {e}"))
+    }
+
+    /// What a canary that ended early had to say.
+    fn last_words(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take()
+            && let Err(error) = stderr.read_to_string(&mut said)
+        {
+            return error.to_string();
+        }
+        match (said.lines().last(), self.child.wait()) {
+            (Some(line), _) => line.to_owned(),
+            (None, Ok(status)) => status.to_string(),
+            (None, Err(error)) => error.to_string(),
+        }
+    }
+}
+
+/// A canary that is given up must not stay behind, nor its cgroup with it.
+impl Drop for Talk {
+    fn drop(&mut self) {
+        // It may have ended: then there is nothing to do, and nobody to tell.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn is_readable(output: &ChildStdout) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// A cgroup of our own, removed at the end.
+struct CgroupDirectory {
+    path: PathBuf,
+    id: u64,
+}
+
+impl CgroupDirectory {
+    fn make(path: PathBuf) -> Result<Self, String> {
+        fs::create_dir(&path).map_err(|e| format!("making cgroup {}: {e}", path.display()))?;
+        let id = fs::metadata(&path).map_err(|e| format!("cgroup {}: {e}", path.display()))?.ino();
+        Ok(Self { path, id })
+    }
+}
+
+impl Drop for CgroupDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the self-test's cgroup stays behind");
+        }
+    }
+}
+
+/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so changes what is
+/// there; then says which changes were refused.
+///
+/// # Errors
+///
+/// What the system refused of the set-up.
+pub fn target() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // A directory that is always there; nobody else sees what is mounted on it.
+    let base = Path::new("/dev");
+    rustix::mount::mount("detector", base, "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)?;
+    for directory in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(base.join(directory))?;
+    }
+    let refused = attack::prepare(&base.join("lower"));
+    let options = c"lowerdir=/dev/lower,upperdir=/dev/upper,workdir=/dev/work";
+    let merged = base.join("merged");
+    rustix::mount::mount("detector", &merged, "overlay", MountFlags::empty(), Some(options))
+        .map_err(|e| io::Error::other(format!("mounting an overlay: {e}")))?;
+    let before = attack::Before::open(&merged)?;
+    let device = fs::metadata(&merged)?.dev();
+    let kernel_device = rustix::fs::major(device) << 20 | rustix::fs::minor(device);
+    let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
+    println!("{kernel_device} {namespace}");
+    io::stdin().read_line(&mut String::new())?;
+    for (hook, result) in attack::all(&merged, &before) {
+        if let Err(why) = result {
+            println!("{hook}: {why}");
+        }
+    }
+    for (hook, why) in refused {
+        println!("{hook}: {why}");
+    }
+    Ok(())
+}
