@@ -1,5 +1,6 @@
-//! The resolver against the types of real kernels: each `<series>.btf` in the directory `DETECTOR_BTF_DIR`, which
-//! `cargo xtask test` fills from Debian's kernel packages, and those of the kernel that runs.
+//! The resolver and the load plan against the types of real kernels: each `<series>.btf` in the directory
+//! `DETECTOR_BTF_DIR`, which `cargo xtask test` fills from Debian's kernel packages (in `.cache/btf`, if nothing is said),
+//! and those of the kernel that runs. Beside it is that kernel's overlayfs: `<series>.overlay.ko`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,9 +11,11 @@ use std::{
 };
 
 use detector::sensor::{
-    btf::{Btf, Error},
+    btf::{Btf, Error, Function},
     offsets,
+    plan::{Attach, HOOKS, Prototype, Series},
 };
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 const RUNNING: &str = "/sys/kernel/btf/vmlinux";
 
@@ -28,26 +31,42 @@ const MEASURED: &[(&str, &[(&str, u64)])] = &[
 
 /// All kernels at hand, with their series.
 fn kernels() -> Vec<(String, PathBuf)> {
-    let mut kernels = Vec::new();
-    if let Some(directory) = env::var_os("DETECTOR_BTF_DIR") {
-        let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("DETECTOR_BTF_DIR {directory:?}: {e}"));
-        for path in entries.map(|entry| entry.unwrap().path()) {
-            if path.extension().is_some_and(|extension| extension == "btf") {
-                kernels.push((path.file_stem().unwrap().to_string_lossy().into_owned(), path));
-            }
-        }
-        assert!(!kernels.is_empty(), "DETECTOR_BTF_DIR {directory:?} holds no <series>.btf; run `cargo xtask test`");
-        kernels.sort_by_key(|(series, _)| series.split('.').map(|n| n.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>());
-    }
+    let mut kernels: Vec<_> = cached().into_iter().map(|kernel| (kernel.series, kernel.types)).collect();
     if Path::new(RUNNING).exists() {
         kernels.push(("running".to_owned(), RUNNING.into()));
     }
-    if kernels.is_empty() {
-        let why = "no kernel types to test with: DETECTOR_BTF_DIR is not set, and this kernel has no BTF";
-        assert!(env::var_os("CI").is_none(), "{why}");
-        eprintln!("{why}: NOTHING TESTED; run `cargo xtask test`");
-    }
     kernels
+}
+
+/// A kernel in the cache.
+struct Cached {
+    series: String,
+    types: PathBuf,
+    overlay: PathBuf,
+}
+
+/// The kernels in the cache, oldest first.
+fn cached() -> Vec<Cached> {
+    let ours = || concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/btf").into();
+    let directory = PathBuf::from(env::var_os("DETECTOR_BTF_DIR").unwrap_or_else(ours));
+    let files = fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut kernels: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "btf"))
+        .map(|types| Cached {
+            series: types.file_stem().unwrap().to_string_lossy().into_owned(),
+            overlay: types.with_extension("overlay.ko"),
+            types,
+        })
+        .collect();
+    let directory = directory.display();
+    assert!(!kernels.is_empty(), "no <series>.btf in {directory}: run `cargo xtask test`, which fetches kernels");
+    kernels.sort_by_key(|kernel| number(&kernel.series));
+    kernels
+}
+
+fn number(series: &str) -> Series {
+    let parts = series.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    parts.unwrap_or_else(|| panic!("{series:?} is no kernel series"))
 }
 
 fn open(path: &Path) -> Btf {
@@ -115,6 +134,180 @@ fn functions_are_found_by_name() {
             assert!(!kernel.has_func(other), "{series}: {other}");
         }
     }
+}
+
+/// A C prototype as in the plan, with types in one spelling.
+struct Declared {
+    name: String,
+    returns: Vec<String>,
+    /// Type and name.
+    parameters: Vec<(Vec<String>, String)>,
+    /// More may follow.
+    is_open: bool,
+}
+
+impl Declared {
+    fn parse(text: &str) -> Self {
+        let (head, parameters) = text.strip_suffix(')').and_then(|text| text.split_once('(')).unwrap();
+        let typed = |text: &str| {
+            let name = text.trim().rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            (c_type(text.trim().strip_suffix(name).unwrap()), name.to_owned())
+        };
+        let (returns, name) = typed(head);
+        let is_open = parameters.ends_with("...");
+        let parameters = parameters.split(',').filter(|parameter| parameter.trim() != "...").map(typed).collect();
+        Self { name, returns, parameters, is_open }
+    }
+}
+
+/// A type in one of the spellings that C allows for it: without `__user`, `unsigned long` for `long unsigned int`.
+fn c_type(text: &str) -> Vec<String> {
+    let spaced = text.replace('*', " * ");
+    let words: Vec<_> = spaced.split_whitespace().filter(|word| *word != "__user").collect();
+    let (base, pointers) = words.split_at(words.iter().position(|word| *word == "*").unwrap_or(words.len()));
+    let mut base = base.to_vec();
+    if base.len() > 1 {
+        base.retain(|word| *word != "int");
+    }
+    base.sort_unstable();
+    base.iter().chain(pointers).map(|word| (*word).to_owned()).collect()
+}
+
+/// The function of a kernel that a program is attached to, as the plan writes its prototype, and as the types name it. Of a
+/// tracepoint, that is the one that calls its programs; its first parameter is not for them.
+fn function_of(attach: Attach) -> (String, String, bool) {
+    match attach {
+        Attach::Lsm(name) => (format!("bpf_lsm_{name}"), format!("bpf_lsm_{name}"), false),
+        Attach::TpBtf(name) => (format!("trace_{name}"), format!("__traceiter_{name}"), true),
+        Attach::Fentry(name) | Attach::Kprobe(name) => (name.to_owned(), name.to_owned(), false),
+    }
+}
+
+/// In which way a kernel's function is not as the plan has it.
+fn difference(prototype: &Prototype, declared: &Declared, found: &Function, is_tracepoint: bool) -> Option<String> {
+    let found_parameters = &found.parameters[usize::from(is_tracepoint)..];
+    let parameters: Vec<_> = found_parameters.iter().map(|found| (c_type(&found.kind), found.name.clone())).collect();
+    let is_same =
+        if declared.is_open { parameters.starts_with(&declared.parameters) } else { parameters == declared.parameters };
+    if !is_same || !is_tracepoint && c_type(&found.returns) != declared.returns {
+        return Some(format!("the kernel has {found:?}, the plan {}", prototype.text));
+    }
+    let misread = prototype.reads.iter().find(|&&(position, name)| {
+        parameters.get(position).is_none_or(|(_, found)| found != name) || declared.parameters.len() <= position
+    });
+    misread.map(|(position, name)| format!("parameter {position} of {} is not {name}", prototype.text))
+}
+
+/// The names of all functions of a module.
+fn symbols(module: &object::File<'_>) -> Vec<String> {
+    module.symbols().filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect()
+}
+
+#[test]
+fn every_hook_finds_its_arguments_on_every_kernel() {
+    let mut wrong = Vec::new();
+    for Cached { series, types, overlay } in cached() {
+        let (number, mut kernel) = (number(&series), open(&types));
+        let module =
+            fs::read(&overlay).unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask test`", overlay.display()));
+        let module = object::File::parse(module.as_slice()).unwrap();
+        // Modules have types from 5.11 on.
+        let is_described = module.section_by_name(".BTF").is_some();
+        assert!(is_described || number < (5, 11), "{series}: overlayfs is no module, or has no types");
+        if let Some(section) = module.section_by_name(".BTF") {
+            kernel = kernel.with_module(section.data().unwrap().to_vec()).unwrap();
+        }
+        let symbols = symbols(&module);
+        let mut compared = 0;
+        for hook in HOOKS {
+            for &(_, attach) in hook.programs {
+                let (declared_name, name, is_tracepoint) = function_of(attach);
+                let declared = hook.prototypes.iter().map(|prototype| (prototype, Declared::parse(prototype.text)));
+                let mut here = declared.filter(|(prototype, declared)| {
+                    declared.name == declared_name
+                        && prototype.since <= number
+                        && prototype.until.is_none_or(|until| number <= until)
+                });
+                let found = kernel.function(&name);
+                let why = match (here.next(), &found) {
+                    (Some((prototype, declared)), Some(found)) => {
+                        compared += 1;
+                        difference(prototype, &declared, found, is_tracepoint)
+                    }
+                    (Some(_), None) if !is_described && symbols.contains(&name) => None,
+                    (Some((prototype, _)), None) => Some(format!("there is no {}", prototype.text)),
+                    (None, Some(found)) => Some(format!("the plan has no prototype of it for {series}: {found:?}")),
+                    (None, None) => None,
+                };
+                wrong.extend(why.map(|why| format!("{series}: hook {}: {name}: {why}", hook.name)));
+                assert_eq!(here.count(), 0, "{series}: hook {}: {name} has two prototypes", hook.name);
+            }
+        }
+        println!("{series}: {compared} prototypes compared");
+        assert!(compared > HOOKS.len() - 10, "{series}: too few prototypes compared: {compared}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_prototype_is_one_of_a_function_that_a_program_is_attached_to() {
+    for hook in HOOKS {
+        let targets: Vec<_> = hook.programs.iter().map(|&(_, attach)| function_of(attach).0).collect();
+        let declared: Vec<_> = hook.prototypes.iter().map(|prototype| Declared::parse(prototype.text).name).collect();
+        assert!(declared.iter().all(|name| targets.contains(name)), "hook {}: {declared:?}, {targets:?}", hook.name);
+        // What a compiler has made of a function, and named `function.isra.0`, is not described.
+        let described = |name: &&String| !name.contains('.');
+        let missing: Vec<_> = targets.iter().filter(described).filter(|name| !declared.contains(name)).collect();
+        assert!(missing.is_empty(), "hook {}: no prototype of {missing:?}", hook.name);
+    }
+}
+
+/// Where the probes look a position up by name, it is one of those in the plan.
+#[test]
+fn arguments_that_move_are_in_the_plan() {
+    for row in offsets::ROWS {
+        let offsets::Value::Argument(argument) = row.value else { continue };
+        let reads = HOOKS.iter().flat_map(|hook| hook.prototypes).any(|prototype| {
+            Declared::parse(prototype.text).name == row.subject
+                && prototype.reads.iter().any(|&(_, name)| name == argument)
+        });
+        assert!(reads, "no prototype of {} in the plan reads {argument}", row.subject);
+    }
+}
+
+#[test]
+fn a_function_that_is_not_as_the_plan_has_it_is_noticed() {
+    let found = |text: &str| {
+        let declared = Declared::parse(text);
+        let join = |kind: &[String]| kind.join(" ");
+        let parameter = |(kind, name): &(Vec<String>, String)| detector::sensor::btf::Parameter {
+            name: name.clone(),
+            kind: join(kind),
+        };
+        Function { returns: join(&declared.returns), parameters: declared.parameters.iter().map(parameter).collect() }
+    };
+    let compare = |text, reads, kernel: &str| {
+        let prototype = Prototype { since: (5, 10), until: None, text, reads };
+        difference(&prototype, &Declared::parse(text), &found(kernel), false)
+    };
+    let text = "int f(struct inode *dir, const char __user *name, unsigned long flags)";
+    let same = "int f(struct inode *dir, const char *name, long unsigned int flags)";
+    assert_eq!(compare(text, &[(1, "name"), (2, "flags")], same), None);
+    assert!(compare(text, &[(2, "name")], same).is_some_and(|why| why.contains("parameter 2")));
+    assert!(compare(text, &[(3, "none")], same).is_some());
+    for other in [
+        "long f(struct inode *dir, const char *name, unsigned long flags)",
+        "int f(struct inode *dir, char *name, unsigned long flags)",
+        "int f(struct inode **dir, const char *name, unsigned long flags)",
+        "int f(struct inode *dir, const char *name, unsigned int flags)",
+        "int f(struct mnt_idmap *idmap, struct inode *dir, const char *name, unsigned long flags)",
+        "int f(struct inode *dir, const char *name)",
+        "int f(struct inode *dir, const char *name, unsigned long flags, int more)",
+    ] {
+        assert!(compare(text, &[], other).is_some(), "{other}");
+    }
+    assert_eq!(compare("int f(struct inode *dir, ...)", &[(0, "dir")], same), None);
+    assert!(compare("int f(struct inode *dir, ...)", &[(1, "name")], same).is_some());
 }
 
 /// Whatever the answer, there must be one.

@@ -54,6 +54,11 @@ impl Kernel {
         self.folder.join("btf")
     }
 
+    /// The module of overlayfs, which has types and symbols of its own.
+    pub fn overlay(&self) -> PathBuf {
+        self.folder.join("modules/overlay.ko")
+    }
+
     /// The modules to load, in order.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     for name in names {
         let kernel = Kernel::get(name)?;
         fs::copy(kernel.btf(), types.join(format!("{}.btf", kernel.series)))?;
+        fs::copy(kernel.overlay(), types.join(format!("{}.overlay.ko", kernel.series)))?;
         series.push(kernel.series);
     }
     // The BPF side has no tests of its own and needs its own target.

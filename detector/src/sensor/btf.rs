@@ -1,8 +1,8 @@
-//! Where the members of kernel structs are, from the kernel's own type information (BTF).
+//! Where the members of kernel structs are, and what kernel functions take, from the kernel's own type information (BTF).
 //!
 //! The format is that of Documentation/bpf/btf.rst: a header, then a table of types (each a fixed part and a tail whose
-//! length follows from its kind), then strings. Only what layout questions need is read: structs, unions, the types
-//! between a member and its struct, and functions by name. Nothing in the bytes is trusted; garbage is an error.
+//! length follows from its kind), then strings. Only what is asked for is read: where members of structs and unions are,
+//! and what functions take and return. Nothing in the bytes is trusted; garbage is an error.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,12 @@ const MAX_DEPTH: usize = 32;
 /// `BTF_KIND_` constants that matter here.
 mod kind {
     pub(super) const INT: u8 = 1;
+    pub(super) const POINTER: u8 = 2;
     pub(super) const ARRAY: u8 = 3;
     pub(super) const STRUCT: u8 = 4;
     pub(super) const UNION: u8 = 5;
     pub(super) const ENUM: u8 = 6;
+    pub(super) const FORWARD: u8 = 7;
     pub(super) const TYPEDEF: u8 = 8;
     pub(super) const VOLATILE: u8 = 9;
     pub(super) const CONST: u8 = 10;
@@ -39,6 +41,7 @@ mod kind {
     pub(super) const FUNC_PROTO: u8 = 13;
     pub(super) const VAR: u8 = 14;
     pub(super) const DATASEC: u8 = 15;
+    pub(super) const FLOAT: u8 = 16;
     pub(super) const DECL_TAG: u8 = 17;
     pub(super) const TYPE_TAG: u8 = 18;
     pub(super) const ENUM64: u8 = 19;
@@ -50,8 +53,7 @@ mod kind {
             ARRAY => 12,
             STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
             ENUM | FUNC_PROTO => 8 * count,
-            // Pointer, forward declaration, typedef, volatile, const, restrict, function, float, type tag.
-            2 | 7..=12 | 16 | TYPE_TAG => 0,
+            POINTER | FORWARD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNC | FLOAT | TYPE_TAG => 0,
             _ => return None,
         })
     }
@@ -138,6 +140,24 @@ struct Type {
     tail: usize,
 }
 
+/// What a function takes and returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The type that it returns, as C writes it.
+    pub returns: String,
+    /// What it takes, in order.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type, as C writes it: `struct file *`.
+    pub kind: String,
+}
+
 /// A member found: where, of what type.
 #[derive(Clone, Copy)]
 struct Member {
@@ -200,6 +220,23 @@ impl Btf {
         Ok(Self { data, strings, types })
     }
 
+    /// These types with those of a module of the same kernel: `data` is the module's raw BTF, whose types and strings are
+    /// numbered on from the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse`](Self::parse).
+    pub fn with_module(mut self, data: Vec<u8>) -> Result<Self, Error> {
+        let module = Self::parse(data)?;
+        let shift = self.data.len();
+        self.types.extend(module.types.into_iter().map(|found| Type { tail: found.tail + shift, ..found }));
+        let strings = [&self.data[self.strings.clone()], &module.data[module.strings]].concat();
+        self.data.extend_from_slice(&module.data);
+        self.strings = self.data.len()..self.data.len() + strings.len();
+        self.data.extend_from_slice(&strings);
+        Ok(self)
+    }
+
     /// Offset in bytes of a member from the start of a struct. `members` is a member, or a member of a member
     /// (`f_path.dentry`), or several of these separated by `|`, of which the first that exists counts. Each step finds
     /// its member also in anonymous structs and unions, as in C.
@@ -240,15 +277,53 @@ impl Btf {
     ///
     /// There is no such function, or it has no argument of this name.
     pub fn argument(&self, function: &str, argument: &str) -> Result<u64, Error> {
-        let position = || {
-            let function = self.get(self.find(kind::FUNC, function)?)?;
-            let prototype = self.get(function.size_or_type).filter(|found| found.kind == kind::FUNC_PROTO)?;
-            (0..u64::from(prototype.count)).find(|&index| {
-                let name = word(&self.data, prototype.tail + index as usize * PARAMETER_LEN);
-                name.is_some_and(|name| self.is_named(name, argument))
-            })
-        };
-        position().ok_or_else(|| Error::NoArgument { function: function.to_owned(), argument: argument.to_owned() })
+        let position = || self.function(function)?.parameters.iter().position(|parameter| parameter.name == argument);
+        position()
+            .and_then(|position| u64::try_from(position).ok())
+            .ok_or_else(|| Error::NoArgument { function: function.to_owned(), argument: argument.to_owned() })
+    }
+
+    /// What a function takes and returns. `None`: the kernel describes no function of this name.
+    pub fn function(&self, name: &str) -> Option<Function> {
+        let function = self.get(self.find(kind::FUNC, name)?)?;
+        let prototype = self.get(function.size_or_type).filter(|found| found.kind == kind::FUNC_PROTO)?;
+        let parameters = (0..prototype.count as usize).map(|index| {
+            let at = prototype.tail + index * PARAMETER_LEN;
+            let (name, type_id) = (word(&self.data, at)?, word(&self.data, at + 4)?);
+            Some(Parameter { name: self.text(name)?, kind: self.type_name(type_id, 0)? })
+        });
+        Some(Function {
+            returns: self.type_name(prototype.size_or_type, 0)?,
+            parameters: parameters.collect::<Option<_>>()?,
+        })
+    }
+
+    /// A type as C writes it, without the attributes of pointers (`__user`). `None`: the table is damaged.
+    fn type_name(&self, id: u32, depth: usize) -> Option<String> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        if id == 0 {
+            return Some("void".to_owned());
+        }
+        let found = self.get(id)?;
+        let inner = || self.type_name(found.size_or_type, depth + 1);
+        let is_pointer = || self.get(found.size_or_type).is_some_and(|inner| inner.kind == kind::POINTER);
+        let name = self.text(found.name)?;
+        Some(match found.kind {
+            kind::POINTER => format!("{} *", inner()?),
+            // What is constant is the pointer, which is no matter of the caller's.
+            kind::CONST if is_pointer() => inner()?,
+            kind::CONST => format!("const {}", inner()?),
+            kind::VOLATILE | kind::RESTRICT | kind::TYPE_TAG => inner()?,
+            kind::FORWARD if found.kind_flag => format!("union {name}"),
+            kind::STRUCT | kind::FORWARD => format!("struct {name}"),
+            kind::UNION => format!("union {name}"),
+            kind::ENUM | kind::ENUM64 => format!("enum {name}"),
+            // A function behind a pointer: its own types are not spelled out.
+            kind::FUNC_PROTO => "function".to_owned(),
+            _ => name,
+        })
     }
 
     /// Value of a name in an enumeration of numbers that are not negative.
@@ -327,6 +402,13 @@ impl Btf {
             let inner = self.member(self.composite(type_id)?, name, depth + 1)?;
             Some(Member { bits: found.bits + inner.bits, ..inner })
         })
+    }
+
+    /// The string at `offset`.
+    fn text(&self, offset: u32) -> Option<String> {
+        let rest = self.data[self.strings.clone()].get(offset as usize..)?;
+        let length = rest.iter().position(|&byte| byte == 0)?;
+        Some(String::from_utf8_lossy(&rest[..length]).into_owned())
     }
 
     /// Whether the string at `offset` is `name`.

@@ -231,6 +231,8 @@ pub fn baseline() -> Result<impl Sized, Error> {
         need: Need::Essential,
         hot: true,
         programs: &[("bare_fentry", plan::Attach::Fentry("vfs_write"))],
+        prototypes: &[],
+        proof: plan::Proof::Run,
     };
     let host = Host::read()?;
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;

@@ -1,4 +1,5 @@
-//! The load plan: which hooks there are, and which kinds of program can serve each, best first.
+//! The load plan: which hooks there are, which kinds of program can serve each, what the functions that they are attached
+//! to look like, and how the self-test proves that they fire. [`HOOKS`] is the only place for these facts.
 //!
 //! Not every kernel allows every kind, and not every kind sees everything:
 //!
@@ -10,7 +11,11 @@
 //! - A kprobe is only skipped while a call of bpf(2) on a map, of whatever program, is preempted on that CPU. The
 //!   daemon's own are not (`realtime.rs`). It costs the most.
 
+mod hooks;
+
 use super::host::Host;
+
+pub use hooks::HOOKS;
 
 /// A way to attach a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +41,7 @@ impl Attach {
         }
     }
 
-    /// What it is attached to.
+    /// Name of what it is attached to.
     pub fn target(self) -> &'static str {
         let (Self::Lsm(name) | Self::Fentry(name) | Self::Kprobe(name) | Self::TpBtf(name)) = self;
         name
@@ -48,291 +53,86 @@ impl Attach {
     }
 }
 
-/// What is lost when a hook cannot be attached.
+/// How much depends on a hook, and so what follows if it cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The sensor is of no use without it: refuse to start.
+    /// The sensor is of no use without it and refuses to start.
     Essential,
-    /// The sensor sees less, and says so.
+    /// The sensor starts without it and reports what it does not see.
     Wanted,
-    /// As [`Wanted`](Self::Wanted) where the kernel has the function. On other kernels, what it does passes another hook.
+    /// As [`Wanted`](Self::Wanted) where the kernel has the function. On other kernels, another hook sees what it does.
     WherePresent,
 }
 
-/// A thing to watch, and the programs that can.
+/// How the self-test proves that a hook fires when the canary does what sets it off (`selftest/attack.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A record of what the canary did comes through the whole pipeline.
+    Record,
+    /// The kernel has counted a run of the hook's program (`run_cnt` of `struct bpf_prog_info`) since the canary started.
+    /// This is the proof of hooks that send no record of their own, or not on the canary's files. Other processes can set
+    /// the hook off as well: what is proven is that the kernel calls the program.
+    Run,
+}
+
+/// A kernel series, such as `(6, 12)`.
+pub type Series = (u16, u16);
+
+/// The oldest kernel that is supported.
+const OLDEST: Series = (5, 10);
+
+/// What a function that a hook is attached to takes and returns on some kernels. `tests/btf.rs` compares it with the types
+/// of each kernel that the project is tested on, where these are described (those of modules are from 5.11 on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prototype {
+    /// The first series that has the function in this form.
+    pub since: Series,
+    /// The last series that has it in this form. `None`: the newest one still does.
+    pub until: Option<Series>,
+    /// As in the kernel's source; `...` stands for parameters that no program reads and that differ between kernels. A
+    /// tracepoint is the function that callers use (`trace_…`), an LSM hook the one that programs are attached to (`bpf_lsm_…`).
+    pub text: &'static str,
+    /// The parameters that the hook's programs read, by position (from 0) and name.
+    pub reads: &'static [(usize, &'static str)],
+}
+
+/// A prototype that all supported kernels have.
+const fn always(text: &'static str, reads: &'static [(usize, &'static str)]) -> Prototype {
+    since(OLDEST, text, reads)
+}
+
+/// A prototype that kernels have from a series on.
+const fn since(since: Series, text: &'static str, reads: &'static [(usize, &'static str)]) -> Prototype {
+    Prototype { since, until: None, text, reads }
+}
+
+/// A prototype that kernels have from a series to another one.
+const fn between(
+    since: Series,
+    until: Series,
+    text: &'static str,
+    reads: &'static [(usize, &'static str)],
+) -> Prototype {
+    Prototype { since, until: Some(until), text, reads }
+}
+
+/// Something to watch, and the programs that can watch it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
-    /// Name in reports.
+    /// Its name in reports.
     pub name: &'static str,
-    /// What it is for, and so what is not seen without it.
+    /// What it sees, and so what is not seen without it.
     pub purpose: &'static str,
     /// How much depends on it.
     pub need: Need,
-    /// Hot: it runs on calls that are made all the time, so what it costs comes first.
+    /// It runs on calls that are made all the time, so its cost decides between its programs.
     pub hot: bool,
-    /// Programs of the BPF object, with the way to attach each.
+    /// Programs of the BPF object, with the way to attach each, best first.
     pub programs: &'static [(&'static str, Attach)],
-}
-
-/// All hooks. Their prototypes are documented at the programs, in `detector-ebpf/src/hooks`.
-pub const HOOKS: &[Hook] = &[
-    Hook {
-        name: "cgroup_mkdir",
-        purpose: "containers as they are made",
-        need: Need::Essential,
-        hot: false,
-        programs: &[("cgroup_mkdir", Attach::TpBtf("cgroup_mkdir"))],
-    },
-    Hook {
-        name: "cgroup_rmdir",
-        purpose: "containers as they go",
-        need: Need::Essential,
-        hot: false,
-        programs: &[("cgroup_rmdir", Attach::TpBtf("cgroup_rmdir"))],
-    },
-    Hook {
-        name: "fork",
-        purpose: "descent of processes that were brought into a container",
-        need: Need::Wanted,
-        hot: false,
-        programs: &[("process_fork", Attach::TpBtf("sched_process_fork"))],
-    },
-    Hook {
-        name: "exit",
-        purpose: "end of processes that were brought into a container",
-        need: Need::Wanted,
-        hot: false,
-        programs: &[("process_exit", Attach::TpBtf("sched_process_exit"))],
-    },
-    Hook {
-        name: "exec",
-        purpose: "programs executed, and containers as they start",
-        need: Need::Essential,
-        hot: false,
-        programs: &[("exec_tp", Attach::TpBtf("sched_process_exec")), ("exec_kprobe", Attach::Kprobe("finalize_exec"))],
-    },
-    Hook {
-        name: "open",
-        purpose: "files opened for writing and created: every way to change content passes here",
-        need: Need::Essential,
-        hot: false,
-        programs: &[
-            ("open_lsm", Attach::Lsm("file_open")),
-            ("open_fentry", Attach::Fentry("security_file_open")),
-            ("open_kprobe", Attach::Kprobe("security_file_open")),
-        ],
-    },
-    Hook {
-        name: "write",
-        purpose: "bytes written, also through descriptors that were open before the sensor",
-        need: Need::Wanted,
-        hot: true,
-        programs: &[
-            ("overlay_write", Attach::Kprobe("ovl_write_iter")),
-            ("write_fentry", Attach::Fentry("vfs_write")),
-            ("write_kprobe", Attach::Kprobe("vfs_write")),
-        ],
-    },
-    kprobe(
-        "splice",
-        "splice and sendfile through descriptors that were open before the sensor",
-        Need::WherePresent,
-        &[("overlay_splice", Attach::Kprobe("ovl_splice_write"))],
-    ),
-    kprobe(
-        "fallocate",
-        "fallocate through descriptors that were open before the sensor",
-        Need::Wanted,
-        &[("overlay_fallocate", Attach::Kprobe("ovl_fallocate"))],
-    ),
-    kprobe(
-        "copy_range",
-        "copy_file_range through descriptors that were open before the sensor",
-        Need::Wanted,
-        &[("overlay_copy", Attach::Kprobe("ovl_copy_file_range"))],
-    ),
-    kprobe(
-        "clone_range",
-        "clones of ranges through descriptors that were open before the sensor",
-        Need::Wanted,
-        &[("overlay_clone", Attach::Kprobe("ovl_remap_file_range"))],
-    ),
-    kprobe(
-        "device",
-        "block devices opened for writing",
-        Need::Wanted,
-        &[("device_open", Attach::Kprobe("blkdev_open"))],
-    ),
-    kprobe(
-        "mmap",
-        "code mapped that is not the image's, and shared mappings for writing",
-        Need::Wanted,
-        &[("mmap_file", Attach::Kprobe("security_mmap_file"))],
-    ),
-    kprobe(
-        "copy_up",
-        "image files being changed in whatever way",
-        Need::Wanted,
-        &[("inode_copy_up", Attach::Kprobe("security_inode_copy_up"))],
-    ),
-    kprobe(
-        "create",
-        "regular files made without being opened",
-        Need::Wanted,
-        &[("create", Attach::Kprobe("vfs_create"))],
-    ),
-    kprobe(
-        "inode_create",
-        "regular files made without being opened",
-        Need::Wanted,
-        &[("inode_create", Attach::Kprobe("security_inode_create"))],
-    ),
-    kprobe(
-        "mknod",
-        "FIFOs, sockets and devices made",
-        Need::Wanted,
-        &[("inode_mknod", Attach::Kprobe("security_inode_mknod"))],
-    ),
-    kprobe("mkdir", "directories made", Need::Wanted, &[("inode_mkdir", Attach::Kprobe("security_inode_mkdir"))]),
-    kprobe(
-        "symlink",
-        "symbolic links made",
-        Need::Wanted,
-        &[("inode_symlink", Attach::Kprobe("security_inode_symlink"))],
-    ),
-    kprobe(
-        "link",
-        "files given a further name",
-        Need::Wanted,
-        &[("inode_link", Attach::Kprobe("security_inode_link"))],
-    ),
-    kprobe("unlink", "files removed", Need::Wanted, &[("inode_unlink", Attach::Kprobe("security_inode_unlink"))]),
-    kprobe("rmdir", "directories removed", Need::Wanted, &[("inode_rmdir", Attach::Kprobe("security_inode_rmdir"))]),
-    kprobe(
-        "rename",
-        "files and directories renamed and exchanged",
-        Need::Wanted,
-        &[("inode_rename", Attach::Kprobe("security_inode_rename"))],
-    ),
-    kprobe(
-        "setattr",
-        "permissions, owners, times and lengths set",
-        Need::Wanted,
-        &[("inode_setattr", Attach::Kprobe("security_inode_setattr"))],
-    ),
-    kprobe(
-        "setxattr",
-        "attributes and file capabilities set",
-        Need::Wanted,
-        &[("inode_setxattr", Attach::Kprobe("security_inode_setxattr"))],
-    ),
-    kprobe(
-        "removexattr",
-        "attributes removed",
-        Need::Wanted,
-        &[("inode_removexattr", Attach::Kprobe("security_inode_removexattr"))],
-    ),
-    kprobe(
-        "set_acl",
-        "access lists set",
-        Need::WherePresent,
-        &[("inode_set_acl", Attach::Kprobe("security_inode_set_acl"))],
-    ),
-    kprobe(
-        "remove_acl",
-        "access lists removed",
-        Need::WherePresent,
-        &[("inode_remove_acl", Attach::Kprobe("security_inode_remove_acl"))],
-    ),
-    kprobe("fileattr", "inode flags set", Need::WherePresent, &[("fileattr_set", Attach::Kprobe("vfs_fileattr_set"))]),
-    kprobe(
-        "ioctl",
-        "inode flags, before they are set (before Linux 5.13)",
-        Need::WherePresent,
-        &[("overlay_ioctl", Attach::Kprobe("ovl_ioctl"))],
-    ),
-    kprobe(
-        "ioctl_return",
-        "inode flags set (before Linux 5.13)",
-        Need::WherePresent,
-        &[("overlay_ioctl_return", Attach::Kprobe("ovl_ioctl"))],
-    ),
-    kprobe(
-        "mount",
-        "file systems mounted and directories bound over the image",
-        Need::Wanted,
-        &[("sb_mount", Attach::Kprobe("security_sb_mount"))],
-    ),
-    kprobe(
-        "remount",
-        "file systems given other options",
-        Need::Wanted,
-        &[("sb_remount", Attach::Kprobe("security_sb_remount"))],
-    ),
-    kprobe(
-        "mount_setattr",
-        "the root's mount, before mount_setattr",
-        Need::WherePresent,
-        const { &at_any_of("mount_setattr", MOUNT_SETATTR) },
-    ),
-    kprobe(
-        "mount_setattr_return",
-        "the root's mount given other options with mount_setattr",
-        Need::WherePresent,
-        const { &at_any_of("mount_setattr_return", MOUNT_SETATTR) },
-    ),
-    kprobe(
-        "move_mount",
-        "mounts moved over the image",
-        Need::Wanted,
-        &[("move_mount", Attach::Kprobe("security_move_mount"))],
-    ),
-    kprobe(
-        "umount",
-        "what is mounted over the image unmounted",
-        Need::Wanted,
-        &[("sb_umount", Attach::Kprobe("security_sb_umount"))],
-    ),
-    kprobe(
-        "pivot_root",
-        "another root for a mount namespace",
-        Need::Wanted,
-        &[("sb_pivotroot", Attach::Kprobe("security_sb_pivotroot"))],
-    ),
-    kprobe(
-        "chroot",
-        "another root for a process",
-        Need::Wanted,
-        &[("path_chroot", Attach::Kprobe("security_path_chroot"))],
-    ),
-    kprobe("script", "scripts executed", Need::Wanted, &[("bprm_check", Attach::Kprobe("security_bprm_check"))]),
-    Hook {
-        name: "cgroup_attach",
-        purpose: "processes that leave their container's cgroup",
-        need: Need::Wanted,
-        hot: false,
-        programs: &[("cgroup_attach_task", Attach::TpBtf("cgroup_attach_task"))],
-    },
-];
-
-/// The functions that mount_setattr(2) is, best first. The first two also see callers of 32 bits: from 5.12 to 6.14, and from
-/// 6.15 on, as GCC names them.
-const MOUNT_SETATTR: [&str; 3] = ["__do_sys_mount_setattr", "do_mount_setattr.isra.0", "__x64_sys_mount_setattr"];
-
-/// A program that can be attached to each of these functions, and needs one of them.
-const fn at_any_of(program: &'static str, functions: [&'static str; 3]) -> [(&'static str, Attach); 3] {
-    let [first, second, third] = functions;
-    [(program, Attach::Kprobe(first)), (program, Attach::Kprobe(second)), (program, Attach::Kprobe(third))]
-}
-
-/// A hook for which a kprobe is the way: nobody can aim at its being skipped, and it exists on all kernels.
-const fn kprobe(
-    name: &'static str,
-    purpose: &'static str,
-    need: Need,
-    programs: &'static [(&'static str, Attach)],
-) -> Hook {
-    Hook { name, purpose, need, hot: false, programs }
+    /// Prototypes of the functions that the programs are attached to.
+    pub prototypes: &'static [Prototype],
+    /// How the self-test proves that it fires.
+    pub proof: Proof,
 }
 
 /// The programs that other kprobes call, in the order of the map `REPORTERS`: see `detector-ebpf/src/image/report.rs`.
