@@ -15,7 +15,7 @@ pub mod vocabulary;
 
 /// Version of everything in this crate. The BPF object carries it in the global [`WIRE_VERSION_SYMBOL`];
 /// the daemon refuses an object that says otherwise.
-pub const WIRE_VERSION: u32 = 3;
+pub const WIRE_VERSION: u32 = 4;
 
 /// Name of the BPF global that holds [`WIRE_VERSION`].
 pub const WIRE_VERSION_SYMBOL: &str = "DETECTOR_WIRE_VERSION";

@@ -40,17 +40,21 @@ pub struct SeenKey {
     pub inode: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
-    /// What of the file was changed: [`CLASS_CONTENT`], or for anything else its `OP_` constant in the lower half and,
-    /// where the new value matters, that in the upper half.
+    /// What was done to the file: [`CLASS_CONTENT`], or else the number of an operation, [`CLASS_MAP_EXEC`] or
+    /// [`CLASS_DEVICE_OPEN`] in the lower half, and in the upper half the new value where that makes a difference.
     pub class: u32,
 }
 
-/// [`SeenKey::class`]: the content.
+/// [`SeenKey::class`]: the content was changed.
 pub const CLASS_CONTENT: u32 = 0;
+/// [`SeenKey::class`]: the file's code was mapped. No operation has this number.
+pub const CLASS_MAP_EXEC: u32 = 23;
+/// [`SeenKey::class`]: the device was opened for writing. No operation has this number.
+pub const CLASS_DEVICE_OPEN: u32 = 24;
 
-/// The [`SeenKey::class`] of a change that is not of the content. `value` makes a difference only if it is given.
-pub const fn class(op: u32, value: u32) -> u32 {
-    op | value << 16
+/// The [`SeenKey::class`] of anything but a change of the content. `value` makes a difference only if it is given.
+pub const fn class(number: u32, value: u32) -> u32 {
+    number | value << 16
 }
 
 /// Value of map `SEEN`. Written before the record goes to the ring buffer, so that nothing is lost when that is full.
@@ -65,14 +69,21 @@ pub struct Seen {
     pub count: u64,
     /// Bytes that those calls asked to write.
     pub bytes: u64,
-    /// `OP_` constant of the first change.
+    /// Number that the record of the first change has, or would have had: see
+    /// [`Header::number`](crate::record::Header::number).
+    pub number: u64,
+    /// Number of that record's [`Kind`](crate::record::Kind).
+    pub kind: u32,
+    /// Number of the first operation, as the kind says; see [`FileRecord::op`](crate::record::FileRecord::op).
     pub op: u32,
     /// 1: a record of it is in the ring buffer. 0: it was full; the daemon reports from here.
     pub reported: u32,
     /// Process that made the first change, in the host's pid namespace.
     pub pid: u32,
-    /// `LAYER_` constant at the first change.
+    /// Number of the [`Layer`](crate::vocabulary::Layer) at the first change; 0: not known.
     pub layer: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
 /// Key of map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
@@ -95,6 +106,8 @@ pub struct KeptExecKey {
 pub struct KeptExec {
     /// When, `CLOCK_BOOTTIME`, nanoseconds. 0: the entry is not filled yet.
     pub time: u64,
+    /// Number that its record would have had: see [`Header::number`](crate::record::Header::number).
+    pub number: u64,
     /// Cgroup of the process.
     pub cgroup: u64,
     /// The process.
@@ -113,7 +126,7 @@ pub struct KeptExec {
 pub enum Loss {
     /// An [`ExecRecord`](crate::record::ExecRecord) found no room; the program is in `KEPT_EXECS`, with the first exec of it.
     Exec = 0,
-    /// An [`ImageWriteRecord`](crate::record::ImageWriteRecord) found no room; its file is in `SEEN`, unreported.
+    /// An [`FileRecord`](crate::record::FileRecord) found no room; its file is in `SEEN`, unreported.
     ImageWrite = 1,
     /// A [`CgroupRecord`](crate::record::CgroupRecord) found no room.
     Cgroup = 2,
@@ -172,9 +185,9 @@ impl Loss {
 const _: () = {
     assert!(size_of::<Cgroup>() == 32);
     assert!(size_of::<SeenKey>() == 24);
-    assert!(size_of::<Seen>() == 48);
+    assert!(size_of::<Seen>() == 64);
     assert!(size_of::<KeptExecKey>() == 24);
-    assert!(size_of::<KeptExec>() == 16 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
+    assert!(size_of::<KeptExec>() == 24 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
 };
 
 /// `aya` takes keys and values whose every byte is data.

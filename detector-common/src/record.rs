@@ -6,6 +6,8 @@
 #[cfg(feature = "user")]
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+use crate::vocabulary::terms;
+
 /// Longest path that is reported whole, in bytes: `PATH_MAX` of Linux.
 pub const PATH_CAPACITY: usize = 4096;
 /// Room behind a path so that its last name can be copied without a length check: `NAME_MAX + 1`.
@@ -19,32 +21,46 @@ pub const COMM_LEN: usize = 16;
 /// Most ancestors of a process that are reported, nearest first.
 pub const ANCESTORS: usize = 8;
 
-/// A process executed a program in a container: [`ExecRecord`].
-pub const KIND_EXEC: u32 = 1;
-/// A file of a container's image was changed, or a device was opened for writing: [`ImageWriteRecord`].
-pub const KIND_IMAGE_WRITE: u32 = 2;
-/// A cgroup was made: [`CgroupRecord`].
-pub const KIND_CGROUP_CREATED: u32 = 3;
-/// A cgroup was removed: [`CgroupRecord`].
-pub const KIND_CGROUP_REMOVED: u32 = 4;
-/// A file of a container's image got another name, or two files changed places: [`ImageMoveRecord`].
-pub const KIND_IMAGE_MOVE: u32 = 5;
-/// A script is about to be executed in a container: [`ScriptRecord`].
-pub const KIND_SCRIPT: u32 = 6;
-/// Code of a file is mapped into a process of a container: [`ImageWriteRecord`], with [`OP_MAP_EXEC`].
-pub const KIND_MAP_EXEC: u32 = 7;
-/// A process of a container was moved to a cgroup outside it: [`CgroupEscapeRecord`].
-pub const KIND_CGROUP_ESCAPE: u32 = 8;
+terms! {
+    /// What a record tells. The number is in [`Header::kind`].
+    Kind:
+    /// A process executed a program in a container: [`ExecRecord`].
+    Exec = 1, "exec";
+    /// A file of a container's image was changed: [`FileRecord`], whose `op` is an
+    /// [`ImageOp`](crate::vocabulary::ImageOp).
+    ImageChange = 2, "image_change";
+    /// A cgroup was created: [`CgroupRecord`].
+    CgroupCreated = 3, "cgroup_created";
+    /// A cgroup was removed: [`CgroupRecord`].
+    CgroupRemoved = 4, "cgroup_removed";
+    /// A file of a container's image was renamed or hard-linked, or two files exchanged their names: [`MoveRecord`].
+    ImageMove = 5, "image_move";
+    /// A script is about to be executed in a container: [`ScriptRecord`].
+    Script = 6, "script";
+    /// Code of a file was mapped into a process of a container: [`FileRecord`], whose `op` is 0.
+    MapExec = 7, "map_exec";
+    /// A process of a container was moved to a cgroup outside it: [`CgroupEscapeRecord`].
+    CgroupEscape = 8, "cgroup_escape";
+    /// The mounts or the root of a container were changed: [`FileRecord`], whose `op` is a
+    /// [`MountOp`](crate::vocabulary::MountOp).
+    MountChange = 9, "mount_change";
+    /// A container opened a block device for writing: [`FileRecord`], whose `op` is 0.
+    DeviceOpen = 10, "device_open";
+}
 
 /// First bytes of every record.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Header {
-    /// One of the `KIND_` constants.
+    /// Number of the [`Kind`].
     pub kind: u32,
     /// Size of the whole record in bytes.
     pub size: u32,
+    /// Number of the record: that of the CPU in the upper 16 bits, below it a count on that CPU since the probes were
+    /// loaded. A program that interrupts another can take the same number, and a reload starts again at 0: an act is
+    /// named by the boot, `time` and `number` together.
+    pub number: u64,
     /// When it happened.
     pub time: u64,
     /// Cgroup of the acting task: kernfs id, which is the inode number of its directory in cgroup2.
@@ -182,7 +198,7 @@ pub const ORIGIN_ENTERED: u32 = 2;
 /// The process was started by a process of the container.
 pub const ORIGIN_APPLICATION: u32 = 3;
 
-/// See [`KIND_EXEC`]. Sent once for each successful exec in a container, when the new program is in place.
+/// See [`Kind::Exec`]. Sent once for each successful exec in a container, when the new program is in place.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -201,20 +217,21 @@ pub struct ExecRecord {
     pub args: Args,
 }
 
-/// See [`KIND_IMAGE_WRITE`]. Sent for the first change of a file by container and inode, and for each creation.
+/// What a process did to one file, or with it: see [`Kind::ImageChange`], [`Kind::MountChange`], [`Kind::DeviceOpen`]
+/// and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode, and for each creation.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
-pub struct ImageWriteRecord {
+pub struct FileRecord {
     /// Kind, time, place.
     pub header: Header,
     /// The process that changes the file.
     pub process: Process,
     /// The changed file.
     pub file: File,
-    /// One of the `OP_` constants.
+    /// Number of the operation, as the kind says.
     pub op: u32,
-    /// [`OP_CHMOD`]: the new permissions. 0 for all others.
+    /// [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod): the new permissions. 0 for all others.
     pub value: u32,
     /// Bytes that the call asked to write; 0 for anything but a write.
     pub bytes: u64,
@@ -268,10 +285,6 @@ pub const OP_SET_FLAGS: u32 = 20;
 pub const OP_COPY_UP: u32 = 21;
 /// Mapped shared and writable through a descriptor whose opening was not seen.
 pub const OP_MMAP_WRITE: u32 = 22;
-/// Only with [`KIND_MAP_EXEC`].
-pub const OP_MAP_EXEC: u32 = 23;
-/// A block device was opened for writing.
-pub const OP_DEVICE_WRITE: u32 = 24;
 /// A file system was mounted over it.
 pub const OP_MOUNT: u32 = 25;
 /// Another file or directory was bound over it.
@@ -289,18 +302,18 @@ pub const OP_CHROOT: u32 = 31;
 /// The properties of a mount were changed with mount_setattr(2).
 pub const OP_MOUNT_SETATTR: u32 = 32;
 
-/// See [`KIND_IMAGE_MOVE`].
+/// See [`Kind::ImageMove`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
-pub struct ImageMoveRecord {
+pub struct MoveRecord {
     /// What was done, and the path before.
-    pub change: ImageWriteRecord,
+    pub change: FileRecord,
     /// The path afterwards, or the new name.
     pub new_path: Path,
 }
 
-/// See [`KIND_SCRIPT`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same process.
+/// See [`Kind::Script`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -317,7 +330,7 @@ pub struct ScriptRecord {
     pub path: Path,
 }
 
-/// See [`KIND_CGROUP_ESCAPE`].
+/// See [`Kind::CgroupEscape`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -336,7 +349,7 @@ pub struct CgroupEscapeRecord {
     pub cgroup: Text<PATH_CAPACITY>,
 }
 
-/// See [`KIND_CGROUP_CREATED`] and [`KIND_CGROUP_REMOVED`]. `header.cgroup` is the cgroup itself.
+/// See [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`]. `header.cgroup` is the cgroup itself.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -348,18 +361,21 @@ pub struct CgroupRecord {
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<Header>() == 40);
     assert!(size_of::<File>() == 40);
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
     assert!(size_of::<Path>() == 8 + PATH_CAPACITY + NAME_CAPACITY);
-    assert!(size_of::<ExecRecord>() == 32 + size_of::<Process>() + 40 + 2 * size_of::<Path>() + size_of::<Args>());
-    assert!(size_of::<ImageWriteRecord>() == 32 + size_of::<Process>() + 40 + 16 + 2 * size_of::<Path>());
-    assert!(size_of::<ImageMoveRecord>() == size_of::<ImageWriteRecord>() + size_of::<Path>());
-    assert!(size_of::<ScriptRecord>() == 32 + 8 + 40 + size_of::<Path>());
+    assert!(
+        size_of::<ExecRecord>()
+            == size_of::<Header>() + size_of::<Process>() + 40 + 2 * size_of::<Path>() + size_of::<Args>()
+    );
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 2 * size_of::<Path>());
+    assert!(size_of::<MoveRecord>() == size_of::<FileRecord>() + size_of::<Path>());
+    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + size_of::<Path>());
     assert!(
         size_of::<CgroupEscapeRecord>()
-            == 32 + size_of::<Process>() + size_of::<Path>() + 8 + size_of::<Text<PATH_CAPACITY>>()
+            == size_of::<Header>() + size_of::<Process>() + size_of::<Path>() + 8 + size_of::<Text<PATH_CAPACITY>>()
     );
 };

@@ -42,6 +42,7 @@ macro_rules! terms {
         }
     };
 }
+pub(crate) use terms;
 
 terms! {
     /// How a file of a container's image was changed. The numbers differ from those of [`MountOp`].

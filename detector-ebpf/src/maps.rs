@@ -12,6 +12,10 @@ use crate::image::{pending::Pending, report::Change};
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
+/// One element: how many records were numbered on this CPU.
+#[map]
+pub static NUMBERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Cgroup id → where it is in the life of a container. Absent: unknown.
 #[map]
 pub static CGROUPS: HashMap<u64, Cgroup> = HashMap::with_max_entries(16_384, 0);

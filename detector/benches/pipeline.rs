@@ -10,7 +10,7 @@ use detector::output::json;
 use detector::redact::Redactor;
 use detector::sensor::decode::decode;
 use detector_common::record::{
-    self, Args, ExecRecord, File, Header, ImageWriteRecord, LAYER_LOWER, OP_OPEN_WRITE, ORIGIN_APPLICATION, Path,
+    self, Args, ExecRecord, File, FileRecord, Header, Kind, LAYER_LOWER, OP_OPEN_WRITE, ORIGIN_APPLICATION, Path,
     Process,
 };
 use divan::Bencher;
@@ -24,9 +24,9 @@ fn main() {
 struct Record(Vec<u64>);
 
 impl Record {
-    fn new(kind: u32, size: usize) -> Self {
+    fn new(kind: Kind, size: usize) -> Self {
         let mut record = Self(vec![0; size.div_ceil(8)]);
-        record.put(offset_of!(Header, kind), &kind.to_ne_bytes());
+        record.put(offset_of!(Header, kind), &kind.number().to_ne_bytes());
         record.put(offset_of!(Header, size), &(size as u32).to_ne_bytes());
         record.put(offset_of!(Header, container), &500_u64.to_ne_bytes());
         record
@@ -60,7 +60,7 @@ impl Record {
 
     fn exec(path: &[u8], args: &[u8]) -> Self {
         const { assert!(offset_of!(Path, bytes) == offset_of!(Args, bytes)) };
-        let mut record = Self::new(record::KIND_EXEC, size_of::<ExecRecord>());
+        let mut record = Self::new(Kind::Exec, size_of::<ExecRecord>());
         record.process(offset_of!(ExecRecord, process));
         record.file(offset_of!(ExecRecord, file));
         record.text(offset_of!(ExecRecord, path), path);
@@ -70,12 +70,12 @@ impl Record {
     }
 
     fn image_write() -> Self {
-        let mut record = Self::new(record::KIND_IMAGE_WRITE, size_of::<ImageWriteRecord>());
-        record.process(offset_of!(ImageWriteRecord, process));
-        record.file(offset_of!(ImageWriteRecord, file));
-        record.put(offset_of!(ImageWriteRecord, op), &OP_OPEN_WRITE.to_ne_bytes());
-        record.text(offset_of!(ImageWriteRecord, path), b"app.conf\0conf.d\0etc\0");
-        record.text(offset_of!(ImageWriteRecord, exe), b"python3.12\0bin\0usr\0");
+        let mut record = Self::new(Kind::ImageChange, size_of::<FileRecord>());
+        record.process(offset_of!(FileRecord, process));
+        record.file(offset_of!(FileRecord, file));
+        record.put(offset_of!(FileRecord, op), &OP_OPEN_WRITE.to_ne_bytes());
+        record.text(offset_of!(FileRecord, path), b"app.conf\0conf.d\0etc\0");
+        record.text(offset_of!(FileRecord, exe), b"python3.12\0bin\0usr\0");
         record
     }
 

@@ -9,10 +9,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use detector_common::{
     map::Loss,
-    record::{
-        CgroupEscapeRecord, CgroupRecord, KIND_CGROUP_CREATED, KIND_CGROUP_ESCAPE, KIND_CGROUP_REMOVED, PATH_CAPACITY,
-        Text,
-    },
+    record::{CgroupEscapeRecord, CgroupRecord, Kind, PATH_CAPACITY, Text},
 };
 
 use crate::{
@@ -31,7 +28,7 @@ fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if cgroup::counts(cgroup) {
         probe_log!(&ctx, "cgroup {} made", cgroup::id(cgroup));
         container::created(cgroup);
-        send(KIND_CGROUP_CREATED, cgroup::id(cgroup), ctx.arg(1));
+        send(Kind::CgroupCreated, cgroup::id(cgroup), ctx.arg(1));
     }
     0
 }
@@ -43,15 +40,15 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
         let id = cgroup::id(cgroup);
         probe_log!(&ctx, "cgroup {} removed", id);
         container::removed(id);
-        send(KIND_CGROUP_REMOVED, id, ctx.arg(1));
+        send(Kind::CgroupRemoved, id, ctx.arg(1));
     }
     0
 }
 
 /// Sends the cgroup's path.
 #[inline(always)]
-fn send(kind: u32, id: u64, path: Addr) {
-    let Some(mut reserved) = emit::reserve::<CgroupRecord>(kind, id, 0, Loss::Cgroup) else {
+fn send(kind: Kind, id: u64, path: Addr) {
+    let Some(mut reserved) = emit::reserve::<CgroupRecord>(kind, emit::Stamp::take(), id, 0, Loss::Cgroup) else {
         return;
     };
     // SAFETY: the record is reserved for us.
@@ -91,8 +88,9 @@ pub(super) fn moved(task: Addr, to: u64, path: Addr) {
 /// Tells that the running task has moved another out of its container.
 #[inline(always)]
 fn send_escape(container: u64, cgroup: u64, path: Addr, moved: Addr) {
+    let stamp = emit::Stamp::take();
     let Some(mut reserved) =
-        emit::reserve::<CgroupEscapeRecord>(KIND_CGROUP_ESCAPE, cgroup, container, Loss::CgroupEscape)
+        emit::reserve::<CgroupEscapeRecord>(Kind::CgroupEscape, stamp, cgroup, container, Loss::CgroupEscape)
     else {
         return;
     };

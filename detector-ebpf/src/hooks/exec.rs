@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{KeptExecKey, Loss},
-    record::{ExecRecord, KIND_EXEC, KIND_SCRIPT, ScriptRecord},
+    record::{ExecRecord, Kind, ScriptRecord},
 };
 
 use crate::{
@@ -59,9 +59,11 @@ fn executed(bprm: Addr) {
     note_loader(dentry);
     // SAFETY: `executed` is a `struct file`.
     let inode = unsafe { file::inode::<Untyped>(executed) };
-    let Some(mut reserved) = emit::reserve::<ExecRecord>(KIND_EXEC, cgroup::of_task(task), container, Loss::Exec)
+    let stamp = emit::Stamp::take();
+    let Some(mut reserved) =
+        emit::reserve::<ExecRecord>(Kind::Exec, stamp, cgroup::of_task(task), container, Loss::Exec)
     else {
-        keep(task, container, origin, inode, dentry);
+        keep(stamp, task, container, origin, inode, dentry);
         return;
     };
     let record = reserved.as_mut_ptr();
@@ -80,7 +82,7 @@ fn executed(bprm: Addr) {
 /// There is no room for a record: keeps what is needed to tell what was executed, once for each program that is
 /// called in the same way.
 #[inline(always)]
-fn keep(task: Addr, container: u64, origin: u32, inode: Addr, dentry: Addr) {
+fn keep(stamp: emit::Stamp, task: Addr, container: u64, origin: u32, inode: Addr, dentry: Addr) {
     // SAFETY: `inode` is one.
     let number = unsafe { file::number::<Untyped>(inode) };
     let key = KeptExecKey { container, inode: number, dev: file::device(inode), args: task::hash_of_arguments(task) };
@@ -94,12 +96,13 @@ fn keep(task: Addr, container: u64, origin: u32, inode: Addr, dentry: Addr) {
     let Some(kept) = KEPT_EXECS.get_ptr_mut(key) else { return };
     // SAFETY: a live map element, which user space leaves alone until it has a time.
     unsafe {
+        (*kept).number = stamp.number;
         (*kept).cgroup = cgroup::of_task(task);
         (*kept).file = file::identity(inode);
         task::describe(task, origin, container, container::contains, &raw mut (*kept).process);
         task::arguments(task, &raw mut (*kept).args);
         file::name(dentry, &raw mut (*kept).name);
-        (&raw mut (*kept).time).write_volatile(emit::now());
+        (&raw mut (*kept).time).write_volatile(stamp.time);
     }
 }
 
@@ -133,8 +136,8 @@ fn checked(bprm: Addr) {
     }
     let task = task::current();
     let Some(container) = container::of_executing(task) else { return };
-    let Some(mut reserved) = emit::reserve::<ScriptRecord>(KIND_SCRIPT, cgroup::of_task(task), container, Loss::Script)
-    else {
+    let (stamp, cgroup) = (emit::Stamp::take(), cgroup::of_task(task));
+    let Some(mut reserved) = emit::reserve::<ScriptRecord>(Kind::Script, stamp, cgroup, container, Loss::Script) else {
         return;
     };
     let record = reserved.as_mut_ptr();

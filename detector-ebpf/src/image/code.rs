@@ -1,8 +1,8 @@
 //! Files being mapped: code that did not come with the image, and shared mappings for writing.
 
 use detector_common::{
-    map::{SeenKey, class},
-    record::{OP_MAP_EXEC, OP_MMAP_WRITE},
+    map::{CLASS_MAP_EXEC, SeenKey},
+    record::{Kind, OP_MMAP_WRITE},
 };
 
 use super::{
@@ -72,7 +72,7 @@ fn mapped_code(file: Addr, flags: u64) -> Option<Change> {
     }
     let container = container::of(task)?.container;
     let image = Image { owner: container, device: file::device(inode) };
-    let class = if is_program { EACH } else { class(OP_MAP_EXEC, 0) };
+    let class = if is_program { EACH } else { CLASS_MAP_EXEC };
     if is_program {
         let _gone_already = LOADERS.remove(process);
     } else {
@@ -82,5 +82,5 @@ fn mapped_code(file: Addr, flags: u64) -> Option<Change> {
         }
     }
     let (dentry, mnt) = file::path(file);
-    Some(Change { mnt, ..Change::of(image, inode, dentry, OP_MAP_EXEC, class) })
+    Some(Change { mnt, ..Change::new(Kind::MapExec, image, inode, dentry, 0, class) })
 }

@@ -1,8 +1,8 @@
 //! The content of files.
 
 use detector_common::{
-    map::{CLASS_CONTENT, SeenKey, class},
-    record::{OP_CREATE, OP_DEVICE_WRITE, OP_OPEN_WRITE, OP_TRUNCATE, OP_WRITE},
+    map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, SeenKey, class},
+    record::{Kind, OP_CREATE, OP_OPEN_WRITE, OP_TRUNCATE, OP_WRITE},
 };
 
 use super::{Image, content_key, image_of, is_repeated, number, report::Change};
@@ -64,13 +64,13 @@ pub fn device_opened(file: Addr) -> Option<Change> {
     let image = Image { owner: container, device: file::device(inode) };
     // A name for another device may get the inode number of one that is gone.
     let device = file::represented(inode);
-    let class = class(OP_DEVICE_WRITE, (device ^ device >> 16) & 0xffff);
+    let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
     let key = SeenKey { class, ..content_key(image, number(inode)) };
     if is_repeated(key, None) {
         return None;
     }
     let (dentry, mnt) = file::path(file);
-    Some(Change { mnt, ..Change::of(image, inode, dentry, OP_DEVICE_WRITE, class) })
+    Some(Change { mnt, ..Change::new(Kind::DeviceOpen, image, inode, dentry, 0, class) })
 }
 
 /// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is only

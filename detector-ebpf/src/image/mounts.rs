@@ -2,7 +2,7 @@
 
 use detector_common::{
     map::{SeenKey, class},
-    record::{OP_CHROOT, OP_MOUNT_SETATTR, OP_REMOUNT},
+    record::{Kind, OP_CHROOT, OP_MOUNT_SETATTR, OP_REMOUNT},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
 pub fn mounted(dentry: Addr, op: u32) -> Option<Change> {
     let image = image_at(dentry)?;
     container::of(task::current())?;
-    Some(Change::of(image, file::inode_at(dentry), dentry, op, EACH))
+    Some(Change::new(Kind::MountChange, image, file::inode_at(dentry), dentry, op, EACH))
 }
 
 /// A file system gets other options: the one of the running task's root, or another, of which that is not known better than
@@ -73,5 +73,5 @@ pub fn rooted(place: Place, op: u32) -> Option<Change> {
     if class != EACH && is_repeated(SeenKey { class, ..content_key(image, number(inode)) }, None) {
         return None;
     }
-    Some(Change { mnt: place.mnt, ..Change::of(image, inode, place.dentry, op, class) })
+    Some(Change { mnt: place.mnt, ..Change::new(Kind::MountChange, image, inode, place.dentry, op, class) })
 }

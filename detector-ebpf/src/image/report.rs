@@ -5,11 +5,8 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
 };
 use detector_common::{
-    map::{CLASS_CONTENT, Loss, Seen, SeenKey},
-    record::{
-        ImageMoveRecord, ImageWriteRecord, KIND_IMAGE_MOVE, KIND_IMAGE_WRITE, KIND_MAP_EXEC, LAYER_NEW, OP_CREATE,
-        OP_MAP_EXEC, OP_WRITE,
-    },
+    map::{CLASS_CONTENT, CLASS_MAP_EXEC, Loss, Seen, SeenKey},
+    record::{FileRecord, Kind, LAYER_NEW, MoveRecord, OP_CREATE, OP_WRITE},
 };
 
 use super::{Image, number};
@@ -35,7 +32,9 @@ pub struct Change {
     pub owner: u64,
     /// The file system.
     pub device: u32,
-    /// One of the `OP_` constants.
+    /// What to report.
+    pub kind: Kind,
+    /// Number of the operation, as the kind says.
     pub op: u32,
     /// As in the record.
     pub value: u32,
@@ -43,8 +42,6 @@ pub struct Change {
     pub class: u32,
     /// Not 0: this makes the file.
     pub is_new: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
     /// The file, or the directory in which a name is made.
     pub inode: Addr,
     /// Its name.
@@ -62,14 +59,20 @@ impl Change {
     /// Of a file of an image.
     #[inline(always)]
     pub(super) fn of(image: Image, inode: Addr, dentry: Addr, op: u32, class: u32) -> Self {
+        Self::new(Kind::ImageChange, image, inode, dentry, op, class)
+    }
+
+    /// Of any kind.
+    #[inline(always)]
+    pub(super) fn new(kind: Kind, image: Image, inode: Addr, dentry: Addr, op: u32, class: u32) -> Self {
         Self {
             owner: image.owner,
             device: image.device,
+            kind,
             op,
             value: 0,
             class,
             is_new: 0,
-            reserved: 0,
             inode,
             dentry,
             mnt: 0,
@@ -120,7 +123,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let task = task::current();
     let (container, origin) = container::actor(task, change.owner, change.device);
     if REPORTER == NAMES {
-        send::<ImageMoveRecord>(change, KIND_IMAGE_MOVE, container, |record| {
+        send::<MoveRecord>(change, Kind::ImageMove, container, |record| {
             // SAFETY: `record` is reserved for us.
             unsafe {
                 describe::<REPORTER>(change, task, origin, container, &raw mut (*record).change);
@@ -129,8 +132,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
             }
         });
     } else {
-        let kind = if REPORTER == PLACE && change.op == OP_MAP_EXEC { KIND_MAP_EXEC } else { KIND_IMAGE_WRITE };
-        send::<ImageWriteRecord>(change, kind, container, |record| {
+        send::<FileRecord>(change, change.kind, container, |record| {
             describe::<REPORTER>(change, task, origin, container, record);
         });
     }
@@ -139,13 +141,14 @@ pub fn report<const REPORTER: u32>(change: &Change) {
 /// Keeps the change in `SEEN` and sends a record of it that `fill` has filled; where there is no room for one, the daemon
 /// finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part once.
 #[inline(always)]
-fn send<T: 'static>(change: &Change, kind: u32, container: u64, fill: impl FnOnce(*mut T)) {
+fn send<T: 'static>(change: &Change, kind: Kind, container: u64, fill: impl FnOnce(*mut T)) {
     let cgroup = cgroup::of_task(task::current());
-    let Some(mut reserved) = emit::reserve::<T>(kind, cgroup, container, Loss::ImageWrite) else {
-        keep(change, if change.class == EACH { change.op } else { change.class }, 0);
+    let stamp = emit::Stamp::take();
+    let Some(mut reserved) = emit::reserve::<T>(kind, stamp, cgroup, container, Loss::ImageWrite) else {
+        keep(change, kind, stamp, if change.class == EACH { number_of(change) } else { change.class }, 0);
         return;
     };
-    if change.class != EACH && !keep(change, change.class, 1) {
+    if change.class != EACH && !keep(change, kind, stamp, change.class, 1) {
         reserved.discard(0);
         return;
     }
@@ -155,17 +158,19 @@ fn send<T: 'static>(change: &Change, kind: u32, container: u64, fill: impl FnOnc
 
 /// Puts the change into `SEEN`; `false`: another CPU was first, and reports.
 #[inline(always)]
-fn keep(change: &Change, class: u32, reported: u32) -> bool {
-    let time = emit::now();
+fn keep(change: &Change, kind: Kind, stamp: emit::Stamp, class: u32, reported: u32) -> bool {
     let seen = Seen {
-        first: time,
-        last: time,
+        first: stamp.time,
+        last: stamp.time,
         count: u64::from(change.op == OP_WRITE),
         bytes: change.bytes,
+        number: stamp.number,
+        kind: kind.number(),
         op: change.op,
         reported,
         pid: task::current_tgid(),
         layer: layer(change),
+        reserved: 0,
     };
     let key = SeenKey { container: change.owner, inode: number(change.inode), dev: change.device, class };
     // A created file is a new one, even if its inode number was seen before. So is whatever is reported again of it.
@@ -179,6 +184,15 @@ fn keep(change: &Change, class: u32, reported: u32) -> bool {
     true
 }
 
+/// The class of a change that is kept only until it is reported.
+#[inline(always)]
+fn number_of(change: &Change) -> u32 {
+    match change.kind {
+        Kind::MapExec => CLASS_MAP_EXEC,
+        _ => change.op,
+    }
+}
+
 /// The layer that the file is in.
 #[inline(always)]
 fn layer(change: &Change) -> u32 {
@@ -187,13 +201,7 @@ fn layer(change: &Change) -> u32 {
 
 /// Fills a record.
 #[inline(always)]
-fn describe<const REPORTER: u32>(
-    change: &Change,
-    task: Addr,
-    origin: u32,
-    container: u64,
-    record: *mut ImageWriteRecord,
-) {
+fn describe<const REPORTER: u32>(change: &Change, task: Addr, origin: u32, container: u64, record: *mut FileRecord) {
     // SAFETY: `record` is reserved for us.
     unsafe {
         (*record).file = file::identity(change.inode);

@@ -3,7 +3,10 @@
 //! The bytes come from our own probes, but a wrong one must cost a record, not the daemon: every length is checked,
 //! nothing panics, and the error says which field is wrong.
 
-use detector_common::{map, record};
+use detector_common::{
+    map,
+    record::{self, Kind},
+};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -72,18 +75,18 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             DecodeError::Misaligned
         });
     };
-    match header.kind {
-        record::KIND_EXEC => exec(whole(bytes, header)?).map(|event| Event::Exec(Box::new(event))),
-        record::KIND_IMAGE_WRITE => image_write(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
-        record::KIND_IMAGE_MOVE => image_move(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
-        record::KIND_SCRIPT => script(whole(bytes, header)?).map(|event| Event::Script(Box::new(event))),
-        record::KIND_MAP_EXEC => map_exec(whole(bytes, header)?).map(|event| Event::MapExec(Box::new(event))),
-        record::KIND_CGROUP_ESCAPE => {
-            cgroup_escape(whole(bytes, header)?).map(|event| Event::CgroupEscape(Box::new(event)))
+    let kind = Kind::from_number(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
+    match kind {
+        Kind::Exec => exec(whole(bytes, header)?).map(|event| Event::Exec(Box::new(event))),
+        Kind::ImageChange | Kind::MountChange | Kind::DeviceOpen => {
+            image_write(kind, whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event)))
         }
-        record::KIND_CGROUP_CREATED => cgroup(whole(bytes, header)?).map(Event::CgroupCreated),
-        record::KIND_CGROUP_REMOVED => cgroup(whole(bytes, header)?).map(Event::CgroupRemoved),
-        kind => Err(DecodeError::UnknownKind { kind }),
+        Kind::ImageMove => image_move(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
+        Kind::Script => script(whole(bytes, header)?).map(|event| Event::Script(Box::new(event))),
+        Kind::MapExec => map_exec(whole(bytes, header)?).map(|event| Event::MapExec(Box::new(event))),
+        Kind::CgroupEscape => cgroup_escape(whole(bytes, header)?).map(|event| Event::CgroupEscape(Box::new(event))),
+        Kind::CgroupCreated => cgroup(whole(bytes, header)?).map(Event::CgroupCreated),
+        Kind::CgroupRemoved => cgroup(whole(bytes, header)?).map(Event::CgroupRemoved),
     }
 }
 
@@ -136,14 +139,15 @@ pub(super) fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, D
 pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
     let at = At { time: seen.first, cgroup: key.container, container: key.container };
     let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer: layer(seen.layer)?, size: 0, magic: 0 };
-    if seen.op == record::OP_MAP_EXEC {
+    let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
+    if kind == Kind::MapExec {
         return Ok(Event::KeptMapExec(at, file));
     }
     Ok(Event::ImageWrite(Box::new(ImageWrite {
         at,
         process: None,
         file,
-        op: op(seen.op)?,
+        op: op(kind, seen.op)?,
         bytes: seen.bytes,
         path: None,
         new_path: None,
@@ -151,8 +155,8 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
     })))
 }
 
-fn image_write(record: &record::ImageWriteRecord) -> Result<ImageWrite, DecodeError> {
-    let op = op(record.op)?;
+fn image_write(kind: Kind, record: &record::FileRecord) -> Result<ImageWrite, DecodeError> {
+    let op = op(kind, record.op)?;
     let mut file = file(&record.file)?;
     if op == Op::Chmod {
         file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
@@ -169,15 +173,18 @@ fn image_write(record: &record::ImageWriteRecord) -> Result<ImageWrite, DecodeEr
     })
 }
 
-fn image_move(record: &record::ImageMoveRecord) -> Result<ImageWrite, DecodeError> {
-    Ok(ImageWrite { new_path: Some(path(&record.new_path, "new path")?), ..image_write(&record.change)? })
+fn image_move(record: &record::MoveRecord) -> Result<ImageWrite, DecodeError> {
+    Ok(ImageWrite {
+        new_path: Some(path(&record.new_path, "new path")?),
+        ..image_write(Kind::ImageMove, &record.change)?
+    })
 }
 
 fn script(record: &record::ScriptRecord) -> Result<Script, DecodeError> {
     Ok(Script { at: at(&record.header), pid: record.pid, file: file(&record.file)?, path: path(&record.path, "path")? })
 }
 
-fn map_exec(record: &record::ImageWriteRecord) -> Result<MapExec, DecodeError> {
+fn map_exec(record: &record::FileRecord) -> Result<MapExec, DecodeError> {
     Ok(MapExec {
         at: at(&record.header),
         process: process(&record.process)?,
@@ -280,9 +287,10 @@ fn layer(value: u32) -> Result<Option<Layer>, DecodeError> {
     })
 }
 
-/// The meaning of an `OP_` constant.
-fn op(value: u32) -> Result<Op, DecodeError> {
+/// The operation that a record of this kind, or an element of map `SEEN`, tells.
+fn op(kind: Kind, value: u32) -> Result<Op, DecodeError> {
     Ok(match value {
+        0 if kind == Kind::DeviceOpen => Op::DeviceWrite,
         record::OP_OPEN_WRITE => Op::OpenWrite,
         record::OP_TRUNCATE => Op::Truncate,
         record::OP_CREATE => Op::Create,
@@ -305,7 +313,6 @@ fn op(value: u32) -> Result<Op, DecodeError> {
         record::OP_SET_FLAGS => Op::SetFlags,
         record::OP_COPY_UP => Op::CopyUp,
         record::OP_MMAP_WRITE => Op::MmapWrite,
-        record::OP_DEVICE_WRITE => Op::DeviceWrite,
         record::OP_MOUNT => Op::Mount,
         record::OP_BIND => Op::Bind,
         record::OP_REMOUNT => Op::Remount,
@@ -357,13 +364,13 @@ mod tests {
         len: usize,
     }
 
-    const PROCESS: usize = 32;
+    const PROCESS: usize = 40;
     const FILE: usize = PROCESS + 384;
 
     impl Record {
-        fn new(kind: u32, len: usize) -> Self {
+        fn new(kind: Kind, len: usize) -> Self {
             let mut record = Self { words: vec![0; len.div_ceil(8)], len };
-            record.put(0, &kind.to_ne_bytes());
+            record.put(0, &kind.number().to_ne_bytes());
             record.put(4, &(len as u32).to_ne_bytes());
             record
         }
@@ -392,10 +399,11 @@ mod tests {
     const ARGS: usize = CWD + 8 + 4352;
 
     fn exec_record() -> Record {
-        let mut record = Record::new(record::KIND_EXEC, ARGS + 8 + 2048);
-        record.put(8, &77_u64.to_ne_bytes());
-        record.put(16, &501_u64.to_ne_bytes());
-        record.put(24, &500_u64.to_ne_bytes());
+        let mut record = Record::new(Kind::Exec, ARGS + 8 + 2048);
+        record.put(8, &78_u64.to_ne_bytes());
+        record.put(16, &77_u64.to_ne_bytes());
+        record.put(24, &501_u64.to_ne_bytes());
+        record.put(32, &500_u64.to_ne_bytes());
         record.put(PROCESS, &70_u64.to_ne_bytes());
         let numbers = [1234_u32, 1235, 7, 1200, 1000, 1001, record::ORIGIN_ENTERED, 1002];
         for (nth, value) in numbers.into_iter().enumerate() {
@@ -492,9 +500,9 @@ mod tests {
 
     #[test]
     fn cgroups_are_read() {
-        let mut record = Record::new(record::KIND_CGROUP_REMOVED, 32 + 8 + 4096);
-        record.put(16, &9_u64.to_ne_bytes());
-        record.text(32, b"/docker/x", 0);
+        let mut record = Record::new(Kind::CgroupRemoved, 40 + 8 + 4096);
+        record.put(24, &9_u64.to_ne_bytes());
+        record.text(40, b"/docker/x", 0);
         let expected = Cgroup { time: 0, id: 9, path: b"/docker/x".to_vec() };
         assert_eq!(decode(record.bytes()), Ok(Event::CgroupRemoved(expected)));
     }
@@ -503,7 +511,9 @@ mod tests {
     fn errors_name_what_is_wrong() {
         let error = |record: &Record| decode(record.bytes()).expect_err("it is wrong").to_string();
         assert_eq!(decode(&[]).expect_err("it is empty").to_string(), "record of 0 bytes is too short for a header");
-        assert_eq!(error(&Record::new(99, 64)), "record of unknown kind 99");
+        let mut unknown = Record::new(Kind::Exec, 64);
+        unknown.put(0, &99_u32.to_ne_bytes());
+        assert_eq!(error(&unknown), "record of unknown kind 99");
         let mut record = exec_record();
         record.put(PATH, &5000_u32.to_ne_bytes());
         assert_eq!(error(&record), "path claims 5000 bytes, but has room for 4352");
@@ -512,7 +522,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which means nothing");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 11232 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 11240 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 
@@ -525,9 +535,9 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..3_000 {
             let (kind, len) = match random.u32(1..=3) {
-                record::KIND_EXEC => (record::KIND_EXEC, size_of::<record::ExecRecord>()),
-                record::KIND_IMAGE_WRITE => (record::KIND_IMAGE_WRITE, size_of::<record::ImageWriteRecord>()),
-                kind => (kind, size_of::<record::CgroupRecord>()),
+                1 => (Kind::Exec, size_of::<record::ExecRecord>()),
+                2 => (Kind::ImageChange, size_of::<record::FileRecord>()),
+                _ => (Kind::CgroupCreated, size_of::<record::CgroupRecord>()),
             };
             let mut record = Record::new(kind, len);
             for word in &mut record.words[1..] {
