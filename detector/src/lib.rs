@@ -1,4 +1,5 @@
 //! The user side of the detector. See ARCHITECTURE.md for the map.
+#![warn(unreachable_pub)]
 
 pub mod cli;
 pub mod client;
@@ -8,12 +9,12 @@ pub mod detect;
 pub mod event;
 pub mod finding;
 pub mod output;
-pub mod pipeline;
 pub mod protocol;
 pub mod redact;
 pub mod runtime;
 pub mod sensor;
 
 mod clock;
+mod pipeline;
 mod procfs;
 mod recent;

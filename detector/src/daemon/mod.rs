@@ -2,7 +2,7 @@
 
 pub mod hub;
 pub mod server;
-pub mod watch;
+pub(crate) mod watch;
 pub mod writer;
 
 use std::io;

@@ -51,7 +51,7 @@ pub enum Error {
 }
 
 /// What watches this node. Dropping it detaches the probes and publishes what was found until then.
-pub struct Watch {
+pub(crate) struct Watch {
     // Dropped in this order: first what makes findings, then what they wait in.
     _pipeline: Pipeline,
     _enricher: Enricher,
@@ -64,7 +64,11 @@ impl Watch {
     /// # Errors
     ///
     /// See [`Error`].
-    pub fn start(options: Options, hub: &Arc<Hub>, ended: impl FnOnce() + Send + 'static) -> Result<Self, Error> {
+    pub(crate) fn start(
+        options: Options,
+        hub: &Arc<Hub>,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Error> {
         let Options { node, redactor, bpf_object, engines, wait } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         log_hooks(sensor.report());
@@ -90,7 +94,7 @@ impl Watch {
     }
 
     /// Detaches the probes, and publishes what was found until now.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         drop(self);
     }
 }

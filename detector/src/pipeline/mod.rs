@@ -20,12 +20,12 @@ use outlet::Outlet;
 use reader::Reader;
 use threads::Flag;
 
-pub use outlet::{Counters, Message};
-pub use threads::Error;
+pub(crate) use outlet::{Counters, Message};
+pub(crate) use threads::Error;
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Name of the node in findings.
     pub node: String,
     /// What is kept secret of arguments.
@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 /// A running pipeline. Dropping it reads what the kernel has reported until then, and detaches the probes.
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     counters: Arc<Counters>,
     stop: Flag,
     reader: Option<JoinHandle<()>>,
@@ -46,7 +46,7 @@ impl Pipeline {
     /// # Errors
     ///
     /// The system has no threads or descriptors left.
-    pub fn start(
+    pub(crate) fn start(
         sensor: Sensor,
         options: Options,
         sink: impl FnMut(Message) + Send + 'static,
@@ -70,13 +70,8 @@ impl Pipeline {
     }
 
     /// What was done so far. The counters stay valid after the end.
-    pub fn counters(&self) -> &Arc<Counters> {
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
-    }
-
-    /// Reads what the kernel has reported until now, then detaches the probes.
-    pub fn stop(self) {
-        drop(self);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 
 /// What the pipeline says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// This happened.
     Line(Line),
     /// This container begins, or runs already at the start.

@@ -26,7 +26,7 @@ const NAME_LABEL: &str = "io.kubernetes.container.name";
 
 /// What a runtime tells of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata {
+pub(super) struct Metadata {
     /// What findings call it.
     pub runtime: Option<&'static str>,
     /// Its name.
@@ -41,7 +41,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Puts it into what a finding says of the container. What the cgroup says of the runtime and the pod counts more.
-    pub fn fill(&self, container: &mut Container) {
+    pub(super) fn fill(&self, container: &mut Container) {
         container.runtime = container.runtime.take().or(self.runtime.map(Cow::Borrowed));
         container.name.clone_from(&self.name);
         container.image.clone_from(&self.image);

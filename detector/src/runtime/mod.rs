@@ -2,11 +2,11 @@
 //! it, and never waits for it longer than told.
 //!
 //! [`Enricher`] puts it into findings. The runtimes and their answers are not trusted: an answer is limited in size and
-//! time, what is taken of it is limited too ([`metadata`]), and a runtime of an ordinary user is asked about that user's
+//! time, what is taken of it is limited too, and a runtime of an ordinary user is asked about that user's
 //! containers only ([`endpoint`]).
 
 pub mod endpoint;
-pub mod metadata;
+mod metadata;
 
 mod cri;
 mod docker;

@@ -5,11 +5,11 @@
 
 pub mod btf;
 pub mod decode;
-pub mod hierarchy;
+pub(crate) mod hierarchy;
 pub mod host;
 pub mod offsets;
 pub mod plan;
-pub mod report;
+pub(crate) mod report;
 
 mod bpf;
 mod canary;
