@@ -4,7 +4,7 @@
 //! daemon decodes, prints and parses by this table, and the doc comments are the descriptions in the published JSON
 //! Schema.
 
-/// Declares an enum of terms: `Variant = number, "name";`.
+/// Declares an enum of terms: `Variant = number, "name";`. The terms are in the order of their numbers.
 macro_rules! terms {
     ($(#[$meta:meta])* $name:ident: $($(#[$doc:meta])* $variant:ident = $number:literal, $text:tt;)+) => {
         $(#[$meta])*
@@ -91,6 +91,14 @@ terms! {
     CopyUp = 21, "copy_up";
     /// The file was mapped shared and writable through a descriptor whose opening was not seen.
     MmapWrite = 22, "mmap_write";
+}
+
+impl ImageOp {
+    /// Whether the operation is reported when what it creates has no inode yet: the reported file is then the directory,
+    /// except that its layer is that of the new file.
+    pub const fn reports_directory(self) -> bool {
+        matches!(self, Self::Mkdir | Self::Mknod | Self::Symlink)
+    }
 }
 
 terms! {

@@ -3,16 +3,14 @@
 use std::hint::black_box;
 use std::mem::offset_of;
 
-use detector::container::table::Container;
+use detector::container::table::TrackedContainer;
 use detector::detect::{Context, Detector};
 use detector::finding::Line;
 use detector::output::json;
 use detector::redact::Redactor;
 use detector::sensor::decode::decode;
-use detector_common::record::{
-    self, Args, ExecRecord, File, FileRecord, Header, Kind, LAYER_LOWER, OP_OPEN_WRITE, ORIGIN_APPLICATION, Path,
-    Process,
-};
+use detector_common::record::{self, Args, ExecRecord, File, FileRecord, Header, Kind, Path, Process};
+use detector_common::vocabulary::{ImageOp, Layer, Origin};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -43,7 +41,7 @@ impl Record {
 
     fn process(&mut self, offset: usize) {
         self.put(offset + offset_of!(Process, pid), &1234_u32.to_ne_bytes());
-        self.put(offset + offset_of!(Process, origin), &ORIGIN_APPLICATION.to_ne_bytes());
+        self.put(offset + offset_of!(Process, origin), &Origin::Application.number().to_ne_bytes());
         self.put(offset + offset_of!(Process, comm), b"python3");
         for nth in 0..4 {
             let ancestor = offset + offset_of!(Process, ancestors) + nth * size_of::<record::Ancestor>();
@@ -55,7 +53,7 @@ impl Record {
     fn file(&mut self, offset: usize) {
         self.put(offset + offset_of!(File, mode), &0o100_644_u32.to_ne_bytes());
         self.put(offset + offset_of!(File, nlink), &1_u32.to_ne_bytes());
-        self.put(offset + offset_of!(File, layer), &LAYER_LOWER.to_ne_bytes());
+        self.put(offset + offset_of!(File, layer), &Layer::Lower.number().to_ne_bytes());
     }
 
     fn exec(path: &[u8], args: &[u8]) -> Self {
@@ -73,7 +71,7 @@ impl Record {
         let mut record = Self::new(Kind::ImageChange, size_of::<FileRecord>());
         record.process(offset_of!(FileRecord, process));
         record.file(offset_of!(FileRecord, file));
-        record.put(offset_of!(FileRecord, op), &OP_OPEN_WRITE.to_ne_bytes());
+        record.put(offset_of!(FileRecord, op), &ImageOp::OpenWrite.number().to_ne_bytes());
         record.text(offset_of!(FileRecord, path), b"app.conf\0conf.d\0etc\0");
         record.text(offset_of!(FileRecord, exe), b"python3.12\0bin\0usr\0");
         record
@@ -118,13 +116,18 @@ fn image_write_to_json(bencher: Bencher<'_, '_>) {
 }
 
 fn run(bencher: Bencher<'_, '_>, record: &Record, is_finding: bool) {
-    let container = Container::new(500, format!("/system.slice/docker-{:064x}.scope", 7).into_bytes(), 1);
-    let (mut detector, mut context) =
-        (Detector::default(), Context::new("node-1".into(), 1_800_000_000_000_000_000, Redactor::default()));
+    let container = TrackedContainer::new(500, format!("/system.slice/docker-{:064x}.scope", 7).into_bytes());
+    let context = Context::new(
+        "node-1".into(),
+        "c1b24ba7-7f4d-4a52-a8b5-6ab5b2bb0c39",
+        1_800_000_000_000_000_000,
+        Redactor::default(),
+    );
+    let mut detector = Detector::default();
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         let event = decode(black_box(record.bytes())).expect("the record is whole");
         let mut line = None;
-        detector.detect(&event, &container, &mut context, |finding| {
+        detector.detect(&event, &container, &context, |finding| {
             line = Some(json::line(&Line::Finding(Box::new(finding))));
         });
         assert_eq!(line.is_some(), is_finding);

@@ -4,37 +4,41 @@
 //! become text, escaped, only in [`crate::finding`] and [`crate::output`].
 
 use detector_common::record::COMM_LEN;
+pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A program was executed in a container.
     Exec(Box<Exec>),
-    /// A file of a container's image was changed or shadowed, or a device was opened for writing.
-    ImageWrite(Box<ImageWrite>),
     /// A script is about to be executed in a container: if that succeeds, the exec of its interpreter follows.
     Script(Box<Script>),
     /// Code of a file was mapped into a process of a container.
     MapExec(Box<MapExec>),
-    /// The same, of which the record was lost in a flood: no more than this is known.
-    KeptMapExec(At, File),
+    /// A file of a container's image was changed.
+    ImageChange(Box<ImageChange>),
+    /// A mount or root through which a container sees its image was changed.
+    MountChange(Box<MountChange>),
+    /// A container opened a block device for writing.
+    DeviceOpen(Box<DeviceOpen>),
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape(Box<CgroupEscape>),
-    /// A cgroup was made.
+    /// A cgroup was created.
     CgroupCreated(Cgroup),
     /// A cgroup was removed.
     CgroupRemoved(Cgroup),
 }
 
 impl Event {
-    /// Where and when; not of cgroups, which are in none.
+    /// Where and when. `None`: the event is about a cgroup itself, not about what happened in one.
     pub fn at(&self) -> Option<At> {
         match self {
             Self::Exec(exec) => Some(exec.at),
-            Self::ImageWrite(write) => Some(write.at),
             Self::Script(script) => Some(script.at),
             Self::MapExec(mapped) => Some(mapped.at),
-            Self::KeptMapExec(at, _) => Some(*at),
+            Self::ImageChange(change) => Some(change.at),
+            Self::MountChange(change) => Some(change.at),
+            Self::DeviceOpen(open) => Some(open.at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
@@ -54,6 +58,8 @@ impl Event {
 pub struct At {
     /// `CLOCK_BOOTTIME`, nanoseconds.
     pub time: u64,
+    /// The kernel's number of the event. It tells apart what happens on several CPUs at the same time.
+    pub number: u64,
     /// Cgroup id of the acting task.
     pub cgroup: u64,
     /// The container concerned: id of its outermost cgroup.
@@ -77,26 +83,57 @@ pub struct Exec {
     pub args: Args,
 }
 
-/// A change of an image file.
+/// A change of a file of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageWrite {
+pub struct ImageChange {
     /// Where and when.
     pub at: At,
-    /// Who. `None`: the record was lost in a flood.
-    pub process: Option<Process>,
-    /// Which file.
+    /// What was done.
+    pub op: ImageOp,
+    /// The changed file, or its directory: see [`ImageOp::reports_directory`].
     pub file: File,
-    /// How.
-    pub op: Op,
-    /// Bytes asked to be written by this call; 0 for an open.
+    /// Bytes that this call asked to write; 0 for anything but a write.
     pub bytes: u64,
-    /// Path in the image (of a device: from the process's root). `None`: as for `process`; the file is known by `file` only,
-    /// without its mode (0).
-    pub path: Option<Path>,
-    /// The path afterwards, or the further one: of a rename and a link.
+    /// Who did it, and the path in the image. `None`: the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// A change of a mount or root through which a container sees its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountChange {
+    /// Where and when.
+    pub at: At,
+    /// What was done.
+    pub op: MountOp,
+    /// The file or directory of the image that was covered, uncovered or made the root.
+    pub file: File,
+    /// Who did it, and the path in the image. `None`: the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// A block device that was opened for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceOpen {
+    /// Where and when.
+    pub at: At,
+    /// The device's file.
+    pub file: File,
+    /// Who did it, and the path from the process's root. `None`: the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// What only the record of an event tells. The record is lost if the ring buffer is full; what the kernel keeps then is
+/// reported without this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// The acting process.
+    pub process: Process,
+    /// Path of the process's executable.
+    pub exe: Path,
+    /// Path of the file.
+    pub path: Path,
+    /// Its other path: of a rename or exchange, the one afterwards; of a hard link, the new one.
     pub new_path: Option<Path>,
-    /// Path of the process's executable. `None`: as for `process`.
-    pub exe: Option<Path>,
 }
 
 /// A script about to be executed.
@@ -117,14 +154,10 @@ pub struct Script {
 pub struct MapExec {
     /// Where and when.
     pub at: At,
-    /// Into which process.
-    pub process: Process,
     /// The mapped file.
     pub file: File,
-    /// Its path.
-    pub path: Path,
-    /// Path of the process's executable.
-    pub exe: Path,
+    /// Into which process, and the path from the process's root. `None`: the record was lost.
+    pub detail: Option<Detail>,
 }
 
 /// A process of a container was moved to a cgroup outside it, by a process of a container.
@@ -142,7 +175,7 @@ pub struct CgroupEscape {
     pub cgroup: Vec<u8>,
 }
 
-/// A cgroup was made or removed.
+/// A cgroup was created or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
     /// When, `CLOCK_BOOTTIME`, nanoseconds.
@@ -156,7 +189,7 @@ pub struct Cgroup {
 /// An absolute path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path {
-    /// The bytes, starting with `/` (or with `…/` cut off when truncated).
+    /// The bytes, starting with `/` (with `…/` if truncated).
     pub bytes: Vec<u8>,
     /// The upper levels are missing.
     pub truncated: bool,
@@ -165,7 +198,7 @@ pub struct Path {
 /// An argument vector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// The arguments, each ended by a NUL; the last may be cut.
+    /// The arguments, each ended by a NUL; the last may be truncated.
     pub bytes: Vec<u8>,
     /// More followed.
     pub truncated: bool,
@@ -212,7 +245,7 @@ pub struct File {
     pub inode: u64,
     /// Device number, the kernel's `major << 20 | minor`.
     pub dev: u32,
-    /// Type and permissions, as in `st_mode`.
+    /// Type and permissions, as in `st_mode`. 0: not known, nor are `nlink`, `size` and `magic`; the record was lost.
     pub mode: u32,
     /// Number of hard links; 0: deleted or never linked (memfd).
     pub nlink: u32,
@@ -222,91 +255,6 @@ pub struct File {
     pub size: u64,
     /// Which kind of file system it is on, as in `statfs.f_type`.
     pub magic: u32,
-}
-
-/// Where an overlay file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// As the image has it.
-    Lower,
-    /// Changed or copied up earlier.
-    Upper,
-    /// Created by the event.
-    New,
-}
-
-/// How a file was changed or shadowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Opened for writing.
-    OpenWrite,
-    /// Cut to another length, by an open or without.
-    Truncate,
-    /// Created.
-    Create,
-    /// Written through an older descriptor.
-    Write,
-    /// A name of it was removed.
-    Unlink,
-    /// A directory was removed.
-    Rmdir,
-    /// A directory was made.
-    Mkdir,
-    /// A file, FIFO, socket or device was made without an open.
-    Mknod,
-    /// A symbolic link was made.
-    Symlink,
-    /// It got a further name.
-    Link,
-    /// It got another name.
-    Rename,
-    /// It changed names with another one.
-    Exchange,
-    /// Its permissions were changed.
-    Chmod,
-    /// Its owner or group was changed.
-    Chown,
-    /// Its times were set.
-    Utimes,
-    /// An extended attribute was set.
-    SetXattr,
-    /// An extended attribute was removed.
-    RemoveXattr,
-    /// It got capabilities.
-    SetCapability,
-    /// Its access control list was changed.
-    SetAcl,
-    /// Its flags were changed, such as `immutable`.
-    SetFlags,
-    /// It was copied up, for a reason that was not seen.
-    CopyUp,
-    /// Mapped shared and writable through an older descriptor.
-    MmapWrite,
-    /// A block device was opened for writing.
-    DeviceWrite,
-    /// A file system was mounted over it.
-    Mount,
-    /// Something else was bound over it.
-    Bind,
-    /// The options of the mount on it were changed.
-    Remount,
-    /// A mount was moved over it.
-    MoveMount,
-    /// What was mounted on it was unmounted.
-    Umount,
-    /// It became the root by pivot_root(2).
-    PivotRoot,
-    /// It became the root by chroot(2).
-    Chroot,
-    /// The properties of the mount on it were changed.
-    MountSetattr,
-}
-
-impl Op {
-    /// The event is about something that was not there before: [`File`] is then the directory that it is in.
-    pub fn makes_without_open(self) -> bool {
-        matches!(self, Self::Mkdir | Self::Mknod | Self::Symlink)
-    }
 }
 
 /// The acting process.
@@ -337,41 +285,9 @@ pub struct Process {
     /// Controlling terminal.
     pub tty: Option<Name>,
     /// Descriptors 0 to 2.
-    pub stdio: [Stdio; 3],
+    pub stdio: [StdioKind; 3],
     /// Processes above it, nearest first.
     pub ancestors: Vec<Ancestor>,
-}
-
-/// How a process came into a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Not at all: it acts from outside, or has got there.
-    Outside,
-    /// It is the container's first process.
-    Entrypoint,
-    /// It, or one above it, was brought in from outside.
-    Entered,
-    /// A process of the container started it.
-    Application,
-}
-
-/// What a standard descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdio {
-    /// Not open.
-    Closed,
-    /// A terminal.
-    Tty,
-    /// `/dev/null`.
-    Null,
-    /// A pipe or FIFO.
-    Pipe,
-    /// A socket.
-    Socket,
-    /// A regular file.
-    File,
-    /// Anything else: another device, a directory, an anonymous inode.
-    Other,
 }
 
 /// A process above the acting one.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+pub use detector_common::vocabulary::{ImageOp, Layer, Loss, MountOp, Origin, StdioKind};
 use jiff::fmt::temporal::DateTimePrinter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -42,8 +43,14 @@ pub struct Finding {
     pub time: Time,
     /// Version of this format: 1.
     pub schema: u32,
-    /// Unique on its node; sorts by time.
+    /// The id of what happened: `BOOT-TIME-NUMBER-KIND`, all hexadecimal. `BOOT` are 12 digits that stand for the node
+    /// and its boot, `TIME` are 16 digits: nanoseconds since that boot, with time asleep, `NUMBER` is the kernel's number
+    /// of the event, and `KIND` stands for `finding`. So no other finding of any node has this id, the ids of a boot sort
+    /// by time, and what is reported twice, even by two runs of the detector, has the same id both times.
     pub id: String,
+    /// 1 for the first line about a finding. A later line with the same `id` and the next `revision` replaces it: more
+    /// is known then.
+    pub revision: u32,
     /// Name of the node.
     pub node: String,
     /// What happened.
@@ -68,25 +75,26 @@ pub struct Finding {
     pub suppressed_by: Option<String>,
 }
 
-/// What was found.
+/// What was found. The numbers are part of [ids](Finding::id).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[repr(u8)]
 pub enum Kind {
     /// A shell was started in a container.
-    ShellInContainer,
+    ShellInContainer = 1,
     /// A file of a container's image was changed, or one was added to it.
-    ImageWrite,
+    ImageWrite = 2,
     /// Something was mounted over a path of a container's image, or a mount or root in it was changed.
-    ImageShadowed,
+    ImageShadowed = 3,
     /// A container opened a block device for writing.
-    DeviceWrite,
-    /// A program or library was executed that is not as the image has it.
-    DriftedExec,
-    /// A program was executed that is in no file system that lasts: in memory only, or deleted.
-    FilelessExec,
+    DeviceWrite = 4,
+    /// A program, script or library of the image was executed that is not as the image has it.
+    DriftedExec = 5,
+    /// A program, script or library was executed from a file that is only in memory or deleted.
+    FilelessExec = 6,
     /// A process of a container was moved out of the container's cgroup.
-    CgroupEscape,
+    CgroupEscape = 7,
 }
 
 impl Kind {
@@ -324,7 +332,7 @@ pub struct Process {
     /// How it came into the container.
     pub origin: Origin,
     /// What its descriptors 0, 1 and 2 are.
-    pub stdio: [Stdio; 3],
+    pub stdio: [StdioKind; 3],
     /// The processes above it, nearest first; at most 8.
     pub ancestors: Vec<Ancestor>,
 }
@@ -352,40 +360,6 @@ pub struct Ancestor {
     pub start_time: Time,
     /// It belongs to the same container.
     pub in_container: bool,
-}
-
-/// How a process came into a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// Not at all: it acts from outside, as `docker cp` does; or it has got out of the container, to the host's mounts.
-    Outside,
-    /// It is the container's first process.
-    Entrypoint,
-    /// It, or one above it, was brought into the running container from outside, as `docker exec` does.
-    Entered,
-    /// A process of the container started it.
-    Application,
-}
-
-/// What a standard descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Stdio {
-    /// Not open.
-    Closed,
-    /// A terminal.
-    Tty,
-    /// `/dev/null`.
-    Null,
-    /// A pipe or FIFO.
-    Pipe,
-    /// A socket.
-    Socket,
-    /// A regular file.
-    File,
-    /// Anything else.
-    Other,
 }
 
 /// A file.
@@ -425,83 +399,14 @@ pub struct File {
     pub declared_volume: Option<bool>,
 }
 
-/// What was done to a file.
+/// What was done to a file, or to a mount or root over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
+#[serde(untagged)]
 pub enum Op {
-    /// Opened for writing.
-    OpenWrite,
-    /// Cut to another length, by an open or without.
-    Truncate,
-    /// Created.
-    Create,
-    /// Written through a descriptor whose opening was not seen.
-    Write,
-    /// A name of it was removed.
-    Unlink,
-    /// A directory was removed.
-    Rmdir,
-    /// A directory was made.
-    Mkdir,
-    /// A file, FIFO, socket or device was made without an open.
-    Mknod,
-    /// A symbolic link was made.
-    Symlink,
-    /// It got a further name.
-    Link,
-    /// It got another name.
-    Rename,
-    /// It changed names with another one.
-    Exchange,
-    /// Its permissions were changed.
-    Chmod,
-    /// Its owner or group was changed.
-    Chown,
-    /// Its times were set.
-    Utimes,
-    /// An extended attribute was set.
-    SetXattr,
-    /// An extended attribute was removed.
-    RemoveXattr,
-    /// It got capabilities.
-    SetCapability,
-    /// Its access control list was changed.
-    SetAcl,
-    /// Its flags were changed, such as `immutable`.
-    SetFlags,
-    /// It was copied up, for a reason that was not seen.
-    CopyUp,
-    /// Mapped shared and writable through a descriptor whose opening was not seen.
-    MmapWrite,
-    /// A file system was mounted over it.
-    Mount,
-    /// Something else was bound over it.
-    Bind,
-    /// The options of the mount on it were changed.
-    Remount,
-    /// A mount was moved over it.
-    MoveMount,
-    /// What was mounted on it was unmounted.
-    Umount,
-    /// It became the root by pivot_root(2).
-    PivotRoot,
-    /// It became the root by chroot(2).
-    Chroot,
-    /// The properties of the mount on it were changed.
-    MountSetattr,
-}
-
-/// A layer of an overlay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Layer {
-    /// As the image has it.
-    Lower,
-    /// Changed, or copied up, before.
-    Upper,
-    /// Not there before.
-    New,
+    /// The file was changed.
+    Image(ImageOp),
+    /// A mount or root was changed.
+    Mount(MountOp),
 }
 
 /// Something that happened to the sensor, or that it got to know later. Nothing is lost silently: what was not seen is said
@@ -543,11 +448,8 @@ pub enum NoticeEvent {
     },
     /// Something was not seen, or not in full.
     Loss {
-        /// What: `exec`, `image_write` and `cgroup` are records that found the ring buffer full, `…_full` is a full
-        /// kernel map, `record` a record that could not be decoded, `content` an executed file that was gone before it
-        /// could be looked into, `client` lines that a live viewer was too slow for,
-        /// `output` lines that the daemon's output could not take.
-        kind: Cow<'static, str>,
+        /// What was lost.
+        kind: Loss,
         /// How many since the last such notice.
         count: u64,
     },
@@ -680,11 +582,6 @@ impl Mode {
     /// From `st_mode`; the file type is dropped.
     pub const fn from_st_mode(mode: u32) -> Self {
         Self(mode & 0o7777)
-    }
-
-    /// Somebody may execute it.
-    pub const fn executable(self) -> bool {
-        self.0 & 0o111 != 0
     }
 }
 

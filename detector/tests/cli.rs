@@ -14,7 +14,7 @@ use detector::client;
 use detector::daemon::hub::{CLIENT_QUEUE, Hub};
 use detector::daemon::server::{BindError, MAX_CLIENTS, MAX_REQUEST, Server};
 use detector::daemon::writer;
-use detector::finding::{Line, Notice, NoticeEvent};
+use detector::finding::{Line, Loss, Notice, NoticeEvent};
 use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
 use tempfile::TempDir;
@@ -373,7 +373,7 @@ fn a_slow_client_is_told_what_it_missed_and_holds_nobody_up() {
     while slow.next_line(&mut line).expect("lines") {
         match serde_json::from_slice(&line).expect("a line of the stream") {
             Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
-                assert_eq!(kind, "client");
+                assert_eq!(kind, Loss::Client);
                 missed += count;
             }
             _ => got += 1,
@@ -439,7 +439,7 @@ impl Feeder {
         let (done, is_done) = std::sync::mpsc::channel();
         let feed = move || {
             while is_done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
-                hub.publish_event(NoticeEvent::Loss { kind: "exec".into(), count: 1 });
+                hub.publish_event(NoticeEvent::Loss { kind: Loss::Exec, count: 1 });
             }
         };
         Self(Some((done, std::thread::spawn(feed))))

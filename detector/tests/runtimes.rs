@@ -149,6 +149,7 @@ fn finding(id: &str) -> Finding {
         time: Time::from_nanoseconds(1),
         schema: 1,
         id: "1-1".to_owned(),
+        revision: 1,
         node: "node".to_owned(),
         finding: Kind::ShellInContainer,
         severity: Severity::High,

@@ -10,9 +10,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
 use crate::client::{self, Stream};
-use crate::daemon::hub::{CLIENT_LOSS, Hub};
+use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
-use crate::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity};
+use crate::finding::{Container, Finding, Kind, Line, Loss, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
 use crate::redact::Redactor;
 use crate::runtime;
@@ -110,7 +110,7 @@ impl Source {
             Self::Private { hub, lines, .. } => {
                 let next = match lines.blocking_recv() {
                     Ok(next) => next,
-                    Err(RecvError::Lagged(missed)) => hub.loss_line(CLIENT_LOSS, missed),
+                    Err(RecvError::Lagged(missed)) => hub.loss_line(Loss::Client, missed),
                     Err(RecvError::Closed) => return Ok(false),
                 };
                 line.clear();

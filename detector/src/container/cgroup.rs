@@ -84,7 +84,7 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// What the names in a path say.
-enum Verdict {
+enum PathMeaning {
     Container(ContainerRef),
     NoContainer,
     /// Nothing but the pod.
@@ -93,9 +93,9 @@ enum Verdict {
 
 /// The container that a path names by a shape that a known runtime uses.
 pub fn parse(path: &[u8]) -> Option<ContainerRef> {
-    match judge(path) {
-        Verdict::Container(container) => Some(container),
-        Verdict::NoContainer | Verdict::Unknown(_) => None,
+    match interpret(path) {
+        PathMeaning::Container(container) => Some(container),
+        PathMeaning::NoContainer | PathMeaning::Unknown(_) => None,
     }
 }
 
@@ -108,32 +108,32 @@ pub fn is_container(path: &[u8]) -> bool {
 /// The container at a path of which the kernel says that it is one, whoever named it: where no shape fits, the last
 /// directory is the id. `None`: the path is the root, or that of a monitor.
 pub fn parse_known(path: &[u8]) -> Option<ContainerRef> {
-    match judge(path) {
-        Verdict::Container(container) => Some(container),
-        Verdict::NoContainer => None,
-        Verdict::Unknown(pod_uid) => {
+    match interpret(path) {
+        PathMeaning::Container(container) => Some(container),
+        PathMeaning::NoContainer => None,
+        PathMeaning::Unknown(pod_uid) => {
             let id = path.split(|&byte| byte == b'/').rfind(|name| !name.is_empty())?.to_vec();
             Some(ContainerRef { id, runtime: None, pod_uid })
         }
     }
 }
 
-fn judge(path: &[u8]) -> Verdict {
+fn interpret(path: &[u8]) -> PathMeaning {
     let mut parent: &[u8] = b"";
     let mut pod_uid = None;
     for name in path.split(|byte| matches!(byte, b'/' | b':')).filter(|name| !name.is_empty()) {
         if let Some((shape, id)) = SHAPES.iter().find_map(|shape| Some((shape, shape.matches(parent, name)?))) {
             return match shape.id {
-                Id::NoContainer => Verdict::NoContainer,
+                Id::NoContainer => PathMeaning::NoContainer,
                 Id::Hex | Id::Name | Id::Escaped => {
-                    Verdict::Container(ContainerRef { id: id.into_owned(), runtime: shape.runtime, pod_uid })
+                    PathMeaning::Container(ContainerRef { id: id.into_owned(), runtime: shape.runtime, pod_uid })
                 }
             };
         }
         pod_uid = pod(name).or(pod_uid);
         parent = name;
     }
-    Verdict::Unknown(pod_uid)
+    PathMeaning::Unknown(pod_uid)
 }
 
 impl Shape {

@@ -12,26 +12,24 @@ const KEEP: u64 = 60 * 1_000_000_000;
 /// How many removed cgroups stay known at most.
 const KEEP_COUNT: usize = 10_000;
 
-/// A container.
+/// A container that is known by its cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
+pub struct TrackedContainer {
     /// Id of its outermost cgroup.
     pub cgroup_id: u64,
     /// Path of that cgroup. Empty: not known.
     pub path: Vec<u8>,
     /// What the path says. `None`: nothing, or the path is not known.
     pub reference: Option<ContainerRef>,
-    /// When it was first seen, `CLOCK_BOOTTIME`, nanoseconds.
-    pub first_seen: u64,
     /// Device number of its root's file system, in the kernel's encoding. `None`: not known, or it has not started.
     pub root_dev: Option<u32>,
 }
 
-impl Container {
+impl TrackedContainer {
     /// The container of a cgroup.
-    pub fn new(cgroup_id: u64, path: Vec<u8>, first_seen: u64) -> Self {
+    pub fn new(cgroup_id: u64, path: Vec<u8>) -> Self {
         let reference = parse_known(&path);
-        Self { cgroup_id, path, reference, first_seen, root_dev: None }
+        Self { cgroup_id, path, reference, root_dev: None }
     }
 }
 
@@ -39,19 +37,19 @@ impl Container {
 /// event, and only those are ever looked up.
 #[derive(Debug, Default)]
 pub struct Table {
-    live: HashMap<u64, Container>,
-    removed: HashMap<u64, Container>,
+    live: HashMap<u64, TrackedContainer>,
+    removed: HashMap<u64, TrackedContainer>,
     /// When and which, the oldest first.
     removals: VecDeque<(u64, u64)>,
     /// The last one that could not be resolved. Not kept: nothing would tell when it is removed.
-    unresolved: Option<Container>,
+    unresolved: Option<TrackedContainer>,
 }
 
 impl Table {
     /// Takes in a cgroup that was made, or one that the scan at start found.
     pub fn created(&mut self, cgroup: Cgroup) {
         self.expire(cgroup.time);
-        self.live.insert(cgroup.id, Container::new(cgroup.id, cgroup.path, cgroup.time));
+        self.live.insert(cgroup.id, TrackedContainer::new(cgroup.id, cgroup.path));
     }
 
     /// Takes in where a container has its root.
@@ -70,16 +68,16 @@ impl Table {
         self.expire(cgroup.time);
     }
 
-    /// The container of an event at `time`. An unknown cgroup is asked of `resolve`, which gives its path; if that
-    /// fails, the container is named by its cgroup id alone, and asked again at its next event.
-    pub fn lookup(&mut self, cgroup_id: u64, time: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &Container {
+    /// The container of an event. `resolve` finds the path of an unknown cgroup; if it fails, the container is named by
+    /// its cgroup id alone, and `resolve` is asked again at the container's next event.
+    pub fn lookup(&mut self, cgroup_id: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &TrackedContainer {
         match self.live.entry(cgroup_id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match self.removed.get(&cgroup_id) {
                 Some(container) => container,
                 None => match resolve(cgroup_id) {
-                    Some(path) => entry.insert(Container::new(cgroup_id, path, time)),
-                    None => self.unresolved.insert(Container::new(cgroup_id, Vec::new(), time)),
+                    Some(path) => entry.insert(TrackedContainer::new(cgroup_id, path)),
+                    None => self.unresolved.insert(TrackedContainer::new(cgroup_id, Vec::new())),
                 },
             },
         }
@@ -88,16 +86,6 @@ impl Table {
     /// The ids of the cgroups that exist.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.live.keys().copied()
-    }
-
-    /// How many cgroups exist.
-    pub fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// No cgroup exists.
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
     }
 
     fn expire(&mut self, now: u64) {
@@ -119,7 +107,7 @@ mod tests {
     }
 
     fn known(table: &mut Table, id: u64) -> bool {
-        !table.lookup(id, 0, |_| None).path.is_empty()
+        !table.lookup(id, |_| None).path.is_empty()
     }
 
     #[test]
@@ -127,7 +115,7 @@ mod tests {
         let mut table = Table::default();
         table.created(cgroup(1, 10));
         table.removed(&cgroup(1, 20));
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.ids().count(), 0);
         assert!(known(&mut table, 1));
         table.created(cgroup(2, 20 + KEEP));
         assert!(known(&mut table, 1));
@@ -150,15 +138,11 @@ mod tests {
     #[test]
     fn unknown_cgroups_are_resolved_once_they_can_be() {
         let mut table = Table::default();
-        let container = table.lookup(7, 5, |_| None).clone();
-        assert_eq!(
-            container,
-            Container { cgroup_id: 7, path: Vec::new(), reference: None, first_seen: 5, root_dev: None }
-        );
-        assert!(table.is_empty());
-        let container = table.lookup(7, 6, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
+        let container = table.lookup(7, |_| None).clone();
+        assert_eq!(container, TrackedContainer { cgroup_id: 7, path: Vec::new(), reference: None, root_dev: None });
+        assert_eq!(table.ids().count(), 0);
+        let container = table.lookup(7, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
         assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));
-        assert_eq!(container.first_seen, 6);
-        table.lookup(7, 8, |_| panic!("it is known"));
+        table.lookup(7, |_| panic!("it is known"));
     }
 }

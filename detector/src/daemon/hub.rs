@@ -1,7 +1,6 @@
 //! Where the lines of the stream go: serialised once, to the output and to every live client, without ever blocking the
 //! one who publishes. Who is too slow loses lines, and is told how many.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Line, Notice, NoticeEvent, Time};
+use crate::finding::{Line, Loss, Notice, NoticeEvent, Time};
 use crate::output::json;
 use crate::pipeline;
 use crate::protocol::{Counters, DaemonState, Hook, Status};
@@ -20,10 +19,6 @@ use crate::runtime::Engines;
 pub const OUTPUT_QUEUE: usize = 8192;
 /// Lines that are kept for the slowest live client at most.
 pub const CLIENT_QUEUE: usize = 1024;
-/// Kind of the loss notice to a live client that was too slow.
-pub const CLIENT_LOSS: &str = "client";
-/// Kind of the loss notice about lines that the output could not take.
-pub const OUTPUT_LOSS: &str = "output";
 
 /// The distributor of the stream, and what is known about the daemon.
 #[derive(Debug)]
@@ -32,7 +27,7 @@ pub struct Hub {
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     findings: AtomicU64,
-    losses: Mutex<BTreeMap<Cow<'static, str>, u64>>,
+    losses: Mutex<BTreeMap<&'static str, u64>>,
     /// Lines that found the output queue full since [`Hub::take_output_loss`].
     output_loss: AtomicU64,
 }
@@ -88,7 +83,7 @@ impl Hub {
                 self.findings.fetch_add(1, Relaxed);
             }
             Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
-                self.count_loss(kind.clone(), *count);
+                self.count_loss(*kind, *count);
             }
             Line::Notice(_) => {}
         }
@@ -115,9 +110,9 @@ impl Hub {
     }
 
     /// The line that tells a reader that it missed `count` lines, for that reader alone. Counted in [`Hub::status`].
-    pub fn loss_line(&self, kind: &'static str, count: u64) -> Bytes {
-        self.count_loss(Cow::Borrowed(kind), count);
-        json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind: Cow::Borrowed(kind), count })))
+    pub fn loss_line(&self, kind: Loss, count: u64) -> Bytes {
+        self.count_loss(kind, count);
+        json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind, count })))
     }
 
     /// Whether lines have found the output queue full since [`Hub::take_output_loss`].
@@ -162,7 +157,7 @@ impl Hub {
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 findings: self.findings.load(Relaxed),
-                losses: lock(&self.losses).iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
+                losses: lock(&self.losses).iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
             },
         }
     }
@@ -171,8 +166,8 @@ impl Hub {
         Notice::now(self.node.clone(), event)
     }
 
-    fn count_loss(&self, kind: Cow<'static, str>, count: u64) {
-        *lock(&self.losses).entry(kind).or_default() += count;
+    fn count_loss(&self, kind: Loss, count: u64) {
+        *lock(&self.losses).entry(kind.name()).or_default() += count;
     }
 }
 

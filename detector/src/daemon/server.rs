@@ -18,7 +18,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::hub::{CLIENT_LOSS, Hub};
+use super::hub::Hub;
+use crate::finding::Loss;
 use crate::protocol::{Call, Reply, Request, VERSION};
 
 /// Connections that are served at a time.
@@ -194,7 +195,7 @@ async fn stream_lines(mut lines: Receiver<Bytes>, writer: &mut OwnedWriteHalf, h
     loop {
         let line = match lines.recv().await {
             Ok(line) => line,
-            Err(RecvError::Lagged(missed)) => hub.loss_line(CLIENT_LOSS, missed),
+            Err(RecvError::Lagged(missed)) => hub.loss_line(Loss::Client, missed),
             Err(RecvError::Closed) => return Ok(()),
         };
         writer.write_all(&line).await?;

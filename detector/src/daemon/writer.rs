@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::hub::{Hub, OUTPUT_LOSS};
+use super::hub::Hub;
+use crate::finding::Loss;
 
 /// How often a failing output is tried, and how late a loss is reported at most.
 const TICK: Duration = Duration::from_secs(1);
@@ -115,7 +116,7 @@ pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &Ato
         if lost > 0 {
             reported = Some(Instant::now());
             tracing::error!("{}: it was too slow or failed, {lost} lines are lost", output.target);
-            write(&mut output, &hub.loss_line(OUTPUT_LOSS, lost), &lines, stopping)?;
+            write(&mut output, &hub.loss_line(Loss::Output, lost), &lines, stopping)?;
         }
         if ended {
             return Ok(());

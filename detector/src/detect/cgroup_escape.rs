@@ -3,29 +3,24 @@
 //!
 //! **How severe**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 
-use super::{Context, Program, Verdict, describe};
-use crate::container::table::Container;
+use super::Assessment;
+use super::describe::{self, Actor};
+use crate::container::table::TrackedContainer;
 use crate::event::CgroupEscape;
 use crate::finding::{Kind, Severity};
 
-pub(super) fn detect(
-    escape: &CgroupEscape,
-    program: Option<&Program>,
-    container: &Container,
-    context: &Context,
-) -> Verdict {
-    let who =
+pub(super) fn detect(escape: &CgroupEscape, actor: &Actor, container: &TrackedContainer) -> Assessment {
+    let moved =
         if escape.moved == escape.process.pid { "itself".to_owned() } else { format!("process {}", escape.moved) };
-    Verdict {
+    Assessment {
         finding: Kind::CgroupEscape,
         severity: Severity::Critical,
         message: format!(
-            "{} moved {who} out of {} to cgroup {}",
-            describe::text(describe::base_name(&escape.exe.bytes)),
+            "{} moved {moved} out of {} to cgroup {}",
+            actor.name(),
             describe::container_name(container),
             describe::text(&escape.cgroup),
         ),
-        process: Some(describe::process(&escape.process, Some(&escape.exe), program.map(describe::known), context)),
         file: None,
         mitre: &["T1611"],
     }
@@ -40,7 +35,7 @@ mod tests {
     #[test]
     fn it_says_who_went_where() {
         let mut escape = CgroupEscape {
-            at: At { time: 99, cgroup: 1, container: 500 },
+            at: At { time: 99, number: 3, cgroup: 1, container: 500 },
             process: process(Origin::Application),
             exe: path("/usr/bin/python3.12"),
             moved: 1234,

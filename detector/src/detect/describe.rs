@@ -1,14 +1,13 @@
 //! From the kernel's terms to those of findings: the same for all detections.
 
-use super::{Context, Program};
-use crate::container::table;
+use super::{Context, process::Program};
+use crate::container::table::TrackedContainer;
 use crate::event;
-use crate::finding::{
-    Ancestor, Capabilities, Container, Device, File, Layer, Mode, Op, Origin, Pod, Process, ProcessField, Stdio, Text,
-};
+use crate::event::Origin;
+use crate::finding::{Ancestor, Capabilities, Container, Device, File, Mode, Op, Pod, Process, ProcessField, Text};
 
 /// The container, as far as its cgroup tells.
-pub fn container(container: &table::Container) -> Container {
+pub(crate) fn container(container: &TrackedContainer) -> Container {
     let reference = container.reference.as_ref();
     Container {
         id: reference.map(|found| text(&found.id)),
@@ -21,7 +20,7 @@ pub fn container(container: &table::Container) -> Container {
 }
 
 /// The container, in a message: as short as people write it.
-pub(super) fn container_name(container: &table::Container) -> String {
+pub(super) fn container_name(container: &TrackedContainer) -> String {
     match &container.reference {
         Some(found) if found.id.len() == 64 => format!("container {}", text(&found.id[..12])),
         Some(found) => format!("container {}", text(&found.id)),
@@ -29,105 +28,99 @@ pub(super) fn container_name(container: &table::Container) -> String {
     }
 }
 
-/// The process, with what is known of its program.
-pub(super) fn process(
-    process: &event::Process,
-    exe: Option<&event::Path>,
-    program: Option<(&event::Args, &event::Path)>,
-    context: &Context,
-) -> Process {
-    let (args, cwd) = program.unzip();
-    let cut = [
-        (exe.is_some_and(|exe| exe.truncated), ProcessField::Exe),
-        (args.is_some_and(|args| args.truncated), ProcessField::Args),
-        (cwd.is_some_and(|cwd| cwd.truncated), ProcessField::Cwd),
-    ];
-    Process {
-        pid: process.pid,
-        tid: process.tid,
-        ns_pid: process.ns_pid,
-        ppid: process.ppid,
-        uid: process.uid,
-        gid: process.gid,
-        login_uid: process.login_uid,
-        capabilities: Capabilities(process.capabilities),
-        start_time: context.wall(process.start_time),
-        comm: text(process.comm.as_bytes()),
-        exe: exe.and_then(path),
-        args: args.map(|args| context.redactor.args(args.iter()).map(|arg| text(&arg)).collect()),
-        cwd: cwd.map(|cwd| text(&cwd.bytes)),
-        truncated: cut.into_iter().filter_map(|(is_cut, field)| is_cut.then_some(field)).collect(),
-        tty: process.tty.as_ref().map(|tty| text(tty.as_bytes())),
-        origin: match process.origin {
-            event::Origin::Outside => Origin::Outside,
-            event::Origin::Entrypoint => Origin::Entrypoint,
-            event::Origin::Entered => Origin::Entered,
-            event::Origin::Application => Origin::Application,
-        },
-        stdio: process.stdio.map(|stdio| match stdio {
-            event::Stdio::Closed => Stdio::Closed,
-            event::Stdio::Tty => Stdio::Tty,
-            event::Stdio::Null => Stdio::Null,
-            event::Stdio::Pipe => Stdio::Pipe,
-            event::Stdio::Socket => Stdio::Socket,
-            event::Stdio::File => Stdio::File,
-            event::Stdio::Other => Stdio::Other,
-        }),
-        ancestors: process
-            .ancestors
-            .iter()
-            .map(|ancestor| Ancestor {
-                pid: ancestor.pid,
-                comm: text(ancestor.comm.as_bytes()),
-                start_time: context.wall(ancestor.start_time),
-                in_container: ancestor.in_container,
-            })
-            .collect(),
+/// The process that acted, and what it was started as.
+#[derive(Clone, Copy)]
+pub(super) struct Actor<'a> {
+    pub(super) process: &'a event::Process,
+    pub(super) exe: &'a event::Path,
+    started_as: Option<(&'a event::Args, &'a event::Path)>,
+}
+
+impl<'a> Actor<'a> {
+    /// A process with this executable, which was started as `program`, if that is known.
+    pub(super) fn new(process: &'a event::Process, exe: &'a event::Path, program: Option<&'a Program>) -> Self {
+        Self { process, exe, started_as: program.map(|program| (&program.args, &program.cwd)) }
+    }
+
+    /// The process that has just executed a program.
+    pub(super) fn of_exec(exec: &'a event::Exec) -> Self {
+        Self { process: &exec.process, exe: &exec.exe, started_as: Some((&exec.args, &exec.cwd)) }
+    }
+
+    /// The arguments of the process, `argv[0]` first. `None`: they are not known.
+    pub(super) fn args(&self) -> Option<&'a event::Args> {
+        self.started_as.map(|(args, _)| args)
+    }
+
+    /// The name of its executable.
+    pub(super) fn name(&self) -> Text {
+        text(base_name(&self.exe.bytes))
+    }
+
+    /// The process in a finding.
+    pub(super) fn describe(&self, context: &Context) -> Process {
+        let (process, exe) = (self.process, self.exe);
+        let (args, cwd) = self.started_as.unzip();
+        let truncated = [
+            (exe.truncated, ProcessField::Exe),
+            (args.is_some_and(|args| args.truncated), ProcessField::Args),
+            (cwd.is_some_and(|cwd| cwd.truncated), ProcessField::Cwd),
+        ];
+        Process {
+            pid: process.pid,
+            tid: process.tid,
+            ns_pid: process.ns_pid,
+            ppid: process.ppid,
+            uid: process.uid,
+            gid: process.gid,
+            login_uid: process.login_uid,
+            capabilities: Capabilities(process.capabilities),
+            start_time: context.wall(process.start_time),
+            comm: text(process.comm.as_bytes()),
+            exe: path(exe),
+            args: args.map(|args| context.redactor.args(args.iter()).map(|arg| text(&arg)).collect()),
+            cwd: cwd.map(|cwd| text(&cwd.bytes)),
+            truncated: truncated
+                .into_iter()
+                .filter_map(|(is_truncated, field)| is_truncated.then_some(field))
+                .collect(),
+            tty: process.tty.as_ref().map(|tty| text(tty.as_bytes())),
+            origin: process.origin,
+            stdio: process.stdio,
+            ancestors: process
+                .ancestors
+                .iter()
+                .map(|ancestor| Ancestor {
+                    pid: ancestor.pid,
+                    comm: text(ancestor.comm.as_bytes()),
+                    start_time: context.wall(ancestor.start_time),
+                    in_container: ancestor.in_container,
+                })
+                .collect(),
+        }
     }
 }
 
-/// The process that changed something, as far as the event still knows it.
-pub(super) fn actor(write: &event::ImageWrite, program: Option<&Program>, context: &Context) -> Option<Process> {
-    Some(process(write.process.as_ref()?, write.exe.as_ref(), program.map(known), context))
+/// `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`: the message about a change.
+pub(super) fn message(what: &str, container: &TrackedContainer, actor: Option<&Actor>) -> String {
+    let container = container_name(container);
+    let Some(actor) = actor else { return format!("{what} in {container}") };
+    let from = match actor.process.origin {
+        Origin::Outside => " (from outside)",
+        Origin::Entered => " (entered from outside)",
+        Origin::Entrypoint | Origin::Application => "",
+    };
+    format!("{what} in {container} by {}{from}", actor.name())
 }
 
-/// ` by PROGRAM (whence)`: the end of a message.
-pub(super) fn by(write: &event::ImageWrite) -> String {
-    let who = match &write.exe {
-        Some(exe) => format!(" by {}", text(base_name(&exe.bytes))),
-        None => String::new(),
-    };
-    let origin = match write.process.as_ref().map(|process| process.origin) {
-        Some(event::Origin::Outside) => " (from outside)",
-        Some(event::Origin::Entered) => " (entered from outside)",
-        Some(event::Origin::Entrypoint | event::Origin::Application) | None => "",
-    };
-    who + origin
-}
-
-/// How a process came into the container, in a message.
-pub(super) fn origin(origin: event::Origin) -> &'static str {
+/// How a process came into the container, in a message about what it runs.
+pub(super) fn origin(origin: Origin) -> &'static str {
     match origin {
-        event::Origin::Outside => "with the host's mounts",
-        event::Origin::Entered => "entered from outside",
-        event::Origin::Entrypoint => "its entrypoint",
-        event::Origin::Application => "by the application",
+        Origin::Outside => "with the host's mounts",
+        Origin::Entered => "entered from outside",
+        Origin::Entrypoint => "its entrypoint",
+        Origin::Application => "by the application",
     }
-}
-
-/// The arguments and the working directory of a remembered program.
-pub(super) fn known(program: &Program) -> (&event::Args, &event::Path) {
-    (&program.args, &program.cwd)
-}
-
-/// A file that was executed or mapped.
-pub(super) fn file(file: &event::File, path: &event::Path) -> File {
-    describe_file(file, Some(path).filter(|path| is_named(path)))
-}
-
-/// A file of which no more than its number is known.
-pub(super) fn numbered(file: &event::File) -> File {
-    describe_file(file, None)
 }
 
 /// The path of a file that was executed or mapped. `None`: it is in no directory, as those of memfd_create(2) are.
@@ -140,73 +133,44 @@ fn is_named(path: &event::Path) -> bool {
     path.bytes != b"/"
 }
 
-/// The file that was changed.
-pub(super) fn changed_file(write: &event::ImageWrite) -> File {
-    let mut file = describe_file(&write.file, write.path.as_ref());
-    if write.op.makes_without_open() {
-        (file.inode, file.mode) = (None, None);
-    }
-    file.new_path = write.new_path.as_ref().map(|path| text(&path.bytes));
-    file.truncated |= write.new_path.as_ref().is_some_and(|path| path.truncated);
-    file.op = Some(op(write.op));
-    file.bytes = (write.bytes > 0).then_some(write.bytes);
-    file
+/// A file that was executed or mapped.
+pub(super) fn code_file(file: &event::File, path: Option<&event::Path>) -> File {
+    describe_file(file, path.filter(|path| is_named(path)))
+}
+
+/// A file that was opened or changed. `op` is what was done to it, where that is not clear from the finding's kind.
+pub(super) fn changed_file(file: &event::File, detail: Option<&event::Detail>, op: Option<Op>) -> File {
+    let new_path = detail.and_then(|detail| detail.new_path.as_ref());
+    let mut changed = describe_file(file, detail.map(|detail| &detail.path));
+    changed.new_path = new_path.map(|path| text(&path.bytes));
+    changed.truncated |= new_path.is_some_and(|path| path.truncated);
+    changed.op = op;
+    changed
 }
 
 fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
     // Every file has a type; a mode without one was never read.
-    let known = file.mode != 0;
+    let is_known = file.mode != 0;
     File {
         path: path.map(|path| text(&path.bytes)),
         new_path: None,
         truncated: path.is_some_and(|path| path.truncated),
         op: None,
-        layer: file.layer.map(|layer| match layer {
-            event::Layer::Lower => Layer::Lower,
-            event::Layer::Upper => Layer::Upper,
-            event::Layer::New => Layer::New,
-        }),
+        layer: file.layer,
         dev: Device::from_kernel(file.dev),
         inode: Some(file.inode),
-        mode: known.then(|| Mode::from_st_mode(file.mode)),
-        deleted: known && file.nlink == 0,
+        mode: is_known.then(|| Mode::from_st_mode(file.mode)),
+        deleted: is_known && file.nlink == 0,
         bytes: None,
         declared_volume: None,
     }
 }
 
-fn op(op: event::Op) -> Op {
-    match op {
-        event::Op::OpenWrite | event::Op::DeviceWrite => Op::OpenWrite,
-        event::Op::Truncate => Op::Truncate,
-        event::Op::Create => Op::Create,
-        event::Op::Write => Op::Write,
-        event::Op::Unlink => Op::Unlink,
-        event::Op::Rmdir => Op::Rmdir,
-        event::Op::Mkdir => Op::Mkdir,
-        event::Op::Mknod => Op::Mknod,
-        event::Op::Symlink => Op::Symlink,
-        event::Op::Link => Op::Link,
-        event::Op::Rename => Op::Rename,
-        event::Op::Exchange => Op::Exchange,
-        event::Op::Chmod => Op::Chmod,
-        event::Op::Chown => Op::Chown,
-        event::Op::Utimes => Op::Utimes,
-        event::Op::SetXattr => Op::SetXattr,
-        event::Op::RemoveXattr => Op::RemoveXattr,
-        event::Op::SetCapability => Op::SetCapability,
-        event::Op::SetAcl => Op::SetAcl,
-        event::Op::SetFlags => Op::SetFlags,
-        event::Op::CopyUp => Op::CopyUp,
-        event::Op::MmapWrite => Op::MmapWrite,
-        event::Op::Mount => Op::Mount,
-        event::Op::Bind => Op::Bind,
-        event::Op::Remount => Op::Remount,
-        event::Op::MoveMount => Op::MoveMount,
-        event::Op::Umount => Op::Umount,
-        event::Op::PivotRoot => Op::PivotRoot,
-        event::Op::Chroot => Op::Chroot,
-        event::Op::MountSetattr => Op::MountSetattr,
+/// The path of a file in a message, or what stands for it if it was lost.
+pub(super) fn path_or_inode(detail: Option<&event::Detail>, file: &event::File) -> String {
+    match detail {
+        Some(detail) => text(&detail.path.bytes).to_string(),
+        None => format!("the file with inode {}", file.inode),
     }
 }
 

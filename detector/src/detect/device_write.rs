@@ -3,29 +3,19 @@
 //!
 //! **How severe**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 
-use super::{Context, Program, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::ImageWrite;
+use super::Assessment;
+use super::describe::{self, Actor};
+use crate::container::table::TrackedContainer;
+use crate::event::DeviceOpen;
 use crate::finding::{Kind, Severity};
 
-pub(super) fn detect(
-    write: &ImageWrite,
-    program: Option<&Program>,
-    container: &Container,
-    context: &Context,
-) -> Verdict {
-    let device =
-        write.path.as_ref().map_or_else(|| "a device".to_owned(), |path| describe::text(&path.bytes).to_string());
-    Verdict {
+pub(super) fn detect(open: &DeviceOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
+    let device = describe::path_or_inode(open.detail.as_ref(), &open.file);
+    Assessment {
         finding: Kind::DeviceWrite,
         severity: Severity::Critical,
-        message: format!(
-            "block device {device} opened for writing in {}{}",
-            describe::container_name(container),
-            describe::by(write)
-        ),
-        process: describe::actor(write, program, context),
-        file: Some(describe::changed_file(write)),
+        message: describe::message(&format!("block device {device} opened for writing"), container, actor),
+        file: Some(describe::changed_file(&open.file, open.detail.as_ref(), None)),
         mitre: &["T1611"],
     }
 }
@@ -34,11 +24,12 @@ pub(super) fn detect(
 mod tests {
     use super::super::samples::*;
     use super::*;
-    use crate::event::{Event, Layer, Op};
+    use crate::event::{Event, ImageChange, ImageOp, Layer};
 
     #[test]
     fn it_says_which_device() {
-        let event = Event::ImageWrite(Box::new(write(Op::DeviceWrite, Layer::Lower, 0o060600, "/dev/vda")));
+        let ImageChange { at, file, detail, .. } = change(ImageOp::OpenWrite, Layer::Lower, 0o060600, "/dev/vda");
+        let event = Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail }));
         let finding = found(event).expect("it is one");
         assert_eq!((finding.finding, finding.severity), (Kind::DeviceWrite, Severity::Critical));
         let message = "block device /dev/vda opened for writing in container 3f2a0c6d9e1b by python3.12";

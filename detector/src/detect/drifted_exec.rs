@@ -5,45 +5,32 @@
 //! **How severe**: high. **MITRE ATT&CK**: of something loaded into a process T1129 (shared modules); of anything else none,
 //! for where it came from is not to be seen here.
 
-use super::code::{self, Code, How, Source};
-use super::{Context, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::{File, Layer};
+use super::Assessment;
+use super::code::{Code, How, Source};
+use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};
 
-const WHAT: &str = "not as in the image";
-const LOADED: &[&str] = &["T1129"];
-
-pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
-    (code.source(container) == Source::Changed).then(|| Verdict {
+pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
+    match code.source(container) {
+        Source::Changed => {}
+        Source::Memory | Source::Deleted | Source::MemoryOrDeleted | Source::Expected => return None,
+    }
+    Some(Assessment {
         finding: Kind::DriftedExec,
         severity: Severity::High,
-        message: code.message(WHAT, container),
-        process: Some(describe::process(code.process, Some(code.exe), code.program, context)),
-        file: Some(describe::file(code.file, code.path)),
+        message: code.message("not as in the image", container),
+        file: Some(code.describe_file()),
         mitre: match code.how {
             How::Executed | How::Interpreted => &[],
-            How::Mapped => LOADED,
+            How::Mapped => &["T1129"],
         },
-    })
-}
-
-/// Of code that was mapped, and of which the record was lost.
-pub(super) fn kept(file: &File, container: &Container) -> Option<Verdict> {
-    matches!(file.layer, Some(Layer::Upper | Layer::New)).then(|| Verdict {
-        finding: Kind::DriftedExec,
-        severity: Severity::High,
-        message: code::kept(file, WHAT, container),
-        process: None,
-        file: Some(describe::numbered(file)),
-        mitre: LOADED,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples::*;
-    use crate::event::{At, Event, Layer, Origin};
+    use crate::event::{Event, File, Layer, Origin};
     use crate::finding::{Kind, Severity};
 
     #[test]
@@ -72,19 +59,20 @@ mod tests {
     }
 
     #[test]
-    fn libraries_of_which_the_record_was_lost() {
-        let mut file = mapped("/usr/sbin/nginx", "/tmp/evil.so").file;
-        let at = At { time: 99, cgroup: 1, container: 500 };
-        for (layer, kind) in [
+    fn libraries_whose_record_was_lost() {
+        let mut mapped = mapped("/usr/sbin/nginx", "/tmp/evil.so");
+        mapped.detail = None;
+        for (layer, expected) in [
             (Some(Layer::Lower), None),
-            (Some(Layer::Upper), Some(Kind::DriftedExec)),
-            (None, Some(Kind::FilelessExec)),
+            (Some(Layer::Upper), Some((Kind::DriftedExec, "not as in the image"))),
+            (None, Some((Kind::FilelessExec, "only in memory or deleted"))),
         ] {
-            file.layer = layer;
-            let finding = found(Event::KeptMapExec(at, file));
-            assert_eq!(finding.as_ref().map(|found| found.finding), kind);
+            mapped.file = File { mode: 0, nlink: 0, layer, size: 0, magic: 0, ..mapped.file };
+            let finding = found(Event::MapExec(Box::new(mapped.clone())));
+            let message = |state| format!("the file with inode 99, which is {state}, loaded in container 3f2a0c6d9e1b");
+            let expected = expected.map(|(kind, state)| (kind, message(state)));
+            assert_eq!(finding.as_ref().map(|found| (found.finding, found.message.clone())), expected);
             if let Some(finding) = finding {
-                assert!(finding.message.starts_with(&format!("the file of inode {}, which is ", file.inode)));
                 assert_eq!((finding.process, finding.file.and_then(|file| file.path)), (None, None));
             }
         }

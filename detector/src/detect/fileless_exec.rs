@@ -3,39 +3,24 @@
 //!
 //! **How severe**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
 
-use super::code::{self, Code, Source};
-use super::{Context, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::File;
+use super::Assessment;
+use super::code::{Code, Source};
+use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};
 
-const TECHNIQUES: &[&str] = &["T1620"];
-
-pub(super) fn detect(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
-    let what = match code.source(container) {
+pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
+    let state = match code.source(container) {
         Source::Memory => "only in memory",
         Source::Deleted => "deleted",
+        Source::MemoryOrDeleted => "only in memory or deleted",
         Source::Changed | Source::Expected => return None,
     };
-    Some(Verdict {
+    Some(Assessment {
         finding: Kind::FilelessExec,
         severity: Severity::High,
-        message: code.message(what, container),
-        process: Some(describe::process(code.process, Some(code.exe), code.program, context)),
-        file: Some(describe::file(code.file, code.path)),
-        mitre: TECHNIQUES,
-    })
-}
-
-/// Of code that was mapped, and of which the record was lost.
-pub(super) fn kept(file: &File, container: &Container) -> Option<Verdict> {
-    file.layer.is_none().then(|| Verdict {
-        finding: Kind::FilelessExec,
-        severity: Severity::High,
-        message: code::kept(file, "in no file that lasts", container),
-        process: None,
-        file: Some(describe::numbered(file)),
-        mitre: TECHNIQUES,
+        message: code.message(state, container),
+        file: Some(code.describe_file()),
+        mitre: &["T1620"],
     })
 }
 
@@ -67,7 +52,7 @@ mod tests {
             ("/data/x", None, 0, EXT4, deleted),
             ("/data/x", None, 1, EXT4, None),
         ] {
-            let shown = if path == "/" { "a file without a name" } else { path };
+            let shown = if path == "/" { "an unnamed file" } else { path };
             let expected = expected.map(|what| {
                 format!("{shown}, which is {what}, executed in container 3f2a0c6d9e1b (by the application)")
             });
@@ -79,12 +64,12 @@ mod tests {
     fn an_image_in_memory_is_an_image() {
         let mut exec = exec(Origin::Application, "/bin/app", &["app"]);
         (exec.file.layer, exec.file.magic) = (None, TMPFS);
-        let (mut detector, mut context, mut container) = (Detector::default(), context(), container());
+        let (mut detector, context, mut container) = (Detector::default(), context(), container());
         let mut all = Vec::new();
         for root_dev in [None, Some(exec.file.dev + 1), Some(exec.file.dev)] {
             container.root_dev = root_dev;
             let event = Event::Exec(Box::new(exec.clone()));
-            detector.detect(&event, &container, &mut context, |_| all.push(root_dev));
+            detector.detect(&event, &container, &context, |_| all.push(root_dev));
         }
         assert_eq!(all, [None, Some(46)]);
     }

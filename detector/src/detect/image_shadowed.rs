@@ -6,79 +6,89 @@
 //!
 //! **MITRE ATT&CK**: T1564.013 (bind mounts) for what is put over a path; none for the others.
 
+use super::Assessment;
+use super::describe::{self, Actor};
 use super::place::Place;
-use super::{Context, Program, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::{ImageWrite, Op};
-use crate::finding::{Kind, Severity};
+use crate::container::table::TrackedContainer;
+use crate::event::{MountChange, MountOp};
+use crate::finding::{Kind, Op, Severity};
 
-pub(super) fn detect(
-    write: &ImageWrite,
-    program: Option<&Program>,
-    container: &Container,
-    context: &Context,
-) -> Verdict {
-    let place = write.path.as_ref().map_or(Place::Other, |path| Place::of_tree(&path.bytes));
-    let covers = matches!(write.op, Op::Mount | Op::Bind | Op::MoveMount);
-    let severity = match (write.op, place) {
-        (Op::Chroot, _) => Severity::Low,
-        (Op::PivotRoot, _) | (_, Place::Program | Place::Control) => Severity::High,
-        (_, Place::Scratch | Place::Other) => Severity::Medium,
-    };
-    Verdict {
-        finding: Kind::ImageShadowed,
-        severity,
-        message: message(write, container),
-        process: describe::actor(write, program, context),
-        file: Some(describe::changed_file(write)),
-        mitre: if covers { &["T1564.013"] } else { &[] },
+/// What an operation does to the path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Another file or directory is found there.
+    Covers,
+    /// What it covers is found there again, or its options are others.
+    Alters,
+    /// It becomes the root of one process.
+    Confines,
+    /// It becomes the root of the mount namespace.
+    Replaces,
+}
+
+/// What a message says that an operation did, and its effect.
+fn describe(op: MountOp) -> (&'static str, Effect) {
+    match op {
+        MountOp::Mount => ("mounted over", Effect::Covers),
+        MountOp::Bind => ("bind-mounted over", Effect::Covers),
+        MountOp::MoveMount => ("covered by a moved mount", Effect::Covers),
+        MountOp::Remount => ("remounted with other options", Effect::Alters),
+        MountOp::MountSetattr => ("given other mount options with mount_setattr", Effect::Alters),
+        MountOp::Umount => ("unmounted", Effect::Alters),
+        MountOp::PivotRoot => ("made the root with pivot_root", Effect::Replaces),
+        MountOp::Chroot => ("made the root with chroot", Effect::Confines),
     }
 }
 
-fn message(write: &ImageWrite, container: &Container) -> String {
-    let path = match &write.path {
-        Some(path) => describe::text(&path.bytes).to_string(),
-        None => format!("the place of inode {}", write.file.inode),
+pub(super) fn detect(change: &MountChange, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
+    let detail = change.detail.as_ref();
+    let (done, effect) = describe(change.op);
+    let place = detail.map_or(Place::Other, |detail| Place::of_tree(&detail.path.bytes));
+    let severity = match (effect, place) {
+        (Effect::Confines, _) => Severity::Low,
+        (Effect::Replaces, _) | (_, Place::Program | Place::Control) => Severity::High,
+        (Effect::Covers | Effect::Alters, Place::Scratch | Place::Other) => Severity::Medium,
     };
-    let done = match write.op {
-        Op::Mount => "has a file system mounted over it",
-        Op::Bind => "has something else bound over it",
-        Op::Remount => "is remounted with other options",
-        Op::MoveMount => "has a mount moved over it",
-        Op::Umount => "is no longer mounted over",
-        Op::PivotRoot => "is made the root (pivot_root)",
-        Op::Chroot => "is made the root (chroot)",
-        _ => "has its mount changed",
-    };
-    format!("{path} {done} in {}{}", describe::container_name(container), describe::by(write))
+    let path = describe::path_or_inode(detail, &change.file);
+    Assessment {
+        finding: Kind::ImageShadowed,
+        severity,
+        message: describe::message(&format!("{path} {done}"), container, actor),
+        file: Some(describe::changed_file(&change.file, detail, Some(Op::Mount(change.op)))),
+        mitre: if effect == Effect::Covers { &["T1564.013"] } else { &[] },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples::*;
     use super::*;
-    use crate::event::{Event, Layer};
+    use crate::event::{Event, ImageChange, ImageOp, Layer};
 
     #[test]
     fn severity_technique_and_message() {
         use Severity::*;
-        for (op, path, severity, technique) in [
-            (Op::Mount, "/usr/bin", High, Some("T1564.013")),
-            (Op::Bind, "/etc/passwd", High, Some("T1564.013")),
-            (Op::MoveMount, "/srv", Medium, Some("T1564.013")),
-            (Op::Bind, "/etc/sudoers.d", High, Some("T1564.013")),
-            (Op::Mount, "/tmp", Medium, Some("T1564.013")),
-            (Op::Umount, "/data", Medium, None),
-            (Op::Chroot, "/usr/lib/empty", Low, None),
-            (Op::PivotRoot, "/srv", High, None),
+        let technique = Some("T1564.013");
+        for (op, path, severity, technique, done) in [
+            (MountOp::Mount, "/usr/bin", High, technique, "mounted over"),
+            (MountOp::Bind, "/etc/passwd", High, technique, "bind-mounted over"),
+            (MountOp::MoveMount, "/srv", Medium, technique, "covered by a moved mount"),
+            (MountOp::Bind, "/etc/sudoers.d", High, technique, "bind-mounted over"),
+            (MountOp::Mount, "/tmp", Medium, technique, "mounted over"),
+            (MountOp::Umount, "/data", Medium, None, "unmounted"),
+            (MountOp::Remount, "/", Medium, None, "remounted with other options"),
+            (MountOp::MountSetattr, "/etc/ssh", High, None, "given other mount options with mount_setattr"),
+            (MountOp::Chroot, "/usr/lib/empty", Low, None, "made the root with chroot"),
+            (MountOp::PivotRoot, "/srv", High, None, "made the root with pivot_root"),
         ] {
-            let event = Event::ImageWrite(Box::new(write(op, Layer::Lower, 0o040755, path)));
+            let ImageChange { at, file, detail, .. } = change(ImageOp::OpenWrite, Layer::Lower, 0o040755, path);
+            let event = Event::MountChange(Box::new(MountChange { at, op, file, detail }));
             let finding = found(event).expect("it is one");
             assert_eq!(finding.finding, Kind::ImageShadowed);
             assert_eq!(finding.severity, severity, "{op:?} {path}");
             assert_eq!(finding.mitre.first().map(AsRef::as_ref), technique, "{op:?} {path}");
-            assert!(finding.message.starts_with(path), "{}", finding.message);
-            assert!(finding.message.ends_with(" in container 3f2a0c6d9e1b by python3.12"), "{}", finding.message);
+            let message = format!("{path} {done} in container 3f2a0c6d9e1b by python3.12");
+            assert_eq!(finding.message, message);
         }
     }
 }

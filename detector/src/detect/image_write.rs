@@ -16,27 +16,75 @@
 //! T1036.005 (takes a legitimate name or place). Another file that the image has: T1565.001 (manipulation of stored data).
 //! Another new file: none. Not T1525: that is about images in a registry.
 
+use super::Assessment;
+use super::describe::{self, Actor};
 use super::place::Place;
-use super::{Context, Program, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::{ImageWrite, Layer, Op};
-use crate::finding::{Kind, Mode, Severity};
+use crate::container::table::TrackedContainer;
+use crate::event::{ImageChange, ImageOp, Layer};
+use crate::finding::{Kind, Mode, Op, Severity};
 
 /// `S_ISUID | S_ISGID`.
 const SET_ID: u32 = 0o6000;
 
-pub(super) fn detect(
-    write: &ImageWrite,
-    program: Option<&Program>,
-    container: &Container,
-    context: &Context,
-) -> Verdict {
-    let paths = [&write.path, &write.new_path];
-    let place = paths.into_iter().flatten().map(|path| Place::of(&path.bytes)).max().unwrap_or(Place::Other);
-    let is_directory = write.file.mode & libc::S_IFMT == libc::S_IFDIR;
-    let is_executable = write.file.mode & 0o111 != 0 && !is_directory && !write.op.makes_without_open();
-    let gives_power =
-        write.op == Op::SetCapability || write.op == Op::Chmod && write.file.mode & SET_ID != 0 && is_executable;
+/// What an operation changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aspect {
+    /// The content of the file, or which file has its name.
+    Content,
+    /// The existence of the file, which is gone.
+    Existence,
+    /// Who may do what with the file.
+    Access,
+    /// What the file may do when it is executed.
+    Capabilities,
+    /// When the file was changed, as it claims.
+    Timestamps,
+}
+
+/// What a message says that an operation did, the word before the new path or value, and what the operation changed.
+fn describe(op: ImageOp) -> (&'static str, &'static str, Aspect) {
+    match op {
+        ImageOp::OpenWrite => ("opened for writing", "", Aspect::Content),
+        ImageOp::Truncate => ("truncated", "", Aspect::Content),
+        ImageOp::Create | ImageOp::Mknod => ("created", "", Aspect::Content),
+        ImageOp::Mkdir => ("created as a directory", "", Aspect::Content),
+        ImageOp::Symlink => ("created as a symbolic link", "", Aspect::Content),
+        ImageOp::Write => ("written", "", Aspect::Content),
+        ImageOp::MmapWrite => ("mapped shared and writable", "", Aspect::Content),
+        ImageOp::CopyUp => ("copied up", "", Aspect::Content),
+        ImageOp::Link => ("hard link created", "at", Aspect::Content),
+        ImageOp::Rename => ("renamed", "to", Aspect::Content),
+        ImageOp::Exchange => ("exchanged", "with", Aspect::Content),
+        ImageOp::Unlink => ("removed", "", Aspect::Existence),
+        ImageOp::Rmdir => ("directory removed", "", Aspect::Existence),
+        ImageOp::Chmod => ("permissions changed", "to", Aspect::Access),
+        ImageOp::Chown => ("ownership changed", "", Aspect::Access),
+        ImageOp::SetAcl => ("access control list changed", "", Aspect::Access),
+        ImageOp::SetFlags => ("inode flags changed", "", Aspect::Access),
+        ImageOp::SetXattr => ("extended attribute set", "", Aspect::Content),
+        ImageOp::RemoveXattr => ("extended attribute removed", "", Aspect::Content),
+        ImageOp::SetCapability => ("file capabilities set", "", Aspect::Capabilities),
+        ImageOp::Utimes => ("timestamps changed", "", Aspect::Timestamps),
+    }
+}
+
+pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
+    let detail = change.detail.as_ref();
+    let paths = detail.into_iter().flat_map(|detail| [Some(&detail.path), detail.new_path.as_ref()]).flatten();
+    let place = paths.map(|path| Place::of(&path.bytes)).max().unwrap_or(Place::Other);
+    let mut file = describe::changed_file(&change.file, detail, Some(Op::Image(change.op)));
+    file.bytes = (change.bytes > 0).then_some(change.bytes);
+    if change.op.reports_directory() {
+        (file.inode, file.mode) = (None, None);
+    }
+    let is_directory = change.file.mode & libc::S_IFMT == libc::S_IFDIR;
+    let is_executable = change.file.mode & 0o111 != 0 && !is_directory;
+    let (_, _, aspect) = describe(change.op);
+    let gives_power = match aspect {
+        Aspect::Capabilities => true,
+        Aspect::Access => change.op == ImageOp::Chmod && change.file.mode & SET_ID != 0 && is_executable,
+        Aspect::Content | Aspect::Existence | Aspect::Timestamps => false,
+    };
     let is_program = is_executable || place == Place::Program;
     let severity = match place {
         _ if gives_power || is_program => Severity::High,
@@ -44,67 +92,41 @@ pub(super) fn detect(
         Place::Scratch => Severity::Low,
         Place::Other => Severity::Medium,
     };
-    Verdict {
+    let is_new = change.file.layer == Some(Layer::New);
+    Assessment {
         finding: Kind::ImageWrite,
         severity,
-        message: message(write, container),
-        process: describe::actor(write, program, context),
-        file: Some(describe::changed_file(write)),
-        mitre: if gives_power { &["T1548.001"] } else { techniques(write, place, is_program) },
-    }
-}
-
-fn techniques(write: &ImageWrite, place: Place, is_program: bool) -> &'static [&'static str] {
-    let is_new = write.op == Op::Create || write.op.makes_without_open() || write.file.layer == Some(Layer::New);
-    match write.op {
-        Op::Utimes => &["T1070.006"],
-        Op::Chmod | Op::Chown | Op::SetAcl | Op::SetFlags => &["T1222.002"],
-        Op::Unlink | Op::Rmdir => &["T1070.004"],
-        _ => match (is_program, is_new) {
-            (true, false) => &["T1554"],
-            (true, true) if place == Place::Program => &["T1036.005"],
-            (false, false) => &["T1565.001"],
-            (_, true) => &[],
+        message: message(change, container, actor),
+        file: Some(file),
+        mitre: match aspect {
+            _ if gives_power => &["T1548.001"],
+            Aspect::Timestamps => &["T1070.006"],
+            Aspect::Existence => &["T1070.004"],
+            Aspect::Access | Aspect::Capabilities => &["T1222.002"],
+            Aspect::Content => match (is_program, is_new) {
+                (true, false) => &["T1554"],
+                (true, true) if place == Place::Program => &["T1036.005"],
+                (false, false) => &["T1565.001"],
+                (_, true) => &[],
+            },
         },
     }
 }
 
-fn message(write: &ImageWrite, container: &Container) -> String {
-    let file = match &write.path {
-        Some(path) => describe::text(&path.bytes).to_string(),
-        None if write.op.makes_without_open() => format!("something in the directory of inode {}", write.file.inode),
-        None => format!("the file of inode {}", write.file.inode),
+fn message(change: &ImageChange, container: &TrackedContainer, actor: Option<&Actor>) -> String {
+    let detail = change.detail.as_ref();
+    let path = match detail {
+        None if change.op.reports_directory() => format!("an entry of the directory with inode {}", change.file.inode),
+        detail => describe::path_or_inode(detail, &change.file),
     };
-    let mut done = match write.op {
-        Op::OpenWrite => "opened for writing",
-        Op::Truncate => "cut",
-        Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink => "created",
-        Op::Write => "written",
-        Op::Unlink | Op::Rmdir => "removed",
-        Op::Link => "linked",
-        Op::Rename => "renamed",
-        Op::Exchange => "exchanged",
-        Op::Chmod => "made",
-        Op::Chown => "given another owner",
-        Op::Utimes => "given other times",
-        Op::SetXattr => "given an attribute",
-        Op::RemoveXattr => "freed of an attribute",
-        Op::SetCapability => "given capabilities",
-        Op::SetAcl => "given another access list",
-        Op::SetFlags => "given other flags",
-        Op::CopyUp => "changed",
-        Op::MmapWrite => "mapped for writing",
-        // Not of this module.
-        _ => "changed",
+    let (done, preposition, _) = describe(change.op);
+    let mut what = format!("{path} {done}");
+    if let Some(new_path) = detail.and_then(|detail| detail.new_path.as_ref()) {
+        what += &format!(" {preposition} {}", describe::text(&new_path.bytes));
+    } else if change.op == ImageOp::Chmod && detail.is_some() {
+        what += &format!(" {preposition} {}", Mode::from_st_mode(change.file.mode));
     }
-    .to_owned();
-    match (&write.new_path, write.op) {
-        (Some(new), Op::Exchange) => done += &format!(" with {}", describe::text(&new.bytes)),
-        (Some(new), _) => done += &format!(" to {}", describe::text(&new.bytes)),
-        (None, Op::Chmod) => done += &format!(" {}", Mode::from_st_mode(write.file.mode)),
-        (None, _) => {}
-    }
-    format!("{file} {done} in {}{}", describe::container_name(container), describe::by(write))
+    describe::message(&what, container, actor)
 }
 
 #[cfg(test)]
@@ -114,8 +136,8 @@ mod tests {
     use crate::event::{Event, Origin};
     use crate::finding::Finding;
 
-    fn found_write(write: ImageWrite) -> Finding {
-        found(Event::ImageWrite(Box::new(write))).expect("every write is a finding")
+    fn finding(change: &ImageChange) -> Finding {
+        found(Event::ImageChange(Box::new(change.clone()))).expect("every change of an image is a finding")
     }
 
     #[test]
@@ -138,31 +160,62 @@ mod tests {
             ("/tmp/x", 0o600, Layer::New, Low, None),
             ("/var/log/app.log", 0o644, Layer::Upper, Low, Some("T1565.001")),
         ] {
-            let op = if layer == Layer::New { Op::Create } else { Op::OpenWrite };
-            let finding = found_write(write(op, layer, 0o100000 | mode, path));
+            let op = if layer == Layer::New { ImageOp::Create } else { ImageOp::OpenWrite };
+            let finding = finding(&change(op, layer, 0o100000 | mode, path));
             assert_eq!(finding.severity, severity, "{path}");
             assert_eq!(finding.mitre.first().map(AsRef::as_ref), technique, "{path}");
         }
     }
 
     #[test]
-    fn messages() {
-        let mut write = write(Op::Truncate, Layer::Lower, 0o100644, "/etc/app.conf");
-        let message = |write: &ImageWrite| found_write(write.clone()).message;
-        assert_eq!(message(&write), "/etc/app.conf cut in container 3f2a0c6d9e1b by python3.12");
-        write.process.as_mut().expect("it has one").origin = Origin::Outside;
-        assert!(message(&write).ends_with(" by python3.12 (from outside)"));
+    fn each_operation_has_its_message() {
+        for (op, new_path, expected) in [
+            (ImageOp::Truncate, None, "truncated"),
+            (ImageOp::Link, Some("/tmp/x"), "hard link created at /tmp/x"),
+            (ImageOp::Rename, Some("/tmp/x"), "renamed to /tmp/x"),
+            (ImageOp::Exchange, Some("/tmp/x"), "exchanged with /tmp/x"),
+            (ImageOp::Chmod, None, "permissions changed to 4755"),
+            (ImageOp::Chown, None, "ownership changed"),
+            (ImageOp::SetAcl, None, "access control list changed"),
+            (ImageOp::SetXattr, None, "extended attribute set"),
+            (ImageOp::Utimes, None, "timestamps changed"),
+        ] {
+            let mut change = change(op, Layer::Lower, 0o104755, "/etc/app.conf");
+            let detail = change.detail.as_mut().expect("the sample has it");
+            detail.new_path = new_path.map(path);
+            let message = format!("/etc/app.conf {expected} in container 3f2a0c6d9e1b by python3.12");
+            assert_eq!(finding(&change).message, message);
+        }
     }
 
     #[test]
-    fn what_a_flood_swallowed_is_left_out() {
-        let mut write = write(Op::Write, Layer::Upper, 0, "");
-        write.file.nlink = 0;
-        (write.process, write.path, write.exe) = (None, None, None);
-        let finding = found_write(write);
-        assert_eq!(finding.message, "the file of inode 101 written in container 3f2a0c6d9e1b");
-        assert_eq!(finding.process, None);
-        let file = finding.file.expect("every write has one");
-        assert_eq!((file.path, file.mode, file.deleted), (None, None, false));
+    fn a_message_says_who_acted_from_outside() {
+        for (origin, expected) in [
+            (Origin::Outside, " by python3.12 (from outside)"),
+            (Origin::Entered, " by python3.12 (entered from outside)"),
+            (Origin::Entrypoint, " by python3.12"),
+        ] {
+            let mut change = change(ImageOp::Write, Layer::Lower, 0o100644, "/etc/app.conf");
+            change.detail.as_mut().expect("the sample has it").process.origin = origin;
+            assert!(finding(&change).message.ends_with(expected));
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_left_out() {
+        for (op, subject) in [
+            (ImageOp::Rename, "the file with inode 101 renamed"),
+            (ImageOp::Chmod, "the file with inode 101 permissions changed"),
+            (ImageOp::Symlink, "an entry of the directory with inode 101 created as a symbolic link"),
+        ] {
+            let mut change = change(op, Layer::Upper, 0, "");
+            (change.file.nlink, change.detail) = (0, None);
+            let finding = finding(&change);
+            assert_eq!(finding.message, format!("{subject} in container 3f2a0c6d9e1b"));
+            assert_eq!(finding.process, None);
+            let file = finding.file.expect("every change has one");
+            assert_eq!((file.path, file.mode, file.deleted), (None, None, false));
+            assert_eq!(file.inode.is_none(), op.reports_directory());
+        }
     }
 }

@@ -17,30 +17,33 @@ pub mod process;
 mod script;
 mod shell;
 
-use crate::container::table::Container;
-use crate::event::{Event, Op, Process as Actor, Script};
-use crate::finding::{Finding, Kind, Process, SCHEMA_VERSION, Severity, Time};
+use crate::container::table::TrackedContainer;
+use crate::event::{At, Detail, Event, Process, Script};
+use crate::finding::{File, Finding, Kind, SCHEMA_VERSION, Severity, Time};
 use crate::redact::Redactor;
 use code::Code;
 use content::Content;
+use describe::Actor;
 use process::Program;
 
-pub use describe::container;
+pub(crate) use describe::container;
 
-/// What findings say of the place and the time.
+/// What findings say about the node and about time.
 #[derive(Clone, Debug)]
 pub struct Context {
     node: String,
+    /// What all ids of this boot of this node begin with.
+    id_prefix: u64,
     boot_to_wall: i64,
     redactor: Redactor,
-    sequence: u64,
 }
 
 impl Context {
-    /// Of a node whose wall clock is `boot_to_wall` nanoseconds ahead of its `CLOCK_BOOTTIME`. `redactor`: what is kept
-    /// secret of arguments.
-    pub fn new(node: String, boot_to_wall: i64, redactor: Redactor) -> Self {
-        Self { node, boot_to_wall, redactor, sequence: 0 }
+    /// The context of a boot of a node. `boot_id` is the kernel's `/proc/sys/kernel/random/boot_id`; `boot_to_wall` are
+    /// the nanoseconds by which the wall clock is ahead of `CLOCK_BOOTTIME`; `redactor` knows the secrets in arguments.
+    pub fn new(node: String, boot_id: &str, boot_to_wall: i64, redactor: Redactor) -> Self {
+        let id_prefix = fnv1a(node.bytes().chain([0]).chain(boot_id.bytes())) >> 16;
+        Self { node, id_prefix, boot_to_wall, redactor }
     }
 
     /// From now on the wall clock is `boot_to_wall` nanoseconds ahead of `CLOCK_BOOTTIME`: it was set, or it drifts.
@@ -49,54 +52,74 @@ impl Context {
     }
 
     /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
-    pub fn wall(&self, boot: u64) -> Time {
+    pub(crate) fn wall(&self, boot: u64) -> Time {
         Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
     }
 
-    /// The finding about an event at `time`.
-    fn finding(&mut self, time: u64, container: &Container, verdict: Verdict) -> Finding {
-        self.sequence += 1;
-        let time = self.wall(time);
-        Finding {
-            time,
-            schema: SCHEMA_VERSION,
-            id: format!("{:016x}-{:x}", time.0.as_nanosecond(), self.sequence),
-            node: self.node.clone(),
-            finding: verdict.finding,
-            severity: verdict.severity,
-            message: verdict.message,
-            container: describe::container(container),
-            process: verdict.process,
-            file: verdict.file,
-            mitre: verdict.mitre.iter().map(|&id| id.into()).collect(),
-            suppressed_by: None,
-        }
+    /// The id of the finding of a kind about an event; [`Finding::id`] says what is in it.
+    fn id(&self, at: At, kind: Kind) -> String {
+        // The upper 16 bits of the number are the CPU. Behind the count they make the id shorter.
+        let number = at.number.rotate_left(16);
+        format!("{:012x}-{:016x}-{number:x}-{:x}", self.id_prefix, at.time, kind as u8)
     }
 }
 
-/// What a detection says; the rest of a finding is the same for all.
-struct Verdict {
+/// The 64-bit FNV-1a hash: the same in every version of this program, unlike the hashes of the standard library.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What a detection says about an event. The rest of a finding is the same for all detections.
+struct Assessment {
     finding: Kind,
     severity: Severity,
     message: String,
-    process: Option<Process>,
-    file: Option<crate::finding::File>,
+    file: Option<File>,
     mitre: &'static [&'static str],
 }
 
-/// Where findings about one event go.
+/// Makes the findings about the events of a container and passes them on.
 struct Report<'a, F> {
-    time: u64,
-    container: &'a Container,
-    context: &'a mut Context,
+    container: &'a TrackedContainer,
+    context: &'a Context,
     found: F,
 }
 
 impl<F: FnMut(Finding)> Report<'_, F> {
-    fn tell(&mut self, verdict: Option<Verdict>) {
-        if let Some(verdict) = verdict {
-            let finding = self.context.finding(self.time, self.container, verdict);
-            (self.found)(finding);
+    /// Reports what a detection says about an event, `at` this time and by this process.
+    fn add(&mut self, at: At, actor: Option<&Actor>, assessment: Assessment) {
+        let Assessment { finding, severity, message, file, mitre } = assessment;
+        (self.found)(Finding {
+            time: self.context.wall(at.time),
+            schema: SCHEMA_VERSION,
+            id: self.context.id(at, finding),
+            revision: 1,
+            node: self.context.node.clone(),
+            finding,
+            severity,
+            message,
+            container: describe::container(self.container),
+            process: actor.map(|actor| actor.describe(self.context)),
+            file,
+            mitre: mitre.iter().map(|&id| id.into()).collect(),
+            suppressed_by: None,
+        });
+    }
+
+    /// Reports that code runs which should not run in a container.
+    fn add_foreign(&mut self, code: &Code) {
+        let found = fileless_exec::detect(code, self.container).or_else(|| drifted_exec::detect(code, self.container));
+        self.add_code(code, found);
+    }
+
+    /// Reports a shell.
+    fn add_shell(&mut self, code: &Code, content: Option<Content>, script: Option<&Script>) {
+        self.add_code(code, shell::detect(code, content, script, self.container));
+    }
+
+    fn add_code(&mut self, code: &Code, assessment: Option<Assessment>) {
+        if let Some(assessment) = assessment {
+            self.add(code.at, code.actor.as_ref(), assessment);
         }
     }
 }
@@ -109,94 +132,103 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Takes in a program that was running before the events began.
-    pub fn remember(&mut self, program: Program) {
+    /// Remembers a program that was running before the events began.
+    pub(crate) fn remember(&mut self, program: Program) {
         self.programs.insert(program);
     }
 
-    /// What an event in a container means: `found` gets each finding, if there are any.
-    pub fn detect(&mut self, event: &Event, container: &Container, context: &mut Context, found: impl FnMut(Finding)) {
-        let Some(at) = event.at() else { return };
-        let mut report = Report { time: at.time, container, context, found };
+    /// Looks for findings in an event of a container, and passes each to `found`.
+    pub fn detect(
+        &mut self,
+        event: &Event,
+        container: &TrackedContainer,
+        context: &Context,
+        found: impl FnMut(Finding),
+    ) {
+        let mut report = Report { container, context, found };
         match event {
             Event::Exec(exec) => {
                 self.programs.insert(Program::of(exec));
                 let scripts = self.scripts.take(exec);
                 let code = Code::executed(exec);
-                report.tell(shell::detect(&code, None, scripts.first(), container, report.context));
-                report.tell(foreign(&code, container, report.context));
+                report.add_shell(&code, None, scripts.first());
+                report.add_foreign(&code);
                 for script in &scripts {
-                    report.tell(foreign(&Code::interpreted(script, exec), container, report.context));
+                    report.add_foreign(&Code::interpreted(script, exec));
                 }
             }
             Event::Script(script) => self.scripts.insert(Script::clone(script)),
             Event::MapExec(mapped) => {
-                let code = Code::mapped(mapped, self.program_of(&mapped.process));
-                report.tell(shell::detect(&code, None, None, container, report.context));
-                report.tell(foreign(&code, container, report.context));
+                let code = Code::mapped(mapped, self.actor(mapped.detail.as_ref()));
+                report.add_shell(&code, None, None);
+                report.add_foreign(&code);
             }
-            Event::KeptMapExec(_, file) => {
-                report.tell(fileless_exec::kept(file, container).or_else(|| drifted_exec::kept(file, container)));
+            Event::ImageChange(change) => {
+                let actor = self.actor(change.detail.as_ref());
+                report.add(change.at, actor.as_ref(), image_write::detect(change, actor.as_ref(), container));
             }
-            Event::ImageWrite(write) => {
-                let detect = match write.op {
-                    Op::DeviceWrite => device_write::detect,
-                    Op::Mount
-                    | Op::Bind
-                    | Op::Remount
-                    | Op::MoveMount
-                    | Op::Umount
-                    | Op::PivotRoot
-                    | Op::Chroot
-                    | Op::MountSetattr => image_shadowed::detect,
-                    _ => image_write::detect,
-                };
-                let program = write.process.as_ref().and_then(|process| self.program_of(process));
-                report.tell(Some(detect(write, program, container, report.context)));
+            Event::MountChange(change) => {
+                let actor = self.actor(change.detail.as_ref());
+                report.add(change.at, actor.as_ref(), image_shadowed::detect(change, actor.as_ref(), container));
+            }
+            Event::DeviceOpen(open) => {
+                let actor = self.actor(open.detail.as_ref());
+                report.add(open.at, actor.as_ref(), device_write::detect(open, actor.as_ref(), container));
             }
             Event::CgroupEscape(escape) => {
                 let program = self.program_of(&escape.process);
-                report.tell(Some(cgroup_escape::detect(escape, program, container, report.context)));
+                let actor = Actor::new(&escape.process, &escape.exe, program);
+                report.add(escape.at, Some(&actor), cgroup_escape::detect(escape, &actor, container));
             }
             Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
     }
 
-    /// What an event means now that the content of its file is known: for those that [ask for it](needs_content).
-    pub fn content_known(
+    /// Looks for findings in an event now that the content of its file is known: for those that [need it](needs_content).
+    pub(crate) fn detect_by_content(
         &mut self,
         event: &Event,
         content: Content,
-        container: &Container,
-        context: &mut Context,
+        container: &TrackedContainer,
+        context: &Context,
         found: impl FnMut(Finding),
     ) {
-        let code = match event {
-            Event::Exec(exec) => Code::executed(exec),
-            Event::MapExec(mapped) => Code::mapped(mapped, self.program_of(&mapped.process)),
-            _ => return,
-        };
-        let mut report = Report { time: code.time, container, context, found };
-        report.tell(shell::detect(&code, Some(content), None, container, report.context));
+        let mut report = Report { container, context, found };
+        if let Some(code) = code_of(event, |detail| self.actor(detail)) {
+            report.add_shell(&code, Some(content), None);
+        }
     }
 
-    fn program_of(&mut self, process: &Actor) -> Option<&Program> {
+    /// Who acted, with what is remembered of its program. `None`: the record was lost.
+    fn actor<'a>(&'a mut self, detail: Option<&'a Detail>) -> Option<Actor<'a>> {
+        let detail = detail?;
+        Some(Actor::new(&detail.process, &detail.exe, self.program_of(&detail.process)))
+    }
+
+    fn program_of(&mut self, process: &Process) -> Option<&Program> {
         self.programs.get(process.pid, process.start_time)
     }
 }
 
 /// Whether only the content of the executed or mapped file can tell what it is.
-pub fn needs_content(event: &Event) -> bool {
-    match event {
-        Event::Exec(exec) => shell::is_unknown(&Code::executed(exec)),
-        Event::MapExec(mapped) => shell::is_unknown(&Code::mapped(mapped, None)),
-        _ => false,
-    }
+pub(crate) fn needs_content(event: &Event) -> bool {
+    code_of(event, |detail| Some(Actor::new(&detail?.process, &detail?.exe, None)))
+        .is_some_and(|code| shell::is_unknown(&code))
 }
 
-/// Code that should not run in a container, wherever it is from.
-fn foreign(code: &Code, container: &Container, context: &Context) -> Option<Verdict> {
-    fileless_exec::detect(code, container, context).or_else(|| drifted_exec::detect(code, container, context))
+/// The code that an event runs, if it runs any by itself. `actor` finds out by whom.
+fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Option<Actor<'a>>) -> Option<Code<'a>> {
+    match event {
+        Event::Exec(exec) => Some(Code::executed(exec)),
+        Event::MapExec(mapped) => Some(Code::mapped(mapped, actor(mapped.detail.as_ref()))),
+        Event::Script(_)
+        | Event::ImageChange(_)
+        | Event::MountChange(_)
+        | Event::DeviceOpen(_)
+        | Event::CgroupEscape(_)
+        | Event::CgroupCreated(_)
+        | Event::CgroupRemoved(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -205,11 +237,14 @@ pub(crate) mod samples {
 
     use super::*;
     use crate::event::{
-        Ancestor, Args, At, Exec, File, ImageWrite, Layer, MapExec, Name, Op, Origin, Path, Process, Script, Stdio,
+        Ancestor, Args, At, Detail, Exec, File, ImageChange, ImageOp, Layer, MapExec, Name, Origin, Path, Process,
+        Script, StdioKind,
     };
     use crate::finding;
 
     pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+
+    pub(crate) const BOOT_ID: &str = "c1b24ba7-7f4d-4a52-a8b5-6ab5b2bb0c39";
 
     pub(crate) fn name(text: &str) -> Name {
         let mut padded = [0; 16];
@@ -229,11 +264,11 @@ pub(crate) mod samples {
     }
 
     pub(crate) fn context() -> Context {
-        Context::new("node-1".into(), 1_800_000_000_000_000_000, Redactor::default())
+        Context::new("node-1".into(), BOOT_ID, 1_800_000_000_000_000_000, Redactor::default())
     }
 
-    pub(crate) fn container() -> Container {
-        Container::new(500, format!("/system.slice/docker-{ID}.scope").into_bytes(), 1)
+    pub(crate) fn container() -> TrackedContainer {
+        TrackedContainer::new(500, format!("/system.slice/docker-{ID}.scope").into_bytes())
     }
 
     pub(crate) fn process(origin: Origin) -> Process {
@@ -250,14 +285,14 @@ pub(crate) mod samples {
             origin,
             comm: name("sh"),
             tty: None,
-            stdio: [Stdio::Null, Stdio::Pipe, Stdio::Pipe],
+            stdio: [StdioKind::Null, StdioKind::Pipe, StdioKind::Pipe],
             ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: false, comm: name("runc") }],
         }
     }
 
     pub(crate) fn exec(origin: Origin, exe: &str, list: &[&str]) -> Exec {
         Exec {
-            at: At { time: 77, cgroup: 501, container: 500 },
+            at: At { time: 77, number: 1, cgroup: 501, container: 500 },
             process: process(origin),
             file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower), size: 1, magic: 0 },
             exe: path(exe),
@@ -266,16 +301,18 @@ pub(crate) mod samples {
         }
     }
 
-    pub(crate) fn write(op: Op, layer: Layer, mode: u32, file: &str) -> ImageWrite {
-        ImageWrite {
-            at: At { time: 88, cgroup: 500, container: 500 },
-            process: Some(process(Origin::Application)),
-            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0 },
+    pub(crate) fn change(op: ImageOp, layer: Layer, mode: u32, file: &str) -> ImageChange {
+        ImageChange {
+            at: At { time: 88, number: 2, cgroup: 500, container: 500 },
             op,
+            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0 },
             bytes: 0,
-            path: Some(path(file)),
-            new_path: None,
-            exe: Some(path("/usr/bin/python3.12")),
+            detail: Some(Detail {
+                process: process(Origin::Application),
+                exe: path("/usr/bin/python3.12"),
+                path: path(file),
+                new_path: None,
+            }),
         }
     }
 
@@ -286,13 +323,13 @@ pub(crate) mod samples {
 
     pub(crate) fn mapped(exe: &str, file: &str) -> MapExec {
         let Exec { at, process, exe, file: mapped, .. } = exec(Origin::Application, exe, &[]);
-        MapExec { at, process, file: mapped, path: path(file), exe }
+        MapExec { at, file: mapped, detail: Some(Detail { process, exe, path: path(file), new_path: None }) }
     }
 
     pub(crate) fn all_found(events: &[Event]) -> Vec<Finding> {
-        let (mut detector, mut context, container) = (Detector::default(), context(), container());
+        let (mut detector, context, container) = (Detector::default(), context(), container());
         let mut all = Vec::new();
-        events.iter().for_each(|event| detector.detect(event, &container, &mut context, |finding| all.push(finding)));
+        events.iter().for_each(|event| detector.detect(event, &container, &context, |finding| all.push(finding)));
         all
     }
 
@@ -328,28 +365,70 @@ pub(crate) mod samples {
 
 #[cfg(test)]
 mod tests {
-    use super::samples::*;
+    use super::samples::{self, all_found, change, exec, script};
     use super::*;
-    use crate::event::{Layer, Op, Origin};
+    use crate::event::{Exec, ImageOp, Layer, Origin};
+
+    fn ids(context: &Context, events: &[Event]) -> Vec<String> {
+        let (mut detector, container) = (Detector::default(), samples::container());
+        let mut ids = Vec::new();
+        events.iter().for_each(|event| detector.detect(event, &container, context, |finding| ids.push(finding.id)));
+        ids
+    }
 
     #[test]
-    fn ids_are_unique_and_sort_by_time() {
-        let event = Event::Exec(Box::new(exec(Origin::Entered, "/bin/sh", &["sh"])));
-        let [first, second] = &all_found(&[event.clone(), event])[..] else { panic!("two shells") };
-        assert_eq!(first.id, "18fae27693b4004d-1");
-        assert!(first.id < second.id);
-        assert_eq!(first.time.to_string(), "2027-01-15T08:00:00.000000077Z");
+    fn an_id_is_that_of_the_act() {
+        let mut changed_shell = exec(Origin::Entered, "/bin/sh", &["sh"]);
+        changed_shell.file.layer = Some(Layer::Upper);
+        let event = |exec: &Exec| Event::Exec(Box::new(exec.clone()));
+        let [shell, drift] = &ids(&samples::context(), &[event(&changed_shell)])[..] else {
+            panic!("not two findings")
+        };
+        assert_eq!(shell, "4cd55fcf1b8a-000000000000004d-10000-1");
+        assert_eq!(drift, "4cd55fcf1b8a-000000000000004d-10000-5");
+
+        // Told again, by another run of the daemon after a step of the clock.
+        let stepped = Context { boot_to_wall: 7, ..samples::context() };
+        assert_eq!(ids(&stepped, &[event(&changed_shell)]), [&**shell, drift]);
+
+        // Another act: at the same time on another CPU, later, on another node, in another boot.
+        let same_time = Exec { at: At { number: 2, ..changed_shell.at }, ..changed_shell.clone() };
+        let later = Exec { at: At { time: 0x100, ..changed_shell.at }, ..changed_shell.clone() };
+        let other_ids = ids(&samples::context(), &[event(&same_time), event(&later)]);
+        assert!(!other_ids.contains(shell) && !other_ids.contains(drift));
+        assert!(*shell < other_ids[2], "ids do not sort by time");
+        for (node, boot_id) in [("node-2", samples::BOOT_ID), ("node-1", "7b0e0f4e-9c55-4f14-9a3f-0c1d6ff5c8aa")] {
+            let other = Context::new(node.into(), boot_id, 0, Redactor::default());
+            assert!(ids(&other, &[event(&changed_shell)]).iter().all(|id| id[..12] != shell[..12]));
+        }
+    }
+
+    #[test]
+    fn the_scripts_of_one_exec_have_ids_of_their_own() {
+        let scripts = [("/srv/outer", 5), ("/srv/inner", 6)].map(|(path, number)| {
+            let mut script = script(path);
+            (script.file.layer, script.at.number) = (Some(Layer::Upper), number);
+            Event::Script(Box::new(script))
+        });
+        let mut exec = exec(Origin::Application, "/usr/bin/python3", &["/usr/bin/python3", "/srv/inner", "/srv/outer"]);
+        exec.at.number = 7;
+        exec.file.layer = Some(Layer::Upper);
+        let mut ids = ids(&samples::context(), &[&scripts[..], &[Event::Exec(Box::new(exec))]].concat());
+        assert_eq!(ids.len(), 3);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 3);
     }
 
     #[test]
     fn a_write_shows_the_arguments_of_the_earlier_exec() {
         let exec = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"]);
-        let write = write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        let change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         // The same pid of another process.
-        let mut other = write.clone();
-        other.process.as_mut().expect("it has one").start_time += 1_000_000_000;
+        let mut other = change.clone();
+        other.detail.as_mut().expect("the sample has it").process.start_time += 1_000_000_000;
         let events =
-            [Event::Exec(Box::new(exec)), Event::ImageWrite(Box::new(write)), Event::ImageWrite(Box::new(other))];
+            [Event::Exec(Box::new(exec)), Event::ImageChange(Box::new(change)), Event::ImageChange(Box::new(other))];
         let [first, second] = &all_found(&events)[..] else { panic!("two writes") };
         let process = first.process.as_ref().expect("it is known");
         let args = process.args.as_ref().map(|args| args.iter().map(ToString::to_string).collect());

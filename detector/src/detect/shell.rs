@@ -26,11 +26,12 @@
 //! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host T1611
 //! (escape to host).
 
+use super::Assessment;
 use super::code::{Code, How};
 use super::content::Content;
-use super::{Context, Verdict, describe};
-use crate::container::table::Container;
-use crate::event::{Origin, Process, Script, Stdio};
+use super::describe::{self, Actor};
+use crate::container::table::TrackedContainer;
+use crate::event::{Origin, Path, Process, Script, StdioKind};
 use crate::finding::{Kind, Severity};
 
 /// Shells, without versions.
@@ -56,19 +57,17 @@ const LOADER_OPTIONS: &[&[u8]] = &[
     b"--glibc-hwcaps-mask",
 ];
 
-/// `content`: what the file is, if anybody has looked. `script`: the one that the shell is to interpret.
+/// `content` is what the file is, if that was looked at; `script` the one that the shell is to interpret.
 pub(super) fn detect(
     code: &Code,
     content: Option<Content>,
     script: Option<&Script>,
-    container: &Container,
-    context: &Context,
-) -> Option<Verdict> {
+    container: &TrackedContainer,
+) -> Option<Assessment> {
     let shell = identify(code, content)?;
-    let process = code.process;
-    let knows_args = code.program.is_some();
-    let args = code.args().skip(shell.arguments);
-    let remote = knows_args && process.stdio[0] == Stdio::Socket && commands_from_stdin(args);
+    let process = shell.actor.process;
+    let mut args = shell.actor.args().map(|args| args.iter().skip(shell.arguments));
+    let remote = process.stdio[0] == StdioKind::Socket && args.as_mut().is_some_and(commands_from_stdin);
     let severity = match process.origin {
         _ if remote => Severity::Critical,
         Origin::Outside => Severity::Critical,
@@ -76,12 +75,11 @@ pub(super) fn detect(
         _ if has_terminal(process) => Severity::High,
         Origin::Entered | Origin::Application => Severity::Medium,
     };
-    Some(Verdict {
+    Some(Assessment {
         finding: Kind::ShellInContainer,
         severity,
-        message: message(&shell, code, script, remote, container),
-        process: Some(describe::process(process, Some(code.exe), code.program, context)),
-        file: Some(describe::file(code.file, code.path)),
+        message: message(&shell, code.how, script, remote, container),
+        file: Some(code.describe_file()),
         mitre: match process.origin {
             Origin::Outside => &["T1059.004", "T1611"],
             Origin::Entered => &["T1059.004", "T1609"],
@@ -93,33 +91,38 @@ pub(super) fn detect(
 /// Nothing but the file's content can tell whether it is a shell. What is executed on the host is not looked into: a runtime
 /// is, for a moment, in the cgroup of the container that it enters.
 pub(super) fn is_unknown(code: &Code) -> bool {
-    code.process.origin != Origin::Outside
-        && (code.how == How::Executed || is_loader(code))
-        && identify(code, None).is_none()
+    code.actor.is_some_and(|actor| {
+        actor.process.origin != Origin::Outside && (code.how == How::Executed || is_loader(&actor))
+    }) && identify(code, None).is_none()
 }
 
-/// A shell and where in the argument vector its own arguments begin.
+/// A shell that runs.
 struct Shell<'a> {
     name: &'a [u8],
+    actor: Actor<'a>,
+    path: &'a Path,
+    /// Where in the argument vector its own arguments begin.
     arguments: usize,
     /// Its file's name says something else.
-    disguised: bool,
+    is_disguised: bool,
 }
 
+/// `None`: it is no shell, as far as is known, or the record was lost.
 fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> {
-    let name = describe::base_name(&code.path.bytes);
+    let (path, actor) = (code.path?, code.actor?);
+    let name = describe::base_name(&path.bytes);
     let is_loaded = code.how == How::Mapped;
-    if is_loaded && code.path == code.exe {
+    if is_loaded && path == actor.exe {
         return None;
     }
     // Of a loaded one, `argv[0]` is the loader, and what is called by a name is the loader's business.
     let first = if is_loaded { operand(code.args()) } else { 0 };
-    let known = |name, arguments| Some(Shell { name, arguments: first + arguments, disguised: false });
+    let known = |name, arguments| Some(Shell { name, actor, path, arguments: first + arguments, is_disguised: false });
     if is_one_of(name, SHELLS) {
         return known(name, 1);
     }
     if let Some(Content::Shell(name)) = content {
-        return Some(Shell { name: name.as_bytes(), arguments: first + 1, disguised: true });
+        return known(name.as_bytes(), 1).map(|shell| Shell { is_disguised: true, ..shell });
     }
     let mut args = code.args().skip(first);
     let called = args.next().map(asked_for)?;
@@ -133,8 +136,8 @@ fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> 
 }
 
 /// Whether the process runs the dynamic loader as a program.
-fn is_loader(code: &Code) -> bool {
-    let name = describe::base_name(&code.exe.bytes);
+fn is_loader(actor: &Actor) -> bool {
+    let name = describe::base_name(&actor.exe.bytes);
     [&b"ld-"[..], b"ld.so", b"ld64.so"].iter().any(|start| name.starts_with(start))
 }
 
@@ -187,27 +190,31 @@ fn is_stdin(operand: &[u8]) -> bool {
 }
 
 fn has_terminal(process: &Process) -> bool {
-    process.tty.is_some() || process.stdio[0] == Stdio::Tty
+    process.tty.is_some() || process.stdio[0] == StdioKind::Tty
 }
 
-fn message(shell: &Shell, code: &Code, script: Option<&Script>, remote: bool, container: &Container) -> String {
-    let terminal = match &code.process.tty {
-        Some(tty) => format!(", tty {}", describe::text(tty.as_bytes())),
-        None if has_terminal(code.process) => ", with a terminal".to_owned(),
-        None => String::new(),
-    };
-    let remote = if remote { ", takes commands from a socket" } else { "" };
-    let disguise = match code.how {
-        How::Mapped => format!(", loaded by {}", describe::text(describe::base_name(&code.exe.bytes))),
-        _ if shell.disguised => describe::path(code.path).map(|path| format!(", as {path}")).unwrap_or_default(),
-        _ => String::new(),
-    };
-    let script =
-        script.map(|script| format!(", for script {}", describe::text(&script.path.bytes))).unwrap_or_default();
+fn message(shell: &Shell, how: How, script: Option<&Script>, is_remote: bool, container: &TrackedContainer) -> String {
+    let process = shell.actor.process;
+    let mut circumstances = describe::origin(process.origin).to_owned();
+    match &process.tty {
+        Some(tty) => circumstances += &format!(", tty {}", describe::text(tty.as_bytes())),
+        None if has_terminal(process) => circumstances += ", with a terminal",
+        None => {}
+    }
+    if is_remote {
+        circumstances += ", takes commands from a socket";
+    }
+    if how == How::Mapped {
+        circumstances += &format!(", loaded by {}", shell.actor.name());
+    } else if let Some(path) = describe::path(shell.path).filter(|_| shell.is_disguised) {
+        circumstances += &format!(", as {path}");
+    }
+    if let Some(script) = script {
+        circumstances += &format!(", for script {}", describe::text(&script.path.bytes));
+    }
     let (name, container) = (describe::text(shell.name), describe::container_name(container));
-    let origin = describe::origin(code.process.origin);
-    let place = if code.process.origin == Origin::Outside { "on the host by" } else { "in" };
-    format!("{name} started {place} {container} ({origin}{terminal}{remote}{disguise}{script})")
+    let place = if process.origin == Origin::Outside { "on the host by" } else { "in" };
+    format!("{name} started {place} {container} ({circumstances})")
 }
 
 #[cfg(test)]
@@ -269,11 +276,11 @@ mod tests {
     fn content_tells_where_names_do_not() {
         let told = |exe: &str, list: &[&str], content| {
             let event = Event::Exec(Box::new(exec(Origin::Application, exe, list)));
-            let (mut detector, mut context, container) = (Detector::default(), context(), container());
+            let (mut detector, context, container) = (Detector::default(), context(), container());
             let mut message = None;
             let told = |finding: Finding| message = Some(finding.message);
             assert!(needs_content(&event));
-            detector.content_known(&event, content, &container, &mut context, told);
+            detector.detect_by_content(&event, content, &container, &context, told);
             message.map(|message| message.replace(" in container 3f2a0c6d9e1b (by the application", ""))
         };
         let bash = Content::Shell("bash");
@@ -292,7 +299,8 @@ mod tests {
         let loaded = |list: &[&str], file: &str, stdin| {
             let mut started = exec(Origin::Application, LOADER, list);
             let mut mapped = mapped(LOADER, file);
-            (started.process.stdio[0], mapped.process.stdio[0]) = (stdin, stdin);
+            started.process.stdio[0] = stdin;
+            mapped.detail.as_mut().expect("the sample has it").process.stdio[0] = stdin;
             let events = [Event::Exec(Box::new(started)), Event::MapExec(Box::new(mapped))];
             let message = |finding: &Finding| {
                 let message = finding.message.replace(" in container 3f2a0c6d9e1b (by the application", "");
@@ -301,7 +309,7 @@ mod tests {
             all_found(&events).iter().map(message).collect::<Vec<_>>()
         };
         use Severity::*;
-        let (null, socket) = (Stdio::Null, Stdio::Socket);
+        let (null, socket) = (StdioKind::Null, StdioKind::Socket);
         let dash = |severity, more: &str| vec![(severity, format!("dash started{more}"))];
         assert_eq!(loaded(&["ld.so", "/bin/sh", "-c", "id"], "/usr/bin/dash", socket), dash(Medium, ""));
         let options = ["ld.so", "--preload", "-c", "--inhibit-cache", "/bin/sh"];
@@ -334,16 +342,16 @@ mod tests {
             (finding.severity, finding.message.replace(in_container, " "), finding.mitre.len())
         };
         use Severity::*;
-        let (null, socket) = (Stdio::Null, Stdio::Socket);
+        let (null, socket) = (StdioKind::Null, StdioKind::Socket);
         for (found, (severity, message, techniques)) in [
             (verdict(Origin::Entered, None, null, &["sh"]), (Medium, "sh started (entered from outside)", 2)),
             (
-                verdict(Origin::Entered, Some("pts0"), Stdio::Tty, &["sh"]),
+                verdict(Origin::Entered, Some("pts0"), StdioKind::Tty, &["sh"]),
                 (High, "sh started (entered from outside, tty pts0)", 2),
             ),
             (verdict(Origin::Application, None, null, &["sh"]), (Medium, "sh started (by the application)", 1)),
             (
-                verdict(Origin::Application, None, Stdio::Tty, &["sh"]),
+                verdict(Origin::Application, None, StdioKind::Tty, &["sh"]),
                 (High, "sh started (by the application, with a terminal)", 1),
             ),
             (

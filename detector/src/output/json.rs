@@ -48,22 +48,24 @@ mod tests {
     use super::super::escape::tests::HOSTILE;
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Args, Event, Layer, Op, Origin};
-    use crate::finding::{Notice, NoticeEvent, schema};
+    use crate::event::{Args, DeviceOpen, Event, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin};
+    use crate::finding::{Loss, Notice, NoticeEvent, schema};
 
     fn samples() -> Vec<Line> {
         let mut shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
         shell.process.tty = Some(samples::name("pts0"));
         let mut hostile = samples::exec(Origin::Application, "/bin/sh", &[]);
         hostile.args = Args { bytes: HOSTILE.join(&0), truncated: true };
-        let create = samples::write(Op::Create, Layer::New, 0o104755, "/usr/bin/su");
-        let mut lost = samples::write(Op::Write, Layer::Upper, 0, "");
-        (lost.process, lost.path, lost.exe) = (None, None, None);
+        let create = samples::change(ImageOp::Create, Layer::New, 0o104755, "/usr/bin/su");
+        let lost = ImageChange { detail: None, ..samples::change(ImageOp::Write, Layer::Upper, 0, "") };
+        let ImageChange { at, file, detail, .. } = samples::change(ImageOp::OpenWrite, Layer::Lower, 0, "/dev/vda");
         let found = [
             Event::Exec(Box::new(shell)),
             Event::Exec(Box::new(hostile)),
-            Event::ImageWrite(Box::new(create)),
-            Event::ImageWrite(Box::new(lost)),
+            Event::ImageChange(Box::new(create)),
+            Event::ImageChange(Box::new(lost)),
+            Event::MountChange(Box::new(MountChange { at, op: MountOp::Bind, file, detail: detail.clone() })),
+            Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail })),
         ]
         .map(|event| Line::Finding(Box::new(samples::found(event).expect("it is a finding"))));
         let info = |words: &&[u8]| {
@@ -73,7 +75,7 @@ mod tests {
         let notices = [
             NoticeEvent::Started { version: "0.1.0".into() },
             NoticeEvent::Stopped { reason: "SIGTERM".into() },
-            NoticeEvent::Loss { kind: "exec".into(), count: 3 },
+            NoticeEvent::Loss { kind: Loss::Exec, count: 3 },
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).collect()
@@ -115,7 +117,7 @@ mod tests {
         let id = samples::ID;
         let expected = format!(
             concat!(
-                r#"{{"time":"2027-01-15T08:00:00.000000077Z","schema":1,"id":"18fae27693b4004d-1","node":"node-1","#,
+                r#"{{"time":"2027-01-15T08:00:00.000000077Z","schema":1,"id":"4cd55fcf1b8a-000000000000004d-10000-1","revision":1,"node":"node-1","#,
                 r#""finding":"shell_in_container","severity":"medium","#,
                 r#""message":"sh started in container 3f2a0c6d9e1b (entered from outside)","#,
                 r#""container":{{"id":"{id}","runtime":"docker","cgroup":"/system.slice/docker-{id}.scope","cgroup_id":500}},"#,

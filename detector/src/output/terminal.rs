@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::escape;
-use crate::finding::{Container, Finding, Line, Notice, NoticeEvent, Op, Process, Severity, Text};
+use crate::finding::{Container, Finding, ImageOp, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text};
 
 /// Digits of a container's id, as container runtimes show it.
 const SHORT_ID: usize = 12;
@@ -52,8 +52,8 @@ fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
 fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
     let (style, text) = match &notice.event {
         NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
-        NoticeEvent::Stopped { reason } => (YELLOW, format!("detector no longer watches {}: {reason}", notice.node)),
-        NoticeEvent::Loss { kind, count } => (RED, format!("not seen in full on {}: {count} × {kind}", notice.node)),
+        NoticeEvent::Stopped { reason } => (YELLOW, format!("detector stopped watching {}: {reason}", notice.node)),
+        NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
@@ -107,6 +107,9 @@ fn whose(container: &Container) -> Vec<String> {
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
     let mut details = whose(&finding.container);
+    if finding.revision > 1 {
+        details.push(format!("revision {} of {}", finding.revision, finding.id));
+    }
     if let Some(process) = &finding.process {
         if let Some(args) = &process.args {
             details.push(command_line(args));
@@ -116,14 +119,15 @@ fn details(finding: &Finding) -> Vec<String> {
         details.push(who(process));
     }
     if let Some(file) = &finding.file {
-        let layer = file.layer.filter(|_| file.op.is_some_and(|op| op != Op::Create)).map(|layer| match layer {
-            crate::finding::Layer::Lower => "as in the image until now",
-            crate::finding::Layer::Upper => "not the image's any more",
-            crate::finding::Layer::New => "new",
+        let is_change = file.op.is_some_and(|op| op != Op::Image(ImageOp::Create));
+        let layer = file.layer.filter(|_| is_change).map(|layer| match layer {
+            Layer::Lower => "was as in the image",
+            Layer::Upper => "was changed before",
+            Layer::New => "new",
         });
         details.extend(layer.map(str::to_owned));
         if file.deleted {
-            details.push("file has no name".to_owned());
+            details.push("the file has no name".to_owned());
         }
     }
     details
@@ -213,7 +217,8 @@ mod tests {
     use super::super::escape::tests::HOSTILE;
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Args, Event, Layer, Op, Origin};
+    use crate::event::{Args, Event, Origin};
+    use crate::finding::Loss;
 
     fn shown(event: Event, color: bool) -> String {
         let finding = samples::found(event).expect("it is a finding");
@@ -234,32 +239,29 @@ mod tests {
     }
 
     #[test]
-    fn a_write() {
-        let write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+    fn a_change() {
+        let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         assert_eq!(
-            shown(Event::ImageWrite(Box::new(write)), false),
+            shown(Event::ImageChange(Box::new(change)), false),
             "08:00:00.000  medium    3f2a0c6d9e1b  image_write         /etc/app.conf opened for writing in container \
-             3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · as in the image until now\n"
+             3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
         );
     }
 
     #[test]
     fn notices() {
-        let loss = NoticeEvent::Loss { kind: "exec".into(), count: 3 };
+        let loss = NoticeEvent::Loss { kind: Loss::Exec, count: 3 };
         let mut out = Vec::new();
         write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        assert!(
-            text.ends_with("  sensor    -             loss                not seen in full on node-1: 3 × exec\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("  sensor    -             loss                lost on node-1: 3 × exec\n"), "{text}");
     }
 
     #[test]
     fn what_a_runtime_tells() {
         let container = Box::new(samples::known_container(b"web"));
-        let write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
-        let mut finding = samples::found(Event::ImageWrite(Box::new(write))).expect("it is a finding");
+        let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        let mut finding = samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding");
         finding.container = (*container).clone();
         let info = Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container });
         for (line, expected) in [
@@ -286,16 +288,17 @@ mod tests {
     #[test]
     fn hostile_text_is_harmless() {
         for hostile in HOSTILE {
-            let mut write = samples::write(Op::OpenWrite, Layer::Lower, 0o100644, "");
-            write.path.as_mut().expect("it has one").bytes = [b"/", *hostile].concat();
-            write.exe = write.path.clone();
+            let mut change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "");
+            let detail = change.detail.as_mut().expect("the sample has it");
+            detail.path.bytes = [b"/", *hostile].concat();
+            detail.exe = detail.path.clone();
             let mut exec = samples::exec(Origin::Entered, "/bin/sh", &[]);
             exec.args = Args { bytes: [*hostile, b"\0"].concat(), truncated: false };
             let info = NoticeEvent::ContainerInfo { container: Box::new(samples::known_container(hostile)) };
             let mut out = Vec::new();
             write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), false).expect("memory takes it");
             let info = String::from_utf8(out).expect("it is UTF-8");
-            let events = [Event::ImageWrite(Box::new(write)), Event::Exec(Box::new(exec))];
+            let events = [Event::ImageChange(Box::new(change)), Event::Exec(Box::new(exec))];
             for text in events.map(|event| shown(event, false)).into_iter().chain([info]) {
                 let text = text.strip_suffix('\n').expect("it has an end");
                 assert!(!text.contains(escape::is_unsafe), "{text:?}");

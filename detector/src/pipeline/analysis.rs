@@ -9,7 +9,7 @@ use super::outlet::{Message, Outlet};
 use super::threads::Error;
 use crate::clock::WallClock;
 use crate::container::cgroup;
-use crate::container::table::Container;
+use crate::container::table::TrackedContainer;
 use crate::detect::{self, Context, Detector, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
 use crate::finding::Time;
@@ -35,14 +35,15 @@ impl Analysis {
         let mut containers = Containers::new(sensor.report().host.hierarchy.clone());
         let mut detector = Detector::default();
         for running in sensor.take_running().containers {
-            let container = Container::new(running.container, running.cgroup_path.clone(), 0);
+            let container = TrackedContainer::new(running.container, running.cgroup_path.clone());
             outlet.container_began(detect::container(&container));
             containers.created(Cgroup { time: 0, id: running.container, path: running.cgroup_path });
             containers.started(running.container, running.root_dev);
             running.processes.into_iter().for_each(|process| detector.remember(process));
         }
         let wall_clock = WallClock::read();
-        let context = Context::new(outlet.node().to_owned(), wall_clock.ahead(), redactor);
+        let boot_id = &sensor.report().host.boot_id;
+        let context = Context::new(outlet.node().to_owned(), boot_id, wall_clock.ahead(), redactor);
         Ok(Self { containers, detector, inspector: Inspector::start()?, wall_clock, context })
     }
 
@@ -56,7 +57,7 @@ impl Analysis {
         match &mut event {
             Event::CgroupCreated(created) => {
                 if cgroup::is_container(&created.path) {
-                    let container = Container::new(created.id, created.path.clone(), created.time);
+                    let container = TrackedContainer::new(created.id, created.path.clone());
                     outlet.container_began(detect::container(&container));
                 }
                 self.containers.created(created.clone());
@@ -78,8 +79,8 @@ impl Analysis {
     }
 
     fn detect(&mut self, event: Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
-        let container = self.containers.lookup(at.container, at.time);
-        self.detector.detect(&event, container, &mut self.context, |finding| outlet.finding(finding));
+        let container = self.containers.lookup(at.container);
+        self.detector.detect(&event, container, &self.context, |finding| outlet.finding(finding));
         if needs_content(&event) {
             let path = container.path.clone();
             let cgroup = || self.containers.directory(&path);
@@ -107,9 +108,9 @@ impl Analysis {
 
     fn take_content(&mut self, inspected: &Inspected, outlet: &mut Outlet<impl FnMut(Message)>) {
         let Some(at) = inspected.event.at() else { return };
-        let container = self.containers.lookup(at.container, at.time);
+        let container = self.containers.lookup(at.container);
         let Inspected { event, content } = inspected;
-        self.detector.content_known(event, *content, container, &mut self.context, |finding| outlet.finding(finding));
+        self.detector.detect_by_content(event, *content, container, &self.context, |finding| outlet.finding(finding));
     }
 
     /// Readable when contents can be [taken](Self::take_contents).

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::container::table::{Container, Table};
+use crate::container::table::{Table, TrackedContainer};
 use crate::event::Cgroup;
 use crate::sensor::hierarchy::Hierarchy;
 
@@ -48,10 +48,10 @@ impl Containers {
         }
     }
 
-    /// The container of an event at `time`.
-    pub(super) fn lookup(&mut self, id: u64, time: u64) -> &Container {
+    /// The container of an event.
+    pub(super) fn lookup(&mut self, id: u64) -> &TrackedContainer {
         let hierarchy = self.hierarchy.as_ref();
-        self.table.lookup(id, time, |id| hierarchy?.path_of(id))
+        self.table.lookup(id, |id| hierarchy?.path_of(id))
     }
 
     /// The path of a cgroup from the root of the hierarchy. `None`: it is gone.

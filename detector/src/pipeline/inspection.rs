@@ -67,7 +67,7 @@ pub(super) struct Inspected {
 fn file(event: &Event) -> Option<(&event::File, &event::Path, &event::Process)> {
     match event {
         Event::Exec(exec) => Some((&exec.file, &exec.exe, &exec.process)),
-        Event::MapExec(mapped) => Some((&mapped.file, &mapped.path, &mapped.process)),
+        Event::MapExec(mapped) => mapped.detail.as_ref().map(|detail| (&mapped.file, &detail.path, &detail.process)),
         _ => None,
     }
 }
@@ -247,7 +247,7 @@ mod tests {
     use std::process::Command;
 
     use crate::detect::samples;
-    use crate::event::{Exec, MapExec, Origin};
+    use crate::event::{Detail, Exec, MapExec, Origin};
 
     const BUSYBOX: &str = "/bin/busybox";
 
@@ -297,7 +297,8 @@ mod tests {
         let found = content(&exec);
         let Exec { at, process, file, exe: path, .. } = exec.clone();
         let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
-        let mapped = Event::MapExec(Box::new(MapExec { at, process, file, path, exe }));
+        let detail = Some(Detail { process, exe, path, new_path: None });
+        let mapped = Event::MapExec(Box::new(MapExec { at, file, detail }));
         let mapped = inspect(&mapped, None, &mut Recent::new(2)).ok();
         exec.process.start_time += 10_000_000;
         let later = content(&exec);

@@ -162,7 +162,7 @@ impl<S: FnMut(Message)> Reader<S> {
         let new = losses.since(&self.losses);
         self.losses = losses;
         for &(kind, count) in &new {
-            self.outlet.notice(NoticeEvent::Loss { kind: kind.name().into(), count });
+            self.outlet.notice(NoticeEvent::Loss { kind, count });
         }
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {

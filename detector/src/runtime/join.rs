@@ -196,15 +196,15 @@ fn is_in_volume(image: &Image, file: &File) -> Option<bool> {
 mod tests {
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Event, Layer, Op};
+    use crate::event::{Event, ImageOp, Layer};
 
     fn key() -> Key {
         Key { id: Id::new(samples::ID).expect("it is one"), user: None }
     }
 
     fn finding(path: &str) -> Box<Finding> {
-        let write = samples::write(Op::Create, Layer::New, 0o100644, path);
-        Box::new(samples::found(Event::ImageWrite(Box::new(write))).expect("it is a finding"))
+        let change = samples::change(ImageOp::Create, Layer::New, 0o100644, path);
+        Box::new(samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding"))
     }
 
     fn metadata(name: &str) -> Metadata {

@@ -1,6 +1,6 @@
 //! The canary of the [self-test](super::selftest), as it shows in the events.
 
-use crate::event::{Event, ImageWrite, Layer, Path, Process};
+use crate::event::{Detail, Event, Layer, Process};
 use crate::procfs::StartTime;
 
 /// What is the canary's among the events, and which hooks these have proven.
@@ -57,8 +57,13 @@ impl Canary {
             _ if !self.is_cause_of(event) => return false,
             Event::Exec(_) => self.seen.push("exec"),
             Event::Script(_) => self.seen.push("script"),
-            Event::ImageWrite(write) => self.seen.extend(proven_by(write)),
-            _ => {}
+            Event::ImageChange(change) => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
+            Event::MountChange(change) => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
+            Event::MapExec(_)
+            | Event::DeviceOpen(_)
+            | Event::CgroupEscape(_)
+            | Event::CgroupCreated(_)
+            | Event::CgroupRemoved(_) => {}
         }
         true
     }
@@ -69,13 +74,17 @@ impl Canary {
         if event.at().is_none_or(|at| at.container != canary.cgroup) {
             return false;
         }
+        let is_actor = |detail: &Option<Detail>| detail.as_ref().is_some_and(|detail| canary.is(&detail.process));
         match event {
             Event::Exec(exec) => canary.is(&exec.process),
-            Event::MapExec(mapped) => canary.is(&mapped.process),
-            Event::ImageWrite(write) => write.process.as_ref().is_some_and(|process| canary.is(process)),
+            Event::MapExec(mapped) => is_actor(&mapped.detail),
+            Event::ImageChange(change) => is_actor(&change.detail),
+            Event::MountChange(change) => is_actor(&change.detail),
+            Event::DeviceOpen(open) => is_actor(&open.detail),
+            Event::CgroupEscape(escape) => canary.is(&escape.process),
             // No more is said of the process than its id, which is that of a child. But the file is the canary's own.
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,
-            _ => false,
+            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => false,
         }
     }
 
@@ -91,11 +100,11 @@ impl Canary {
 }
 
 /// The hooks that a change by the canary proves, by the name of the file.
-fn proven_by(write: &ImageWrite) -> &'static [&'static str] {
-    match write.path.as_ref().and_then(proven_at) {
+fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> &'static [&'static str] {
+    match detail.and_then(proven_at) {
         Some("create") => &["create", "inode_create"],
         // Noticed before the file was copied up: so by the hook of that.
-        Some("setattr") if write.file.layer == Some(Layer::Lower) => &["setattr", "copy_up"],
+        Some("setattr") if layer == Some(Layer::Lower) => &["setattr", "copy_up"],
         Some(hook) => PROVEN.iter().position(|proven| *proven == hook).map_or(&[], |at| &PROVEN[at..=at]),
         None => &[],
     }
@@ -138,7 +147,7 @@ pub(super) const PROVEN: [&str; 32] = [
 ];
 
 /// The hook that a change of the file with this name proves.
-fn proven_at(path: &Path) -> Option<&'static str> {
-    let name = path.bytes.rsplit(|&byte| byte == b'/').next()?;
+fn proven_at(detail: &Detail) -> Option<&'static str> {
+    let name = detail.path.bytes.rsplit(|&byte| byte == b'/').next()?;
     PROVEN.into_iter().find(|hook| hook.as_bytes() == name)
 }

@@ -3,16 +3,14 @@
 //! The bytes come from our own probes, but a wrong one must cost a record, not the daemon: every length is checked,
 //! nothing panics, and the error says which field is wrong.
 
-use detector_common::{
-    map,
-    record::{self, Kind},
-};
+use detector_common::map;
+use detector_common::record::{self, Kind};
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, CgroupEscape, Event, Exec, File, ImageWrite, Layer, MapExec, Name, Op, Origin, Path,
-    Process, Script, Stdio,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Detail, DeviceOpen, Event, Exec, File, ImageChange, ImageOp, Layer,
+    MapExec, MountChange, MountOp, Name, Origin, Path, Process, Script, StdioKind,
 };
 
 /// Why a record could not be read.
@@ -55,8 +53,8 @@ pub enum DecodeError {
         /// Its room.
         capacity: usize,
     },
-    /// A number that stands for nothing.
-    #[error("{field} is {value}, which means nothing")]
+    /// A number that is not in the vocabulary.
+    #[error("{field} is {value}, which this version does not know")]
     UnknownValue {
         /// Which field.
         field: &'static str,
@@ -77,14 +75,16 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     };
     let kind = Kind::from_number(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
     match kind {
-        Kind::Exec => exec(whole(bytes, header)?).map(|event| Event::Exec(Box::new(event))),
-        Kind::ImageChange | Kind::MountChange | Kind::DeviceOpen => {
-            image_write(kind, whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event)))
+        Kind::Exec => exec(whole(bytes, header)?),
+        Kind::Script => script(whole(bytes, header)?),
+        Kind::ImageChange | Kind::MountChange | Kind::DeviceOpen | Kind::MapExec => {
+            file_record(kind, whole(bytes, header)?, None)
         }
-        Kind::ImageMove => image_move(whole(bytes, header)?).map(|event| Event::ImageWrite(Box::new(event))),
-        Kind::Script => script(whole(bytes, header)?).map(|event| Event::Script(Box::new(event))),
-        Kind::MapExec => map_exec(whole(bytes, header)?).map(|event| Event::MapExec(Box::new(event))),
-        Kind::CgroupEscape => cgroup_escape(whole(bytes, header)?).map(|event| Event::CgroupEscape(Box::new(event))),
+        Kind::ImageMove => {
+            let record: &record::MoveRecord = whole(bytes, header)?;
+            file_record(kind, &record.change, Some(path(&record.new_path, "new path")?))
+        }
+        Kind::CgroupEscape => cgroup_escape(whole(bytes, header)?),
         Kind::CgroupCreated => cgroup(whole(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(whole(bytes, header)?).map(Event::CgroupRemoved),
     }
@@ -103,105 +103,104 @@ fn whole<'a, T: FromBytes + Immutable + KnownLayout>(
     T::ref_from_prefix(bytes).map(|(record, _)| record).map_err(|_| size)
 }
 
-fn exec(record: &record::ExecRecord) -> Result<Exec, DecodeError> {
-    Ok(Exec {
+fn exec(record: &record::ExecRecord) -> Result<Event, DecodeError> {
+    Ok(Event::Exec(Box::new(Exec {
         at: at(&record.header),
         process: process(&record.process)?,
         file: file(&record.file)?,
         exe: path(&record.path, "path")?,
         cwd: path(&record.cwd, "cwd")?,
         args: args(&record.args)?,
-    })
+    })))
 }
 
-/// The event of an exec whose record found no room.
+fn script(record: &record::ScriptRecord) -> Result<Event, DecodeError> {
+    Ok(Event::Script(Box::new(Script {
+        at: at(&record.header),
+        pid: record.pid,
+        file: file(&record.file)?,
+        path: path(&record.path, "path")?,
+    })))
+}
+
+fn file_record(kind: Kind, record: &record::FileRecord, new_path: Option<Path>) -> Result<Event, DecodeError> {
+    let mut file = file(&record.file)?;
+    if kind == Kind::ImageChange && record.op == ImageOp::Chmod.number() {
+        file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
+    }
+    let detail = Detail {
+        process: process(&record.process)?,
+        exe: path(&record.exe, "exe")?,
+        path: path(&record.path, "path")?,
+        new_path,
+    };
+    file_event(kind, record.op, at(&record.header), file, record.bytes, Some(detail))
+}
+
+/// The event of what was done to a file, or with it.
+fn file_event(
+    kind: Kind,
+    op: u32,
+    at: At,
+    file: File,
+    bytes: u64,
+    detail: Option<Detail>,
+) -> Result<Event, DecodeError> {
+    match kind {
+        Kind::ImageChange | Kind::ImageMove => {
+            let op = term("op", op, ImageOp::from_number)?;
+            Ok(Event::ImageChange(Box::new(ImageChange { at, op, file, bytes, detail })))
+        }
+        Kind::MountChange => {
+            let op = term("op", op, MountOp::from_number)?;
+            Ok(Event::MountChange(Box::new(MountChange { at, op, file, detail })))
+        }
+        Kind::DeviceOpen => Ok(Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail }))),
+        Kind::MapExec => Ok(Event::MapExec(Box::new(MapExec { at, file, detail }))),
+        Kind::Exec | Kind::Script | Kind::CgroupEscape | Kind::CgroupCreated | Kind::CgroupRemoved => {
+            Err(DecodeError::UnknownValue { field: "kind of what was done to a file", value: kind.number() })
+        }
+    }
+}
+
+/// The event of an exec whose record found the ring buffer full, of what the kernel keeps of it: the name of the program
+/// without its directories, the first arguments, and no working directory.
 ///
 /// # Errors
 ///
-/// As of a record's.
-pub(super) fn kept_exec(container: u64, kept: &map::KeptExec) -> Result<Event, DecodeError> {
-    let exec = Exec {
-        at: At { time: kept.time, cgroup: kept.cgroup, container },
+/// As for a record.
+pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<Event, DecodeError> {
+    Ok(Event::Exec(Box::new(Exec {
+        at: At { time: kept.time, number: kept.number, cgroup: kept.cgroup, container: key.container },
         process: process(&kept.process)?,
         file: file(&kept.file)?,
         exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
         cwd: Path { bytes: "…".into(), truncated: true },
         args: args(&kept.args)?,
-    };
-    Ok(Event::Exec(Box::new(exec)))
-}
-
-/// The event of a change whose record found no room.
-///
-/// # Errors
-///
-/// As of a record's.
-pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
-    let at = At { time: seen.first, cgroup: key.container, container: key.container };
-    let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 1, layer: layer(seen.layer)?, size: 0, magic: 0 };
-    let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
-    if kind == Kind::MapExec {
-        return Ok(Event::KeptMapExec(at, file));
-    }
-    Ok(Event::ImageWrite(Box::new(ImageWrite {
-        at,
-        process: None,
-        file,
-        op: op(kind, seen.op)?,
-        bytes: seen.bytes,
-        path: None,
-        new_path: None,
-        exe: None,
     })))
 }
 
-fn image_write(kind: Kind, record: &record::FileRecord) -> Result<ImageWrite, DecodeError> {
-    let op = op(kind, record.op)?;
-    let mut file = file(&record.file)?;
-    if op == Op::Chmod {
-        file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
-    }
-    Ok(ImageWrite {
-        at: at(&record.header),
-        process: Some(process(&record.process)?),
-        file,
-        op,
-        bytes: record.bytes,
-        path: Some(path(&record.path, "path")?),
-        new_path: None,
-        exe: Some(path(&record.exe, "exe")?),
-    })
+/// The event of a change whose record found the ring buffer full, of what the kernel keeps of it: the file and the first
+/// change.
+///
+/// # Errors
+///
+/// As for a record.
+pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
+    let at = At { time: seen.first, number: seen.number, cgroup: key.container, container: key.container };
+    let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 0, layer: layer(seen.layer)?, size: 0, magic: 0 };
+    let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
+    file_event(kind, seen.op, at, file, seen.bytes, None)
 }
 
-fn image_move(record: &record::MoveRecord) -> Result<ImageWrite, DecodeError> {
-    Ok(ImageWrite {
-        new_path: Some(path(&record.new_path, "new path")?),
-        ..image_write(Kind::ImageMove, &record.change)?
-    })
-}
-
-fn script(record: &record::ScriptRecord) -> Result<Script, DecodeError> {
-    Ok(Script { at: at(&record.header), pid: record.pid, file: file(&record.file)?, path: path(&record.path, "path")? })
-}
-
-fn map_exec(record: &record::FileRecord) -> Result<MapExec, DecodeError> {
-    Ok(MapExec {
-        at: at(&record.header),
-        process: process(&record.process)?,
-        file: file(&record.file)?,
-        path: path(&record.path, "path")?,
-        exe: path(&record.exe, "exe")?,
-    })
-}
-
-fn cgroup_escape(record: &record::CgroupEscapeRecord) -> Result<CgroupEscape, DecodeError> {
-    Ok(CgroupEscape {
+fn cgroup_escape(record: &record::CgroupEscapeRecord) -> Result<Event, DecodeError> {
+    Ok(Event::CgroupEscape(Box::new(CgroupEscape {
         at: at(&record.header),
         process: process(&record.process)?,
         exe: path(&record.exe, "exe")?,
         moved: record.moved,
         cgroup: text(&record.cgroup, "cgroup path")?.to_vec(),
-    })
+    })))
 }
 
 fn cgroup(record: &record::CgroupRecord) -> Result<Cgroup, DecodeError> {
@@ -209,7 +208,7 @@ fn cgroup(record: &record::CgroupRecord) -> Result<Cgroup, DecodeError> {
 }
 
 fn at(header: &record::Header) -> At {
-    At { time: header.time, cgroup: header.cgroup, container: header.container }
+    At { time: header.time, number: header.number, cgroup: header.cgroup, container: header.container }
 }
 
 fn process(process: &record::Process) -> Result<Process, DecodeError> {
@@ -223,13 +222,7 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
         gid: process.gid,
         login_uid: (process.login_uid != record::NO_LOGIN).then_some(process.login_uid),
         capabilities: process.capabilities,
-        origin: match process.origin {
-            record::ORIGIN_OUTSIDE => Origin::Outside,
-            record::ORIGIN_ENTRYPOINT => Origin::Entrypoint,
-            record::ORIGIN_ENTERED => Origin::Entered,
-            record::ORIGIN_APPLICATION => Origin::Application,
-            value => return Err(DecodeError::UnknownValue { field: "origin", value }),
-        },
+        origin: term("origin", process.origin, Origin::from_number)?,
         comm: Name::new(process.comm),
         tty: (process.tty[0] != 0).then(|| Name::new(process.tty)),
         stdio: process.stdio.map(stdio),
@@ -248,19 +241,19 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
 }
 
 /// What a descriptor is, by the type of its inode and, for devices, the number.
-fn stdio(stdio: record::Stdio) -> Stdio {
+fn stdio(stdio: record::Stdio) -> StdioKind {
     const NULL: (u32, u32) = (1, 3);
     // `/dev/tty`, `/dev/console` and virtual consoles; the last of the eight majors of Unix98 pseudo-terminals is 143.
     const TERMINALS: [std::ops::RangeInclusive<u32>; 2] = [4..=5, 136..=143];
     let (major, minor) = (stdio.rdev >> 20, stdio.rdev & 0xf_ffff);
     match stdio.mode & libc::S_IFMT {
-        0 if stdio.mode == 0 => Stdio::Closed,
-        libc::S_IFCHR if (major, minor) == NULL => Stdio::Null,
-        libc::S_IFCHR if TERMINALS.iter().any(|range| range.contains(&major)) => Stdio::Tty,
-        libc::S_IFIFO => Stdio::Pipe,
-        libc::S_IFSOCK => Stdio::Socket,
-        libc::S_IFREG => Stdio::File,
-        _ => Stdio::Other,
+        0 if stdio.mode == 0 => StdioKind::Closed,
+        libc::S_IFCHR if (major, minor) == NULL => StdioKind::Null,
+        libc::S_IFCHR if TERMINALS.iter().any(|range| range.contains(&major)) => StdioKind::Tty,
+        libc::S_IFIFO => StdioKind::Pipe,
+        libc::S_IFSOCK => StdioKind::Socket,
+        libc::S_IFREG => StdioKind::File,
+        _ => StdioKind::Other,
     }
 }
 
@@ -276,53 +269,17 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
     })
 }
 
-/// The meaning of a `LAYER_` constant.
-fn layer(value: u32) -> Result<Option<Layer>, DecodeError> {
-    Ok(match value {
-        record::LAYER_NONE => None,
-        record::LAYER_LOWER => Some(Layer::Lower),
-        record::LAYER_UPPER => Some(Layer::Upper),
-        record::LAYER_NEW => Some(Layer::New),
-        value => return Err(DecodeError::UnknownValue { field: "layer", value }),
-    })
+/// 0 stands for no layer: the file is not on an overlay, or its layer could not be told.
+fn layer(number: u32) -> Result<Option<Layer>, DecodeError> {
+    match number {
+        0 => Ok(None),
+        number => term("layer", number, Layer::from_number).map(Some),
+    }
 }
 
-/// The operation that a record of this kind, or an element of map `SEEN`, tells.
-fn op(kind: Kind, value: u32) -> Result<Op, DecodeError> {
-    Ok(match value {
-        0 if kind == Kind::DeviceOpen => Op::DeviceWrite,
-        record::OP_OPEN_WRITE => Op::OpenWrite,
-        record::OP_TRUNCATE => Op::Truncate,
-        record::OP_CREATE => Op::Create,
-        record::OP_WRITE => Op::Write,
-        record::OP_UNLINK => Op::Unlink,
-        record::OP_RMDIR => Op::Rmdir,
-        record::OP_MKDIR => Op::Mkdir,
-        record::OP_MKNOD => Op::Mknod,
-        record::OP_SYMLINK => Op::Symlink,
-        record::OP_LINK => Op::Link,
-        record::OP_RENAME => Op::Rename,
-        record::OP_EXCHANGE => Op::Exchange,
-        record::OP_CHMOD => Op::Chmod,
-        record::OP_CHOWN => Op::Chown,
-        record::OP_UTIMES => Op::Utimes,
-        record::OP_SET_XATTR => Op::SetXattr,
-        record::OP_REMOVE_XATTR => Op::RemoveXattr,
-        record::OP_SET_CAPABILITY => Op::SetCapability,
-        record::OP_SET_ACL => Op::SetAcl,
-        record::OP_SET_FLAGS => Op::SetFlags,
-        record::OP_COPY_UP => Op::CopyUp,
-        record::OP_MMAP_WRITE => Op::MmapWrite,
-        record::OP_MOUNT => Op::Mount,
-        record::OP_BIND => Op::Bind,
-        record::OP_REMOUNT => Op::Remount,
-        record::OP_MOVE_MOUNT => Op::MoveMount,
-        record::OP_UMOUNT => Op::Umount,
-        record::OP_PIVOT_ROOT => Op::PivotRoot,
-        record::OP_CHROOT => Op::Chroot,
-        record::OP_MOUNT_SETATTR => Op::MountSetattr,
-        value => return Err(DecodeError::UnknownValue { field: "op", value }),
-    })
+/// The term of the vocabulary that a number stands for.
+fn term<T>(field: &'static str, value: u32, from_number: fn(u32) -> Option<T>) -> Result<T, DecodeError> {
+    from_number(value).ok_or(DecodeError::UnknownValue { field, value })
 }
 
 fn text<'a, const N: usize>(text: &'a record::Text<N>, field: &'static str) -> Result<&'a [u8], DecodeError> {
@@ -405,7 +362,7 @@ mod tests {
         record.put(24, &501_u64.to_ne_bytes());
         record.put(32, &500_u64.to_ne_bytes());
         record.put(PROCESS, &70_u64.to_ne_bytes());
-        let numbers = [1234_u32, 1235, 7, 1200, 1000, 1001, record::ORIGIN_ENTERED, 1002];
+        let numbers = [1234_u32, 1235, 7, 1200, 1000, 1001, Origin::Entered.number(), 1002];
         for (nth, value) in numbers.into_iter().enumerate() {
             record.put(PROCESS + 8 + 4 * nth, &value.to_ne_bytes());
         }
@@ -419,7 +376,7 @@ mod tests {
         record.put(PROCESS + 136, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
         record.put(PROCESS + 144, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
-        for (nth, value) in [45_u32, 0o100755, 1, record::LAYER_LOWER].into_iter().enumerate() {
+        for (nth, value) in [45_u32, 0o100755, 1, Layer::Lower.number()].into_iter().enumerate() {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
         }
         record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
@@ -440,7 +397,7 @@ mod tests {
     fn exec_is_read() {
         let Ok(Event::Exec(exec)) = decode(exec_record().bytes()) else { panic!("no exec") };
         let expected = Exec {
-            at: At { time: 77, cgroup: 501, container: 500 },
+            at: At { time: 77, number: 78, cgroup: 501, container: 500 },
             process: Process {
                 start_time: 70,
                 pid: 1234,
@@ -454,7 +411,7 @@ mod tests {
                 origin: Origin::Entered,
                 comm: name("sh"),
                 tty: Some(name("pts0")),
-                stdio: [Stdio::Tty, Stdio::Null, Stdio::Closed],
+                stdio: [StdioKind::Tty, StdioKind::Null, StdioKind::Closed],
                 ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: true, comm: name("runc") }],
             },
             file: File {
@@ -487,7 +444,7 @@ mod tests {
         assert_eq!(decoded_args(b""), Vec::<Vec<u8>>::new());
         assert_eq!(decoded_args(b"\0"), [b""]);
         assert_eq!(decoded_args(b"a\0\0"), [b"a".to_vec(), b"".to_vec()]);
-        assert_eq!(decoded_args(b"a\0cut"), [b"a".to_vec(), b"cut".to_vec()]);
+        assert_eq!(decoded_args(b"a\0trunc"), [b"a".to_vec(), b"trunc".to_vec()]);
     }
 
     #[test]
@@ -519,7 +476,7 @@ mod tests {
         assert_eq!(error(&record), "path claims 5000 bytes, but has room for 4352");
         let mut record = exec_record();
         record.put(PROCESS + 32, &9_u32.to_ne_bytes());
-        assert_eq!(error(&record), "origin is 9, which means nothing");
+        assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
         assert!(error(&record).starts_with("record of kind 1 has 11240 bytes and claims 1, but"));

@@ -80,6 +80,8 @@ impl Preemption {
 pub struct Host {
     /// Host name (`uname -n`).
     pub node: String,
+    /// The id that the kernel chose at random for this boot: `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
     /// Kernel release (`uname -r`).
     pub kernel_release: String,
     /// Kernel version, which names build options (`uname -v`).
@@ -133,6 +135,7 @@ impl Host {
         }
         Ok(Self {
             node: text(kernel.nodename()),
+            boot_id: boot_id()?,
             kernel_release: text(kernel.release()),
             preemption: preemption(boot_choice.as_deref(), &kernel_version),
             kernel_version,
@@ -236,6 +239,12 @@ fn namespace(path: &str) -> Result<u32, Error> {
     let link = fs::read_link(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     procfs::namespace_number(link.as_os_str().as_encoded_bytes())
         .ok_or_else(|| Error::Format { path: path.to_owned(), text: link.display().to_string() })
+}
+
+fn boot_id() -> Result<String, Error> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(PATH).map_err(|source| Error::Read { path: PATH.to_owned(), source })?;
+    Ok(text.trim_end().to_owned())
 }
 
 fn read(process: &str, name: &str) -> Result<Vec<u8>, Error> {

@@ -142,7 +142,7 @@ impl Sensor {
     pub(crate) fn take_kept_events(&mut self) -> Result<Vec<Decoded>, Error> {
         let execs = self.maps.take_kept_execs()?;
         let changes = self.maps.take_unreported_changes()?;
-        let execs = execs.iter().map(|(key, kept)| decode::kept_exec(key.container, kept));
+        let execs = execs.iter().map(|(key, kept)| decode::kept_exec(key, kept));
         Ok(execs.chain(changes.iter().map(|(key, seen)| decode::kept_change(key, seen))).collect())
     }
 

@@ -37,6 +37,8 @@ fn device_write(path: &str, identity: &Value) -> Value {
     let mut finding = write("entrypoint", "open_write", "lower", path, identity);
     finding["finding"] = json!("device_write");
     finding["severity"] = json!("critical");
+    // The kind of the finding says what was done.
+    finding["file"]["op"] = json!(null);
     finding["file"]["layer"] = json!(null);
     finding
 }
