@@ -153,6 +153,12 @@ impl<'a> Stat<'a> {
 pub(crate) struct StartTime(u64);
 
 impl StartTime {
+    /// That of a process that started at this time, in nanoseconds of the kernel's time since boot.
+    #[cfg(test)]
+    pub(crate) fn of(exact: u64) -> Self {
+        Self(exact / TICK * TICK)
+    }
+
     /// In nanoseconds of the kernel's time since boot, what is below the unit cut off.
     pub(crate) fn nanoseconds(self) -> u64 {
         self.0

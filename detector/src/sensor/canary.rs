@@ -151,3 +151,61 @@ fn proven_at(detail: &Detail) -> Option<&'static str> {
     let name = detail.path.bytes.rsplit(|&byte| byte == b'/').next()?;
     PROVEN.into_iter().find(|hook| hook.as_bytes() == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::samples;
+    use crate::event::{Cgroup, Op, Origin};
+
+    /// The canary, as a process of the samples.
+    fn canary() -> Canary {
+        let mut canary = Canary::new(b"/canary-1".into());
+        let process = samples::process(Origin::Entrypoint);
+        canary.started(500, process.pid, StartTime::of(process.start_time));
+        canary
+    }
+
+    fn cgroup(path: &[u8]) -> Cgroup {
+        Cgroup { time: 1, id: 500, path: path.into() }
+    }
+
+    #[test]
+    fn what_the_canary_does_proves_hooks() {
+        let mut canary = canary();
+        let write = samples::write(Op::Chmod, Layer::Lower, 0o644, "/image/setattr");
+        let mut script = samples::script("/image/script");
+        canary.mounted(script.file.dev);
+        script.pid += 1;
+        for (event, hook) in [
+            (Event::CgroupCreated(cgroup(b"/canary-1")), "cgroup_mkdir"),
+            (Event::Exec(Box::new(samples::exec(Origin::Entrypoint, "/proc/self/exe", &[]))), "exec"),
+            (Event::ImageWrite(Box::new(write)), "copy_up"),
+            (Event::Script(Box::new(script)), "script"),
+            (Event::CgroupRemoved(cgroup(b"/canary-1")), "cgroup_rmdir"),
+        ] {
+            assert!(!canary.has_proven(hook) && !canary.is_gone(), "{event:?}");
+            assert!(canary.take(&event) && canary.has_proven(hook), "{event:?}");
+        }
+        assert!(canary.has_proven("setattr") && canary.is_gone());
+    }
+
+    #[test]
+    fn what_others_do_is_left_to_them() {
+        let mut canary = canary();
+        canary.mounted(1);
+        let exec = || samples::exec(Origin::Entered, "/bin/sh", &["sh"]);
+        let mut elsewhere = exec();
+        elsewhere.at.container += 1;
+        let mut other = exec();
+        other.process.pid += 1;
+        let mut later = exec();
+        later.process.start_time += 1_000_000_000;
+        for exec in [elsewhere, other, later] {
+            assert!(!canary.take(&Event::Exec(Box::new(exec))));
+        }
+        assert!(!canary.take(&Event::Script(Box::new(samples::script("/image/script")))), "another file system's");
+        assert!(!canary.take(&Event::CgroupCreated(cgroup(b"/canary-2"))));
+        assert!(canary.seen.is_empty());
+    }
+}

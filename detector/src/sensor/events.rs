@@ -21,10 +21,7 @@ pub(crate) type Decoded = Result<Event, DecodeError>;
 /// The events, in the order in which they happened.
 pub(super) struct Events {
     records: RingBuf<MapData>,
-    /// What was read past, and comes first.
-    backlog: VecDeque<Decoded>,
-    /// The canary of the self-test, while events of it can come.
-    canary: Option<Canary>,
+    sieve: Sieve,
 }
 
 impl Events {
@@ -33,36 +30,55 @@ impl Events {
         const MAP: &str = "EVENTS";
         let records =
             RingBuf::try_from(maps::raw(ebpf, MAP)?).map_err(|e| Error::Map { name: MAP, why: e.to_string() })?;
-        Ok(Self { records, backlog: VecDeque::new(), canary: None })
+        Ok(Self { records, sieve: Sieve::default() })
     }
 
     /// The next event, if there is one.
     pub(super) fn next(&mut self) -> Option<Decoded> {
-        let event = self.backlog.pop_front().or_else(|| self.next_record());
-        self.canary.take_if(|canary| canary.is_gone());
-        event
-    }
-
-    /// Whether events were read past that nobody has had yet: they do not make the descriptor readable.
-    pub(super) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
-    }
-
-    /// From now on, the events of this canary are taken out, until its cgroup is gone.
-    pub(super) fn arm(&mut self, canary: Canary) {
-        self.canary = Some(canary);
-    }
-
-    /// The canary, while it is armed.
-    pub(super) fn canary(&mut self) -> Option<&mut Canary> {
-        self.canary.as_mut()
+        self.sieve.next(|| Some(decode::decode(&self.records.next()?)))
     }
 
     /// Reads what is in the ring buffer for the sake of the canary, and keeps what is not the canary's. `false`: there are
     /// too many; the others stay where they are.
     pub(super) fn read_past(&mut self) -> bool {
+        self.sieve.read_past(|| Some(decode::decode(&self.records.next()?)))
+    }
+
+    /// Whether events were read past that nobody has had yet: they do not make the descriptor readable.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.sieve.backlog.is_empty()
+    }
+
+    /// From now on, the events of this canary are taken out, until its cgroup is gone.
+    pub(super) fn arm(&mut self, canary: Canary) {
+        self.sieve.canary = Some(canary);
+    }
+
+    /// The canary, while it is armed.
+    pub(super) fn canary(&mut self) -> Option<&mut Canary> {
+        self.sieve.canary.as_mut()
+    }
+}
+
+/// Parts the events of the canary from all others, of which none is lost.
+#[derive(Default)]
+struct Sieve {
+    /// What was read past, and comes first.
+    backlog: VecDeque<Decoded>,
+    /// The canary of the self-test, while events of it can come.
+    canary: Option<Canary>,
+}
+
+impl Sieve {
+    fn next(&mut self, read: impl FnMut() -> Option<Decoded>) -> Option<Decoded> {
+        let event = self.backlog.pop_front().or_else(|| self.next_of_others(read));
+        self.canary.take_if(|canary| canary.is_gone());
+        event
+    }
+
+    fn read_past(&mut self, mut read: impl FnMut() -> Option<Decoded>) -> bool {
         while self.backlog.len() < BACKLOG {
-            match self.next_record() {
+            match self.next_of_others(&mut read) {
                 Some(event) => self.backlog.push_back(event),
                 None => return true,
             }
@@ -70,10 +86,10 @@ impl Events {
         false
     }
 
-    /// The next event of the ring buffer that is not the canary's.
-    fn next_record(&mut self) -> Option<Decoded> {
+    /// The next event that is not the canary's.
+    fn next_of_others(&mut self, mut read: impl FnMut() -> Option<Decoded>) -> Option<Decoded> {
         loop {
-            let decoded = decode::decode(&self.records.next()?);
+            let decoded = read()?;
             let canary = self.canary.as_mut();
             let is_taken = canary.is_some_and(|canary| decoded.as_ref().is_ok_and(|event| canary.take(event)));
             if !is_taken {
@@ -87,5 +103,39 @@ impl Events {
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.records.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Cgroup;
+
+    const CANARY: &[u8] = b"/canary";
+
+    fn created(id: u64, path: &[u8]) -> Event {
+        Event::CgroupCreated(Cgroup { time: id, id, path: path.into() })
+    }
+
+    /// Of the canary, and of as many others as these.
+    fn events(others: usize) -> impl Iterator<Item = Decoded> {
+        let others = (0..others as u64).map(|id| Ok(created(id, b"/other")));
+        let removed = Event::CgroupRemoved(Cgroup { time: 0, id: 1, path: CANARY.into() });
+        std::iter::once(Ok(created(1, CANARY))).chain(others).chain([Ok(removed), Err(DecodeError::Misaligned)])
+    }
+
+    #[test]
+    fn what_is_not_the_canarys_comes_out_whole_and_in_order() {
+        for (others, fits) in [(0, true), (BACKLOG - 2, true), (BACKLOG, false), (3 * BACKLOG, false)] {
+            let mut ring = events(others);
+            let mut sieve = Sieve { canary: Some(Canary::new(CANARY.into())), ..Sieve::default() };
+            assert_eq!(sieve.read_past(|| ring.next()), fits, "{others}");
+            assert!(sieve.backlog.len() <= BACKLOG);
+            assert_eq!(sieve.canary.as_ref().map(Canary::is_gone), Some(fits), "{others}");
+            let out: Vec<_> = std::iter::from_fn(|| sieve.next(|| ring.next())).collect();
+            let expected = (0..others as u64).map(|id| Ok(created(id, b"/other")));
+            assert!(out.into_iter().eq(expected.chain([Err(DecodeError::Misaligned)])), "{others}");
+            assert!(sieve.canary.is_none(), "it is gone, so that nothing is compared with it any more");
+        }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Running {
     /// Ids of cgroups that hold processes in the host's mount namespace, and are not of containers.
     pub(crate) host_cgroups: HashSet<u64>,
     /// The containers.
-    pub(crate) containers: Vec<Found>,
+    pub(crate) containers: Vec<RunningContainer>,
     /// How many processes could not be looked at, for lack of permission.
     pub(crate) unreadable: usize,
     /// How many processes have a root of their own but share a cgroup with host processes: they are not watched.
@@ -65,7 +65,7 @@ pub(crate) struct Running {
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct RunningContainer {
     /// Id of its outermost cgroup.
     pub(crate) container: u64,
     /// Ids of this cgroup and all below it.
@@ -287,9 +287,14 @@ fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<
 }
 
 /// The container that consists of these processes.
-fn found(container: u64, cgroups: Vec<u64>, cgroup_path: Vec<u8>, processes: Vec<Candidate>) -> Option<Found> {
+fn found(
+    container: u64,
+    cgroups: Vec<u64>,
+    cgroup_path: Vec<u8>,
+    processes: Vec<Candidate>,
+) -> Option<RunningContainer> {
     let first = processes.iter().min_by_key(|found| (found.program.start_time, found.program.pid))?;
-    Some(Found {
+    Some(RunningContainer {
         container,
         cgroups,
         cgroup_path,
