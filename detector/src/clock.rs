@@ -132,4 +132,36 @@ mod tests {
         let now = jiff::Timestamp::now().as_nanosecond();
         assert!((now - wall).abs() < 1_000_000_000, "{wall} is not {now}");
     }
+
+    #[test]
+    fn a_time_namespace_does_not_shift_the_time_since_boot() {
+        let test = std::env::current_exe().expect("this is a program");
+        let before = since_boot();
+        let output = std::process::Command::new("unshare")
+            .args(["--time", "--boottime", "86400"])
+            .arg(test)
+            .args(["--exact", "clock::tests::the_time_is_shown", "--ignored", "--nocapture"])
+            .output();
+        // Not every machine has the program, nor every user the right to make namespaces.
+        let Ok(output) = output else { return };
+        if !output.status.success() {
+            return eprintln!("not tested: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let after = since_boot();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let times = text.lines().find_map(|line| line.split_once("times: ")).expect("it shows the times").1;
+        let times: Vec<u64> = times.split(' ').map(|time| time.parse().expect("a number")).collect();
+        let [started, now] = times[..] else { panic!("{times:?}") };
+        assert!(before <= now && now <= after, "{before} {now} {after}");
+        // Start times are shown in hundredths of a second.
+        assert!(before <= started + 10_000_000 && started <= now, "{before} {started} {now}");
+    }
+
+    #[test]
+    #[ignore = "the test above runs it, in a time namespace"]
+    fn the_time_is_shown() {
+        let stat = crate::procfs::Process::open("self").and_then(|this| this.read("stat")).expect("it can be read");
+        let started = crate::procfs::Stat::parse(&stat).expect("it has the kernel's form").start_time();
+        println!("times: {} {}", started.nanoseconds(), since_boot());
+    }
 }
