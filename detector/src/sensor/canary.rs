@@ -156,7 +156,7 @@ fn proven_at(detail: &Detail) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Cgroup, Op, Origin};
+    use crate::event::{Cgroup, ImageOp, Origin};
 
     /// The canary, as a process of the samples.
     fn canary() -> Canary {
@@ -173,14 +173,14 @@ mod tests {
     #[test]
     fn what_the_canary_does_proves_hooks() {
         let mut canary = canary();
-        let write = samples::write(Op::Chmod, Layer::Lower, 0o644, "/image/setattr");
+        let change = samples::change(ImageOp::Chmod, Layer::Lower, 0o644, "/image/setattr");
         let mut script = samples::script("/image/script");
         canary.mounted(script.file.dev);
         script.pid += 1;
         for (event, hook) in [
             (Event::CgroupCreated(cgroup(b"/canary-1")), "cgroup_mkdir"),
             (Event::Exec(Box::new(samples::exec(Origin::Entrypoint, "/proc/self/exe", &[]))), "exec"),
-            (Event::ImageWrite(Box::new(write)), "copy_up"),
+            (Event::ImageChange(Box::new(change)), "copy_up"),
             (Event::Script(Box::new(script)), "script"),
             (Event::CgroupRemoved(cgroup(b"/canary-1")), "cgroup_rmdir"),
         ] {
