@@ -115,6 +115,7 @@ pub(super) fn all(image: &Path, before: &Before) -> Vec<Outcome> {
 }
 
 /// Writes through a descriptor from before.
+#[expect(unsafe_code, reason = "mmap(2) is unsafe in rustix")]
 fn write(name: &str, before: &Before) -> io::Result<()> {
     let file = before.file(name)?;
     match name {
