@@ -16,6 +16,7 @@
 
 #![no_std]
 #![no_main]
+#![expect(unsafe_code, reason = "what the kernel hands to a program, and its maps, are raw memory")]
 // For a few instructions in `kernel::mem`.
 #![feature(asm_experimental_arch)]
 

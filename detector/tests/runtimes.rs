@@ -20,7 +20,6 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_cri::v1 as cri;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -197,7 +196,7 @@ fn docker(container: impl Fn(&str) -> Value + Send + Sync + 'static) -> impl Fn(
 
 /// Answers as a CRI runtime does, with this container about each, and nothing about pods and images.
 fn cri(
-    container: impl Fn(String) -> cri::Container + Send + Sync + Clone + 'static,
+    container: impl Fn(String) -> detector_cri::Container + Send + Sync + Clone + 'static,
 ) -> impl Fn(UnixStream) + Send + Sync + 'static {
     move |stream| {
         let container = container.clone();
@@ -209,9 +208,9 @@ fn cri(
                 let mut message = Vec::new();
                 if is_list {
                     // After a flag and the length.
-                    let asked = cri::ListContainersRequest::decode(&body[5..]).expect("a request");
+                    let asked = detector_cri::ListContainersRequest::decode(&body[5..]).expect("a request");
                     let id = asked.filter.expect("it asks about one").id;
-                    cri::ListContainersResponse { containers: vec![container(id)] }
+                    detector_cri::ListContainersResponse { containers: vec![container(id)] }
                         .encode(&mut message)
                         .expect("memory takes it");
                 }
@@ -407,8 +406,8 @@ fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
         // With an odd number, more than is read.
         let size = if id.ends_with('1') { 10_000 } else { 1000 };
         let labels = (0..size).map(|nth| (format!("l{nth:05}"), "x".repeat(1000))).collect();
-        let metadata = Some(cri::ContainerMetadata { name: "app".to_owned(), attempt: 0 });
-        cri::Container { id, metadata, labels, ..cri::Container::default() }
+        let metadata = Some(detector_cri::ContainerMetadata { name: "app".to_owned() });
+        detector_cri::Container { id, metadata, labels, ..detector_cri::Container::default() }
     };
     let runtime = Runtime::start(cri(bomb));
     let way = Way::patient(Protocol::Cri, &runtime.path);
@@ -422,7 +421,7 @@ fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
 
 #[test]
 fn what_a_cri_runtime_tells_about_another_container_is_not_taken() {
-    let runtime = Runtime::start(cri(|_| cri::Container { id: id(2), ..cri::Container::default() }));
+    let runtime = Runtime::start(cri(|_| detector_cri::Container { id: id(2), ..detector_cri::Container::default() }));
     let way = Way::past(Protocol::Cri, &runtime.path);
     way.passes_unfilled(&id(1));
 }

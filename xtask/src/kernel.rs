@@ -18,6 +18,10 @@ pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.
 /// What is tested if nothing else is said.
 pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 
+/// The series on which container engines are tested. What they do is the same on all kernels, and takes minutes. This
+/// one lets ordinary users have overlays on a tmpfs.
+pub const WITH_ENGINES: &str = "6.12";
+
 /// Stands for the newest series that Debian serves.
 pub const LATEST: &str = "latest";
 
@@ -84,7 +88,7 @@ impl Kernel {
         );
         let kernel = Self { folder: kernels.join(&series), series };
         if !kernel.is_complete() {
-            setup::run()?;
+            setup::packages()?;
             let _lock = project::lock_cache()?;
             // Somebody else may have fetched it meanwhile.
             if !kernel.is_complete() {
@@ -162,7 +166,7 @@ impl Kernel {
 /// Debian cannot be asked.
 pub fn available() -> Result<Vec<&'static str>> {
     let kernels = project::cache()?.join("kernels");
-    setup::run()?;
+    setup::packages()?;
     let _lock = project::lock_cache()?;
     let packages = packages(&Archive::open()?)?;
     let is_there = |series: &&str| {
@@ -182,7 +186,7 @@ fn latest(kernels: &Path) -> Result<String> {
     if let Ok(series) = fs::read_to_string(&file) {
         return Ok(series);
     }
-    setup::run()?;
+    setup::packages()?;
     let _lock = project::lock_cache()?;
     let packages = packages(&Archive::open()?)?;
     let series = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());

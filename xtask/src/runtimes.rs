@@ -43,7 +43,7 @@ pub fn disk() -> Result<PathBuf> {
     if is_complete() {
         return Ok(disk);
     }
-    setup::run()?;
+    setup::packages()?;
     let _lock = project::lock_cache()?;
     // Somebody else may have made it meanwhile.
     if is_complete() {

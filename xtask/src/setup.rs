@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,7 +18,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libzstd-dev", "to build bpf-linker"),
     ("gcc", "to link"),
     ("libc6-dev", "to link statically"),
-    ("protobuf-compiler", "to build what speaks with container runtimes"),
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "the container runtime of the tests"),
     ("dash", "a shell of its own in the containers' image"),
@@ -39,7 +39,6 @@ const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 /// Programs without which nothing works on a machine that this module cannot serve.
 const TOOLS: &[&str] = &[
     "bpf-linker",
-    "protoc",
     "qemu-system-x86_64",
     "runc",
     "crun",
@@ -54,18 +53,21 @@ const TOOLS: &[&str] = &[
     "lz4",
 ];
 
+/// Held while something is installed. Several threads may find that it is missing.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
 /// Installs what is missing. Quick and quiet when nothing is.
 ///
 /// # Errors
 ///
 /// The machine is no Debian, or we have no right to install: the message lists what to install by hand.
 pub fn run() -> Result<()> {
-    if find("apt-get").is_none() || find("dpkg-query").is_none() {
+    if !is_debian() {
         let missing: Vec<_> = TOOLS.iter().copied().filter(|tool| find(tool).is_none()).collect();
         ensure!(
             missing.is_empty(),
-            "this is no Debian: please install {}. bpf-linker must be built with the LLVM of rustup's nightly toolchain, \
-             which is needed too, with rust-src; busybox must be static. The kernels of the tests come from Debian: \
+            "this is no Debian: please install {}. bpf-linker must be built with the LLVM of rustup's nightly \
+             toolchain, which is needed too, with rust-src; busybox must be static. The kernels of the tests come from Debian: \
              install apt and dpkg and set DETECTOR_DEBIAN_MIRROR and DETECTOR_DEBIAN_SECURITY_MIRROR",
             missing.join(", ")
         );
@@ -75,7 +77,20 @@ pub fn run() -> Result<()> {
     linker()
 }
 
-fn packages() -> Result<()> {
+fn is_debian() -> bool {
+    find("apt-get").is_some() && find("dpkg-query").is_some()
+}
+
+/// Installs the packages that are missing: all but the linker, which must be built.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn packages() -> Result<()> {
+    if !is_debian() {
+        return run();
+    }
+    let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${Package} ${db:Status-Abbrev}\n"]).args(PACKAGES.iter().map(|(name, _)| name));
     // It fails if it does not know one of them, and lists the others.
@@ -117,6 +132,7 @@ fn as_root(program: &str) -> Result<Command> {
 }
 
 fn linker() -> Result<()> {
+    let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, version) = LINKER;
     let is_there = || {
         let said = shell::text(Command::new(name).arg("--version")).unwrap_or_default();

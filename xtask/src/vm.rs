@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -109,13 +109,27 @@ impl Vm {
         self
     }
 
+    /// Makes what is missing: fetches the kernel, and meanwhile builds the binaries.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be fetched, or the code does not build.
+    pub fn prepare(&self) -> Result<()> {
+        thread::scope(|scope| {
+            let fetching = scope.spawn(|| Kernel::get(&self.kernel));
+            let built = built();
+            fetching.join().expect("fetching does not panic")?;
+            built.map(drop)
+        })
+    }
+
     /// Boots, hands each line that the guest writes to its second serial port to `on_line` as it comes, and waits until
     /// the machine is off. Gives the console's log. What is missing (kernel, binaries) is made first.
     ///
     /// # Errors
     ///
-    /// Something is missing and cannot be made, QEMU cannot be run, the kernel breaks, or the machine does not power off
-    /// in time. The error has the end of the log, if it was not shown.
+    /// Something is missing and cannot be made, QEMU cannot be run, the kernel breaks, or the machine does not power
+    /// off in time. The error has the end of the log, if it was not shown.
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
@@ -216,20 +230,24 @@ fn path_of(file: &File) -> String {
 
 /// The first file system for a kernel, with what was built last.
 fn initramfs(kernel: &Kernel) -> Result<File> {
-    // Machines may boot at the same time; the binaries are the same for all of them.
+    Initramfs::of_guest(kernel, &built()?)?.write()
+}
+
+/// The binaries, built at most once: machines may boot at the same time, and the binaries are the same for all of them.
+fn built() -> Result<build::Dist> {
     static DIST: Mutex<Option<build::Dist>> = Mutex::new(None);
     let mut dist = DIST.lock().unwrap_or_else(PoisonError::into_inner);
-    let dist = match &mut *dist {
-        Some(dist) => dist,
-        none => none.insert(build::dist()?),
-    };
-    Initramfs::of_guest(kernel, dist)?.write()
+    match &*dist {
+        Some(dist) => Ok(dist.clone()),
+        None => Ok(dist.insert(build::dist()?).clone()),
+    }
 }
 
 /// A machine that is ended when it is no longer wanted.
 struct Running(Child);
 
 impl Running {
+    #[expect(unsafe_code, reason = "a signal for the death of the parent is asked for between fork and exec")]
     fn start(qemu: &mut Command) -> Result<Self> {
         // SAFETY: between fork and exec only a system call is made; nothing is allocated and no lock is taken.
         unsafe {
@@ -249,15 +267,15 @@ impl Drop for Running {
     }
 }
 
-/// KVM where it works, else emulation by one thread: with several, text patching, which attaching BPF programs sets off,
-/// now and then lets a processor run into a half-patched instruction.
+/// KVM where it works, else emulation by one thread: with several, text patching, which attaching BPF programs sets
+/// off, now and then lets a processor run into a half-patched instruction.
 fn accelerator(kernel: &Kernel) -> &'static str {
     static FOUND: OnceLock<&str> = OnceLock::new();
     FOUND.get_or_init(|| if kvm_works(kernel) { "kvm" } else { "tcg,thread=single" })
 }
 
-/// Lets a kernel boot, find no root file system and panic. The device file is no proof: in many sandboxes it is there, and
-/// fails at a register or at an instruction.
+/// Lets a kernel boot, find no root file system and panic. The device file is no proof: in many sandboxes it is there,
+/// and fails at a register or at an instruction.
 fn kvm_works(kernel: &Kernel) -> bool {
     if File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return false;

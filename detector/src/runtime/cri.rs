@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
 use std::io;
 
-use k8s_cri::v1::image_service_client::ImageServiceClient;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::{
-    Container, ContainerFilter, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersRequest,
+use detector_cri::{
+    Call, Container, ContainerFilter, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersRequest,
     ListPodSandboxRequest, PodSandbox, PodSandboxFilter, VersionRequest,
 };
 use serde::Deserialize;
+use tonic::Code;
 use tonic::transport::{self, Channel};
-use tonic::{Code, Response, Status};
 
 use super::endpoint::Endpoint;
 use super::error::{Error, MAX_ANSWER, of_image};
@@ -44,26 +42,24 @@ pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>
     let path = endpoint.path.to_str().ok_or_else(|| Error::other("its path is no UTF-8"))?;
     let endpoint = transport::Endpoint::from_shared(format!("unix:{path}")).map_err(Error::other)?;
     let channel = endpoint.http2_max_header_list_size(MAX_HEADERS).connect().await.map_err(no_connection)?;
-    let mut runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
-
-    let filter = ContainerFilter { id: id.as_str().to_owned(), ..ContainerFilter::default() };
-    let listed = known(runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await)?;
+    let filter = ContainerFilter { id: id.as_str().to_owned() };
+    let listed = call(&channel, ListContainersRequest { filter: Some(filter) }).await?;
     let container =
         listed.and_then(|listed| listed.containers.into_iter().find(|container| container.id == id.as_str()));
     // The pod itself has a container too, which nothing else runs in.
     let sandbox_id = container.as_ref().map_or(id.as_str(), |container| &container.pod_sandbox_id);
-    let filter = PodSandboxFilter { id: sandbox_id.to_owned(), ..PodSandboxFilter::default() };
-    let listed = known(runtime.list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) }).await)?;
+    let filter = PodSandboxFilter { id: sandbox_id.to_owned() };
+    let listed = call(&channel, ListPodSandboxRequest { filter: Some(filter) }).await?;
     let sandbox = listed.and_then(|listed| listed.items.into_iter().find(|sandbox| sandbox.id == sandbox_id));
     if container.is_none() && sandbox.is_none() {
         return Ok(None);
     }
-    let version = known(runtime.version(VersionRequest::default()).await)?;
+    let version = call(&channel, VersionRequest {}).await?;
     let name = version.and_then(|version| NAMES.into_iter().find(|name| *name == version.runtime_name));
     let told = match container {
         None => Metadata { pod: sandbox.and_then(pod), ..Metadata::default() },
         Some(container) => {
-            let image = of_image(image_status(channel, &container).await)?;
+            let image = of_image(image_status(&channel, &container).await)?;
             metadata(container, sandbox, image)
         }
     };
@@ -71,12 +67,11 @@ pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>
 }
 
 /// What is known of a container's image.
-async fn image_status(channel: Channel, container: &Container) -> Result<Option<ImageStatusResponse>, Error> {
+async fn image_status(channel: &Channel, container: &Container) -> Result<Option<ImageStatusResponse>, Error> {
     let image = if container.image_id.is_empty() { &container.image_ref } else { &container.image_id };
     let request =
         ImageStatusRequest { image: Some(ImageSpec { image: image.clone(), ..ImageSpec::default() }), verbose: true };
-    let mut images = ImageServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-    known(images.image_status(request).await)
+    call(channel, request).await
 }
 
 fn metadata(container: Container, sandbox: Option<PodSandbox>, status: Option<ImageStatusResponse>) -> Metadata {
@@ -113,10 +108,10 @@ fn sorted(labels: HashMap<String, String>) -> BTreeMap<String, String> {
     labels.into_iter().collect()
 }
 
-/// The answer to a call. `None`: what was asked about is not known, or not the business of whoever listens.
-fn known<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Error> {
-    match answer {
-        Ok(response) => Ok(Some(response.into_inner())),
+/// Makes a call. `None`: the runtime does not know what the call asks about, or does not have this part of the interface.
+async fn call<C: Call>(channel: &Channel, request: C) -> Result<Option<C::Answer>, Error> {
+    match detector_cri::call(channel, request, MAX_ANSWER).await {
+        Ok(answer) => Ok(Some(answer)),
         Err(status) => match status.code() {
             Code::NotFound | Code::Unimplemented => Ok(None),
             Code::OutOfRange => Err(Error::TooLarge),

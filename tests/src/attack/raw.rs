@@ -1,6 +1,6 @@
 //! System calls that no library makes safe, behind functions that do.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "no library makes these system calls safe")]
 
 use std::ffi::{CString, c_long, c_void};
 use std::fs::File;
@@ -66,7 +66,8 @@ pub(super) fn file_setattr(file: &Path, flags: u64) -> Result<(), Errno> {
 /// mount_setattr(2): gives a mount options and takes others away.
 pub(super) fn mount_setattr(at: &Path, set: u64, clear: u64) -> Result<(), Errno> {
     let at = path(at)?;
-    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, namespace of users.
+    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, namespace of
+    // users.
     let attributes = [set, clear, 0, 0];
     let size = size_of_val(&attributes);
     // SAFETY: path and attributes live until the call returns, which reads as much of them as is said.

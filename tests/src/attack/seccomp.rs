@@ -1,6 +1,6 @@
 //! Seccomp's supervision of system calls, which can put a descriptor into another process.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "no library has seccomp's notifications")]
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

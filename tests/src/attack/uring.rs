@@ -1,6 +1,6 @@
 //! io_uring: the same calls, made by the kernel's threads for whoever put them in a queue.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "the kernel keeps pointers to what is in the queue")]
 
 use std::ffi::CString;
 use std::fs::File;

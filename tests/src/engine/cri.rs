@@ -1,9 +1,9 @@
-//! Engines that speak Kubernetes' container runtime interface, used as a kubelet does: each container in a pod of its own.
+//! Engines that speak Kubernetes' container runtime interface, used as a kubelet does: each container in a pod of its
+//! own.
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::{
-    ContainerConfig, ContainerFilter, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
+use detector_cri::{
+    Call, ContainerConfig, ContainerFilter, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListContainersRequest, Mount, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
     StopPodSandboxRequest,
@@ -27,10 +27,13 @@ pub struct Cri {
     pub socket: &'static str,
 }
 
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
+
 /// A connection.
 struct Connection {
     runtime: Runtime,
-    client: RuntimeServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl Connection {
@@ -38,15 +41,13 @@ impl Connection {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let endpoint = Endpoint::from_shared(format!("unix:{socket}"))?.timeout(PATIENCE);
         let channel = runtime.block_on(endpoint.connect()).with_context(|| format!("nobody answers at {socket}"))?;
-        Ok(Self { runtime, client: RuntimeServiceClient::new(channel) })
+        Ok(Self { runtime, channel })
     }
-}
 
-/// Asks, and waits for the answer.
-macro_rules! ask {
-    ($connection:expr, $method:ident, $request:expr) => {
-        $connection.runtime.block_on($connection.client.$method($request)).map(tonic::Response::into_inner)
-    };
+    /// Makes a call and waits for the answer.
+    fn call<C: Call>(&self, request: C) -> Result<C::Answer> {
+        Ok(self.runtime.block_on(detector_cri::call(&self.channel, request, MAX_ANSWER))?)
+    }
 }
 
 /// The hash that a Deployment's pods have in their names and labels.
@@ -64,7 +65,7 @@ fn uid(name: &str) -> String {
 
 impl Client for Cri {
     fn is_ready(&self) -> bool {
-        let listed = |mut engine: Connection| ask!(engine, list_containers, ListContainersRequest::default()).is_ok();
+        let listed = |engine: Connection| engine.call(ListContainersRequest::default()).is_ok();
         Connection::open(self.socket).is_ok_and(listed)
     }
 
@@ -75,52 +76,39 @@ impl Client for Cri {
     }
 
     fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String> {
-        let mut engine = Connection::open(self.socket)?;
+        let engine = Connection::open(self.socket)?;
         let uid = uid(name);
-        let of_node = NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() };
-        let security =
-            LinuxSandboxSecurityContext { namespace_options: Some(of_node), ..LinuxSandboxSecurityContext::default() };
+        let of_node = NamespaceOption { network: NamespaceMode::Node.into() };
+        let security = LinuxSandboxSecurityContext { namespace_options: Some(of_node) };
         let pod = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata {
-                name: pod_name(name),
-                uid: uid.clone(),
-                namespace: "lab".to_owned(),
-                attempt: 0,
-            }),
+            metadata: Some(PodSandboxMetadata { name: pod_name(name), uid: uid.clone(), namespace: "lab".to_owned() }),
             labels: [("app", name), ("pod-template-hash", HASH)]
                 .map(|(label, value)| (label.into(), value.into()))
                 .into(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
                 security_context: Some(security),
-                ..LinuxPodSandboxConfig::default()
             }),
-            ..PodSandboxConfig::default()
         };
-        let request = RunPodSandboxRequest { config: Some(pod.clone()), ..RunPodSandboxRequest::default() };
-        let pod_sandbox_id = ask!(engine, run_pod_sandbox, request)?.pod_sandbox_id;
+        let request = RunPodSandboxRequest { config: Some(pod.clone()) };
+        let pod_sandbox_id = engine.call(request)?.pod_sandbox_id;
         let container = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
+            metadata: Some(ContainerMetadata { name: name.to_owned() }),
             image: Some(ImageSpec { image: image::NAME.to_owned(), ..ImageSpec::default() }),
             command: args.iter().map(|&arg| arg.to_owned()).collect(),
-            mounts: vec![Mount {
-                container_path: "/data".to_owned(),
-                host_path: volume.to_owned(),
-                ..Mount::default()
-            }],
-            ..ContainerConfig::default()
+            mounts: vec![Mount { container_path: "/data".to_owned(), host_path: volume.to_owned() }],
         };
         let request = CreateContainerRequest { pod_sandbox_id, config: Some(container), sandbox_config: Some(pod) };
-        let container_id = ask!(engine, create_container, request)?.container_id;
-        ask!(engine, start_container, StartContainerRequest { container_id: container_id.clone() })?;
+        let container_id = engine.call(request)?.container_id;
+        engine.call(StartContainerRequest { container_id: container_id.clone() })?;
         Ok(container_id)
     }
 
     fn exec(&self, id: &str, args: &[&str]) -> Result<String> {
-        let mut engine = Connection::open(self.socket)?;
+        let engine = Connection::open(self.socket)?;
         let cmd = args.iter().map(|&arg| arg.to_owned()).collect();
-        let request = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: 0 };
-        let done = ask!(engine, exec_sync, request)?;
+        let request = ExecSyncRequest { container_id: id.to_owned(), cmd };
+        let done = engine.call(request)?;
         ensure!(done.exit_code == 0, "{args:?}: {}: {}", done.exit_code, String::from_utf8_lossy(&done.stderr));
         Ok(String::from_utf8(done.stdout)?)
     }
@@ -135,12 +123,12 @@ impl Client for Cri {
 
     /// The pod goes with it.
     fn remove(&self, id: &str) -> Result<()> {
-        let mut engine = Connection::open(self.socket)?;
-        let filter = ContainerFilter { id: id.to_owned(), ..ContainerFilter::default() };
-        let listed = ask!(engine, list_containers, ListContainersRequest { filter: Some(filter) })?;
+        let engine = Connection::open(self.socket)?;
+        let filter = ContainerFilter { id: id.to_owned() };
+        let listed = engine.call(ListContainersRequest { filter: Some(filter) })?;
         let pod_sandbox_id = listed.containers.into_iter().next().context("it is not there")?.pod_sandbox_id;
-        ask!(engine, stop_pod_sandbox, StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })?;
-        ask!(engine, remove_pod_sandbox, RemovePodSandboxRequest { pod_sandbox_id })?;
+        engine.call(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })?;
+        engine.call(RemovePodSandboxRequest { pod_sandbox_id })?;
         Ok(())
     }
 
