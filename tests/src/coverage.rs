@@ -14,14 +14,6 @@ pub struct Way {
     pub cases: &'static [&'static str],
 }
 
-/// What the names of machines that are like a node end in: they have the disk with the container engines.
-pub const NODE: &str = "-node";
-
-/// Whether a case takes what only a [node](NODE) has: container engines, and minutes for many containers.
-pub fn is_for_node(case: &str) -> bool {
-    ["runtimes::", "scale::"].iter().any(|module| case.starts_with(module))
-}
-
 /// All ways, by subject.
 pub const WAYS: &[(&str, &[Way])] = &[
     (
@@ -100,7 +92,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way("open_by_handle_at", &["open"], &["image_write::open_by_handle"]),
-            way("descriptor from before the sensor", &["write"], &["held::write", "lifecycle::descriptor_from_before"]),
+            way("descriptor from before the sensor", &["write"], &["held::write"]),
             way("loop device on an image file", &["open"], &["device::loop_on_image_file"]),
         ],
     ),
@@ -154,7 +146,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("extended attributes", &["setxattr", "removexattr"], &["image_change::xattr"]),
             way("file capabilities", &["setxattr"], &["image_change::set_capability"]),
             way(
-                "access lists",
+                "access control lists",
                 &["set_acl", "remove_acl", "setxattr", "removexattr"],
                 &["image_change::set_acl", "held::remove_acl"],
             ),
@@ -426,9 +418,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "exec::failing_script",
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
-    "lifecycle::no_privilege",
-    "lifecycle::unwritable_output",
-    "lifecycle::no_cgroups",
+    "refusals::",
     "runtimes::docker_silent",
     "runtimes::cri_silent",
     "runtimes::podman_silent",
@@ -437,20 +427,21 @@ pub const NO_ATTACKS: &[&str] = &[
 
 /// What no hook in the kernel can close.
 pub const OPEN: &[&str] = &[
-    "A write by the host straight into an overlay's upper directory, past the overlay: it is a write to a plain file of \
-     the host.",
-    "A change by the host of a root that shares its file system with other files (btrfs subvolumes, plain directories): \
-     whose file it is, is known only of what the container's own processes do.",
+    "A write by the host straight into an overlay's upper directory, past the overlay: it is a write to a plain file \
+     of the host.",
+    "A change by the host of a root that shares its file system with other files (btrfs subvolumes, plain \
+     directories): whose file it is, is known only of what the container's own processes do.",
     "mount_setattr of another mount than the root's: the kernel asks no hook, and finds the mount in a function that \
      compilers inline or give other arguments.",
     "Images of containers in a container that were started before the sensor.",
-    "A second file with the inode number of one that was changed before, in an overlay whose layers are on several file systems.",
+    "A second file with the inode number of one that was changed before, in an overlay whose layers are on several \
+     file systems.",
     "Guests of gVisor and Kata: they have a kernel of their own.",
     "An interpreter that runs code without executing a program.",
     "Stores through a shared mapping that was writable before the sensor: they are page faults of memory, not calls.",
     "Writes by a loop device that was attached before the sensor: a thread of the kernel makes them.",
-    "Processes of a container in a cgroup that it shares with processes of the host, as the steps of `podman build` without \
-     privileges do.",
+    "Processes of a container in a cgroup that it shares with processes of the host, as the steps of `podman build` \
+     without privileges do.",
     "Anything once the kernel itself is in other hands, or once a privileged container has unloaded the probes.",
 ];
 

@@ -34,7 +34,8 @@ const MOUNTS: &[(&str, &str, &str)] = &[
 /// Where the cgroup hierarchies are mounted.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What is to be written on the kernel's command line to have cgroups of version 1: `v1` or, beside version 2, `hybrid`.
+/// What is to be written on the kernel's command line to have cgroups of version 1: `v1` or, beside version 2,
+/// `hybrid`.
 const CGROUPS_OPTION: &str = "lab.cgroups=";
 
 /// Runs the machine. Never returns: the machine is off, or the kernel panics.

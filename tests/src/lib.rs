@@ -1,16 +1,15 @@
 //! Tests of the detector on real kernels with real containers.
 //!
-//! The binary `guest` is all that runs in a virtual machine: as `/init` it brings the [machine up](init) and runs what it
-//! is told to: the [cases], the [scene] of the demo or the [measurements](measure). The same binary, copied into the
+//! The binary `guest` is all that runs in a virtual machine: as `/init` it brings the [machine up](init) and runs what
+//! it is told to: the [cases], the [scene] of the demo or the [measurements](measure). The same binary, copied into the
 //! image of the test [containers](container), is the [attacker](attack). The host hears of the outcome in the form of
 //! [messages](protocol). The host's side is `tests/vm.rs`.
 //!
-//! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in [`coverage`].
+//! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in
+//! [`coverage`].
 //!
-//! `xtask` takes this library without the feature `guest`: what builds the guest is not there before `xtask` has installed
-//! it.
-
-#![deny(unsafe_code)]
+//! `xtask` takes this library without the feature `guest`: what builds the guest is not there before `xtask` has
+//! installed it.
 
 #[cfg(feature = "guest")]
 pub mod attack;
@@ -23,6 +22,8 @@ pub mod coverage;
 pub mod engine;
 #[cfg(feature = "guest")]
 pub mod init;
+#[cfg(feature = "guest")]
+pub mod machine;
 #[cfg(feature = "guest")]
 pub mod measure;
 pub mod protocol;

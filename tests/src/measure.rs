@@ -1,17 +1,19 @@
-//! What the probes cost: time of one operation on the bare kernel, with an empty fentry program on `vfs_write`, and with
-//! the sensor attached. Under `-icount shift=0` the guest's nanoseconds are executed instructions.
+//! What the detector costs. Under `-icount shift=0` the guest's nanoseconds are executed instructions.
 //!
-//! The sensor's process is stopped meanwhile, so that only the kernel's side is measured.
+//! Of the probes, it is the time that one operation takes on the bare kernel and with the sensor attached, whose
+//! process is stopped meanwhile, so that only the kernel's side is measured. Of the daemon, it is the time that it
+//! spends on the CPU, its memory, and what it makes of a flood.
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
@@ -22,15 +24,15 @@ use crate::attack;
 use crate::container::{Container, MANY, make_image, many_file};
 use crate::init::mount_at;
 use crate::protocol::Message;
-use crate::sensor::{DETECTOR, Sensor};
+use crate::sensor::Sensor;
 
 /// Rounds of which the fastest counts: the others met a timer interrupt.
 const ROUNDS: usize = 10;
 /// Calls in a round of a cheap operation.
 const CHEAP: usize = 200;
-/// Calls in a round of one that makes a record each time, or takes long.
-const DEAR: usize = 30;
-const _: () = assert!(MANY >= DEAR * (ROUNDS + 1), "too few files in the image");
+/// Calls in a round of an operation that makes a record each time, or takes long.
+const EXPENSIVE: usize = 30;
+const _: () = assert!(MANY >= EXPENSIVE * (ROUNDS + 1), "too few files in the image");
 
 /// Where files are written on the host.
 const HOST_FILE: &str = "/run/lab/measured";
@@ -74,78 +76,88 @@ const IN_CONTAINER: &[(&str, &str)] = &[
     ("fork, exec, wait, container", "exec"),
 ];
 
-/// Measures everything and sends the samples.
+/// The writers of the flood of created files, and the files of each.
+const FLOOD: [usize; 2] = [4, 5000];
+/// How long nothing comes when the daemon has reported all of a flood. It looks for lost records more often.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long the daemon is left alone before it counts as idle, and then while it is measured.
+const SETTLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Measures everything and sends the samples and figures.
 pub fn run() -> Result<()> {
     make_image()?;
     fs::create_dir_all("/run/lab")?;
-    // The first pass only brings the machine into the state in which the others find it: the last sample of a name counts.
-    for (number, setup) in (1..).zip(["bare", "bare", "fentry", "attached"]) {
-        let attached = Attached::start(setup)?;
+    // The first pass only brings the machine into the state in which the others find it: the last sample of a name
+    // counts.
+    for (number, setup) in (1..).zip(["bare", "bare", "attached"]) {
+        let sensor = match setup {
+            "attached" => Some(Sensor::start(Path::new("/run/lab/sensor"))?),
+            _ => None,
+        };
         let container = Container::service(number)?;
         for &(name, operation) in ON_HOST {
-            send(setup, name, attached.quietly(|| measure(operation))?)?;
+            send_sample(setup, name, while_stopped(sensor.as_ref(), || measure(operation))?)?;
         }
         for &(name, operation) in IN_CONTAINER {
-            let measured = attached.quietly(|| container.service_does(&["measure", operation]))?;
-            send(setup, name, measured.as_f64().context("no number")?)?;
+            let measured = while_stopped(sensor.as_ref(), || container.service_does(&["measure", operation]))?;
+            send_sample(setup, name, measured.as_f64().context("no number")?)?;
         }
     }
-    Ok(())
+    measure_daemon()
 }
 
-fn send(setup: &str, operation: &str, nanoseconds: f64) -> Result<()> {
+fn send_sample(setup: &str, operation: &str, nanoseconds: f64) -> Result<()> {
     println!("{setup:10} {operation:40} {nanoseconds:12.1}");
     Message::Sample { setup: setup.to_owned(), operation: operation.to_owned(), nanoseconds }.send()
 }
 
-/// What is attached to the kernel.
-enum Attached {
-    Nothing,
-    Fentry(Child),
-    Sensor(Sensor),
+fn send_figure(name: &str, value: f64, unit: &str) -> Result<()> {
+    println!("{name:51} {value:12.1} {unit}");
+    Message::Figure { name: name.to_owned(), value, unit: unit.to_owned() }.send()
 }
 
-impl Attached {
-    fn start(setup: &str) -> Result<Self> {
-        Ok(match setup {
-            "fentry" => {
-                // It stays attached until its input ends.
-                let mut child = Command::new(DETECTOR)
-                    .arg("bench-baseline")
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .with_context(|| format!("cannot run {DETECTOR}"))?;
-                let mut line = String::new();
-                BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-                ensure!(line == "attached\n", "detector bench-baseline said {line:?}");
-                Self::Fentry(child)
-            }
-            "attached" => Self::Sensor(Sensor::start(Path::new("/run/lab/sensor"))?),
-            _ => Self::Nothing,
-        })
-    }
-
-    /// Does something while the sensor's process is stopped.
-    fn quietly<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Self::Sensor(sensor) = self else { return work() };
-        sensor.signal(Signal::STOP)?;
-        let result = work();
-        sensor.signal(Signal::CONT)?;
-        // It takes what was recorded.
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        result
-    }
+/// Does something while the process of the sensor, if there is one, is stopped.
+fn while_stopped<T>(sensor: Option<&Sensor>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(sensor) = sensor else { return work() };
+    sensor.signal(Signal::STOP)?;
+    let result = work();
+    sensor.signal(Signal::CONT)?;
+    // The sensor now reads what was recorded. It would otherwise do so during the next measurement.
+    sleep(Duration::from_millis(200));
+    result
 }
 
-impl Drop for Attached {
-    fn drop(&mut self) {
-        if let Self::Fentry(child) = self {
-            // Already gone: fine too.
-            let _ = child.kill();
-            let _ = child.wait();
+/// Measures a daemon that has just been started: its start, when nothing happens, and in a flood.
+fn measure_daemon() -> Result<()> {
+    let container = Container::service(10)?;
+    let mut sensor = Sensor::start(Path::new("/run/lab/daemon"))?;
+    send_figure("start of the daemon", sensor.cpu_time()?.as_secs_f64() * 1e3, "million instructions")?;
+    send_figure("memory after the start", sensor.memory()? as f64 / 1024.0, "MiB")?;
+
+    sleep(SETTLE);
+    let before = sensor.cpu_time()?;
+    sleep(IDLE);
+    let spent = sensor.cpu_time()?.saturating_sub(before);
+    send_figure("idle daemon", spent.as_nanos() as f64 / IDLE.as_secs_f64() / 1e6, "million instructions a second")?;
+
+    sensor.take_lines()?;
+    let [writers, files] = FLOOD.map(|number| number.to_string());
+    container.service_does(&["flood", &writers, &files, "1"])?;
+    let (mut reported, mut with_path) = (0_u32, 0_u32);
+    let mut last = Instant::now();
+    while last.elapsed() < SILENCE {
+        for line in sensor.take_lines()?.iter().filter(|line| line["file"]["op"] == "create") {
+            reported += 1;
+            with_path += u32::from(!line["file"]["path"].is_null());
+            last = Instant::now();
         }
+        sleep(Duration::from_millis(100));
     }
+    let all = FLOOD[0] * FLOOD[1];
+    send_figure(&format!("{all} files created: reported"), reported.into(), "files")?;
+    send_figure(&format!("{all} files created: reported with their path"), with_path.into(), "files")?;
+    send_figure("memory after that", sensor.memory()? as f64 / 1024.0, "MiB")
 }
 
 /// Nanoseconds that one call of the operation takes.
@@ -189,7 +201,7 @@ pub fn measure(operation: &str) -> Result<f64> {
         "symlink" => removed(|name| Ok(symlink(HOST_FILE, name)?)),
         "mknod" => removed(|name| Ok(mknodat(CWD, name, FileType::RegularFile, Mode::RUSR, 0)?)),
         "mkdir" => time(CHEAP, |_| Ok(fs::create_dir(OTHER_NAME).and_then(|()| fs::remove_dir(OTHER_NAME))?)),
-        "mount" => time(DEAR, |_| {
+        "mount" => time(EXPENSIVE, |_| {
             mount_at("tmpfs", MOUNT_POINT, "")?;
             Ok(unmount(MOUNT_POINT, UnmountFlags::empty())?)
         }),
@@ -197,11 +209,11 @@ pub fn measure(operation: &str) -> Result<f64> {
         "mount-setattr" => mounted(|call| attack::switch_mount(Path::new(MOUNT_POINT), call % 2 == 0)),
         "open-host" => time(CHEAP, |_| open(HOST_FILE).map(drop)),
         "open-image" => time(CHEAP, |_| open("/etc/app.conf").map(drop)),
-        "first-new" => {
-            time(DEAR, |call| Ok(File::create_new(format!("/tmp/{call}")).and_then(|mut file| file.write_all(b"x"))?))
-        }
-        "first-lower" => time(DEAR, |call| Ok(open(&many_file(call))?.write_all(b"x")?)),
-        "exec" => time(DEAR, |_| {
+        "first-new" => time(EXPENSIVE, |call| {
+            Ok(File::create_new(format!("/tmp/{call}")).and_then(|mut file| file.write_all(b"x"))?)
+        }),
+        "first-lower" => time(EXPENSIVE, |call| Ok(open(&many_file(call))?.write_all(b"x")?)),
+        "exec" => time(EXPENSIVE, |_| {
             let status = Command::new("/bin/busybox").arg("true").status()?;
             ensure!(status.success(), "busybox true: {status}");
             Ok(())
@@ -221,7 +233,7 @@ fn removed(make: impl Fn(&str) -> Result<()>) -> Result<f64> {
 /// Does something to a mount on the host.
 fn mounted(change: impl Fn(usize) -> Result<()>) -> Result<f64> {
     mount_at("tmpfs", MOUNT_POINT, "")?;
-    let measured = time(DEAR, change);
+    let measured = time(EXPENSIVE, change);
     unmount(MOUNT_POINT, UnmountFlags::empty())?;
     measured
 }

@@ -25,11 +25,20 @@ pub enum Message {
         name: String,
         /// What became of it.
         outcome: Outcome,
+        /// How long it took.
+        seconds: f32,
     },
     /// A finding of the demo.
     Finding {
         /// The line of the detector.
         line: Value,
+    },
+    /// What the detector prints, as a sample for the README.
+    Output {
+        /// What the sample is called there.
+        name: String,
+        /// What was printed.
+        text: String,
     },
     /// A measurement.
     Sample {
@@ -39,6 +48,15 @@ pub enum Message {
         operation: String,
         /// How long one operation took. With `-icount shift=0` this is the number of instructions.
         nanoseconds: f64,
+    },
+    /// A measurement of another kind.
+    Figure {
+        /// What was measured.
+        name: String,
+        /// How much it is.
+        value: f64,
+        /// What the value counts.
+        unit: String,
     },
     /// The guest is about to power off. Its absence means that the machine died.
     End {

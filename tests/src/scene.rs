@@ -1,6 +1,6 @@
 //! The demo: a short story in a real container, with the detector's live view on the same screen.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,12 +12,16 @@ use serde_json::Value;
 
 use crate::container::{self, Container, make_image};
 use crate::protocol::Message;
-use crate::sensor::{DETECTOR, Sensor, wait_for};
+use crate::sensor::{DETECTOR, Sensor, detector, wait_for};
 
 /// Time to read.
 const PAUSE: Duration = Duration::from_millis(1200);
 /// What somebody who got into the container does there.
 const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/bin/backup";
+/// How many findings come of it.
+const EXPECTED: usize = 3;
+/// How long they may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of the container.
 const CONTAINER: u32 = 1;
 /// What the person gets in the terminal.
@@ -41,41 +45,79 @@ in() { runc exec --tty \"$WEB\" /bin/sh; }
 pub fn run(interactive: bool) -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start(Path::new("/run/lab"))?;
-    let tail = Tail::start()?;
+    let tail = Tail::start(Stdio::inherit())?;
     if interactive {
         leave_to_person()?;
     } else {
-        play()?;
+        play(PAUSE)?;
     }
     sleep(PAUSE);
     drop(tail);
-    let findings: Vec<Value> = sensor.take_lines()?.into_iter().filter(|line| !line["finding"].is_null()).collect();
+    let findings = take_findings(&mut sensor)?;
     for line in &findings {
         Message::Finding { line: line.clone() }.send()?;
     }
     if interactive { Ok(()) } else { conclude(&findings) }
 }
 
-fn say(text: &str) {
-    println!("\n\x1b[1m── {text}\x1b[0m");
-    sleep(PAUSE);
+/// Plays it without pauses, and sends what the detector prints, as samples for the README.
+pub fn send_samples() -> Result<()> {
+    make_image()?;
+    let mut sensor = Sensor::start(Path::new("/run/lab"))?;
+    let shown = Path::new("/run/lab/tail");
+    let tail = Tail::start(File::create(shown)?.into())?;
+    play(Duration::ZERO)?;
+    let mut findings = Vec::new();
+    let text = wait_for("the findings in the file and in the live view", PATIENCE, || {
+        findings.append(&mut take_findings(&mut sensor)?);
+        let text = fs::read_to_string(shown)?;
+        Ok((findings.len() >= EXPECTED && text.lines().count() >= EXPECTED).then_some(text))
+    })?;
+    drop(tail);
+    send_sample("tail", text)?;
+    let change = findings.iter().find(|finding| finding["finding"] == "image_write");
+    send_sample("finding", change.context("there is no image_write")?.to_string())?;
+    send_sample("status", printed(&["status"])?)?;
+    sensor.stop()?;
+    send_sample("doctor", printed(&["doctor"])?)
 }
 
-fn play() -> Result<()> {
+fn send_sample(name: &str, text: String) -> Result<()> {
+    Message::Output { name: name.to_owned(), text }.send()
+}
+
+/// What a command of the detector prints.
+fn printed(args: &[&str]) -> Result<String> {
+    let output = detector(args)?;
+    ensure!(output.status.success(), "detector {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn take_findings(sensor: &mut Sensor) -> Result<Vec<Value>> {
+    Ok(sensor.take_lines()?.into_iter().filter(|line| !line["finding"].is_null()).collect())
+}
+
+fn say(text: &str, pause: Duration) {
+    println!("\n\x1b[1m── {text}\x1b[0m");
+    sleep(pause);
+}
+
+fn play(pause: Duration) -> Result<()> {
+    let say = |text: &str| say(text, pause);
     say("A service starts in a container, from its image. Nothing to report.");
     let web = Container::service(CONTAINER)?;
-    sleep(PAUSE);
+    sleep(pause);
 
     say("It writes to its volume, as it should. Nothing to report.");
     fs::write(web.host_path("/data/orders"), "one\n")?;
     web.service_does(&["create", "/data/invoice"])?;
-    sleep(PAUSE);
+    sleep(pause);
 
     say(&format!("Somebody gets a shell in it and types: {INTRUSION}"));
     web.exec_tty(&["/bin/sh", "-c", INTRUSION])?;
     ensure!(fs::read(web.host_path("/etc/app.conf"))? == b"mode = open\n", "the configuration was not changed");
     ensure!(fs::read(web.host_path("/usr/bin/backup"))? == fs::read("/bin/busybox")?, "the binary was not replaced");
-    sleep(PAUSE);
+    sleep(pause);
 
     say("The service stops. Nothing to report.");
     drop(web);
@@ -98,7 +140,7 @@ fn leave_to_person() -> Result<()> {
 
 /// Says what was found, and checks that it is all that there was to find.
 fn conclude(findings: &[Value]) -> Result<()> {
-    say("What the detector wrote down:");
+    say("What the detector wrote down:", PAUSE);
     let id = container::id(CONTAINER);
     let shown: Vec<[&str; 4]> = findings
         .iter()
@@ -110,7 +152,7 @@ fn conclude(findings: &[Value]) -> Result<()> {
     for [finding, path, origin, container] in &shown {
         println!("   {finding:20} {path:20} {origin:10} in {container:.12}");
     }
-    let expected = [
+    let expected: [_; EXPECTED] = [
         ["shell_in_container", "/bin/busybox", "entered", &id],
         ["image_write", "/etc/app.conf", "entered", &id],
         ["image_write", "/usr/bin/backup", "entered", &id],
@@ -124,9 +166,10 @@ fn conclude(findings: &[Value]) -> Result<()> {
 struct Tail(Child);
 
 impl Tail {
-    fn start() -> Result<Self> {
-        let child =
-            Command::new(DETECTOR).arg("tail").stdin(Stdio::null()).spawn().context("cannot run the live view")?;
+    fn start(output: Stdio) -> Result<Self> {
+        let mut command = Command::new(DETECTOR);
+        command.arg("tail").stdin(Stdio::null()).stdout(output);
+        let child = command.spawn().context("cannot run the live view")?;
         let mut tail = Self(child);
         // It has no way to say that it is connected: a program that stays is.
         let connected = Duration::from_millis(500);

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -112,6 +113,12 @@ impl Sensor {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it has no memory")?;
         Ok(size.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// The time that it has spent on the CPU, in the kernel too.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.child.id().cast_signed()))?;
+        Ok(clock_gettime(clock)?.into())
     }
 
     /// Stops or continues it as a debugger does: while it is stopped, only its probes work.

@@ -1,5 +1,5 @@
 //! The guest's cases as tests of the host: one for each kernel and case, named `6.12::shell::entered`, or
-//! `6.12-preempt::shell::entered` for another [kind](kinds) of machine.
+//! `6.12-preempt::shell::entered` for another [kind](Kind) of machine.
 //!
 //! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
 //! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use detector_tests::cases::{CASES, Case};
-use detector_tests::coverage::{NODE, is_for_node};
+use detector_tests::machine::Kind;
 use detector_tests::protocol::{Message, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -20,28 +21,19 @@ use xtask::vm::Vm;
 /// Longest list of cases that fits into a kernel's command line beside everything else.
 const MAX_NAMES: usize = 1000;
 
-/// The kinds of machine: what is added to the kernel's name, and to its command line.
-const ORDINARY: (&str, &str) = ("", "");
-/// With the preemption that makes tracing programs miss calls, and no LSM programs to escape it.
-const PREEMPT: (&str, &str) = ("-preempt", "preempt=full lsm=capability");
-/// With cgroups of version 1 alone.
-const V1: (&str, &str) = ("-cgroup1", "lab.cgroups=v1");
-/// With cgroups of both versions.
-const HYBRID: (&str, &str) = ("-hybrid", "lab.cgroups=hybrid");
-/// With the disk of container engines, for the [cases that take a node](is_for_node) and no others.
-const LIKE_A_NODE: (&str, &str) = (NODE, "");
+/// How many cases of a machine are named for the time that they took.
+const LONGEST: usize = 12;
 
-/// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls in the
-/// same way; the older a kernel is, the more of its machines have cgroups of version 1. What engines do is the same on all
-/// kernels, and takes minutes: the kernel that is chosen lets ordinary users have overlays on a tmpfs.
-fn kinds(kernel: &str) -> &'static [(&'static str, &'static str)] {
+/// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls
+/// in the same way; the older a kernel is, the more of its machines have cgroups of version 1.
+fn kinds(kernel: &str) -> &'static [Kind] {
     match kernel {
-        "5.10" => &[ORDINARY, HYBRID],
-        "6.1" => &[ORDINARY, V1],
-        "6.12" => &[ORDINARY, PREEMPT, LIKE_A_NODE],
-        kernel::LATEST => &[ORDINARY, PREEMPT],
-        _ if kernel.starts_with("7.") => &[ORDINARY, PREEMPT],
-        _ => &[ORDINARY],
+        "5.10" => &[Kind::Ordinary, Kind::Hybrid],
+        "6.1" => &[Kind::Ordinary, Kind::Cgroup1],
+        kernel::WITH_ENGINES => &[Kind::Ordinary, Kind::Preempt, Kind::Node],
+        kernel::LATEST => &[Kind::Ordinary, Kind::Preempt],
+        _ if kernel.starts_with("7.") => &[Kind::Ordinary, Kind::Preempt],
+        _ => &[Kind::Ordinary],
     }
 }
 
@@ -82,9 +74,10 @@ fn is_selected(arguments: &Arguments, name: &str) -> bool {
 
 /// Boots the machines in the background, as many at a time as there are cores: an emulated one keeps one busy.
 fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandle<()>> {
-    // Taken from the end. What takes longest begins first, so that nobody waits for it alone.
+    // Taken from the end. What takes longest begins first, so that no machine runs alone in the end: that like a node,
+    // then those with most cases, of which the first is the oldest kernel, which verifies programs slowest.
     wanted.reverse();
-    wanted.sort_by_key(|(machine, _)| machine.is_node());
+    wanted.sort_by_key(|(machine, names)| (machine.kind == Kind::Node, names.len()));
     let wanted = Arc::new(Mutex::new(wanted));
     let keeper = |_| {
         let wanted = Arc::clone(&wanted);
@@ -108,10 +101,9 @@ fn machines() -> Vec<Machine> {
         None => kernel::DEFAULT.iter().map(|&kernel| kernel.to_owned()).collect(),
     };
     let variants = |kernel: String| {
-        kinds(&kernel).iter().map(move |&(suffix, command_line)| Machine {
+        kinds(&kernel).iter().map(move |&kind| Machine {
             kernel: kernel.clone(),
-            suffix,
-            command_line,
+            kind,
             results: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -122,8 +114,7 @@ fn machines() -> Vec<Machine> {
 /// A virtual machine and what is known of its tests.
 struct Machine {
     kernel: String,
-    suffix: &'static str,
-    command_line: &'static str,
+    kind: Kind,
     results: Mutex<Results>,
     changed: Condvar,
 }
@@ -132,8 +123,12 @@ struct Machine {
 struct Results {
     /// Release of the kernel, when the guest has come to its cases.
     release: Option<String>,
+    /// How long it took from the start of the machine until the guest came to its cases.
+    ready: Duration,
     /// Of the cases that have ended: what became of each.
     cases: BTreeMap<String, Outcome>,
+    /// How long each of them took, in seconds.
+    seconds: Vec<(f32, String)>,
     /// The machine is off: what became of it.
     end: Option<String>,
 }
@@ -141,16 +136,17 @@ struct Results {
 impl Machine {
     /// The cases that run on it.
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
-        let is_node = self.is_node();
-        CASES.iter().filter(move |case| is_for_node(case.name) == is_node)
+        let kind = self.kind;
+        CASES.iter().filter(move |case| kind.runs(case))
     }
 
-    fn is_node(&self) -> bool {
-        self.suffix == NODE
+    /// Its name: that of the kernel, and what is special about it.
+    fn name(&self) -> String {
+        format!("{}{}", self.kernel, self.kind.suffix())
     }
 
     fn test_name(&self, case: &str) -> String {
-        format!("{}{}::{case}", self.kernel, self.suffix)
+        format!("{}::{case}", self.name())
     }
 
     /// Waits for the outcome of a case.
@@ -175,32 +171,55 @@ impl Machine {
     fn run(&self, cases: &[&str]) -> String {
         let names = cases.join(",");
         let arguments = match cases.len() < self.cases().count() && names.len() <= MAX_NAMES {
-            true => vec!["test", &names],
-            false => vec!["test"],
+            true => vec!["test", self.kind.suffix(), &names],
+            false => vec!["test", self.kind.suffix()],
         };
-        let machine = Vm::new(&self.kernel).command_line(self.command_line).guest(&arguments);
-        let machine = if self.is_node() { machine.runtimes() } else { machine };
+        let machine = Vm::new(&self.kernel).command_line(self.kind.command_line()).guest(&arguments);
+        let machine = if self.kind == Kind::Node { machine.runtimes() } else { machine };
         let mut failure = None;
+        let started = Instant::now();
         let booted = machine.run(|line| match Message::parse(line) {
-            Some(Message::Begin { release }) => self.update(|results| results.release = Some(release)),
-            Some(Message::Case { name, outcome }) => {
-                self.update(|results| drop(results.cases.insert(name, outcome)));
-            }
+            Some(Message::Begin { release }) => self.update(|results| {
+                results.release = Some(release);
+                results.ready = started.elapsed();
+            }),
+            Some(Message::Case { name, outcome, seconds }) => self.update(|results| {
+                results.seconds.push((seconds, name.clone()));
+                results.cases.insert(name, outcome);
+            }),
             Some(Message::End { failure: end }) => failure = end,
             _ => {}
         });
+        self.report_times(started.elapsed());
         match booted {
             Ok(log) => format!("{}\nconsole:\n{log}", failure.as_deref().unwrap_or("it is off")),
             Err(error) => format!("{error:#}"),
         }
     }
 
+    /// Says where the time went, for whoever wants the tests to take less of it.
+    fn report_times(&self, all: Duration) {
+        let results = lock(&self.results);
+        let mut cases = results.seconds.clone();
+        cases.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let longest: Vec<_> =
+            cases.iter().take(LONGEST).map(|(seconds, name)| format!("{name} {seconds:.0} s")).collect();
+        eprintln!(
+            "Linux {}: {} cases in {:.0} s, of which {:.0} s until the guest was ready; those that took longest: {}",
+            self.name(),
+            cases.len(),
+            all.as_secs_f32(),
+            results.ready.as_secs_f32(),
+            longest.join(", ")
+        );
+    }
+
     /// Keeps the outcomes for `cargo xtask coverage`.
     fn save(&self) {
         let results = lock(&self.results);
         let Some(release) = results.release.clone() else { return };
-        let kernel = format!("{}{}", self.kernel, self.suffix);
-        Run::new(release, results.cases.clone()).save(&kernel).expect("the outcomes can be kept");
+        let wanted = self.cases().map(|case| case.name.to_owned()).collect();
+        Run::new(release, wanted, results.cases.clone()).save(&self.name()).expect("the outcomes can be kept");
     }
 
     fn update(&self, change: impl FnOnce(&mut Results)) {

@@ -1,5 +1,5 @@
-//! What an operation answers: what it did, or that this kernel has no such way. Only a kernel that is older than the way
-//! may say that, and only by the error that such a kernel gives.
+//! What an operation answers: what it did, or that this kernel has no such way. Only a kernel that is older than the
+//! way may say that, and only by the error that such a kernel gives.
 
 use anyhow::{Context, Error, Result};
 use rustix::io::Errno;

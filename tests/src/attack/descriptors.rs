@@ -18,27 +18,31 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 
+use super::operation::Operation;
 use super::{Held, MARK, identity, seccomp};
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    Some(match (operation, paths) {
-        ("write-received", [socket]) => receive(socket).and_then(mark),
-        ("inherit", [path]) => inherit(path),
-        ("write-inherited", []) => io::stdin().as_fd().try_clone_to_owned().map_err(Into::into).and_then(mark),
-        ("steal", [path]) => steal(path),
-        ("be-stolen-from", [path]) => be_stolen_from(path),
-        ("supervise", [path]) => supervise(path),
-        ("be-supervised", []) => be_supervised(),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on_held("hold", "PATH", "opens a file and keeps it open", 1, |args, held| hold(&args[0], held)),
+    Operation::on("write-received", "writes through a descriptor that is passed through a socket", |socket| {
+        mark(receive(socket)?)
+    }),
+    Operation::on("inherit", "opens a file, to which a child then writes", inherit),
+    Operation::plain("write-inherited", "writes to its standard input", || {
+        mark(io::stdin().as_fd().try_clone_to_owned()?)
+    }),
+    Operation::on("steal", "takes the descriptor of another process, and writes", steal),
+    Operation::on("be-stolen-from", "opens a file, and waits", be_stolen_from),
+    Operation::on("supervise", "answers a system call of a child with a descriptor, to which it writes", supervise),
+    Operation::plain("be-supervised", "has its system calls answered, and writes to what it gets", be_supervised),
+];
 
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).write(true).open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// Opens a file for a later operation.
-pub(super) fn hold(path: &OsString, held: &mut Held) -> Result<Value> {
+fn hold(path: &OsString, held: &mut Held) -> Result<Value> {
     let file = open(Path::new(path))?;
     let mut answer = identity(Path::new(path))?;
     answer["descriptor"] = json!(file.as_raw_fd());

@@ -9,22 +9,23 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::Value;
 
+use super::operation::Operation;
 use super::{MARK, identity, raw, verify};
 
 /// Major number of loop devices.
 const LOOP: u32 = 7;
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    Some(match (operation, paths) {
-        ("make-loop", [path]) => make_loop(path),
-        ("write-device", [path]) => write(path).and_then(|()| identity(path)),
-        ("read-device", [path]) => read(path),
-        ("loop", [file, device]) => through_loop(file, device),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on("make-loop", "makes a node of the loop device whose number its name ends with", make_loop),
+    Operation::on("write-device", "writes to a device", |path| {
+        write(path)?;
+        identity(path)
+    }),
+    Operation::on("read-device", "reads from a device", read),
+    Operation::on_two("loop", "FILE DEVICE", "writes to a file through a loop device", through_loop),
+];
 
-/// Makes a node of a loop device. Its last character is the device's number.
 fn make_loop(path: &Path) -> Result<Value> {
     let number = path.to_str().and_then(|path| path.chars().last()?.to_digit(10)).context("the path has no number")?;
     let device = rustix::fs::makedev(LOOP, number);

@@ -16,28 +16,46 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
+use super::operation::Operation;
 use super::{identity, programs::run};
 
-pub(super) fn perform(operation: &str, args: &[OsString]) -> Option<Result<Value>> {
-    Some(match (operation, args) {
-        ("copy", [from, to]) => copy(Path::new(from), Path::new(to)),
-        ("copy-blunted", [from, to]) => copy_blunted(Path::new(from), Path::new(to)),
-        ("overwrite", [from, to]) => overwrite(Path::new(from), Path::new(to)),
-        ("script", [path, text]) => script(Path::new(path), text),
-        ("run-in-memory", [program, args @ ..]) => in_memory(program, args),
-        ("run-deleted", [program, path, args @ ..]) => deleted(Path::new(program), Path::new(path), args),
-        ("run-failing", [program, args @ ..]) => failing(program, args),
-        ("run-in-thread", [program, args @ ..]) => in_thread(program, args),
-        ("run-preloaded", [library, program, args @ ..]) => {
-            run(Command::new(program).args(args).env("LD_PRELOAD", library))
-        }
-        ("run-on-terminal", [program, args @ ..]) => on_terminal(program, args),
-        ("become", [program, args @ ..]) => {
-            become_program(program, args).and_then(|error| bail!("cannot become {program:?}: {error}"))
-        }
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on_two("copy", "FROM TO", "copies a program", copy),
+    Operation::on_two("copy-blunted", "FROM TO", "copies a shell without the words that give it away", copy_blunted),
+    Operation::on_two("overwrite", "FROM TO", "gives a file the content of another one of the same length", overwrite),
+    Operation::with("script", "PATH TEXT", "makes a script", 2, |args| script(Path::new(&args[0]), &args[1])),
+    Operation::with("run-in-memory", "PROGRAM ARGUMENT…", "copies a program into memory, and runs that", 1, |args| {
+        in_memory(&args[0], &args[1..])
+    }),
+    Operation::with("run-deleted", "PROGRAM COPY ARGUMENT…", "runs a copy that was deleted", 2, |args| {
+        deleted(Path::new(&args[0]), Path::new(&args[1]), &args[2..])
+    }),
+    Operation::with(
+        "run-failing",
+        "PROGRAM PROGRAM ARGUMENT…",
+        "executes one that fails, and then the other",
+        2,
+        |args| failing(&args[0], &args[1..]),
+    ),
+    Operation::with("run-in-thread", "PROGRAM ARGUMENT…", "executes a program from a second thread", 1, |args| {
+        in_thread(&args[0], &args[1..])
+    }),
+    Operation::with(
+        "run-preloaded",
+        "LIBRARY PROGRAM ARGUMENT…",
+        "runs a program with a library preloaded",
+        2,
+        |args| run(Command::new(&args[1]).args(&args[2..]).env("LD_PRELOAD", &args[0])),
+    ),
+    Operation::with("run-on-terminal", "PROGRAM ARGUMENT…", "runs a program on a terminal of its own", 1, |args| {
+        on_terminal(&args[0], &args[1..])
+    }),
+    Operation::with("become", "PROGRAM ARGUMENT…", "executes a program in place of this one", 1, |args| {
+        let error = become_program(&args[0], &args[1..])?;
+        bail!("cannot become {:?}: {error}", args[0])
+    }),
+];
 
 /// A new file, executable from the start.
 fn create(path: &Path) -> Result<File> {
@@ -46,7 +64,6 @@ fn create(path: &Path) -> Result<File> {
     options.open(path).with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Copies a program.
 fn copy(from: &Path, to: &Path) -> Result<Value> {
     io::copy(&mut File::open(from)?, &mut create(to)?)?;
     ensure!(fs::metadata(from)?.len() == fs::metadata(to)?.len(), "{} is no copy", to.display());
@@ -64,7 +81,6 @@ fn copy_blunted(from: &Path, to: &Path) -> Result<Value> {
     identity(to)
 }
 
-/// Gives a file another content of the same length.
 fn overwrite(from: &Path, to: &Path) -> Result<Value> {
     let before = identity(to)?;
     let bytes = fs::read(from)?;

@@ -9,8 +9,20 @@ use std::thread;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-/// Many writers at once make many files each, as fast as it goes.
-pub(super) fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
+use super::number;
+use super::operation::Operation;
+
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::with("flood", "WRITERS FILES WRITES", "makes many files with many writers at once", 3, |args| {
+        flood(number(&args[0])?, number(&args[1])?, number(&args[2])?)
+    }),
+    Operation::with("flood-run", "THREADS PROGRAMS", "runs many programs with many threads at once", 2, |args| {
+        run(number(&args[0])?, number(&args[1])?)
+    }),
+];
+
+fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
     let write = |writer| {
         let folder = flooded(writer, "");
         fs::create_dir_all(&folder)?;
@@ -28,8 +40,9 @@ pub(super) fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
     at_once(writers, write)
 }
 
-/// Many threads at once run many programs each. Every tenth of them is a shell that is told its [number](flooding_shell).
-pub(super) fn run(threads: u32, programs: u32) -> Result<Value> {
+/// Many threads at once run many programs each. Every tenth of them is a shell that is told its
+/// [number](flooding_shell).
+fn run(threads: u32, programs: u32) -> Result<Value> {
     at_once(threads, |thread| {
         (0..programs).try_for_each(|number| {
             let mut program = if number.is_multiple_of(10) {

@@ -13,22 +13,21 @@ use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, X
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 
+use super::operation::Operation;
 use super::{MARK, raw, verify};
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    Some(match (operation, paths) {
-        ("look", [path]) => look(path),
-        ("denied", [path]) => denied(path, true),
-        ("read-only", [path]) => denied(path, false),
-        ("in-vain", [path, directory]) => in_vain(path, directory),
-        ("elsewhere", [directory]) => elsewhere(directory),
-        ("mount-elsewhere", [directory]) => mount_elsewhere(directory),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::plain("harmless", "writes to everything that is not the image", everything),
+    Operation::on("look", "does everything with a file that does not change it", look),
+    Operation::on("denied", "tries to change a file, and lacks the permission", |path| denied(path, true)),
+    Operation::on("read-only", "tries to change a file of a read-only file system", |path| denied(path, false)),
+    Operation::on_two("fail", "FILE DIRECTORY", "tries changes that are allowed and cannot succeed", fail),
+    Operation::on("elsewhere", "makes every change in a directory that is not the image's", elsewhere),
+    Operation::on("mount-elsewhere", "mounts in a directory that is not the image's", mount_elsewhere),
+];
 
-/// Writes to everything that is not the image.
-pub(super) fn everything() -> Result<Value> {
+fn everything() -> Result<Value> {
     for path in ["/data/file", "/dev/shm/file"] {
         fs::write(path, MARK)?;
         verify(Path::new(path))?;
@@ -50,7 +49,6 @@ pub(super) fn everything() -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Everything that can be done with a file of the image without changing it.
 fn look(path: &Path) -> Result<Value> {
     let before = (fs::read(path)?, fs::metadata(path)?.ctime_nsec());
     fs::read_dir("/srv")?.count();
@@ -88,8 +86,8 @@ fn refused<T>(what: &str, attempt: std::io::Result<T>) -> Result<()> {
     Ok(())
 }
 
-/// Tries to change a file without being allowed to. `by_mode`: because of its owner and permissions; else because the file
-/// system cannot be written.
+/// Tries to change a file without being allowed to. `by_mode`: because of its owner and permissions; else because the
+/// file system cannot be written.
 fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     let before = (fs::read(path)?, fs::metadata(path)?.ctime_nsec());
     let folder = path.parent().unwrap_or(path);
@@ -101,7 +99,7 @@ fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     let no_flags = rustix::fs::AtFlags::empty();
     let write = || OpenOptions::new().write(true).clone();
     refused("an open", write().open(path))?;
-    refused("an open that cuts", write().truncate(true).open(path))?;
+    refused("an open that truncates", write().truncate(true).open(path))?;
     refused("an open that creates", write().create_new(true).open(&new))?;
     refused("an open below a file", write().open(path.join("missing")))?;
     // Reaches vfs_write, and fails there.
@@ -126,8 +124,8 @@ fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Tries what is allowed and cannot be: `path` is a file and `directory` one with something in it.
-fn in_vain(path: &Path, directory: &Path) -> Result<Value> {
+/// Tries what is allowed and cannot succeed: `path` is a file and `directory` one with something in it.
+fn fail(path: &Path, directory: &Path) -> Result<Value> {
     let missing = directory.join("missing");
     let exclusive = |from: &Path, to: &Path| {
         rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(Into::into)
@@ -146,7 +144,6 @@ fn in_vain(path: &Path, directory: &Path) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Every change, in a directory that is not the image's.
 fn elsewhere(directory: &Path) -> Result<Value> {
     let folder = directory.join("elsewhere");
     fs::create_dir(&folder)?;
@@ -172,7 +169,6 @@ fn elsewhere(directory: &Path) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Mounts and unmounts on a directory that is not the image's.
 fn mount_elsewhere(directory: &Path) -> Result<Value> {
     let at = directory.join("mounted");
     fs::create_dir(&at)?;

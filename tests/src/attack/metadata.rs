@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::answer::unless_older;
+use super::operation::Operation;
 use super::{identity, raw};
 
 /// Permissions that no file of the image has.
@@ -26,36 +27,66 @@ const CAPABILITY_VALUE: [u8; 20] = [0, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0,
 /// `FS_XFLAG_NOATIME` (include/uapi/linux/fs.h).
 const XFLAG_NOATIME: u64 = 0x40;
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    let [path] = paths else { return None };
-    let set = |attribute, value: &[u8]| rustix::fs::setxattr(*path, attribute, value, XattrFlags::empty());
-    let done: Result<()> = match operation {
-        "chmod" => chmod(path, MODE),
-        "chmod-executable" => chmod(path, 0o755),
-        "chmod-set-id" => chmod(path, 0o4755),
-        "fchmod" => {
-            File::open(path).and_then(|file| file.set_permissions(Permissions::from_mode(MODE))).map_err(Into::into)
-        }
-        "fchmodat2" => {
-            raw::fchmodat2(path, MODE).map_err(|error| unless_older(error, &[Errno::NOSYS], "fchmodat2(2)", (6, 6)))
-        }
-        "chown" => chown(path, Some(OWNER), Some(OWNER)).map_err(Into::into),
-        "fchown" => File::open(path).and_then(|file| fchown(file, Some(OWNER), Some(OWNER))).map_err(Into::into),
-        "utimes" => utimes(path),
-        "set-xattr" => set(ATTRIBUTE, b"x").map_err(Into::into),
-        "remove-xattr" => rustix::fs::removexattr(*path, ATTRIBUTE).map_err(Into::into),
-        "set-capability" => set(CAPABILITY, &CAPABILITY_VALUE).map_err(Into::into),
-        "set-acl" => set(ACL, &access_list()).map_err(Into::into),
-        "remove-acl" => rustix::fs::removexattr(*path, ACL).map_err(Into::into),
-        "set-flags" => set_flags(path),
-        "file-setattr" => raw::file_setattr(path, XFLAG_NOATIME)
-            .map_err(|error| unless_older(error, &[Errno::NOSYS], "file_setattr(2)", (6, 17))),
-        _ => return None,
-    };
-    Some(done.and_then(|()| {
-        ensure!(is_changed(operation, path)?, "{operation} did not change {}", path.display());
-        identity(path)
-    }))
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on("chmod", "changes permissions", |path| changed("chmod", path, chmod(path, MODE))),
+    Operation::on("chmod-executable", "makes a file executable", |path| {
+        changed("chmod-executable", path, chmod(path, 0o755))
+    }),
+    Operation::on("chmod-set-id", "gives a file the set-user-id bit", |path| {
+        changed("chmod-set-id", path, chmod(path, 0o4755))
+    }),
+    Operation::on("fchmod", "changes permissions through a descriptor", |path| {
+        changed("fchmod", path, File::open(path)?.set_permissions(Permissions::from_mode(MODE)).map_err(Into::into))
+    }),
+    Operation::on("fchmodat2", "changes permissions with fchmodat2(2)", |path| {
+        let done = raw::fchmodat2(path, MODE);
+        let done = done.map_err(|error| unless_older(error, &[Errno::NOSYS], "fchmodat2(2)", (6, 6)));
+        changed("fchmodat2", path, done)
+    }),
+    Operation::on("chown", "changes the owner", |path| {
+        changed("chown", path, chown(path, Some(OWNER), Some(OWNER)).map_err(Into::into))
+    }),
+    Operation::on("fchown", "changes the owner through a descriptor", |path| {
+        changed("fchown", path, fchown(File::open(path)?, Some(OWNER), Some(OWNER)).map_err(Into::into))
+    }),
+    Operation::on("utimes", "changes the timestamps", |path| changed("utimes", path, utimes(path))),
+    Operation::on("set-xattr", "sets an extended attribute", |path| {
+        changed("set-xattr", path, set(path, ATTRIBUTE, b"x"))
+    }),
+    Operation::on("remove-xattr", "removes that extended attribute", |path| {
+        changed("remove-xattr", path, remove(path, ATTRIBUTE))
+    }),
+    Operation::on("set-capability", "gives a file capabilities", |path| {
+        changed("set-capability", path, set(path, CAPABILITY, &CAPABILITY_VALUE))
+    }),
+    Operation::on("set-acl", "sets an access control list", |path| changed("set-acl", path, set(path, ACL, &acl()))),
+    Operation::on("remove-acl", "removes the access control list", |path| {
+        changed("remove-acl", path, remove(path, ACL))
+    }),
+    Operation::on("set-flags", "sets an inode flag with FS_IOC_SETFLAGS", |path| {
+        changed("set-flags", path, set_flags(path))
+    }),
+    Operation::on("file-setattr", "sets an inode flag with file_setattr(2)", |path| {
+        let done = raw::file_setattr(path, XFLAG_NOATIME);
+        let done = done.map_err(|error| unless_older(error, &[Errno::NOSYS], "file_setattr(2)", (6, 17)));
+        changed("file-setattr", path, done)
+    }),
+];
+
+/// Checks that a file has been changed as the operation says.
+fn changed(operation: &str, path: &Path, done: Result<()>) -> Result<Value> {
+    done?;
+    ensure!(is_changed(operation, path)?, "{operation} did not change {}", path.display());
+    identity(path)
+}
+
+fn set(path: &Path, attribute: &str, value: &[u8]) -> Result<()> {
+    Ok(rustix::fs::setxattr(path, attribute, value, XattrFlags::empty())?)
+}
+
+fn remove(path: &Path, attribute: &str) -> Result<()> {
+    Ok(rustix::fs::removexattr(path, attribute)?)
 }
 
 fn chmod(path: &Path, mode: u32) -> Result<()> {
@@ -73,9 +104,9 @@ fn utimes(path: &Path) -> Result<()> {
     Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
-/// An access list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2; then tag, permissions and id of
-/// each entry: owner, a user, group, mask, others.
-fn access_list() -> Vec<u8> {
+/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2; then tag, permissions
+/// and id of each entry: owner, a user, group, mask, others.
+fn acl() -> Vec<u8> {
     let entries: [(u16, u16, u32); 5] =
         [(0x01, 6, u32::MAX), (0x02, 6, OWNER), (0x04, 4, u32::MAX), (0x10, 6, u32::MAX), (0x20, 4, u32::MAX)];
     let mut list = 2_u32.to_le_bytes().to_vec();
@@ -109,7 +140,7 @@ fn is_changed(operation: &str, path: &Path) -> Result<bool> {
         "set-xattr" => attribute(ATTRIBUTE)?.as_deref() == Some(b"x"),
         "remove-xattr" => attribute(ATTRIBUTE)?.is_none(),
         "set-capability" => attribute(CAPABILITY)?.as_deref() == Some(&CAPABILITY_VALUE),
-        "set-acl" => attribute(ACL)? == Some(access_list()),
+        "set-acl" => attribute(ACL)? == Some(acl()),
         "remove-acl" => attribute(ACL)?.is_none(),
         _ => rustix::fs::ioctl_getflags(File::open(path)?)?.contains(IFlags::NOATIME),
     })

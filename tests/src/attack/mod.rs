@@ -1,9 +1,9 @@
 //! The attacker: the program inside the test containers. Each operation checks its own effect and answers with what it
 //! did, so that a test that finds nothing cannot pass because nothing happened.
 //!
-//! `tool OPERATION ARGUMENT…` performs one; `tool serve` is a container's service, which performs what it is sent through
-//! a socket on the volume, as an application that was broken into would. Some operations are ways to perform another one:
-//! `in-thread append /etc/app.conf`.
+//! `tool OPERATION ARGUMENT…` performs one, and `tool help` lists them. `tool serve` is a container's service: it
+//! performs what it is sent through a socket on the volume, as an application that was broken into would. Some
+//! operations perform another one in other circumstances: `in-thread append /etc/app.conf`.
 
 mod answer;
 mod descriptors;
@@ -15,6 +15,7 @@ mod metadata;
 mod mounts;
 mod names;
 mod open;
+mod operation;
 mod programs;
 mod raw;
 mod seccomp;
@@ -39,6 +40,8 @@ pub use answer::{kernel, read as read_answer};
 pub use descriptors::{pass, take};
 pub use flood::{flooded, flooding_shell};
 
+use operation::Operation;
+
 /// Socket of the service, in the container.
 pub const SOCKET: &str = "/data/tool.sock";
 /// What the operations write.
@@ -51,10 +54,11 @@ type Held = HashMap<OsString, File>;
 
 /// Performs what the arguments say.
 pub fn main(args: &[OsString]) -> Result<()> {
-    if args.first().is_some_and(|operation| operation == "serve") {
-        return serve();
+    match args.first().and_then(|operation| operation.to_str()) {
+        Some("serve") => return serve(),
+        Some("help") => help(),
+        _ => println!("{}", answer::of(perform(args, &mut Held::new()))?),
     }
-    println!("{}", answer::of(perform(args, &mut Held::new()))?);
     Ok(())
 }
 
@@ -100,38 +104,41 @@ fn serve() -> Result<()> {
     Ok(())
 }
 
+/// Everything that the attacker can do.
+const OPERATIONS: &[&[Operation]] = &[
+    open::OPERATIONS,
+    write::OPERATIONS,
+    names::OPERATIONS,
+    metadata::OPERATIONS,
+    mounts::OPERATIONS,
+    devices::OPERATIONS,
+    descriptors::OPERATIONS,
+    programs::OPERATIONS,
+    exec::OPERATIONS,
+    flood::OPERATIONS,
+    harmless::OPERATIONS,
+    wrap::OPERATIONS,
+    &[Operation::with("measure", "OPERATION", "measures how long an operation takes", 1, |args| {
+        Ok(json!(crate::measure::measure(args[0].to_str().unwrap_or_default())?))
+    })],
+];
+
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().copied().flatten()
+}
+
+/// Performs what the arguments say.
 fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
-    let [operation, args @ ..] = args else { bail!("no operation") };
-    let name = operation.to_str().unwrap_or_default();
-    let paths: Vec<&Path> = args.iter().map(Path::new).collect();
-    match (name, args) {
-        ("hold", [path]) => descriptors::hold(path, held),
-        ("write", [method, path]) => write::opened(method, Path::new(path)),
-        ("write-held", [method, path]) => write::through(method, held.get(path).context("not held")?, Path::new(path)),
-        ("in-thread", args) => wrap::in_thread(args),
-        ("without-leader", args) => wrap::without_leader(args),
-        ("renamed", args) => wrap::renamed(args),
-        ("in-namespaces", args) => wrap::in_namespaces(args),
-        ("with-own-mounts", args) => wrap::with_own_mounts(args),
-        ("with-mounts", [socket, operation @ ..]) => wrap::with_mounts(Path::new(socket), operation),
-        ("moved", [cgroup, operation @ ..]) => wrap::moved(Path::new(cgroup), operation),
-        ("born", [cgroup, operation @ ..]) => wrap::born(Path::new(cgroup), operation),
-        ("nested", [path]) => wrap::nested(Path::new(path)),
-        ("harmless", []) => harmless::everything(),
-        ("flood", [writers, files, writes]) => flood::flood(number(writers)?, number(files)?, number(writes)?),
-        ("flood-run", [threads, programs]) => flood::run(number(threads)?, number(programs)?),
-        ("measure", [operation]) => Ok(json!(crate::measure::measure(operation.to_str().unwrap_or_default())?)),
-        _ => None
-            .or_else(|| open::perform(name, &paths))
-            .or_else(|| names::perform(name, &paths))
-            .or_else(|| metadata::perform(name, &paths))
-            .or_else(|| mounts::perform(name, &paths))
-            .or_else(|| devices::perform(name, &paths))
-            .or_else(|| descriptors::perform(name, &paths))
-            .or_else(|| harmless::perform(name, &paths))
-            .or_else(|| programs::perform(name, args))
-            .or_else(|| exec::perform(name, args))
-            .unwrap_or_else(|| bail!("unknown operation {operation:?} with {} arguments", args.len())),
+    let [name, args @ ..] = args else { bail!("no operation; `tool help` lists them") };
+    let operation = operations().find(|operation| name == operation.name);
+    operation.with_context(|| format!("unknown operation {name:?}; `tool help` lists them"))?.perform(args, held)
+}
+
+/// Prints what can be asked for.
+fn help() {
+    println!("{:40} serves: performs the operations that it is sent through a socket", "serve");
+    for Operation { name, arguments, effect, .. } in operations() {
+        println!("{:40} {effect}", format!("{name} {arguments}"));
     }
 }
 
@@ -154,4 +161,25 @@ fn identity(path: &Path) -> Result<Value> {
 
 fn number(text: &OsStr) -> Result<u32> {
     Ok(text.to_str().context("no number")?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = operations().map(|operation| operation.name).collect();
+        assert_eq!(names.len(), operations().count());
+    }
+
+    #[test]
+    fn operations_that_do_not_exist_are_refused() {
+        let error = perform(&["fly".into()], &mut Held::new()).expect_err("there is no such operation");
+        assert!(error.to_string().contains("\"fly\""), "{error}");
+        let error = perform(&["rename".into(), "/a".into()], &mut Held::new()).expect_err("it takes two paths");
+        assert!(error.to_string().contains("usage: rename PATH NEW"), "{error}");
+    }
 }

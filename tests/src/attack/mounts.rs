@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     mount, mount_bind, mount_move, mount_remount, unmount,
@@ -15,41 +16,56 @@ use rustix::mount::{
 use rustix::process::{chdir, chroot, pivot_root};
 use serde_json::Value;
 
-use rustix::io::Errno;
-
 use super::answer::unless_older;
+use super::operation::Operation;
 use super::{identity, raw};
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    let done = match (operation, paths) {
-        ("mount-tmpfs", [at]) => covered(at, || tmpfs(at)),
-        ("mount-overlay", [work, at]) => covered(at, || overlay(at, work)),
-        ("bind", [from, at]) => covered(at, || Ok(mount_bind(*from, *at)?)),
-        ("remount", [at]) => switched(at, StatVfsMountFlags::NOSUID, || {
-            Ok(mount_remount(*at, MountFlags::BIND | MountFlags::NOSUID, c"")?)
-        }),
-        ("mount-setattr", [at]) => switched(at, StatVfsMountFlags::RDONLY, || {
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on("mount-tmpfs", "mounts a tmpfs over a directory", |at| covered(at, || tmpfs(at))),
+    Operation::on_two("mount-overlay", "WORK AT", "mounts an overlay over a directory", |work, at| {
+        covered(at, || overlay(at, work))
+    }),
+    Operation::on_two("bind", "FROM AT", "bind-mounts something over a path", |from, at| {
+        covered(at, || Ok(mount_bind(from, at)?))
+    }),
+    Operation::on("remount", "changes the options of a mount", |at| {
+        switched(at, StatVfsMountFlags::NOSUID, || Ok(mount_remount(at, MountFlags::BIND | MountFlags::NOSUID, c"")?))
+    }),
+    Operation::on("mount-setattr", "makes a mount writable or read-only with mount_setattr(2)", |at| {
+        switched(at, StatVfsMountFlags::RDONLY, || {
             raw::mount_setattr(at, 0, MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into())
                 .map_err(|error| unless_older(error, &[Errno::NOSYS], "mount_setattr(2)", (5, 12)))
-        }),
-        ("remount-file-system", [at]) => {
-            switched(at, StatVfsMountFlags::RDONLY, || Ok(mount_remount(*at, MountFlags::RDONLY, c"")?))
-        }
-        ("fspick", [at]) => switched(at, StatVfsMountFlags::RDONLY, || fspick(at)),
-        ("move", [from, at]) => covered(at, || Ok(mount_move(*from, *at)?)),
-        ("move-mount", [from, at]) => covered(at, || move_mount(from, at)),
-        ("fsmount", [at]) => covered(at, || fsmount(at)),
-        ("open-tree", [from, at]) => covered(at, || open_tree(from, at)),
-        ("umount", [at]) => covered(at, || Ok(unmount(*at, UnmountFlags::DETACH)?)),
-        ("pivot-root", [at]) => rooted(at, || {
-            mount_bind(*at, *at)?;
-            chdir(*at)?;
-            Ok(pivot_root(".", ".")?)
-        }),
-        ("chroot", [at]) => rooted(at, || Ok(chroot(*at)?)),
-        _ => return None,
-    };
-    Some(done)
+        })
+    }),
+    Operation::on("remount-file-system", "changes the options of a file system", |at| {
+        switched(at, StatVfsMountFlags::RDONLY, || Ok(mount_remount(at, MountFlags::RDONLY, c"")?))
+    }),
+    Operation::on("fspick", "changes the options of a file system with fsconfig(2)", |at| {
+        switched(at, StatVfsMountFlags::RDONLY, || fspick(at))
+    }),
+    Operation::on_two("move", "FROM AT", "moves a mount over a path", |from, at| {
+        covered(at, || Ok(mount_move(from, at)?))
+    }),
+    Operation::on_two("move-mount", "FROM AT", "moves a mount over a path with move_mount(2)", |from, at| {
+        covered(at, || move_mount(from, at))
+    }),
+    Operation::on("fsmount", "mounts a tmpfs over a directory with fsmount(2)", |at| covered(at, || fsmount(at))),
+    Operation::on_two("open-tree", "FROM AT", "bind-mounts something over a path with open_tree(2)", |from, at| {
+        covered(at, || open_tree(from, at))
+    }),
+    Operation::on("umount", "unmounts what is at a path", |at| covered(at, || Ok(unmount(at, UnmountFlags::DETACH)?))),
+    Operation::on("pivot-root", "makes a directory the root with pivot_root(2)", pivot_to),
+    Operation::on("chroot", "makes a directory the root with chroot(2)", |at| rooted(at, || Ok(chroot(at)?))),
+];
+
+/// Makes a directory the root with pivot_root(2).
+pub(super) fn pivot_to(at: &Path) -> Result<Value> {
+    rooted(at, || {
+        mount_bind(at, at)?;
+        chdir(at)?;
+        Ok(pivot_root(".", ".")?)
+    })
 }
 
 /// Does it, after which something else must be found at the path. Gives what was there.

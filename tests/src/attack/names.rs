@@ -1,6 +1,7 @@
 //! Ways to make, change and remove names.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -11,28 +12,37 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::answer::unless_older;
+use super::operation::Operation;
 use super::{MARK, identity, uring, verify};
 
 /// Where a symbolic link points.
 const TARGET: &str = "/data/elsewhere";
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    let (operation, by_uring) = match operation.strip_prefix("uring-") {
-        Some(operation) => (operation, true),
-        None => (operation, false),
-    };
-    Some(match (operation, paths) {
-        ("mkdir" | "mknod" | "mknod-file" | "mknod-device" | "bind-socket", [path]) => make(operation, path, by_uring),
-        ("symlink", [path]) => link_symbolically(path, by_uring),
-        ("link", [path, new]) => link(path, new, by_uring),
-        ("tmpfile", [folder, new]) => temporary(folder, Some(new)),
-        ("tmpfile", [folder]) => temporary(folder, None),
-        ("rename", [path, new]) => rename(path, new, by_uring),
-        ("exchange", [path, other]) => exchange(path, other),
-        ("unlink" | "rmdir", [path]) => remove(operation, path, by_uring),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on("mkdir", "makes a directory", |path| make("mkdir", path, false)),
+    Operation::on("uring-mkdir", "makes a directory with io_uring", |path| make("mkdir", path, true)),
+    Operation::on("mknod", "makes a named pipe", |path| make("mknod", path, false)),
+    Operation::on("mknod-file", "makes a file with mknod(2)", |path| make("mknod-file", path, false)),
+    Operation::on("mknod-device", "makes a device", |path| make("mknod-device", path, false)),
+    Operation::on("bind-socket", "binds a socket to a new name", |path| make("bind-socket", path, false)),
+    Operation::on("symlink", "makes a symbolic link", |path| link_symbolically(path, false)),
+    Operation::on("uring-symlink", "makes a symbolic link with io_uring", |path| link_symbolically(path, true)),
+    Operation::on_two("link", "PATH NEW", "makes a hard link", |path, new| link(path, new, false)),
+    Operation::on_two("uring-link", "PATH NEW", "makes a hard link with io_uring", |path, new| link(path, new, true)),
+    Operation::on("make-unnamed", "makes a file without a name in a directory, with O_TMPFILE", |folder| {
+        make_unnamed(folder)?;
+        Ok(Value::Null)
+    }),
+    Operation::on_two("tmpfile", "DIRECTORY NEW", "makes a file without a name, which then gets one", name_later),
+    Operation::on_two("rename", "PATH NEW", "renames a file or directory", |path, new| rename(path, new, false)),
+    Operation::on_two("uring-rename", "PATH NEW", "renames with io_uring", |path, new| rename(path, new, true)),
+    Operation::on_two("exchange", "PATH PATH", "exchanges two names", exchange),
+    Operation::on("unlink", "removes a file", |path| remove("unlink", path, false)),
+    Operation::on("uring-unlink", "removes a file with io_uring", |path| remove("unlink", path, true)),
+    Operation::on("rmdir", "removes a directory", |path| remove("rmdir", path, false)),
+    Operation::on("uring-rmdir", "removes a directory with io_uring", |path| remove("rmdir", path, true)),
+];
 
 fn make(operation: &str, path: &Path, by_uring: bool) -> Result<Value> {
     let node = |kind, device| rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device);
@@ -79,13 +89,16 @@ fn link(path: &Path, new: &Path, by_uring: bool) -> Result<Value> {
     identity(new)
 }
 
-/// A file without a name, which then gets one.
-fn temporary(folder: &Path, new: Option<&Path>) -> Result<Value> {
+fn make_unnamed(folder: &Path) -> Result<OwnedFd> {
     let file = rustix::fs::open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from(0o600))
         .map_err(|error| unless_older(error, &[Errno::OPNOTSUPP], "O_TMPFILE on an overlay", (6, 10)))?;
     rustix::io::write(&file, MARK)?;
-    let Some(new) = new else { return Ok(Value::Null) };
-    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    Ok(file)
+}
+
+fn name_later(folder: &Path, new: &Path) -> Result<Value> {
+    let file = make_unnamed(folder)?;
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, name, CWD, new, AtFlags::SYMLINK_FOLLOW)?;
     verify(new)
 }

@@ -8,27 +8,31 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
+use super::operation::Operation;
 use super::{MARK, identity, raw, uring, verify};
 
-pub(super) fn perform(operation: &str, paths: &[&Path]) -> Option<Result<Value>> {
-    Some(match (operation, paths) {
-        ("append" | "truncate" | "create", [path]) => written(operation, path),
-        ("truncate-by-reader", [path]) => truncate_by_reader(path),
-        ("shorten", [path]) => shorten(path),
-        ("uring-open", [path]) => uring::open(path).and_then(|file| finish(file, path)),
-        ("uring-open-direct", [path]) => uring::open_direct(path, MARK).and_then(|()| verify(path)),
-        ("open-by-handle", [path]) => open_by_handle(path),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::on("append", "opens a file for appending, and writes", |path| {
+        written(OpenOptions::new().append(true), path)
+    }),
+    Operation::on("truncate", "opens a file for writing with O_TRUNC, and writes", |path| {
+        written(OpenOptions::new().write(true).truncate(true), path)
+    }),
+    Operation::on("create", "creates a file, and writes", |path| {
+        written(OpenOptions::new().write(true).create_new(true), path)
+    }),
+    Operation::on("truncate-by-reader", "opens a file for reading, with O_TRUNC", truncate_by_reader),
+    Operation::on("shorten", "truncates a file with truncate(2), which opens nothing", shorten),
+    Operation::on("uring-open", "opens a file with io_uring, and writes", |path| finish(uring::open(path)?, path)),
+    Operation::on("uring-open-direct", "opens a file without a descriptor, and writes with io_uring", |path| {
+        uring::open_direct(path, MARK)?;
+        verify(path)
+    }),
+    Operation::on("open-by-handle", "opens a file by its number instead of its name, and writes", open_by_handle),
+];
 
-fn written(how: &str, path: &Path) -> Result<Value> {
-    let mut options = OpenOptions::new();
-    match how {
-        "truncate" => options.write(true).truncate(true),
-        "create" => options.write(true).create_new(true),
-        _ => options.append(true),
-    };
+fn written(options: &OpenOptions, path: &Path) -> Result<Value> {
     finish(options.open(path).with_context(|| format!("cannot open {}", path.display()))?, path)
 }
 
@@ -37,21 +41,19 @@ fn finish(mut file: File, path: &Path) -> Result<Value> {
     verify(path)
 }
 
-/// What POSIX leaves open, Linux does: it cuts the file, and gives a descriptor that cannot write.
+/// POSIX leaves open what this does; Linux truncates the file, and gives a descriptor that cannot write.
 fn truncate_by_reader(path: &Path) -> Result<Value> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())?;
-    ensure!(fs::metadata(path)?.len() == 0, "{} was not cut", path.display());
+    ensure!(fs::metadata(path)?.len() == 0, "{} was not truncated", path.display());
     identity(path)
 }
 
-/// truncate(2), which opens nothing.
 fn shorten(path: &Path) -> Result<Value> {
     raw::truncate(path, 1)?;
-    ensure!(fs::metadata(path)?.len() == 1, "{} was not cut", path.display());
+    ensure!(fs::metadata(path)?.len() == 1, "{} was not truncated", path.display());
     identity(path)
 }
 
-/// By the number of the file instead of its name.
 fn open_by_handle(path: &Path) -> Result<Value> {
     let handle = raw::Handle::of(path).context("no handle")?;
     finish(handle.open(&File::open("/")?).context("the handle cannot be opened")?, path)

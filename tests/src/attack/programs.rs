@@ -1,6 +1,5 @@
 //! Programs that are executed.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,17 +9,23 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::operation::Operation;
 use super::{number, write};
 
-pub(super) fn perform(operation: &str, args: &[OsString]) -> Option<Result<Value>> {
-    Some(match (operation, args) {
-        ("run", [program, args @ ..]) => run(Command::new(program).args(args)),
-        ("run-as", [name, program, args @ ..]) => run(Command::new(program).arg0(name).args(args)),
-        ("reverse-shell", []) => reverse_shell(),
-        ("poke", [method, pid, address]) => poke(method, pid, address),
-        _ => return None,
-    })
-}
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::with("run", "PROGRAM ARGUMENT…", "runs a program", 1, |args| {
+        run(Command::new(&args[0]).args(&args[1..]))
+    }),
+    Operation::with("run-as", "NAME PROGRAM ARGUMENT…", "runs a program with another argument 0", 2, |args| {
+        run(Command::new(&args[1]).arg0(&args[0]).args(&args[2..]))
+    }),
+    Operation::plain("reverse-shell", "runs a shell that takes its commands from a socket", reverse_shell),
+    Operation::with("poke", "METHOD PID ADDRESS", "writes to the memory of another process", 3, |args| {
+        let address = args[2].to_str().context("no address")?.parse()?;
+        write::poke(&args[0], number(&args[1])?, address)
+    }),
+];
 
 /// Runs a program to its end.
 pub(super) fn run(command: &mut Command) -> Result<Value> {
@@ -29,7 +34,6 @@ pub(super) fn run(command: &mut Command) -> Result<Value> {
     Ok(json!({"stdout": String::from_utf8_lossy(&output.stdout)}))
 }
 
-/// A shell that takes its commands from a connection and answers there.
 fn reverse_shell() -> Result<Value> {
     let (mut attacker, victim) = UnixStream::pair()?;
     let end = || Ok::<_, std::io::Error>(Stdio::from(OwnedFd::from(victim.try_clone()?)));
@@ -41,9 +45,4 @@ fn reverse_shell() -> Result<Value> {
     shell.wait()?;
     ensure!(answer == "42\n", "the shell answered {answer:?}");
     Ok(Value::Null)
-}
-
-fn poke(method: &OsString, pid: &OsString, address: &OsString) -> Result<Value> {
-    let address = address.to_str().context("no address")?.parse()?;
-    write::poke(method.to_str().unwrap_or_default(), number(pid)?, address)
 }

@@ -9,28 +9,46 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::WaitOptions;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde_json::{Value, json};
 
+use super::operation::Operation;
 use super::{Held, descriptors, mounts, perform, raw, verify};
 use crate::sensor::wait_for;
 
 /// A name that says nothing bad.
 pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
 
-/// In another thread.
-pub(super) fn in_thread(operation: &[OsString]) -> Result<Value> {
+/// The operations of this module. Each performs another one, in other circumstances.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::with("in-thread", "OPERATION…", "in another thread", 1, in_thread),
+    Operation::with("without-leader", "OPERATION…", "after the first thread has ended", 1, without_leader),
+    Operation::with("renamed", "OPERATION…", "under another name of the task", 1, renamed),
+    Operation::with("in-namespaces", "OPERATION…", "in a user and a mount namespace of its own", 1, in_namespaces),
+    Operation::with("with-own-mounts", "OPERATION…", "in a mount namespace of its own", 1, with_own_mounts),
+    Operation::with("with-mounts", "SOCKET OPERATION…", "in the mount namespace that a socket passes", 2, |args| {
+        with_mounts(Path::new(&args[0]), &args[1..])
+    }),
+    Operation::with("moved", "CGROUP OPERATION…", "after it has moved itself to another cgroup", 2, |args| {
+        moved(Path::new(&args[0]), &args[1..])
+    }),
+    Operation::with("born", "CGROUP OPERATION…", "in a child that is born in another cgroup", 2, |args| {
+        born(Path::new(&args[0]), &args[1..])
+    }),
+    Operation::on("nested", "makes a file as a container in the container, with a directory as its root", nested),
+];
+
+fn in_thread(operation: &[OsString]) -> Result<Value> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| perform(operation, &mut Held::new()));
         thread.join().expect("an operation does not panic")
     })
 }
 
-/// In another thread, after the first one of the process has ended.
-pub(super) fn without_leader(operation: &[OsString]) -> Result<Value> {
+fn without_leader(operation: &[OsString]) -> Result<Value> {
     let operation = operation.to_vec();
     thread::spawn(move || {
         let outcome = leader_has_ended().and_then(|()| super::main(&operation));
@@ -49,8 +67,7 @@ fn leader_has_ended() -> Result<()> {
     })
 }
 
-/// Under another name of the task.
-pub(super) fn renamed(operation: &[OsString]) -> Result<Value> {
+fn renamed(operation: &[OsString]) -> Result<Value> {
     let before = rustix::thread::name()?;
     rustix::thread::set_name(NAME)?;
     let done = perform(operation, &mut Held::new());
@@ -58,9 +75,9 @@ pub(super) fn renamed(operation: &[OsString]) -> Result<Value> {
     done
 }
 
-/// In a user namespace of its own, where it may do everything although it is nobody there, and in a mount namespace of its
-/// own.
-pub(super) fn in_namespaces(operation: &[OsString]) -> Result<Value> {
+/// In a user namespace of its own, where it may do everything although it is nobody there, and in a mount namespace of
+/// its own.
+fn in_namespaces(operation: &[OsString]) -> Result<Value> {
     unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation)
 }
 
@@ -71,13 +88,11 @@ fn unshared(namespaces: UnshareFlags, operation: &[OsString]) -> Result<Value> {
     perform(operation, &mut Held::new())
 }
 
-/// In a mount namespace of its own.
-pub(super) fn with_own_mounts(operation: &[OsString]) -> Result<Value> {
+fn with_own_mounts(operation: &[OsString]) -> Result<Value> {
     unshared(UnshareFlags::NEWNS, operation)
 }
 
-/// In the mount namespace that is passed through a socket.
-pub(super) fn with_mounts(socket: &Path, operation: &[OsString]) -> Result<Value> {
+fn with_mounts(socket: &Path, operation: &[OsString]) -> Result<Value> {
     let namespace = descriptors::receive(socket)?;
     let before = fs::metadata("/")?.dev();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
@@ -85,14 +100,12 @@ pub(super) fn with_mounts(socket: &Path, operation: &[OsString]) -> Result<Value
     perform(operation, &mut Held::new())
 }
 
-/// In another cgroup, to which the process moves itself.
-pub(super) fn moved(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+fn moved(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
     fs::write(cgroup.join("cgroup.procs"), "0")?;
     perform_in(cgroup, operation)
 }
 
-/// In another cgroup, as a child that is born there.
-pub(super) fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
     match raw::fork_into(&File::open(cgroup)?)? {
         None => perform_in(cgroup, operation),
         Some(child) => {
@@ -111,9 +124,9 @@ fn perform_in(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
     perform(operation, &mut Held::new())
 }
 
-/// A container in the container: a cgroup below, a mount namespace, and the directory at `root` as its root. Makes a file in
-/// it.
-pub(super) fn nested(root: &Path) -> Result<Value> {
+/// A container in the container: a cgroup below, a mount namespace, and the directory at `root` as its root. Makes a
+/// file in it.
+fn nested(root: &Path) -> Result<Value> {
     let cgroups = Path::new("/dev/shm/cgroups");
     fs::create_dir_all(cgroups)?;
     mount("cgroup2", cgroups, "cgroup2", MountFlags::empty(), None::<&std::ffi::CStr>)?;
@@ -123,7 +136,7 @@ pub(super) fn nested(root: &Path) -> Result<Value> {
     let cgroup = fs::read_to_string("/proc/self/cgroup")?;
     ensure!(cgroup.trim_end().ends_with("/inner"), "the process is still in {cgroup}");
     raw::unshare(UnshareFlags::NEWNS)?;
-    let root = mounts::perform("pivot-root", &[root]).context("there is such an operation")??;
+    let root = mounts::pivot_to(root)?;
     let path = Path::new("/file");
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(super::MARK)?;
     Ok(json!({"root": root, "file": verify(path)?}))

@@ -14,16 +14,26 @@ use rustix::mm::ProtFlags;
 use rustix::pipe::SpliceFlags;
 use serde_json::Value;
 
+use super::operation::Operation;
 use super::{MARK, SOURCE, identity, is_marked, raw, uring, verify};
 
-/// Opens a file and changes it.
-pub(super) fn opened(method: &OsStr, path: &Path) -> Result<Value> {
+/// The operations of this module.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::with("write", "METHOD PATH", "opens a file, and changes it by a method", 2, |args| {
+        opened(&args[0], Path::new(&args[1]))
+    }),
+    Operation::on_held("write-held", "METHOD PATH", "changes a file that is held open by a method", 2, |args, held| {
+        through(&args[0], held.get(&args[1]).context("the file is not held open")?, Path::new(&args[1]))
+    }),
+];
+
+fn opened(method: &OsStr, path: &Path) -> Result<Value> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     through(method, &file, path)
 }
 
 /// Changes the file at `path` through a descriptor of it.
-pub(super) fn through(method: &OsStr, file: &File, path: &Path) -> Result<Value> {
+fn through(method: &OsStr, file: &File, path: &Path) -> Result<Value> {
     let method = method.to_str().unwrap_or_default();
     let before = fs::read(path)?;
     ensure!(!is_marked(path)? && !before.is_empty(), "{} is not as it should be", path.display());
@@ -114,8 +124,8 @@ fn by_another_process(method: &str, file: &File) -> Result<()> {
 }
 
 /// Writes to the memory of another process.
-pub(super) fn poke(method: &str, pid: u32, address: u64) -> Result<Value> {
-    match method {
+pub(super) fn poke(method: &OsStr, pid: u32, address: u64) -> Result<Value> {
+    match method.to_str().unwrap_or_default() {
         "process_vm_writev" => whole(raw::process_vm_writev(pid, address, MARK)?)?,
         "ptrace" => raw::ptrace_write(pid, address, MARK)?,
         _ => OpenOptions::new().write(true).open(format!("/proc/{pid}/mem"))?.write_all_at(MARK, address)?,

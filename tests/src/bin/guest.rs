@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use detector_tests::machine::Kind;
 use detector_tests::{attack, cases, init, measure, scene};
 
 fn main() -> ExitCode {
@@ -36,11 +37,16 @@ fn report(outcome: Result<()>) -> ExitCode {
 /// What the kernel's command line asks for.
 fn work(args: &[OsString]) -> Result<()> {
     let [mode, rest @ ..] = args else {
-        bail!("no mode given: test [CASE,…], demo [interactive], bench, shell or exec COMMAND…")
+        bail!("no mode given: test KIND [CASE,…], demo [interactive], samples, bench, shell or exec COMMAND…")
     };
     match mode.to_str() {
-        Some("test") => cases::run(rest.first().map(OsString::as_os_str)),
+        Some("test") => {
+            let suffix = rest.first().and_then(|kind| kind.to_str()).unwrap_or_default();
+            let kind = Kind::of_suffix(suffix).with_context(|| format!("no kind of machine is called {suffix:?}"))?;
+            cases::run(kind, rest.get(1).map(OsString::as_os_str))
+        }
         Some("demo") => scene::run(rest.first().is_some_and(|arg| arg == "interactive")),
+        Some("samples") => scene::send_samples(),
         Some("bench") => measure::run(),
         Some("shell") => shell(),
         Some("exec") => {
@@ -49,7 +55,7 @@ fn work(args: &[OsString]) -> Result<()> {
             ensure!(status.success(), "{}: {status}", program.display());
             Ok(())
         }
-        _ => bail!("unknown mode {mode:?}: use test, demo, bench, shell or exec"),
+        _ => bail!("unknown mode {mode:?}: use test, demo, samples, bench, shell or exec"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! On preemptible kernels, some kinds of probes are skipped while a preempted task is inside the same probe. Many writers
-//! at once try to make that happen; with `preempt=full` they would succeed against fentry probes on the open. The other
-//! kinds are skipped while the sensor, in a call on a map, is preempted.
+//! On preemptible kernels, some kinds of probes are skipped while a preempted task is inside the same probe. Many
+//! writers at once try to make that happen; with `preempt=full` they would succeed against fentry probes on the open.
+//! The other kinds are skipped while the sensor, in a call on a map, is preempted.
 
 use std::collections::BTreeSet;
 use std::thread::{self, sleep};

@@ -28,8 +28,8 @@ pub(super) fn born(lab: &mut Lab) -> Result<()> {
     escaped(lab, &["born"], "application")
 }
 
-/// Has a process of a container that sees the host's cgroups get into one, and change a file of its image there, as one that
-/// is from `origin`.
+/// Has a process of a container that sees the host's cgroups get into one, and change a file of its image there, as one
+/// that is from `origin`.
 fn escaped(lab: &mut Lab, way: &[&str], origin: &str) -> Result<()> {
     let elsewhere = cgroup(ELSEWHERE);
     fs::create_dir(&elsewhere)?;

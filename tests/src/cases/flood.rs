@@ -18,8 +18,8 @@ const SHELLS: usize = 20;
 /// When the sensor has certainly looked at its loss counters twice.
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
 
-/// While the sensor's process stands still, its probes go on, until the ring buffer is full. Then they keep what there is to
-/// tell.
+/// While the sensor's process stands still, its probes go on, until the ring buffer is full. Then they keep what there
+/// is to tell.
 pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     lab.take_findings()?;
@@ -57,7 +57,8 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// Each file that was made has a finding, if only with its number. Those without a path are the ones that are said to be lost.
+/// Each file that was made has a finding, if only with its number. Those without a path are the ones that are said to
+/// be lost.
 fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
     let made: Vec<&Value> =
         found.iter().filter(|finding| finding["file"]["op"] == "create").map(|finding| &finding["file"]).collect();

@@ -1,13 +1,14 @@
-//! Changes through descriptors that were open before the sensor: no opening tells of them.
+//! Changes through descriptors that were open before the sensor: nothing is seen being opened.
 
 use anyhow::Result;
 
+use super::before::OldFile;
 use super::{Lab, write as change};
 use crate::attack;
 
 /// Has the service change a file that it holds: one finding.
 fn through(lab: &mut Lab, method: &str, op: &str) -> Result<()> {
-    let (container, path) = lab.held()?;
+    let OldFile { container, path, .. } = lab.held()?;
     let identity = container.service_does(&["write-held", method, &path])?;
     lab.expect(&container, [change("entrypoint", op, "upper", &path, &identity)])
 }
@@ -29,27 +30,25 @@ methods! {
 }
 
 pub(super) fn clone(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.on_btrfs()?, lab.file()?);
-    lab.without_sensor(|| container.service_does(&["hold", &path]))?;
+    let OldFile { container, path, .. } = lab.held_on_btrfs()?;
     let identity = container.service_does(&["write-held", "clone", &path])?;
     lab.expect(&container, [change("entrypoint", "write", "upper", &path, &identity)])
 }
 
 /// The image is that of the file, whoever writes to it.
 pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
-    let (owner, writer, path) = (lab.privileged()?, lab.container()?, lab.file()?);
-    let held = lab.without_sensor(|| owner.service_does(&["hold", &path]))?;
-    let number = serde_json::from_value(held["descriptor"].clone())?;
+    let OldFile { container: owner, path, answer } = lab.held()?;
+    let writer = lab.container()?;
+    let number = serde_json::from_value(answer["descriptor"].clone())?;
     writer.receive(&attack::take(owner.pid, number)?)?;
-    let mut finding = change("outside", "write", "upper", &path, &held);
+    let mut finding = change("outside", "write", "upper", &path, &answer);
     finding["process"]["pid"] = writer.pid.into();
     lab.expect(&owner, [finding])
 }
 
-/// Not a descriptor, but an access list from before: to set one would be the same change.
+/// Not a descriptor, but an access control list from before: to set one would be the same change.
 pub(super) fn remove_acl(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.privileged()?, lab.file()?);
-    lab.without_sensor(|| container.service_does(&["set-acl", &path]))?;
+    let OldFile { container, path, .. } = lab.with_acl()?;
     let identity = container.service_does(&["remove-acl", &path])?;
     lab.expect(&container, [change("entrypoint", "set_acl", "upper", &path, &identity)])
 }

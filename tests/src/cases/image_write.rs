@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
+use super::before::OldFile;
 use super::{Lab, NotApplicable, difference, shadowed, shell, write as change, write_on_host};
 use crate::attack;
 use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
@@ -46,11 +47,7 @@ pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
 
 /// Changed before the sensor came: it is no longer the image's when it is changed again.
 pub(super) fn upper_file(lab: &mut Lab) -> Result<()> {
-    let before = lab.take_sensor()?;
-    before.stop()?;
-    let (container, path) = (lab.container()?, lab.file()?);
-    container.service_does(&["append", &path])?;
-    lab.ensure_sensor()?;
+    let OldFile { container, path, .. } = lab.changed()?;
     let identity = container.service_does(&["append", &path])?;
     lab.expect(&container, [change("entrypoint", "open_write", "upper", &path, &identity)])
 }
@@ -240,8 +237,8 @@ pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// By a service that was started after the sensor, and has mounts of its own: it is not taken for a runtime that prepares a
-/// container.
+/// By a service that was started after the sensor, and has mounts of its own: it is not taken for a runtime that
+/// prepares a container.
 pub(super) fn from_private_mounts(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let service = cgroup("/service");

@@ -1,6 +1,7 @@
 //! The test cases: each makes something happen in a real container and says which findings must come of it, all of them
 //! and no other.
 
+mod before;
 mod blinding;
 mod cgroups;
 mod device;
@@ -10,6 +11,7 @@ mod held;
 mod image_change;
 mod image_write;
 mod lifecycle;
+mod refusals;
 mod roots;
 mod runtimes;
 mod scale;
@@ -29,16 +31,19 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::container::{Container, DASH, MANY, PLACES, Setup, make_image, many_file, place};
-use crate::coverage::is_for_node;
-use crate::engine::{self, Node};
+use crate::engine::Node;
+use crate::machine::{Dependence, Kind};
 use crate::protocol::{Message, Outcome};
 use crate::root::Root;
 use crate::sensor::{Sensor, wait_for};
+use before::Before;
 
 /// A test.
 pub struct Case {
     /// `module::function`.
     pub name: &'static str,
+    /// What decides what becomes of it, beside the kernel.
+    pub depends_on: &'static [Dependence],
     run: fn(&mut Lab) -> Result<()>,
 }
 
@@ -55,57 +60,86 @@ impl fmt::Display for NotApplicable {
 impl std::error::Error for NotApplicable {}
 
 macro_rules! cases {
-    ($($module:ident: $($function:ident),+;)+) => {
+    ($($module:ident $dependences:tt: $($function:ident),+;)+) => {
         /// All tests, in the order in which they run.
         pub const CASES: &[Case] = &[$($(Case {
             name: concat!(stringify!($module), "::", stringify!($function)),
+            depends_on: cases!(@list $dependences),
             run: $module::$function,
         }),+),+];
     };
+    (@list [$($dependence:ident),*]) => { &[$(Dependence::$dependence),*] };
 }
 
+// In brackets: what decides what becomes of a case, beside the kernel. Without any, it runs on the ordinary machine of
+// each kernel alone.
 cases! {
-    shell:
+    refusals [Cgroups]: no_cgroups;
+    refusals []: no_privilege, unwritable_output;
+
+    shell [Cgroups, Preemption]:
         entered, entered_with_tty, entered_descendant, entered_without_leader, entered_with_own_mounts, on_the_host,
-        entrypoint, application, of_a_login, secret_in_arguments, busybox_by_argument, login_shell,
-        disguised_name_and_arguments, reverse_shell, other_program, control_characters_in_arguments, short_lived,
-        plain_cgroup;
-    exec:
-        added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box, linked_shell,
-        by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
+        entrypoint, application, of_a_login, busybox_by_argument, login_shell, reverse_shell, short_lived, plain_cgroup;
+    // What is in a record, and how it is told.
+    shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
+
+    exec [Preemption]:
+        added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box,
+        linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
         chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
         unchanged_programs;
-    image_write:
-        lower_file_once, upper_file, new_file, truncate, truncate_by_reader, truncate_by_path, uring_open,
-        uring_open_direct, open_by_handle, write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async,
-        uring_sqpoll, aio, splice, vmsplice, sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap,
-        mprotect, process_vm_writev, ptrace, proc_mem, entered, child_of_application, other_thread, changed_name,
-        user_namespace, nested_container, nested_image, hard_link, symlink, deep_path, long_path, hostile_name,
-        through_proc_self_root, received, received_in_another_container, taken_from_the_host, stolen, inherited,
-        given_by_supervisor, from_the_host, from_private_mounts, joined_mounts;
-    held:
-        write, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice,
-        sendfile, copy_range, clone, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace,
-        proc_mem, received_in_another_container, remove_acl;
-    image_change:
-        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename, rename_over, exchange,
-        rename_directory, unlink, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename,
-        uring_unlink, uring_rmdir, chmod, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr,
-        set_capability, set_acl, set_flags, set_flags_of_changed, file_setattr, of_own_file, power_to_own_file,
-        times_after_write, from_the_host;
-    shadow:
+
+    // All ways to open a file.
+    image_write [Preemption]:
+        lower_file_once, upper_file, new_file, truncate, truncate_by_reader, uring_open, uring_open_direct,
+        open_by_handle, write, uring_sqpoll, hard_link, symlink, through_proc_self_root;
+    // Who opens it, by cgroup and mount namespace.
+    image_write [Cgroups, Preemption]:
+        entered, child_of_application, other_thread, user_namespace, nested_container, nested_image, received,
+        received_in_another_container, taken_from_the_host, stolen, inherited, given_by_supervisor, from_the_host,
+        from_private_mounts, joined_mounts;
+    // What is done with a file once it is open, and its name.
+    image_write []:
+        truncate_by_path, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, aio, splice, vmsplice, sendfile,
+        copy_range, clone, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace, proc_mem,
+        changed_name, deep_path, long_path, hostile_name;
+
+    // Two of the programs for what is written; the others are attached in the same way.
+    held [Preemption]: write, mmap;
+    held []:
+        pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice, sendfile,
+        copy_range, clone, fallocate, punch_hole, ftruncate, mprotect, process_vm_writev, ptrace, proc_mem, remove_acl;
+    held [Cgroups]: received_in_another_container;
+
+    // Three of the programs for names and metadata, of which two wait for what the thread does next.
+    image_change [Preemption]: rename, unlink, chmod;
+    image_change [Cgroups]: from_the_host;
+    image_change []:
+        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename_over, exchange,
+        rename_directory, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename, uring_unlink,
+        uring_rmdir, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr, set_capability, set_acl, set_flags,
+        set_flags_of_changed, file_setattr, of_own_file, power_to_own_file, times_after_write;
+    shadow []:
         mount_tmpfs, mount_overlay, bind, bind_file, remount, remount_file_system, fspick, mount_setattr, mount_moved,
         move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace;
-    device: block_device, loop_on_image_file;
-    silence:
-        not_the_image, every_change_elsewhere, looks, failed_writes, read_only_root, changes_in_vain, unnamed_file,
-        mounts_elsewhere, block_device_read, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
-    roots:
-        erofs, erofs_from_before, ext4, ext4_from_before, directory, directory_from_before, subvolume,
-        subvolume_from_before, fuse_overlay, fuse_overlay_from_before, crun, crun_from_before;
-    cgroups:
-        moved, moved_with_own_mounts, born;
-    runtimes:
+    device []: block_device, loop_on_image_file;
+
+    silence [Cgroups, Preemption]:
+        not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
+    silence []:
+        every_change_elsewhere, looks, read_only_root, changes_that_fail, unnamed_file, mounts_elsewhere,
+        block_device_read;
+
+    // A root of each way to be found: by a file system of its own, and by cgroup. Another runtime makes other cgroups.
+    roots [Cgroups]: ext4, ext4_from_before, directory, directory_from_before, crun, crun_from_before;
+    roots []: erofs, erofs_from_before, subvolume, subvolume_from_before, fuse_overlay, fuse_overlay_from_before;
+    cgroups [Cgroups, Preemption]: moved, moved_with_own_mounts, born;
+    lifecycle [Cgroups, Preemption]: containers_that_ran_before;
+    lifecycle []: clock_step;
+    blinding [Preemption]: parallel_writers, while_maps_are_read;
+    flood [Preemption]: full_ring_buffer;
+
+    runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted,
         cri, cri_from_before, cri_short_lived, cri_silent, cri_without_socket, cri_hanging, cri_restarted,
@@ -113,13 +147,10 @@ cases! {
         podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
-    scale:
-        thousand_containers, million_writes, ten_thousand_execs;
-    lifecycle:
-        containers_that_ran_before, descriptor_from_before, stop_and_status, clock_step, no_privilege,
-        unwritable_output, no_cgroups;
-    blinding: parallel_writers, while_maps_are_read;
-    flood: full_ring_buffer;
+    scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
+
+    // The sensor does not run after this one.
+    lifecycle [Cgroups]: stop_and_status;
 }
 
 /// How long a finding may take, after the one before. Generous: an emulated machine on a busy host.
@@ -128,23 +159,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many of a failed case's findings are shown at most: a flood makes more than a console prints in an hour.
 const REPORTED: usize = 200;
 
-/// How many files are opened before a sensor starts: a start takes seconds.
-const HELD: usize = 24;
+/// The module whose cases run without a sensor.
+const WITHOUT_SENSOR: &str = "refusals::";
 
-/// Runs the cases of these names, with commas between; all that this machine is for if there are none. An error means that
-/// nothing could be tested.
-pub fn run(names: Option<&OsStr>) -> Result<()> {
+/// Runs the cases of these names, with commas between, or all that such a machine runs. An error means that nothing
+/// could be tested.
+pub fn run(kind: Kind, names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
-    make_image().context("cannot make the image")?;
-    let mut lab = Lab::open()?;
-    Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
-    let is_node = engine::are_there();
     let is_wanted = |case: &&Case| match &names {
         Some(names) => names.contains(&case.name),
-        None => is_for_node(case.name) == is_node,
+        None => kind.runs(case),
     };
-    for case in CASES.iter().filter(is_wanted) {
+    let cases: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
+    make_image().context("cannot make the image")?;
+    Message::Begin { release: rustix::system::uname().release().to_string_lossy().into_owned() }.send()?;
+    let mut lab = Lab::new(cases.iter().map(|case| case.name).collect());
+    for case in cases {
         let start = Instant::now();
         let outcome = lab.run(case);
         let (word, more) = match &outcome {
@@ -152,12 +183,15 @@ pub fn run(names: Option<&OsStr>) -> Result<()> {
             Outcome::NotApplicable(reason) => ("not applicable", Some(reason)),
             Outcome::Failed(failure) => ("FAILED", Some(failure)),
         };
-        println!("{} ... {word} ({:.1} s)", case.name, start.elapsed().as_secs_f32());
+        let seconds = start.elapsed().as_secs_f32();
+        println!("{} ... {word} ({seconds:.1} s)", case.name);
         if let Some(more) = more {
             println!("{more}");
         }
-        Message::Case { name: case.name.to_owned(), outcome }.send()?;
+        Message::Case { name: case.name.to_owned(), outcome, seconds }.send()?;
     }
+    // The machine goes off: to remove its containers first would take seconds each.
+    std::mem::forget(lab);
     Ok(())
 }
 
@@ -166,17 +200,17 @@ pub struct Lab {
     sensor: Option<Sensor>,
     /// A container whose only use is to make a finding when asked to. Findings come in the order of their events: when
     /// this one's is there, so are all earlier ones, and silence has been proven.
-    beacon: Container,
+    beacon: Option<Container>,
     /// The container that cases use unless they need one of their own: to make one takes seconds.
     shared: Option<Rc<Container>>,
     /// The same, for cases that need a container with privileges.
     privileged: Option<Rc<Container>>,
     /// The same, for cases that need more of the file system.
     on_btrfs: Option<Rc<Container>>,
-    /// Files that a container has open since before the sensor.
-    held: Option<(Rc<Container>, Vec<String>)>,
-    /// Containers from before the sensor that no case has used yet.
-    from_before: Vec<(Setup, Result<Container>)>,
+    /// Files and containers from before the sensor.
+    before: Before,
+    /// The cases that are to run.
+    cases: Vec<&'static str>,
     /// The engines that cases have needed.
     node: Node,
     files: Range<usize>,
@@ -190,26 +224,23 @@ pub struct Lab {
 }
 
 impl Lab {
-    fn open() -> Result<Self> {
-        let mut numbers = 1..;
-        let sensor = Some(Sensor::start(&folder(&mut numbers))?);
-        let beacon = Container::service(next(&mut numbers))?;
-        Ok(Self {
-            sensor,
-            beacon,
+    fn new(cases: Vec<&'static str>) -> Self {
+        Self {
+            sensor: None,
+            beacon: None,
             shared: None,
             privileged: None,
             on_btrfs: None,
-            held: None,
-            from_before: Vec::new(),
+            before: Before::default(),
+            cases,
             node: Node::default(),
             files: 0..MANY,
             places: 0..PLACES,
             beats: 0,
-            numbers,
+            numbers: 1..,
             history: Vec::new(),
             pending: Vec::new(),
-        })
+        }
     }
 
     /// Runs a case; of a failure, gives all that helps to understand it.
@@ -217,7 +248,9 @@ impl Lab {
         self.history.clear();
         self.pending.clear();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.ensure_sensor()?;
+            if !case.name.starts_with(WITHOUT_SENSOR) {
+                self.ensure_sensor()?;
+            }
             (case.run)(self)?;
             // The end of the case's containers makes no finding either.
             if self.sensor.is_some() { self.expect_none() } else { Ok(()) }
@@ -227,7 +260,7 @@ impl Lab {
         // What it did not take belongs to it, and is part of the report.
         let _gone_with_its_sensor = self.take_findings();
         // Nothing of a case that did not come to its end may disturb the next one.
-        (self.shared, self.privileged, self.on_btrfs, self.held) = (None, None, None, None);
+        (self.shared, self.privileged, self.on_btrfs, self.before) = (None, None, None, Before::default());
         if let Some(NotApplicable(reason)) = error.downcast_ref() {
             return Outcome::NotApplicable(reason.clone());
         }
@@ -266,41 +299,12 @@ impl Lab {
         self.on_btrfs.clone().context("there is one")
     }
 
-    /// A privileged container, and a file of its image that the service has had open since before the sensor.
-    pub fn held(&mut self) -> Result<(Rc<Container>, String)> {
-        loop {
-            if let Some((container, files)) = &mut self.held
-                && let Some(file) = files.pop()
-            {
-                return Ok((Rc::clone(container), file));
-            }
-            let container = self.privileged()?;
-            let files = (0..HELD).map(|_| self.file()).collect::<Result<Vec<_>>>()?;
-            self.without_sensor(|| {
-                files.iter().try_for_each(|file| container.service_does(&["hold", file]).map(drop))
-            })?;
-            self.held = Some((container, files));
-        }
-    }
-
-    /// A container from before the sensor, of its own for each case: one of several that are started together.
-    pub fn container_from_before(&mut self, setup: Setup, all: &[Setup]) -> Result<Container> {
-        let place = |lab: &Self| lab.from_before.iter().position(|(of, _)| *of == setup);
-        if place(self).is_none() {
-            let all: Vec<_> = all.iter().map(|setup| (*setup, self.number())).collect();
-            let start = |(setup, number)| (setup, Container::service_with(number, setup));
-            self.from_before = self.without_sensor(|| Ok(all.into_iter().map(start).collect()))?;
-        }
-        let place = place(self).context("it is none of those that are started")?;
-        self.from_before.swap_remove(place).1
-    }
-
     /// Does something that the sensor does not see, for it starts only then.
-    pub fn without_sensor<T>(&mut self, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn without_sensor<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(sensor) = self.sensor.take() {
             sensor.stop()?;
         }
-        let done = action()?;
+        let done = action(self)?;
         self.ensure_sensor()?;
         Ok(done)
     }
@@ -325,15 +329,22 @@ impl Lab {
         next(&mut self.numbers)
     }
 
-    /// Starts a sensor if none runs.
+    /// Starts a sensor if none runs. Before the first one, makes what the cases need from before it.
     pub fn ensure_sensor(&mut self) -> Result<()> {
         if let Some(sensor) = &mut self.sensor
             && sensor.is_running()?
         {
             return Ok(());
         }
+        let is_first = self.beacon.is_none();
+        if is_first {
+            self.prepare(&self.cases.clone())?;
+        }
         self.sensor = None;
         self.sensor = Some(Sensor::start(&folder(&mut self.numbers))?);
+        if is_first {
+            self.beacon = Some(Container::service(self.number())?);
+        }
         Ok(())
     }
 
@@ -352,12 +363,16 @@ impl Lab {
         self.sensor.take().context("no sensor runs")
     }
 
+    fn beacon(&self) -> Result<&Container> {
+        self.beacon.as_ref().context("no sensor has run yet")
+    }
+
     /// Waits until the sensor has told of everything so far, and takes the findings.
     pub fn take_findings(&mut self) -> Result<Vec<Value>> {
         loop {
             self.beats += 1;
             let path = format!("/beat-{}", self.beats);
-            self.beacon.service_does(&["create", &path])?;
+            self.beacon()?.service_does(&["create", &path])?;
             let last = self.wait_for_beacon("image_write", |told| told.is_null() || *told == path)?;
             // Without a path, it has found the ring buffer full, and is told of with others of that kind, in no order.
             if !last["file"]["path"].is_null() {
@@ -366,18 +381,21 @@ impl Lab {
         }
     }
 
-    /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the other.
+    /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the
+    /// other.
     pub fn take_late_findings(&mut self) -> Result<Vec<Value>> {
         self.beats += 1;
         let path = format!("/data/beat-{}", self.beats);
-        self.beacon.service_does(&["copy", DASH, &path])?;
-        self.beacon.service_does(&["run", &path, "-c", "true"])?;
+        self.beacon()?.service_does(&["copy", DASH, &path])?;
+        self.beacon()?.service_does(&["run", &path, "-c", "true"])?;
         self.wait_for_beacon("shell_in_container", |told| *told == path)?;
         Ok(std::mem::take(&mut self.pending))
     }
 
-    /// Takes in what the sensor tells, until it is a finding of the beacon's of this kind and with such a path, and gives that.
+    /// Takes in what the sensor tells, until it is a finding of the beacon's of this kind and with such a path, and
+    /// gives that.
     fn wait_for_beacon(&mut self, kind: &str, is_path: impl Fn(&Value) -> bool) -> Result<Value> {
+        let beacon = self.beacon()?.id.clone();
         let sensor = self.sensor.as_mut().context("no sensor runs")?;
         let (history, pending) = (&mut self.history, &mut self.pending);
         let mut since = Instant::now();
@@ -389,7 +407,7 @@ impl Lab {
             }
             let mut last = None;
             for line in lines {
-                if line["container"]["id"] == self.beacon.id {
+                if line["container"]["id"] == beacon.as_str() {
                     if line["finding"] == kind && is_path(&line["file"]["path"]) {
                         last = Some(line);
                     }

@@ -7,8 +7,8 @@ use super::{Lab, shell, write, write_on_host};
 use crate::container::{Container, Runtime, Setup};
 use crate::root::Root;
 
-/// Attacks a container in one way of each kind: as many findings. Where its root is not on an overlay, there are no layers.
-/// What is no attack makes none, also on the file system of the root.
+/// Attacks a container in one way of each kind: as many findings. Where its root is not on an overlay, there are no
+/// layers. What is no attack makes none, also on the file system of the root.
 fn attacked(lab: &mut Lab, container: &Container, root: Root) -> Result<()> {
     let [changed, renamed, removed, moded] = [lab.file()?, lab.file()?, lab.file()?, lab.file()?];
     let [added, new, made] = [&changed, &renamed, &removed].map(|path| format!("{path}-new"));
@@ -60,14 +60,14 @@ fn started(lab: &mut Lab, setup: Setup) -> Result<()> {
 }
 
 fn started_before(lab: &mut Lab, setup: Setup) -> Result<()> {
-    let container = lab.container_from_before(setup, &setups())?;
+    let container = lab.container_from_before(setup)?;
     attacked(lab, &container, setup.root)
 }
 
 macro_rules! setups {
     ($($function:ident, $before:ident: $setup:expr;)+) => {
         /// Those of all cases.
-        fn setups() -> Vec<Setup> {
+        pub(super) fn setups() -> Vec<Setup> {
             vec![$($setup),+]
         }
 

@@ -105,7 +105,7 @@ fn attacked(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
 fn from_before(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let number = lab.number();
-    let container = lab.without_sensor(|| engine.service(number))?;
+    let container = lab.without_sensor(|_| engine.service(number))?;
     let ([shell, change], entered) = (broken_into(&container)?, entered(&container)?);
     expect_known(lab, &container, [shell, change, entered])
 }
@@ -160,7 +160,7 @@ fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.kill(engine)?;
     let findings = broken_into(&container)?;
     expect(lab, engine, &known, findings)?;
-    lab.without_sensor(|| Ok(()))?;
+    lab.without_sensor(|_| Ok(()))?;
     container.service_does(&["create", "/srv/made"])?;
     expect(lab, engine, &container.identity(), [change("entrypoint", "create", "/srv/made", "new")])?;
     lab.node.ensure(engine)?;
@@ -172,7 +172,7 @@ fn hanging(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
     lab.node.signal(engine, Signal::STOP)?;
-    let found = lab.without_sensor(|| Ok(())).and_then(|()| {
+    let found = lab.without_sensor(|_| Ok(())).and_then(|()| {
         let findings = broken_into(&container)?;
         expect(lab, engine, &container.identity(), findings)
     });
@@ -252,15 +252,15 @@ macro_rules! engines {
 engines! {
     DOCKER =>
         docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_silent: silent,
-        docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket, docker_hanging: hanging,
-        docker_restarted: restarted_under_load;
+        docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket,
+        docker_hanging: hanging, docker_restarted: restarted_under_load;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
         cri_without_socket: without_socket, cri_hanging: hanging, cri_restarted: restarted_under_load;
     PODMAN =>
         podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_silent: silent,
-        podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket, podman_hanging: hanging,
-        podman_restarted: restarted_under_load;
+        podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket,
+        podman_hanging: hanging, podman_restarted: restarted_under_load;
     ROOTLESS =>
         rootless: attacked, rootless_from_before: from_before, rootless_short_lived: short_lived,
         rootless_silent: silent, rootless_copied_to: copied_to,

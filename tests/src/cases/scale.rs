@@ -32,8 +32,8 @@ const FOLDER: &str = "/run/lab/many";
 /// What each does: a shell, and a change.
 const SCRIPT: &str = "echo many > /etc/app.conf; exec sleep 1000";
 
-/// A container without a runtime, so that a thousand of them take no longer than they must: a cgroup, a mount namespace, an
-/// overlay as the root.
+/// A container without a runtime, so that a thousand of them take no longer than they must: a cgroup, a mount
+/// namespace, an overlay as the root.
 struct Small {
     id: String,
     process: Child,

@@ -46,8 +46,8 @@ pub(super) fn entered_without_leader(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
 }
 
-/// What enters from a cgroup that the sensor has seen made, and then makes mounts of its own, is no new container. When it is
-/// gone, the container's image is watched as before.
+/// What enters from a cgroup that the sensor has seen made, and then makes mounts of its own, is no new container. When
+/// it is gone, the container's image is watched as before.
 pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let session = cgroup("/session");
@@ -59,7 +59,8 @@ pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
     );
     on_host(BUSYBOX, ["sh", "-c", &enter])?;
     fs::remove_dir(&session)?;
-    let write = |origin| json!({"finding": "image_write", "process": {"origin": origin}, "file": {"layer": "lower", "op": "truncate"}});
+    let file = json!({"layer": "lower", "op": "truncate"});
+    let write = |origin| json!({"finding": "image_write", "process": {"origin": origin}, "file": file});
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", &script]), write("entered")])?;
     let path = lab.file()?;
     write_on_host(&container.host_path(&path))?;

@@ -31,10 +31,10 @@ pub(super) fn read_only_root(lab: &mut Lab) -> Result<()> {
     lab.expect_none()
 }
 
-/// What nobody forbids, and cannot be done.
-pub(super) fn changes_in_vain(lab: &mut Lab) -> Result<()> {
+/// What is allowed and cannot succeed.
+pub(super) fn changes_that_fail(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
-    container.service_does(&["in-vain", &path, "/srv/many"])?;
+    container.service_does(&["fail", &path, "/srv/many"])?;
     lab.expect_none()
 }
 
@@ -64,7 +64,7 @@ pub(super) fn mounts_elsewhere(lab: &mut Lab) -> Result<()> {
 /// It is gone when it is closed.
 pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    container.service_does(&["tmpfile", "/srv"])?;
+    container.service_does(&["make-unnamed", "/srv"])?;
     lab.expect_none()
 }
 

@@ -47,8 +47,8 @@ pub struct Engine {
     files: &'static [(&'static str, &'static str)],
     /// The origin of what it copies into containers: `podman cp` enters them.
     pub copier: &'static str,
-    /// How the name of a directory begins that it makes to copy: its daemon changes its root to the container's, and leaves
-    /// its own there.
+    /// How the name of a directory begins that it makes to copy: its daemon changes its root to the container's, and
+    /// leaves its own there.
     pub left: Option<&'static str>,
     /// What findings call the runtime of its builds. Podman's do not tell.
     pub builder: Option<&'static str>,
@@ -158,11 +158,6 @@ pub const ROOTLESS: Engine = Engine {
         digest: cli::PODMAN_DIGEST,
     },
 };
-
-/// Whether this machine has the disk with their programs.
-pub fn are_there() -> bool {
-    Path::new(disk::DEVICE).exists()
-}
 
 /// The engines of this machine, as far as they were needed.
 #[derive(Default)]

@@ -12,7 +12,8 @@ use crate::init::CGROUPS;
 pub const ID: u32 = 1000;
 
 /// Runs a command line as the user, in a cgroup of theirs.
-pub const BECOME: &str = "echo $$ > /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/init.scope/cgroup.procs && \
+pub const BECOME: &str = "cd /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/init.scope && \
+                          echo $$ > cgroup.procs && \
                           export HOME=/home/lab XDG_RUNTIME_DIR=/run/user/1000 && cd && \
                           exec /usr/bin/setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"";
 

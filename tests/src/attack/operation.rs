@@ -1,0 +1,92 @@
+//! What an operation of the attacker is: a row of a table, by which it is found, described and performed.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::Held;
+
+/// A row of a table of operations.
+pub(super) struct Operation {
+    /// The word by which it is asked for.
+    pub(super) name: &'static str,
+    /// Its arguments, as the usage shows them.
+    pub(super) arguments: &'static str,
+    /// What it does.
+    pub(super) effect: &'static str,
+    perform: Perform,
+}
+
+/// The function behind an operation, by what it takes.
+#[derive(Clone, Copy)]
+enum Perform {
+    Nothing(fn() -> Result<Value>),
+    Path(fn(&Path) -> Result<Value>),
+    Paths(fn(&Path, &Path) -> Result<Value>),
+    /// At least as many arguments as the number says.
+    Arguments(usize, fn(&[OsString]) -> Result<Value>),
+    /// The same, with the descriptors that the service keeps open.
+    Held(usize, fn(&[OsString], &mut Held) -> Result<Value>),
+}
+
+impl Operation {
+    const fn new(name: &'static str, arguments: &'static str, effect: &'static str, perform: Perform) -> Self {
+        Self { name, arguments, effect, perform }
+    }
+
+    /// One without arguments.
+    pub(super) const fn plain(name: &'static str, effect: &'static str, perform: fn() -> Result<Value>) -> Self {
+        Self::new(name, "", effect, Perform::Nothing(perform))
+    }
+
+    /// One on a path.
+    pub(super) const fn on(name: &'static str, effect: &'static str, perform: fn(&Path) -> Result<Value>) -> Self {
+        Self::new(name, "PATH", effect, Perform::Path(perform))
+    }
+
+    /// One on two paths.
+    pub(super) const fn on_two(
+        name: &'static str,
+        arguments: &'static str,
+        effect: &'static str,
+        perform: fn(&Path, &Path) -> Result<Value>,
+    ) -> Self {
+        Self::new(name, arguments, effect, Perform::Paths(perform))
+    }
+
+    /// One with at least so many arguments.
+    pub(super) const fn with(
+        name: &'static str,
+        arguments: &'static str,
+        effect: &'static str,
+        least: usize,
+        perform: fn(&[OsString]) -> Result<Value>,
+    ) -> Self {
+        Self::new(name, arguments, effect, Perform::Arguments(least, perform))
+    }
+
+    /// One with at least so many arguments, on the descriptors that the service keeps open.
+    pub(super) const fn on_held(
+        name: &'static str,
+        arguments: &'static str,
+        effect: &'static str,
+        least: usize,
+        perform: fn(&[OsString], &mut Held) -> Result<Value>,
+    ) -> Self {
+        Self::new(name, arguments, effect, Perform::Held(least, perform))
+    }
+
+    /// Performs it.
+    pub(super) fn perform(&self, args: &[OsString], held: &mut Held) -> Result<Value> {
+        match (self.perform, args) {
+            (Perform::Nothing(perform), []) => perform(),
+            (Perform::Path(perform), [path]) => perform(Path::new(path)),
+            (Perform::Paths(perform), [one, other]) => perform(Path::new(one), Path::new(other)),
+            (Perform::Arguments(least, perform), args) if args.len() >= least => perform(args),
+            (Perform::Held(least, perform), args) if args.len() >= least => perform(args, held),
+            _ => bail!("usage: {} {}, not with {} arguments", self.name, self.arguments, args.len()),
+        }
+    }
+}
