@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the probes cost the kernel, in executed instructions.
+//! `cargo xtask bench`: what the detector costs, in executed instructions and memory.
 //!
 //! With `-icount shift=0,sleep=off` and one processor, a nanosecond of the guest is one executed instruction: the same
 //! on every machine, however busy. The guest's side, with the operations, is `detector_tests::measure`.
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail};
 use detector_tests::protocol::Message;
 
+use crate::readme;
 use crate::vm::Vm;
 
 /// Options of `cargo xtask bench`.
@@ -18,14 +19,13 @@ pub struct Args {
     kernel: String,
 }
 
-/// Measures and prints the table.
+/// Measures, and prints the tables.
 pub fn run(args: &Args) -> Result<()> {
-    let mut samples = Samples::default();
+    let mut measured = Measured::default();
     let mut end = None;
     Vm::new(&args.kernel).icount().guest(&["bench"]).run(|line| match Message::parse(line) {
-        Some(Message::Sample { setup, operation, nanoseconds }) => {
-            samples.add(operation, setup, nanoseconds);
-        }
+        Some(Message::Sample { setup, operation, nanoseconds }) => measured.add(operation, setup, nanoseconds),
+        Some(Message::Figure { name, value, unit }) => measured.figures.push((name, value, unit)),
         Some(Message::End { failure }) => end = Some(failure),
         _ => {}
     })?;
@@ -34,20 +34,23 @@ pub fn run(args: &Args) -> Result<()> {
         Some(Some(failure)) => bail!("{failure}"),
         None => bail!("the machine died before the end"),
     }
-    print!("{}", table(&args.kernel, &samples)?);
-    Ok(())
+    let table = format!("{}\n{}", measured.operations_table(&args.kernel)?, measured.daemon_table(&args.kernel));
+    print!("{table}");
+    readme::keep("bench", &table)
 }
 
 /// What the guest has measured.
 #[derive(Default)]
-struct Samples {
-    /// Each once, in the order in which they came.
+struct Measured {
+    /// Each operation once, in the order in which they came.
     operations: Vec<String>,
     /// Nanoseconds by operation and setup.
     nanoseconds: HashMap<(String, String), f64>,
+    /// Of the daemon: what, how much, and the unit.
+    figures: Vec<(String, f64, String)>,
 }
 
-impl Samples {
+impl Measured {
     fn add(&mut self, operation: String, setup: String, nanoseconds: f64) {
         if !self.operations.contains(&operation) {
             self.operations.push(operation.clone());
@@ -59,24 +62,26 @@ impl Samples {
         let sample = self.nanoseconds.get(&(operation.to_owned(), setup.to_owned()));
         sample.copied().with_context(|| format!("the guest did not measure {operation:?} in the setup {setup:?}"))
     }
-}
 
-fn table(kernel: &str, samples: &Samples) -> Result<String> {
-    let mut table = format!(
-        "instructions per operation, Linux {kernel}\n{:38} {:>10} {:>14} {:>14} {:>9}\n",
-        "", "bare", "empty fentry", "detector", "ratio"
-    );
-    for operation in &samples.operations {
-        let sample = |setup| samples.get(operation, setup);
-        let (bare, fentry, attached) = (sample("bare")?, sample("fentry")?, sample("attached")?);
-        table += &format!(
-            "{operation:38} {bare:>10.0} {:>+14.0} {:>+14.0} {:>8.3}×\n",
-            fentry - bare,
-            attached - bare,
-            attached / bare
+    fn operations_table(&self, kernel: &str) -> Result<String> {
+        let mut table = format!(
+            "instructions per operation, Linux {kernel}\n{:38} {:>10} {:>14} {:>9}\n",
+            "", "bare", "detector", "ratio"
         );
+        for operation in &self.operations {
+            let (bare, attached) = (self.get(operation, "bare")?, self.get(operation, "attached")?);
+            table += &format!("{operation:38} {bare:>10.0} {:>+14.0} {:>8.3}×\n", attached - bare, attached / bare);
+        }
+        Ok(table)
     }
-    Ok(table)
+
+    fn daemon_table(&self, kernel: &str) -> String {
+        let rows = self.figures.iter().map(|(name, value, unit)| {
+            let decimals = if unit == "files" { 0 } else { 2 };
+            format!("{name:49} {value:>13.decimals$} {unit}\n")
+        });
+        std::iter::once(format!("the daemon, Linux {kernel}\n")).chain(rows).collect()
+    }
 }
 
 #[cfg(test)]
@@ -85,17 +90,25 @@ mod tests {
 
     #[test]
     fn a_table_needs_every_sample() {
-        let mut samples = Samples::default();
-        let sample = |samples: &mut Samples, setup: &str, nanoseconds| {
-            samples.add("getppid".to_owned(), setup.to_owned(), nanoseconds);
-        };
-        sample(&mut samples, "bare", 1000.0);
-        sample(&mut samples, "fentry", 1050.0);
-        assert!(table("6.12", &samples).is_err());
-        sample(&mut samples, "attached", 1075.0);
-        let whole = table("6.12", &samples).expect("all samples are there");
+        let mut measured = Measured::default();
+        measured.add("getppid".to_owned(), "bare".to_owned(), 1000.0);
+        assert!(measured.operations_table("6.12").is_err());
+        measured.add("getppid".to_owned(), "attached".to_owned(), 1075.0);
+        let whole = measured.operations_table("6.12").expect("all samples are there");
         assert!(
-            whole.contains("getppid                                      1000            +50            +75    1.075×")
+            whole.contains("getppid                                      1000            +75    1.075×"),
+            "{whole}"
         );
+    }
+
+    #[test]
+    fn figures_show_their_unit() {
+        let figures = vec![
+            ("idle daemon".to_owned(), 0.1499, "million instructions a second".to_owned()),
+            ("files created".to_owned(), 20_000.0, "files".to_owned()),
+        ];
+        let table = Measured { figures, ..Measured::default() }.daemon_table("6.12");
+        assert!(table.contains(" 0.15 million instructions a second\n"), "{table}");
+        assert!(table.contains(" 20000 files\n"), "{table}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use object::Endianness;
@@ -38,17 +39,15 @@ pub fn build() -> Result<()> {
 ///
 /// As [`build`]; or a binary is not static.
 pub fn dist() -> Result<Dist> {
-    setup::run()?;
-    shell::step("building dist/detector and the guest");
-    let target = project::target();
-    shell::run(
-        shell::cargo()
-            .args(["build", "--release", "--target", TARGET, "--target-dir"])
-            .arg(&target)
-            .args(["--package", "detector", "--bin", "detector", "--package", "detector-tests", "--bin", "guest"])
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"),
-    )?;
-    let built = target.join(TARGET).join("release");
+    // The guest needs nothing that the set-up installs, and most of what the detector is made of is in it. Most of the
+    // time, the set-up waits for the network.
+    thread::scope(|scope| {
+        let set_up = scope.spawn(setup::run);
+        let built = release(&["guest"]);
+        set_up.join().expect("the set-up does not panic").and(built)
+    })?;
+    release(&["guest", "detector"])?;
+    let built = project::target().join(TARGET).join("release");
     let dist = Dist { detector: project::root().join("dist/detector"), guest: built.join("guest") };
     for binary in [&built.join("detector"), &dist.guest] {
         ensure!(is_static(&fs::read(binary)?)?, "{} is not static", binary.display());
@@ -58,6 +57,15 @@ pub fn dist() -> Result<Dist> {
     let new = project::root().join("dist/detector.new");
     fs::copy(built.join("detector"), &new).and_then(|_| fs::rename(&new, &dist.detector)).context("filling dist/")?;
     Ok(dist)
+}
+
+/// Builds binaries. The packages are the same for all of them: the features of what both are made of depend on that.
+fn release(binaries: &[&str]) -> Result<()> {
+    let mut build = shell::cargo();
+    build.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(project::target());
+    build.args(["--package", "detector", "--package", "detector-tests"]);
+    build.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
+    shell::run(build.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"))
 }
 
 /// Whether a binary asks for no dynamic linker.

@@ -1,14 +1,14 @@
 //! `cargo xtask coverage`: docs/coverage.md, from what the tests on real kernels have shown.
 //!
-//! The tests leave their outcomes in `target/coverage`, a file for each kernel. Of kernels that were not tested since, the
-//! document keeps what it says.
+//! The tests leave their outcomes in `target/coverage`, a file for each kernel. Of kernels that were not tested since,
+//! the document keeps what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use detector_tests::coverage::{NODE, OPEN, WAYS, Way, is_for_node};
+use detector_tests::coverage::{OPEN, WAYS};
 use detector_tests::protocol::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -21,14 +21,16 @@ pub struct Run {
     release: String,
     /// When it was tested last.
     date: String,
+    /// The cases that such a machine runs.
+    wanted: BTreeSet<String>,
     /// Of each case, what became of it when it was run last.
     cases: BTreeMap<String, Outcome>,
 }
 
 impl Run {
     /// What was shown today.
-    pub fn new(release: String, cases: BTreeMap<String, Outcome>) -> Self {
-        Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), cases }
+    pub fn new(release: String, wanted: BTreeSet<String>, cases: BTreeMap<String, Outcome>) -> Self {
+        Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), wanted, cases }
     }
 
     /// Keeps it under the name of a kernel, with what is known of other cases.
@@ -38,21 +40,25 @@ impl Run {
     /// The folder cannot be written.
     pub fn save(mut self, kernel: &str) -> Result<()> {
         let file = runs().join(format!("{kernel}.json"));
-        if let Ok(before) = fs::read(&file) {
-            let before: Self = serde_json::from_slice(&before).with_context(|| damaged(&file))?;
+        // What was written by another version of the tests, and cannot be read, counts as not tested.
+        if let Some(before) = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()) {
             self.cases = before.cases.into_iter().chain(self.cases).collect();
         }
         fs::create_dir_all(runs())?;
         fs::write(&file, serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The column of the document, for the kernel of this name; `None` if a case was not run that it is for.
-    fn column(&self, kernel: &str) -> Option<Column> {
-        let is_node = kernel.ends_with(NODE);
-        let is_for = |way: &&Way| way.cases.iter().all(|case| is_for_node(case) == is_node);
-        let ways = WAYS.iter().flat_map(|(_, ways)| *ways).filter(is_for);
-        let cells = ways.map(|way| Some((way.way.to_owned(), self.cell(way.cases)?))).collect::<Option<_>>()?;
+    /// The column of the document; `None` if a case was not run that the machine is for.
+    fn column(&self) -> Option<Column> {
+        let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
+        let ways = ways.map(|way| (way.way, self.wanted_of(way.cases))).filter(|(_, cases)| !cases.is_empty());
+        let cells = ways.map(|(way, cases)| Some((way.to_owned(), self.cell(&cases)?))).collect::<Option<_>>()?;
         Some(Column { release: self.release.clone(), date: self.date.clone(), cells })
+    }
+
+    /// Those of some cases that the machine runs.
+    fn wanted_of<'a>(&self, cases: &[&'a str]) -> Vec<&'a str> {
+        cases.iter().copied().filter(|case| self.wanted.contains(*case)).collect()
     }
 
     fn cell(&self, cases: &[&str]) -> Option<Cell> {
@@ -105,7 +111,7 @@ pub fn run(check: bool) -> Result<()> {
         let path = run?.path();
         let run: Run = serde_json::from_slice(&fs::read(&path)?).with_context(|| damaged(&path))?;
         let kernel = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(mut column) = run.column(&kernel) else {
+        let Some(mut column) = run.column() else {
             shell::step(format!("Linux {kernel}: left out, for not all cases were run"));
             continue;
         };
@@ -238,11 +244,13 @@ containers on each kernel. `cargo xtask coverage` writes this from what `cargo x
 - **seen**: the findings that are due came, and no other.
 - **n/a**: the kernel lacks what is attacked with; the note says what.
 - **NOT SEEN**: something of it was missed.
+- Nothing: such a machine does not try it, because nothing that it has of its own can change what comes of it. The
+  kernel's ordinary machine does. The table of cases says for each group what it depends on.
 
-The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases are
-in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and without
-BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both versions, one with
-`-node` container engines from Debian.
+The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases
+are in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and
+without BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both
+versions, one with `-node` container engines from Debian.
 
 | kernel | release | tested |
 | --- | --- | --- |
@@ -253,20 +261,19 @@ mod tests {
     use super::*;
 
     fn outcomes(change: impl Fn(&str) -> Option<Outcome>) -> Run {
-        let cases = WAYS.iter().flat_map(|(_, ways)| *ways).flat_map(|way| way.cases);
-        let cases = cases.filter_map(|case| Some(((*case).to_owned(), change(case)?))).collect();
-        Run::new("6.12.94".to_owned(), cases)
+        let all: BTreeSet<_> = WAYS.iter().flat_map(|(_, ways)| *ways).flat_map(|way| way.cases).copied().collect();
+        let cases = all.iter().filter_map(|case| Some(((*case).to_owned(), change(case)?))).collect();
+        Run::new("6.12.94".to_owned(), all.into_iter().map(str::to_owned).collect(), cases)
     }
 
     #[test]
     fn a_document_says_what_was_shown() {
         let (way, case) = (WAYS[0].1[0].way, WAYS[0].1[0].cases[0]);
-        let all = outcomes(|_| Some(Outcome::Passed)).column("6.1").expect("all cases were run");
-        let none =
-            outcomes(|_| Some(Outcome::NotApplicable("no disk".to_owned()))).column("5.10").expect("all were run");
+        let all = outcomes(|_| Some(Outcome::Passed)).column().expect("all cases were run");
+        let none = outcomes(|_| Some(Outcome::NotApplicable("no disk".to_owned()))).column().expect("all were run");
         let fails =
             |name: &str| if name == case { Outcome::Failed("no | finding".to_owned()) } else { Outcome::Passed };
-        let one = outcomes(|name| Some(fails(name))).column("6.12").expect("all were run");
+        let one = outcomes(|name| Some(fails(name))).column().expect("all were run");
         let text =
             document(&[("6.1", all), ("6.12-preempt", one), ("5.10", none)].map(|(k, c)| (k.to_owned(), c)).into());
         assert!(text.contains(&format!("| {way} | {} | n/a[^1] | seen | NOT SEEN |\n", WAYS[0].1[0].hooks.join(", "))));
@@ -275,8 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_runs_a_part_of_the_cases_has_cells_for_these() {
+        let (way, other) = (&WAYS[0].1[0], &WAYS[0].1[1]);
+        let cases = BTreeMap::from([(way.cases[0].to_owned(), Outcome::Passed)]);
+        let run = Run::new("6.12.94".to_owned(), [way.cases[0].to_owned()].into(), cases);
+        let column = run.column().expect("all its cases were run");
+        assert_eq!(column.cells[way.way].word, "seen");
+        assert!(!column.cells.contains_key(other.way));
+        let text = document(&[("6.12-preempt".to_owned(), column)].into());
+        assert_eq!(document(&parse(&text)), text);
+    }
+
+    #[test]
     fn a_run_of_a_part_of_the_cases_says_nothing() {
         let case = WAYS[0].1[0].cases[0];
-        assert!(outcomes(|name| (name != case).then_some(Outcome::Passed)).column("6.1").is_none());
+        assert!(outcomes(|name| (name != case).then_some(Outcome::Passed)).column().is_none());
     }
 }

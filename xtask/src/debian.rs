@@ -1,5 +1,5 @@
-//! Packages of Debian that are not installed: fetched and verified by apt, in a state of its own that leaves the machine's
-//! alone.
+//! Packages of Debian that are not installed: fetched and verified by apt, in a state of its own that leaves the
+//! machine's alone.
 
 use std::fs;
 use std::path::Path;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use detector_tests::protocol::Message;
 
+use crate::shell;
 use crate::vm::Vm;
 
 /// Options of `cargo xtask demo`.
@@ -27,17 +28,22 @@ pub struct Args {
 
 /// Plays it. An error if the detector did not find what it should, or found more.
 pub fn run(args: &Args) -> Result<()> {
-    // Opened first: a wrong path is better known before the show than after it.
+    // Opened first: a wrong path is better known before the demo than after it.
     let mut json = match &args.json {
         Some(path) => {
             Some(BufWriter::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?))
         }
         None => None,
     };
+    let mut steps = shell::Steps::new(2);
+    steps.next(format!("install what is missing, build the detector and the guest, fetch Linux {}", args.kernel));
+    let machine = Vm::new(&args.kernel);
+    machine.prepare()?;
+    steps.next("boot the virtual machine, which takes ten seconds, and play the scene");
     let guest: &[&str] = if args.interactive { &["demo", "interactive"] } else { &["demo"] };
     let mut lines = Vec::new();
     let mut end = None;
-    Vm::new(&args.kernel).console(args.interactive).guest(guest).run(|line| match Message::parse(line) {
+    machine.console(args.interactive).guest(guest).run(|line| match Message::parse(line) {
         Some(Message::Finding { line }) => lines.push(line),
         Some(Message::End { failure }) => end = Some(failure),
         _ => {}

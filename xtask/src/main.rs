@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
 use xtask::vm::Vm;
-use xtask::{bench, build, coverage, demo, setup, shell, test};
+use xtask::{bench, build, coverage, demo, readme, setup, shell, style, test};
 
 /// Builds, tests and shows the detector.
 #[derive(Parser)]
@@ -46,8 +46,12 @@ enum Task {
     },
     /// Shows the detector at work: a real container in a virtual machine.
     Demo(demo::Args),
-    /// Counts the instructions that the probes cost the kernel.
+    /// Counts what the detector costs, in executed instructions and memory.
     Bench(bench::Args),
+    /// Shows the sample outputs for README.md, or checks those that it has.
+    Readme(readme::Args),
+    /// Checks what rustfmt does not: the length of all lines.
+    Style,
     /// Builds and runs `detector run` on this machine; arguments are handed on.
     Run {
         /// Arguments of `detector run`.
@@ -92,6 +96,8 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Readme(args) => readme::run(&args),
+        Task::Style => style::run(),
         Task::Run { args } => native(&args),
         Task::Coverage { check } => coverage::run(check),
         Task::Test { kernels, filter } => test::run(&kernels, filter.as_deref()),
@@ -124,8 +130,8 @@ fn native(args: &[OsString]) -> Result<()> {
     let dist = build::dist()?;
     ensure!(
         rustix::process::geteuid().is_root(),
-        "the detector loads programs into the kernel, which takes root: `sudo {} run`; `cargo xtask demo` shows it in a \
-         virtual machine",
+        "the detector loads programs into the kernel, which takes root: `sudo {} run`; `cargo xtask demo` shows it \
+         in a virtual machine",
         dist.detector.display()
     );
     shell::run(Command::new(&dist.detector).arg("run").args(args))

@@ -16,8 +16,8 @@ pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where downloads and what is made of them are kept: `DETECTOR_CACHE`, or `.cache` in the workspace. It is made if it is
-/// not there. Deleting it is safe, and the way to get newer kernels.
+/// Where downloads and what is made of them are kept: `DETECTOR_CACHE`, or `.cache` in the workspace. It is made if it
+/// is not there. Deleting it is safe, and the way to get newer kernels.
 ///
 /// # Errors
 ///

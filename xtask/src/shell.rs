@@ -14,6 +14,26 @@ pub fn step(what: impl Display) {
     eprintln!("==> {what}");
 }
 
+/// The steps of a task that takes minutes, counted for whoever waits for it.
+#[derive(Debug)]
+pub struct Steps {
+    all: usize,
+    begun: usize,
+}
+
+impl Steps {
+    /// A task of so many steps.
+    pub fn new(all: usize) -> Self {
+        Self { all, begun: 0 }
+    }
+
+    /// Says that the next step begins: what it does, and what it waits for.
+    pub fn next(&mut self, what: impl Display) {
+        self.begun += 1;
+        step(format_args!("step {} of {}: {what}", self.begun, self.all));
+    }
+}
+
 /// Runs a program that speaks for itself.
 ///
 /// # Errors
@@ -27,7 +47,8 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Says what a program is for and runs it. What it wrote is shown only if it fails; on a terminal, the seconds count up.
+/// Says what a program is for and runs it. What it wrote is shown only if it fails; on a terminal, the seconds count
+/// up.
 ///
 /// # Errors
 ///

@@ -1,11 +1,14 @@
 //! `cargo xtask test`: unit tests, then the tests on real kernels.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
 
 use anyhow::{Result, bail};
 
 use crate::kernel::{self, DEFAULT, Kernel};
-use crate::{build, project, setup, shell};
+use crate::{build, project, runtimes, shell};
 
 /// Runs all tests on these kernels; none: the default ones. A filter is a part of a test's name.
 ///
@@ -13,43 +16,73 @@ use crate::{build, project, setup, shell};
 ///
 /// A test fails, or something that the tests need is missing.
 pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
-    setup::run()?;
-    let names: Vec<&str> = match kernels {
-        [] => DEFAULT.to_vec(),
-        [all] if all == "all" => kernel::available()?,
-        some => some.iter().map(String::as_str).collect(),
-    };
-    let types = project::cache()?.join("btf");
-    fs::create_dir_all(&types)?;
-    let mut series = Vec::new();
-    for name in names {
-        let kernel = Kernel::get(name)?;
-        fs::copy(kernel.btf(), types.join(format!("{}.btf", kernel.series)))?;
-        fs::copy(kernel.overlay(), types.join(format!("{}.overlay.ko", kernel.series)))?;
-        series.push(kernel.series);
+    let mut steps = shell::Steps::new(3);
+    steps.next("install and fetch what is missing, and meanwhile build the detector, the guest and the tests");
+    let (series, built) = thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch(kernels));
+        let built = build::dist().and_then(|_| shell::run(cargo_test().arg("--no-run")));
+        (fetching.join().expect("fetching does not panic"), built)
+    });
+    let series = series?;
+    built?;
+
+    // What the unit tests and the tests on kernels are made of has the same features, so it is compiled once.
+    let mut unit = cargo_test();
+    unit.args(["--no-fail-fast", "--lib", "--bins"]).env("DETECTOR_BTF_DIR", types()?);
+    for test in UNIT_TESTS {
+        unit.args(["--test", test]);
     }
-    // The BPF side has no tests of its own and needs its own target.
-    let mut unit = shell::cargo();
-    unit.args(["test", "--workspace", "--exclude", "detector-ebpf", "--exclude", "detector-tests"])
-        .env("DETECTOR_BTF_DIR", &types);
-    let mut machines = shell::cargo();
-    machines.args(["test", "--package", "detector-tests"]).env("DETECTOR_KERNELS", series.join(","));
+    let mut machines = cargo_test();
+    machines.args(["--test", "vm"]).env("DETECTOR_KERNELS", series.join(","));
     if let Some(filter) = filter {
         unit.arg(filter);
         machines.arg(filter);
     }
-    shell::step("unit tests");
+    steps.next("run the unit tests");
     // Both are run, so that one failure does not hide another.
-    let outcomes = [
-        shell::run(&mut unit),
-        build::dist().and_then(|_| {
-            shell::step(format!("tests in virtual machines: Linux {}", series.join(", ")));
-            shell::run(&mut machines)
-        }),
-    ];
+    let unit = shell::run(&mut unit);
+    steps.next(format!("run the tests in virtual machines: Linux {}", series.join(", ")));
+    let outcomes = [unit, shell::run(&mut machines)];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
     Ok(())
+}
+
+/// The tests of `detector` that are programs of their own.
+const UNIT_TESTS: &[&str] = &["btf", "cli", "runtimes"];
+
+/// The BPF side has no tests of its own and needs its own target.
+fn cargo_test() -> Command {
+    let mut test = shell::cargo();
+    test.args(["test", "--workspace", "--exclude", "detector-ebpf"]);
+    test
+}
+
+/// Where the tests find the types of the kernels.
+fn types() -> Result<PathBuf> {
+    Ok(project::cache()?.join("btf"))
+}
+
+/// Fetches what is not in the cache of these kernels, and the disk for the one that is tested with container engines.
+/// Gives the series.
+fn fetch(kernels: &[String]) -> Result<Vec<String>> {
+    let names: Vec<&str> = match kernels {
+        [] => DEFAULT.to_vec(),
+        [all] if all == "all" => kernel::available()?,
+        some => some.iter().map(String::as_str).collect(),
+    };
+    fs::create_dir_all(types()?)?;
+    let mut series = Vec::new();
+    for name in names {
+        let kernel = Kernel::get(name)?;
+        fs::copy(kernel.btf(), types()?.join(format!("{}.btf", kernel.series)))?;
+        fs::copy(kernel.overlay(), types()?.join(format!("{}.overlay.ko", kernel.series)))?;
+        series.push(kernel.series);
+    }
+    if series.iter().any(|series| series == kernel::WITH_ENGINES) {
+        runtimes::disk()?;
+    }
+    Ok(series)
 }

@@ -129,7 +129,6 @@ fn write(name: &str, before: &Before) -> io::Result<()> {
             rustix::fs::copy_file_range(before.file("write")?, Some(&mut 0), file, Some(&mut 0), 6)?;
         }
         "clone_range" => rustix::fs::ioctl_ficlone(file, before.file("write")?)?,
-        #[expect(unsafe_code, reason = "rustix maps memory with an unsafe function alone")]
         "mmap" => {
             // SAFETY: the kernel chooses where; nothing refers to what was there.
             let mapped = unsafe {

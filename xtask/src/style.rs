@@ -1,0 +1,50 @@
+//! `cargo xtask style`: what rustfmt does not check.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::{project, shell};
+
+/// Most characters in a line of code, of a comment or of a document.
+const WIDTH: usize = 120;
+
+/// Written by programs.
+const GENERATED: &[&str] = &["docs/coverage.md"];
+
+/// Fails if a line is too long. Rows of tables in documents may be.
+///
+/// # Errors
+///
+/// The same; or git does not list the files.
+pub fn run() -> Result<()> {
+    let mut list = Command::new("git");
+    list.current_dir(project::root()).args(["ls-files", "*.rs", "*.md", "*.toml"]);
+    let mut long = Vec::new();
+    for file in shell::text(&mut list)?.lines().filter(|file| !GENERATED.contains(file)) {
+        // What is listed and not there has been removed, and that is not committed yet.
+        let Ok(text) = fs::read_to_string(project::root().join(file)) else { continue };
+        long.extend(too_long(&text).map(|number| format!("{file}:{number}")));
+    }
+    ensure!(long.is_empty(), "these lines have more than {WIDTH} characters:\n{}", long.join("\n"));
+    Ok(())
+}
+
+/// The numbers of the lines that are too long.
+fn too_long(text: &str) -> impl Iterator<Item = usize> {
+    let lines = text.lines().enumerate();
+    lines.filter(|(_, line)| line.chars().count() > WIDTH && !line.starts_with('|')).map(|(at, _)| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_found_and_tables_are_not() {
+        let (fits, long) = ("é".repeat(WIDTH), "x".repeat(WIDTH + 1));
+        let text = format!("{fits}\n{long}\n| {long} |\n");
+        assert_eq!(too_long(&text).collect::<Vec<_>>(), [2]);
+    }
+}
