@@ -44,8 +44,9 @@ macro_rules! terms {
 }
 pub(crate) use terms;
 
+// No number is one of `MountOp`.
 terms! {
-    /// How a file of a container's image was changed. The numbers differ from those of [`MountOp`].
+    /// How a file of a container's image was changed.
     ImageOp:
     /// The file was opened for writing.
     OpenWrite = 1, "open_write";
@@ -101,9 +102,9 @@ impl ImageOp {
     }
 }
 
+// No number is one of `ImageOp`.
 terms! {
-    /// How the mounts or the root through which a container sees its image were changed. The numbers differ from those
-    /// of [`ImageOp`].
+    /// How the mounts or the root through which a container sees its image were changed.
     MountOp:
     /// A file system was mounted over the path.
     Mount = 25, "mount";
@@ -167,9 +168,9 @@ terms! {
     Other = 6, "other";
 }
 
+// The probes count the kinds with numbers below `Loss::KERNEL_KINDS`, in the map `LOSS`; the daemon counts the others.
 terms! {
-    /// What could not be sent or kept. The kinds below [`Loss::KERNEL_KINDS`] are counted by the probes, in the map
-    /// `LOSS`; the others are counted by the daemon.
+    /// What was lost, or reported without all its details.
     Loss:
     /// The record of an exec found the ring buffer full. The first exec of each program is kept and reported later,
     /// with less detail.

@@ -50,6 +50,7 @@ pub struct Finding {
     pub id: String,
     /// 1 for the first line about a finding. A later line with the same `id` and the next `revision` replaces it: more
     /// is known then.
+    #[schemars(range(min = 1))]
     pub revision: u32,
     /// Name of the node.
     pub node: String,
@@ -59,12 +60,12 @@ pub struct Finding {
     pub severity: Severity,
     /// One line for people. Not for parsing.
     pub message: String,
-    /// The container it happened in.
+    /// The container in which it happened.
     pub container: Container,
-    /// The process that did it, as it was at that moment. Left out: the details were lost in a flood.
+    /// The process that did it, as it was at that moment. It is left out if the details were lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
-    /// The file that it is about: the executed or the changed one. Left out: it is about none.
+    /// The file that was executed, changed or opened. It is left out if the finding is not about a file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<File>,
     /// MITRE ATT&CK techniques.
@@ -75,7 +76,8 @@ pub struct Finding {
     pub suppressed_by: Option<String>,
 }
 
-/// What was found. The numbers are part of [ids](Finding::id).
+// The numbers are part of ids: see `Finding::id`.
+/// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -193,49 +195,50 @@ named!(Severity, "severity");
 /// A container, as far as it is known at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
-    /// The runtime's id or name of it. Left out: its cgroup is not known (yet).
+    /// The container's id or name, as its runtime has it. It is left out if its cgroup is not known (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<Text>,
-    /// Its name.
+    /// The container's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<Text>,
-    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. Left out: its cgroup does not tell, and no
-    /// runtime has told yet.
+    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. It is left out if the cgroup's name does not
+    /// show it, and no runtime has named the container as its own (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<Cow<'static, str>>,
-    /// Its image. This, its name and its labels are what its runtime tells. Left out: it does not, or has not yet; then
-    /// a `container_info` may follow.
+    /// The container's image. The image, the name and the labels come from the runtime. They are left out if it has not
+    /// answered (yet); then a `container_info` may follow.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<Image>,
-    /// Its labels.
+    /// The container's labels.
     #[serde(flatten)]
     pub labels: Labels,
-    /// The Kubernetes pod it belongs to.
+    /// The Kubernetes pod that the container belongs to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod: Option<Pod>,
-    /// Path of its cgroup.
+    /// The path of the container's cgroup.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cgroup: Option<Text>,
-    /// Id of its cgroup: on this node it names the container even where nothing else is known.
+    /// The id of the container's cgroup. It names the container on this node even if nothing else is known.
     pub cgroup_id: u64,
 }
 
-/// The image of a container, as its runtime knows it. What is very long is cut, and ends with `…`.
+/// The image of a container, as its runtime knows it. Very long values are truncated and end with `…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Image {
-    /// Its name, as it was asked for.
+    /// The image's name, as it was given to the runtime.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<Text>,
-    /// Digest of its manifest: by that, the registry has it. Left out: it was made on this node.
+    /// The digest of the image's manifest, by which a registry knows it. It is left out if the image was built on this
+    /// node.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Text>,
-    /// The runtime's id of it, mostly the digest of its configuration.
+    /// The runtime's id of the image, mostly the digest of its configuration.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<Text>,
-    /// The program that it says is to be run; at most the first 16 parts.
+    /// The image's entrypoint; at most the first 16 parts.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub entrypoint: Vec<Text>,
-    /// The directories that it says are volumes. Left out: not known, or more than 16.
+    /// The directories that the image declares as volumes. They are left out if they are not known or more than 16.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volumes: Option<Vec<Text>>,
 }
@@ -243,10 +246,10 @@ pub struct Image {
 /// Labels, as far as they fit: at most 64 of them and 8 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Labels {
-    /// Labels, by name.
+    /// The labels, by name.
     #[serde(rename = "labels", skip_serializing_if = "BTreeMap::is_empty", default)]
     pub values: BTreeMap<Text, Text>,
-    /// There are more labels, or longer ones, than fit.
+    /// Some labels are left out, because there are too many or they are too long.
     #[serde(rename = "labels_truncated", skip_serializing_if = "std::ops::Not::not", default)]
     pub truncated: bool,
 }
@@ -265,15 +268,15 @@ pub struct Pod {
     /// `metadata.labels`.
     #[serde(flatten)]
     pub labels: Labels,
-    /// What has made it, as far as its labels and its name tell.
+    /// What created the pod, as far as its labels and its name show it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub owner: Option<Owner>,
 }
 
-/// What has made a pod, and makes another when it is gone.
+/// What created a pod, and creates another one when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Owner {
-    /// `kind`.
+    /// The owner's `kind`.
     pub kind: OwnerKind,
     /// `metadata.name`.
     pub name: Text,
@@ -292,52 +295,52 @@ pub enum OwnerKind {
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
-    /// Process id on the node.
+    /// The process id on the node.
     pub pid: u32,
-    /// Thread id on the node.
+    /// The thread id on the node.
     pub tid: u32,
-    /// Process id in its own pid namespace.
+    /// The process id in the process's own pid namespace.
     pub ns_pid: u32,
-    /// Parent's process id on the node.
+    /// The parent's process id on the node.
     pub ppid: u32,
-    /// User id on the node.
+    /// The user id on the node.
     pub uid: u32,
-    /// Group id on the node.
+    /// The group id on the node.
     pub gid: u32,
-    /// The user who logged in on the node, whatever the process has become since.
+    /// The id of the user who logged in on the node. Changes of the process's user id do not change it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub login_uid: Option<u32>,
-    /// What it may do: its effective capabilities.
+    /// The effective capabilities of the process.
     pub capabilities: Capabilities,
-    /// When it started. With `pid` it names the process for ever.
+    /// When the process started. Together with `pid` this identifies the process even after the id is used again.
     pub start_time: Time,
-    /// Name of the task. The process can choose it: no evidence.
+    /// The name of the task. The process can choose it, so it is no evidence.
     pub comm: Text,
-    /// Path of its executable from its own root.
+    /// The path of the executable from the process's own root.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exe: Option<Text>,
-    /// Its arguments, `argv[0]` first, as they were at its exec.
+    /// The arguments, `argv[0]` first, as they were at the exec.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub args: Option<Vec<Text>>,
-    /// Its working directory, as it was at its exec.
+    /// The working directory, as it was at the exec.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cwd: Option<Text>,
-    /// Those of the three that are cut: of `exe` and `cwd` the upper directories are missing (the rest follows `…/`),
-    /// of `args` the end.
+    /// Which of `exe`, `cwd` and `args` are truncated: of the paths, the upper directories are missing (the rest follows
+    /// `…/`), of the arguments the end.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub truncated: Vec<ProcessField>,
-    /// Its controlling terminal.
+    /// The controlling terminal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tty: Option<Text>,
-    /// How it came into the container.
+    /// How the process came into the container.
     pub origin: Origin,
-    /// What its descriptors 0, 1 and 2 are.
+    /// What stands behind the descriptors 0, 1 and 2.
     pub stdio: [StdioKind; 3],
-    /// The processes above it, nearest first; at most 8.
+    /// The ancestors of the process, nearest first; at most 8.
     pub ancestors: Vec<Ancestor>,
 }
 
-/// A field of a process that can be cut.
+/// A field of a process that can be truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessField {
@@ -349,52 +352,54 @@ pub enum ProcessField {
     Cwd,
 }
 
-/// A process above another one.
+/// An ancestor of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ancestor {
-    /// Process id on the node.
+    /// The process id on the node.
     pub pid: u32,
-    /// Name of the task. The process can choose it: no evidence.
+    /// The name of the task. The process can choose it, so it is no evidence.
     pub comm: Text,
-    /// When it started.
+    /// When the ancestor started.
     pub start_time: Time,
-    /// It belongs to the same container.
+    /// Whether the ancestor belongs to the same container.
     pub in_container: bool,
 }
 
 /// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
-    /// Its path in the container. Left out: it was lost in a flood; `dev` and `inode` name the file.
+    /// The path of the file in the container. It is left out if it was lost; then `dev` and `inode` identify the file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<Text>,
-    /// Its path afterwards, or its further one: of a rename or link.
+    /// The other path of the file: after a `rename` or `exchange` the new one, of a `link` that of the hard link.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub new_path: Option<Text>,
-    /// The upper directories of `path` or `new_path` are missing; the rest follows `…/`.
+    /// Whether the upper directories of `path` or `new_path` are missing; the rest follows `…/`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub truncated: bool,
-    /// What was done to it. Left out: it was executed, or mapped to be.
+    /// What was done to the file, or to a mount over it. It is left out if `finding` says it: the file was executed, or
+    /// mapped to be executed, or it is a device that was opened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub op: Option<Op>,
-    /// The layer that it was in before the event. Left out: not on an overlay, or it could not be told.
+    /// The layer of the overlay that the file was in before the event. It is left out if the file is not on an overlay, or
+    /// the layer is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub layer: Option<Layer>,
-    /// Its device.
+    /// The device of the file system that the file is on.
     pub dev: Device,
-    /// Its inode number. Left out: it was made by the event and had none yet.
+    /// The inode number. It is left out if the file was created by the event and had none yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inode: Option<u64>,
-    /// Its permissions; after a `chmod` the new ones. Left out: lost in a flood, or as for `inode`.
+    /// The permissions; of a `chmod` the new ones. They are left out if they were lost, or for the same reason as `inode`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// It has no name any more, or never had one (memfd).
+    /// Whether the file has no name: it was deleted, or it never had one (memfd).
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub deleted: bool,
-    /// Bytes that the first call asked to write.
+    /// How many bytes the first call asked to write.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,
-    /// The image declares a volume where the file is. Left out: its runtime does not tell, or has not yet.
+    /// Whether the image declares a volume where the file is. It is left out if the runtime has not answered (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub declared_volume: Option<bool>,
 }
@@ -409,8 +414,8 @@ pub enum Op {
     Mount(MountOp),
 }
 
-/// Something that happened to the sensor, or that it got to know later. Nothing is lost silently: what was not seen is said
-/// here.
+/// Something that happened to the sensor, or that it learnt later. Nothing is lost silently: what was not seen or not
+/// written is reported here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// When it was noticed.
@@ -436,33 +441,33 @@ impl Notice {
 #[serde(tag = "event", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NoticeEvent {
-    /// It watches from now on.
+    /// The sensor watches from now on.
     Started {
-        /// Its version.
+        /// The detector's version.
         version: Cow<'static, str>,
     },
-    /// It watches no more.
+    /// The sensor stopped watching.
     Stopped {
         /// Why.
         reason: String,
     },
-    /// Something was not seen, or not in full.
+    /// Something was lost, or reported without all its details.
     Loss {
         /// What was lost.
         kind: Loss,
-        /// How many since the last such notice.
+        /// How many were lost since the last notice of this kind.
         count: u64,
     },
-    /// For some calls the kernel did not run the probes: what they did was not seen, unless another probe saw it.
+    /// The kernel did not run the probes for some calls: what these did was not seen, unless another probe saw it.
     BlindWindow {
-        /// When the last look was that found nothing skipped.
+        /// When the skipped calls were last counted before.
         from: Time,
-        /// When it was noticed.
+        /// When they were counted.
         until: Time,
-        /// How many calls, by program.
+        /// How many calls were skipped, by program.
         skipped: BTreeMap<Cow<'static, str>, u64>,
     },
-    /// A container's runtime has told about it, after findings about it.
+    /// A container's runtime has answered after findings about the container were written.
     ContainerInfo {
         /// The container.
         container: Box<Container>,
@@ -501,8 +506,8 @@ impl Time {
     }
 }
 
-/// Text of bytes that nobody vouches for. UTF-8 stays as it is; any other byte becomes `\xNN`, and a backslash becomes
-/// two, so that the bytes can be told from the text. Control characters stay in: each output escapes them its way.
+/// Text made of untrusted bytes. UTF-8 stays as it is, any other byte becomes `\xNN`, and a backslash becomes two, so that
+/// the bytes can be recovered from the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Text(String);
@@ -514,6 +519,7 @@ impl Text {
     }
 }
 
+// Control characters stay in the text: each output escapes them in its own way.
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
         if !bytes.contains(&b'\\')

@@ -3,26 +3,38 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The values that were kept last: when the young half is full, the old one is forgotten. What is asked for stays.
+/// The values that were inserted or asked for last. They are in two halves: when the young one is full, the old one is
+/// forgotten.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
+    young_cost: usize,
     old: HashMap<K, V>,
-    /// How many are in a half at most.
+    /// What the values of a half cost at most.
     half: usize,
+    cost: fn(&V) -> usize,
 }
 
 impl<K: Eq + Hash, V> Recent<K, V> {
     /// Keeps `most` values at most, and the last half of that at least.
     pub(crate) fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: most / 2 }
+        Self::with_cost(most, |_| 1)
+    }
+
+    /// Keeps values that cost `most` at most, and the last ones that cost half of that at least.
+    pub(crate) fn with_cost(most: usize, cost: fn(&V) -> usize) -> Self {
+        Self { young: HashMap::new(), young_cost: 0, old: HashMap::new(), half: most / 2, cost }
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.half {
-            self.old = std::mem::take(&mut self.young);
+        let cost = (self.cost)(&value);
+        if self.young_cost + cost > self.half {
+            self.age();
         }
-        self.young.insert(key, value);
+        self.young_cost += cost;
+        if let Some(replaced) = self.young.insert(key, value) {
+            self.young_cost -= (self.cost)(&replaced);
+        }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
@@ -36,11 +48,14 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     /// Forgets what was not asked for since the last call.
     pub(crate) fn age(&mut self) {
         self.old = std::mem::take(&mut self.young);
+        self.young_cost = 0;
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.old.remove(key);
-        self.young.remove(key).or(old)
+        let young = self.young.remove(key);
+        self.young_cost -= young.as_ref().map_or(0, self.cost);
+        young.or(old)
     }
 }
 
@@ -58,6 +73,23 @@ mod tests {
         }
         assert_eq!(recent.get(&1), None);
         assert_eq!(recent.get(&9_999), Some(&9_999));
+    }
+
+    #[test]
+    fn values_can_cost_what_they_need() {
+        let mut recent = Recent::with_cost(2_000, Vec::len);
+        for number in 0..1_000 {
+            recent.insert(number, vec![0_u8; 300]);
+            // A later value replaces the earlier one, and its cost.
+            recent.insert(number, vec![0; 200]);
+            if number % 3 == 0 {
+                assert!(recent.remove(&number).is_some());
+            }
+            let cost = |values: &HashMap<i32, Vec<u8>>| values.values().map(Vec::len).sum::<usize>();
+            assert_eq!(cost(&recent.young), recent.young_cost);
+            assert!(cost(&recent.young) + cost(&recent.old) <= 2_000);
+        }
+        assert!(recent.get(&998).is_some());
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! What the processes of containers were started as, so that a later write can say it: the kernel reports arguments only
 //! at the exec.
 
-use std::collections::HashMap;
-
 use crate::event::{Args, Exec, Path};
+use crate::recent::Recent;
 
-/// How much a generation remembers at most, in bytes. There are two.
-const GENERATION: usize = 2 << 20;
+/// How much is remembered at most, in bytes.
+const MOST: usize = 4 << 20;
 /// The unit of start times in `/proc`, nanoseconds (`USER_HZ` is 100 everywhere). A process that was running before the
 /// events began is known no better, so that all are compared by it.
 const TICK: u64 = 10_000_000;
-/// What an entry costs beside its strings.
+/// What an entry costs beside its strings, in bytes.
 const OVERHEAD: usize = size_of::<Key>() + size_of::<Program>() + 16;
 
 /// A process and what it was started as.
@@ -49,37 +48,23 @@ const fn key(pid: u32, start_time: u64) -> Key {
     (pid, start_time / TICK)
 }
 
-/// Programs by process. Of bounded size in bytes: when the young generation is full, the old one is forgotten. What is
-/// asked for moves to the young one, so that those in use stay.
-#[derive(Debug, Default)]
-pub(super) struct Programs {
-    young: HashMap<Key, Program>,
-    young_cost: usize,
-    old: HashMap<Key, Program>,
+/// Programs by process.
+#[derive(Debug)]
+pub(super) struct Programs(Recent<Key, Program>);
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self(Recent::with_cost(MOST, Program::cost))
+    }
 }
 
 impl Programs {
     pub(super) fn insert(&mut self, program: Program) {
-        let cost = program.cost();
-        if self.young_cost + cost > GENERATION {
-            self.old = std::mem::take(&mut self.young);
-            self.young_cost = 0;
-        }
-        self.young_cost += cost;
-        if let Some(replaced) = self.young.insert(key(program.pid, program.start_time), program) {
-            self.young_cost -= replaced.cost();
-        }
+        self.0.insert(key(program.pid, program.start_time), program);
     }
 
     pub(super) fn get(&mut self, pid: u32, start_time: u64) -> Option<&Program> {
-        let key = key(pid, start_time);
-        if let Some(program) = self.old.remove(&key) {
-            // A younger one is of a later exec of the same process.
-            if !self.young.contains_key(&key) {
-                self.insert(program);
-            }
-        }
-        self.young.get(&key)
+        self.0.get(&key(pid, start_time))
     }
 }
 
@@ -101,9 +86,6 @@ mod tests {
         }
         assert!(programs.get(1, 1).is_none());
         assert!(programs.get(99_999, 1).is_some());
-        let cost = |programs: &HashMap<_, Program>| programs.values().map(Program::cost).sum::<usize>();
-        assert_eq!(cost(&programs.young), programs.young_cost);
-        assert!(cost(&programs.young) + cost(&programs.old) <= 2 * GENERATION);
     }
 
     #[test]

@@ -93,6 +93,15 @@ mod tests {
         }
     }
 
+    /// The descriptions are doc comments of the code; what only a reader of the code understands must not be in them.
+    #[test]
+    fn the_schema_has_no_links_to_code() {
+        let schema = schema().to_value().to_string();
+        for link in ["[`", "](", "::"] {
+            assert!(!schema.contains(link), "{link:?} is in the schema");
+        }
+    }
+
     #[test]
     fn lines_are_read_back_as_they_were() {
         for sample in samples() {

@@ -1,10 +1,12 @@
 //! A line for people.
 //!
-//! Columns: time (UTC), severity, container, finding, message; then what ran, where it came from and who did it. All
-//! text is escaped on its way out: whatever is printed, only this module moves the cursor or changes a colour.
+//! The columns are time (UTC), severity, container, finding and message; then follows what the message does not say: image
+//! and pod, command line, process. All text is escaped, so that only this module moves the cursor or changes a colour.
 
 use std::fmt;
 use std::io::{self, Write};
+
+use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
 use crate::finding::{Container, Finding, ImageOp, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text};
@@ -156,19 +158,19 @@ fn who(process: &Process) -> String {
     text
 }
 
-const DIM: &str = "2";
-const BOLD: &str = "1";
-const CYAN: &str = "36";
-const YELLOW: &str = "33";
-const RED: &str = "31";
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default();
 
-fn style(severity: Severity) -> &'static str {
+fn style(severity: Severity) -> Style {
     match severity {
         Severity::Info => DIM,
-        Severity::Low => "34",
+        Severity::Low => AnsiColor::Blue.on_default(),
         Severity::Medium => YELLOW,
         Severity::High => RED,
-        Severity::Critical => "1;97;41",
+        Severity::Critical => AnsiColor::BrightWhite.on(AnsiColor::Red).bold(),
     }
 }
 
@@ -183,16 +185,11 @@ impl Pen<'_> {
         write_safe(self.out, text)
     }
 
-    fn styled(&mut self, style: &str, text: &str) -> fmt::Result {
-        if !self.color {
-            return self.plain(text);
-        }
-        self.out.push_str("\x1b[");
-        self.out.push_str(style);
-        self.out.push('m');
+    fn styled(&mut self, style: Style, text: &str) -> fmt::Result {
+        let style = if self.color { style } else { Style::new() };
+        fmt::Write::write_fmt(self.out, format_args!("{style}"))?;
         self.plain(text)?;
-        self.out.push_str("\x1b[0m");
-        Ok(())
+        fmt::Write::write_fmt(self.out, format_args!("{style:#}"))
     }
 }
 
