@@ -1,6 +1,6 @@
 //! What the kernel reported, as owned values: the input of [detection](crate::detect).
 //!
-//! Strings are bytes: paths, arguments and names in Linux have no encoding, and whoever made them may be hostile. They
+//! Strings are bytes: paths, arguments and names in Linux have no encoding, and their author may be hostile. They
 //! become text, escaped, only in [`crate::finding`] and [`crate::output`].
 
 use detector_common::record::COMM_LEN;
@@ -58,7 +58,7 @@ impl Event {
 pub struct At {
     /// `CLOCK_BOOTTIME`, nanoseconds.
     pub time: u64,
-    /// The kernel's number of the event. It tells apart what happens on several CPUs at the same time.
+    /// The kernel's number of the event. It distinguishes events of the same time.
     pub number: u64,
     /// Cgroup id of the acting task.
     pub cgroup: u64,
@@ -122,7 +122,7 @@ pub struct DeviceOpen {
     pub detail: Option<Detail>,
 }
 
-/// What only the record of an event tells. The record is lost if the ring buffer is full; what the kernel keeps then is
+/// What only the record of an event contains. If the ring buffer is full, the record is lost, and what the kernel keeps is
 /// reported without this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
@@ -276,7 +276,7 @@ pub struct Process {
     pub gid: u32,
     /// The user who logged in, whatever the process has become since. `None`: nobody.
     pub login_uid: Option<u32>,
-    /// What it may do: a bit for each capability.
+    /// The effective capabilities: a bit for each.
     pub capabilities: u64,
     /// How it came into the container.
     pub origin: Origin,

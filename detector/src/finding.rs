@@ -560,7 +560,7 @@ pub struct Device {
 
 impl Device {
     /// From the kernel's own encoding, `major << 20 | minor`.
-    pub const fn from_kernel(dev: u32) -> Self {
+    pub(crate) const fn from_kernel(dev: u32) -> Self {
         Self { major: dev >> 20, minor: dev & 0xf_ffff }
     }
 }
@@ -586,7 +586,7 @@ pub struct Mode(u32);
 
 impl Mode {
     /// From `st_mode`; the file type is dropped.
-    pub const fn from_st_mode(mode: u32) -> Self {
+    pub(crate) const fn from_st_mode(mode: u32) -> Self {
         Self(mode & 0o7777)
     }
 }

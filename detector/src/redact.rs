@@ -17,7 +17,7 @@ macro_rules! names {
     };
 }
 
-/// Rules that hold unless told otherwise. The group is the secret.
+/// The default rules. The group is the secret.
 const DEFAULT: [&str; 5] = [
     // `--password=x`, `DB_PASSWORD=x`, `"token": "x"`, also in a script.
     concat!("(?i-u)", names!(), r#"["']?\s*[=:]\s*["']?([^\s"'&;|]+)"#),
@@ -61,7 +61,7 @@ impl Redactor {
     }
 
     /// The arguments of a program, without the secrets.
-    pub fn args<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    pub(crate) fn args<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = Cow<'a, [u8]>> {
         let mut is_value = false;
         args.map(move |arg| {
             let was_value =

@@ -6,7 +6,7 @@
 //!   them to it too.
 //! - `conmon`, the monitor of CRI-O and Podman, has a cgroup named after its container but runs on the host: no
 //!   container.
-//! - A bare 64-digit id may be of any runtime that was told to use cgroupfs. Its parent directory tells which, or else
+//! - A bare 64-digit id may be of any runtime that is configured to use cgroupfs. Its parent directory shows which, or else
 //!   the runtime stays unknown: no guess is written into a finding.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use std::borrow::Cow;
 pub struct ContainerRef {
     /// The runtime's id or name of the container.
     pub id: Vec<u8>,
-    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None`: the path does not tell.
+    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None`: the path does not show it.
     pub runtime: Option<&'static str>,
     /// `metadata.uid` of the Kubernetes pod.
     pub pod_uid: Option<Vec<u8>>,
@@ -92,7 +92,7 @@ enum PathMeaning {
 }
 
 /// The container that a path names by a shape that a known runtime uses.
-pub fn parse(path: &[u8]) -> Option<ContainerRef> {
+pub(crate) fn parse(path: &[u8]) -> Option<ContainerRef> {
     match interpret(path) {
         PathMeaning::Container(container) => Some(container),
         PathMeaning::NoContainer | PathMeaning::Unknown(_) => None,
@@ -100,14 +100,14 @@ pub fn parse(path: &[u8]) -> Option<ContainerRef> {
 }
 
 /// Whether this path is that of a container's outermost cgroup, by a shape that a known runtime uses.
-pub fn is_container(path: &[u8]) -> bool {
+pub(crate) fn is_container(path: &[u8]) -> bool {
     let above = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |end| &path[..end]);
     parse(path).is_some() && parse(above).is_none()
 }
 
 /// The container at a path of which the kernel says that it is one, whoever named it: where no shape fits, the last
 /// directory is the id. `None`: the path is the root, or that of a monitor.
-pub fn parse_known(path: &[u8]) -> Option<ContainerRef> {
+pub(crate) fn parse_known(path: &[u8]) -> Option<ContainerRef> {
     match interpret(path) {
         PathMeaning::Container(container) => Some(container),
         PathMeaning::NoContainer => None,

@@ -36,31 +36,31 @@ impl TrackedContainer {
 /// All cgroups that may be containers. Which of them are is the kernel side's knowledge: it names a container with each
 /// event, and only those are ever looked up.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     live: HashMap<u64, TrackedContainer>,
     removed: HashMap<u64, TrackedContainer>,
     /// When and which, the oldest first.
     removals: VecDeque<(u64, u64)>,
-    /// The last one that could not be resolved. Not kept: nothing would tell when it is removed.
+    /// The last container whose cgroup could not be resolved. Others are not kept: no event would report their end.
     unresolved: Option<TrackedContainer>,
 }
 
 impl Table {
-    /// Takes in a cgroup that was made, or one that the scan at start found.
-    pub fn created(&mut self, cgroup: Cgroup) {
+    /// Adds a cgroup that was created, or that the scan at start found.
+    pub(crate) fn created(&mut self, cgroup: Cgroup) {
         self.expire(cgroup.time);
         self.live.insert(cgroup.id, TrackedContainer::new(cgroup.id, cgroup.path));
     }
 
-    /// Takes in where a container has its root.
-    pub fn started(&mut self, cgroup_id: u64, root_dev: u32) {
+    /// Notes where a container has its root.
+    pub(crate) fn started(&mut self, cgroup_id: u64, root_dev: u32) {
         if let Some(container) = self.live.get_mut(&cgroup_id) {
             container.root_dev = Some(root_dev);
         }
     }
 
-    /// Takes in that a cgroup was removed.
-    pub fn removed(&mut self, cgroup: &Cgroup) {
+    /// Notes that a cgroup was removed.
+    pub(crate) fn removed(&mut self, cgroup: &Cgroup) {
         if let Some(container) = self.live.remove(&cgroup.id) {
             self.removed.insert(cgroup.id, container);
             self.removals.push_back((cgroup.time, cgroup.id));
@@ -70,7 +70,7 @@ impl Table {
 
     /// The container of an event. `resolve` finds the path of an unknown cgroup; if it fails, the container is named by
     /// its cgroup id alone, and `resolve` is asked again at the container's next event.
-    pub fn lookup(&mut self, cgroup_id: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &TrackedContainer {
+    pub(crate) fn lookup(&mut self, cgroup_id: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &TrackedContainer {
         match self.live.entry(cgroup_id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match self.removed.get(&cgroup_id) {
@@ -84,7 +84,7 @@ impl Table {
     }
 
     /// The ids of the cgroups that exist.
-    pub fn ids(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> {
         self.live.keys().copied()
     }
 

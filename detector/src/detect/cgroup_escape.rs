@@ -1,7 +1,7 @@
 //! `cgroup_escape`: a process of a container was moved to a cgroup outside the container, by a process of a container.
-//! Whoever goes by cgroups takes it for the host's then, and the container's limits no longer hold for it.
+//! What attributes processes by cgroup then attributes it to the host, and the container's limits no longer apply to it.
 //!
-//! **How severe**: critical. **MITRE ATT&CK**: T1611 (escape to host).
+//! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 
 use super::Assessment;
 use super::describe::{self, Actor};

@@ -59,13 +59,8 @@ impl<'a> Code<'a> {
     }
 
     pub(super) fn interpreted(script: &'a Script, exec: &'a Exec) -> Self {
-        Self {
-            at: script.at,
-            file: &script.file,
-            how: How::Interpreted,
-            path: Some(&script.path),
-            actor: Some(Actor::of_exec(exec)),
-        }
+        let interpreter = Self::executed(exec);
+        Self { at: script.at, file: &script.file, how: How::Interpreted, path: Some(&script.path), ..interpreter }
     }
 
     pub(super) fn mapped(mapped: &'a MapExec, actor: Option<Actor<'a>>) -> Self {

@@ -1,11 +1,12 @@
-//! Shells by what is in the file, for those whose name does not say that they are one.
+//! Recognises shells by the content of their files, where the name of the file does not show it.
 //!
 //! A shell has the names of the variables that it sets, of its builtins and of its reserved words in it, as strings of
 //! their own. Other programs have a few of them, for they set variables for a shell or colour its scripts, but no such
 //! collection: of the eleven words of the Bourne family, all its members of Debian have all, and no other program of
 //! Debian was found with more than four.
 //!
-//! This knows copies. A shell that was packed or patched to hide can hide; that it is not the image's file stays visible.
+//! This recognises copies. A shell that was packed or patched is not recognised; but that it is not the image's file is
+//! still found.
 
 use std::io::{self, Read};
 use std::sync::LazyLock;
@@ -14,7 +15,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 /// What a program is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// A shell, and which.
     Shell(&'static str),
     /// A shell and many other programs in one, such as BusyBox: what it does is chosen by its arguments.
@@ -45,7 +46,7 @@ const FISH: Family = Family {
 };
 const FAMILIES: [Family; 3] = [BOURNE, C, FISH];
 
-/// What tells the members of the Bourne family apart.
+/// The words that distinguish the members of the Bourne family.
 const MEMBERS: [(&str, Content); 6] = [
     ("BASH_VERSION", Content::Shell("bash")),
     ("ZSH_VERSION", Content::Shell("zsh")),
@@ -90,12 +91,12 @@ fn wide(word: &str) -> String {
     word.chars().flat_map(|letter| [letter, '\0', '\0', '\0']).collect()
 }
 
-/// What a program is, by its bytes. A script is none: its interpreter is.
+/// Recognises a program by its bytes. A script is no program: its interpreter is one.
 ///
 /// # Errors
 ///
 /// It cannot be read.
-pub fn recognise(mut program: impl Read) -> io::Result<Content> {
+pub(crate) fn recognise(mut program: impl Read) -> io::Result<Content> {
     let mut magic = [0; 4];
     match program.read_exact(&mut magic) {
         Ok(()) if magic == *b"\x7fELF" => {}

@@ -6,7 +6,7 @@ use crate::event;
 use crate::event::Origin;
 use crate::finding::{Ancestor, Capabilities, Container, Device, File, Mode, Op, Pod, Process, ProcessField, Text};
 
-/// The container, as far as its cgroup tells.
+/// The container, as far as its cgroup shows it.
 pub(crate) fn container(container: &TrackedContainer) -> Container {
     let reference = container.reference.as_ref();
     Container {

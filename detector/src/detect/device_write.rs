@@ -1,7 +1,7 @@
-//! `device_write`: a container opened a block device for writing. Under a file system, that changes every file on it, the
-//! host's as well, past all that watches files.
+//! `device_write`: a container opened a block device for writing. If there is a file system on the device, its files, even
+//! those of the host, can be changed that way without any hook on files being called.
 //!
-//! **How severe**: critical. **MITRE ATT&CK**: T1611 (escape to host).
+//! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 
 use super::Assessment;
 use super::describe::{self, Actor};

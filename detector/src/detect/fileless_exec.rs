@@ -1,7 +1,7 @@
-//! `fileless_exec`: a program, script or library was run that is in no file that lasts: in memory (memfd_create(2), or a
-//! tmpfs such as `/dev/shm`), or deleted. Nothing is left of it to look at later.
+//! `fileless_exec`: a program, script or library was executed from a file that is only in memory (memfd_create(2), or a
+//! tmpfs such as `/dev/shm`), or deleted. Nothing of it remains on a disk for a later investigation.
 //!
-//! **How severe**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
+//! **Severity**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
 
 use super::Assessment;
 use super::code::{Code, Source};

@@ -1,10 +1,10 @@
-//! `image_shadowed`: something was mounted over a path of a container's image, or the mounts or the root with which the
-//! container sees its image were changed. The image's file is as it was, but it is not what a process finds at its path.
+//! `image_shadowed`: something was mounted over a path of a container's image, or the mounts or the root through which the
+//! container sees its image were changed. The image's file is as it was, but a process no longer finds it at its path.
 //!
-//! **How severe**: high over programs, libraries and what decides who may do what (see [`place`](super::place)), and for
-//! pivot_root(2); low for chroot(2), which many services do to protect themselves; medium for anything else.
+//! **Severity**: high at programs, libraries and files that control access (see [`place`](super::place)), and for
+//! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise.
 //!
-//! **MITRE ATT&CK**: T1564.013 (bind mounts) for what is put over a path; none for the others.
+//! **MITRE ATT&CK**: T1564.013 (bind mounts) if something was mounted over a path, else none.
 
 use super::Assessment;
 use super::describe::{self, Actor};

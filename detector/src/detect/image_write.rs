@@ -1,20 +1,28 @@
 //! `image_write`: a file or directory of a container's image was changed, removed or replaced, or one was added.
 //!
-//! **How severe**, the first that fits, for the path that matters more if there are two:
+//! **Severity**: the first row that fits; if there are two paths, the one that matters more counts.
 //!
 //! | severity | when |
 //! |---|---|
-//! | high | the file got capabilities, or the set-id bits that let it act as its owner |
-//! | high | the file is a program: it may be executed, or lies in a directory of programs or libraries |
+//! | high | file capabilities were set, or the set-id bits that let the file act as its owner |
+//! | high | the file is a program: it is executable, or it is in a directory of programs or libraries |
 //! | high | the file decides who may do what, or what is started (`place::CONTROL`) |
-//! | low | a file in a directory that is there to be written to (`place::SCRATCH`) |
+//! | low | the file is in a directory that is meant to be written to (`place::SCRATCH`) |
 //! | medium | anything else |
 //!
-//! **MITRE ATT&CK**: what one event shows, and no more. Capabilities and set-id bits: T1548.001. Times set: T1070.006.
-//! Permissions, owner, access list or flags changed: T1222.002. Removed: T1070.004. Content of a program that the image
-//! has, or another file in its place: T1554 (compromise of a software binary). A new one among programs and libraries:
-//! T1036.005 (takes a legitimate name or place). Another file that the image has: T1565.001 (manipulation of stored data).
-//! Another new file: none. Not T1525: that is about images in a registry.
+//! **MITRE ATT&CK**: only what one event shows.
+//!
+//! | technique | when |
+//! |---|---|
+//! | T1548.001 (setuid and setgid) | file capabilities or set-id bits were set |
+//! | T1070.006 (timestomp) | the timestamps were changed |
+//! | T1222.002 (Linux permissions modification) | permissions, ownership, access control list or inode flags were changed |
+//! | T1070.004 (file deletion) | the file was removed |
+//! | T1554 (compromise of a host software binary) | the content of a program of the image was changed, or it was replaced |
+//! | T1036.005 (match legitimate name or location) | a file was added to the programs and libraries |
+//! | T1565.001 (stored data manipulation) | another file of the image was changed |
+//!
+//! No technique is given for other new files, and T1525 never: it is about images in a registry.
 
 use super::Assessment;
 use super::describe::{self, Actor};

@@ -1,11 +1,10 @@
 //! From events to findings. No I/O and no clock: what is found depends on the events and nothing else.
 //!
-//! One module for each kind of finding; a new one gets a line in [`Detector::detect`] and a
-//! [`Kind`].
+//! Each kind of finding has a module; a new one needs a line in [`Detector::detect`] and a [`Kind`].
 
 mod cgroup_escape;
 mod code;
-pub mod content;
+pub(crate) mod content;
 mod describe;
 mod device_write;
 mod drifted_exec;
@@ -13,7 +12,7 @@ mod fileless_exec;
 mod image_shadowed;
 mod image_write;
 mod place;
-pub mod process;
+pub(crate) mod process;
 mod script;
 mod shell;
 
@@ -210,7 +209,7 @@ impl Detector {
     }
 }
 
-/// Whether only the content of the executed or mapped file can tell what it is.
+/// Whether only the content of the executed or mapped file can show what it is.
 pub(crate) fn needs_content(event: &Event) -> bool {
     code_of(event, |detail| Some(Actor::new(&detail?.process, &detail?.exe, None)))
         .is_some_and(|code| shell::is_unknown(&code))
@@ -333,7 +332,7 @@ pub(crate) mod samples {
         all
     }
 
-    /// What a finding says of a container whose runtime tells everything, in these words.
+    /// A container of which the runtime knows everything, in these words.
     pub(crate) fn known_container(words: &[u8]) -> finding::Container {
         let text = || Some(words.into());
         let labels = || finding::Labels { values: [(words.into(), words.into())].into(), truncated: true };

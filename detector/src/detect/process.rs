@@ -14,7 +14,7 @@ const OVERHEAD: usize = size_of::<Key>() + size_of::<Program>() + 16;
 
 /// A process and what it was started as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// Process id on the node.
     pub pid: u32,
     /// Start, `CLOCK_BOOTTIME`, nanoseconds; exact to 10 ms is enough.

@@ -9,12 +9,12 @@
 //! A shell can also be run by the dynamic loader (`ld.so /bin/sh`): then the loader is what is executed, and the shell
 //! is mapped by it.
 //!
-//! **How severe**, the first that fits:
+//! **Severity**: the first row that fits.
 //!
 //! | severity | when |
 //! |---|---|
 //! | critical | it reads commands from a socket: a reverse or bind shell |
-//! | critical | a process of the container has got to the host's mounts, as with `nsenter --target 1 --mount`, and starts it there |
+//! | critical | a process of the container entered the host's mounts, as with `nsenter --target 1 --mount`, and starts it there |
 //! | info | it is the container's entrypoint |
 //! | high | it has a terminal: a person is inside |
 //! | medium | anything else: a command run from outside, or by the application |
@@ -57,7 +57,7 @@ const LOADER_OPTIONS: &[&[u8]] = &[
     b"--glibc-hwcaps-mask",
 ];
 
-/// `content` is what the file is, if that was looked at; `script` the one that the shell is to interpret.
+/// `content` is what the file is, if it was inspected; `script` the one that the shell is to interpret.
 pub(super) fn detect(
     code: &Code,
     content: Option<Content>,
@@ -88,7 +88,7 @@ pub(super) fn detect(
     })
 }
 
-/// Nothing but the file's content can tell whether it is a shell. What is executed on the host is not looked into: a runtime
+/// Whether only the file's content can show if it is a shell. What is executed on the host is not inspected: a runtime
 /// is, for a moment, in the cgroup of the container that it enters.
 pub(super) fn is_unknown(code: &Code) -> bool {
     code.actor.is_some_and(|actor| {
@@ -274,23 +274,23 @@ mod tests {
 
     #[test]
     fn content_tells_where_names_do_not() {
-        let told = |exe: &str, list: &[&str], content| {
+        let message = |exe: &str, list: &[&str], content| {
             let event = Event::Exec(Box::new(exec(Origin::Application, exe, list)));
             let (mut detector, context, container) = (Detector::default(), context(), container());
             let mut message = None;
-            let told = |finding: Finding| message = Some(finding.message);
+            let found = |finding: Finding| message = Some(finding.message);
             assert!(needs_content(&event));
-            detector.detect_by_content(&event, content, &container, &context, told);
+            detector.detect_by_content(&event, content, &container, &context, found);
             message.map(|message| message.replace(" in container 3f2a0c6d9e1b (by the application", ""))
         };
         let bash = Content::Shell("bash");
-        assert_eq!(told("/tmp/x", &["x"], bash), Some("bash started, as /tmp/x)".into()));
-        assert_eq!(told("/tmp/x", &[], bash), Some("bash started, as /tmp/x)".into()));
-        assert_eq!(told("/tmp/busybox", &["busybox", "ls"], bash), Some("bash started, as /tmp/busybox)".into()));
-        assert_eq!(told("/tmp/x", &["busybox", "sh"], Content::Box), Some("sh started)".into()));
-        assert_eq!(told("/tmp/x", &["busybox", "ls"], Content::Box), None);
-        assert_eq!(told("/tmp/x", &["x", "sh"], Content::Box), None);
-        assert_eq!(told("/tmp/x", &["x"], Content::Other), None);
+        assert_eq!(message("/tmp/x", &["x"], bash), Some("bash started, as /tmp/x)".into()));
+        assert_eq!(message("/tmp/x", &[], bash), Some("bash started, as /tmp/x)".into()));
+        assert_eq!(message("/tmp/busybox", &["busybox", "ls"], bash), Some("bash started, as /tmp/busybox)".into()));
+        assert_eq!(message("/tmp/x", &["busybox", "sh"], Content::Box), Some("sh started)".into()));
+        assert_eq!(message("/tmp/x", &["busybox", "ls"], Content::Box), None);
+        assert_eq!(message("/tmp/x", &["x", "sh"], Content::Box), None);
+        assert_eq!(message("/tmp/x", &["x"], Content::Other), None);
     }
 
     #[test]

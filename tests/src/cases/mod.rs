@@ -19,6 +19,7 @@ mod shadow;
 mod shell;
 mod silence;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -451,7 +452,9 @@ impl Lab {
 /// There are exactly the expected findings, in this order, of this container.
 fn compare(found: &[Value], container: &Value, expected: &[Value]) -> Result<()> {
     ensure!(found.len() == expected.len(), "{} findings came instead of {}", found.len(), expected.len());
-    let always = json!({"schema": 1, "container": container});
+    let ids: BTreeSet<_> = found.iter().filter_map(|finding| finding["id"].as_str()).collect();
+    ensure!(ids.len() == found.len(), "{} findings have {} ids", found.len(), ids.len());
+    let always = json!({"schema": 1, "revision": 1, "container": container});
     for (found, expected) in found.iter().zip(expected) {
         for expected in [&always, expected] {
             if let Some(difference) = difference(found, expected) {
