@@ -419,6 +419,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
     "refusals::",
+    "doctor::",
     "runtimes::docker_silent",
     "runtimes::cri_silent",
     "runtimes::podman_silent",

@@ -11,8 +11,9 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// it, so that it has no place to put instructions or tables into.
 #[repr(C)]
 struct ProgramInfo {
-    /// From `type` to `run_cnt`.
-    before: [u64; 26],
+    /// From `type` to `run_time_ns`.
+    before: [u64; 25],
+    run_cnt: u64,
     recursion_misses: u64,
 }
 
@@ -24,12 +25,26 @@ struct Attributes {
     info: u64,
 }
 
+/// How often the kernel has run a program while it counted: `bpf_prog_info.run_cnt` (from 5.1). It counts while somebody
+/// has the descriptor open that `BPF_ENABLE_STATS` gives.
+pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<u64> {
+    let (info, _) = information(program)?;
+    Ok(info.run_cnt)
+}
+
 /// How many calls of a program the kernel has skipped because the program, or another BPF program that cannot run at the
 /// same time, was running on that CPU: `bpf_prog_info.recursion_misses` (`bpf_prog_get_info_by_fd`, kernel/bpf/syscall.c,
 /// from 5.12). `None`: an older kernel, which does not count.
-#[expect(unsafe_code, reason = "aya does not expose this member of bpf_prog_info")]
 pub(super) fn skipped_calls(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
-    let mut info = ProgramInfo { before: [0; 26], recursion_misses: 0 };
+    let (info, length) = information(program)?;
+    let is_counted = length >= offset_of!(ProgramInfo, recursion_misses) + size_of::<u64>();
+    Ok(is_counted.then_some(info.recursion_misses))
+}
+
+/// What the kernel tells of a program, and how many bytes of that it has filled in.
+#[expect(unsafe_code, reason = "aya does not expose all of bpf_prog_info")]
+fn information(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, usize)> {
+    let mut info = ProgramInfo { before: [0; 25], run_cnt: 0, recursion_misses: 0 };
     let mut attributes = Attributes {
         fd: program.as_raw_fd().cast_unsigned(),
         length: size_of::<ProgramInfo>() as u32,
@@ -42,6 +57,5 @@ pub(super) fn skipped_calls(program: BorrowedFd<'_>) -> io::Result<Option<u64>> 
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    let is_counted = attributes.length as usize >= offset_of!(ProgramInfo, recursion_misses) + size_of::<u64>();
-    Ok(is_counted.then_some(info.recursion_misses))
+    Ok((info, attributes.length as usize))
 }

@@ -1,6 +1,7 @@
 //! The canary of the [self-test](super::selftest), as it shows in the events.
 
-use crate::event::{Detail, Event, Layer, Process};
+use super::plan::{HOOKS, Proof};
+use crate::event::{Detail, Event, File, Layer, MountOp, Origin, Process};
 use crate::procfs::StartTime;
 
 /// What is the canary's among the events, and which hooks these have proven.
@@ -58,12 +59,14 @@ impl Canary {
             Event::Exec(_) => self.seen.push("exec"),
             Event::Script(_) => self.seen.push("script"),
             Event::ImageChange(change) => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
-            Event::MountChange(change) => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
-            Event::MapExec(_)
-            | Event::DeviceOpen(_)
-            | Event::CgroupEscape(_)
-            | Event::CgroupCreated(_)
-            | Event::CgroupRemoved(_) => {}
+            Event::MountChange(change) => match change.op {
+                MountOp::Remount => self.seen.push("remount"),
+                MountOp::MountSetattr => self.seen.push("mount_setattr_return"),
+                _ => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
+            },
+            Event::DeviceOpen(_) => self.seen.push("device"),
+            Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
+            Event::MapExec(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
         true
     }
@@ -78,7 +81,7 @@ impl Canary {
         match event {
             Event::Exec(exec) => canary.is(&exec.process),
             Event::MapExec(mapped) => is_actor(&mapped.detail),
-            Event::ImageChange(change) => is_actor(&change.detail),
+            Event::ImageChange(change) => is_actor(&change.detail) || self.is_by_child(&change.file, &change.detail),
             Event::MountChange(change) => is_actor(&change.detail),
             Event::DeviceOpen(open) => is_actor(&open.detail),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
@@ -86,6 +89,12 @@ impl Canary {
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,
             Event::CgroupCreated(_) | Event::CgroupRemoved(_) => false,
         }
+    }
+
+    /// Whether its child has changed the file. What a child changes is the canary's own image, or it is another's child.
+    fn is_by_child(&self, file: &File, detail: &Option<Detail>) -> bool {
+        let (Some(canary), Some(detail)) = (&self.process, detail) else { return false };
+        detail.process.ppid == canary.pid && self.image != 0 && file.dev == self.image
     }
 
     /// Whether an event of it has proven this hook.
@@ -99,64 +108,26 @@ impl Canary {
     }
 }
 
-/// The hooks that a change by the canary proves, by the name of the file.
-fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> &'static [&'static str] {
-    match detail.and_then(proven_at) {
-        Some("create") => &["create", "inode_create"],
-        // Noticed before the file was copied up: so by the hook of that.
-        Some("setattr") if layer == Some(Layer::Lower) => &["setattr", "copy_up"],
-        Some(hook) => PROVEN.iter().position(|proven| *proven == hook).map_or(&[], |at| &PROVEN[at..=at]),
-        None => &[],
-    }
-}
-
-/// The hooks that the canary sets off.
-pub(super) const PROVEN: [&str; 32] = [
-    "cgroup_mkdir",
-    "cgroup_rmdir",
-    "exec",
-    "open",
-    "write",
-    "splice",
-    "fallocate",
-    "copy_range",
-    "clone_range",
-    "mmap",
-    "copy_up",
-    "create",
-    "inode_create",
-    "mknod",
-    "mkdir",
-    "symlink",
-    "link",
-    "unlink",
-    "rmdir",
-    "rename",
-    "setattr",
-    "setxattr",
-    "removexattr",
-    "set_acl",
-    "remove_acl",
-    "fileattr",
-    "mount",
-    "move_mount",
-    "umount",
-    "pivot_root",
-    "chroot",
-    "script",
-];
-
-/// The hook that a change of the file with this name proves.
-fn proven_at(detail: &Detail) -> Option<&'static str> {
-    let name = detail.path.bytes.rsplit(|&byte| byte == b'/').next()?;
-    PROVEN.into_iter().find(|hook| hook.as_bytes() == name)
+/// The hooks that a change by the canary proves: those of the act that has the file's name.
+fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> impl Iterator<Item = &'static str> {
+    let file = detail.and_then(|detail| detail.path.bytes.rsplit(|&byte| byte == b'/').next());
+    let hooks =
+        HOOKS.iter().filter(move |hook| matches!(hook.proof, Proof::Record(act) if Some(act.as_bytes()) == file));
+    let is_proven = move |hook: &&str| match *hook {
+        // This change was noticed before the file was copied up, so by the hook of that.
+        "copy_up" => layer == Some(Layer::Lower),
+        // A child is known as one that came from outside only if its fork was seen.
+        "fork" => detail.is_some_and(|detail| detail.process.origin == Origin::Entered),
+        _ => true,
+    };
+    hooks.map(|hook| hook.name).filter(is_proven)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Cgroup, ImageOp, Origin};
+    use crate::event::{Cgroup, ImageOp};
 
     /// The canary, as a process of the samples.
     fn canary() -> Canary {
@@ -188,6 +159,25 @@ mod tests {
             assert!(canary.take(&event) && canary.has_proven(hook), "{event:?}");
         }
         assert!(canary.has_proven("setattr") && canary.is_gone());
+    }
+
+    #[test]
+    fn a_child_proves_forks_if_its_origin_is_known() {
+        let mut canary = canary();
+        let change = |origin| {
+            let mut change = samples::change(ImageOp::Mkdir, Layer::New, 0o755, "/image/fork");
+            let detail = change.detail.as_mut().unwrap();
+            (detail.process.ppid, detail.process.pid, detail.process.origin) = (detail.process.pid, 4321, origin);
+            change
+        };
+        let (unknown, known) = (change(Origin::Application), change(Origin::Entered));
+        assert!(!canary.take(&Event::ImageChange(Box::new(known.clone()))), "its image is not known yet");
+        canary.mounted(known.file.dev);
+        assert!(canary.take(&Event::ImageChange(Box::new(unknown))) && !canary.has_proven("fork"));
+        assert!(canary.take(&Event::ImageChange(Box::new(known.clone()))) && canary.has_proven("fork"));
+        let mut elsewhere = known;
+        elsewhere.file.dev += 1;
+        assert!(!canary.take(&Event::ImageChange(Box::new(elsewhere))), "another file system's");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Sensor {
         }
         let attached = Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
-        let selftest = selftest::run(&host, &mut maps, &mut events, &mut hooks);
+        let selftest = selftest::run(&host, &mut maps, &mut events, &attached, &mut hooks);
         Ok(Self {
             report: Report { host, hooks, selftest },
             events,
@@ -232,7 +232,7 @@ pub fn baseline() -> Result<impl Sized, Error> {
         hot: true,
         programs: &[("bare_fentry", plan::Attach::Fentry("vfs_write"))],
         prototypes: &[],
-        proof: plan::Proof::Run,
+        proof: plan::Proof::Run("none: no self-test is made of it"),
     };
     let host = Host::read()?;
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;

@@ -64,15 +64,22 @@ pub enum Need {
     WherePresent,
 }
 
-/// How the self-test proves that a hook fires when the canary does what sets it off (`selftest/attack.rs`).
+/// How the self-test proves that a hook fires, when its canary does the act of the given name (`selftest/attack.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A record of what the canary did comes through the whole pipeline.
-    Record,
-    /// The kernel has counted a run of the hook's program (`run_cnt` of `struct bpf_prog_info`) since the canary started.
-    /// This is the proof of hooks that send no record of their own, or not on the canary's files. Other processes can set
-    /// the hook off as well: what is proven is that the kernel calls the program.
-    Run,
+    /// A record of the act comes through the ring buffer.
+    Record(&'static str),
+    /// The kernel counts runs of the hook's program meanwhile. This is for hooks that send no record of their own, or none
+    /// on the canary's files. Other processes can set the hook off too: what is proven is that the kernel calls the program.
+    Run(&'static str),
+}
+
+impl Proof {
+    /// The name of the act.
+    pub fn act(self) -> &'static str {
+        let (Self::Record(act) | Self::Run(act)) = self;
+        act
+    }
 }
 
 /// A kernel series, such as `(6, 12)`.

@@ -182,7 +182,7 @@ fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError>
     program.attach(target, 0).map(drop)
 }
 
-/// An attached program, to ask the kernel how often it has skipped it.
+/// An attached program, to ask the kernel how often it has run or skipped it.
 #[derive(Debug)]
 pub(super) struct Attached {
     /// Its name.
@@ -198,6 +198,11 @@ impl Attached {
             Attachment::Missing | Attachment::Absent => None,
         });
         attached.map(|(program, fd)| Ok(Self { program, fd: fd.as_fd().try_clone_to_owned()? })).collect()
+    }
+
+    /// How often the kernel has run it while it counted: see [`bpf::runs`].
+    pub(super) fn runs(&self) -> std::io::Result<u64> {
+        bpf::runs(self.fd.as_fd())
     }
 
     /// How many of its calls the kernel has skipped since it was loaded.

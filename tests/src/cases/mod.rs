@@ -5,6 +5,7 @@ mod before;
 mod blinding;
 mod cgroups;
 mod device;
+mod doctor;
 mod exec;
 mod flood;
 mod held;
@@ -77,6 +78,7 @@ macro_rules! cases {
 cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output;
+    doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
         entered, entered_with_tty, entered_descendant, entered_without_leader, entered_with_own_mounts, on_the_host,
@@ -161,7 +163,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const REPORTED: usize = 200;
 
 /// The module whose cases run without a sensor.
-const WITHOUT_SENSOR: &str = "refusals::";
+const WITHOUT_SENSOR: [&str; 2] = ["refusals::", "doctor::"];
 
 /// Runs the cases of these names, with commas between, or all that such a machine runs. An error means that nothing
 /// could be tested.
@@ -249,7 +251,7 @@ impl Lab {
         self.history.clear();
         self.pending.clear();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            if !case.name.starts_with(WITHOUT_SENSOR) {
+            if !WITHOUT_SENSOR.iter().any(|module| case.name.starts_with(module)) {
                 self.ensure_sensor()?;
             }
             (case.run)(self)?;

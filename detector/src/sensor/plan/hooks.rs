@@ -1,5 +1,5 @@
-//! The table of hooks. To add one, add a row here, its program in `detector-ebpf/src/hooks`, and what the self-test does to
-//! set it off in `selftest/attack.rs`; tests find what is missing or does not fit.
+//! The table of hooks. A hook is added with a row here, its program in `detector-ebpf/src/hooks`, and an act of the
+//! self-test that sets it off in `selftest/attack.rs`. Tests find what is missing, and what does not fit a kernel.
 
 use super::{Attach, Hook, Need, Proof, Prototype, always, between, since};
 
@@ -15,7 +15,7 @@ pub const HOOKS: &[Hook] = &[
             "void trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)",
             &[(0, "cgrp"), (1, "path")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("cgroup_mkdir"),
     },
     Hook {
         name: "cgroup_rmdir",
@@ -27,7 +27,7 @@ pub const HOOKS: &[Hook] = &[
             "void trace_cgroup_rmdir(struct cgroup *cgrp, const char *path)",
             &[(0, "cgrp"), (1, "path")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("cgroup_rmdir"),
     },
     Hook {
         name: "fork",
@@ -39,7 +39,7 @@ pub const HOOKS: &[Hook] = &[
             "void trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)",
             &[(0, "parent"), (1, "child")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("fork"),
     },
     Hook {
         name: "exit",
@@ -48,7 +48,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("process_exit", Attach::TpBtf("sched_process_exit"))],
         prototypes: &[always("void trace_sched_process_exit(struct task_struct *p, ...)", &[])],
-        proof: Proof::Run,
+        proof: Proof::Run("fork"),
     },
     Hook {
         name: "exec",
@@ -63,7 +63,7 @@ pub const HOOKS: &[Hook] = &[
             ),
             always("void finalize_exec(struct linux_binprm *bprm)", &[(0, "bprm")]),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("exec"),
     },
     Hook {
         name: "open",
@@ -79,7 +79,7 @@ pub const HOOKS: &[Hook] = &[
             always("int bpf_lsm_file_open(struct file *file)", &[(0, "file")]),
             always("int security_file_open(struct file *file)", &[(0, "file")]),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("open"),
     },
     Hook {
         name: "write",
@@ -98,7 +98,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(0, "file"), (2, "count")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("write"),
     },
     Hook {
         name: "splice",
@@ -111,7 +111,7 @@ pub const HOOKS: &[Hook] = &[
              unsigned int flags)",
             &[(1, "out")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("splice"),
     },
     Hook {
         name: "fallocate",
@@ -123,7 +123,7 @@ pub const HOOKS: &[Hook] = &[
             "long ovl_fallocate(struct file *file, int mode, loff_t offset, loff_t len)",
             &[(0, "file")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("fallocate"),
     },
     Hook {
         name: "copy_range",
@@ -136,7 +136,7 @@ pub const HOOKS: &[Hook] = &[
              loff_t pos_out, size_t len, unsigned int flags)",
             &[(2, "file_out")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("copy_range"),
     },
     Hook {
         name: "clone_range",
@@ -149,7 +149,7 @@ pub const HOOKS: &[Hook] = &[
              loff_t pos_out, loff_t len, unsigned int remap_flags)",
             &[(2, "file_out")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("clone_range"),
     },
     Hook {
         name: "device",
@@ -158,7 +158,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("device_open", Attach::Kprobe("blkdev_open"))],
         prototypes: &[always("int blkdev_open(struct inode *inode, struct file *filp)", &[(1, "filp")])],
-        proof: Proof::Record,
+        proof: Proof::Record("device"),
     },
     Hook {
         name: "mmap",
@@ -170,7 +170,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)",
             &[(0, "file"), (1, "prot"), (2, "flags")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("mmap"),
     },
     Hook {
         name: "copy_up",
@@ -179,7 +179,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("inode_copy_up", Attach::Kprobe("security_inode_copy_up"))],
         prototypes: &[always("int security_inode_copy_up(struct dentry *src, struct cred **new)", &[(0, "src")])],
-        proof: Proof::Record,
+        proof: Proof::Record("setattr"),
     },
     Hook {
         name: "create",
@@ -215,7 +215,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("create"),
     },
     Hook {
         name: "inode_create",
@@ -227,7 +227,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_inode_create(struct inode *dir, struct dentry *dentry, umode_t mode)",
             &[(1, "dentry")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("create"),
     },
     Hook {
         name: "mknod",
@@ -239,7 +239,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_inode_mknod(struct inode *dir, struct dentry *dentry, umode_t mode, dev_t dev)",
             &[(1, "dentry")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("mknod"),
     },
     Hook {
         name: "mkdir",
@@ -251,7 +251,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_inode_mkdir(struct inode *dir, struct dentry *dentry, umode_t mode)",
             &[(1, "dentry")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("mkdir"),
     },
     Hook {
         name: "symlink",
@@ -263,7 +263,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_inode_symlink(struct inode *dir, struct dentry *dentry, const char *old_name)",
             &[(1, "dentry")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("symlink"),
     },
     Hook {
         name: "link",
@@ -275,7 +275,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_inode_link(struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)",
             &[(0, "old_dentry"), (2, "new_dentry")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("link"),
     },
     Hook {
         name: "unlink",
@@ -284,7 +284,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("inode_unlink", Attach::Kprobe("security_inode_unlink"))],
         prototypes: &[always("int security_inode_unlink(struct inode *dir, struct dentry *dentry)", &[(1, "dentry")])],
-        proof: Proof::Record,
+        proof: Proof::Record("unlink"),
     },
     Hook {
         name: "rmdir",
@@ -293,7 +293,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("inode_rmdir", Attach::Kprobe("security_inode_rmdir"))],
         prototypes: &[always("int security_inode_rmdir(struct inode *dir, struct dentry *dentry)", &[(1, "dentry")])],
-        proof: Proof::Record,
+        proof: Proof::Record("rmdir"),
     },
     Hook {
         name: "rename",
@@ -306,7 +306,7 @@ pub const HOOKS: &[Hook] = &[
              struct dentry *new_dentry, unsigned int flags)",
             &[(1, "old_dentry"), (3, "new_dentry"), (4, "flags")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("rename"),
     },
     Hook {
         name: "setattr",
@@ -334,7 +334,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry"), (2, "attr")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("setattr"),
     },
     Hook {
         name: "setxattr",
@@ -364,7 +364,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry"), (2, "name")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("setxattr"),
     },
     Hook {
         name: "removexattr",
@@ -392,7 +392,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry"), (2, "name")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("removexattr"),
     },
     // Before Linux 6.2, an access control list is set as an extended attribute.
     Hook {
@@ -416,7 +416,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("set_acl"),
     },
     Hook {
         name: "remove_acl",
@@ -438,7 +438,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("remove_acl"),
     },
     // Before Linux 5.13, the ioctl of overlayfs does it.
     Hook {
@@ -460,7 +460,7 @@ pub const HOOKS: &[Hook] = &[
                 &[(1, "dentry")],
             ),
         ],
-        proof: Proof::Record,
+        proof: Proof::Record("fileattr"),
     },
     Hook {
         name: "ioctl",
@@ -474,7 +474,7 @@ pub const HOOKS: &[Hook] = &[
             "long ovl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)",
             &[(0, "file"), (1, "cmd")],
         )],
-        proof: Proof::Run,
+        proof: Proof::Run("ioctl"),
     },
     // It reads the returned value.
     Hook {
@@ -489,7 +489,7 @@ pub const HOOKS: &[Hook] = &[
             "long ovl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)",
             &[],
         )],
-        proof: Proof::Run,
+        proof: Proof::Run("ioctl"),
     },
     Hook {
         name: "mount",
@@ -502,7 +502,7 @@ pub const HOOKS: &[Hook] = &[
              unsigned long flags, void *data)",
             &[(1, "path"), (3, "flags")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("mount"),
     },
     Hook {
         name: "remount",
@@ -511,7 +511,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("sb_remount", Attach::Kprobe("security_sb_remount"))],
         prototypes: &[always("int security_sb_remount(struct super_block *sb, void *mnt_opts)", &[(0, "sb")])],
-        proof: Proof::Record,
+        proof: Proof::Record("remount"),
     },
     Hook {
         name: "mount_setattr",
@@ -520,7 +520,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &at_mount_setattr("mount_setattr"),
         prototypes: MOUNT_SETATTR_PROTOTYPES,
-        proof: Proof::Run,
+        proof: Proof::Run("mount_setattr"),
     },
     Hook {
         name: "mount_setattr_return",
@@ -529,7 +529,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &at_mount_setattr("mount_setattr_return"),
         prototypes: MOUNT_SETATTR_PROTOTYPES,
-        proof: Proof::Record,
+        proof: Proof::Record("mount_setattr"),
     },
     Hook {
         name: "move_mount",
@@ -541,7 +541,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_move_mount(const struct path *from_path, const struct path *to_path)",
             &[(0, "from_path"), (1, "to_path")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("move_mount"),
     },
     Hook {
         name: "umount",
@@ -550,7 +550,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("sb_umount", Attach::Kprobe("security_sb_umount"))],
         prototypes: &[always("int security_sb_umount(struct vfsmount *mnt, int flags)", &[(0, "mnt")])],
-        proof: Proof::Record,
+        proof: Proof::Record("umount"),
     },
     Hook {
         name: "pivot_root",
@@ -562,7 +562,7 @@ pub const HOOKS: &[Hook] = &[
             "int security_sb_pivotroot(const struct path *old_path, const struct path *new_path)",
             &[(1, "new_path")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("pivot_root"),
     },
     Hook {
         name: "chroot",
@@ -571,7 +571,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("path_chroot", Attach::Kprobe("security_path_chroot"))],
         prototypes: &[always("int security_path_chroot(const struct path *path)", &[(0, "path")])],
-        proof: Proof::Record,
+        proof: Proof::Record("chroot"),
     },
     Hook {
         name: "script",
@@ -580,7 +580,7 @@ pub const HOOKS: &[Hook] = &[
         hot: false,
         programs: &[("bprm_check", Attach::Kprobe("security_bprm_check"))],
         prototypes: &[always("int security_bprm_check(struct linux_binprm *bprm)", &[(0, "bprm")])],
-        proof: Proof::Record,
+        proof: Proof::Record("script"),
     },
     Hook {
         name: "cgroup_attach",
@@ -593,7 +593,7 @@ pub const HOOKS: &[Hook] = &[
              bool threadgroup)",
             &[(0, "dst_cgrp"), (1, "path"), (2, "task")],
         )],
-        proof: Proof::Record,
+        proof: Proof::Record("cgroup_attach"),
     },
 ];
 

@@ -1,29 +1,29 @@
-//! What the canary does to its image: one change for each hook, of the file with the hook's name.
+//! The acts of the canary, which set the hooks off. Most are a change of the file that has the act's name.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::Path,
-    process::Command,
-};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use rustix::{
-    fs::{CWD, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags, XattrFlags},
-    mm::{MapFlags, ProtFlags},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags},
-    pipe::SpliceFlags,
-};
+use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags, XattrFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
+use rustix::pipe::SpliceFlags;
+use rustix::process::{Pid, WaitOptions};
 
-/// Files that are written to through descriptors from before.
+/// Files that are written to through descriptors that were open before.
 const HELD: [&str; 6] = ["write", "splice", "fallocate", "copy_range", "clone_range", "mmap"];
-/// Files that are there to be changed otherwise.
-const FILES: [&str; 8] = ["link", "unlink", "rename", "setattr", "setxattr", "removexattr", "set_acl", "fileattr"];
+/// Files that are changed otherwise.
+const FILES: [&str; 9] =
+    ["link", "unlink", "rename", "setattr", "setxattr", "removexattr", "set_acl", "fileattr", "ioctl"];
 const DIRECTORIES: [&str; 6] = ["rmdir", "mount", "move_mount", "umount", "pivot_root", "chroot"];
 /// An attribute that has no meaning.
 const ATTRIBUTE: &str = "trusted.detector";
 const ACL: &str = "system.posix_acl_access";
-/// An access list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2, then tag, permissions and id of
+/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2, then tag, permissions and id of
 /// each entry. Owner, user 1, group, mask, others.
 const ACL_VALUE: [u8; 44] = {
     let entries = [(0x01, 6, u32::MAX), (0x02, 4, 1), (0x04, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)];
@@ -45,19 +45,61 @@ const ACL_VALUE: [u8; 44] = {
     value
 };
 
-/// A change, by the hook that it is to set off.
-pub(super) type Outcome = (&'static str, io::Result<()>);
+/// What is done with the file that has the act's name.
+type Act = fn(&Stage, &Path) -> io::Result<()>;
 
-/// Fills the image; gives what was refused of it, by the hook that is thereby not reached.
-pub(super) fn prepare(lower: &Path) -> Vec<(&'static str, io::Error)> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
+/// The acts, in their order. The daemon does those of the hooks for cgroups and for exec when it starts the canary.
+const ACTS: &[(&str, Act)] = &[
+    ("write", |stage, _| Ok(rustix::io::write(stage.held("write")?, b"canary").map(drop)?)),
+    ("splice", |stage, _| splice(stage.held("splice")?)),
+    ("fallocate", |stage, _| Ok(rustix::fs::fallocate(stage.held("fallocate")?, FallocateFlags::empty(), 0, 8192)?)),
+    ("copy_range", |stage, _| copy_range(stage.held("write")?, stage.held("copy_range")?)),
+    ("clone_range", |stage, _| Ok(rustix::fs::ioctl_ficlone(stage.held("clone_range")?, stage.held("write")?)?)),
+    ("mmap", |stage, _| map(stage.held("mmap")?)),
+    ("open", |_, file| fs::write(file, "canary")),
+    ("device", |_, file| open_device(file)),
+    ("create", |_, file| make(file, FileType::RegularFile)),
+    ("mknod", |_, file| make(file, FileType::Fifo)),
+    ("mkdir", |_, file| fs::create_dir(file)),
+    ("symlink", |_, file| symlink("target", file)),
+    ("link", |_, file| fs::hard_link(file, file.with_file_name("linked"))),
+    ("unlink", |_, file| fs::remove_file(file)),
+    ("rmdir", |_, file| fs::remove_dir(file)),
+    ("rename", |_, file| rename(file, &file.with_file_name("renamed"))),
+    ("setattr", |_, file| fs::set_permissions(file, fs::Permissions::from_mode(0o600))),
+    ("setxattr", |_, file| set(file, ATTRIBUTE, b"x")),
+    ("removexattr", |_, file| Ok(rustix::fs::removexattr(file, ATTRIBUTE)?)),
+    ("set_acl", |_, file| set(file, ACL, &ACL_VALUE)),
+    ("remove_acl", |_, file| Ok(rustix::fs::removexattr(file, ACL)?)),
+    ("fileattr", |_, file| set_flags(file)),
+    ("ioctl", |_, file| ioctl(file)),
+    ("mount", |_, file| mount(file)),
+    ("move_mount", |_, file| move_mount(file)),
+    ("umount", |_, file| Ok(rustix::mount::unmount(file, UnmountFlags::empty())?)),
+    ("remount", |stage, _| Ok(rustix::mount::mount_remount(&stage.image, MountFlags::empty(), c"")?)),
+    ("script", |_, file| Command::new(file).spawn().map(drop)),
+    ("fork", |_, file| fork(file)),
+    ("pivot_root", |_, file| Ok(rustix::process::pivot_root(file, file)?)),
+    // From here on, the root is a directory of the image: the last acts are of processes whose root is.
+    ("chroot", |_, file| Ok(rustix::process::chroot(file)?)),
+    ("mount_setattr", |stage, _| set_mount_attributes(&stage.top)),
+    ("cgroup_attach", |stage, _| Ok(rustix::io::write(&stage.exit, b"0").map(drop)?)),
+];
+
+/// An act that was refused, and why.
+pub(super) type Refusal = (&'static str, io::Error);
+
+/// Fills the image; gives the acts that cannot be done since this was refused.
+pub(super) fn prepare(lower: &Path) -> Vec<Refusal> {
+    let mut outcomes: Vec<(&'static str, io::Result<()>)> = Vec::new();
     outcomes.extend(HELD.into_iter().chain(FILES).map(|name| (name, fs::write(lower.join(name), "canary"))));
     outcomes.extend(DIRECTORIES.map(|name| (name, fs::create_dir(lower.join(name)))));
+    outcomes.push(("device", make(&lower.join("device"), FileType::BlockDevice)));
     outcomes.push(("script", script(&lower.join("script"))));
     outcomes.push(("remove_acl", fs::write(lower.join("remove_acl"), "")));
     outcomes.push(("removexattr", set(&lower.join("removexattr"), ATTRIBUTE, b"x")));
     outcomes.push(("remove_acl", set(&lower.join("remove_acl"), ACL, &ACL_VALUE)));
-    outcomes.into_iter().filter_map(|(hook, result)| Some((hook, result.err()?))).collect()
+    outcomes.into_iter().filter_map(|(act, result)| Some((act, result.err()?))).collect()
 }
 
 fn script(path: &Path) -> io::Result<()> {
@@ -66,93 +108,71 @@ fn script(path: &Path) -> io::Result<()> {
 }
 
 /// What the canary opens and mounts before it is watched.
-pub(super) struct Before {
+pub(super) struct Stage {
+    image: PathBuf,
+    /// The root of the image.
+    top: OwnedFd,
     held: Vec<(&'static str, File)>,
+    /// Where to write a process id to have the process leave the canary's cgroup.
+    exit: File,
 }
 
-impl Before {
-    pub(super) fn open(image: &Path) -> io::Result<Self> {
+impl Stage {
+    pub(super) fn set(image: &Path, exit: &Path) -> io::Result<Self> {
         let open = |name| Ok((name, File::options().read(true).write(true).open(image.join(name))?));
         let held = HELD.into_iter().map(open).collect::<io::Result<_>>()?;
         rustix::mount::mount("detector", image.join("umount"), "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)?;
-        Ok(Self { held })
+        let top = rustix::fs::open(image, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let exit = File::options().write(true).open(exit)?;
+        Ok(Self { image: image.to_owned(), top, held, exit })
     }
 
-    fn file(&self, name: &str) -> io::Result<&File> {
+    fn held(&self, name: &str) -> io::Result<&File> {
         let found = self.held.iter().find(|(held, _)| *held == name);
         found.map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
-}
 
-/// Changes everything. The root of the process is another one afterwards.
-pub(super) fn all(image: &Path, before: &Before) -> Vec<Outcome> {
-    let at = |name: &str| image.join(name);
-    let mut outcomes: Vec<Outcome> = HELD.into_iter().map(|name| (name, write(name, before))).collect();
-    outcomes.extend([
-        ("open", fs::write(at("open"), "canary")),
-        ("create", make(&at("create"), FileType::RegularFile)),
-        ("mknod", make(&at("mknod"), FileType::Fifo)),
-        ("mkdir", fs::create_dir(at("mkdir"))),
-        ("symlink", symlink("target", at("symlink"))),
-        ("link", fs::hard_link(at("link"), at("linked"))),
-        ("unlink", fs::remove_file(at("unlink"))),
-        ("rmdir", fs::remove_dir(at("rmdir"))),
-        ("rename", rename(&at("rename"), &at("renamed"))),
-        ("setattr", fs::set_permissions(at("setattr"), fs::Permissions::from_mode(0o600))),
-        ("setxattr", set(&at("setxattr"), ATTRIBUTE, b"x")),
-        ("removexattr", rustix::fs::removexattr(at("removexattr"), ATTRIBUTE).map_err(Into::into)),
-        ("set_acl", set(&at("set_acl"), ACL, &ACL_VALUE)),
-        ("remove_acl", rustix::fs::removexattr(at("remove_acl"), ACL).map_err(Into::into)),
-        ("fileattr", set_flags(&at("fileattr"))),
-        ("mount", mount(&at("mount"))),
-        ("move_mount", move_mount(&at("move_mount"))),
-        ("umount", rustix::mount::unmount(at("umount"), UnmountFlags::empty()).map_err(Into::into)),
-        ("script", Command::new(at("script")).spawn().map(drop)),
-        ("pivot_root", rustix::process::pivot_root(at("pivot_root"), at("pivot_root")).map_err(Into::into)),
-        ("chroot", rustix::process::chroot(at("chroot")).map_err(Into::into)),
-    ]);
-    outcomes
-}
-
-/// Writes through a descriptor from before.
-#[expect(unsafe_code, reason = "mmap(2) is unsafe in rustix")]
-fn write(name: &str, before: &Before) -> io::Result<()> {
-    let file = before.file(name)?;
-    match name {
-        "splice" => {
-            let (reader, writer) = rustix::pipe::pipe()?;
-            rustix::io::write(&writer, b"canary")?;
-            rustix::pipe::splice(reader, None, file, None, 6, SpliceFlags::empty())?;
-        }
-        "fallocate" => rustix::fs::fallocate(file, FallocateFlags::empty(), 0, 8192)?,
-        "copy_range" => {
-            rustix::fs::copy_file_range(before.file("write")?, Some(&mut 0), file, Some(&mut 0), 6)?;
-        }
-        "clone_range" => rustix::fs::ioctl_ficlone(file, before.file("write")?)?,
-        "mmap" => {
-            // SAFETY: the kernel chooses where; nothing refers to what was there.
-            let mapped = unsafe {
-                rustix::mm::mmap(
-                    std::ptr::null_mut(),
-                    4096,
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::SHARED,
-                    file,
-                    0,
-                )?
-            };
-            // SAFETY: mapped above, and used by nobody.
-            unsafe { rustix::mm::munmap(mapped, 4096)? };
-        }
-        _ => {
-            rustix::io::write(file, b"canary")?;
-        }
+    /// Does all acts; gives those that were refused. The process has another root and another cgroup afterwards.
+    pub(super) fn do_all_acts(&self) -> Vec<Refusal> {
+        let outcomes = ACTS.iter().map(|(name, act)| (*name, act(self, &self.image.join(name))));
+        outcomes.filter_map(|(name, result)| Some((name, result.err()?))).collect()
     }
+}
+
+fn splice(file: &File) -> io::Result<()> {
+    let (reader, writer) = rustix::pipe::pipe()?;
+    rustix::io::write(&writer, b"canary")?;
+    rustix::pipe::splice(reader, None, file, None, 6, SpliceFlags::empty())?;
     Ok(())
 }
 
+fn copy_range(from: &File, to: &File) -> io::Result<()> {
+    rustix::fs::copy_file_range(from, Some(&mut 0), to, Some(&mut 0), 6)?;
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to map a file")]
+fn map(file: &File) -> io::Result<()> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses where, so nothing refers to what was there.
+    let mapped = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, MapFlags::SHARED, file, 0)? };
+    // SAFETY: it was mapped above, and nobody uses it.
+    unsafe { rustix::mm::munmap(mapped, 4096)? };
+    Ok(())
+}
+
+/// Makes a file of some kind. A device has the number 0, which no driver can have.
 fn make(path: &Path, kind: FileType) -> io::Result<()> {
     Ok(rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, 0)?)
+}
+
+/// Opens a block device for writing. The kernel calls the function that opens it (`blkdev_open`) before it looks for the
+/// driver, and finds none.
+fn open_device(path: &Path) -> io::Result<()> {
+    match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(_) | Err(Errno::NXIO) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -168,6 +188,15 @@ fn set_flags(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(file, IFlags::NOATIME)?)
 }
 
+/// Sets flags, too. The overlay passes it on to the file system below, which may have no flags.
+fn ioctl(path: &Path) -> io::Result<()> {
+    set_flags(path).or_else(
+        |error| {
+            if Errno::from_io_error(&error) == Some(Errno::NOTTY) { Ok(()) } else { Err(error) }
+        },
+    )
+}
+
 fn mount(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::mount("detector", path, "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)?)
 }
@@ -177,4 +206,57 @@ fn move_mount(path: &Path) -> io::Result<()> {
     rustix::mount::fsconfig_create(&context)?;
     let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     Ok(rustix::mount::move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Has a child make the directory `path`, and waits for its end.
+#[expect(unsafe_code, reason = "a child that executes nothing is only made by fork(2)")]
+fn fork(path: &Path) -> io::Result<()> {
+    // SAFETY: this process has one thread, so its child can do all that it can.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let status = i32::from(fs::create_dir(path).is_err());
+        // SAFETY: it ends the child, which must do nothing that its parent does at its end.
+        unsafe { libc::_exit(status) }
+    }
+    let child = Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error)?;
+    let ended = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+    let is_done = ended.is_some_and(|(_, status)| status.exit_status() == Some(0));
+    if is_done { Ok(()) } else { Err(io::Error::other("the child could not make a directory")) }
+}
+
+/// Has programs on the mount of which this is the root get no other user by being set-user-id.
+#[expect(unsafe_code, reason = "rustix does not have mount_setattr(2)")]
+fn set_mount_attributes(top: &OwnedFd) -> io::Result<()> {
+    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, user namespace.
+    let attributes = [u64::from(MountAttrFlags::MOUNT_ATTR_NOSUID.bits()), 0, 0, 0];
+    let size = size_of_val(&attributes);
+    // SAFETY: the path is a string and the attributes are as long as is said; both live until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            top.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sensor::plan::HOOKS;
+
+    #[test]
+    fn every_hook_is_set_off_and_every_act_sets_one_off() {
+        let by_the_daemon = ["cgroup_mkdir", "cgroup_rmdir", "exec"];
+        let acts: Vec<_> = ACTS.iter().map(|&(name, _)| name).chain(by_the_daemon).collect();
+        let wanted: BTreeSet<_> = HOOKS.iter().map(|hook| hook.proof.act()).collect();
+        assert_eq!(acts.iter().copied().collect::<BTreeSet<_>>(), wanted);
+        assert_eq!(acts.len(), wanted.len(), "an act is there twice: {acts:?}");
+    }
 }

@@ -2,12 +2,15 @@
 //! BPF LSM never is, and a kernel can be configured to patch nothing.
 //!
 //! A canary container is made: a cgroup, a mount namespace, a small overlay. A copy of this program executes in it and
-//! changes its image in every way, each at a file with the name of a hook. A record that comes through the ring buffer
-//! proves the hook. This is done before anybody else reads events: what is not the canary's is kept, in its order, for
-//! whoever reads them then, and the canary is never a finding.
+//! does an [act](attack) for each hook, mostly a change of the file that has the act's name. A record that comes through
+//! the ring buffer proves the hook; of hooks that send none, the kernel's count of [runs] does ([`Proof`]). This is done
+//! before anybody else reads events: what is not the canary's is kept, in its order, for whoever reads them then, and the
+//! canary is never a finding.
 
 mod attack;
+mod runs;
 
+use std::env;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -21,16 +24,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::canary::{Canary, PROVEN};
+use self::attack::Stage;
+use self::runs::Runs;
+use super::canary::Canary;
 use super::events::Events;
 use super::host::Host;
 use super::maps::{Maps, WatchedContainer};
+use super::plan::Proof;
+use super::probes::Attached;
 use super::report::{Attachment, HookReport};
 use super::scan::RootKind;
 use crate::procfs::{Process, Stat};
 
 /// The hidden argument that makes this program the canary: see [`target`].
 pub const ARGUMENT: &str = "__selftest";
+/// The variable of the environment that tells the canary where to write its process id to leave its cgroup.
+const EXIT: &str = "DETECTOR_SELFTEST_EXIT";
 /// How long to wait for what the canary says, and for all records.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,7 +48,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Why the canary could not be run to its end; the hooks are then unproven, not broken.
-pub(super) fn run(host: &Host, maps: &mut Maps, events: &mut Events, hooks: &mut [HookReport]) -> Result<(), String> {
+pub(super) fn run(
+    host: &Host,
+    maps: &mut Maps,
+    events: &mut Events,
+    attached: &[Attached],
+    hooks: &mut [HookReport],
+) -> Result<(), String> {
+    let runs = Runs::count(attached)?;
     let hierarchy = host.hierarchy.as_ref().ok_or("no cgroups are mounted")?;
     let mut nonce = [0; 8];
     let random = fs::File::open("/dev/urandom").and_then(|mut urandom| urandom.read_exact(&mut nonce));
@@ -52,31 +68,33 @@ pub(super) fn run(host: &Host, maps: &mut Maps, events: &mut Events, hooks: &mut
     let result = act(&cgroup, &mut watched, maps, events);
     drop(cgroup);
     let result = result.and_then(|refused| {
-        // What this kernel refuses proves nothing, unless the hook came before the refusal.
-        let is_expected = |report: &&HookReport| is_reached(report) && !refused.contains(report.hook.name);
+        // An act that this kernel refuses proves nothing, unless the hook came before the refusal.
+        let is_expected = |report: &&HookReport| {
+            let is_attached = matches!(report.attachment, Attachment::Attached { .. });
+            is_attached && matches!(report.hook.proof, Proof::Record(act) if !refused.contains(act))
+        };
         let expected: Vec<_> = hooks.iter().filter(is_expected).map(|report| report.hook.name).collect();
         wait_for_proof(events, &expected).map(|()| refused)
     });
     maps.forget(watched).map_err(|e| e.to_string())?;
     let refused = result?;
-    for report in hooks.iter_mut().filter(|report| is_reached(report)) {
-        let is_proven = events.canary().is_some_and(|canary| canary.has_proven(report.hook.name));
-        report.verified = (is_proven || !refused.contains(report.hook.name)).then_some(is_proven);
+    for report in hooks {
+        let Attachment::Attached { program, .. } = report.attachment else { continue };
+        let is_proven = match report.hook.proof {
+            Proof::Record(_) => events.canary().is_some_and(|canary| canary.has_proven(report.hook.name)),
+            Proof::Run(_) => runs.has_run(program)?,
+        };
+        report.verified = (is_proven || !refused.contains(report.hook.proof.act())).then_some(is_proven);
     }
     Ok(())
 }
 
-/// Whether the canary reaches this hook.
-fn is_reached(report: &HookReport) -> bool {
-    PROVEN.contains(&report.hook.name) && report.attachment != Attachment::Absent
-}
-
-/// The names of hooks whose change was refused to the canary.
+/// The names of acts that were refused to the canary.
 struct Refused(Vec<String>);
 
 impl Refused {
-    fn contains(&self, hook: &str) -> bool {
-        self.0.iter().any(|refused| refused == hook)
+    fn contains(&self, act: &str) -> bool {
+        self.0.iter().any(|refused| refused == act)
     }
 }
 
@@ -138,9 +156,9 @@ fn act(
         return Err(format!("the canary ended with {status}"));
     }
     let refusals = said.lines().filter_map(|line| line.split_once(": "));
-    let refused = refusals.map(|(hook, why)| {
-        tracing::debug!(hook, why, "the self-test cannot reach it");
-        hook.to_owned()
+    let refused = refusals.map(|(act, why)| {
+        tracing::debug!(act, why, "this kernel refuses what the self-test does");
+        act.to_owned()
     });
     Ok(Refused(refused.collect()))
 }
@@ -161,6 +179,7 @@ impl Talk {
             .map_err(|e| format!("opening the canary's cgroup: {e}"))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(EXIT, cgroup.path.with_file_name("cgroup.procs"));
         // SAFETY: between fork and exec only async-signal-safe system calls are made, without allocation.
         unsafe {
             command.pre_exec(move || {
@@ -264,8 +283,8 @@ impl Drop for CgroupDirectory {
     }
 }
 
-/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so changes what is
-/// there; then says which changes were refused.
+/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so does its acts; then
+/// says which were refused.
 ///
 /// # Errors
 ///
@@ -284,19 +303,14 @@ pub fn target() -> io::Result<()> {
     let merged = base.join("merged");
     rustix::mount::mount("detector", &merged, "overlay", MountFlags::empty(), Some(options))
         .map_err(|e| io::Error::other(format!("mounting an overlay: {e}")))?;
-    let before = attack::Before::open(&merged)?;
+    let stage = Stage::set(&merged, env::var_os(EXIT).unwrap_or_default().as_ref())?;
     let device = fs::metadata(&merged)?.dev();
     let kernel_device = rustix::fs::major(device) << 20 | rustix::fs::minor(device);
     let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
     println!("{kernel_device} {namespace}");
     io::stdin().read_line(&mut String::new())?;
-    for (hook, result) in attack::all(&merged, &before) {
-        if let Err(why) = result {
-            println!("{hook}: {why}");
-        }
-    }
-    for (hook, why) in refused {
-        println!("{hook}: {why}");
+    for (act, why) in refused.into_iter().chain(stage.do_all_acts()) {
+        println!("{act}: {why}");
     }
     Ok(())
 }
