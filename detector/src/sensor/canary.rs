@@ -166,7 +166,7 @@ mod tests {
         let mut canary = canary();
         let change = |origin| {
             let mut change = samples::change(ImageOp::Mkdir, Layer::New, 0o755, "/image/fork");
-            let detail = change.detail.as_mut().unwrap();
+            let detail = change.detail.as_mut().expect("a sample tells who did it");
             (detail.process.ppid, detail.process.pid, detail.process.origin) = (detail.process.pid, 4321, origin);
             change
         };
