@@ -162,7 +162,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many of a failed case's findings are shown at most: a flood makes more than a console prints in an hour.
 const REPORTED: usize = 200;
 
-/// The module whose cases run without a sensor.
+/// The modules whose cases run without a sensor.
 const WITHOUT_SENSOR: [&str; 2] = ["refusals::", "doctor::"];
 
 /// Runs the cases of these names, with commas between, or all that such a machine runs. An error means that nothing
