@@ -1,43 +1,44 @@
-//! Container runtimes name the cgroups of their containers after them. This module reads those names.
+//! Parses the cgroup paths that container runtimes choose for their containers.
 //!
-//! The choices where a path names several containers:
-//! - The **outermost** one wins. Nested containers (Docker in Docker, Kubernetes in Docker, systemd and its services in
-//!   a container) are the business of the container that the node's own runtime started, and the kernel side accounts
-//!   them to it too.
-//! - `conmon`, the monitor of CRI-O and Podman, has a cgroup named after its container but runs on the host: no
-//!   container.
-//! - A bare 64-digit id may be of any runtime that is configured to use cgroupfs. Its parent directory shows which, or else
-//!   the runtime stays unknown: no guess is written into a finding.
+//! Where a path names several containers, or its meaning is not clear, these rules apply:
+//! - The **outermost** container counts. Nested containers (Docker in Docker, Kubernetes in Docker, or systemd and its
+//!   services in a container) belong to the container that the node's own runtime started. The probes attribute events in
+//!   the same way.
+//! - `conmon`, the monitor of CRI-O and Podman, has a cgroup named after its container, but runs on the host. Such a
+//!   cgroup is not a container.
+//! - Every runtime can be configured to use cgroupfs, where a cgroup is named by a bare 64-digit id. Its parent
+//!   directory may tell the runtime. Otherwise the runtime is unknown: findings never have a guess.
 
 use std::borrow::Cow;
 
-/// What the path of a cgroup says about its container.
+/// The container that a cgroup path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerRef {
-    /// The runtime's id or name of the container.
+    /// The id or name that the runtime gave the container.
     pub id: Vec<u8>,
-    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None`: the path does not show it.
+    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None` if the path does not
+    /// tell.
     pub runtime: Option<&'static str>,
     /// `metadata.uid` of the Kubernetes pod.
     pub pod_uid: Option<Vec<u8>>,
 }
 
-/// How the id is spelled.
+/// The format of the id in a directory name.
 #[derive(Clone, Copy)]
 enum Id {
     /// 64 hexadecimal digits.
     Hex,
-    /// A name that a person chose.
+    /// A name chosen by a person.
     Name,
-    /// As `Name`, escaped by systemd (`\x2d` is `-`).
+    /// Like `Name`, but escaped by systemd (`\x2d` is `-`).
     Escaped,
-    /// There is none: the directory looks like a container's and is not.
+    /// The directory name resembles that of a container, but is not one.
     NoContainer,
 }
 
 /// A row of [`SHAPES`].
 struct Shape {
-    /// Name of the parent directory; empty: any.
+    /// The name of the parent directory. Empty if any parent matches.
     parent: &'static [u8],
     prefix: &'static [u8],
     id: Id,
@@ -55,20 +56,21 @@ const fn shape(
     Shape { parent: parent.as_bytes(), prefix: prefix.as_bytes(), id, suffix: suffix.as_bytes(), runtime }
 }
 
-/// The shapes of a directory that stands for a container: the first that fits counts.
+/// The known names of container directories. The first match counts.
 const SHAPES: &[Shape] = &[
     // Monitors, and virtual machines of libvirt.
     shape("", "crio-conmon-", Id::NoContainer, "", None),
     shape("", "libpod-conmon-", Id::NoContainer, "", None),
     shape("", "lxc.monitor.", Id::NoContainer, "", None),
     shape("machine.slice", "machine-qemu\\x2d", Id::NoContainer, ".scope", None),
-    // The systemd driver of each runtime: a scope, named with a prefix of the runtime's own.
+    // The systemd driver of each runtime creates a scope whose name begins with the runtime's prefix.
     shape("", "docker-", Id::Hex, ".scope", Some("docker")),
     shape("", "cri-containerd-", Id::Hex, ".scope", Some("containerd")),
     shape("", "nerdctl-", Id::Hex, ".scope", Some("containerd")),
     shape("", "crio-", Id::Hex, ".scope", Some("cri-o")),
     shape("", "libpod-", Id::Hex, ".scope", Some("podman")),
-    // The cgroupfs driver. A path meant for systemd (`slice:prefix:id`) that reached it is one directory.
+    // The cgroupfs driver creates plain directories. A path meant for systemd (`slice:prefix:id`) becomes one
+    // directory.
     shape("cri-containerd", "", Id::Hex, "", Some("containerd")),
     shape("", "crio-", Id::Hex, "", Some("cri-o")),
     shape("", "libpod-payload-", Id::Hex, "", Some("podman")),
@@ -79,19 +81,20 @@ const SHAPES: &[Shape] = &[
     shape("lxc", "", Id::Name, "", Some("lxc")),
     shape("machine.slice", "systemd-nspawn@", Id::Escaped, ".service", Some("systemd-nspawn")),
     shape("machine.slice", "machine-", Id::Escaped, ".scope", Some("systemd-nspawn")),
-    // `/kubepods/burstable/pod<uid>/<id>`, `/<containerd namespace>/<id>` and whoever else does so.
+    // This matches `/kubepods/burstable/pod<uid>/<id>`, `/<containerd namespace>/<id>`, and similar paths of other
+    // runtimes.
     shape("", "", Id::Hex, "", None),
 ];
 
-/// What the names in a path say.
+/// The meaning of a path.
 enum PathMeaning {
     Container(ContainerRef),
     NoContainer,
-    /// Nothing but the pod.
+    /// The path names at most a pod.
     Unknown(Option<Vec<u8>>),
 }
 
-/// The container that a path names by a shape that a known runtime uses.
+/// The container that a path names in the way of a known runtime.
 pub(crate) fn parse(path: &[u8]) -> Option<ContainerRef> {
     match interpret(path) {
         PathMeaning::Container(container) => Some(container),
@@ -99,14 +102,14 @@ pub(crate) fn parse(path: &[u8]) -> Option<ContainerRef> {
     }
 }
 
-/// Whether this path is that of a container's outermost cgroup, by a shape that a known runtime uses.
+/// Whether this is the path of a container's outermost cgroup, named in the way of a known runtime.
 pub(crate) fn is_container(path: &[u8]) -> bool {
     let above = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |end| &path[..end]);
     parse(path).is_some() && parse(above).is_none()
 }
 
-/// The container at a path of which the kernel says that it is one, whoever named it: where no shape fits, the last
-/// directory is the id. `None`: the path is the root, or that of a monitor.
+/// The container at a path that the probes have identified as a container. If no shape matches, the name of the last
+/// directory is the id. Returns `None` if the path is the root or belongs to a monitor.
 pub(crate) fn parse_known(path: &[u8]) -> Option<ContainerRef> {
     match interpret(path) {
         PathMeaning::Container(container) => Some(container),
@@ -155,7 +158,7 @@ fn is_id(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The uid in `pod<uid>` (cgroupfs) or `kubepods[-<class>]-pod<uid>.slice` (systemd, which has `_` for `-`).
+/// The uid in `pod<uid>` (cgroupfs) or in `kubepods[-<class>]-pod<uid>.slice` (systemd, which replaces `-` by `_`).
 fn pod(name: &[u8]) -> Option<Vec<u8>> {
     let uid = match name.strip_suffix(b".slice") {
         Some(slice) => {
@@ -168,13 +171,13 @@ fn pod(name: &[u8]) -> Option<Vec<u8>> {
         None => name,
     };
     let uid = uid.strip_prefix(b"pod")?;
-    // 36: a UUID. 32: static pods of the kubelet are named by a hash.
+    // A uid is a UUID of 36 characters or, for a static pod of the kubelet, a hash of 32.
     let known =
         matches!(uid.len(), 32 | 36) && uid.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-' | b'_'));
     known.then(|| uid.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect())
 }
 
-/// Undoes systemd's escape of unit names, `\xNN`.
+/// Replaces systemd's escapes in unit names, `\xNN`.
 fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.contains(&b'\\') {
         return Cow::Borrowed(name);
@@ -201,11 +204,11 @@ mod tests {
     const B: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
 
-    /// Runtime (`-`: not told), id, and whether the pod is told.
+    /// The expected runtime (`-` if unknown), the id, and whether the path has a pod.
     type Named = Option<(&'static str, &'static str, bool)>;
-    /// In the paths, `A` and `B` stand for ids, `UID` for a pod's, `U_D` for that with underscores.
+    /// In the paths, `A` and `B` stand for ids, `UID` for the uid of a pod, and `U_D` for that uid with underscores.
     const TABLE: &[(&str, Named)] = &[
-        // Docker: cgroupfs, systemd, rootless, and with a parent of the administrator's.
+        // Docker with cgroupfs, with systemd, rootless, and with a parent that the administrator chose.
         ("/docker/A", Some(("docker", "A", false))),
         ("/system.slice/docker-A.scope", Some(("docker", "A", false))),
         ("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-A.scope", Some(("docker", "A", false))),
@@ -255,12 +258,12 @@ mod tests {
         ("/machine.slice/machine-build\\x2dhost.scope/payload", Some(("systemd-nspawn", "build-host", false))),
         ("/machine.slice/systemd-nspawn@deb12.service/payload", Some(("systemd-nspawn", "deb12", false))),
         ("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator", None),
-        // Nested: the outermost container wins.
+        // The outermost of nested containers counts.
         ("/system.slice/docker-A.scope/system.slice/ssh.service", Some(("docker", "A", false))),
         ("/docker/A/kubepods/besteffort/podUID/B", Some(("docker", "A", false))),
         ("/docker/A/docker/B", Some(("docker", "A", false))),
         ("/lxc.payload.ci/docker/B", Some(("lxc", "ci", false))),
-        // The host's own.
+        // These are cgroups of the host.
         ("/", None),
         ("", None),
         ("/init.scope", None),
@@ -270,7 +273,7 @@ mod tests {
         ("/machine.slice", None),
         ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_D.slice", None),
         ("/user.slice/user-0.slice/session-1.scope", None),
-        // Looks like an id, but is none: too short, not hexadecimal.
+        // These resemble an id, but are too short or not hexadecimal.
         ("/docker/3f2a", None),
         ("/system.slice/docker-zf2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988.scope", None),
     ];
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn known_shapes() {
+    fn known_shapes_are_parsed() {
         for (path, expected) in TABLE {
             let expected = expected.map(|(runtime, id, pod)| ContainerRef {
                 id: expand(id).into_bytes(),
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_calls_a_container_has_an_id() {
+    fn a_container_known_to_the_probes_has_an_id() {
         let id = |path: &str| parse_known(expand(path).as_bytes()).map(|found| found.id);
         assert_eq!(id("/mine/web-1"), Some(b"web-1".to_vec()));
         assert_eq!(id("/docker/A/inner"), Some(A.into()));
@@ -324,13 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_taken() {
+    fn any_bytes_are_accepted() {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..20_000 {
             let len = random.usize(..96);
             let path: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
             parse_known(&path);
-            // As the tail of each prefix it gets past the first check.
+            // After the prefix of each shape, the bytes pass the first check.
             for shape in SHAPES {
                 parse(&[b"/", shape.parent, b"/", shape.prefix, &path, shape.suffix].concat());
             }

@@ -1,4 +1,4 @@
-//! Which container is it? From cgroup ids, as the kernel reports them, to what people call containers.
+//! Finds the container of an event: from the cgroup id that the kernel reports to the name that a runtime uses.
 
 pub mod cgroup;
 pub mod table;

@@ -1,4 +1,4 @@
-//! The containers of this node, by cgroup id.
+//! The containers of this node by cgroup id.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -6,22 +6,22 @@ use std::collections::{HashMap, VecDeque};
 use super::cgroup::{ContainerRef, parse_known};
 use crate::event::Cgroup;
 
-/// How long a container stays known after its cgroup was removed, in nanoseconds: its last events may still be under
-/// way.
+/// How long a container is kept after its cgroup was removed, in nanoseconds. Its last events may arrive later.
 const KEEP: u64 = 60 * 1_000_000_000;
-/// How many removed cgroups stay known at most.
+/// How many removed cgroups are kept at most.
 const KEEP_COUNT: usize = 10_000;
 
-/// A container that is known by its cgroup.
+/// A container and its cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackedContainer {
-    /// Id of its outermost cgroup.
+    /// The id of the container's outermost cgroup.
     pub cgroup_id: u64,
-    /// Path of that cgroup. Empty: not known.
+    /// The path of that cgroup. Empty if it is not known.
     pub path: Vec<u8>,
-    /// What the path says. `None`: nothing, or the path is not known.
+    /// The container that the path names. `None` if it names none or is not known.
     pub reference: Option<ContainerRef>,
-    /// Device number of its root's file system, in the kernel's encoding. `None`: not known, or it has not started.
+    /// The device number of the container's root file system, in the kernel's encoding. `None` if it is not known or
+    /// the container has not started.
     pub root_dev: Option<u32>,
 }
 
@@ -33,34 +33,34 @@ impl TrackedContainer {
     }
 }
 
-/// All cgroups that may be containers. Which of them are is the kernel side's knowledge: it names a container with each
-/// event, and only those are ever looked up.
+/// The cgroups that may be containers. The probes decide which of them are containers and report one with each event;
+/// only those are looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     live: HashMap<u64, TrackedContainer>,
     removed: HashMap<u64, TrackedContainer>,
-    /// When and which, the oldest first.
+    /// The time and id of each removed cgroup, the oldest first.
     removals: VecDeque<(u64, u64)>,
-    /// The last container whose cgroup could not be resolved. Others are not kept: no event would report their end.
+    /// The last cgroup that could not be resolved. It is not in `live`, because nothing would report its removal.
     unresolved: Option<TrackedContainer>,
 }
 
 impl Table {
-    /// Adds a cgroup that was created, or that the scan at start found.
-    pub(crate) fn created(&mut self, cgroup: Cgroup) {
+    /// Adds a cgroup that was created, or that the scan at the start found.
+    pub(crate) fn add(&mut self, cgroup: Cgroup) {
         self.expire(cgroup.time);
         self.live.insert(cgroup.id, TrackedContainer::new(cgroup.id, cgroup.path));
     }
 
-    /// Notes where a container has its root.
-    pub(crate) fn started(&mut self, cgroup_id: u64, root_dev: u32) {
+    /// Records the device of a container's root file system.
+    pub(crate) fn set_root_dev(&mut self, cgroup_id: u64, root_dev: u32) {
         if let Some(container) = self.live.get_mut(&cgroup_id) {
             container.root_dev = Some(root_dev);
         }
     }
 
-    /// Notes that a cgroup was removed.
-    pub(crate) fn removed(&mut self, cgroup: &Cgroup) {
+    /// Moves a cgroup to those that were removed.
+    pub(crate) fn remove(&mut self, cgroup: &Cgroup) {
         if let Some(container) = self.live.remove(&cgroup.id) {
             self.removed.insert(cgroup.id, container);
             self.removals.push_back((cgroup.time, cgroup.id));
@@ -68,8 +68,8 @@ impl Table {
         self.expire(cgroup.time);
     }
 
-    /// The container of an event. `resolve` finds the path of an unknown cgroup; if it fails, the container is named by
-    /// its cgroup id alone, and `resolve` is asked again at the container's next event.
+    /// The container of an event. `resolve` finds the path of an unknown cgroup. If it fails, the container has only a
+    /// cgroup id, and `resolve` is called again for its next event.
     pub(crate) fn lookup(&mut self, cgroup_id: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &TrackedContainer {
         match self.live.entry(cgroup_id) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -111,32 +111,32 @@ mod tests {
     }
 
     #[test]
-    fn removed_containers_stay_known_for_a_while() {
+    fn removed_containers_are_kept_for_a_while() {
         let mut table = Table::default();
-        table.created(cgroup(1, 10));
-        table.removed(&cgroup(1, 20));
+        table.add(cgroup(1, 10));
+        table.remove(&cgroup(1, 20));
         assert_eq!(table.ids().count(), 0);
         assert!(known(&mut table, 1));
-        table.created(cgroup(2, 20 + KEEP));
+        table.add(cgroup(2, 20 + KEEP));
         assert!(known(&mut table, 1));
-        table.created(cgroup(3, 21 + KEEP));
+        table.add(cgroup(3, 21 + KEEP));
         assert!(!known(&mut table, 1));
         assert!(known(&mut table, 2));
     }
 
     #[test]
-    fn a_flood_of_short_containers_is_bounded() {
+    fn the_number_of_removed_containers_is_limited() {
         let mut table = Table::default();
         for id in 0..3 * KEEP_COUNT as u64 {
-            table.created(cgroup(id, id));
-            table.removed(&cgroup(id, id));
+            table.add(cgroup(id, id));
+            table.remove(&cgroup(id, id));
         }
         assert_eq!((table.live.len(), table.removed.len(), table.removals.len()), (0, KEEP_COUNT, KEEP_COUNT));
         assert!(known(&mut table, 3 * KEEP_COUNT as u64 - 1));
     }
 
     #[test]
-    fn unknown_cgroups_are_resolved_once_they_can_be() {
+    fn unknown_cgroups_are_resolved_as_soon_as_possible() {
         let mut table = Table::default();
         let container = table.lookup(7, |_| None).clone();
         assert_eq!(container, TrackedContainer { cgroup_id: 7, path: Vec::new(), reference: None, root_dev: None });

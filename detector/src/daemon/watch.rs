@@ -1,5 +1,5 @@
-//! The whole of it, as the daemon and a private viewer run it: the sensor, the pipeline on its events, the enricher on the
-//! pipeline's findings, and the hub that gets the lines.
+//! Starts everything that the daemon and a stand-alone `detector tail` need: the sensor, the pipeline for its events,
+//! the enricher for the pipeline's findings, and their connection to the hub.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,30 +14,31 @@ use crate::runtime::{self, Engines, Enricher};
 use crate::sensor::report::Report;
 use crate::sensor::{self, Sensor};
 
-/// What can be chosen.
+/// The options of a watch.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of the node in the lines.
+    /// Name of the node in findings.
     pub node: String,
-    /// What is kept secret of arguments.
+    /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
-    /// The engines that are asked about containers.
+    /// The container engines that are queried about containers.
     pub engines: Arc<Engines>,
-    /// How long a finding waits at most for what an engine knows of its container.
+    /// How long a finding waits at most for an engine's answer about its container.
     pub wait: Duration,
 }
 
-/// Why nothing is watched.
+/// Why a watch cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The probes cannot be had.
+    /// The probes cannot be loaded or attached.
     #[error(transparent)]
     Sensor(#[from] sensor::Error),
-    /// The probes are attached, and an essential one of them was not seen to fire.
+    /// The probes are attached, but the self-test did not see one of the essential hooks fire.
     #[error(
-        "this host: an essential hook does not fire, so nothing would be seen; `detector doctor` says what it needs"
+        "this host: an essential hook does not fire, so attacks would go unnoticed; run `detector doctor` to see what \
+            it needs"
     )]
     Blind,
     /// The pipeline cannot be started.
@@ -45,21 +46,21 @@ pub enum Error {
     Pipeline(#[from] pipeline::Error),
     /// The enricher cannot be started.
     #[error(
-        "starting the thread that asks the runtimes: {0}; see the limits of this process and the memory of this host"
+        "cannot start the thread that queries the container runtimes: {0}; check the limits of this process (ulimit -a)"
     )]
     Enricher(#[source] io::Error),
 }
 
-/// What watches this node. Dropping it detaches the probes and publishes what was found until then.
+/// A running watch. Dropping it detaches the probes and publishes the remaining findings.
 pub(crate) struct Watch {
-    // Dropped in this order: first what makes findings, then what they wait in.
+    // Fields are dropped in this order: the pipeline first, because it sends findings to the enricher.
     _pipeline: Pipeline,
     _enricher: Enricher,
 }
 
 impl Watch {
-    /// Attaches the probes, and publishes what is found from then on to `hub`, which is told once that is so. `ended` is
-    /// called when no more will be found: after the watch was dropped, or because of a bug.
+    /// Attaches the probes, marks `hub` as ready, and publishes all findings to it. Calls `ended` when there will be no
+    /// more findings, either because the watch was dropped or because of a bug.
     ///
     /// # Errors
     ///
@@ -83,48 +84,57 @@ impl Watch {
         };
         let inlet = enricher.inlet();
         let sink = move |message| match message {
-            Message::Line(line) => inlet.line(line),
-            Message::Began(container) => inlet.container_began(&container),
+            Message::Line(line) => inlet.send(line),
+            Message::ContainerStarted(container) => inlet.container_started(&container),
         };
         let hooks = sensor.report().hooks.iter().map(Hook::from).collect();
         let pipeline = Pipeline::start(sensor, pipeline::Options { node, redactor }, sink, ended)?;
-        hub.ready(hooks, Arc::clone(pipeline.counters()), engines);
+        hub.set_ready(hooks, Arc::clone(pipeline.counters()), engines);
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher })
     }
 
-    /// Detaches the probes, and publishes what was found until now.
+    /// Detaches the probes and publishes the remaining findings.
     pub(crate) fn stop(self) {
         drop(self);
     }
 }
 
-/// Tells this program's log how well the probes watch.
+/// Logs whether each hook is attached and verified.
 fn log_hooks(report: &Report) {
     for hook in report.hooks.iter().map(Hook::from) {
         let Hook { name, purpose, .. } = &hook;
         match &hook.attached {
-            None => tracing::warn!("hook {name}: not attached, so not watched: {purpose}; {}", hook.refused.join("; ")),
+            None => tracing::warn!(
+                "hook {name}: not attached, so this is not detected: {purpose}; {}",
+                hook.refused.join("; ")
+            ),
             Some(attached) if hook.verified == Some(false) => {
-                tracing::warn!("hook {name}: {attached}: the self-test did not see it fire, so not watched: {purpose}");
+                tracing::warn!(
+                    "hook {name}: {attached}: the self-test did not see it fire, so this may not be \
+                    detected: {purpose}"
+                );
             }
             Some(attached) if hook.blindable => {
-                tracing::warn!("hook {name}: {attached}: this kernel can skip calls of it while it preempts one");
+                tracing::warn!(
+                    "hook {name}: {attached}: this kernel can skip calls of this program while it preempts \
+                    another"
+                );
             }
             Some(attached) => tracing::info!("hook {name}: {attached}"),
         }
     }
     if let Err(why) = &report.selftest {
-        tracing::warn!("the self-test could not run, so no hook is proven to fire: {why}");
+        tracing::warn!("the self-test could not run, so it is not known whether the hooks fire: {why}");
     }
 }
 
-/// Gives the memory back to the system that was only needed at the start, such as for the kernel's types: glibc keeps what
-/// was freed.
+/// Returns memory to the system that was needed only during the start, for example for the kernel's BTF types. glibc
+/// would keep it otherwise.
 #[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim(3) is a C function"))]
 fn release_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it can be called by any thread at any time, and takes nothing away that is in use.
+    // SAFETY: malloc_trim(3) can be called by any thread at any time, and does not touch memory that is in use.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,4 +1,5 @@
-//! From an event to findings: its container, the detections, and the content of executed files.
+//! Turns events into findings: finds the event's container, runs the detections, and adds the content of executed
+//! files.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::finding::Time;
 use crate::redact::Redactor;
 use crate::sensor::Sensor;
 
-/// What is known of the node, and the detections.
+/// The state of the analysis: the known containers, the detector, and the inspector of executed files.
 pub(super) struct Analysis {
     containers: Containers,
     detector: Detector,
@@ -26,7 +27,7 @@ pub(super) struct Analysis {
 }
 
 impl Analysis {
-    /// Begins with what ran before the events.
+    /// Starts the analysis with the containers and processes that already ran when the sensor started.
     pub(super) fn start(
         sensor: &mut Sensor,
         redactor: Redactor,
@@ -36,9 +37,9 @@ impl Analysis {
         let mut detector = Detector::default();
         for running in sensor.take_running().containers {
             let container = TrackedContainer::new(running.container, running.cgroup_path.clone());
-            outlet.container_began(detect::container(&container));
-            containers.created(Cgroup { time: 0, id: running.container, path: running.cgroup_path });
-            containers.started(running.container, running.root_dev);
+            outlet.container_started(detect::container(&container));
+            containers.add(Cgroup { time: 0, id: running.container, path: running.cgroup_path });
+            containers.set_root_dev(running.container, running.root_dev);
             running.processes.into_iter().for_each(|process| detector.remember(process));
         }
         let wall_clock = WallClock::read();
@@ -47,7 +48,7 @@ impl Analysis {
         Ok(Self { containers, detector, inspector: Inspector::start()?, wall_clock, context })
     }
 
-    /// Handles an event.
+    /// Updates the state by an event and runs the detections on it.
     pub(super) fn take_event(
         &mut self,
         mut event: Event,
@@ -58,17 +59,17 @@ impl Analysis {
             Event::CgroupCreated(created) => {
                 if cgroup::is_container(&created.path) {
                     let container = TrackedContainer::new(created.id, created.path.clone());
-                    outlet.container_began(detect::container(&container));
+                    outlet.container_started(detect::container(&container));
                 }
-                self.containers.created(created.clone());
+                self.containers.add(created.clone());
             }
-            Event::CgroupRemoved(removed) => self.containers.removed(removed),
+            Event::CgroupRemoved(removed) => self.containers.remove(removed),
             Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
                 escape.cgroup = self.containers.path_of(escape.at.cgroup).unwrap_or_default();
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
                 if let Some(root_dev) = sensor.root_dev(exec.at.container) {
-                    self.containers.started(exec.at.container, root_dev);
+                    self.containers.set_root_dev(exec.at.container, root_dev);
                 }
             }
             _ => {}
@@ -90,7 +91,7 @@ impl Analysis {
         }
     }
 
-    /// Handles what the content of executed files has turned out to be.
+    /// Runs the detections on all files that the inspector has finished since the last call.
     pub(super) fn take_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
         self.inspector.reset();
         while let Some(inspected) = self.inspector.next_inspected() {
@@ -98,7 +99,7 @@ impl Analysis {
         }
     }
 
-    /// As [`take_contents`](Self::take_contents), after the last event: waits for what is being inspected.
+    /// Like [`take_contents`](Self::take_contents), but for the end: waits for the inspections that are still running.
     pub(super) fn take_last_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
         let since = Instant::now();
         while let Some(inspected) = self.inspector.last_inspected(since) {
@@ -113,29 +114,29 @@ impl Analysis {
         self.detector.detect_by_content(event, *content, container, &self.context, |finding| outlet.finding(finding));
     }
 
-    /// Readable when contents can be [taken](Self::take_contents).
+    /// A descriptor that becomes readable when contents can be [taken](Self::take_contents).
     pub(super) fn contents_ready(&self) -> BorrowedFd<'_> {
         self.inspector.ready()
     }
 
-    /// How many executed files could not be inspected.
+    /// The number of executed files that could not be inspected.
     pub(super) fn uninspected(&self) -> u64 {
         self.inspector.failures()
     }
 
-    /// The containers, for those who look after them.
+    /// The table of containers, for the reader's housekeeping.
     pub(super) fn containers(&mut self) -> &mut Containers {
         &mut self.containers
     }
 
-    /// Findings follow the wall clock if that has moved.
+    /// Adjusts the times in findings if the wall clock was set.
     pub(super) fn follow_wall_clock(&mut self) {
         if let Some(ahead) = self.wall_clock.follow() {
             self.context.set_boot_to_wall(ahead);
         }
     }
 
-    /// The wall clock's time at `boot` nanoseconds since boot.
+    /// Converts `boot`, in nanoseconds since boot, to wall-clock time.
     pub(super) fn wall(&self, boot: u64) -> Time {
         self.context.wall(boot)
     }

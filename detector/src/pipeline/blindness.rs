@@ -1,20 +1,20 @@
-//! Windows of time in which the kernel has skipped calls of a program.
+//! Detects the time windows in which the kernel skipped calls of an eBPF program.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A window of time in which calls were skipped.
+/// A time window in which the kernel skipped calls.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BlindWindow {
-    /// When the calls were last counted before, in nanoseconds of the kernel's time since boot.
+    /// When the calls were counted the previous time, in nanoseconds since boot.
     pub(super) from: u64,
-    /// When they were counted.
+    /// When they were counted this time, in nanoseconds since boot.
     pub(super) until: u64,
-    /// How many calls of each program were skipped in between.
+    /// The number of skipped calls in the window, by program.
     pub(super) skipped: BTreeMap<Cow<'static, str>, u64>,
 }
 
-/// How many calls of each program had been skipped when that was last asked.
+/// The number of skipped calls of each program at the last count.
 #[derive(Debug)]
 pub(super) struct BlindWindows {
     counted: u64,
@@ -22,12 +22,12 @@ pub(super) struct BlindWindows {
 }
 
 impl BlindWindows {
-    /// At this time since boot, in nanoseconds, none had been skipped.
+    /// Starts with no skipped calls at `since`, in nanoseconds since boot.
     pub(super) fn new(since: u64) -> Self {
         Self { counted: since, counts: BTreeMap::new() }
     }
 
-    /// Takes in how many were skipped until `now`, and gives the window if there are more than before.
+    /// Stores the numbers of skipped calls at `now`, and returns a window if any of them has grown.
     pub(super) fn update(
         &mut self,
         counts: impl IntoIterator<Item = (&'static str, u64)>,
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_has_what_was_skipped_since_the_last_count() {
+    fn a_window_contains_the_calls_skipped_since_the_last_count() {
         let mut windows = BlindWindows::new(5);
         assert_eq!(windows.update([("open", 0), ("exec", 0)], 10), None);
         let window = windows.update([("open", 3), ("exec", 0)], 20);

@@ -1,4 +1,4 @@
-//! The containers of this node, and what is to be forgotten of those that have ended.
+//! Keeps the table of this node's containers, and the list of ended containers whose state must be freed.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use crate::container::table::{Table, TrackedContainer};
 use crate::event::Cgroup;
 use crate::sensor::hierarchy::Hierarchy;
 
-/// How long after a container's end its changed files are forgotten, all ended containers at once.
+/// The interval at which the state of ended containers is freed. All containers that ended in it are handled at once.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// The table of containers, and the hierarchy in which unknown ones are looked up.
+/// The table of containers, and the cgroup hierarchy in which unknown containers are looked up.
 pub(super) struct Containers {
     table: Table,
     hierarchy: Option<Hierarchy>,
@@ -24,48 +24,48 @@ impl Containers {
         Self { table: Table::default(), hierarchy, ended: HashSet::new(), swept: Instant::now() }
     }
 
-    /// Takes in a cgroup that was made, or that was there before.
-    pub(super) fn created(&mut self, cgroup: Cgroup) {
-        self.table.created(cgroup);
+    /// Adds a cgroup that was just created, or that existed before the detector started.
+    pub(super) fn add(&mut self, cgroup: Cgroup) {
+        self.table.add(cgroup);
     }
 
-    /// Takes in where a container has its root.
-    pub(super) fn started(&mut self, id: u64, root_dev: u32) {
-        self.table.started(id, root_dev);
+    /// Records the device of a container's root file system.
+    pub(super) fn set_root_dev(&mut self, id: u64, root_dev: u32) {
+        self.table.set_root_dev(id, root_dev);
     }
 
-    /// Takes in that a cgroup was removed.
-    pub(super) fn removed(&mut self, cgroup: &Cgroup) {
+    /// Removes a cgroup, and marks its container as ended.
+    pub(super) fn remove(&mut self, cgroup: &Cgroup) {
         self.ended.insert(cgroup.id);
-        self.table.removed(cgroup);
+        self.table.remove(cgroup);
     }
 
-    /// Finds out which cgroups are gone, after records of that were lost. `now`: nanoseconds since boot.
-    pub(super) fn find_removed(&mut self, now: u64) {
+    /// Removes all cgroups that no longer exist. Needed after removal records were lost. `now`: nanoseconds since boot.
+    pub(super) fn remove_missing(&mut self, now: u64) {
         let gone: Vec<_> = self.table.ids().filter(|&id| self.path_of(id).is_none()).collect();
         for id in gone {
-            self.removed(&Cgroup { time: now, id, path: Vec::new() });
+            self.remove(&Cgroup { time: now, id, path: Vec::new() });
         }
     }
 
-    /// The container of an event.
+    /// The container with this cgroup id. Looks it up in the hierarchy if the table does not have it.
     pub(super) fn lookup(&mut self, id: u64) -> &TrackedContainer {
         let hierarchy = self.hierarchy.as_ref();
         self.table.lookup(id, |id| hierarchy?.path_of(id))
     }
 
-    /// The path of a cgroup from the root of the hierarchy. `None`: it is gone.
+    /// The path of a cgroup from the root of the hierarchy, or `None` if the cgroup no longer exists.
     pub(super) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         self.hierarchy.as_ref()?.path_of(id)
     }
 
-    /// The directory of the cgroup with this path. `None`: the path is not known.
+    /// The directory of the cgroup with this path, or `None` if the path is not known.
     pub(super) fn directory(&self, path: &[u8]) -> Option<PathBuf> {
         let hierarchy = self.hierarchy.as_ref().filter(|_| !path.is_empty())?;
         Some(hierarchy.directory(path))
     }
 
-    /// The containers that have ended, if it is time to forget them.
+    /// Returns the containers that have ended, if [`SWEEP`] has passed since the last time.
     pub(super) fn take_ended(&mut self) -> Option<HashSet<u64>> {
         let is_due = !self.ended.is_empty() && self.swept.elapsed() >= SWEEP;
         is_due.then(|| {

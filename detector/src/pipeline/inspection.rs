@@ -1,8 +1,8 @@
-//! Inspects executed files whose names do not say what they are, on a thread of its own: what [content] makes of them comes
-//! back with the event.
+//! Inspects executed files whose names do not tell what they are. A thread of its own reads the files, and sends each
+//! event back with the result of [content].
 //!
-//! A file is read once, however often it is executed. One of the image's lower layers cannot change, so that its device
-//! and inode are enough to know it again; of any other one size and change time are compared too, each time.
+//! Each file is read only once. A file on a lower layer of an image cannot change, so its device and inode identify it.
+//! For any other file the thread also compares size and change time at each execution.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -21,49 +21,51 @@ use crate::event::{self, Event, Layer};
 use crate::procfs::Process;
 use crate::recent::Recent;
 
-/// How many files can wait.
-const QUEUE: usize = 512;
-/// How many files are known.
-const KNOWN: usize = 16_384;
-/// How much of a file is read: more than any shell has, and a fraction of a second.
-const MOST: u64 = 32 << 20;
-/// How many processes of a container are asked for a file that its own process cannot give any more.
-const WITNESSES: usize = 8;
-/// How long the end waits for answers.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How many files can wait for inspection. More are counted as not inspected.
+const QUEUE_CAPACITY: usize = 512;
+/// How many results are cached.
+const CACHE_CAPACITY: usize = 16_384;
+/// How many bytes of a file are read at most. This is larger than any shell, and takes a fraction of a second to read.
+const MAX_BYTES: u64 = 32 << 20;
+/// How many processes of a container are tried when the process that executed the file has already exited.
+const MAX_WITNESSES: usize = 8;
+/// How long a shutdown waits for running inspections.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// File systems that are not read, for another process or machine answers for them, and may never: FUSE, NFS, CIFS, SMB,
-/// Ceph, 9P and AFS, as in `statfs.f_type` (include/uapi/linux/magic.h).
-const ELSEWHERE: [u32; 7] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x5346_414f];
+/// File systems whose files are not read, because another process or machine serves them and may never answer: FUSE,
+/// NFS, CIFS, SMB, Ceph, 9P and AFS. The numbers are those of `statfs.f_type` (include/uapi/linux/magic.h).
+const REMOTE_FILE_SYSTEMS: [u32; 7] =
+    [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x5346_414f];
 
-/// A file of a lower layer: the container, the file's device, inode and size. Device numbers are used again, but not by
-/// another container of the same cgroup id.
+/// Identifies a file on a lower layer: the container, and the file's device, inode and size. The kernel reuses device
+/// numbers, so the container's cgroup id, which it never reuses, is part of the key.
 type Key = (u64, u32, u64, u64);
 
-/// The reader's side: hands files to the thread, and keeps what stays true of them.
+/// The pipeline's side of the inspection: sends files to the thread, and caches the results for files that cannot
+/// change.
 pub(super) struct Inspector {
     requests: Option<SyncSender<Request>>,
     inspected: Receiver<Inspected>,
-    /// Raised when files have been inspected.
+    /// Raised by the thread when it has inspected files.
     ready: Flag,
     known: Recent<Key, Content>,
-    /// Files that could not be inspected.
+    /// The number of files that could not be inspected.
     failures: Arc<AtomicU64>,
 }
 
-/// The execution, and the container's cgroup.
+/// An execution to inspect, and the directory of the container's cgroup.
 struct Request {
     event: Event,
     cgroup: Option<PathBuf>,
 }
 
-/// An execution, and what the executed file is.
+/// An execution, and the content of the executed file.
 pub(super) struct Inspected {
     pub(super) event: Event,
     pub(super) content: Content,
 }
 
-/// The file that an event asks about.
+/// The executed or mapped file of an event, with its path and its process.
 fn file(event: &Event) -> Option<(&event::File, &event::Path, &event::Process)> {
     match event {
         Event::Exec(exec) => Some((&exec.file, &exec.exe, &exec.process)),
@@ -72,30 +74,31 @@ fn file(event: &Event) -> Option<(&event::File, &event::Path, &event::Process)> 
     }
 }
 
-/// `None`: it is not of a lower layer.
+/// The cache key of the event's file, or `None` if the file is not on a lower layer.
 fn key(event: &Event) -> Option<Key> {
     let ((file, ..), at) = (file(event)?, event.at()?);
     (file.layer == Some(Layer::Lower)).then_some((at.container, file.dev, file.inode, file.size))
 }
 
 impl Inspector {
-    /// Starts the thread. It ends when this is dropped.
+    /// Starts the thread, which ends when the inspector is dropped.
     pub(super) fn start() -> Result<Self, Error> {
-        let (requests, requested) = sync_channel(QUEUE);
+        let (requests, requested) = sync_channel(QUEUE_CAPACITY);
         let (results, inspected) = channel();
         let ready = Flag::new()?;
         let failures = Arc::new(AtomicU64::new(0));
         let (ready_copy, failures_copy) = (ready.clone(), Arc::clone(&failures));
         spawn("inspector", move || inspect_all(&requested, &results, &ready_copy, &failures_copy))?;
-        Ok(Self { requests: Some(requests), inspected, ready, known: Recent::new(KNOWN), failures })
+        Ok(Self { requests: Some(requests), inspected, ready, known: Recent::new(CACHE_CAPACITY), failures })
     }
 
-    /// What the file of an event is, if that is known for sure; else it is handed to the thread. `cgroup`: the container's.
+    /// Returns the cached result for the event's file. If there is none, sends the event to the thread. `cgroup`
+    /// returns the directory of the container's cgroup.
     pub(super) fn inspect(&mut self, event: Event, cgroup: impl FnOnce() -> Option<PathBuf>) -> Option<Inspected> {
         if let Some(&content) = key(&event).and_then(|key| self.known.get(&key)) {
             return Some(Inspected { event, content });
         }
-        if file(&event).is_some_and(|(file, ..)| ELSEWHERE.contains(&file.magic)) {
+        if file(&event).is_some_and(|(file, ..)| REMOTE_FILE_SYSTEMS.contains(&file.magic)) {
             return None;
         }
         let request = Request { event, cgroup: cgroup() };
@@ -105,7 +108,7 @@ impl Inspector {
         None
     }
 
-    /// The next file that has been inspected, if there is one.
+    /// Returns the next inspected file, if the thread has finished one.
     pub(super) fn next_inspected(&mut self) -> Option<Inspected> {
         let inspected = self.inspected.try_recv().ok()?;
         if let Some(key) = key(&inspected.event) {
@@ -114,38 +117,38 @@ impl Inspector {
         Some(inspected)
     }
 
-    /// Makes the descriptor unreadable; to be followed by taking all that has been inspected.
+    /// Makes the descriptor of [`ready`](Self::ready) unreadable. The caller must then take all inspected files.
     pub(super) fn reset(&self) {
         self.ready.lower();
     }
 
-    /// Hands no more files over, and waits for those that were, one after the other.
+    /// Stops sending files to the thread, and returns the next of those it was still inspecting.
     pub(super) fn last_inspected(&mut self, since: Instant) -> Option<Inspected> {
         self.requests = None;
-        match self.inspected.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
+        match self.inspected.recv_timeout(SHUTDOWN_TIMEOUT.saturating_sub(since.elapsed())) {
             Ok(inspected) => Some(inspected),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!("executed files were still being inspected");
+                tracing::warn!("stopping before all executed files were inspected; their content is not reported");
                 None
             }
         }
     }
 
-    /// How many files could not be inspected.
+    /// The number of files that could not be inspected.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
-    /// Readable when files have been inspected.
+    /// A descriptor that becomes readable when files have been inspected.
     pub(super) fn ready(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
     }
 }
 
-/// What the thread does.
+/// Runs the inspector thread.
 fn inspect_all(requested: &Receiver<Request>, results: &Sender<Inspected>, ready: &Flag, failures: &AtomicU64) {
-    let mut known = Recent::new(KNOWN);
+    let mut known = Recent::new(CACHE_CAPACITY);
     for Request { event, cgroup } in requested {
         match inspect(&event, cgroup.as_deref(), &mut known) {
             Ok(content) => {
@@ -156,14 +159,14 @@ fn inspect_all(requested: &Receiver<Request>, results: &Sender<Inspected>, ready
             }
             Err(error) => {
                 let path = file(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
-                tracing::debug!(?path, %error, "an executed file cannot be inspected");
+                tracing::debug!(?path, %error, "cannot inspect an executed file");
                 failures.fetch_add(1, Relaxed);
             }
         }
     }
 }
 
-/// A file as it was: the container, and what `stat` says that changes when the file does.
+/// Identifies a version of a file: the container, and the fields of `stat` that change whenever the file does.
 type Version = (u64, u64, u64, i64, i64, u64);
 
 fn inspect(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Content>) -> io::Result<Content> {
@@ -184,12 +187,12 @@ fn inspect(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Con
     if let Some(&content) = known.get(&version) {
         return Ok(content);
     }
-    let content = content::recognise(File::from(file).take(MOST))?;
+    let content = content::recognise(File::from(file).take(MAX_BYTES))?;
     known.insert(version, content);
     Ok(content)
 }
 
-/// The file, from the process that executed or mapped it, if that still runs.
+/// Opens the file through the process that executed or mapped it, if that process still runs.
 fn of_process(event: &Event, process: &event::Process) -> Option<OwnedFd> {
     let opened = Process::open_started(process.pid, process.start_time)?;
     match event {
@@ -198,16 +201,16 @@ fn of_process(event: &Event, process: &event::Process) -> Option<OwnedFd> {
     }
 }
 
-/// Processes that see the container's files at the same paths, as far as can be guessed.
+/// The processes that probably see the container's files under the same paths.
 fn witnesses(process: &event::Process, cgroup: Option<&Path>) -> impl Iterator<Item = u32> {
     let above = process.ancestors.iter().filter(|ancestor| ancestor.in_container).map(|ancestor| ancestor.pid);
     let beside = cgroup.and_then(|cgroup| fs::read_to_string(cgroup.join("cgroup.procs")).ok()).unwrap_or_default();
     let beside: Vec<u32> = beside.lines().filter_map(|pid| pid.parse().ok()).collect();
-    std::iter::once(process.pid).chain(above).chain(beside).take(WITNESSES)
+    std::iter::once(process.pid).chain(above).chain(beside).take(MAX_WITNESSES)
 }
 
-/// Opens the regular file that is at a path for a process. Whoever owns that may put something else there at any time:
-/// nothing leads out of the process's root, and nothing else is opened.
+/// Opens the regular file at a path, as a process sees it. The container controls what is at that path, so the lookup
+/// stays within the process's root, follows no symbolic links, and opens only regular files.
 fn open_in_root(pid: u32, path: &event::Path) -> Option<OwnedFd> {
     if path.truncated {
         return None;
@@ -217,22 +220,23 @@ fn open_in_root(pid: u32, path: &event::Path) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let found = rustix::fs::openat2(&root, path.bytes.as_slice(), flags, Mode::empty(), resolve).ok()?;
-    // To open a device can have effects; to look at it has none.
+    // Opening a device can have side effects, so this checks the type on an O_PATH descriptor first.
     let mode = rustix::fs::fstat(&found).ok()?.st_mode;
     if !FileType::from_raw_mode(mode).is_file() {
         return None;
     }
-    // A lease that somebody has on it is not waited for.
+    // O_NONBLOCK keeps open(2) from waiting for a lease on the file.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty()).ok()
 }
 
-/// Whether this is the file that the kernel has reported.
+/// Whether an open file is the one that the kernel reported.
 fn is_same(file: &OwnedFd, reported: &event::File) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| is_stat_of(&stat, reported))
 }
 
-/// On some overlays stat(2) gives the number of the device below, with its inode number.
+/// On some overlay file systems stat(2) returns the device of the underlying file system, with that file system's inode
+/// number.
 fn is_stat_of(stat: &Stat, reported: &event::File) -> bool {
     let device = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
     FileType::from_raw_mode(stat.st_mode).is_file()
@@ -251,7 +255,7 @@ mod tests {
 
     const BUSYBOX: &str = "/bin/busybox";
 
-    /// The execution of a file of this machine, by a process that is not there any more.
+    /// An execution of a file of this machine, by a process that no longer exists.
     fn executed(path: &Path) -> Exec {
         let path = path.canonicalize().expect("it exists");
         let stat = fs::metadata(&path).expect("it exists");
@@ -288,7 +292,7 @@ mod tests {
     fn a_file_is_found_by_its_process() {
         let mut sleeper = Command::new(BUSYBOX).args(["sleep", "100"]).spawn().expect("busybox is here");
         let mut exec = executed(Path::new(BUSYBOX));
-        // As of a deleted one.
+        // The path of a deleted file looks like this.
         exec.exe = event::Path { bytes: b"/gone".into(), truncated: false };
         exec.process.pid = sleeper.id();
         let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).expect("it runs");
@@ -304,13 +308,13 @@ mod tests {
         let later = content(&exec);
         sleeper.kill().and_then(|()| sleeper.wait()).expect("it is ours");
         assert_eq!(found, Some(Content::Box));
-        // Needs a capability.
+        // Reading the mapped files of a process needs a capability.
         assert!(mapped == found || !rustix::process::geteuid().is_root());
         assert_eq!(later, None, "that is another process");
     }
 
     #[test]
-    fn what_took_the_place_of_a_file_is_not_read() {
+    fn a_file_that_replaced_the_executed_one_is_not_read() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let path = folder.path().join("x");
         fs::copy(BUSYBOX, &path).expect("busybox is here");
@@ -340,14 +344,14 @@ mod tests {
         let mut known = Recent::new(2);
         let mut content = || inspect(&event, None, &mut known).ok();
         assert_eq!((content(), content()), (Some(Content::Other), Some(Content::Other)));
-        // Change times are as exact as the timer's tick.
+        // Change times have the resolution of the timer tick.
         std::thread::sleep(Duration::from_millis(20));
         fs::write(&path, shell).expect("it can be written");
         assert_eq!(content(), Some(Content::Box));
     }
 
     #[test]
-    fn a_file_of_the_image_is_asked_for_once() {
+    fn a_file_of_the_image_is_inspected_once() {
         let mut inspector = Inspector::start().expect("a thread can be started");
         let mut exec = executed(Path::new(BUSYBOX));
         exec.file.layer = Some(Layer::Lower);

@@ -1,13 +1,13 @@
-//! What was lost, of each kind, and how much of it has been reported.
+//! Counts lost events by kind, and how many of them have been reported.
 
 use detector_common::vocabulary::Loss;
 
 use crate::sensor::KernelLosses;
 
-/// What was lost so far. All numbers only grow.
+/// The numbers of lost events since the start. They only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
-    /// By the probes.
+    /// Events that the probes lost, by kind.
     pub(super) kernel: KernelLosses,
     /// Records that could not be decoded.
     pub(super) undecoded: u64,
@@ -16,7 +16,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// How much more was lost than at an earlier time, by kind. No number is 0.
+    /// The increase of each count since `earlier`, by kind, without the kinds that did not increase.
     pub(super) fn since(&self, earlier: &Self) -> Vec<(Loss, u64)> {
         let kernel = Loss::ALL.iter().zip(self.kernel.iter().zip(&earlier.kernel));
         let kernel = kernel.map(|(&kind, (now, before))| (kind, now - before));
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_loss_is_told_once() {
+    fn each_loss_is_reported_once() {
         let before = Losses::default();
         assert_eq!(before.since(&before), []);
         let mut now = before;

@@ -1,5 +1,5 @@
-//! Works on the sensor's events: which container, what is found, what was lost. One thread, and a second one that reads
-//! executed files.
+//! Processes the sensor's events: finds their containers, runs the detections, and reports lost events. One thread
+//! reads the events; a second one reads executed files.
 
 mod analysis;
 mod blindness;
@@ -23,16 +23,16 @@ use threads::Flag;
 pub(crate) use outlet::{Counters, Message};
 pub(crate) use threads::Error;
 
-/// What can be chosen.
+/// The options of a pipeline.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// Name of the node in findings.
     pub node: String,
-    /// What is kept secret of arguments.
+    /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
 }
 
-/// A running pipeline. Dropping it reads what the kernel has reported until then, and detaches the probes.
+/// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.
 pub(crate) struct Pipeline {
     counters: Arc<Counters>,
     stop: Flag,
@@ -40,12 +40,12 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts to read. `sink` gets each message on the pipeline's thread and must not block. `ended` is called on that
-    /// thread at its end: because it was told to stop, or because it panicked.
+    /// Starts the pipeline. It calls `sink` with each message on its own thread, and `sink` must not block. It calls
+    /// `ended` on that thread when the thread ends, either because it was stopped or because it panicked.
     ///
     /// # Errors
     ///
-    /// The system has no threads or descriptors left.
+    /// The system refused a thread or a file descriptor.
     pub(crate) fn start(
         sensor: Sensor,
         options: Options,
@@ -58,7 +58,7 @@ impl Pipeline {
         let outlet = Outlet::new(sink, node, Arc::clone(&counters));
         let reader = Reader::new(sensor, redactor, outlet, stop.clone())?;
         let run = move || {
-            // Nobody sees what the reader was in the middle of: it goes with the panic.
+            // The reader is dropped after a panic, so nobody sees its inconsistent state.
             let result = catch_unwind(AssertUnwindSafe(|| reader.run()));
             ended();
             if let Err(panic) = result {
@@ -69,7 +69,7 @@ impl Pipeline {
         Ok(Self { counters, stop, reader: Some(reader) })
     }
 
-    /// What was done so far. The counters stay valid after the end.
+    /// The counters of this pipeline. They stay valid after it has ended.
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

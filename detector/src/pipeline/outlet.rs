@@ -1,27 +1,27 @@
-//! Where what the pipeline has to say goes.
+//! Delivers the pipeline's messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 
-/// What the pipeline says.
+/// A message of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// This happened.
+    /// A finding or a notice.
     Line(Line),
-    /// This container begins, or runs already at the start.
-    Began(Box<Container>),
+    /// A container that has started, or that already ran when the pipeline started.
+    ContainerStarted(Box<Container>),
 }
 
-/// What was done so far.
+/// The counters of a pipeline.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records read from the kernel.
+    /// The number of records that were read from the kernel.
     pub events: AtomicU64,
 }
 
-/// The sink, and the count of what went into it.
+/// Sends messages to the sink, and counts the records that were read.
 pub(super) struct Outlet<S> {
     sink: S,
     node: String,
@@ -33,12 +33,12 @@ impl<S: FnMut(Message)> Outlet<S> {
         Self { sink, node, counters }
     }
 
-    /// Counts a record of the kernel.
+    /// Counts a record that was read from the kernel.
     pub(super) fn count_event(&self) {
         self.counters.events.fetch_add(1, Relaxed);
     }
 
-    /// The name of the node in lines.
+    /// The name of the node in findings and notices.
     pub(super) fn node(&self) -> &str {
         &self.node
     }
@@ -51,7 +51,7 @@ impl<S: FnMut(Message)> Outlet<S> {
         (self.sink)(Message::Line(Line::Notice(Notice::now(self.node.clone(), event))));
     }
 
-    pub(super) fn container_began(&mut self, container: Container) {
-        (self.sink)(Message::Began(Box::new(container)));
+    pub(super) fn container_started(&mut self, container: Container) {
+        (self.sink)(Message::ContainerStarted(Box::new(container)));
     }
 }

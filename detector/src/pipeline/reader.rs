@@ -1,4 +1,4 @@
-//! The reader thread: takes events as they come and, in between, asks what was lost.
+//! The reader thread: handles events as they arrive, and regularly checks for lost events.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -16,25 +16,25 @@ use crate::finding::NoticeEvent;
 use crate::redact::Redactor;
 use crate::sensor::{self, Decoded, Sensor};
 
-/// How often losses are looked for while records come, or something was lost the last time: the probes lose records only
-/// when the ring buffer is full, and then there are others to be read.
+/// How often lost events are checked for while records arrive, or when the last check found some. The probes lose
+/// records only when the ring buffer is full, and then there are records to read.
 const BUSY: Duration = Duration::from_secs(1);
-/// How often they are looked for otherwise, and how often the kernel is asked for skipped calls.
+/// How often lost events are checked for otherwise, and how often the kernel is asked for skipped calls.
 const QUIET: Duration = Duration::from_secs(10);
-/// Records handled before losses get their turn, however many there are.
+/// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
 
-/// The reader thread's state.
+/// The state of the reader thread.
 pub(super) struct Reader<S> {
     sensor: Sensor,
     analysis: Analysis,
     outlet: Outlet<S>,
-    /// Raised when the thread is to stop.
+    /// Raised to stop the thread.
     stop: Flag,
-    /// As last reported.
+    /// The losses that were already reported.
     losses: Losses,
     blind_windows: BlindWindows,
-    /// Records that could not be decoded.
+    /// The number of records that could not be decoded.
     undecoded: u64,
     schedule: Schedule,
 }
@@ -59,7 +59,7 @@ impl<S: FnMut(Message)> Reader<S> {
         })
     }
 
-    /// Runs until told to stop, then reads what is left.
+    /// Runs until it is stopped, then handles the remaining records.
     pub(super) fn run(mut self) {
         while self.wait() {
             self.analysis.follow_wall_clock();
@@ -67,17 +67,17 @@ impl<S: FnMut(Message)> Reader<S> {
             self.analysis.take_contents(&mut self.outlet);
             let now = Instant::now();
             if now >= self.schedule.losses_due() {
-                self.keep_house(now >= self.schedule.skipped_calls_due());
+                self.do_housekeeping(now >= self.schedule.skipped_calls_due());
             }
         }
-        // What happens from now on is not reported any more: it might never end.
+        // Later events are not reported: on a busy node the loop might never end.
         let stopped = clock::since_boot();
         while self.take_record().is_some_and(|time| time <= stopped) {}
         self.analysis.take_last_contents(&mut self.outlet);
-        self.keep_house(true);
+        self.do_housekeeping(true);
     }
 
-    /// Sleeps until there is something to do. `false`: the thread is to stop.
+    /// Waits until there is work to do. Returns `false` if the thread must stop.
     fn wait(&self) -> bool {
         let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.analysis.contents_ready()];
         let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -91,24 +91,24 @@ impl<S: FnMut(Message)> Reader<S> {
             Ok(_) => fds[0].revents().is_empty(),
             Err(rustix::io::Errno::INTR) => true,
             Err(error) => {
-                tracing::error!(%error, "waiting for records; trying again");
+                tracing::error!(%error, "cannot wait for records; trying again in 100 ms");
                 std::thread::sleep(Duration::from_millis(100));
                 true
             }
         }
     }
 
-    /// Handles the records that there are, up to a batch.
+    /// Handles the available records, [`BATCH`] at most.
     fn drain(&mut self) {
         for _ in 0..BATCH {
             if self.take_record().is_none() {
                 return;
             }
-            self.schedule.record_came();
+            self.schedule.mark_busy();
         }
     }
 
-    /// Handles the next record, and gives the time of the event in it; 0: there is none in it.
+    /// Handles the next record, and returns the time of its event, or 0 if it could not be decoded.
     fn take_record(&mut self) -> Option<u64> {
         let decoded = self.sensor.next_event()?;
         self.outlet.count_event();
@@ -122,37 +122,40 @@ impl<S: FnMut(Message)> Reader<S> {
             Ok(event) => self.analysis.take_event(event, &mut self.sensor, &mut self.outlet),
             Err(error) => {
                 if self.undecoded == 0 {
-                    tracing::error!(%error, "a record from the kernel cannot be read; more are only counted");
+                    tracing::error!(%error, "cannot decode a record from the kernel; further ones are counted as lost, \
+                        not logged");
                 }
                 self.undecoded += 1;
             }
         }
     }
 
-    /// Reports losses and, if asked to, skipped calls; lets the probes forget what ended containers changed.
-    fn keep_house(&mut self, with_skipped_calls: bool) {
+    /// Reports lost events and, if `with_skipped_calls`, skipped calls, and frees the probes' state of ended
+    /// containers.
+    fn do_housekeeping(&mut self, with_skipped_calls: bool) {
         #[cfg(feature = "probe-log")]
         self.sensor.pass_on_log();
         let now = Instant::now();
         match self.report_losses() {
-            Ok(has_lost) => self.schedule.losses_reported(now, has_lost),
+            Ok(has_lost) => self.schedule.mark_losses_reported(now, has_lost),
             Err(error) => {
-                tracing::error!(%error, "reading the loss counters");
-                self.schedule.losses_reported(now, true);
+                tracing::error!(%error, "cannot read the loss counters of the probes");
+                self.schedule.mark_losses_reported(now, true);
             }
         }
         if with_skipped_calls {
-            self.schedule.skipped_calls_reported(now);
+            self.schedule.mark_skipped_calls_reported(now);
             self.report_skipped_calls();
         }
         if let Some(ended) = self.analysis.containers().take_ended()
             && let Err(error) = self.sensor.forget_files(&ended)
         {
-            tracing::error!(%error, "forgetting the files of ended containers");
+            tracing::error!(%error, "cannot remove the files of ended containers from the BPF maps");
         }
     }
 
-    /// Reports what was lost since the last time. `Ok(true)`: something that the probes keep.
+    /// Reports the losses since the last call. Returns whether the probes have kept short versions of some of the lost
+    /// events.
     fn report_losses(&mut self) -> Result<bool, sensor::Error> {
         let losses = Losses {
             kernel: self.sensor.losses()?,
@@ -166,9 +169,10 @@ impl<S: FnMut(Message)> Reader<S> {
         }
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {
-            self.analysis.containers().find_removed(clock::since_boot());
+            self.analysis.containers().remove_missing(clock::since_boot());
         }
-        // The probes count first and keep what they counted then: what they had not kept yet is there the next time.
+        // The probes count a lost event before they store its short version, so a version that is missing now is found
+        // the next time.
         let is_kept = is_new(Loss::Exec) || is_new(Loss::ImageWrite);
         if is_kept || self.schedule.has_lost() {
             for event in self.sensor.take_kept_events()? {
@@ -178,11 +182,11 @@ impl<S: FnMut(Message)> Reader<S> {
         Ok(is_kept)
     }
 
-    /// Reports calls that the kernel has skipped a program for.
+    /// Reports the calls that the kernel skipped since the last check.
     fn report_skipped_calls(&mut self) {
         let counts = match self.sensor.skipped_calls() {
             Ok(counts) => counts,
-            Err(error) => return tracing::error!(%error, "asking the kernel for skipped calls"),
+            Err(error) => return tracing::error!(%error, "cannot read the numbers of skipped calls from the kernel"),
         };
         if let Some(window) = self.blind_windows.update(counts, clock::since_boot()) {
             let (from, until) = (self.analysis.wall(window.from), self.analysis.wall(window.until));
@@ -191,14 +195,14 @@ impl<S: FnMut(Message)> Reader<S> {
     }
 }
 
-/// When losses are to be looked for.
+/// Decides when to check for lost events.
 #[derive(Debug)]
 struct Schedule {
     losses_reported: Instant,
     skipped_calls_reported: Instant,
-    /// Records have come since.
+    /// Whether records have arrived since the last check.
     is_busy: bool,
-    /// Something was lost the last time that the probes keep.
+    /// Whether the last check found losses of events that the probes keep short versions of.
     has_lost: bool,
 }
 
@@ -219,15 +223,15 @@ impl Schedule {
         self.has_lost
     }
 
-    fn record_came(&mut self) {
+    fn mark_busy(&mut self) {
         self.is_busy = true;
     }
 
-    fn losses_reported(&mut self, now: Instant, has_lost: bool) {
+    fn mark_losses_reported(&mut self, now: Instant, has_lost: bool) {
         (self.losses_reported, self.is_busy, self.has_lost) = (now, false, has_lost);
     }
 
-    fn skipped_calls_reported(&mut self, now: Instant) {
+    fn mark_skipped_calls_reported(&mut self, now: Instant) {
         self.skipped_calls_reported = now;
     }
 }
@@ -237,14 +241,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_looked_for_soon_while_records_come_and_seldom_otherwise() {
+    fn losses_are_checked_often_while_records_arrive_and_seldom_otherwise() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
-        schedule.losses_reported(now, false);
+        schedule.mark_losses_reported(now, false);
         assert_eq!(schedule.losses_due(), now + QUIET);
-        schedule.record_came();
+        schedule.mark_busy();
         assert_eq!(schedule.losses_due(), now + BUSY);
-        schedule.losses_reported(now, true);
+        schedule.mark_losses_reported(now, true);
         assert_eq!(schedule.losses_due(), now + BUSY);
         assert_eq!(schedule.skipped_calls_due(), now + QUIET);
     }

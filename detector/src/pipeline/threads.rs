@@ -1,4 +1,4 @@
-//! The threads of the pipeline, and how they wake each other up.
+//! Starts the threads of the pipeline, and lets them wake each other up.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,43 +7,43 @@ use std::thread::{Builder, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Why the pipeline cannot start.
+/// Why a pipeline could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}; see the limits of this process")]
+#[error("{what}: {source}; check the limits of this process (ulimit -a)")]
 pub struct Error {
-    /// What was tried.
+    /// The operation that failed.
     pub what: &'static str,
-    /// The system's answer.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// Starts a thread.
+/// Starts a thread with this name.
 pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     let started = Builder::new().name(name.to_owned()).spawn(run);
     started.map_err(|source| Error { what: "starting a thread", source })
 }
 
-/// A flag that one thread raises and another one waits for: its descriptor is readable while it is raised.
+/// A flag that one thread raises and another one waits for. Its descriptor is readable while the flag is raised.
 #[derive(Clone, Debug)]
 pub(super) struct Flag {
     eventfd: Arc<OwnedFd>,
 }
 
 impl Flag {
-    /// A flag that is not raised.
+    /// Makes a flag that is not raised.
     pub(super) fn new() -> Result<Self, Error> {
         let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let made = made.map_err(|e| Error { what: "making an eventfd", source: e.into() })?;
+        let made = made.map_err(|e| Error { what: "creating an eventfd", source: e.into() })?;
         Ok(Self { eventfd: Arc::new(made) })
     }
 
     pub(super) fn raise(&self) {
-        // Fails when it has been raised as often as can be counted.
+        // The write fails only if the counter is at its maximum, so the flag is raised anyway.
         let _raised_anyway = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 
     pub(super) fn lower(&self) {
-        // Fails when it is not raised.
+        // The read fails only if the flag is not raised.
         let _lowered_anyway = rustix::io::read(&self.eventfd, &mut [0; 8]);
     }
 }
