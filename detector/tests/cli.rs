@@ -424,7 +424,7 @@ fn status_prints_a_daemon_that_is_ready() {
     let daemon = Daemon::start();
     let command = || detector(&["status", "--socket", text(&daemon.socket)]).output().expect("the program starts");
     assert_fails(&command(), 5, &["still starting", "--wait"]);
-    daemon.hub.ready(Vec::new(), Arc::default(), Arc::default());
+    daemon.hub.set_ready(Vec::new(), Arc::default(), Arc::default());
     let output = command();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("on node: watching since"), "{output:?}");

@@ -1,5 +1,5 @@
-//! Where the lines of the stream go: serialised once, to the output and to every live client, without ever blocking the
-//! one who publishes. Who is too slow loses lines, and is told how many.
+//! Distributes findings and notices. Each one is serialised once, and sent to the output and to every live client
+//! without blocking the publisher. A receiver that is too slow loses lines, and gets a notice with their number.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,12 +15,12 @@ use crate::pipeline;
 use crate::protocol::{Counters, DaemonState, Hook, Status};
 use crate::runtime::Engines;
 
-/// Lines that wait for the output at most.
+/// How many lines can wait for the output.
 pub const OUTPUT_QUEUE: usize = 8192;
-/// Lines that are kept for the slowest live client at most.
+/// How many lines can wait for the slowest live client.
 pub const CLIENT_QUEUE: usize = 1024;
 
-/// The distributor of the stream, and what is known about the daemon.
+/// Distributes the lines, and keeps the status of the daemon.
 #[derive(Debug)]
 pub struct Hub {
     node: String,
@@ -28,7 +28,7 @@ pub struct Hub {
     phase: Mutex<Phase>,
     findings: AtomicU64,
     losses: Mutex<BTreeMap<&'static str, u64>>,
-    /// Lines that found the output queue full since [`Hub::take_output_loss`].
+    /// The number of lines lost since the last [`Hub::take_output_loss`] because the output queue was full.
     output_loss: AtomicU64,
 }
 
@@ -48,12 +48,12 @@ struct Phase {
 }
 
 impl Hub {
-    /// A hub for live clients only.
+    /// Makes a hub that serves live clients only.
     pub fn new(node: String) -> Self {
         Self::with_routes(node, None)
     }
 
-    /// A hub that also feeds an output: the receiver gets at most [`OUTPUT_QUEUE`] lines ahead.
+    /// Makes a hub that also feeds an output through the receiver, which holds at most [`OUTPUT_QUEUE`] lines.
     pub fn with_output(node: String) -> (Self, Receiver<Bytes>) {
         let (sender, receiver) = mpsc::sync_channel(OUTPUT_QUEUE);
         (Self::with_routes(node, Some(sender)), receiver)
@@ -95,55 +95,57 @@ impl Hub {
         {
             self.output_loss.fetch_add(1, Relaxed);
         }
-        // An error says only that nobody is watching.
+        // Sending fails only if no client is connected.
         let _ = routes.clients.send(line);
     }
 
-    /// Publishes what happened to the daemon itself.
+    /// Publishes a notice about the daemon itself.
     pub fn publish_event(&self, event: NoticeEvent) {
         self.publish(&Line::Notice(self.notice(event)));
     }
 
-    /// The live stream from now on. `None`: the daemon is stopping.
+    /// Subscribes to the lines published from now on. Returns `None` if the daemon is stopping.
     pub fn subscribe(&self) -> Option<broadcast::Receiver<Bytes>> {
         lock(&self.routes).as_ref().map(|routes| routes.clients.subscribe())
     }
 
-    /// The line that tells a reader that it missed `count` lines, for that reader alone. Counted in [`Hub::status`].
+    /// Counts a loss of `count` lines by one reader, and returns the notice to send to that reader only.
+    /// [`Hub::status`] includes the loss.
     pub fn loss_line(&self, kind: Loss, count: u64) -> Bytes {
         self.count_loss(kind, count);
         json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind, count })))
     }
 
-    /// Whether lines have found the output queue full since [`Hub::take_output_loss`].
+    /// Whether lines were lost since the last [`Hub::take_output_loss`] because the output queue was full.
     pub(super) fn has_output_loss(&self) -> bool {
         self.output_loss.load(Relaxed) > 0
     }
 
-    /// How many lines found the output queue full since the last call.
+    /// Returns and resets the number of lines lost because the output queue was full.
     pub fn take_output_loss(&self) -> u64 {
         self.output_loss.swap(0, Relaxed)
     }
 
-    /// From now on the probes are being detached.
-    pub fn stopping(&self) {
+    /// Sets the state to stopping. Must be called before the probes are detached.
+    pub fn set_stopping(&self) {
         let mut phase = lock(&self.phase);
         phase.state = DaemonState::Stopping;
         phase.since = now();
     }
 
-    /// From now on these probes are attached, their events are counted here, and these engines are asked.
-    pub fn ready(&self, hooks: Vec<Hook>, pipeline: Arc<pipeline::Counters>, engines: Arc<Engines>) {
+    /// Sets the state to ready, with the attached hooks, the counters of the pipeline, and the container engines in
+    /// use.
+    pub fn set_ready(&self, hooks: Vec<Hook>, pipeline: Arc<pipeline::Counters>, engines: Arc<Engines>) {
         let mut phase = lock(&self.phase);
         *phase = Phase { state: DaemonState::Ready, since: now(), hooks, pipeline: Some(pipeline), engines };
     }
 
-    /// Ends the stream: readers get what is queued for them, then its end.
+    /// Ends the stream. Readers still receive the lines that are queued for them.
     pub fn close(&self) {
         lock(&self.routes).take();
     }
 
-    /// How the daemon is.
+    /// The status of the daemon.
     pub fn status(&self) -> Status {
         let phase = lock(&self.phase);
         Status {
@@ -175,7 +177,8 @@ fn now() -> Time {
     Time(jiff::Timestamp::now())
 }
 
-/// Nothing is left half-changed under these locks, so a panic elsewhere is no reason to stop watching.
+/// Code that holds one of these locks leaves the value consistent even if it panics, so a poisoned lock is still
+/// usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The daemon: findings to the output and to live clients, until a signal says stop.
+//! The daemon: sends findings to the output and to live clients until a signal stops it.
 
 pub mod hub;
 pub mod server;
@@ -24,57 +24,66 @@ use server::{BindError, Server};
 use watch::Watch;
 use writer::{Output, Target};
 
-/// How long an output that takes nothing may hold up the end.
+/// How long the daemon, when it stops, waits for an output that accepts no data.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// All that a daemon is told at its start.
+/// The configuration of a daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the lines go.
+    /// Where findings are written.
     pub output: Target,
-    /// The socket for clients.
+    /// The path of the socket for clients.
     pub socket: PathBuf,
-    /// What is watched, and how.
+    /// The options of the watch.
     pub watch: watch::Options,
 }
 
-/// Why a daemon did not start, or ended other than by a signal.
+/// Why a daemon failed to start, or ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The output cannot be opened.
-    #[error("{target}: cannot write: {cause}; choose another place with --json PATH, or `-` for standard output")]
+    #[error(
+        "{target}: cannot write findings: {cause}; choose another output with --json PATH, or `-` for standard \
+        output"
+    )]
     Output {
         /// The output.
         target: Target,
-        /// Why.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// The socket cannot be had.
+    /// The daemon cannot listen on its socket.
     #[error(transparent)]
     Socket(#[from] BindError),
-    /// Nothing is watched.
+    /// The watch cannot be started.
     #[error(transparent)]
     Watch(#[from] watch::Error),
-    /// The output ended.
+    /// The output failed.
     #[error(transparent)]
     Writer(#[from] writer::Error),
-    /// The thread that reads what the probes say ended, which is a bug.
-    #[error("the thread that reads events ended: a bug, of which the log says more; please report it, and start again")]
+    /// The thread that reads the probes' events ended, which is a bug.
+    #[error(
+        "the thread that reads events ended unexpectedly; this is a bug: report it with the log above, and restart \
+        the daemon"
+    )]
     Reader,
-    /// The output takes nothing.
-    #[error("{0}: it took nothing for {PATIENCE:?}, so lines are not written; is its reader stuck?")]
+    /// The output accepts no data.
+    #[error(
+        "{0}: the output accepted no data for {PATIENCE:?}, so findings were not written; check whether its reader \
+        hangs"
+    )]
     Stuck(Target),
-    /// The system refused something basic.
-    #[error("{what}: {cause}; see the limits of this process and the memory of this host")]
+    /// The operating system refused a basic operation.
+    #[error("{what}: {cause}; check the limits of this process (ulimit -a) and the free memory of this host")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// Why it failed.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
 
-/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process at once.
+/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process immediately.
 ///
 /// # Errors
 ///
@@ -83,9 +92,9 @@ pub fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|cause| Error::System { what: "starting the runtime", cause })?;
+        .map_err(|cause| Error::System { what: "starting the async runtime", cause })?;
     let result = runtime.block_on(run_async(config));
-    // A writer that is stuck in a write must not keep the process.
+    // A writer that is blocked in write(2) must not keep the process running.
     runtime.shutdown_background();
     result
 }
@@ -110,13 +119,13 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let watch = {
         let hub = Arc::clone(&hub);
         let tell_end = move || {
-            // Nobody waits for it any more when the daemon is ending anyway.
+            // The receiver is gone if the daemon is stopping already.
             let _ = ended.send(());
         };
         spawn_blocking(move || Watch::start(config.watch, &hub, tell_end))
     };
     let watch = joined(watch.await)?;
-    tracing::info!("clients: {}", config.socket.display());
+    tracing::info!("listening for clients on {}", config.socket.display());
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
     notify(&[NotifyState::Ready]);
 
@@ -125,12 +134,12 @@ async fn run_async(config: Config) -> Result<(), Error> {
             signals.kill_at_next();
             (signal.to_owned(), End::Asked)
         }
-        failed = &mut writer => ("its output failed".to_owned(), End::Writer(joined(failed))),
-        _ = &mut watch_ended => ("it reads no more events".to_owned(), End::Reader),
+        failed = &mut writer => ("the output failed".to_owned(), End::Writer(joined(failed))),
+        _ = &mut watch_ended => ("the thread that reads events ended unexpectedly".to_owned(), End::Reader),
     };
     tracing::info!("stopping: {reason}");
     notify(&[NotifyState::Stopping]);
-    hub.stopping();
+    hub.set_stopping();
     joined(spawn_blocking(|| watch.stop()).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
     hub.close();
@@ -147,29 +156,29 @@ async fn run_async(config: Config) -> Result<(), Error> {
     if let End::Reader = end { Err(Error::Reader) } else { Ok(()) }
 }
 
-/// Why the daemon ends.
+/// Why the daemon stops.
 enum End {
-    /// It was told to.
+    /// A signal asked it to.
     Asked,
-    /// The writer did.
+    /// The writer ended, with this result.
     Writer(Result<(), writer::Error>),
-    /// The thread that reads events did.
+    /// The thread that reads events ended.
     Reader,
 }
 
-/// Tells the service manager, if one started this daemon.
+/// Notifies the service manager, if there is one.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot notify the service manager: {error}");
+        tracing::warn!("cannot notify the service manager, which may consider this daemon as not started: {error}");
     }
 }
 
-/// The value of a finished task, or its panic.
+/// Returns the value of a finished task, or resumes its panic.
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The signals that ask the daemon to stop.
+/// The signals that stop the daemon.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -177,7 +186,13 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(|cause| Error::System { what: "listening for signals", cause });
+        let listen = |kind| {
+            signal(kind).map_err(|cause| Error::System {
+                what: "installing the signal \
+            handlers",
+                cause,
+            })
+        };
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
@@ -188,14 +203,14 @@ impl Signals {
         }
     }
 
-    /// From now on a signal ends the process, as it does without a handler.
+    /// Lets the next signal end the process, as it would without a handler.
     fn kill_at_next(mut self) {
         tokio::spawn(async move {
             let signal = match self.next().await {
                 "SIGINT" => Signal::INT,
                 _ => Signal::TERM,
             };
-            tracing::error!("{signal:?} again: not waiting for a clean end");
+            tracing::error!("received {signal:?} while stopping; exiting without writing the remaining findings");
             std::process::exit(128 + signal.as_raw());
         });
     }

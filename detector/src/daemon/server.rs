@@ -1,4 +1,5 @@
-//! The daemon's unix socket: the live stream and the daemon's status, for root alone. See [`crate::protocol`].
+//! Serves the live stream and the daemon's status on a unix socket that only root can connect to. See
+//! [`crate::protocol`].
 
 use std::fs;
 use std::future::Future;
@@ -22,33 +23,34 @@ use super::hub::Hub;
 use crate::finding::Loss;
 use crate::protocol::{Call, Reply, Request, VERSION};
 
-/// Connections that are served at a time.
+/// How many clients are served at the same time.
 pub const MAX_CLIENTS: usize = 64;
-/// Longest request line, in bytes.
+/// The maximum length of a request line, in bytes.
 pub const MAX_REQUEST: usize = 1024;
-/// How long a client may take to send its request, and the whole server to send what is queued when it ends.
+/// How long a client may take to send its request, and how long a stopping server sends queued lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the socket cannot be had.
+/// Why the server cannot listen on its socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another daemon listens there.
-    #[error("{}: another daemon listens there; stop it, or give this one a --socket of its own", .0.display())]
+    /// Another daemon already listens on the socket.
+    #[error("{}: another daemon already listens on this socket; stop it, or choose another path with \
+        --socket", .0.display())]
     InUse(PathBuf),
-    /// Something else is there.
-    #[error("{}: it is there and is no socket; remove it, or choose another place with --socket", .0.display())]
+    /// The path exists and is not a socket.
+    #[error("{}: this path exists and is not a socket; remove it, or choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
-    /// The system refused.
-    #[error("{}: cannot listen: {cause}; choose another place with --socket", .path.display())]
+    /// A system call failed.
+    #[error("{}: cannot listen on this socket: {cause}; choose another path with --socket", .path.display())]
     System {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
 
-/// A bound socket. Dropping it removes the socket's file, if that is still its own.
+/// A listening socket. Dropping it removes the socket's file, unless another one has replaced it.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -58,8 +60,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the socket, with mode 0600, making its directory if that is missing. A socket that nobody listens on, left
-    /// by a daemon that was killed, is replaced. Must be called in a tokio runtime.
+    /// Binds the socket with mode 0600, and creates its directory if necessary. Replaces a socket that a killed daemon
+    /// has left behind. Must be called within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let system = |cause| BindError::System { path: path.to_owned(), cause };
         let directory = match path.parent() {
@@ -67,15 +69,15 @@ impl Server {
             _ => Path::new("."),
         };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(system)?;
-        // Daemons that start together take turns, else each could take the other's new socket for a stale one. The lock
-        // goes with the descriptor.
+        // Daemons that start at the same time take turns; otherwise one could mistake the other's new socket for a
+        // stale one. Closing the descriptor releases the lock.
         let turn = fs::File::open(directory).map_err(system)?;
         rustix::fs::flock(&turn, FlockOperation::LockExclusive).map_err(|error| system(error.into()))?;
         remove_stale(path)?;
 
         let socket = UnixSocket::new_stream().map_err(system)?;
-        // Linux gives the file the mode that the socket has when it is bound: there is no moment at which it is open to
-        // others.
+        // Linux creates the file with the mode that the socket has at bind(2), so nobody else can connect to it in
+        // between.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|error| system(error.into()))?;
         socket.bind(path).map_err(system)?;
         let metadata = fs::symlink_metadata(path).map_err(system)?;
@@ -83,8 +85,8 @@ impl Server {
         Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }
 
-    /// Serves clients until `stop` is ready. Then the hub must have been closed: every client gets what is queued for
-    /// it, within reason.
+    /// Serves clients until `stop` completes. The hub must be closed before that. Then every client receives the lines
+    /// that are queued for it, for [`PATIENCE`] at most.
     pub async fn run(self, hub: Arc<Hub>, stop: impl Future) {
         let mut clients = JoinSet::new();
         tokio::pin!(stop);
@@ -98,14 +100,14 @@ impl Server {
                 Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
                     let hub = Arc::clone(&hub);
                     clients.spawn(async move {
-                        // It went away: nobody is left to tell.
+                        // Serving fails only if the client has disconnected.
                         let _ = serve(stream, &hub).await;
                     });
                 }
                 Ok((stream, _)) => refuse(&stream, format!("{MAX_CLIENTS} clients are connected already")),
                 Err(error) => {
-                    // Out of descriptors, for one: waiting is all that helps.
-                    tracing::warn!("{}: cannot accept a client: {error}", self.path.display());
+                    // The process may have run out of file descriptors, so this waits before the next attempt.
+                    tracing::warn!("{}: cannot accept a client, trying again: {error}", self.path.display());
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -122,7 +124,7 @@ impl Drop for Server {
     }
 }
 
-/// Makes room for the socket, unless something lives there.
+/// Removes a socket on which no process listens.
 fn remove_stale(path: &Path) -> Result<(), BindError> {
     let system = |cause| BindError::System { path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
@@ -141,12 +143,13 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-/// Tells a client that there is no room, if its buffer takes it at once, and hangs up.
+/// Sends an error to a client that is not served, if the socket's buffer has room for it. Dropping the stream then
+/// disconnects the client.
 fn refuse(stream: &UnixStream, message: String) {
     let _ = stream.try_write(&line(&Reply::Error { message }));
 }
 
-/// Serves one client.
+/// Reads and answers the request of one client.
 async fn serve(stream: UnixStream, hub: &Hub) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -160,23 +163,24 @@ async fn serve(stream: UnixStream, hub: &Hub) -> io::Result<()> {
     match call {
         Call::Status => reply(&mut writer, Reply::Status(Box::new(hub.status()))).await,
         Call::Tail => {
-            // First the subscription, then the reply: what happens after the client has seen the reply is in its stream.
+            // Subscribing before replying makes sure that the stream has everything that happens after the client reads
+            // the reply.
             let Some(lines) = hub.subscribe() else {
                 return reply(&mut writer, Reply::Error { message: "the daemon is stopping".to_owned() }).await;
             };
             reply(&mut writer, Reply::Tail).await?;
             tokio::select! {
                 result = stream_lines(lines, &mut writer, hub) => result,
-                () = hangup(&mut reader) => Ok(()),
+                () = wait_for_hangup(&mut reader) => Ok(()),
             }
         }
     }
 }
 
-/// The request, or why there is none.
+/// Reads a request. Fails with the message for the client.
 async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Call, String> {
     let mut text = Vec::new();
-    // One byte more than allowed, to tell a long line from one that just fits.
+    // Reading one byte more than the maximum tells a line that is too long from one of exactly the maximum length.
     let read = reader.take(MAX_REQUEST as u64 + 1).read_until(b'\n', &mut text).await;
     read.map_err(|error| format!("cannot read the request: {error}"))?;
     if text.len() > MAX_REQUEST {
@@ -190,7 +194,7 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Call, Str
     Ok(request.request)
 }
 
-/// Sends the live stream until it ends or the client is gone.
+/// Sends published lines until the stream ends or the client disconnects.
 async fn stream_lines(mut lines: Receiver<Bytes>, writer: &mut OwnedWriteHalf, hub: &Hub) -> io::Result<()> {
     loop {
         let line = match lines.recv().await {
@@ -202,8 +206,8 @@ async fn stream_lines(mut lines: Receiver<Bytes>, writer: &mut OwnedWriteHalf, h
     }
 }
 
-/// Returns when the client hangs up. What it still says is ignored.
-async fn hangup(reader: &mut BufReader<OwnedReadHalf>) {
+/// Waits until the client disconnects, and ignores whatever it sends.
+async fn wait_for_hangup(reader: &mut BufReader<OwnedReadHalf>) {
     let mut ignored = [0; 64];
     while reader.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
 }

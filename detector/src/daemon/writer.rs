@@ -1,8 +1,8 @@
-//! The daemon's output: JSON lines to a file or to standard output, from a thread of its own.
+//! Writes JSON lines to a file or to standard output, on a thread of its own.
 //!
-//! Each line is one `write`, so that no reader sees half of one. While the output fails (a full disk) the line at hand
-//! is retried and the others wait in the hub's queue; what does not fit there is counted and reported in the output
-//! itself when it works again.
+//! Each line is written with one call, so that no reader sees half of it. While the output fails, for example because
+//! the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do not fit into the
+//! queue are counted, and the loss is reported in the output itself once it works again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -18,15 +18,15 @@ use bytes::Bytes;
 use super::hub::Hub;
 use crate::finding::Loss;
 
-/// How often a failing output is tried, and how late a loss is reported at most.
+/// The interval at which a failing output is retried, and the maximum delay of a loss report.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Where the lines go.
+/// Where findings are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file, made if missing (readable by its owner only), else appended to.
+    /// A file that is appended to. If it does not exist, it is created, readable by its owner only.
     File(PathBuf),
 }
 
@@ -57,7 +57,7 @@ impl Output {
     }
 }
 
-/// Opens a log for appending. If an earlier process died in the middle of a line, that line is ended.
+/// Opens a file for appending. Ends the last line if an earlier process died while it wrote that line.
 fn open_log(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.is_file() {
@@ -74,32 +74,38 @@ fn open_log(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Why a writer ended before its time.
+/// Why a writer ended before the hub was closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody reads any more.
-    #[error("{target}: its reader went away; write to a file with --json PATH, which outlives readers")]
+    /// The reader of the output closed it.
+    #[error(
+        "{target}: the reader of the output closed it; restart the reader and the daemon, or write to a file with \
+        --json PATH"
+    )]
     Closed {
         /// The output.
         target: Target,
     },
     /// The output still failed when the daemon had to stop.
-    #[error("{target}: {cause}, {lines} lines are not written; make room or choose another place with --json PATH")]
+    #[error(
+        "{target}: {cause}, so {lines} lines were not written; free disk space, or choose another output with \
+        --json PATH"
+    )]
     Unwritten {
         /// The output.
         target: Target,
-        /// What its last try said.
+        /// The error of the last attempt.
         cause: io::Error,
-        /// How many lines.
+        /// How many lines were not written.
         lines: u64,
     },
 }
 
-/// Writes what comes until the hub closes. `stopping` is set when a failing output may not be waited for.
+/// Writes lines until the hub is closed. Once `stopping` is set, a failing output is not retried.
 pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &AtomicBool) -> Result<(), Error> {
     let mut reported: Option<Instant> = None;
     loop {
-        // Lines are lost when the queue is full, and so never while this waits for one.
+        // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
         let next = if hub.has_output_loss() {
             lines.recv_timeout(TICK)
         } else {
@@ -110,12 +116,12 @@ pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &Ato
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
-        // Not more often: a report takes time too.
+        // Reports are at most one per [`TICK`], because writing them takes time too.
         let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
         let lost = if is_due { hub.take_output_loss() } else { 0 };
         if lost > 0 {
             reported = Some(Instant::now());
-            tracing::error!("{}: it was too slow or failed, {lost} lines are lost", output.target);
+            tracing::error!("{}: the output failed or was too slow, so {lost} lines were lost", output.target);
             write(&mut output, &hub.loss_line(Loss::Output, lost), &lines, stopping)?;
         }
         if ended {
@@ -146,13 +152,17 @@ fn write(output: &mut Output, line: &[u8], queue: &Receiver<Bytes>, stopping: &A
             return Err(Error::Unwritten { target: output.target.clone(), cause, lines });
         }
         if failures == 0 {
-            tracing::error!("{}: {cause}; findings wait in memory, trying again every {TICK:?}", output.target);
+            tracing::error!(
+                "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every \
+                {TICK:?}",
+                output.target
+            );
         }
         failures += 1;
         std::thread::sleep(TICK);
     }
     if failures > 0 {
-        tracing::warn!("{}: works again after {failures} failed writes", output.target);
+        tracing::warn!("{}: writing works again after {failures} failed attempts", output.target);
     }
     Ok(())
 }
@@ -173,7 +183,7 @@ mod tests {
     #[test]
     fn a_failing_output_gets_the_rest_of_the_line_when_it_works_again() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        // A full pipe that does not block fails as a full disk does: after a part of the line.
+        // A full nonblocking pipe fails like a full disk: after part of the line was written.
         rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("it is ours");
         let line = Bytes::from([vec![b'x'; 100_000], vec![b'\n']].concat());
         let (sender, lines) = mpsc::sync_channel(2);
@@ -194,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_queue_could_not_hold_is_counted_in_the_output() {
+    fn lines_lost_from_a_full_queue_are_counted_in_the_output() {
         let (hub, lines) = Hub::with_output(String::new());
         let mut file = tempfile::tempfile().expect("a file");
         let copy = output(file.try_clone().expect("a descriptor"));
@@ -211,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_output_does_not_hold_up_the_end() {
+    fn a_failing_output_does_not_delay_the_shutdown() {
         let (hub, lines) = Hub::with_output(String::new());
         (0..3).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
         hub.close();
@@ -223,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_ends_the_writer() {
+    fn a_closed_reader_ends_the_writer() {
         let (hub, lines) = Hub::with_output(String::new());
         hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
         let (reader, writer) = io::pipe().expect("a pipe");
