@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Arguments that several commands share.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::protocol;
 use crate::runtime::Engines;
 use crate::runtime::endpoint::Endpoint;
 
-/// Where the daemon's socket is.
+/// The path of the daemon's socket.
 #[derive(Debug, clap::Args)]
 pub(super) struct Socket {
     /// Socket of the daemon [default: /run/detector/detector.sock]
@@ -27,14 +27,14 @@ impl Socket {
     }
 }
 
-/// The runtimes that are asked about containers.
+/// The container runtimes that are queried about containers.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Runtimes {
-    /// A container runtime to ask about containers, besides those in the usual places; KIND is cri, docker or podman. Can
-    /// be given more than once
+    /// Query this container runtime, besides those at the usual paths. KIND is cri, docker or podman. Can be given more
+    /// than once
     #[arg(long = "runtime-socket", value_name = "KIND=PATH")]
     sockets: Vec<Endpoint>,
-    /// Ask no runtimes in the usual places
+    /// Do not query the runtimes at the usual paths
     #[arg(long)]
     no_runtime_sockets: bool,
 }
@@ -49,7 +49,7 @@ impl Runtimes {
     }
 }
 
-/// Whether to colour what goes to standard output.
+/// Whether to colour standard output.
 pub(super) fn is_coloured(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Auto => {
@@ -60,7 +60,7 @@ pub(super) fn is_coloured(choice: ColorChoice) -> bool {
     }
 }
 
-/// Name of this node.
+/// The host name, which is the default name of the node.
 pub(super) fn node_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -77,8 +77,8 @@ pub(super) fn level_parser() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]).try_map(|name| name.parse())
 }
 
-/// A time span such as `10s`, `500ms` or `1m30s`.
+/// Parses a time span such as `10s`, `500ms` or `1m30s`.
 pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s".to_owned())?;
-    span.try_into().map_err(|_| "it must not be negative".to_owned())
+    span.try_into().map_err(|_| "the time must not be negative".to_owned())
 }

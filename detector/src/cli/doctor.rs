@@ -1,4 +1,4 @@
-//! `detector doctor`: what this host can see, hook by hook, with the reason and the remedy.
+//! `detector doctor`: shows for each hook whether it works on this host, why not, and how to fix it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,10 +20,10 @@ use crate::sensor::report::{Attachment, HookReport, Report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// When to use colours; auto is on a terminal, unless `NO_COLOR` is set
+    /// When to use colours; `auto` uses them on a terminal, unless `NO_COLOR` is set
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     /// BPF object to load instead of the built-in one
@@ -36,8 +36,15 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = sensor::Options { bpf_object: args.bpf_object.clone() };
     let report = sensor::doctor(&options)?;
-    let mut runtimes = runtime::check(&args.runtimes.engines())
-        .map_err(|error| Failure::new(Exit::Failure, format_args!("asking the runtimes: {error}")))?;
+    let mut runtimes = runtime::check(&args.runtimes.engines()).map_err(|error| {
+        Failure::new(
+            Exit::Failure,
+            format_args!(
+                "cannot query the container runtimes: {error}; check \
+            the limits of this process (ulimit -a)"
+            ),
+        )
+    })?;
     runtimes.retain(|runtime| runtime.state != EngineState::Absent);
     if args.json {
         print(|out| {
@@ -54,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let blind = names(&report, |hook| Grade::of(hook) == Grade::Bad && hook.hook.need == Need::Essential);
     Err(Failure::new(
         Exit::Unsupported,
-        format_args!("this host: essential hooks do not work: {blind}; the report says what each needs"),
+        format_args!("this host: essential hooks do not work: {blind}; see the remedies in the report"),
     ))
 }
 
@@ -62,13 +69,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Grade {
-    /// Attached, and nothing is known against it.
+    /// Attached, and no deficiency is known.
     Good,
     /// Not attached, and not needed on this kernel.
     Absent,
-    /// Attached, but it can miss calls.
+    /// Attached, but the kernel can skip calls of it.
     Weak,
-    /// Not attached, or it does not fire.
+    /// Not attached, or the self-test did not see it fire.
     Bad,
 }
 
@@ -100,7 +107,7 @@ impl Grade {
     }
 }
 
-/// What would make this hook better, if anything.
+/// How to make this hook work better, or `None` if it works well.
 fn remedy(report: &HookReport) -> Option<String> {
     let lsm = report.hook.programs.iter().any(|(_, attach)| matches!(attach, Attach::Lsm(_)));
     match (report.attachment, report.verified) {
@@ -112,22 +119,24 @@ fn remedy(report: &HookReport) -> Option<String> {
             ))
         }
         (Attachment::Attached { attach, .. }, Some(false)) => Some(format!(
-            "the kernel never calls {} {}: look for tracing that is switched off (sysctl kernel.ftrace_enabled) or hardening",
+            "the kernel never calls {} {}: check whether sysctl kernel.ftrace_enabled is 0, or a hardening tool \
+                disables tracing",
             attach.kind(),
             attach.target()
         )),
         (Attachment::Attached { blindable: true, .. }, _) if lsm => {
-            Some("boot with `bpf` in the list of the kernel parameter lsm=, or with preempt=voluntary".to_owned())
+            Some("add `bpf` to the list of the kernel parameter lsm=, or boot with preempt=voluntary".to_owned())
         }
         (Attachment::Attached { blindable: true, .. }, _) => Some(
-            "boot with preempt=voluntary; until then skipped calls are counted, and reported as `blind_window`"
+            "boot with preempt=voluntary; until then the detector counts skipped calls and reports them as \
+                `blind_window`"
                 .to_owned(),
         ),
         _ => None,
     }
 }
 
-/// The report in JSON.
+/// The report as JSON.
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     version: &'static str,
@@ -138,11 +147,11 @@ struct Diagnosis {
     #[serde(skip_serializing_if = "Option::is_none")]
     selftest_error: Option<String>,
     hooks: Vec<HookDiagnosis>,
-    /// The runtimes that listen, or fail.
+    /// The runtimes that answer, or that fail to.
     runtimes: Vec<EngineStatus>,
 }
 
-/// What the load plan depends on. What cannot be read is left out.
+/// The properties of the host that the load plan depends on. Those that cannot be read are left out.
 #[derive(Debug, Serialize)]
 struct HostFacts {
     node: String,
@@ -209,7 +218,7 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
     let paint = |style: Style| if color { style } else { Style::new() };
     let dim = paint(Style::new().dimmed());
     let host = HostFacts::from(&report.host);
-    let unknown = || "not known".to_owned();
+    let unknown = || "unknown".to_owned();
     writeln!(out, "detector {} on {}", env!("CARGO_PKG_VERSION"), host.node)?;
     writeln!(out, "      kernel       {}, preemption {}", host.kernel, host.preemption)?;
     writeln!(out, "      lsms         {}", host.lsms.map_or_else(unknown, |names| names.join(", ")))?;
@@ -229,7 +238,7 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
             hook.purpose
         )?;
         if grade == Grade::Weak {
-            writeln!(out, "{:21}this kernel skips calls of it while it preempts one", "")?;
+            writeln!(out, "{:21}this kernel can skip calls of this program while it preempts another", "")?;
         }
         if grade == Grade::Bad && hook.attached.is_some() {
             writeln!(out, "{:21}the self-test did not see it fire", "")?;
@@ -248,10 +257,10 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
         writeln!(out, "{style}{:<6}{style:#}runtime        {runtime}", grade.label())?;
     }
     match &report.selftest {
-        Ok(()) => writeln!(out, "self-test: run; it reaches {}", names(report, |hook| hook.verified.is_some())),
+        Ok(()) => writeln!(out, "self-test: completed; it tests {}", names(report, |hook| hook.verified.is_some())),
         Err(why) => {
             let style = paint(Grade::Weak.style());
-            writeln!(out, "{style}self-test: not run, so no hook is proven to fire: {why}{style:#}")
+            writeln!(out, "{style}self-test: could not run, so it is not known whether the hooks fire: {why}{style:#}")
         }
     }
 }
@@ -266,7 +275,7 @@ mod tests {
     use crate::sensor::plan::HOOKS;
 
     #[test]
-    fn whatever_is_not_good_has_a_remedy() {
+    fn every_hook_that_is_not_good_has_a_remedy() {
         for hook in HOOKS {
             for &(program, attach) in hook.programs {
                 let attached = |blindable| Attachment::Attached { program, attach, blindable };

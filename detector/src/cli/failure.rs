@@ -1,4 +1,4 @@
-//! How a command fails: one line, and a documented exit code.
+//! The failure of a command: one line of text and a documented exit code.
 
 use std::fmt::Display;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use crate::daemon::watch;
 use crate::{client, daemon, sensor};
 
-/// Shown by `--help`; the numbers are those of [`Exit`].
+/// The exit codes as `--help` shows them. The numbers are those of [`Exit`].
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  success
@@ -14,9 +14,9 @@ Exit codes:
   2  wrong usage
   3  missing privileges
   4  this kernel or host lacks something that is needed
-  5  no daemon can be reached, or it is not ready";
+  5  no daemon is running, or it is not ready";
 
-/// What the exit code says. Documented in [`EXIT_CODES`]; 2 is clap's.
+/// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Failure = 1,
@@ -25,7 +25,7 @@ pub(super) enum Exit {
     NotReady = 5,
 }
 
-/// Why a command failed: `<what>: <why>; <remedy>`.
+/// Why a command failed, in the form `<what>: <why>; <remedy>`.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
@@ -82,9 +82,15 @@ impl From<client::Error> for Failure {
     }
 }
 
-/// Writing to standard output failed.
+/// Standard output cannot be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(Exit::Failure, format_args!("standard output: {error}; check where it goes"))
+        Self::new(
+            Exit::Failure,
+            format_args!(
+                "cannot write to standard output: {error}; check where it is redirected \
+            to"
+            ),
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! The command line: arguments become a validated configuration before anything is opened, and every error becomes one
-//! line with a documented exit code.
+//! The command line. Arguments become a validated configuration before anything is opened, and every error becomes one
+//! line of text and a documented exit code.
 
 mod arguments;
 mod bench;
@@ -21,7 +21,7 @@ use crate::sensor;
 use failure::{EXIT_CODES, Exit, Failure};
 use stdout::print;
 
-/// Sees every shell started in a container and every write to its image.
+/// Detects shells started in containers and writes to their images.
 #[derive(Debug, clap::Parser)]
 #[command(version, after_help = EXIT_CODES, propagate_version = true)]
 struct Args {
@@ -31,19 +31,19 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch this node: the daemon (needs root)
+    /// Run the daemon that watches this node (needs root)
     Run(run::Args),
-    /// Show findings live: from the daemon, or from a sensor of its own if none runs (needs root)
+    /// Show findings live, from the daemon or, if none is running, from a sensor of its own (needs root)
     Tail(tail::Args),
-    /// Show what this host can see, hook by hook (needs root)
+    /// Show for each hook whether it works on this host (needs root)
     Doctor(doctor::Args),
-    /// Show whether the daemon watches, and what it counted
+    /// Show whether the daemon is watching, and its counters (needs root)
     Status(status::Args),
     /// Print the JSON Schema of the lines that `run` and `tail --json` write
     Schema,
-    /// Print shell completions
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// The shell to print completions for
         shell: Shell,
     },
     /// Attach an empty program to the hot hook until stdin ends, to measure against
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
             writeln!(out)
         }),
         Command::Completions { shell } => {
-            // The generator panics when it cannot write, so it writes to memory.
+            // clap_complete panics if it cannot write, so it writes to memory.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "detector", &mut script);
             print(|out| out.write_all(&script))
@@ -86,9 +86,9 @@ pub fn main() -> ExitCode {
 
 fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
-    // A verifier log can follow on more lines.
+    // The message of a verifier error can have more lines.
     let mut lines = failure.message.lines();
-    // Standard error may be closed: the exit code still tells.
+    // Standard error may be closed; the exit code still reports the failure.
     let _ = writeln!(io::stderr(), "detector: {}", lines.next().unwrap_or_default());
     lines.for_each(|line| tracing::debug!("{line}"));
     ExitCode::from(failure.exit as u8)

@@ -1,4 +1,4 @@
-//! `detector run`.
+//! `detector run`: runs the daemon.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,21 +17,22 @@ use crate::sensor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// File to append findings to, a JSON object on each line; `-` is standard output
+    /// File to append findings to, one JSON object per line; `-` is standard output
     #[arg(long, value_name = "PATH", default_value = "-")]
     json: OsString,
     #[command(flatten)]
     socket: Socket,
-    /// What the daemon tells on standard error about itself
+    /// Log level of the messages on standard error
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level_parser())]
     pub(super) log: LevelFilter,
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// What else is a secret in arguments, as a regular expression: its first group, or all of it [may be repeated]
+    /// Also redact matches of this regular expression in arguments: its first group, or the whole match. Can be given
+    /// more than once
     #[arg(long, value_name = "REGEX")]
     redact: Vec<Regex>,
-    /// Show what usually is a secret in arguments: passwords, tokens, keys
+    /// Do not redact passwords, tokens and keys in arguments
     #[arg(long)]
     no_default_redaction: bool,
     /// BPF object to load instead of the built-in one
@@ -39,7 +40,7 @@ pub(super) struct Args {
     bpf_object: Option<PathBuf>,
     #[command(flatten)]
     runtimes: Runtimes,
-    /// How long a finding waits at most for what a runtime knows of its container [default: 250ms]
+    /// How long a finding waits for a runtime's answer about its container [default: 250ms]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     enrich_wait: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! `detector status`.
+//! `detector status`: shows the status of the daemon.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::client;
 use crate::protocol::{DaemonState, Hook, Status};
 use crate::runtime::EngineState;
 
-/// How often a daemon that is not ready is asked again.
+/// The interval at which a daemon that is not ready is queried again.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     print(|out| show(out, &status))
 }
 
-/// The status of a daemon that is ready.
+/// Waits until the daemon is ready, and returns its status.
 fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
     let start = Instant::now();
     loop {
@@ -40,12 +40,12 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
                 Failure::new(
                     Exit::NotReady,
                     format_args!(
-                        "{}: the daemon is {doing}; wait longer with --wait, or see its log",
+                        "{}: the daemon is {doing}; wait longer with --wait, or read its log",
                         socket.display()
                     ),
                 )
             }
-            // Its socket is there from the first moment of its life, but loading the probes can keep a slow machine busy.
+            // A starting daemon has its socket, but loading the probes can keep it busy on a slow machine.
             Err(error @ (client::Error::NotRunning(_) | client::Error::Silent(_))) => error.into(),
             Err(error) => return Err(error.into()),
         };
@@ -66,7 +66,7 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         let proof = match (attached, verified) {
             (None, _) => "",
             (Some(_), Some(true)) => " (tested)",
-            (Some(_), Some(false)) => " (the test did not see it fire)",
+            (Some(_), Some(false)) => " (the self-test did not see it fire)",
             (Some(_), None) => " (not tested)",
         };
         writeln!(out, "hook      {name:<13} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;

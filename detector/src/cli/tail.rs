@@ -1,4 +1,4 @@
-//! `detector tail`.
+//! `detector tail`: shows findings live.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use crate::sensor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show JSON, an object on each line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
     socket: Socket,
-    /// When to use colours; auto is on a terminal, unless `NO_COLOR` is set
+    /// When to use colours; `auto` uses them on a terminal, unless `NO_COLOR` is set
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
 }
 
-/// What to show. Notices about the sensor are always shown.
+/// Selects the findings to show. Notices about the sensor are always shown.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
-    /// Only this container: its name, or the beginning of its id; can be given more than once
+    /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
     #[arg(long, value_name = "ID|NAME")]
     container: Vec<String>,
-    /// Only this kind of finding; can be given more than once
+    /// Show only findings of this kind. Can be given more than once
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     finding: Vec<Kind>,
-    /// Only findings that are at least this severe
+    /// Show only findings of at least this severity
     #[arg(long, value_name = "MIN", value_parser = severity_parser())]
     severity: Option<Severity>,
 }
@@ -70,7 +70,7 @@ enum Source {
 }
 
 impl Source {
-    /// The daemon's stream; if none runs and none was asked for by name, a sensor of our own.
+    /// Connects to the daemon. If none is running and no socket was named, starts a private sensor.
     fn open(socket: &Socket) -> Result<Self, Failure> {
         match client::tail(&socket.path()) {
             Ok(stream) => Ok(Self::Daemon(stream)),
@@ -85,7 +85,13 @@ impl Source {
     fn private() -> Result<Self, Failure> {
         let node = node_name();
         let hub = Arc::new(Hub::new(node.clone()));
-        let lines = hub.subscribe().ok_or_else(|| Failure::new(Exit::Failure, "the stream ended before it began"))?;
+        let lines = hub.subscribe().ok_or_else(|| {
+            Failure::new(
+                Exit::Failure,
+                "the private sensor stopped right after \
+            its start; see its log",
+            )
+        })?;
         let options = watch::Options {
             node,
             redactor: Redactor::default(),
@@ -99,11 +105,15 @@ impl Source {
         };
         let watch = Watch::start(options, &hub, end_stream)?;
         // Standard error may be closed.
-        let _ = writeln!(io::stderr(), "detector: no daemon runs; watching with a sensor of its own until this ends");
+        let _ = writeln!(
+            io::stderr(),
+            "detector: no daemon is running; watching with a private sensor until this \
+            command ends"
+        );
         Ok(Self::Private { hub, lines, _watch: watch })
     }
 
-    /// The next line with its end, into `line`.
+    /// Reads the next line, including its line feed, into `line`. Returns `false` at the end of the stream.
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
         match self {
             Self::Daemon(stream) => Ok(stream.next_line(line)?),
@@ -133,8 +143,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         }
     }
     let why = match source {
-        Source::Daemon(_) => "the stream ended: the daemon stopped; see its log, and run this again when it is back",
-        Source::Private { .. } => "the sensor ended: a bug, of which the lines above say more; please report it",
+        Source::Daemon(_) => {
+            "the stream ended because the daemon stopped; check its log, restart it, and run this \
+            command again"
+        }
+        Source::Private { .. } => {
+            "the private sensor ended unexpectedly; this is a bug: report it with the messages \
+            above"
+        }
     };
     Err(Failure::new(Exit::Failure, why))
 }
@@ -148,11 +164,11 @@ fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: b
             Ok(())
         }
         Ok(parsed) if !json => terminal::write_line(out, &parsed, color),
-        // As it came: with what a newer daemon says and this program does not know.
+        // The line is printed unchanged, so that fields of a newer daemon are not lost.
         Ok(_) => out.write_all(line),
         Err(_) if json => out.write_all(line),
         Err(error) => {
-            tracing::warn!("a line of the daemon is not understood, use the same version on both sides: {error}");
+            tracing::warn!("cannot decode a line from the daemon; use the same version of detector for both: {error}");
             Ok(())
         }
     }
@@ -182,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_admit_what_fits_each_of_them() {
+    fn a_finding_must_pass_every_filter() {
         let prefix = &samples::ID[..12];
         for admitted in [
             &[][..],
