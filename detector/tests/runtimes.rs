@@ -103,7 +103,7 @@ impl Way {
     }
 
     fn find(&self, id: &str) {
-        self.put(|inlet| inlet.line(Line::Finding(Box::new(finding(id)))));
+        self.put(|inlet| inlet.send(Line::Finding(Box::new(finding(id)))));
     }
 
     fn next(&self) -> Line {
@@ -394,7 +394,7 @@ fn what_waits_at_the_end_is_not_lost() {
 fn a_container_that_begins_is_asked_about_at_once() {
     let runtime = Runtime::start(docker(web));
     let way = Way::patient(Protocol::Docker, &runtime.path);
-    way.put(|inlet| inlet.container_began(&container(&id(1))));
+    way.put(|inlet| inlet.container_started(&container(&id(1))));
     wait_until(|| way.state() == EngineState::Answers);
     way.find(&id(1));
     assert!(way.next_finding().container.name.is_some());

@@ -1,4 +1,4 @@
-//! The container runtime interface of Kubernetes.
+//! Queries runtimes through the Kubernetes container runtime interface (CRI).
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as _;
@@ -19,13 +19,14 @@ use super::metadata::{self, ImageConfig, Metadata};
 
 use crate::finding::Pod;
 
-/// Most bytes of headers in an answer.
+/// The maximum size of the headers of an answer, in bytes.
 const MAX_HEADERS: u32 = 64 << 10;
 
-/// What runtimes with this interface call themselves, and findings call them. `docker` is cri-dockerd.
+/// The names of the runtimes with this interface, as they report them and as findings have them. `docker` is
+/// cri-dockerd.
 const NAMES: [&str; 3] = ["containerd", "cri-o", "docker"];
 
-/// What containerd and CRI-O tell of an image beyond the interface, as far as it is used.
+/// The information about an image that containerd and CRI-O return beyond the interface, as far as it is used.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Verbose {
@@ -37,16 +38,16 @@ struct Spec {
     config: ImageConfig,
 }
 
-/// What the runtime knows of a container. `None`: it does not know it.
-pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
-    let path = endpoint.path.to_str().ok_or_else(|| Error::other("its path is no UTF-8"))?;
+/// Queries the metadata of a container. Returns `None` if the runtime does not know the container.
+pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
+    let path = endpoint.path.to_str().ok_or_else(|| Error::other("the path of its socket is not UTF-8"))?;
     let endpoint = transport::Endpoint::from_shared(format!("unix:{path}")).map_err(Error::other)?;
     let channel = endpoint.http2_max_header_list_size(MAX_HEADERS).connect().await.map_err(no_connection)?;
     let filter = ContainerFilter { id: id.as_str().to_owned() };
     let listed = call(&channel, ListContainersRequest { filter: Some(filter) }).await?;
     let container =
         listed.and_then(|listed| listed.containers.into_iter().find(|container| container.id == id.as_str()));
-    // The pod itself has a container too, which nothing else runs in.
+    // The container of the pod sandbox itself is not in the list of containers.
     let sandbox_id = container.as_ref().map_or(id.as_str(), |container| &container.pod_sandbox_id);
     let filter = PodSandboxFilter { id: sandbox_id.to_owned() };
     let listed = call(&channel, ListPodSandboxRequest { filter: Some(filter) }).await?;
@@ -66,7 +67,7 @@ pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>
     Ok(Some(Metadata { runtime: name, ..told }))
 }
 
-/// What is known of a container's image.
+/// Queries the status of a container's image.
 async fn image_status(channel: &Channel, container: &Container) -> Result<Option<ImageStatusResponse>, Error> {
     let image = if container.image_id.is_empty() { &container.image_ref } else { &container.image_id };
     let request =
@@ -80,7 +81,7 @@ fn metadata(container: Container, sandbox: Option<PodSandbox>, status: Option<Im
     let verbose = status.info.get("info").and_then(|text| serde_json::from_str::<Verbose>(text).ok());
     let image = status.image.unwrap_or_default();
     let asked_for = container.image.unwrap_or_default();
-    // The kubelet asks for images by their id.
+    // The kubelet requests images by their id.
     let name = [&asked_for.user_specified_image, &asked_for.image]
         .into_iter()
         .chain(&image.repo_tags)
@@ -108,7 +109,7 @@ fn sorted(labels: HashMap<String, String>) -> BTreeMap<String, String> {
     labels.into_iter().collect()
 }
 
-/// Makes a call. `None`: the runtime does not know what the call asks about, or does not have this part of the interface.
+/// Makes a call. Returns `None` if the runtime does not know the object, or does not implement this call.
 async fn call<C: Call>(channel: &Channel, request: C) -> Result<Option<C::Answer>, Error> {
     match detector_cri::call(channel, request, MAX_ANSWER).await {
         Ok(answer) => Ok(Some(answer)),

@@ -1,6 +1,6 @@
-//! Docker's API, and Podman's, which is compatible where it matters.
+//! Queries runtimes through the API of Docker, which Podman implements too, as far as it is used here.
 //!
-//! HTTP on a connection of our own, for one reason: the ready-made clients read an answer of any length.
+//! This uses HTTP directly because the existing client libraries do not limit the size of an answer.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ use super::error::{Error, MAX_ANSWER, of_image};
 use super::id::Id;
 use super::metadata::{self, ImageConfig, Metadata};
 
-/// What `/containers/ID/json` answers, as far as it is used.
+/// The answer to `/containers/ID/json`, as far as it is used.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
     id: String,
     #[serde(default)]
     name: String,
-    /// Id of its image.
+    /// The id of the image.
     #[serde(default)]
     image: String,
     #[serde(default)]
@@ -36,12 +36,12 @@ struct Container {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
-    /// The image, as it was asked for.
+    /// The image's name as given when the container was created.
     image: String,
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// What `/images/ID/json` answers, as far as it is used.
+/// The answer to `/images/ID/json`, as far as it is used.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Image {
@@ -51,23 +51,23 @@ struct Image {
     config: Option<ImageConfig>,
 }
 
-/// What the runtime knows of a container. `None`: it does not know it.
-pub(super) async fn ask(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
+/// Queries the metadata of a container. Returns `None` if the runtime does not know the container.
+pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
     let mut connection = Connection::open(endpoint).await?;
     let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
         return Ok(None);
     };
     if container.id != id.as_str() {
-        return Err(Error::Other("it told about another container than it was asked about".to_owned()));
+        return Err(Error::Other("it answered for another container than the one asked about".to_owned()));
     }
-    // Podman leaves the algorithm out.
+    // Podman omits the name of the algorithm.
     let image_id = Id::new(container.image.strip_prefix("sha256:").unwrap_or(&container.image));
     let image = match &image_id {
         Some(id) => of_image(connection.get(&format!("/images/{}/json", id.as_str())).await)?,
         None => None,
     };
     let told = metadata(&container, image_id.as_ref(), image.as_ref());
-    // Both kinds with this interface are called as findings call them.
+    // Findings call both runtimes by the names of their protocols.
     Ok(Some(Metadata { runtime: Some(endpoint.protocol.name()), ..told }))
 }
 
@@ -75,7 +75,7 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
     let none = BTreeMap::new();
     let labels = container.config.labels.as_ref().unwrap_or(&none);
     let pod = metadata::pod_of(labels);
-    // The name of a pod's container is made up of names that are told anyway.
+    // The name of a pod's container consists of names that findings have in other fields.
     let name = pod.as_ref().and(metadata::name_in_pod(labels)).unwrap_or(&container.name);
     let image_id = image_id.map(|id| format!("sha256:{}", id.as_str()));
     Metadata {
@@ -92,7 +92,7 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
     }
 }
 
-/// A connection, closed when it is dropped.
+/// A connection, which is closed when it is dropped.
 struct Connection {
     requests: SendRequest<Empty<Bytes>>,
     _driver: JoinSet<()>,
@@ -110,13 +110,13 @@ impl Connection {
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::other)?;
         let mut driver = JoinSet::new();
         driver.spawn(async {
-            // Its failure is that of the request.
+            // The request fails if the connection does, so its error is enough.
             let _ = connection.await;
         });
         Ok(Self { requests, _driver: driver })
     }
 
-    /// The JSON at a path. `None`: there is nothing.
+    /// Gets the JSON at a path, or `None` if the path does not exist.
     async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, Error> {
         let request = Request::get(path).header(header::HOST, "localhost").body(Empty::new()).map_err(Error::other)?;
         self.requests.ready().await.map_err(Error::other)?;

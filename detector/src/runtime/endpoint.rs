@@ -1,4 +1,4 @@
-//! Where the runtimes of a node listen, and who is asked about which container.
+//! The sockets of the node's container runtimes, and which runtime is queried about which container.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -6,7 +6,8 @@ use std::{fmt, fs};
 
 use crate::finding::Container;
 
-/// Where they listen unless told otherwise, in the order in which they are asked: of a pod on Docker, CRI knows more.
+/// The usual sockets, in the order in which they are queried. CRI comes first because it knows more about a pod on
+/// Docker.
 const DEFAULTS: [(Protocol, &str); 9] = [
     (Protocol::Cri, "/run/containerd/containerd.sock"),
     (Protocol::Cri, "/run/crio/crio.sock"),
@@ -19,21 +20,21 @@ const DEFAULTS: [(Protocol, &str); 9] = [
     (Protocol::Podman, "/run/podman/podman.sock"),
 ];
 
-/// What a runtime speaks.
+/// The protocol of a runtime's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
-    /// Kubernetes' container runtime interface, version 1: containerd, CRI-O, cri-dockerd.
+    /// Version 1 of the Kubernetes container runtime interface: containerd, CRI-O, cri-dockerd.
     Cri,
     /// Docker's API.
     Docker,
-    /// Podman's, which is Docker's in what is used of it.
+    /// Podman's API, which is the same as Docker's as far as it is used here.
     Podman,
 }
 
 impl Protocol {
     const ALL: [Self; 3] = [Self::Cri, Self::Docker, Self::Podman];
 
-    /// The name, as on the command line.
+    /// The name of the protocol on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cri => "cri",
@@ -42,7 +43,7 @@ impl Protocol {
         }
     }
 
-    /// Whether it can know a container of this runtime.
+    /// Whether a runtime with this protocol can know the container.
     fn knows(self, container: &Container) -> bool {
         match container.runtime.as_deref() {
             None => true,
@@ -54,27 +55,27 @@ impl Protocol {
     }
 }
 
-/// Where a runtime listens: the path of a unix socket, and what is spoken there.
+/// The API of a container runtime: a unix socket, and the protocol to use on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What is spoken there.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where it is.
+    /// The path of the socket.
     pub path: PathBuf,
-    /// The ordinary user whose runtime it is. `None`: it is the node's own.
+    /// The ordinary user who runs the runtime, or `None` for a runtime of the node.
     pub user: Option<u32>,
 }
 
 impl Endpoint {
-    /// Where the node's own runtimes may listen.
+    /// The usual sockets of the node's own runtimes.
     pub fn defaults() -> Vec<Self> {
-        // In most places, but not in a container that has no more than the socket.
+        // /var/run is usually a link to /run, but not in a container that has only the socket mounted.
         let is_one = fs::canonicalize("/var/run").is_ok_and(|path| path == Path::new("/run"));
         let usual = DEFAULTS.into_iter().filter(|(_, path)| !is_one || !path.starts_with("/var/run/"));
         usual.map(|(protocol, path)| Self { protocol, path: path.into(), user: None }).collect()
     }
 
-    /// Where the runtimes of a user may listen.
+    /// The usual sockets of a user's runtimes.
     pub fn of_user(user: u32) -> [Self; 2] {
         [(Protocol::Docker, "docker.sock"), (Protocol::Podman, "podman/podman.sock")].map(|(protocol, name)| Self {
             protocol,
@@ -83,8 +84,8 @@ impl Endpoint {
         })
     }
 
-    /// Whether it is asked about this container. A user's runtime is, about the containers of that user: about others, it
-    /// could lie.
+    /// Whether this runtime is queried about a container. A user's runtime is queried only about that user's
+    /// containers, because it could lie about others.
     pub fn knows(&self, container: &Container) -> bool {
         self.user == user_of(container) && self.protocol.knows(container)
     }
@@ -100,7 +101,7 @@ impl FromStr for Endpoint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (protocol, path) = text.split_once('=').ok_or("use KIND=PATH")?;
+        let (protocol, path) = text.split_once('=').ok_or("use KIND=PATH, for example docker=/run/docker.sock")?;
         let protocol = Protocol::ALL.into_iter().find(|known| known.name() == protocol);
         let protocol = protocol.ok_or("unknown kind; use cri, docker or podman")?;
         if path.starts_with('/') {
@@ -111,8 +112,9 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The ordinary user whose container it is, by its cgroup: only root can put one there or take one out. `None`: it is the
-/// node's, which those are that root starts from a session of its own.
+/// The ordinary user who runs a container, or `None` if it is one of the node's. The container's cgroup tells, because
+/// only root can move a process into or out of a user's slice. Containers that root starts from a login session are the
+/// node's.
 pub(super) fn user_of(container: &Container) -> Option<u32> {
     let path = container.cgroup.as_ref()?.as_str().strip_prefix("/user.slice/user-")?;
     path.split_once(".slice/")?.0.parse().ok().filter(|user| *user != 0)
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_runtime_is_asked_about_its_own_containers_only() {
+    fn a_users_runtime_is_queried_only_about_that_users_containers() {
         let cgroup = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-x.scope";
         let asked = |user, cgroup| {
             Endpoint::of_user(user).iter().filter(|endpoint| endpoint.knows(&container("podman", cgroup))).count()

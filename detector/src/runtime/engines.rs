@@ -1,4 +1,4 @@
-//! The engines that are asked about containers, and how well they answer.
+//! Queries the container engines, and tracks whether they answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,38 +16,38 @@ use super::{cri, docker};
 use crate::finding::Container;
 use crate::recent::Recent;
 
-/// Questions that an engine is asked at a time.
-const AT_A_TIME: usize = 16;
-/// How long a failing engine is left alone, at first and at most.
-const REST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// Users whose engines are remembered.
+/// How many queries can run on one engine at the same time.
+const MAX_CONCURRENT_QUERIES: usize = 16;
+/// How long a failing engine is not queried: the first time, and at most. The time doubles with each failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// For how many users engines are remembered.
 const MAX_USERS: usize = 64;
 
-/// How an engine is.
+/// The state of an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EngineState {
-    /// It was not needed yet.
+    /// The engine was not queried yet.
     Unasked,
-    /// Nobody listens there.
+    /// No process listens on the engine's socket.
     Absent,
-    /// It answers.
+    /// The engine answers.
     Answers,
-    /// It does not answer, or not as it should.
+    /// The engine does not answer, or answers with an error.
     Failing {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// Where an engine listens, and how it is.
+/// The socket of an engine, and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineStatus {
     /// `cri`, `docker` or `podman`.
     pub kind: String,
-    /// Where it is.
+    /// The path of the engine's socket.
     pub path: String,
-    /// How it is.
+    /// The state of the engine.
     #[serde(flatten)]
     pub state: EngineState,
 }
@@ -56,37 +56,37 @@ impl fmt::Display for EngineStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<13} {}: ", self.kind, self.path)?;
         match &self.state {
-            EngineState::Unasked => f.write_str("not asked yet"),
-            EngineState::Absent => f.write_str("nobody listens there"),
+            EngineState::Unasked => f.write_str("not queried yet"),
+            EngineState::Absent => f.write_str("not running"),
             EngineState::Answers => f.write_str("answers"),
             EngineState::Failing { why } => write!(f, "fails: {why}"),
         }
     }
 }
 
-/// All engines that may be asked.
+/// All engines that can be queried.
 #[derive(Debug, Default)]
 pub struct Engines {
     system: Vec<Arc<Engine>>,
-    /// `None`: the engines of users are not asked.
+    /// The engines of users, or `None` if these are not queried.
     users: Option<Mutex<Recent<u32, [Arc<Engine>; 2]>>>,
 }
 
-/// What comes of asking.
+/// The result of a query.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// This is known.
+    /// The container's metadata.
     Known(Box<Metadata>),
-    /// Nothing is known.
+    /// The engine does not know the container.
     Unknown,
-    /// Something is known that is not read, and will not be.
+    /// The engine knows the container, but its answer is too long to be read.
     Unreadable,
-    /// Nobody could be asked, or somebody who could know it could not.
+    /// An engine that could know the container could not be queried.
     Unavailable,
 }
 
 impl Engines {
-    /// These, and with `users` those of the users to whom containers belong.
+    /// Uses these engines and, if `users` is set, the engines of ordinary users.
     pub fn new(system: Vec<Endpoint>, users: bool) -> Self {
         Self {
             system: system.into_iter().map(|endpoint| Arc::new(Engine::new(endpoint))).collect(),
@@ -94,7 +94,7 @@ impl Engines {
         }
     }
 
-    /// How the node's own are.
+    /// The states of the node's own engines.
     pub fn status(&self) -> Vec<EngineStatus> {
         let status = |engine: &Arc<Engine>| EngineStatus {
             kind: engine.endpoint.protocol.name().to_owned(),
@@ -104,7 +104,7 @@ impl Engines {
         self.system.iter().map(status).collect()
     }
 
-    /// Those that can know a container.
+    /// The engines that can know a container.
     pub(super) fn of(&self, container: &Container) -> Vec<Arc<Engine>> {
         let mut engines = match (user_of(container), &self.users) {
             (None, _) => self.system.clone(),
@@ -122,129 +122,141 @@ impl Engines {
     }
 }
 
-/// How the node's own engines are, after asking each of them something. Takes as long as they do, if not for ever.
+/// Queries each of the node's own engines once, and returns their states. Waits up to [`PATIENCE`] for each.
 ///
 /// # Errors
 ///
-/// The system's.
+/// The error of the operating system.
 pub fn check(engines: &Engines) -> io::Result<Vec<EngineStatus>> {
     let nobody = Id::nobody();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         for engine in &engines.system {
-            engine.ask(&nobody).await;
+            engine.query(&nobody).await;
         }
     });
     Ok(engines.status())
 }
 
-/// An engine that is asked.
+/// An engine, and its state.
 #[derive(Debug)]
 pub(super) struct Engine {
     endpoint: Endpoint,
     health: Mutex<Health>,
-    at_a_time: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Debug)]
 struct Health {
     state: EngineState,
-    /// It has answered at some time.
+    /// Whether the engine has ever answered.
     has_answered: bool,
-    /// It has failed.
-    rest: Option<Rest>,
+    /// Set while the engine is failing.
+    backoff: Option<Backoff>,
 }
 
-/// A time in which an engine is left alone.
+/// A time during which a failing engine is not queried.
 #[derive(Clone, Copy, Debug)]
-struct Rest {
+struct Backoff {
     began: Instant,
     ends: Instant,
-    /// How long it was.
+    /// The length of that time.
     length: Duration,
 }
 
 impl Engine {
     fn new(endpoint: Endpoint) -> Self {
-        let health = Mutex::new(Health { state: EngineState::Unasked, has_answered: false, rest: None });
-        Self { endpoint, health, at_a_time: Semaphore::new(AT_A_TIME) }
+        let health = Mutex::new(Health { state: EngineState::Unasked, has_answered: false, backoff: None });
+        Self { endpoint, health, permits: Semaphore::new(MAX_CONCURRENT_QUERIES) }
     }
 
-    /// Asks about a container, unless the engine has failed a moment ago.
-    pub(super) async fn ask(&self, id: &Id) -> Answer {
-        let Ok(_permit) = self.at_a_time.acquire().await else { return Answer::Unavailable };
+    /// Queries the metadata of a container, unless the engine has failed recently.
+    pub(super) async fn query(&self, id: &Id) -> Answer {
+        let Ok(_permit) = self.permits.acquire().await else { return Answer::Unavailable };
         let since = Instant::now();
-        if let Some(rest) = &mut self.health().rest {
-            if since < rest.ends {
+        if let Some(backoff) = &mut self.health().backoff {
+            if since < backoff.ends {
                 return Answer::Unavailable;
             }
-            // Nobody else asks until it is clear whether this one gets an answer.
-            rest.ends = since + PATIENCE;
+            // No other query may start until it is clear whether this one is answered.
+            backoff.ends = since + PATIENCE;
         }
         let answer = async {
             match self.endpoint.protocol {
-                Protocol::Cri => cri::ask(&self.endpoint, id).await,
-                Protocol::Docker | Protocol::Podman => docker::ask(&self.endpoint, id).await,
+                Protocol::Cri => cri::query(&self.endpoint, id).await,
+                Protocol::Docker | Protocol::Podman => docker::query(&self.endpoint, id).await,
             }
         };
         match timeout(PATIENCE, answer).await.unwrap_or(Err(Error::Silent)) {
             Ok(answer) => {
-                self.answers();
+                self.set_answering();
                 answer.map_or(Answer::Unknown, |metadata| Answer::Known(Box::new(metadata)))
             }
-            // Whoever made the container made it so: no reason not to ask about others.
+            // The creator of the container controls the length of the answer, so other containers can still be queried.
             Err(Error::TooLarge) => {
-                tracing::warn!("{}: not read, of container {}: {}", self.endpoint, id.as_str(), Error::TooLarge);
-                self.answers();
+                tracing::warn!(
+                    "{}: the metadata of container {} is not used: {}",
+                    self.endpoint,
+                    id.as_str(),
+                    Error::TooLarge
+                );
+                self.set_answering();
                 Answer::Unreadable
             }
-            // Neither is that.
+            // An error about one container does not mean that the engine is failing.
             Err(Error::Refused(why)) => {
-                tracing::debug!("{}: of container {}: {why}", self.endpoint, id.as_str());
-                self.answers();
+                tracing::debug!("{}: the query about container {} was refused: {why}", self.endpoint, id.as_str());
+                self.set_answering();
                 Answer::Unavailable
             }
             Err(error) => {
-                self.fails(since, &error);
+                self.set_failing(since, &error);
                 Answer::Unavailable
             }
         }
     }
 
-    /// Whether somebody listens there, or has: a runtime that is being restarted can know what others deny.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the engine runs, or has run before. While it restarts, it may know a container that other engines do not
+    /// know.
+    pub(super) fn is_in_use(&self) -> bool {
         let health = self.health();
         health.has_answered || matches!(health.state, EngineState::Failing { .. })
     }
 
-    fn answers(&self) {
+    fn set_answering(&self) {
         let mut health = self.health();
         if health.state != EngineState::Answers {
-            tracing::info!("runtime {}: it answers", self.endpoint);
-            *health = Health { state: EngineState::Answers, has_answered: true, rest: None };
+            tracing::info!("runtime {}: answers queries", self.endpoint);
+            *health = Health { state: EngineState::Answers, has_answered: true, backoff: None };
         }
     }
 
-    /// Takes in that what was asked at `since` failed.
-    fn fails(&self, since: Instant, error: &Error) {
+    /// Records the failure of a query that began at `since`.
+    fn set_failing(&self, since: Instant, error: &Error) {
         let mut health = self.health();
-        let (at_first, at_most) = REST;
-        let length = match health.rest {
-            // Others that were asked with it have failed before.
-            Some(rest) if since < rest.began => return,
-            Some(rest) => at_most.min(2 * rest.length),
+        let (at_first, at_most) = BACKOFF;
+        let length = match health.backoff {
+            // The failure of a concurrent query was already recorded.
+            Some(backoff) if since < backoff.began => return,
+            Some(backoff) => at_most.min(2 * backoff.length),
             None => at_first,
         };
         let now = Instant::now();
-        health.rest = Some(Rest { began: now, ends: now + length, length });
+        health.backoff = Some(Backoff { began: now, ends: now + length, length });
         let state = match error {
             Error::Absent => EngineState::Absent,
             other => EngineState::Failing { why: other.to_string() },
         };
         if std::mem::discriminant(&health.state) != std::mem::discriminant(&state) {
             match (&health.state, &state) {
-                (_, EngineState::Failing { why }) => tracing::warn!("runtime {}: {why}; trying again", self.endpoint),
+                (_, EngineState::Failing { why }) => tracing::warn!(
+                    "runtime {}: cannot be queried: {why}; findings lack its metadata until it answers",
+                    self.endpoint
+                ),
                 (EngineState::Unasked, _) => {}
-                _ => tracing::warn!("runtime {}: {error}; trying again", self.endpoint),
+                _ => tracing::warn!(
+                    "runtime {}: cannot be queried: {error}; findings lack its metadata until it answers",
+                    self.endpoint
+                ),
             }
         }
         health.state = state;

@@ -1,4 +1,4 @@
-//! The thread that asks the runtimes, and the way of findings past it.
+//! The thread that queries the container runtimes, and the path of findings that wait for its answers.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,59 +16,63 @@ use super::join::{Join, Key, Out, Todo};
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 use crate::redact::Redactor;
 
-/// How soon a runtime is asked again about a container, at first and at most: it may know it in a moment.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
-/// How often runtimes may say that they do not know a container until they are believed.
-const DENIALS: usize = 8;
-/// How long a runtime is waited for that cannot be asked.
-const GIVE_UP: Duration = Duration::from_secs(600);
+/// The delay before a runtime is queried again about a container: the first time, and at most. The delay doubles each
+/// time. A runtime may know a new container only after a moment.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// How many times the runtimes must answer that they do not know a container before they are not queried about it
+/// again.
+const MAX_DENIALS: usize = 8;
+/// How long a container's runtime is tried that cannot be queried.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long what was told of a container is kept if nothing is found of it: this at least, and twice this at most.
+/// How long the metadata of a container is kept without findings about it. It is forgotten after one to two such
+/// periods.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// What can be chosen.
+/// The options of an enricher.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who is asked.
+    /// The engines to query.
     pub engines: Arc<Engines>,
-    /// How long a finding waits for an answer at most.
+    /// How long a finding waits at most for an answer.
     pub wait: Duration,
     /// Name of the node.
     pub node: String,
-    /// What is kept secret of arguments.
+    /// Redacts secrets in arguments.
     pub redactor: Redactor,
 }
 
-/// Puts what runtimes know into findings, on their way to the output. Dropping it publishes what waits.
+/// Adds the runtimes' metadata to findings before they are published. Dropping it publishes the findings that still
+/// wait.
 pub struct Enricher {
     shared: Arc<Shared>,
-    /// Ends the thread when it is dropped.
+    /// Stops the thread when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     options: Options,
-    /// The node's containers.
+    /// The containers of the node.
     node: Mutex<Join>,
-    /// Those of ordinary users, who can make as many as they like.
+    /// The containers of ordinary users. They are separate because a user can create any number of containers.
     users: Mutex<Join>,
     publish: Box<dyn Fn(&Line) + Send + Sync>,
     tasks: Handle,
 }
 
 impl Enricher {
-    /// Starts the thread. Lines go to `publish`, which must not block.
+    /// Starts the thread. It passes findings and notices to `publish`, which must not block.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The error of the operating system.
     pub fn start(options: Options, publish: impl Fn(&Line) + Send + Sync + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("runtimes".to_owned()).spawn(move || {
-            // Nothing is ever sent.
+            // This returns when the sender is dropped; nothing is ever sent.
             let _ = runtime.block_on(stopped);
         })?;
         let shared = Arc::new(Shared {
@@ -89,30 +93,30 @@ impl Enricher {
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where findings go in. It is to be dropped before the enricher.
+    /// The inlet for findings, which must be dropped before the enricher.
     pub fn inlet(&self) -> Inlet {
         Inlet { shared: Arc::clone(&self.shared) }
     }
 }
 
-/// Takes findings in. Never blocks; findings wait behind it.
+/// Accepts findings. Its methods never block.
 #[derive(Clone)]
 pub struct Inlet {
     shared: Arc<Shared>,
 }
 
 impl Inlet {
-    /// Takes a line in. Only findings wait.
-    pub fn line(&self, line: Line) {
+    /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over.
+    pub fn send(&self, line: Line) {
         match line {
-            Line::Finding(finding) => self.shared.finding(finding),
+            Line::Finding(finding) => self.shared.send_finding(finding),
             line => (self.shared.publish)(&line),
         }
     }
 
-    /// Takes in that a container begins, so that it is asked about before anything is found of it.
-    pub fn container_began(&self, container: &Container) {
-        self.shared.began(container);
+    /// Queries the runtimes about a container that has started, so that its metadata is there before its first finding.
+    pub fn container_started(&self, container: &Container) {
+        self.shared.container_started(container);
     }
 }
 
@@ -122,58 +126,58 @@ impl Drop for Enricher {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that asks the runtimes panicked");
+            tracing::error!("the thread that queries the container runtimes panicked; findings lack their metadata");
         }
-        self.shared.with_all(Join::all_overdue);
+        self.shared.with_all(Join::release_all);
     }
 }
 
 impl Shared {
-    fn began(self: &Arc<Self>, container: &Container) {
-        if let Some((key, asked)) = self.who_knows(container) {
-            let todo = self.with(key.user, |join, _| join.began(&key, container.cgroup_id));
-            self.act(todo, key, asked);
+    fn container_started(self: &Arc<Self>, container: &Container) {
+        if let Some((key, engines)) = self.engines_for(container) {
+            let todo = self.with(key.user, |join, _| join.start_query(&key, container.cgroup_id));
+            self.start_tasks(todo, key, engines);
         }
     }
 
-    fn finding(self: &Arc<Self>, finding: Box<Finding>) {
-        match self.who_knows(&finding.container) {
-            Some((key, asked)) => {
-                let todo = self.with(key.user, |join, out| join.finding(&key, finding, out));
-                self.act(todo, key, asked);
+    fn send_finding(self: &Arc<Self>, finding: Box<Finding>) {
+        match self.engines_for(&finding.container) {
+            Some((key, engines)) => {
+                let todo = self.with(key.user, |join, out| join.add_finding(&key, finding, out));
+                self.start_tasks(todo, key, engines);
             }
             None => (self.publish)(&Line::Finding(finding)),
         }
     }
 
-    /// How a container is asked about, and who may know it. `None`: nobody.
-    fn who_knows(&self, container: &Container) -> Option<(Key, Vec<Arc<Engine>>)> {
+    /// The key of a container and the engines that may know it, or `None` if there is no such engine.
+    fn engines_for(&self, container: &Container) -> Option<(Key, Vec<Arc<Engine>>)> {
         let key = Key { id: Id::new(container.id.as_ref()?.as_str())?, user: user_of(container) };
-        let asked = self.options.engines.of(container);
-        (!asked.is_empty()).then_some((key, asked))
+        let engines = self.options.engines.of(container);
+        (!engines.is_empty()).then_some((key, engines))
     }
 
-    fn act(self: &Arc<Self>, todo: Todo, key: Key, asked: Vec<Arc<Engine>>) {
+    fn start_tasks(self: &Arc<Self>, todo: Todo, key: Key, engines: Vec<Arc<Engine>>) {
         if todo.timer {
             let (shared, key) = (Arc::clone(self), key.clone());
             self.tasks.spawn(async move {
                 sleep(shared.options.wait).await;
-                shared.with(key.user, |join, out| join.overdue(&key, out));
+                shared.with(key.user, |join, out| join.release(&key, out));
             });
         }
-        if todo.ask {
+        if todo.query {
             let shared = Arc::clone(self);
-            self.tasks.spawn(async move { shared.pursue(&key, &asked).await });
+            self.tasks.spawn(async move { shared.query_until_known(&key, &engines).await });
         }
     }
 
-    /// Asks until somebody knows the container, or it is clear that nobody will.
-    async fn pursue(&self, key: &Key, asked: &[Arc<Engine>]) {
+    /// Queries the engines until one knows the container, or it is clear that none does.
+    async fn query_until_known(&self, key: &Key, engines: &[Arc<Engine>]) {
         let since = Instant::now();
-        let (mut pause, longest) = PAUSE;
+        let (mut pause, longest) = RETRY_DELAY;
         let mut denials = 0;
         loop {
-            match ask(&key.id, asked).await {
+            match query(&key.id, engines).await {
                 Answer::Known(mut metadata) => {
                     metadata.redact(&self.options.redactor);
                     return self.with(key.user, |join, out| join.settle(key, Some(*metadata), out));
@@ -181,27 +185,27 @@ impl Shared {
                 Answer::Unreadable => return self.with(key.user, |join, out| join.settle(key, None, out)),
                 Answer::Unknown => {
                     denials += 1;
-                    if denials == DENIALS {
+                    if denials == MAX_DENIALS {
                         return self.with(key.user, |join, out| join.settle(key, None, out));
                     }
                 }
-                Answer::Unavailable if since.elapsed() >= GIVE_UP => {
+                Answer::Unavailable if since.elapsed() >= QUERY_TIMEOUT => {
                     return self.with(key.user, |join, out| join.forget(key, out));
                 }
-                Answer::Unavailable => self.with(key.user, |join, out| join.overdue(key, out)),
+                Answer::Unavailable => self.with(key.user, |join, out| join.release(key, out)),
             }
             sleep(pause).await;
             pause = longest.min(2 * pause);
         }
     }
 
-    /// As [`Self::with`], on all containers.
+    /// Like [`Self::with`], for the containers of the node and of users.
     fn with_all(&self, work: impl Fn(&mut Join, &mut dyn FnMut(Out))) {
         [None, Some(0)].into_iter().for_each(|user| self.with(user, &work));
     }
 
-    /// Works on the containers of the node, or of users; what comes out is published before anything else about them can come
-    /// out.
+    /// Runs `work` on the containers of the node or of users, and publishes its output before any other output about
+    /// them.
     fn with<T>(&self, user: Option<u32>, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
         let joins = if user.is_none() { &self.node } else { &self.users };
         let mut join = joins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,14 +220,14 @@ impl Shared {
     }
 }
 
-/// Asks one after the other.
-async fn ask(id: &Id, asked: &[Arc<Engine>]) -> Answer {
+/// Queries the engines one after the other.
+async fn query(id: &Id, engines: &[Arc<Engine>]) -> Answer {
     let (mut is_denied, mut is_missing) = (false, false);
-    for asked in asked {
-        match asked.ask(id).await {
+    for engine in engines {
+        match engine.query(id).await {
             answer @ (Answer::Known(_) | Answer::Unreadable) => return answer,
             Answer::Unknown => is_denied = true,
-            Answer::Unavailable => is_missing |= asked.is_there(),
+            Answer::Unavailable => is_missing |= engine.is_in_use(),
         }
     }
     if is_denied && !is_missing { Answer::Unknown } else { Answer::Unavailable }

@@ -1,37 +1,37 @@
-//! Why a runtime told nothing, and the limits of its answers.
+//! The errors of a query to a runtime, and the limits of its answers.
 
 use std::time::Duration;
 
-/// Longest answer that is read, in bytes.
+/// The maximum size of an answer, in bytes.
 pub(super) const MAX_ANSWER: usize = 2 << 20;
-/// How long a runtime may take to tell about a container.
+/// How long a runtime may take to answer a query.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a runtime told nothing.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// Nobody listens.
-    #[error("nobody listens there")]
+    /// No process listens on the socket.
+    #[error("no process listens on its socket")]
     Absent,
-    /// No answer in time.
+    /// The runtime did not answer in time.
     #[error("no answer within {PATIENCE:?}")]
     Silent,
-    /// An answer that is not read.
+    /// The answer is too long.
     #[error("the answer is longer than {MAX_ANSWER} bytes")]
     TooLarge,
-    /// It belongs to somebody else than it should.
-    #[error("it belongs to user {0}")]
+    /// Another user than the expected one runs the runtime.
+    #[error("it is run by user {0}, who is not trusted with this container")]
     Foreign(u32),
-    /// It says that it cannot tell about this one.
+    /// The runtime answered that it cannot describe this container.
     #[error("{0}")]
     Refused(String),
-    /// Something that is no answer.
+    /// The connection failed, or the answer cannot be decoded.
     #[error("{0}")]
     Other(String),
 }
 
 impl Error {
-    /// Of what a runtime or a library says: no longer than a line, and harmless to look at.
+    /// Makes an error of a message from a runtime or a library, shortened to one line and escaped.
     pub(super) fn other(said: impl std::fmt::Display) -> Self {
         Self::Other(said.to_string().chars().take(200).flat_map(char::escape_debug).collect())
     }
@@ -47,8 +47,8 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// The answer about the image of a container that is known. Whoever made the image decides how long it is: that must not hide
-/// whose container it is.
+/// Treats an answer about an image that is too long as unknown. The creator of the image controls its length, and must
+/// not be able to hide which container it is.
 pub(super) fn of_image<T>(answer: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     if matches!(answer, Err(Error::TooLarge)) { Ok(None) } else { answer }
 }

@@ -1,23 +1,22 @@
-//! The id by which runtimes are asked about a container.
+//! The id of a container in queries to the runtimes.
 
-/// The id of a container, as the runtimes have it that can be asked: 64 hexadecimal digits. So it is harmless in a URL, and
-/// never short for another one.
+/// The full id of a container: 64 hexadecimal digits. It is therefore safe in a URL, and not a prefix of another id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(String);
 
 impl Id {
-    /// `None`: it is none.
+    /// Parses an id. Returns `None` if the text is not one.
     pub fn new(id: &str) -> Option<Self> {
         let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (id.len() == 64 && id.bytes().all(is_digit)).then(|| Self(id.to_owned()))
     }
 
-    /// One that no container has.
+    /// An id that no container has.
     pub(super) fn nobody() -> Self {
         Self("0".repeat(64))
     }
 
-    /// The digits.
+    /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! The meeting of findings and metadata. No I/O and no clock: who calls it asks the runtimes and watches the time.
+//! Joins findings with the metadata of their containers. It does no I/O and reads no clock: the caller queries the
+//! runtimes and sets the timers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,42 +10,42 @@ use super::metadata::Metadata;
 use crate::finding::{Container, File, Finding, Image};
 use crate::recent::Recent;
 
-/// Containers that were asked about and are remembered, dead or alive, at most; the last half of that at least.
+/// For how many queried containers the metadata is remembered at most. At least half as many are always remembered.
 const MAX_SETTLED: usize = 8192;
-/// Containers that are asked about at a time, at most. Of more, findings go out with what is known.
+/// About how many containers the runtimes are queried at the same time. Findings about further ones do not wait.
 const MAX_PENDING: usize = 4096;
-/// Findings that wait at a time, at most.
+/// How many findings can wait at the same time.
 const MAX_WAITING: usize = 4096;
 
-/// A container, as it is asked about.
+/// Identifies a container in queries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    /// By which id.
+    /// The container's id.
     pub(super) id: Id,
-    /// The ordinary user whose runtime is asked. What it tells of this id is of that user's container, whoever else may have
-    /// one of the same id.
+    /// The ordinary user whose runtime is queried. Its answers are used only for that user's containers, even if
+    /// another container has the same id.
     pub(super) user: Option<u32>,
 }
 
-/// What comes out.
+/// The output of a join.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Out {
-    /// A finding, with all that is known.
+    /// A finding with the metadata that is known.
     Finding(Box<Finding>),
-    /// What was not known yet when the last findings about this container went out.
+    /// Metadata that became known after findings about the container were published without it.
     Info(Box<Container>),
 }
 
-/// What the caller is to do.
+/// What the caller must do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Todo {
-    /// Ask about the container, and call [`Join::settle`] or [`Join::forget`] in the end.
-    pub(super) ask: bool,
-    /// Call [`Join::overdue`] when a finding has waited long enough.
+    /// Query the runtimes about the container, and then call [`Join::settle`] or [`Join::forget`].
+    pub(super) query: bool,
+    /// Call [`Join::release`] when a finding has waited long enough.
     pub(super) timer: bool,
 }
 
-/// The containers that were asked about, and the findings that wait.
+/// The containers that were queried, and the findings that wait for metadata.
 #[derive(Debug)]
 pub(super) struct Join {
     settled: Recent<Key, Settled>,
@@ -52,24 +53,24 @@ pub(super) struct Join {
     waiting: usize,
 }
 
-/// A container that was asked about.
+/// A container whose query is finished.
 #[derive(Debug)]
 struct Settled {
-    /// Its cgroup, if it was seen to be made.
+    /// The id of its cgroup, if its start was observed.
     cgroup: Option<u64>,
-    /// `None`: no runtime knows it.
+    /// The metadata, or `None` if no runtime knows the container.
     metadata: Option<Arc<Metadata>>,
 }
 
-/// A container that is being asked about.
+/// A container whose query is running.
 #[derive(Debug, Default)]
 struct Pending {
     cgroup: Option<u64>,
-    /// In the order in which they came.
+    /// The waiting findings, in the order of their arrival.
     waiting: Vec<Finding>,
-    /// Nothing waits any more.
+    /// Findings about this container no longer wait.
     is_over: bool,
-    /// As the last finding that did not wait had it.
+    /// The container as the last finding that did not wait describes it.
     told: Option<Container>,
 }
 
@@ -80,24 +81,24 @@ impl Default for Join {
 }
 
 impl Join {
-    /// Takes in a container that begins, so that its metadata is there when it is needed. With the same id, it may have
-    /// got another name since.
-    pub(super) fn began(&mut self, key: &Key, cgroup: u64) -> Todo {
+    /// Starts a query about a container that has just started, so that its metadata is there when a finding needs it. A
+    /// restarted container is queried again, because it may have a new name.
+    pub(super) fn start_query(&mut self, key: &Key, cgroup: u64) -> Todo {
         if self.settled.get(key).is_some_and(|settled| settled.cgroup == Some(cgroup)) {
             return Todo::default();
         }
         self.settled.remove(key);
         match self.pending(key) {
-            Some((pending, ask)) => {
+            Some((pending, is_new)) => {
                 pending.cgroup = Some(cgroup);
-                Todo { ask, timer: false }
+                Todo { query: is_new, timer: false }
             }
             None => Todo::default(),
         }
     }
 
-    /// Takes in a finding about the container.
-    pub(super) fn finding(&mut self, key: &Key, mut finding: Box<Finding>, out: &mut dyn FnMut(Out)) -> Todo {
+    /// Adds a finding about the container.
+    pub(super) fn add_finding(&mut self, key: &Key, mut finding: Box<Finding>, out: &mut dyn FnMut(Out)) -> Todo {
         if let Some(settled) = self.settled.get(key) {
             if let Some(metadata) = &settled.metadata {
                 fill(metadata, &mut finding);
@@ -106,7 +107,7 @@ impl Join {
             return Todo::default();
         }
         let is_full = self.waiting >= MAX_WAITING;
-        let Some((pending, ask)) = self.pending(key) else {
+        let Some((pending, is_new)) = self.pending(key) else {
             out(Out::Finding(finding));
             return Todo::default();
         };
@@ -115,13 +116,13 @@ impl Join {
         let is_over = pending.is_over || is_full;
         self.waiting += 1;
         if is_over {
-            self.overdue(key, out);
+            self.release(key, out);
         }
-        Todo { ask, timer: timer && !is_over }
+        Todo { query: is_new, timer: timer && !is_over }
     }
 
-    /// From now on, findings about this container wait no more.
-    pub(super) fn overdue(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
+    /// Publishes the waiting findings about this container; later ones do not wait.
+    pub(super) fn release(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
         let Some(pending) = self.pending.get_mut(key) else { return };
         pending.is_over = true;
         self.waiting -= pending.waiting.len();
@@ -131,13 +132,13 @@ impl Join {
         }
     }
 
-    /// All that waits goes out.
-    pub(super) fn all_overdue(&mut self, out: &mut dyn FnMut(Out)) {
+    /// Publishes all waiting findings.
+    pub(super) fn release_all(&mut self, out: &mut dyn FnMut(Out)) {
         let keys: Vec<_> = self.pending.keys().cloned().collect();
-        keys.iter().for_each(|key| self.overdue(key, out));
+        keys.iter().for_each(|key| self.release(key, out));
     }
 
-    /// Takes in what the runtimes know. `None`: they do not know it, and will not.
+    /// Stores the answer of the runtimes, which is `None` if none of them knows the container.
     pub(super) fn settle(&mut self, key: &Key, metadata: Option<Metadata>, out: &mut dyn FnMut(Out)) {
         let metadata = metadata.map(Arc::new);
         let Some(pending) = self.pending.remove(key) else { return };
@@ -155,18 +156,18 @@ impl Join {
         self.settled.insert(key.clone(), Settled { cgroup: pending.cgroup, metadata });
     }
 
-    /// Forgets containers of which nothing was found since the last call.
+    /// Forgets the containers without a finding since the last call.
     pub(super) fn age(&mut self) {
         self.settled.age();
     }
 
-    /// No runtime could be asked: the next finding begins anew.
+    /// Ends a query without an answer. The next finding about the container starts a new one.
     pub(super) fn forget(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
-        self.overdue(key, out);
+        self.release(key, out);
         self.pending.remove(key);
     }
 
-    /// The container as one that is asked about, and whether it was none. `None`: there are too many.
+    /// The running query about the container, and whether it is a new one. Returns `None` if too many are running.
     fn pending(&mut self, key: &Key) -> Option<(&mut Pending, bool)> {
         let is_full = self.pending.len() >= MAX_PENDING;
         match self.pending.entry(key.clone()) {
@@ -184,7 +185,7 @@ fn fill(metadata: &Metadata, finding: &mut Finding) {
     }
 }
 
-/// Whether the image declares a volume where the file is. `None`: one of both is not known.
+/// Whether the file is in a volume that the image declares, or `None` if the volumes or the path are not known.
 fn is_in_volume(image: &Image, file: &File) -> Option<bool> {
     let path = file.path.as_ref().filter(|_| !file.truncated)?.as_str();
     let is_below =
@@ -213,7 +214,7 @@ mod tests {
         Metadata { name: Some(name.as_bytes().into()), image, ..Metadata::default() }
     }
 
-    /// Path or kind of what came out, and the container's name in it.
+    /// The path of a finding or the kind of other output, and the container's name in it.
     type Shown = Vec<(String, Option<String>)>;
 
     fn shown(out: Vec<Out>) -> Shown {
@@ -232,67 +233,67 @@ mod tests {
         (what.into(), name.map(Into::into))
     }
 
-    const NOTHING: Todo = Todo { ask: false, timer: false };
+    const NOTHING: Todo = Todo { query: false, timer: false };
 
     #[test]
-    fn findings_wait_in_order_and_are_asked_about_once() {
+    fn findings_wait_in_order_and_their_container_is_queried_once() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        assert_eq!(join.finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
-        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
+        assert_eq!(join.add_finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { query: true, timer: true });
+        assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(out, []);
         join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
-        assert_eq!(join.finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
-        // The timer of the first one.
-        join.overdue(&key(), &mut |it| out.push(it));
+        assert_eq!(join.add_finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
+        // This is the timer of the first finding.
+        join.release(&key(), &mut |it| out.push(it));
         assert_eq!(shown(out), ["/a", "/b", "/c"].map(|path| named(path, Some("web"))));
         assert_eq!(join.waiting, 0);
     }
 
     #[test]
-    fn what_comes_late_is_told_once() {
+    fn metadata_that_comes_late_is_published_once() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
-        join.overdue(&key(), &mut |it| out.push(it));
-        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
+        join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.release(&key(), &mut |it| out.push(it));
+        assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
         join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", None), named("/b", None), named("info", Some("web"))]);
     }
 
     #[test]
-    fn what_nobody_knows_is_not_asked_about_again_and_what_nobody_could_tell_is() {
+    fn only_a_container_that_could_not_be_queried_is_queried_again() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
         join.forget(&key(), &mut |it| out.push(it));
-        assert_eq!(join.finding(&key(), finding("/b"), &mut |it| out.push(it)), Todo { ask: true, timer: true });
+        assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), Todo { query: true, timer: true });
         join.settle(&key(), None, &mut |it| out.push(it));
-        assert_eq!(join.finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
+        assert_eq!(join.add_finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(shown(out), ["/a", "/b", "/c"].map(|path| named(path, None)));
     }
 
     #[test]
-    fn a_container_that_begins_is_asked_about_before_its_findings() {
+    fn a_container_is_queried_when_it_starts() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        assert_eq!(join.began(&key(), 7), Todo { ask: true, timer: false });
-        assert_eq!(join.finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { ask: false, timer: true });
+        assert_eq!(join.start_query(&key(), 7), Todo { query: true, timer: false });
+        assert_eq!(join.add_finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { query: false, timer: true });
         join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
-        assert_eq!(join.began(&key(), 7), NOTHING);
-        // It was restarted, and renamed before.
-        assert_eq!(join.began(&key(), 8), Todo { ask: true, timer: false });
+        assert_eq!(join.start_query(&key(), 7), NOTHING);
+        // The container was renamed and restarted.
+        assert_eq!(join.start_query(&key(), 8), Todo { query: true, timer: false });
         join.settle(&key(), Some(metadata("old-web")), &mut |it| out.push(it));
-        join.finding(&key(), finding("/b"), &mut |it| out.push(it));
+        join.add_finding(&key(), finding("/b"), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("old-web"))]);
     }
 
     #[test]
-    fn what_a_users_runtime_tells_is_of_that_users_container() {
+    fn the_answer_of_a_users_runtime_is_used_only_for_that_users_containers() {
         let (mut join, mut out) = (Join::default(), Vec::new());
-        join.began(&key(), 7);
+        join.start_query(&key(), 7);
         join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
         let forged = Key { user: Some(1000), ..key() };
-        assert_eq!(join.began(&forged, 8), Todo { ask: true, timer: false });
+        assert_eq!(join.start_query(&forged, 8), Todo { query: true, timer: false });
         join.settle(&forged, Some(metadata("harmless")), &mut |it| out.push(it));
-        join.finding(&key(), finding("/a"), &mut |it| out.push(it));
-        join.finding(&forged, finding("/b"), &mut |it| out.push(it));
+        join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
+        join.add_finding(&forged, finding("/b"), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("harmless"))]);
     }
 
@@ -302,18 +303,18 @@ mod tests {
         let finding = finding("/a");
         let key = |nth: usize| Key { id: Id::new(&format!("{nth:064x}")).expect("it is one"), user: None };
         for nth in 0..2 * MAX_PENDING {
-            join.finding(&key(nth), finding.clone(), &mut |_| count += 1);
+            join.add_finding(&key(nth), finding.clone(), &mut |_| count += 1);
         }
         for _ in 0..2 * MAX_WAITING {
-            join.finding(&key(0), finding.clone(), &mut |_| count += 1);
+            join.add_finding(&key(0), finding.clone(), &mut |_| count += 1);
         }
         assert!(join.waiting <= MAX_WAITING && join.pending.len() == MAX_PENDING);
-        join.all_overdue(&mut |_| count += 1);
+        join.release_all(&mut |_| count += 1);
         assert_eq!((count, join.waiting), (2 * MAX_PENDING + 2 * MAX_WAITING, 0));
     }
 
     #[test]
-    fn files_in_declared_volumes_are_told_from_others() {
+    fn files_in_declared_volumes_are_recognised() {
         let declared = |path: &str, metadata: &Metadata| {
             let mut finding = finding(path);
             fill(metadata, &mut finding);

@@ -1,4 +1,4 @@
-//! What a runtime tells of a container, cut down to what a finding can carry.
+//! The metadata of a container, reduced to a size that fits into a finding.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,37 +10,38 @@ use super::owner;
 use crate::finding::{Container, Image, Labels, Owner, Pod, Text};
 use crate::redact::Redactor;
 
-/// Longest name that is kept, in bytes: of a container, an image, a pod, a label (in Kubernetes 317), and longest value.
+/// The maximum length of a value or a name of a container, image, pod or label, in bytes. Label names in Kubernetes
+/// have up to 317.
 const MAX_TEXT: usize = 320;
-/// Most labels that are kept.
+/// The maximum number of labels.
 const MAX_LABELS: usize = 64;
-/// Most bytes of labels that are kept.
+/// The maximum size of all labels, in bytes.
 const MAX_LABEL_BYTES: usize = 8192;
-/// Most arguments of an entrypoint, or volumes, that are kept.
+/// The maximum number of entrypoint arguments, and of volumes.
 const MAX_LIST: usize = 16;
 
-/// How the kubelet's labels about the pod begin.
+/// The prefix of the kubelet's labels about the pod.
 const POD_LABEL: &str = "io.kubernetes.pod.";
 /// The kubelet's label with the name of a container in its pod.
 const NAME_LABEL: &str = "io.kubernetes.container.name";
 
-/// What a runtime tells of a container.
+/// The metadata of a container, as a runtime returns it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Metadata {
-    /// What findings call it.
+    /// The name of the runtime in findings.
     pub runtime: Option<&'static str>,
-    /// Its name.
+    /// The name of the container.
     pub name: Option<Text>,
-    /// Its image.
+    /// The image of the container.
     pub image: Option<Image>,
-    /// Its labels.
+    /// The labels of the container.
     pub labels: Labels,
-    /// The pod it belongs to.
+    /// The pod of the container.
     pub pod: Option<Pod>,
 }
 
 impl Metadata {
-    /// Puts it into what a finding says of the container. What the cgroup says of the runtime and the pod counts more.
+    /// Adds the metadata to a finding's container. The runtime and the pod that the cgroup tells take precedence.
     pub(super) fn fill(&self, container: &mut Container) {
         container.runtime = container.runtime.take().or(self.runtime.map(Cow::Borrowed));
         container.name.clone_from(&self.name);
@@ -53,7 +54,7 @@ impl Metadata {
         }
     }
 
-    /// Takes the secrets out of the arguments in it.
+    /// Redacts secrets in the arguments of the entrypoint.
     pub(super) fn redact(&mut self, redactor: &Redactor) {
         let Some(image) = &mut self.image else { return };
         let args: Vec<_> = image.entrypoint.iter().map(|arg| arg.to_string().into_bytes()).collect();
@@ -66,7 +67,7 @@ impl Metadata {
     }
 }
 
-/// The configuration of an image, as Docker and the Open Container Initiative spell it.
+/// The configuration of an image in the format of Docker and of the Open Container Initiative.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct ImageConfig {
@@ -74,7 +75,7 @@ pub(super) struct ImageConfig {
     volumes: Option<BTreeMap<String, IgnoredAny>>,
 }
 
-/// An image. `config`: left out, it is not known.
+/// Describes an image. If `config` is missing, its entrypoint and volumes are unknown.
 pub(super) fn image(
     name: Option<&str>,
     id: Option<&str>,
@@ -91,14 +92,14 @@ pub(super) fn image(
     (image != Image::default()).then_some(image)
 }
 
-/// The directories that an image declares as volumes. `None`: not all of them can be kept.
+/// The directories that an image declares as volumes, or `None` if there are too many or one is too long.
 fn volumes(config: &ImageConfig) -> Option<Vec<Text>> {
     let Some(volumes) = &config.volumes else { return Some(Vec::new()) };
     let fit = volumes.len() <= MAX_LIST && volumes.keys().all(|volume| volume.len() <= MAX_TEXT);
     fit.then(|| list(volumes.keys()))
 }
 
-/// The digest in `REPOSITORY@DIGEST`, of the image's own repository if it is there.
+/// The digest in `REPOSITORY@DIGEST`, preferably that of the image's own repository.
 fn digest(name: &str, digests: &[String]) -> Option<Text> {
     let split: Vec<_> = digests.iter().filter_map(|digest| digest.split_once('@')).collect();
     let own = split.iter().find(|(repository, _)| {
@@ -107,7 +108,7 @@ fn digest(name: &str, digests: &[String]) -> Option<Text> {
     text(own.or(split.first())?.1)
 }
 
-/// The pod that the kubelet says in the labels of each container it makes.
+/// The pod that the kubelet names in the labels of each container.
 pub(super) fn pod_of(labels: &BTreeMap<String, String>) -> Option<Pod> {
     let label = |name: &str| labels.get(&format!("{POD_LABEL}{name}")).map(String::as_str);
     pod(label("uid")?, label("namespace"), label("name"), &BTreeMap::new())
@@ -118,7 +119,7 @@ pub(super) fn name_in_pod(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(NAME_LABEL).map(String::as_str)
 }
 
-/// A pod.
+/// Describes a pod.
 pub(super) fn pod(
     uid: &str,
     namespace: Option<&str>,
@@ -135,13 +136,13 @@ pub(super) fn pod(
     })
 }
 
-/// Labels, the first by name. Those that are told as name and pod are left out.
+/// The first labels by name, without those that findings have in other fields.
 pub(super) fn labels(all: &BTreeMap<String, String>) -> Labels {
     let is_told = |name: &str| name.starts_with(POD_LABEL) || name == NAME_LABEL;
     let mut kept = Labels::default();
     let mut room = MAX_LABEL_BYTES;
     for (name, value) in all.iter().filter(|(name, _)| !is_told(name)) {
-        let value_kept = cut(value);
+        let value_kept = truncated(value);
         let size = name.len() + value_kept.len();
         if name.len() > MAX_TEXT || size > room || kept.values.len() == MAX_LABELS {
             kept.truncated = true;
@@ -154,9 +155,9 @@ pub(super) fn labels(all: &BTreeMap<String, String>) -> Labels {
     kept
 }
 
-/// Text that is there. What is too long ends with `…`.
+/// Converts non-empty text. Text that is too long is truncated and ends with `…`.
 pub(super) fn text(text: &str) -> Option<Text> {
-    let kept = cut(text);
+    let kept = truncated(text);
     match (kept.len(), text.len()) {
         (0, _) => None,
         (kept, all) if kept == all => Some(Text::from(text.as_bytes())),
@@ -168,7 +169,7 @@ fn list<'a>(all: impl IntoIterator<Item = &'a String>) -> Vec<Text> {
     all.into_iter().take(MAX_LIST).map(|item| text(item).unwrap_or_default()).collect()
 }
 
-fn cut(text: &str) -> &str {
+fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_between_characters() {
+    fn text_is_truncated_between_characters() {
         let cut = text(&"ä".repeat(1000)).expect("it is there").to_string();
         assert_eq!(cut, "ä".repeat(MAX_TEXT / 2) + "…");
         assert_eq!((text(""), text("a")), (None, Some(b"a"[..].into())));
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cgroups_pod_counts_more_than_the_runtimes() {
+    fn the_pod_from_the_cgroup_takes_precedence_over_the_runtimes() {
         let told = Metadata { pod: pod("u", Some("shop"), None, &BTreeMap::new()), ..Metadata::default() };
         for (known, namespace) in [(None, true), (Some("u"), true), (Some("v"), false)] {
             let pod = known.map(|uid| Pod { uid: uid.as_bytes().into(), ..Pod::default() });
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_is_told_if_the_cgroup_does_not() {
+    fn the_runtimes_name_is_used_if_the_cgroup_has_none() {
         let told = Metadata { runtime: Some("containerd"), ..Metadata::default() };
         for (known, expected) in [(None, "containerd"), (Some("cri-o"), "cri-o")] {
             let mut container = Container { runtime: known.map(Cow::Borrowed), ..Container::default() };
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_are_known_in_full_or_not_at_all() {
+    fn volumes_are_complete_or_unknown() {
         let known = |count: usize| {
             let declared = (0..count).map(|nth| (format!("/v{nth}"), IgnoredAny)).collect();
             volumes(&ImageConfig { volumes: Some(declared), entrypoint: None }).map(|kept| kept.len())
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_in_an_entrypoint_are_replaced() {
+    fn secrets_in_an_entrypoint_are_redacted() {
         let config = ImageConfig { entrypoint: Some(["/a\\b", "--token", "x"].map(Into::into).into()), volumes: None };
         let image = image(None, None, &[], Some(&config));
         let mut metadata = Metadata { image, ..Metadata::default() };

@@ -1,9 +1,9 @@
-//! What the container runtimes of this node know of a container: its name, image, labels and pod. Detection needs none of
-//! it, and never waits for it longer than told.
+//! Queries the container runtimes of this node for the metadata of containers: name, image, labels and pod. Detection
+//! does not need it, and findings wait for it only for a limited time.
 //!
-//! [`Enricher`] puts it into findings. The runtimes and their answers are not trusted: an answer is limited in size and
-//! time, what is taken of it is limited too, and a runtime of an ordinary user is asked about that user's
-//! containers only ([`endpoint`]).
+//! [`Enricher`] adds the metadata to findings. The runtimes and their answers are not trusted: size and time of an
+//! answer are limited, and so is what is kept of it. A runtime of an ordinary user is queried only about that user's
+//! containers ([`endpoint`]).
 
 pub mod endpoint;
 mod metadata;
@@ -23,5 +23,5 @@ pub use engines::{EngineState, EngineStatus, Engines, check};
 pub use enricher::{Enricher, Inlet, Options};
 pub use id::Id;
 
-/// How long a finding waits for an answer at most, unless told otherwise.
+/// How long a finding waits at most for an answer by default.
 pub const DEFAULT_WAIT: Duration = Duration::from_millis(250);

@@ -1,24 +1,24 @@
-//! What a pod was made by. The container runtime interface does not say it; the controllers of Kubernetes leave it in the
-//! labels and the name of the pods that they make. So no more is known than whoever made the pod has put there.
+//! Finds the Kubernetes controller that created a pod. The container runtime interface does not tell it, but the
+//! controllers leave it in the labels and names of their pods. The creator of a pod can therefore forge it.
 
 use std::collections::BTreeMap;
 
 use crate::finding::OwnerKind;
 
-/// The kind and name of the owner of a pod with this name and these labels. `None`: it has none of these kinds, or its name
-/// was too long to be kept whole in the pod's.
+/// The kind and name of the owner of a pod with this name and these labels. Returns `None` if it has no owner of these
+/// kinds, or if the owner's name was too long to be in the pod's name as a whole.
 pub(super) fn of<'a>(pod: &'a str, labels: &'a BTreeMap<String, String>) -> Option<(OwnerKind, &'a str)> {
     let label = |name: &str| labels.get(name).map(String::as_str);
     let owner = if let Some(job) = label("batch.kubernetes.io/job-name") {
         (OwnerKind::Job, job)
     } else if let (Some(job), Some(_)) = (label("job-name"), label("controller-uid")) {
-        // Before Kubernetes 1.27.
+        // Kubernetes before 1.27 has these labels.
         (OwnerKind::Job, job)
     } else if label("statefulset.kubernetes.io/pod-name") == Some(pod) {
         let (name, ordinal) = pod.rsplit_once('-')?;
         (OwnerKind::StatefulSet, ordinal.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)?)
     } else if let Some(hash) = label("pod-template-hash") {
-        // Of its ReplicaSet, which a Deployment has made.
+        // The hash is that of the ReplicaSet, which a Deployment has created.
         (OwnerKind::Deployment, generated_from(pod)?.strip_suffix(hash)?.strip_suffix('-')?)
     } else if label("pod-template-generation").and(label("controller-revision-hash")).is_some() {
         (OwnerKind::DaemonSet, generated_from(pod)?)
@@ -28,7 +28,7 @@ pub(super) fn of<'a>(pod: &'a str, labels: &'a BTreeMap<String, String>) -> Opti
     Some(owner)
 }
 
-/// What a generated name was generated from: it has five characters more (`SimpleNameGenerator`,
+/// Removes the five random characters that Kubernetes has appended to a generated name (`SimpleNameGenerator`,
 /// k8s.io/apiserver/pkg/storage/names).
 fn generated_from(name: &str) -> Option<&str> {
     let (from, random) = name.rsplit_once('-')?;
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn controllers_are_known_by_what_they_leave() {
+    fn controllers_are_recognised_by_their_labels() {
         use OwnerKind::*;
         let hash = "pod-template-hash";
         for (pod, labels, expected) in [
@@ -53,7 +53,7 @@ mod tests {
             ),
             ("backup-29213-abcde", &[("batch.kubernetes.io/job-name", "backup-29213")], Some((Job, "backup-29213"))),
             ("old-abcde", &[("job-name", "old"), ("controller-uid", "u")], Some((Job, "old"))),
-            // Cut, another's, or nobody's.
+            // These names are truncated, or the labels belong to another pod or to no controller.
             ("a-very-long-name-5d4f8x2k8z", &[(hash, "5d4f8c7b9")], None),
             ("web-5d4f8c7b9-x2k8z", &[(hash, "other")], None),
             ("db-12", &[("statefulset.kubernetes.io/pod-name", "db-11")], None),
