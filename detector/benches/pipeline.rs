@@ -1,4 +1,4 @@
-//! What an event costs in user space: bytes of a record → event → finding → line of JSON.
+//! Measures the cost of an event in user space, from the bytes of a record to a line of JSON.
 
 use std::hint::black_box;
 use std::mem::offset_of;
@@ -18,7 +18,7 @@ fn main() {
     divan::main();
 }
 
-/// A record in memory, aligned as in the ring buffer.
+/// A record with the alignment that it has in the ring buffer.
 struct Record(Vec<u64>);
 
 impl Record {
@@ -90,26 +90,26 @@ impl Record {
     }
 }
 
-/// Each stage on its own, for a profile of where the time goes.
+/// Measures the decoding alone, to show where the time goes.
 #[divan::bench]
 fn decode_exec(bencher: Bencher<'_, '_>) {
     let record = Record::other_exec();
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| decode(black_box(record.bytes())));
 }
 
-/// An exec that is no finding: the usual event.
+/// Measures an execution without a finding, which is the most frequent event.
 #[divan::bench]
 fn exec_without_finding(bencher: Bencher<'_, '_>) {
     run(bencher, &Record::other_exec(), false);
 }
 
-/// A shell, up to its line.
+/// Measures a shell up to its line of JSON.
 #[divan::bench]
 fn shell_to_json(bencher: Bencher<'_, '_>) {
     run(bencher, &Record::shell(), true);
 }
 
-/// An image write, up to its line.
+/// Measures a write to an image up to its line of JSON.
 #[divan::bench]
 fn image_write_to_json(bencher: Bencher<'_, '_>) {
     run(bencher, &Record::image_write(), true);

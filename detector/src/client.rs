@@ -1,4 +1,4 @@
-//! The other end of the daemon's socket. Blocking: its users have nothing else to do.
+//! A blocking client of the daemon's socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,45 +7,48 @@ use std::time::Duration;
 
 use crate::protocol::{Call, Reply, Request, Status, VERSION};
 
-/// How long a daemon may take to answer a request.
+/// How long the daemon may take to answer a request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest line that is believed, in bytes. The longest finding, with every byte of it escaped, is far below.
+/// The maximum length of a line, in bytes. The longest finding is far shorter, even with every byte escaped.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Why there is no answer.
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No daemon listens.
-    #[error("{}: no daemon listens there; start one as root with `detector run`", .0.display())]
+    /// No daemon listens on the socket.
+    #[error("{}: no daemon listens on this socket; start one as root with `detector run`", .0.display())]
     NotRunning(PathBuf),
-    /// A daemon listens, but does not answer in time.
-    #[error("{}: the daemon does not answer; it may be busy starting: wait with `detector status --wait 10s`, or see its log", .0.display())]
+    /// A daemon listens, but did not answer in time.
+    #[error("{}: the daemon does not answer; if it is still starting, wait with `detector status --wait 10s`, else \
+        check its log", .0.display())]
     Silent(PathBuf),
-    /// The socket is not for this user.
+    /// This user may not connect to the socket.
     #[error("{}: permission denied; run this as root", .0.display())]
     Permission(PathBuf),
     /// The daemon refused the request.
-    #[error("{}: the daemon refused: {message}; `detector --version` must be the same on both sides", .path.display())]
+    #[error("{}: the daemon refused the request: {message}; check that `detector --version` is the same for \
+        both", .path.display())]
     Refused {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What it said.
+        /// The daemon's error message.
         message: String,
     },
-    /// The daemon speaks something else.
-    #[error("{}: the answer is not understood ({what}); is it the socket of a detector of this version?", .path.display())]
+    /// The answer is not one of this protocol.
+    #[error("{}: the answer is not understood ({what}); check that this is the socket of a detector of the same \
+        version", .path.display())]
     Protocol {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         what: String,
     },
     /// The connection failed.
-    #[error("{}: {cause}; see the daemon's log", .path.display())]
+    #[error("{}: the connection to the daemon failed: {cause}; check the daemon's log", .path.display())]
     System {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
@@ -57,7 +60,7 @@ pub struct Stream {
     reader: BufReader<UnixStream>,
 }
 
-/// Asks a daemon how it is.
+/// Requests the daemon's status.
 pub fn status(path: &Path) -> Result<Status, Error> {
     match request(path, Call::Status)?.1 {
         Reply::Status(status) => Ok(*status),
@@ -77,7 +80,7 @@ pub fn tail(path: &Path) -> Result<Stream, Error> {
 }
 
 impl Stream {
-    /// The next line with its end, into `line`. `false`: the daemon closed the stream.
+    /// Reads the next line, including its line feed, into `line`. Returns `false` if the daemon closed the stream.
     pub fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Error> {
         line.clear();
         let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', line);
@@ -88,7 +91,7 @@ impl Stream {
                 path: self.path.clone(),
                 what: format!("a line is longer than {MAX_LINE} bytes"),
             }),
-            // Cut off: the daemon was killed while it wrote.
+            // The line is incomplete because the daemon was killed while it wrote.
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
             Err(cause) => Err(system(&self.path, cause)),
@@ -108,12 +111,13 @@ fn request(path: &Path, call: Call) -> Result<(Stream, Reply), Error> {
     text.push(b'\n');
     let mut socket = stream.reader.get_ref();
     socket.set_read_timeout(Some(PATIENCE)).map_err(|cause| system(path, cause))?;
-    // A daemon that has no room for clients answers and hangs up without reading: its answer says more than this error.
+    // A daemon with too many clients answers and disconnects without reading the request. Its answer is a better error
+    // than that of this write.
     let sent = socket.write_all(&text);
     let mut line = Vec::new();
     if !stream.next_line(&mut line)? {
         sent.map_err(|cause| system(path, cause))?;
-        return Err(protocol(path, "it hung up".to_owned()));
+        return Err(protocol(path, "the daemon closed the connection".to_owned()));
     }
     let reply = serde_json::from_slice(&line).map_err(|error| protocol(path, error.to_string()))?;
     match reply {
@@ -123,7 +127,7 @@ fn request(path: &Path, call: Call) -> Result<(Stream, Reply), Error> {
 }
 
 fn unexpected(path: &Path, reply: &Reply) -> Error {
-    protocol(path, format!("it does not fit the request: {reply:?}"))
+    protocol(path, format!("it does not match the request: {reply:?}"))
 }
 
 fn protocol(path: &Path, what: String) -> Error {

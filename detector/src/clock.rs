@@ -1,17 +1,18 @@
-//! The clock of the kernel's records, and how far the wall clock is from it.
+//! Reads the clock of the kernel's records, and measures its offset from the wall clock.
 //!
-//! Records carry the kernel's own time since boot (`ktime_get_boot_ns`). A process in a time namespace sees another
-//! `CLOCK_BOOTTIME` (time_namespaces(7)), also in the start times of /proc/PID/stat. Here both are the kernel's.
+//! The kernel's records have its own time since boot (`ktime_get_boot_ns`). A process in a time namespace can see
+//! another `CLOCK_BOOTTIME` (time_namespaces(7)), and other start times in /proc/PID/stat. This module converts both to
+//! the kernel's time.
 
 use std::fs;
 use std::sync::OnceLock;
 
 use rustix::time::ClockId;
 
-/// How far the wall clock has to move against the time since boot to be set anew, in nanoseconds: what is below may be an
-/// error of the measurement.
+/// The change of the offset that counts as a change of the wall clock, in nanoseconds. A smaller change may be an error
+/// of the measurement.
 const STEP: i64 = 1_000_000;
-/// How long reading the clocks one after the other may take, in nanoseconds, so that the result is believed.
+/// The maximum time between two clock readings of a valid measurement, in nanoseconds.
 const PROMPT: i64 = 100_000;
 
 /// The kernel's time since boot, in nanoseconds.
@@ -19,21 +20,22 @@ pub(crate) fn since_boot() -> u64 {
     u64::try_from(read(ClockId::Boottime) - namespace_offset()).unwrap_or(0)
 }
 
-/// What the time namespace of this process adds to the kernel's time since boot, in nanoseconds. It is read once: a
-/// process with several threads cannot enter another time namespace, and the offsets of one are fixed once it is in use.
+/// The offset that this process's time namespace adds to the kernel's time since boot, in nanoseconds. It is read once,
+/// because it cannot change: a process with several threads cannot enter another time namespace, and the offsets of a
+/// namespace are fixed once a process is in it.
 pub(crate) fn namespace_offset() -> i64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     *OFFSET.get_or_init(|| {
-        // Without CONFIG_TIME_NS there are none. The file is about the namespace of this process's
-        // children, in which it is itself unless it has just made one for them.
+        // A kernel without CONFIG_TIME_NS does not have this file. The file describes the namespace of this process's
+        // future children, which is its own unless it has just created another one for them.
         let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
         let is_own = fs::read_link("/proc/self/ns/time").ok() == fs::read_link("/proc/self/ns/time_for_children").ok();
         if is_own { boottime_offset(&offsets) } else { 0 }
     })
 }
 
-/// The offset of `CLOCK_BOOTTIME` in the text of a timens_offsets file, in nanoseconds: lines of the clock's name, seconds
-/// and nanoseconds.
+/// Parses the offset of `CLOCK_BOOTTIME` from a timens_offsets file, in nanoseconds. A line of the file has the name of
+/// the clock, seconds and nanoseconds.
 fn boottime_offset(text: &str) -> i64 {
     let offset = text.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -46,24 +48,24 @@ fn boottime_offset(text: &str) -> i64 {
     offset.unwrap_or(0)
 }
 
-/// How far the wall clock is ahead of the time since boot. It follows the wall clock when that is set or slewed.
+/// The offset of the wall clock from the time since boot. It follows changes of the wall clock.
 #[derive(Debug)]
 pub(crate) struct WallClock {
     ahead: i64,
 }
 
 impl WallClock {
-    /// As it is now.
+    /// Measures the current offset.
     pub(crate) fn read() -> Self {
         Self { ahead: measure() }
     }
 
-    /// What to add to a time since boot to get one of the wall clock, in nanoseconds.
+    /// The number of nanoseconds to add to a time since boot to get wall-clock time.
     pub(crate) fn ahead(&self) -> i64 {
         self.ahead
     }
 
-    /// Looks at the clocks again, and gives the new distance if the wall clock has moved.
+    /// Measures again. Returns the new offset if the wall clock was changed.
     pub(crate) fn follow(&mut self) -> Option<i64> {
         self.adopt(measure())
     }
@@ -85,7 +87,7 @@ fn measure() -> i64 {
         let took = read(ClockId::Boottime) - before;
         (took, wall - before - took / 2 + namespace_offset())
     };
-    // Between two readings the thread can be preempted. One that was not will do, or else the best of some.
+    // The thread can be preempted between two readings, so this tries several times and uses the best measurement.
     let mut best = once();
     for _ in 0..8 {
         if best.0 <= PROMPT {
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_clock_is_followed_when_it_moves() {
+    fn changes_of_the_wall_clock_are_followed() {
         let mut clock = WallClock { ahead: 1_000_000_000 };
         assert_eq!(clock.adopt(1_000_000_000 + STEP - 1), None);
         assert_eq!(clock.adopt(1_000_000_000 - STEP), Some(1_000_000_000 - STEP));
@@ -140,9 +142,9 @@ mod tests {
         let output = std::process::Command::new("unshare")
             .args(["--time", "--boottime", "86400"])
             .arg(test)
-            .args(["--exact", "clock::tests::the_time_is_shown", "--ignored", "--nocapture"])
+            .args(["--exact", "clock::tests::print_the_time", "--ignored", "--nocapture"])
             .output();
-        // Not every machine has the program, nor every user the right to make namespaces.
+        // Not every machine has unshare(1), and not every user may create namespaces.
         let Ok(output) = output else { return };
         if !output.status.success() {
             return eprintln!("not tested: {}", String::from_utf8_lossy(&output.stderr));
@@ -153,13 +155,13 @@ mod tests {
         let times: Vec<u64> = times.split(' ').map(|time| time.parse().expect("a number")).collect();
         let [started, now] = times[..] else { panic!("{times:?}") };
         assert!(before <= now && now <= after, "{before} {now} {after}");
-        // Start times are shown in hundredths of a second.
+        // Start times have a resolution of 10 ms.
         assert!(before <= started + 10_000_000 && started <= now, "{before} {started} {now}");
     }
 
     #[test]
-    #[ignore = "the test above runs it, in a time namespace"]
-    fn the_time_is_shown() {
+    #[ignore = "a_time_namespace_does_not_shift_the_time_since_boot runs this in a time namespace"]
+    fn print_the_time() {
         let stat = crate::procfs::Process::open("self").and_then(|this| this.read("stat")).expect("it can be read");
         let started = crate::procfs::Stat::parse(&stat).expect("it has the kernel's form").start_time();
         println!("times: {} {}", started.nanoseconds(), since_boot());

@@ -1,4 +1,4 @@
-//! The user side of the detector. See ARCHITECTURE.md for the map.
+//! The user-space part of the detector. ARCHITECTURE.md describes its modules.
 #![warn(unreachable_pub)]
 
 pub mod cli;

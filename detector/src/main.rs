@@ -1,4 +1,4 @@
-//! The `detector` program. All of it is in the library; see [`detector::cli`].
+//! The `detector` program. Its code is in the library; see [`detector::cli`].
 
 fn main() -> std::process::ExitCode {
     detector::cli::main()

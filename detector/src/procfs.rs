@@ -1,6 +1,6 @@
-//! What /proc says of processes, mounts and functions: the one place where it is read and parsed.
+//! Reads and parses what /proc says about processes, mounts and kernel functions. Nothing else in this crate does.
 //!
-//! Its texts are the kernel's, but the names in them are not: nothing here panics on any bytes.
+//! The formats are the kernel's, but names in them can have any bytes, so no parser here panics.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -13,39 +13,39 @@ use rustix::io::Errno;
 
 use crate::clock;
 
-/// The unit of start times in /proc/PID/stat, in nanoseconds: `USER_HZ` is 100 on all architectures of this project. What
-/// is below was cut off.
+/// The unit of start times in /proc/PID/stat, in nanoseconds, because `USER_HZ` is 100 on all supported architectures.
+/// The kernel rounds down.
 const TICK: u64 = 10_000_000;
 
-/// A process, by its directory in /proc: it stays the same process, and what is read fails once that has ended.
+/// A process, held by its directory in /proc. Reads fail after the process has ended, even if its id is used again.
 #[derive(Debug)]
 pub(crate) struct Process {
     directory: OwnedFd,
 }
 
 impl Process {
-    /// Opens `/proc/NAME`: of a process id, or of `self`.
+    /// Opens `/proc/NAME`, where the name is a process id or `self`.
     pub(crate) fn open(name: &str) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { directory: rustix::fs::open(format!("/proc/{name}"), flags, Mode::empty())? })
     }
 
-    /// The process with this id that started then, in nanoseconds of the kernel's time since boot. `None`: it has ended,
-    /// and this may be another one's id.
+    /// Opens the process with this id and this start time, in nanoseconds of the kernel's time since boot. Returns
+    /// `None` if that process has ended, even if its id is used again.
     pub(crate) fn open_started(pid: u32, start_time: u64) -> Option<Self> {
         let process = Self::open(&pid.to_string()).ok()?;
         let stat = process.read("stat").ok()?;
         Stat::parse(&stat)?.start_time().covers(start_time).then_some(process)
     }
 
-    /// A whole file.
+    /// Reads a whole file.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
         self.read_at_most(name, u64::MAX)
     }
 
-    /// The beginning of a file, of so many bytes at most.
+    /// Reads the first `most` bytes of a file.
     pub(crate) fn read_at_most(&self, name: &str, most: u64) -> Result<Vec<u8>, Errno> {
-        // Enough for most of these files, so that one call reads all.
+        // This is enough to read most of these files with one call.
         let mut text = Vec::with_capacity(4096);
         match File::from(self.open_file(name.as_bytes())?).take(most).read_to_end(&mut text) {
             Ok(_) => Ok(text),
@@ -53,28 +53,28 @@ impl Process {
         }
     }
 
-    /// Opens a file for reading, also one that a link such as `exe` leads to.
+    /// Opens a file for reading, or the target of a link such as `exe`.
     pub(crate) fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// Where a link leads to.
+    /// The target of a link.
     pub(crate) fn read_link(&self, name: &str) -> Result<Vec<u8>, Errno> {
         rustix::fs::readlinkat(&self.directory, name, Vec::new()).map(std::ffi::CString::into_bytes)
     }
 
-    /// Inode number of its mount namespace.
+    /// The inode number of the process's mount namespace.
     pub(crate) fn mount_namespace(&self) -> Result<u32, Errno> {
         namespace_number(&self.read_link("ns/mnt")?).ok_or(Errno::INVAL)
     }
 
-    /// Mount and inode of the file that a link such as `root` leads to.
+    /// The mount id and the inode of the file that a link such as `root` leads to.
     pub(crate) fn file_behind(&self, link: &CStr) -> Result<Statx, Errno> {
         rustix::fs::statx(&self.directory, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::MNT_ID)
     }
 
-    /// Its root directory. The mount is looked up by its id, since several can be mounted on `/`. `Ok(None)`: mountinfo
-    /// does not list it.
+    /// The process's root directory. It is looked up by mount id, because several file systems can be mounted on `/`.
+    /// Returns `Ok(None)` if mountinfo does not list that mount.
     pub(crate) fn root(&self) -> Result<Option<RootDirectory>, Errno> {
         let mountinfo = self.read("mountinfo")?;
         let found = self.file_behind(c"root")?;
@@ -82,7 +82,7 @@ impl Process {
         Ok(mount.map(|mount| RootDirectory { dev: mount.dev, inode: found.stx_ino }))
     }
 
-    /// The first of the files that it has mapped for which this is true, opened for reading. Needs CAP_CHECKPOINT_RESTORE or
+    /// Opens the first mapped file that `is_wanted` accepts, for reading. Needs CAP_CHECKPOINT_RESTORE or
     /// CAP_SYS_ADMIN.
     pub(crate) fn open_mapped(&self, is_wanted: impl Fn(&rustix::fs::Stat) -> bool) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -96,7 +96,7 @@ impl Process {
     }
 }
 
-/// The ids of the processes that there are. Some may have ended by the time they are looked at.
+/// The ids of all processes. Some of them may end before the caller opens them.
 ///
 /// # Errors
 ///
@@ -118,53 +118,53 @@ pub(crate) struct RootDirectory {
     pub(crate) inode: u64,
 }
 
-/// What is needed of /proc/PID/stat.
+/// The fields of /proc/PID/stat that are used here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
-    /// The task's name.
+    /// The name of the task.
     pub(crate) comm: &'a [u8],
-    /// `PF_` flags of include/linux/sched.h.
+    /// The `PF_` flags of include/linux/sched.h.
     pub(crate) flags: u64,
     start_ticks: u64,
 }
 
 impl<'a> Stat<'a> {
-    /// `None`: it is no text of such a file.
+    /// Parses the text of a stat file. Returns `None` if it does not have the expected format.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
-        // The name can hold anything, also `)`.
+        // The name can contain any bytes, even `)`.
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let mut fields = str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
-        // Fields 9 and 22 of proc(5); the first here is 3.
+        // These are fields 9 and 22 of proc(5). The first field after the name is field 3.
         let flags = fields.nth(9 - 3)?.parse().ok()?;
         let start_ticks = fields.nth(22 - 9 - 1)?.parse().ok()?;
         Some(Self { comm: text.get(open + 1..close)?, flags, start_ticks })
     }
 
-    /// When the process started.
+    /// The start time of the process.
     pub(crate) fn start_time(&self) -> StartTime {
         let seen = self.start_ticks.saturating_mul(TICK);
         StartTime(seen.saturating_add_signed(clock::namespace_offset().saturating_neg()))
     }
 }
 
-/// When a process started, exact to [`TICK`].
+/// The start time of a process, with the resolution of [`TICK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StartTime(u64);
 
 impl StartTime {
-    /// That of a process that started at this time, in nanoseconds of the kernel's time since boot.
+    /// Converts a time in nanoseconds of the kernel's time since boot.
     #[cfg(test)]
     pub(crate) fn of(exact: u64) -> Self {
         Self(exact / TICK * TICK)
     }
 
-    /// In nanoseconds of the kernel's time since boot, what is below the unit cut off.
+    /// The time in nanoseconds of the kernel's time since boot, rounded down to [`TICK`].
     pub(crate) fn nanoseconds(self) -> u64 {
         self.0
     }
 
-    /// Whether a process that started at this time, in nanoseconds of the kernel's time since boot, is shown like this.
+    /// Whether /proc shows this time for a process that started at `exact` nanoseconds of the kernel's time since boot.
     pub(crate) fn covers(self, exact: u64) -> bool {
         exact.checked_sub(self.0).is_some_and(|later| later < TICK)
     }
@@ -175,19 +175,19 @@ impl StartTime {
 pub(crate) struct Mount {
     /// `mount.mnt_id`.
     pub(crate) id: u64,
-    /// `super_block.s_dev`, which `stat` does not show on every file system (btrfs has one number for each subvolume).
+    /// `super_block.s_dev`. On some file systems `stat` shows another number: on btrfs, one for each subvolume.
     pub(crate) dev: u32,
     /// The directory of the file system that is mounted.
     pub(crate) root: Vec<u8>,
-    /// Where it is mounted.
+    /// The path of the mount point.
     pub(crate) mount_point: Vec<u8>,
-    /// The name of the file system's type.
+    /// The type of the file system.
     pub(crate) fs_type: Vec<u8>,
-    /// The file system's own options, separated by commas.
+    /// The options of the file system itself, separated by commas.
     pub(crate) options: Vec<u8>,
 }
 
-/// The lines of mountinfo. A line of another form is left out.
+/// Parses mountinfo. Skips lines that do not have the expected format.
 pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
@@ -196,7 +196,7 @@ pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
         let colon = dev.iter().position(|&byte| byte == b':')?;
         let dev = u32::try_from(number(&dev[..colon])? << 20 | number(&dev[colon + 1..])?).ok()?;
         let (root, mount_point) = (unescape(fields.next()?), unescape(fields.next()?));
-        // Behind the options, any number of tags up to a dash.
+        // The options are followed by any number of tags, and then by a dash.
         let mut fields = fields.skip_while(|field| field != b"-").skip(1);
         let (fs_type, _source, options) = (fields.next()?.to_vec(), fields.next()?, fields.next()?.to_vec());
         Some(Mount { id, dev, root, mount_point, fs_type, options })
@@ -206,15 +206,15 @@ pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
 /// A line of /proc/PID/cgroup (cgroups(7)).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CgroupEntry<'a> {
-    /// The number of the hierarchy; 0: cgroup2.
+    /// The number of the hierarchy, which is 0 for cgroup2.
     pub(crate) hierarchy: u32,
-    /// The controllers of a hierarchy of version 1, separated by commas.
+    /// The controllers of a version 1 hierarchy, separated by commas.
     pub(crate) controllers: &'a [u8],
     /// The path of the process's cgroup from the root of the hierarchy.
     pub(crate) path: &'a [u8],
 }
 
-/// The lines of /proc/PID/cgroup.
+/// Parses /proc/PID/cgroup.
 pub(crate) fn cgroup_entries(text: &[u8]) -> impl Iterator<Item = CgroupEntry<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.splitn(3, |&byte| byte == b':');
@@ -223,18 +223,19 @@ pub(crate) fn cgroup_entries(text: &[u8]) -> impl Iterator<Item = CgroupEntry<'_
     })
 }
 
-/// The number in a link such as `mnt:[4026531832]`.
+/// Parses the number in a link such as `mnt:[4026531832]`.
 pub(crate) fn namespace_number(link: &[u8]) -> Option<u32> {
     let (_, number) = str::from_utf8(link).ok()?.split_once(":[")?;
     number.strip_suffix(']')?.parse().ok()
 }
 
-/// Which of these functions the kernel and its modules have. `None`: that is not to be seen.
+/// Returns those of the `wanted` functions that the kernel or one of its modules has, or `None` if /proc/kallsyms
+/// cannot be read.
 pub(crate) fn kernel_functions<'a>(wanted: &HashSet<&'a str>) -> Option<HashSet<&'a str>> {
     let symbols = io::BufReader::new(File::open("/proc/kallsyms").ok()?);
     let mut found = HashSet::new();
     for line in symbols.split(b'\n') {
-        // Address, kind, name, and of a module's its name.
+        // A line has an address, a kind, a name and, for a function of a module, the module's name.
         if let Some(name) = line.ok()?.split(|byte| byte.is_ascii_whitespace()).nth(2)
             && let Some(name) = str::from_utf8(name).ok().and_then(|name| wanted.get(name))
         {
@@ -248,7 +249,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Undoes the kernel's `\040` for blanks and the like.
+/// Replaces the kernel's octal escapes, such as `\040` for a space.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -266,7 +267,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Of a node with cgroup2 alone, from a Debian 12.
+    /// The mountinfo of a Debian 12 node that has only cgroup2.
     const MOUNTINFO: &[u8] = b"\
 22 29 0:20 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 26 22 0:24 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
@@ -275,7 +276,7 @@ mod tests {
 ";
 
     #[test]
-    fn mountinfo_is_read() {
+    fn mountinfo_is_parsed() {
         let found: Vec<_> = mounts(MOUNTINFO).collect();
         assert_eq!(found.len(), 4);
         assert_eq!((found[2].id, found[2].dev, found[2].fs_type.as_slice()), (29, 254 << 20 | 1, &b"ext4"[..]));
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_of_a_process_are_read() {
+    fn the_cgroups_of_a_process_are_parsed() {
         let found: Vec<_> = cgroup_entries(b"3:cpu,cpuacct:/b\n1:name=systemd:/c:d\n0::/e:f\n\nx:y\n-1::/\n").collect();
         assert_eq!(
             found,
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn stat_files_are_read_whatever_the_name() {
+    fn stat_files_are_parsed_whatever_the_name_of_the_task() {
         let text =
             b"1771 (a) (b c) S 1 1771 1771 0 -1 4194560 1532 27 0 0 3 1 0 0 20 0 1 0 8466 2490368 870 1844 1 1 0\n";
         assert_eq!(Stat::parse(text), Some(Stat { comm: b"a) (b c", flags: 4_194_560, start_ticks: 8466 }));
@@ -313,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_are_told_by_their_numbers() {
+    fn namespace_numbers_are_parsed() {
         assert_eq!(namespace_number(b"mnt:[4026531832]"), Some(4_026_531_832));
         assert_eq!(namespace_number(b"mnt:[]"), None);
     }
 
     #[test]
-    fn a_process_is_only_opened_if_it_is_the_same() {
+    fn a_process_is_opened_only_if_its_start_time_matches() {
         let this = Process::open("self").expect("this process runs");
         let stat = this.read("stat").expect("it can be read");
         let start_time = Stat::parse(&stat).expect("it has the kernel's form").start_time().nanoseconds();

@@ -1,7 +1,7 @@
-//! What the daemon and its clients say to each other on the unix socket: JSON, an object on each line.
+//! The protocol between the daemon and its clients on the unix socket: one JSON object per line.
 //!
-//! The client sends one [`Request`]; the daemon answers with one [`Reply`]. After [`Reply::Tail`] follow the lines of
-//! the live stream ([`crate::finding::Line`]) until either side closes.
+//! The client sends one [`Request`], and the daemon answers with one [`Reply`]. After [`Reply::Tail`], the daemon sends
+//! the lines of the live stream ([`crate::finding::Line`]) until either side closes the connection.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use crate::runtime::EngineStatus;
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
 
-/// Version of this protocol. A daemon refuses any other.
+/// The version of this protocol. A daemon refuses requests with any other version.
 pub const VERSION: u32 = 1;
 
-/// Where the daemon listens unless told otherwise.
+/// The default path of the daemon's socket.
 pub const DEFAULT_SOCKET: &str = "/run/detector/detector.sock";
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// [`VERSION`] of the client.
+    /// The client's [`VERSION`].
     pub version: u32,
-    /// What it wants.
+    /// The requested operation.
     pub request: Call,
 }
 
-/// What can be asked for.
+/// The operations that a client can request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    /// The live stream from now on.
+    /// Sends the live stream from now on.
     Tail,
-    /// [`Status`], once.
+    /// Sends the daemon's [`Status`] once.
     Status,
 }
 
@@ -41,68 +41,69 @@ pub enum Call {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// The stream follows.
+    /// The lines of the stream follow.
     Tail,
-    /// How the daemon is.
+    /// The status of the daemon.
     Status(Box<Status>),
-    /// The request is refused; the daemon closes the connection.
+    /// The request was refused. The daemon closes the connection.
     Error {
-        /// Why.
+        /// The reason.
         message: String,
     },
 }
 
-/// How a daemon is.
+/// The status of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Version of the daemon.
+    /// The version of the daemon.
     pub version: String,
-    /// Its process id.
+    /// The process id of the daemon.
     pub pid: u32,
-    /// Name of the node.
+    /// The name of the node.
     pub node: String,
-    /// What it is doing.
+    /// The state of the daemon.
     pub state: DaemonState,
-    /// When it began to do that.
+    /// The time at which this state began.
     pub since: Time,
-    /// Its probes; empty until they are attached.
+    /// The hooks of the probes. Empty until they are attached.
     pub hooks: Vec<Hook>,
-    /// The runtimes of the node that it asks about containers; empty until the probes are attached.
+    /// The node's container runtimes that the daemon queries. Empty until the probes are attached.
     pub runtimes: Vec<EngineStatus>,
-    /// What it counted.
+    /// The counters of the daemon.
     pub counters: Counters,
 }
 
-/// What a daemon is doing.
+/// The state of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonState {
-    /// It loads, attaches and tests the probes.
+    /// The daemon loads, attaches and tests the probes.
     Starting,
-    /// The probes are attached and were seen to fire.
+    /// The probes are attached, and the self-test saw them fire.
     Ready,
-    /// It detaches the probes.
+    /// The daemon detaches the probes.
     Stopping,
 }
 
-/// A hook: what it watches, and how well.
+/// A hook, and how well it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// Its name.
+    /// The name of the hook.
     pub name: String,
-    /// What it is for, and so what is not seen without it.
+    /// What the hook is for, and therefore what is not detected without it.
     pub purpose: String,
-    /// The sensor does not start without it.
+    /// Whether the sensor requires this hook to start.
     pub essential: bool,
-    /// Kind and target of the attached program. `None`: there is none.
+    /// The type and target of the attached program, or `None` if none is attached.
     pub attached: Option<String>,
-    /// There is none because this kernel does not have the function, and needs no hook for it.
+    /// Whether no program is attached because this kernel does not have the function and needs no hook for it.
     pub absent: bool,
-    /// The self-test saw it fire. `None`: the self-test does not reach it, or could not run.
+    /// Whether the self-test saw the hook fire. `None` if it does not test this hook or could not run.
     pub verified: Option<bool>,
-    /// The kernel skips this kind of program when it preempts one, so calls can be missed (and are counted).
+    /// Whether the kernel skips programs of this type while it preempts one, so that calls can be missed. They are
+    /// counted.
     pub blindable: bool,
-    /// The better ways to attach it that this kernel refused, with its reasons.
+    /// The better ways to attach the hook that this kernel refused, with the reasons.
     pub refused: Vec<String>,
 }
 
@@ -128,13 +129,13 @@ impl From<&HookReport> for Hook {
     }
 }
 
-/// What a daemon counted since its start.
+/// The counters of a daemon since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Events that the kernel reported.
+    /// The number of events that the kernel reported.
     pub events: u64,
-    /// Findings made of them.
+    /// The number of findings.
     pub findings: u64,
-    /// What was not seen or not written, by the kind of its loss notice.
+    /// The numbers of events and lines that were lost, by the kind of the loss notice.
     pub losses: BTreeMap<String, u64>,
 }

@@ -1,27 +1,28 @@
-//! A memory of bounded size.
+//! A cache of limited size.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The values that were inserted or asked for last. They are in two halves: when the young one is full, the old one is
-/// forgotten.
+/// A cache with a young and an old half. New and requested values are in the young half. When it is full, it becomes
+/// the old half, whose values are dropped.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
     young_cost: usize,
     old: HashMap<K, V>,
-    /// What the values of a half cost at most.
+    /// The maximum total cost of the values in each half.
     half: usize,
     cost: fn(&V) -> usize,
 }
 
 impl<K: Eq + Hash, V> Recent<K, V> {
-    /// Keeps `most` values at most, and the last half of that at least.
+    /// Makes a cache that holds at most `most` values, and at least the `most / 2` values used last.
     pub(crate) fn new(most: usize) -> Self {
         Self::with_cost(most, |_| 1)
     }
 
-    /// Keeps values that cost `most` at most, and the last ones that cost half of that at least.
+    /// Makes a cache whose values cost at most `most` together, and which keeps at least the values used last that cost
+    /// `most / 2`.
     pub(crate) fn with_cost(most: usize, cost: fn(&V) -> usize) -> Self {
         Self { young: HashMap::new(), young_cost: 0, old: HashMap::new(), half: most / 2, cost }
     }
@@ -45,7 +46,7 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.get(key)
     }
 
-    /// Forgets what was not asked for since the last call.
+    /// Drops the values that were neither inserted nor requested since the last call.
     pub(crate) fn age(&mut self) {
         self.old = std::mem::take(&mut self.young);
         self.young_cost = 0;
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_bounded_and_what_is_in_use_stays() {
+    fn the_size_is_limited_and_values_in_use_are_kept() {
         let mut recent = Recent::new(100);
         for number in 0..10_000 {
             recent.insert(number, number);
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn values_can_cost_what_they_need() {
+    fn values_can_have_different_costs() {
         let mut recent = Recent::with_cost(2_000, Vec::len);
         for number in 0..1_000 {
             recent.insert(number, vec![0_u8; 300]);
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_is_forgotten_in_time() {
+    fn unused_values_are_dropped_by_aging() {
         let mut recent = Recent::new(100);
         recent.insert("used", 1);
         recent.insert("unused", 2);
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_counts_and_can_be_taken_out() {
+    fn the_last_inserted_value_is_returned_and_can_be_removed() {
         let mut recent = Recent::new(4);
         for (key, value) in [(1, 'a'), (2, 'b'), (3, 'c'), (1, 'd')] {
             recent.insert(key, value);
