@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what the detector costs, in executed instructions and memory.
+//! `cargo xtask bench`: measures the cost of the detector in executed instructions and in memory.
 //!
-//! With `-icount shift=0,sleep=off` and one processor, a nanosecond of the guest is one executed instruction: the same
-//! on every machine, however busy. The guest's side, with the operations, is `detector_tests::measure`.
+//! With `-icount shift=0,sleep=off` and one processor, a nanosecond in the guest is one executed instruction. The
+//! results are therefore the same on every machine. `detector_tests::measure` is the guest's part and has the
+//! operations.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ pub struct Args {
     kernel: String,
 }
 
-/// Measures, and prints the tables.
+/// Runs the measurements and prints the tables.
 pub fn run(args: &Args) -> Result<()> {
     let mut measured = Measured::default();
     let mut end = None;
@@ -32,21 +33,21 @@ pub fn run(args: &Args) -> Result<()> {
     match end {
         Some(None) => {}
         Some(Some(failure)) => bail!("{failure}"),
-        None => bail!("the machine died before the end"),
+        None => bail!("the virtual machine stopped before the end of the benchmark; see its console above"),
     }
     let table = format!("{}\n{}", measured.operations_table(&args.kernel)?, measured.daemon_table(&args.kernel));
     print!("{table}");
     readme::keep("bench", &table)
 }
 
-/// What the guest has measured.
+/// The results of the guest.
 #[derive(Default)]
 struct Measured {
-    /// Each operation once, in the order in which they came.
+    /// The operations in the order in which the guest measured them.
     operations: Vec<String>,
-    /// Nanoseconds by operation and setup.
+    /// The nanoseconds by operation and setup.
     nanoseconds: HashMap<(String, String), f64>,
-    /// Of the daemon: what, how much, and the unit.
+    /// The measurements of the daemon: description, value and unit.
     figures: Vec<(String, f64, String)>,
 }
 

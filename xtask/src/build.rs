@@ -1,4 +1,4 @@
-//! Building the detector and the guest.
+//! Builds the detector and the guest.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,36 +11,36 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use crate::{project, setup, shell};
 
-/// Named always, so that the flags below are not used for build scripts.
+/// The target is always given explicitly, so that the flags below do not apply to build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// What `dist` makes.
+/// The output of `dist`.
 #[derive(Clone, Debug)]
 pub struct Dist {
-    /// The detector: one file that runs on any kernel and distribution.
+    /// The detector: one static file that runs on any supported kernel and any distribution.
     pub detector: PathBuf,
     /// The program that runs in the virtual machine.
     pub guest: PathBuf,
 }
 
-/// `cargo build` of the detector, with what it needs.
+/// Runs `cargo build` for the detector, after the set-up.
 ///
 /// # Errors
 ///
-/// A tool is missing or the code does not build.
+/// A tool is missing, or the code does not build.
 pub fn build() -> Result<()> {
     setup::run()?;
     shell::run(shell::cargo().args(["build", "--package", "detector"]))
 }
 
-/// Builds static release binaries and puts the detector into `dist/`.
+/// Builds static release binaries and copies the detector to `dist/`.
 ///
 /// # Errors
 ///
-/// As [`build`]; or a binary is not static.
+/// Like [`build`], or a binary is not static.
 pub fn dist() -> Result<Dist> {
-    // The guest needs nothing that the set-up installs, and most of what the detector is made of is in it. Most of the
-    // time, the set-up waits for the network.
+    // The guest needs nothing that the set-up installs, and shares most dependencies with the detector. It is built
+    // first, because the set-up mostly waits for the network.
     thread::scope(|scope| {
         let set_up = scope.spawn(setup::run);
         let built = release(&["guest"]);
@@ -53,13 +53,13 @@ pub fn dist() -> Result<Dist> {
         ensure!(is_static(&fs::read(binary)?)?, "{} is not static", binary.display());
     }
     fs::create_dir_all(project::root().join("dist"))?;
-    // A program that runs can be replaced, not written to.
+    // A running program cannot be written to, but its file can be replaced.
     let new = project::root().join("dist/detector.new");
     fs::copy(built.join("detector"), &new).and_then(|_| fs::rename(&new, &dist.detector)).context("filling dist/")?;
     Ok(dist)
 }
 
-/// Builds binaries. The packages are the same for all of them: the features of what both are made of depend on that.
+/// Builds binaries. The packages are always the same, because they decide the features of shared dependencies.
 fn release(binaries: &[&str]) -> Result<()> {
     let mut build = shell::cargo();
     build.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(project::target());
@@ -68,7 +68,7 @@ fn release(binaries: &[&str]) -> Result<()> {
     shell::run(build.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"))
 }
 
-/// Whether a binary asks for no dynamic linker.
+/// Whether a binary needs no dynamic linker.
 fn is_static(binary: &[u8]) -> Result<bool> {
     let header = FileHeader64::<Endianness>::parse(binary)?;
     let endian = header.endian()?;

@@ -1,7 +1,7 @@
-//! `cargo xtask coverage`: docs/coverage.md, from what the tests on real kernels have shown.
+//! `cargo xtask coverage`: writes docs/coverage.md from the results of the tests on real kernels.
 //!
-//! The tests leave their outcomes in `target/coverage`, a file for each kernel. Of kernels that were not tested since,
-//! the document keeps what it says.
+//! The tests store their results in `target/coverage`, one file for each kernel. The document keeps its text about
+//! kernels that were not tested since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,33 +14,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::{project, shell};
 
-/// What was shown on a kernel.
+/// The results of the tests on a kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// Release of the kernel.
+    /// The release of the kernel.
     release: String,
-    /// When it was tested last.
+    /// The date of the last test.
     date: String,
-    /// The cases that such a machine runs.
+    /// The cases that this kind of machine runs.
     wanted: BTreeSet<String>,
-    /// Of each case, what became of it when it was run last.
+    /// The last result of each case.
     cases: BTreeMap<String, Outcome>,
 }
 
 impl Run {
-    /// What was shown today.
+    /// The results of today.
     pub fn new(release: String, wanted: BTreeSet<String>, cases: BTreeMap<String, Outcome>) -> Self {
         Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), wanted, cases }
     }
 
-    /// Keeps it under the name of a kernel, with what is known of other cases.
+    /// Stores these results under the name of a kernel, together with the earlier results of other cases.
     ///
     /// # Errors
     ///
-    /// The folder cannot be written.
+    /// The directory cannot be written.
     pub fn save(mut self, kernel: &str) -> Result<()> {
         let file = runs().join(format!("{kernel}.json"));
-        // What was written by another version of the tests, and cannot be read, counts as not tested.
+        // A file that cannot be parsed was written by another version of the tests, and counts as missing.
         if let Some(before) = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()) {
             self.cases = before.cases.into_iter().chain(self.cases).collect();
         }
@@ -48,7 +48,7 @@ impl Run {
         fs::write(&file, serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The column of the document; `None` if a case was not run that the machine is for.
+    /// The column of the document, or `None` if a case that the machine runs has no result.
     fn column(&self) -> Option<Column> {
         let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
         let ways = ways.map(|way| (way.way, self.wanted_of(way.cases))).filter(|(_, cases)| !cases.is_empty());
@@ -56,7 +56,7 @@ impl Run {
         Some(Column { release: self.release.clone(), date: self.date.clone(), cells })
     }
 
-    /// Those of some cases that the machine runs.
+    /// The results of those cases that the machine runs.
     fn wanted_of<'a>(&self, cases: &[&'a str]) -> Vec<&'a str> {
         cases.iter().copied().filter(|case| self.wanted.contains(*case)).collect()
     }
@@ -77,30 +77,30 @@ impl Run {
     }
 }
 
-/// A kernel in the document.
+/// A column of the document.
 #[derive(Clone, Debug, Default)]
 struct Column {
     release: String,
     date: String,
-    /// By way.
+    /// The results by attack.
     cells: BTreeMap<String, Cell>,
 }
 
-/// What a way came to on a kernel.
+/// The result of an attack on a kernel.
 #[derive(Clone, Debug, Default)]
 struct Cell {
-    /// `seen`, `n/a` or `NOT SEEN`. Nothing: not tested yet.
+    /// `seen`, `n/a` or `NOT SEEN`. Empty if the attack was not tested.
     word: String,
-    /// Why it does not apply, or not in all its forms.
+    /// Why the attack, or one of its forms, does not apply.
     reasons: BTreeSet<String>,
 }
 
-/// Writes the document, or with `check` only compares it.
+/// Writes the document. With `check`, only compares it.
 ///
 /// # Errors
 ///
-/// No kernel was tested, or the document cannot be written. With `check`: it says something else than the tests of the
-/// kernels that it has, or no case attacks in some way.
+/// No kernel was tested, or the document cannot be written. With `check`: the document differs from the results, or an
+/// attack has no case.
 pub fn run(check: bool) -> Result<()> {
     let file = project::root().join("docs/coverage.md");
     let text = if file.exists() { fs::read_to_string(&file)? } else { String::new() };
@@ -133,7 +133,7 @@ pub fn run(check: bool) -> Result<()> {
     }
     let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
     let idle: Vec<_> = ways.filter(|way| way.cases.is_empty()).map(|way| way.way).collect();
-    ensure!(idle.is_empty(), "no case attacks by: {}", idle.join("; "));
+    ensure!(idle.is_empty(), "no case tests these attacks: {}", idle.join("; "));
     let (made, said): (BTreeSet<_>, BTreeSet<_>) = (made.lines().collect(), text.lines().collect());
     let difference: Vec<_> = made.symmetric_difference(&said).copied().collect();
     ensure!(
@@ -154,7 +154,7 @@ fn damaged(file: &Path) -> String {
     format!("{} is not what the tests wrote: delete it", file.display())
 }
 
-/// The document.
+/// Formats the document.
 fn document(columns: &BTreeMap<String, Column>) -> String {
     let mut columns: Vec<_> = columns.iter().collect();
     columns.sort_by_key(|(kernel, _)| version(kernel));
@@ -186,7 +186,7 @@ fn row<S: AsRef<str>>(cells: &[S]) -> String {
     cells.iter().fold("|".to_owned(), |row, cell| row + " " + cell.as_ref() + " |") + "\n"
 }
 
-/// A cell, with the numbers of its reasons among the notes.
+/// Formats a cell, with the numbers of its notes.
 fn cell_text<'a>(cell: Option<&'a Cell>, notes: &mut Vec<&'a str>) -> String {
     let Some(Cell { word, reasons }) = cell else { return String::new() };
     reasons.iter().fold(word.clone(), |text, reason| {
@@ -198,13 +198,13 @@ fn cell_text<'a>(cell: Option<&'a Cell>, notes: &mut Vec<&'a str>) -> String {
     })
 }
 
-/// Where a kernel stands among the others: by its numbers, then by what is special about it.
+/// The sort key of a kernel: its version numbers, then the kind of machine.
 fn version(kernel: &str) -> (Vec<u32>, &str) {
     let (series, suffix) = kernel.split_at(kernel.find('-').unwrap_or(kernel.len()));
     (series.split('.').filter_map(|number| number.parse().ok()).collect(), suffix)
 }
 
-/// What a document says.
+/// Parses a document.
 fn parse(text: &str) -> BTreeMap<String, Column> {
     let notes: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix("[^")?.split_once("]: ")).collect();
@@ -234,7 +234,7 @@ fn parse(text: &str) -> BTreeMap<String, Column> {
     columns
 }
 
-/// How the document begins.
+/// The beginning of the document.
 const INTRODUCTION: &str = "\
 # What is seen
 

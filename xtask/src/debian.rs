@@ -1,5 +1,5 @@
-//! Packages of Debian that are not installed: fetched and verified by apt, in a state of its own that leaves the
-//! machine's alone.
+//! Fetches Debian packages without installing them. apt downloads and verifies them with a state directory of its own,
+//! so that the machine's state does not change.
 
 use std::fs;
 use std::path::Path;
@@ -11,28 +11,28 @@ use tempfile::TempDir;
 
 use crate::{project, shell};
 
-/// Which of Debian's archives serve what is needed: its suite, and whether it is on the mirror for security updates.
+/// The Debian archives in use: the suite, and whether it is on the mirror for security updates.
 const SUITES: &[(&str, bool)] =
     &[("bullseye-security", true), ("bookworm", false), ("bookworm-security", true), ("trixie-backports", false)];
 
-/// The keys that Debian's lists are signed with.
+/// The keys that sign Debian's package lists.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// How long lists are used: a package that is replaced on the mirror can no longer be fetched.
+/// How long package lists are used. Packages that were replaced on the mirror can no longer be fetched.
 const FRESH: Duration = Duration::from_secs(60 * 60);
 
-/// Debian's archives, through apt.
+/// Debian's archives, accessed through apt.
 #[derive(Debug)]
 pub struct Archive {
     options: Vec<String>,
 }
 
 impl Archive {
-    /// Fetches the lists, unless they are fresh.
+    /// Fetches the package lists unless they are recent.
     ///
     /// # Errors
     ///
-    /// There is no Debian archive that we know of, or it cannot be reached.
+    /// No Debian mirror is configured, or it cannot be reached.
     pub fn open() -> Result<Self> {
         let folder = project::cache()?.join("apt");
         for part in ["lists/partial", "archives/partial"] {
@@ -50,9 +50,9 @@ impl Archive {
             ("Dir::Cache::archives", at("archives")),
             ("APT::Architecture", "amd64".to_owned()),
             ("APT::Architectures", "amd64".to_owned()),
-            // apt's own user may not be able to write to the cache.
+            // apt's own user may not have permission to write to the cache.
             ("APT::Sandbox::User", "root".to_owned()),
-            // bullseye's support has ended, so its list is not signed anew and expires. The signature still counts.
+            // Support for bullseye has ended, so its list is expired. Its signature is still verified.
             ("Acquire::Check-Valid-Until", "false".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::Retries", "3".to_owned()),
@@ -80,7 +80,7 @@ impl Archive {
         command
     }
 
-    /// Names of the packages that begin so.
+    /// The names of the packages with this prefix.
     ///
     /// # Errors
     ///
@@ -90,11 +90,11 @@ impl Archive {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Unpacks one package into a directory.
+    /// Unpacks a package into a directory.
     ///
     /// # Errors
     ///
-    /// It cannot be fetched, or the directory cannot be written.
+    /// The package cannot be fetched, or the directory cannot be written.
     pub fn unpack(&self, package: &str, to: &Path) -> Result<()> {
         let files = TempDir::new_in(project::cache()?)?;
         let mut download = self.apt("apt-get");
@@ -103,11 +103,11 @@ impl Archive {
         extract(files.path(), to)
     }
 
-    /// Unpacks packages into a directory, and all that they depend on.
+    /// Unpacks packages and all their dependencies into a directory.
     ///
     /// # Errors
     ///
-    /// As [`unpack`](Self::unpack).
+    /// Like [`unpack`](Self::unpack).
     pub fn unpack_all(&self, packages: &[&str], to: &Path) -> Result<()> {
         let files = TempDir::new_in(project::cache()?)?;
         let mut download = self.apt("apt-get");
@@ -129,7 +129,7 @@ fn extract(files: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mirror that the machine uses, or the one that the environment names.
+/// The mirror that this machine uses, or the one that the environment variable names.
 fn mirror(security: bool) -> Result<String> {
     let variable = if security { "DETECTOR_DEBIAN_SECURITY_MIRROR" } else { "DETECTOR_DEBIAN_MIRROR" };
     if let Ok(mirror) = std::env::var(variable) {
@@ -141,7 +141,7 @@ fn mirror(security: bool) -> Result<String> {
         .with_context(|| format!("apt is not configured for Debian's archive: set {variable} to the URI of a mirror"))
 }
 
-/// From lines `ORIGIN RELEASE URI`.
+/// Parses lines of the form `ORIGIN RELEASE URI`.
 fn pick_mirror(targets: &str, security: bool) -> Option<String> {
     targets.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();

@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: the detector at work in a virtual machine, on any machine and with no privileges on it.
+//! `cargo xtask demo`: shows the detector in a virtual machine, on any machine and without privileges.
 //!
-//! The guest's side, with the story, is `detector_tests::scene`.
+//! `detector_tests::scene` is the guest's part and has the story.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -21,14 +21,14 @@ pub struct Args {
     /// Write the findings to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Give me a terminal in the machine, with the live view in it
+    /// Open a terminal in the machine, next to the live view
     #[arg(long)]
     interactive: bool,
 }
 
-/// Plays it. An error if the detector did not find what it should, or found more.
+/// Runs the demo. Fails unless the detector reports exactly the expected findings.
 pub fn run(args: &Args) -> Result<()> {
-    // Opened first: a wrong path is better known before the demo than after it.
+    // The file is opened first, so that a wrong path is an error before the demo runs.
     let mut json = match &args.json {
         Some(path) => {
             Some(BufWriter::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?))
@@ -57,6 +57,6 @@ pub fn run(args: &Args) -> Result<()> {
     match end {
         Some(None) => Ok(()),
         Some(Some(failure)) => bail!("the demo failed: {failure}"),
-        None => bail!("the machine died before the end of the demo"),
+        None => bail!("the virtual machine stopped before the end of the demo; see its console above"),
     }
 }

@@ -1,4 +1,4 @@
-//! The guest's first file system: a cpio archive in the format `newc` (Documentation/driver-api/early-userspace).
+//! Makes the guest's initramfs: a cpio archive in the format `newc` (Documentation/driver-api/early-userspace).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use crate::build::Dist;
 use crate::kernel::Kernel;
 use crate::{project, setup, shell};
 
-/// Programs of this machine that the guest has too, and the folder of each.
+/// Programs of this machine that are copied into the guest, and their directories.
 const TOOLS: &[(&str, &str)] = &[
     ("bin", "busybox"),
     ("usr/bin", "dash"),
@@ -26,7 +26,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("usr/bin", "fuse-overlayfs"),
 ];
 
-/// What is at a path.
+/// An entry of the archive.
 #[derive(Clone, Debug)]
 enum Entry {
     Directory,
@@ -34,15 +34,16 @@ enum Entry {
     Link(String),
 }
 
-/// An archive in the making.
+/// An archive that is being made.
 #[derive(Clone, Debug, Default)]
 pub struct Initramfs {
-    // Sorted, so that a directory comes before what is in it.
+    // The map is sorted, so that a directory comes before its entries.
     entries: BTreeMap<String, Entry>,
 }
 
 impl Initramfs {
-    /// What every guest needs: itself as `/init`, the detector, a shell, a container runtime, the kernel's modules.
+    /// Adds what every guest needs: the guest program as `/init`, the detector, a shell, a container runtime, and
+    /// kernel modules.
     ///
     /// # Errors
     ///
@@ -66,7 +67,7 @@ impl Initramfs {
             order += &format!("{name}\n");
         }
         archive.add("modules/order", Entry::File(order.into_bytes()));
-        // Where init speaks until it has mounted /dev.
+        // The kernel connects init to this device before /dev is mounted.
         archive.add("dev", Entry::Directory);
         Ok(archive)
     }
@@ -79,7 +80,7 @@ impl Initramfs {
     pub fn program(&mut self, to: &str, from: &Path) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.add(to, Entry::File(bytes));
-        // Fails for a static program, which needs none.
+        // This fails for a static program, which needs no libraries.
         let libraries = shell::text(Command::new("ldd").arg(from)).unwrap_or_default();
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             let bytes = fs::read(library).with_context(|| format!("cannot read {library}"))?;
@@ -96,7 +97,7 @@ impl Initramfs {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Writes the archive to a file without a name, in the cache.
+    /// Writes the archive to an unnamed file in the cache directory.
     ///
     /// # Errors
     ///
@@ -122,7 +123,7 @@ impl Initramfs {
     }
 }
 
-/// One entry: a header of hexadecimal fields, the name, the content, each padded to four bytes.
+/// Writes an entry: a header of hexadecimal fields, the name and the content, each padded to four bytes.
 fn write_entry(out: &mut impl Write, inode: usize, path: &str, mode: u32, content: &[u8]) -> std::io::Result<()> {
     let (size, name_size) = (content.len(), path.len() + 1);
     write!(out, "070701{inode:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{size:08x}", 0, 0, 1, 0)?;

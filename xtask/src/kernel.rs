@@ -1,4 +1,4 @@
-//! Kernels to test on: Debian's.
+//! Fetches Debian's kernels for the tests.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -12,20 +12,20 @@ use tempfile::TempDir;
 use crate::debian::Archive;
 use crate::{project, setup, shell};
 
-/// The series that can be tested, as far as Debian serves them. The oldest is the oldest that the detector supports.
+/// The series that can be tested while Debian serves them. The first one is the oldest that the detector supports.
 pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
 
-/// What is tested if nothing else is said.
+/// The series that are tested by default.
 pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 
-/// The series on which container engines are tested. What they do is the same on all kernels, and takes minutes. This
-/// one lets ordinary users have overlays on a tmpfs.
+/// The series on which container engines are tested. They behave in the same way on all kernels, and testing them takes
+/// minutes. On this series, ordinary users can mount overlays on a tmpfs.
 pub const WITH_ENGINES: &str = "6.12";
 
-/// Stands for the newest series that Debian serves.
+/// The name for the newest series that Debian serves.
 pub const LATEST: &str = "latest";
 
-/// Modules that the guest needs, as far as they are not built in; with what they depend on.
+/// The modules that the guest needs unless they are built in. Their dependencies are added.
 const MODULES: &[&str] = &[
     "overlay",
     "loop",
@@ -42,7 +42,7 @@ const MODULES: &[&str] = &[
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// Its series, such as `6.12`.
+    /// The kernel series, such as `6.12`.
     pub series: String,
     folder: PathBuf,
 }
@@ -53,7 +53,7 @@ impl Kernel {
         self.folder.join("vmlinuz")
     }
 
-    /// Its types: the `.BTF` section.
+    /// The kernel's types: its `.BTF` section.
     pub fn btf(&self) -> PathBuf {
         self.folder.join("btf")
     }
@@ -63,13 +63,16 @@ impl Kernel {
         self.folder.join("modules/overlay.ko")
     }
 
-    /// The modules to load, in order.
+    /// The modules in the order in which they must be loaded.
     ///
     /// # Errors
     ///
     /// The cache was changed by hand.
     pub fn modules(&self) -> Result<Vec<PathBuf>> {
-        let order = fs::read_to_string(self.folder.join("modules/order")).context("the kernel cache is damaged")?;
+        let order = fs::read_to_string(self.folder.join("modules/order")).context(
+            "the kernel cache is damaged; delete \
+            it",
+        )?;
         Ok(order.lines().map(|name| self.folder.join("modules").join(name)).collect())
     }
 
@@ -77,7 +80,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// The series is not known, or cannot be fetched.
+    /// The series is unknown or cannot be fetched.
     pub fn get(name: &str) -> Result<Self> {
         let kernels = project::cache()?.join("kernels");
         let series = if name == LATEST { latest(&kernels)? } else { name.to_owned() };
@@ -90,7 +93,7 @@ impl Kernel {
         if !kernel.is_complete() {
             setup::packages()?;
             let _lock = project::lock_cache()?;
-            // Somebody else may have fetched it meanwhile.
+            // Another process may have fetched it in the meantime.
             if !kernel.is_complete() {
                 kernel.fetch(&kernels)?;
             }
@@ -98,17 +101,22 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Whether it is in the cache, with the modules that are needed now.
+    /// Whether the kernel is in the cache, with all modules that are needed.
     fn is_complete(&self) -> bool {
         fs::read_to_string(self.folder.join("modules/wanted")).is_ok_and(|wanted| wanted == MODULES.join("\n"))
     }
 
-    /// Downloads and unpacks. The entry appears in the cache when it is complete.
+    /// Downloads and unpacks the kernel. It appears in the cache only when it is complete.
     fn fetch(&self, kernels: &Path) -> Result<()> {
         let archive = Archive::open()?;
         let packages = packages(&archive)?;
-        let release = newest(&packages, &self.series)
-            .with_context(|| format!("Debian does not serve Linux {}, or no longer its modules", self.series))?;
+        let release = newest(&packages, &self.series).with_context(|| {
+            format!(
+                "Debian does not serve Linux {}, or its modules are no longer \
+                available",
+                self.series
+            )
+        })?;
         fs::create_dir_all(kernels)?;
         let partial = TempDir::with_prefix_in("partial-", kernels)?;
         let unpacked = partial.path().join("unpacked");
@@ -134,7 +142,7 @@ impl Kernel {
         fs::rename(&made.folder, &self.folder).with_context(|| format!("cannot make {}", self.folder.display()))
     }
 
-    /// Copies a module and before it those that it depends on; nothing for one that is built in.
+    /// Copies a module after its dependencies. Does nothing if the module is built in.
     fn take_module(&self, unpacked: &Path, name: &str, order: &mut Vec<String>) -> Result<()> {
         let file_name = format!("{name}.ko");
         if order.contains(&file_name) {
@@ -159,11 +167,11 @@ impl Kernel {
     }
 }
 
-/// The series that can be had: those in the cache, and those that Debian serves. Says which cannot.
+/// The series that are available from the cache or from Debian. Reports those that are not.
 ///
 /// # Errors
 ///
-/// Debian cannot be asked.
+/// Debian's archive cannot be queried.
 pub fn available() -> Result<Vec<&'static str>> {
     let kernels = project::cache()?.join("kernels");
     setup::packages()?;
@@ -180,7 +188,7 @@ pub fn available() -> Result<Vec<&'static str>> {
     Ok(there)
 }
 
-/// The newest series that Debian serves. Asked once and then kept, so that work goes on without a network.
+/// The newest series that Debian serves. The answer is cached, so that later runs need no network.
 fn latest(kernels: &Path) -> Result<String> {
     let file = kernels.join(LATEST);
     if let Ok(series) = fs::read_to_string(&file) {
@@ -190,19 +198,19 @@ fn latest(kernels: &Path) -> Result<String> {
     let _lock = project::lock_cache()?;
     let packages = packages(&Archive::open()?)?;
     let series = SERIES.iter().rev().find(|series| newest(&packages, series).is_some());
-    let series = series.context("Debian serves no kernel of a known series")?;
+    let series = series.context("Debian's mirror has no kernel of a supported series")?;
     fs::create_dir_all(kernels)?;
     fs::write(&file, series)?;
     Ok((*series).to_owned())
 }
 
-/// The packages that make kernels for virtual machines.
+/// The packages of kernels for virtual machines.
 fn packages(archive: &Archive) -> Result<Vec<String>> {
     let names = archive.names("linux-")?;
     Ok(names.into_iter().filter(|name| release_of(name).is_some()).collect())
 }
 
-/// The kernel release that a package is part of, such as `6.12.117+deb12-cloud-amd64`.
+/// The kernel release in the name of a package, such as `6.12.117+deb12-cloud-amd64`.
 fn release_of(package: &str) -> Option<&str> {
     let release = ["linux-image-", "linux-binary-", "linux-modules-"].iter().find_map(|p| package.strip_prefix(p))?;
     (release.ends_with("-cloud-amd64") && release.split('.').count() > 2).then_some(release)
@@ -213,7 +221,7 @@ fn newest(packages: &[String], series: &str) -> Option<String> {
     let numbers = |release: &str| -> Vec<u32> {
         release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
     };
-    // Releases from 6.19 on are in several packages, of which Debian removes the modules first.
+    // Releases from 6.19 on consist of several packages, of which Debian removes the modules first.
     let has = |kind: &str, release: &str| packages.iter().any(|package| *package == format!("linux-{kind}-{release}"));
     packages
         .iter()
@@ -224,7 +232,7 @@ fn newest(packages: &[String], series: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The first file below `folder` whose name fits.
+/// The first file below `folder` whose name matches.
 fn find(folder: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -239,7 +247,7 @@ fn find(folder: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// What a module says that it depends on: `depends=` in its `.modinfo`.
+/// The dependencies of a module: `depends=` in its `.modinfo` section.
 fn dependencies(module: &[u8]) -> Vec<String> {
     let Some(info) = object::File::parse(module)
         .ok()
@@ -262,30 +270,30 @@ fn btf(image: &[u8]) -> Result<Vec<u8>> {
     Ok(section.data()?.to_vec())
 }
 
-/// The compressed kernel in a bzImage: Documentation/arch/x86/boot.rst, fields `setup_sects`, `payload_offset` and
-/// `payload_length`.
+/// The compressed kernel in a bzImage. See `setup_sects`, `payload_offset` and `payload_length` in
+/// Documentation/arch/x86/boot.rst.
 fn payload(image: &[u8]) -> Result<&[u8]> {
     let word =
         |at: usize| -> Option<usize> { Some(u32::from_le_bytes(image.get(at..at + 4)?.try_into().ok()?) as usize) };
-    ensure!(image.get(0x202..0x206) == Some(b"HdrS"), "this is no bzImage");
+    ensure!(image.get(0x202..0x206) == Some(b"HdrS"), "the kernel image is not a bzImage");
     let setup = match image[0x1f1] {
         0 => 4,
         sectors => usize::from(sectors),
     };
-    let start = (setup + 1) * 512 + word(0x248).context("the bzImage is cut off")?;
-    let length = word(0x24c).context("the bzImage is cut off")?;
-    image.get(start..start + length).context("the bzImage is cut off")
+    let start = (setup + 1) * 512 + word(0x248).context("the bzImage is truncated")?;
+    let length = word(0x24c).context("the bzImage is truncated")?;
+    image.get(start..start + length).context("the bzImage is truncated")
 }
 
-/// Unpacks with the program that fits. The build appends the size to the stream, which the programs call garbage: what
-/// counts is what they wrote.
+/// Unpacks the kernel with the program for its format. The kernel's build appends the size to the compressed stream,
+/// which these programs report as garbage, so only their output is checked.
 fn decompress(packed: &[u8]) -> Result<Vec<u8>> {
     let program = match packed {
         [0xfd, b'7', b'z', ..] => "xz",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
         [0x02, 0x21, 0x4c, 0x18, ..] => "lz4",
         [0x1f, 0x8b, ..] => "gzip",
-        _ => bail!("the kernel is packed in a way that is not known"),
+        _ => bail!("the kernel is compressed in an unknown format"),
     };
     let mut child = Command::new(program)
         .args(["-d", "-c"])
@@ -294,9 +302,9 @@ fn decompress(packed: &[u8]) -> Result<Vec<u8>> {
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    let mut stdin = child.stdin.take().context("a pipe was asked for")?;
+    let mut stdin = child.stdin.take().context("the program has no standard input")?;
     let unpacked = std::thread::scope(|scope| {
-        // It may stop reading at the garbage.
+        // The program may stop reading at the appended size.
         scope.spawn(move || std::io::Write::write_all(&mut stdin, packed).ok());
         child.wait_with_output()
     })?;
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_cut_off_is_an_error() {
+    fn a_truncated_image_is_an_error() {
         assert!(payload(&[0; 16]).is_err());
         let mut image = vec![0; 0x300];
         image[0x202..0x206].copy_from_slice(b"HdrS");

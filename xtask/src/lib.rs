@@ -1,4 +1,4 @@
-//! Everything a developer runs, as a library: the tests of `detector-tests` boot their machines with it.
+//! The developer tasks as a library. `detector-tests` uses it to boot virtual machines.
 
 pub mod bench;
 pub mod build;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: see `--help`.
+//! `cargo xtask`: the developer tasks. `--help` lists them.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -10,7 +10,7 @@ use xtask::kernel::LATEST;
 use xtask::vm::Vm;
 use xtask::{bench, build, coverage, demo, readme, setup, shell, style, test};
 
-/// Builds, tests and shows the detector.
+/// Build, test and demonstrate the detector.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -20,56 +20,56 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Installs what the machine lacks. The other tasks do so by themselves.
+    /// Install missing packages. The other tasks do so automatically.
     Setup,
-    /// Builds the detector for development.
+    /// Build the detector for development.
     Build,
-    /// Builds dist/detector: one static file with the probes in it.
+    /// Build dist/detector: one static file that contains the probes.
     Dist,
-    /// Boots a kernel and runs a command in it, or a shell.
+    /// Boot a kernel and run a command or a shell in it.
     Vm {
         /// Kernel series, such as 6.12.
         #[arg(long, default_value = LATEST)]
         kernel: String,
-        /// Added to the kernel's command line, such as preempt=full.
+        /// Append this to the kernel's command line, such as preempt=full.
         #[arg(long, default_value = "", allow_hyphen_values = true)]
         append: String,
-        /// Connects this terminal to the machine's console. A shell always is.
+        /// Connect this terminal to the machine's console. A shell always is.
         #[arg(long)]
         interactive: bool,
-        /// Attaches the disk with container engines, as /dev/vda.
+        /// Attach the disk with container engines as /dev/vda.
         #[arg(long)]
         runtimes: bool,
-        /// The command. Without one: a shell.
+        /// The command to run. Default: a shell.
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Shows the detector at work: a real container in a virtual machine.
+    /// Demonstrate the detector with a real container in a virtual machine.
     Demo(demo::Args),
-    /// Counts what the detector costs, in executed instructions and memory.
+    /// Measure the cost of the detector in executed instructions and memory.
     Bench(bench::Args),
-    /// Shows the sample outputs for README.md, or checks those that it has.
+    /// Print the sample outputs for README.md, or check those that it contains.
     Readme(readme::Args),
-    /// Checks what rustfmt does not: the length of all lines.
+    /// Check the length of all lines, which rustfmt does not.
     Style,
-    /// Builds and runs `detector run` on this machine; arguments are handed on.
+    /// Build the detector and run `detector run` on this machine.
     Run {
         /// Arguments of `detector run`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Runs the unit tests, then the tests on real kernels.
+    /// Run the unit tests and the tests on real kernels.
     Test {
-        /// Kernel series, separated by commas; `all` for each that Debian serves.
+        /// Kernel series, separated by commas. `all` tests every series that Debian serves.
         #[arg(long, value_delimiter = ',')]
         kernels: Vec<String>,
-        /// Part of the names of the tests to run.
+        /// Run only tests whose names contain this text.
         #[arg(long)]
         filter: Option<String>,
     },
-    /// Writes docs/coverage.md: what the last tests have shown on each kernel.
+    /// Write docs/coverage.md from the last test results of each kernel.
     Coverage {
-        /// Writes nothing; fails if the document does not say what the tests have shown.
+        /// Only check that the document matches the test results.
         #[arg(long)]
         check: bool,
     },
@@ -120,9 +120,9 @@ fn vm(machine: Vm, interactive: bool, command: &[String]) -> Result<()> {
     match end {
         Some(None) => Ok(()),
         Some(Some(failure)) => bail!("the guest failed: {failure}"),
-        // A person may end the machine as they like.
+        // A person may stop the machine at any time.
         None if interactive => Ok(()),
-        None => bail!("the machine died before the end"),
+        None => bail!("the virtual machine stopped before the command ended; see its console above"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where things are.
+//! The directories of the project.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,24 +11,24 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
 }
 
-/// Where builds and the outcomes of tests go.
+/// The directory for builds and test results.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where downloads and what is made of them are kept: `DETECTOR_CACHE`, or `.cache` in the workspace. It is made if it
-/// is not there. Deleting it is safe, and the way to get newer kernels.
+/// The directory for downloads and files made from them: `DETECTOR_CACHE`, or `.cache` in the workspace. It is created
+/// if it does not exist. Deleting it is safe, and makes the next run fetch the newest kernels.
 ///
 /// # Errors
 ///
-/// It cannot be made.
+/// The directory cannot be created.
 pub fn cache() -> Result<PathBuf> {
     let folder = env::var_os("DETECTOR_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the cache {}", folder.display()))?;
     Ok(folder)
 }
 
-/// Keeps other processes and threads from changing the cache, for as long as the value lives.
+/// Locks the cache against other processes and threads until the value is dropped.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! `cargo xtask readme`: the sample outputs in README.md are what the detector prints.
+//! `cargo xtask readme`: checks that the sample outputs in README.md are what the detector prints.
 //!
-//! A sample is the indented or fenced block behind a line `<!-- sample: NAME -->`. It may be broken into lines as one
-//! likes, and `…` in it stands for anything. Numbers, ids and times may be other ones.
+//! A sample is the indented or fenced block after a line `<!-- sample: NAME -->`. Its line breaks do not matter, `…` in
+//! it matches any text, and numbers, ids and times can differ.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub struct Args {
     check: bool,
 }
 
-/// Has a virtual machine print the samples, and shows them or compares them with the document.
+/// Runs a virtual machine that prints the samples, and prints them or compares them with the document.
 pub fn run(args: &Args) -> Result<()> {
     let printed = printed(&args.kernel)?;
     if args.check {
@@ -38,19 +38,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what a command has printed, as a sample for the document.
+/// Stores the output of a command as a sample.
 pub fn keep(name: &str, text: &str) -> Result<()> {
     fs::create_dir_all(kept())?;
     let file = kept().join(name);
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Where samples are kept of commands that take long.
+/// The directory for the samples of commands that take long.
 fn kept() -> PathBuf {
     project::target().join("samples")
 }
 
-/// What is printed, by the names of the samples.
+/// The printed samples by name.
 fn printed(kernel: &str) -> Result<BTreeMap<String, String>> {
     let mut printed = BTreeMap::new();
     let mut end = None;
@@ -62,7 +62,7 @@ fn printed(kernel: &str) -> Result<BTreeMap<String, String>> {
     match end {
         Some(None) => {}
         Some(Some(failure)) => bail!("the guest failed: {failure}"),
-        None => bail!("the machine died before the end"),
+        None => bail!("the virtual machine stopped before the end; see its console above"),
     }
     if let Ok(folder) = fs::read_dir(kept()) {
         for entry in folder {
@@ -74,10 +74,10 @@ fn printed(kernel: &str) -> Result<BTreeMap<String, String>> {
     Ok(printed)
 }
 
-/// The samples of a document: name and text.
+/// Parses the names and texts of the samples in a document.
 fn samples_of(document: &str) -> Vec<(String, String)> {
     let mut samples: Vec<(String, String)> = Vec::new();
-    // Of the sample that is being read: whether it has begun, and is fenced.
+    // The sample that is being read: whether its text has begun, and whether it is fenced.
     let (mut is_open, mut is_fenced) = (false, false);
     for line in document.lines() {
         if let Some(name) = line.trim().strip_prefix("<!-- sample: ").and_then(|rest| rest.strip_suffix(" -->")) {
@@ -98,7 +98,7 @@ fn samples_of(document: &str) -> Vec<(String, String)> {
     samples
 }
 
-/// Fails unless each sample is what was printed.
+/// Fails unless each sample matches the printed one.
 fn compare(samples: &[(String, String)], printed: &BTreeMap<String, String>) -> Result<()> {
     ensure!(!samples.is_empty(), "README.md has no line <!-- sample: NAME -->");
     let mut wrong = Vec::new();
@@ -116,7 +116,7 @@ fn compare(samples: &[(String, String)], printed: &BTreeMap<String, String>) -> 
     Ok(())
 }
 
-/// Whether a sample has all that was printed, but for what `…` stands for.
+/// Whether a sample matches the printed text, where `…` matches any text.
 fn fits(sample: &str, printed: &str) -> bool {
     let (printed, sample) = (normalized(printed), normalized(sample));
     let mut parts = sample.split('…');
@@ -130,7 +130,7 @@ fn fits(sample: &str, printed: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Without white space, and with all numbers and ids made equal.
+/// Removes white space, and replaces all numbers and ids by the same character.
 fn normalized(text: &str) -> String {
     let mut normalized = String::new();
     let mut rest = text;

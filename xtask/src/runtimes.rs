@@ -1,6 +1,6 @@
-//! The disk with the container runtimes that nodes have: an EROFS, for machines that test with them.
+//! Makes the disk with the container engines that nodes have, as an EROFS image for the test machines.
 //!
-//! They are too much for a first file system, which is in memory; of a disk, a machine reads what it uses.
+//! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::debian::Archive;
 use crate::{project, setup, shell};
 
-/// Packages of Debian. They are unpacked, not installed: nothing of them starts on this machine.
+/// Debian packages, which are unpacked and not installed. None of their programs run on this machine.
 const PACKAGES: &[&str] = &[
     "docker.io",
     "containerd",
@@ -23,15 +23,15 @@ const PACKAGES: &[&str] = &[
     "fuse-overlayfs",
     "uidmap",
     "util-linux",
-    // For a container that is a system of its own, with this disk as its image.
+    // These are for a container that runs a whole system, with this disk as its image.
     "systemd",
     "dash",
 ];
 
-/// What no program reads.
+/// Files that no program reads.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];
 
-/// The disk, from the cache or from Debian.
+/// Returns the disk from the cache, or makes it from Debian packages.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub fn disk() -> Result<PathBuf> {
     }
     setup::packages()?;
     let _lock = project::lock_cache()?;
-    // Somebody else may have made it meanwhile.
+    // Another process may have made it in the meantime.
     if is_complete() {
         return Ok(disk);
     }

@@ -1,4 +1,4 @@
-//! What a machine needs to build and test, installed by package name where it is missing.
+//! Installs the packages that a machine needs to build and test.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::shell;
 
-/// Packages of Debian, each with what it is for.
+/// Debian packages, with the purpose of each.
 const PACKAGES: &[(&str, &str)] = &[
     ("rustc-web", "a compiler whose `core` for BPF is ready-made"),
     ("libstd-rust-web-dev-bpf", "that `core`"),
@@ -33,10 +33,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("lz4", "to unpack kernels"),
 ];
 
-/// The linker that makes BPF objects. Its LLVM must be that of the compiler.
+/// The linker for BPF objects. Its LLVM version must be that of the compiler.
 const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
-/// Programs without which nothing works on a machine that this module cannot serve.
+/// The programs that are required on a machine where this module cannot install packages.
 const TOOLS: &[&str] = &[
     "bpf-linker",
     "qemu-system-x86_64",
@@ -53,14 +53,14 @@ const TOOLS: &[&str] = &[
     "lz4",
 ];
 
-/// Held while something is installed. Several threads may find that it is missing.
+/// Held during an installation, because several threads may find that something is missing.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// Installs what is missing. Quick and quiet when nothing is.
+/// Installs what is missing. Fast and silent if nothing is.
 ///
 /// # Errors
 ///
-/// The machine is no Debian, or we have no right to install: the message lists what to install by hand.
+/// This machine is not a Debian, or this user may not install packages. The message lists what to install.
 pub fn run() -> Result<()> {
     if !is_debian() {
         let missing: Vec<_> = TOOLS.iter().copied().filter(|tool| find(tool).is_none()).collect();
@@ -81,11 +81,11 @@ fn is_debian() -> bool {
     find("apt-get").is_some() && find("dpkg-query").is_some()
 }
 
-/// Installs the packages that are missing: all but the linker, which must be built.
+/// Installs the missing packages. The linker is not one of them, because it must be built.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Like [`run`].
 pub fn packages() -> Result<()> {
     if !is_debian() {
         return run();
@@ -93,7 +93,7 @@ pub fn packages() -> Result<()> {
     let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat=${Package} ${db:Status-Abbrev}\n"]).args(PACKAGES.iter().map(|(name, _)| name));
-    // It fails if it does not know one of them, and lists the others.
+    // dpkg-query fails if it does not know a package, but lists the others.
     let known = query.output().context("cannot run dpkg-query")?.stdout;
     let missing = missing(&String::from_utf8_lossy(&known));
     if missing.is_empty() {
@@ -110,13 +110,13 @@ pub fn packages() -> Result<()> {
     shell::long("installing the packages", apt()?.args(install).args(&names)).with_context(by_hand)
 }
 
-/// Which packages are not installed, from lines `NAME STATUS`.
+/// The packages that are not installed, from lines of the form `NAME STATUS`.
 fn missing(known: &str) -> Vec<(&'static str, &'static str)> {
     let is_installed = |package: &str| known.lines().any(|line| line.split_whitespace().eq([package, "ii"]));
     PACKAGES.iter().copied().filter(|(name, _)| !is_installed(name)).collect()
 }
 
-/// A command with the rights to install.
+/// A command with the privileges to install packages.
 fn as_root(program: &str) -> Result<Command> {
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new(program)
@@ -125,7 +125,7 @@ fn as_root(program: &str) -> Result<Command> {
         sudo.arg(program);
         sudo
     } else {
-        bail!("not root, and there is no sudo");
+        bail!("installing packages needs root, and sudo is not installed");
     };
     command.env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command)
@@ -153,7 +153,7 @@ fn linker() -> Result<()> {
     Ok(())
 }
 
-/// The path of a program, by `PATH` and the folders of the administrator.
+/// Finds a program in `PATH` and in the administrator's directories.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));

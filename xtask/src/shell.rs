@@ -1,4 +1,4 @@
-//! Running other programs, with errors that name them.
+//! Runs other programs, with errors that name them.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Says what is being done. Everything that takes more than a second does.
+/// Prints the current step. Every step that takes longer than a second should call this.
 pub fn step(what: impl Display) {
     eprintln!("==> {what}");
 }
 
-/// The steps of a task that takes minutes, counted for whoever waits for it.
+/// The numbered steps of a task that takes minutes.
 #[derive(Debug)]
 pub struct Steps {
     all: usize,
@@ -22,23 +22,23 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// A task of so many steps.
+    /// Starts a task with this number of steps.
     pub fn new(all: usize) -> Self {
         Self { all, begun: 0 }
     }
 
-    /// Says that the next step begins: what it does, and what it waits for.
+    /// Prints the number and the description of the next step.
     pub fn next(&mut self, what: impl Display) {
         self.begun += 1;
         step(format_args!("step {} of {}: {what}", self.begun, self.all));
     }
 }
 
-/// Runs a program that speaks for itself.
+/// Runs a program with its output visible.
 ///
 /// # Errors
 ///
-/// It is not there, or fails.
+/// The program cannot be run, or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", name(command)))?;
     if !status.success() {
@@ -47,12 +47,12 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Says what a program is for and runs it. What it wrote is shown only if it fails; on a terminal, the seconds count
-/// up.
+/// Prints the purpose of a program and runs it. Its output is shown only if it fails. On a terminal, the elapsed
+/// seconds are shown.
 ///
 /// # Errors
 ///
-/// It is not there, or fails.
+/// The program cannot be run, or fails.
 pub fn long(what: impl Display, command: &mut Command) -> Result<()> {
     step(what);
     let (done, wait) = channel::<()>();
@@ -61,7 +61,7 @@ pub fn long(what: impl Display, command: &mut Command) -> Result<()> {
         let started = Instant::now();
         while wait.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
             if terminal.is_terminal() {
-                // Nothing depends on it.
+                // The elapsed time is only information, so errors are ignored.
                 let _shown = write!(terminal, "\r    {} s\r", started.elapsed().as_secs());
             }
         }
@@ -72,11 +72,11 @@ pub fn long(what: impl Display, command: &mut Command) -> Result<()> {
     outcome.map(drop)
 }
 
-/// Runs a program silently and gives what it wrote to its standard output.
+/// Runs a program silently and returns its standard output.
 ///
 /// # Errors
 ///
-/// It is not there, or fails: the error has what it said.
+/// The program cannot be run, or fails. The error contains its messages.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", name(command)))?;
     if !output.status.success() {
@@ -91,16 +91,16 @@ pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// [`output`] as text.
+/// Like [`output`], as text.
 ///
 /// # Errors
 ///
-/// As [`output`].
+/// Like [`output`].
 pub fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(command)?).into_owned())
 }
 
-/// Cargo, the one that runs us.
+/// The cargo that runs this program.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::project::root());

@@ -1,4 +1,4 @@
-//! `cargo xtask style`: what rustfmt does not check.
+//! `cargo xtask style`: checks what rustfmt does not.
 
 use std::fs;
 use std::process::Command;
@@ -7,23 +7,23 @@ use anyhow::{Result, ensure};
 
 use crate::{project, shell};
 
-/// Most characters in a line of code, of a comment or of a document.
+/// The maximum length of a line of code, comments or documents, in characters.
 const WIDTH: usize = 120;
 
-/// Written by programs.
+/// Files that are written by programs.
 const GENERATED: &[&str] = &["docs/coverage.md"];
 
-/// Fails if a line is too long. Rows of tables in documents may be.
+/// Fails if a line is too long. Table rows in documents can be longer.
 ///
 /// # Errors
 ///
-/// The same; or git does not list the files.
+/// A line is too long, or git cannot list the files.
 pub fn run() -> Result<()> {
     let mut list = Command::new("git");
     list.current_dir(project::root()).args(["ls-files", "*.rs", "*.md", "*.toml"]);
     let mut long = Vec::new();
     for file in shell::text(&mut list)?.lines().filter(|file| !GENERATED.contains(file)) {
-        // What is listed and not there has been removed, and that is not committed yet.
+        // A listed file that does not exist was removed, and the removal is not committed yet.
         let Ok(text) = fs::read_to_string(project::root().join(file)) else { continue };
         long.extend(too_long(&text).map(|number| format!("{file}:{number}")));
     }

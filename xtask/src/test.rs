@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit tests, then the tests on real kernels.
+//! `cargo xtask test`: runs the unit tests and then the tests on real kernels.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::kernel::{self, DEFAULT, Kernel};
 use crate::{build, project, runtimes, shell};
 
-/// Runs all tests on these kernels; none: the default ones. A filter is a part of a test's name.
+/// Runs all tests on these kernels, or on the default ones. A filter is a part of a test's name.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     let series = series?;
     built?;
 
-    // What the unit tests and the tests on kernels are made of has the same features, so it is compiled once.
+    // The dependencies of both kinds of tests have the same features, so that they are compiled only once.
     let mut unit = cargo_test();
     unit.args(["--no-fail-fast", "--lib", "--bins"]).env("DETECTOR_BTF_DIR", types()?);
     for test in UNIT_TESTS {
@@ -39,7 +39,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
         machines.arg(filter);
     }
     steps.next("run the unit tests");
-    // Both are run, so that one failure does not hide another.
+    // Both kinds run, so that a failure of one does not hide failures of the other.
     let unit = shell::run(&mut unit);
     steps.next(format!("run the tests in virtual machines: Linux {}", series.join(", ")));
     let outcomes = [unit, shell::run(&mut machines)];
@@ -50,23 +50,22 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The tests of `detector` that are programs of their own.
+/// The integration tests of `detector`.
 const UNIT_TESTS: &[&str] = &["btf", "cli", "runtimes"];
 
-/// The BPF side has no tests of its own and needs its own target.
+/// The eBPF crate has no tests and needs a target of its own.
 fn cargo_test() -> Command {
     let mut test = shell::cargo();
     test.args(["test", "--workspace", "--exclude", "detector-ebpf"]);
     test
 }
 
-/// Where the tests find the types of the kernels.
+/// The variable that tells the tests where to find the kernels' types.
 fn types() -> Result<PathBuf> {
     Ok(project::cache()?.join("btf"))
 }
 
-/// Fetches what is not in the cache of these kernels, and the disk for the one that is tested with container engines.
-/// Gives the series.
+/// Fetches what the cache lacks of these kernels, and the disk if container engines are tested. Returns the series.
 fn fetch(kernels: &[String]) -> Result<Vec<String>> {
     let names: Vec<&str> = match kernels {
         [] => DEFAULT.to_vec(),

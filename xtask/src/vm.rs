@@ -1,4 +1,4 @@
-//! Virtual machines: a real kernel in QEMU, on any machine.
+//! Runs real kernels in virtual machines, with QEMU on any machine.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,37 +19,37 @@ use crate::{build, project, runtimes};
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// The guest's processors; its memory in MiB.
+/// The number of processors of the guest, and its memory in MiB.
 const CPUS: u32 = 2;
 const MEMORY: u32 = 2048;
 
-/// When to give up on a machine that nobody sits at. An emulated one with container engines needs a quarter of an hour
-/// for all of its tests when its host does nothing else.
+/// The time limit of a machine that nobody uses interactively. With emulation on an idle host, the tests with container
+/// engines take a quarter of an hour.
 const TIMEOUT: Duration = Duration::from_secs(40 * 60);
-/// How often to look whether a machine has written something or ended.
+/// How often a machine is checked for new output or its end.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a kernel without a root file system may take to find out, with KVM: it takes a second.
+/// How long a kernel without a root file system may take to panic with KVM. It takes about a second.
 const KVM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a kernel says on its console when it is broken, even if it lives on.
+/// Console messages of a kernel that is broken, even if it continues to run.
 const BROKEN: &[&str] = &["Kernel panic - not syncing", "Oops:", "BUG: ", "kernel BUG at"];
 
-/// The kernel's limits: of its command line, and of the arguments of init (`MAX_INIT_ARGS`).
+/// The kernel's maximum number of bytes in its command line, and of arguments of init (`MAX_INIT_ARGS`).
 const MAX_COMMAND_LINE: usize = 2047;
 const MAX_ARGUMENTS: usize = 32;
 
-/// Where the guest's first serial port, its console, goes.
+/// Where the guest's console, its first serial port, is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Console {
-    /// To a file, given back when the machine is off.
+    /// A file whose content is returned when the machine is off.
     Log,
-    /// To a file and to our standard output.
+    /// A file and the standard output.
     Show,
-    /// To our terminal, both ways. Ctrl-A X ends the machine.
+    /// The terminal, for input and output. Ctrl-A X ends the machine.
     Interactive,
 }
 
-/// A machine to boot.
+/// A virtual machine to boot.
 #[derive(Clone, Debug)]
 pub struct Vm {
     kernel: String,
@@ -61,7 +61,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A machine with this kernel: a series, or [`crate::kernel::LATEST`].
+    /// Makes a machine with this kernel: a series, or [`crate::kernel::LATEST`].
     pub fn new(kernel: &str) -> Self {
         Self {
             kernel: kernel.to_owned(),
@@ -73,29 +73,29 @@ impl Vm {
         }
     }
 
-    /// Adds to the kernel's command line.
+    /// Appends to the kernel's command line.
     #[must_use]
     pub fn command_line(mut self, append: &str) -> Self {
         append.clone_into(&mut self.command_line);
         self
     }
 
-    /// What the guest is to do: arguments of its `/init`.
+    /// Sets the arguments of the guest's `/init`, which tell it what to do.
     #[must_use]
     pub fn guest(mut self, args: &[impl AsRef<str>]) -> Self {
         self.guest = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
         self
     }
 
-    /// Shows the guest's console instead of logging it. `interactive`: with our keyboard.
+    /// Shows the guest's console instead of logging it. `interactive` connects the keyboard too.
     #[must_use]
     pub fn console(mut self, interactive: bool) -> Self {
         self.console = if interactive { Console::Interactive } else { Console::Show };
         self
     }
 
-    /// Counts instructions: each takes the guest one nanosecond, so that its clock is a counter that depends on nothing
-    /// else. One processor.
+    /// Counts instructions: each takes one nanosecond of the guest's time, so the guest's clock depends on nothing
+    /// else. The machine then has one processor.
     #[must_use]
     pub fn icount(mut self) -> Self {
         self.icount = true;
@@ -109,7 +109,7 @@ impl Vm {
         self
     }
 
-    /// Makes what is missing: fetches the kernel, and meanwhile builds the binaries.
+    /// Fetches the kernel and builds the binaries at the same time, as far as they are missing.
     ///
     /// # Errors
     ///
@@ -123,13 +123,13 @@ impl Vm {
         })
     }
 
-    /// Boots, hands each line that the guest writes to its second serial port to `on_line` as it comes, and waits until
-    /// the machine is off. Gives the console's log. What is missing (kernel, binaries) is made first.
+    /// Prepares and boots the machine, and waits until it is off. Calls `on_line` with each line from the guest's
+    /// second serial port as it arrives. Returns the log of the console.
     ///
     /// # Errors
     ///
-    /// Something is missing and cannot be made, QEMU cannot be run, the kernel breaks, or the machine does not power
-    /// off in time. The error has the end of the log, if it was not shown.
+    /// The preparation fails, QEMU cannot be run, the kernel breaks, or the machine does not power off in time. The
+    /// error contains the end of the log unless the log was shown.
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
@@ -148,9 +148,9 @@ impl Vm {
         let mut line = String::new();
         let started = Instant::now();
         let ended = loop {
-            // Before the last look for lines, so that none is missed.
+            // This is checked before the last lines are read, so that none is missed.
             let ended = machine.0.try_wait()?;
-            // A line may come in parts.
+            // A line can arrive in parts.
             while lines.read_line(&mut line)? > 0 {
                 if line.ends_with('\n') {
                     on_line(line.trim_end());
@@ -177,10 +177,11 @@ impl Vm {
         }
     }
 
-    /// The kernel hands everything behind `--` to init.
+    /// The kernel passes all arguments after `--` to init.
     fn whole_command_line(&self) -> Result<String> {
         let mut line = format!("console=ttyS0 quiet panic=-1 {}", self.command_line);
-        // Engines give containers a profile for it when the kernel has it; what loads profiles is not on the disk.
+        // If the kernel has AppArmor, engines give containers a profile, but the program that loads profiles is not on
+        // the disk.
         line += if self.has_runtimes { " apparmor=0 --" } else { " --" };
         for argument in &self.guest {
             ensure!(!argument.contains('"'), "a kernel's command line cannot have quotes in it: {argument}");
@@ -215,7 +216,7 @@ impl Vm {
     }
 }
 
-/// QEMU with what every machine has. A panic is a reboot (`panic=-1`), and a reboot is the end.
+/// QEMU with the options of all machines. A panic reboots (`panic=-1`), and a reboot ends QEMU.
 fn qemu(kernel: &Kernel) -> Command {
     let mut qemu = Command::new(QEMU);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max", "-kernel"]);
@@ -223,17 +224,17 @@ fn qemu(kernel: &Kernel) -> Command {
     qemu
 }
 
-/// A path to a file of ours that has no name, so that nothing is left of it however we end.
+/// A path to an unnamed file of this process. Nothing is left of the file when the process ends.
 fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
-/// The first file system for a kernel, with what was built last.
+/// The initramfs for a kernel, with the last built binaries.
 fn initramfs(kernel: &Kernel) -> Result<File> {
     Initramfs::of_guest(kernel, &built()?)?.write()
 }
 
-/// The binaries, built at most once: machines may boot at the same time, and the binaries are the same for all of them.
+/// Builds the binaries at most once. Machines may boot at the same time, and all of them use the same binaries.
 fn built() -> Result<build::Dist> {
     static DIST: Mutex<Option<build::Dist>> = Mutex::new(None);
     let mut dist = DIST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,15 +244,15 @@ fn built() -> Result<build::Dist> {
     }
 }
 
-/// A machine that is ended when it is no longer wanted.
+/// A machine that is stopped when it is dropped.
 struct Running(Child);
 
 impl Running {
     #[expect(unsafe_code, reason = "a signal for the death of the parent is asked for between fork and exec")]
     fn start(qemu: &mut Command) -> Result<Self> {
-        // SAFETY: between fork and exec only a system call is made; nothing is allocated and no lock is taken.
+        // SAFETY: between fork and exec, the closure only makes a system call. It allocates nothing and takes no lock.
         unsafe {
-            // Nobody else would end a machine whose keeper was killed.
+            // Otherwise the machine would continue to run if its parent was killed.
             qemu.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
         }
         let child = qemu.spawn().with_context(|| format!("cannot run {QEMU}: `cargo xtask setup` installs it"))?;
@@ -261,21 +262,21 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail if it has ended by itself.
+        // Both calls fail if QEMU has already ended.
         let _ended = self.0.kill();
         let _ended = self.0.wait();
     }
 }
 
-/// KVM where it works, else emulation by one thread: with several, text patching, which attaching BPF programs sets
-/// off, now and then lets a processor run into a half-patched instruction.
+/// Uses KVM if it works, and otherwise emulation with one thread. With several threads, a processor sometimes executes
+/// an instruction that is half patched, and attaching BPF programs patches instructions.
 fn accelerator(kernel: &Kernel) -> &'static str {
     static FOUND: OnceLock<&str> = OnceLock::new();
     FOUND.get_or_init(|| if kvm_works(kernel) { "kvm" } else { "tcg,thread=single" })
 }
 
-/// Lets a kernel boot, find no root file system and panic. The device file is no proof: in many sandboxes it is there,
-/// and fails at a register or at an instruction.
+/// Checks whether KVM works by booting a kernel that finds no root file system and panics. The existence of /dev/kvm is
+/// no proof: in many sandboxes it exists, but fails later.
 fn kvm_works(kernel: &Kernel) -> bool {
     if File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return false;
