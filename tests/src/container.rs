@@ -1,4 +1,4 @@
-//! Containers as Docker makes them: an image as the root, a volume, an OCI configuration, and a runtime.
+//! Makes containers as Docker does, from an image as the root, a volume, an OCI configuration and a runtime.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -22,50 +22,50 @@ use crate::init::{self, CGROUPS};
 use crate::root::Root;
 use crate::sensor::wait_for;
 
-/// The image, as a directory: the lower layer of most containers.
+/// The directory of the image, which is the lower layer of most containers.
 pub const IMAGE: &str = "/var/lib/lab/image";
-/// Where a container sees what is mounted in it of the host.
+/// The directory in which a container sees host directories.
 pub const HOST: &str = "/host";
-/// Where containers are kept.
+/// The directory of all containers.
 const CONTAINERS: &str = "/var/lib/lab/containers";
-/// The service that containers run unless told otherwise.
+/// The program that containers run by default.
 pub const SERVICE: &[&str] = &["/usr/bin/tool", "serve"];
-/// A file of the image whose name is an attack on terminals, and not UTF-8.
+/// An image file whose name is not UTF-8 and contains terminal escapes.
 pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
-/// An image file of whole sectors.
+/// An image file whose size is a multiple of a sector.
 pub const SECTORS: &str = "/srv/sectors";
-/// How many files [`many_file`] knows.
+/// The number of files of [`many_file`].
 pub const MANY: usize = 600;
-/// How many directories [`place`] knows.
+/// The number of directories of [`place`].
 pub const PLACES: usize = 60;
-/// The content of image files that are there to be changed.
+/// The content of the image files that attacks change.
 const TEXT: &str = "as it is in the image: nobody has changed it\n";
-/// Applets of busybox in the image.
+/// The applets of busybox in the image.
 const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
 
-/// A shell that is nothing but a shell, and what it is linked to.
+/// A shell that is not busybox, and its libraries.
 pub const DASH: &str = "/usr/bin/dash";
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
-/// A library.
+/// A shared library.
 pub const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
-/// Path of one of the image files that are there to be changed.
+/// The path of an image file for attacks to change.
 pub fn many_file(number: usize) -> String {
     format!("/srv/many/{number}")
 }
 
-/// Path of one of the empty image directories that are there to be covered or removed.
+/// The path of an empty image directory for attacks to remove or mount over.
 pub fn place(number: usize) -> String {
     format!("/srv/places/{number}")
 }
 
-/// Path of an image file that is deeper than what a lazy sensor walks.
+/// The path of an image file at a depth that exceeds what a simple sensor walks.
 pub fn deep_path() -> String {
     format!("/srv{}/file", "/d".repeat(30))
 }
 
-/// Path of an image file that is longer than what a lazy sensor copies.
+/// The path of an image file that is longer than what a simple sensor copies.
 pub fn long_path() -> String {
     format!("/srv{}/file", format!("/{}", "n".repeat(250)).repeat(5))
 }
@@ -75,7 +75,7 @@ pub fn make_image() -> Result<()> {
     let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
     make_base(IMAGE)?;
     fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
-    // Longer than what it is cloned over.
+    // This file is longer than the one that is cloned over it.
     fs::write(at(attack::SOURCE), attack::MARK.repeat(512))?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
     for number in 0..PLACES {
@@ -89,7 +89,7 @@ pub fn make_image() -> Result<()> {
     Ok(())
 }
 
-/// Makes what all images have in common, in a directory.
+/// Makes the files that all images share, in a directory.
 pub fn make_base(root: &str) -> Result<()> {
     let at = |path: &str| PathBuf::from(format!("{root}{path}"));
     for folder in
@@ -106,7 +106,7 @@ pub fn make_base(root: &str) -> Result<()> {
     for program in ["tool", "backup"] {
         fs::copy("/init", at("/usr/bin").join(program))?;
     }
-    // A name for a shell that does not say so.
+    // The name of this shell does not tell that it is one.
     symlink("/bin/busybox", at("/usr/bin/worker"))?;
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
@@ -116,27 +116,27 @@ pub fn make_base(root: &str) -> Result<()> {
 /// How a container differs from an ordinary one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// All devices and the capabilities that matter, as with `docker run --privileged`.
+    /// All devices and the capabilities that attacks need, like `docker run --privileged`.
     pub is_privileged: bool,
-    /// The root cannot be written.
+    /// A read-only root.
     pub is_read_only: bool,
-    /// The host's cgroups are mounted in it, below [`HOST`].
+    /// The host's cgroups are mounted below [`HOST`].
     pub sees_cgroups: bool,
-    /// What its root is on.
+    /// The storage of its root.
     pub root: Root,
-    /// What makes it.
+    /// The runtime that makes it.
     pub runtime: Runtime,
-    /// More options for its overlay.
+    /// Additional options of its overlay mount.
     pub overlay_options: &'static str,
 }
 
 /// A container runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Runtime {
-    /// That of Docker and containerd.
+    /// The runtime of Docker and containerd.
     #[default]
     Runc,
-    /// That of Podman.
+    /// The runtime of Podman.
     Crun,
 }
 
@@ -152,32 +152,32 @@ impl Runtime {
         on_host(self.program(), args)
     }
 
-    /// Whether these are the arguments of the process that is to become the container's program.
+    /// Whether these are the arguments of the runtime's process that will execute the container's program.
     fn is_preparing(self, args: &[u8]) -> bool {
         match self {
-            // For a moment it has none.
+            // During execve(2) the arguments are briefly empty.
             Self::Runc => args.is_empty() || args.ends_with(b"\0init\0"),
             Self::Crun => args.is_empty() || args.starts_with(b"crun\0"),
         }
     }
 }
 
-/// A container. It is deleted when dropped.
+/// A container, which is deleted when it is dropped.
 pub struct Container {
-    /// Its id as the runtime of its cgroup's name would give it.
+    /// The id that the runtime in its cgroup's name would give it.
     pub id: String,
-    /// Its cgroup.
+    /// The path of its cgroup.
     pub cgroup: String,
     /// The id of its cgroup.
     pub cgroup_id: u64,
-    /// Process id of its first process.
+    /// The process id of its first process.
     pub pid: u32,
     folder: PathBuf,
     root: Root,
     runtime: Runtime,
 }
 
-/// Capabilities of a privileged container beside those of all: as many as there are attacks for.
+/// The capabilities of a privileged container beyond the default ones, as far as attacks need them.
 const PRIVILEGES: &[&str] = &[
     "CAP_DAC_READ_SEARCH",
     "CAP_IPC_LOCK",
@@ -191,36 +191,36 @@ const PRIVILEGES: &[&str] = &[
     "CAP_SYS_RAWIO",
 ];
 
-/// The cgroup that Docker with systemd gives a container.
+/// The cgroup of a container of Docker with systemd.
 fn docker_cgroup(id: &str) -> String {
     format!("/system.slice/docker-{id}.scope")
 }
 
-/// The id of a container: 64 digits that differ from the first one on, as those of Docker do.
+/// A container id of 64 digits. Like Docker's ids, they differ from the first digit on.
 pub fn id(number: u32) -> String {
     (1..=4).map(|part| format!("{:016x}", (u64::from(number) + part).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
 }
 
 impl Container {
-    /// Makes and starts one that runs [`SERVICE`], and waits until that answers.
+    /// Makes and starts a container that runs [`SERVICE`], and waits until the service answers.
     pub fn service(number: u32) -> Result<Self> {
         Self::service_with(number, Setup::default())
     }
 
-    /// As [`Self::service`], with a difference.
+    /// Like [`Self::service`], with another setup.
     pub fn service_with(number: u32, setup: Setup) -> Result<Self> {
         let container = Self::start_with(&id(number), &docker_cgroup(&id(number)), SERVICE, setup)?;
         wait_for("the container's service", Duration::from_secs(20), || Ok(container.socket().exists().then_some(())))?;
         Ok(container)
     }
 
-    /// Makes and starts one, in the cgroup that Docker with systemd would give it.
+    /// Makes and starts a container in a cgroup like that of Docker with systemd.
     pub fn start(number: u32, args: &[&str]) -> Result<Self> {
         let id = id(number);
         Self::start_in(&id, &docker_cgroup(&id), args)
     }
 
-    /// Makes and starts one in a cgroup of a given name.
+    /// Makes and starts a container in the given cgroup.
     pub fn start_in(id: &str, cgroup: &str, args: &[&str]) -> Result<Self> {
         Self::start_with(id, cgroup, args, Setup::default())
     }
@@ -241,7 +241,7 @@ impl Container {
         };
         fs::write(container.folder.join("config.json"), container.config(args, setup).to_string())?;
 
-        // The container keeps these: with pipes, the end of `create` could not be seen.
+        // The container keeps its standard streams open. With pipes, the end of `create` could not be detected.
         let log = File::create(container.folder.join("log"))?;
         let runtime = setup.runtime;
         let status = Command::new(runtime.program())
@@ -258,7 +258,7 @@ impl Container {
         container.pid = fs::read_to_string(container.folder.join("pid"))?.parse()?;
         container.cgroup_id = fs::metadata(init::cgroup(cgroup))?.ino();
         runtime.run(["start", id])?;
-        // That has only told the container's first process to become its program. It may also have ended by now.
+        // `start` only tells the first process to execute the container's program. That may already have ended.
         wait_for("the container's program", Duration::from_secs(20), || {
             let running = fs::read(format!("/proc/{}/cmdline", container.pid));
             Ok(running.is_ok_and(|args| runtime.is_preparing(&args)).not().then_some(()))
@@ -310,17 +310,17 @@ impl Container {
         config
     }
 
-    /// What findings are to say of it.
+    /// The container as findings describe it.
     pub fn identity(&self) -> Value {
         json!({"id": self.id, "cgroup_id": self.cgroup_id})
     }
 
-    /// The volume, as the host sees it.
+    /// The path of the volume on the host.
     pub fn volume(&self) -> PathBuf {
         self.folder.join("volume")
     }
 
-    /// A path of the container, as the host reaches it.
+    /// The path on the host of a path in the container.
     pub fn host_path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
@@ -329,24 +329,24 @@ impl Container {
         self.volume().join(Path::new(attack::SOCKET).file_name().unwrap_or_default())
     }
 
-    /// Has the service perform an operation of [`attack`]. It answers with what it did.
+    /// Makes the service perform an operation of [`attack`], and returns its answer.
     pub fn service_does<S: AsRef<OsStr>>(&self, operation: &[S]) -> Result<Value> {
         attack::request(&self.socket(), operation)
     }
 
-    /// As [`Self::service_does`], in a child of the service.
+    /// Like [`Self::service_does`], in a child of the service.
     pub fn child_does<S: AsRef<OsStr>>(&self, operation: &[S]) -> Result<Value> {
         let program = ["run", "/usr/bin/tool"].map(OsStr::new);
         let line: Vec<&OsStr> = program.into_iter().chain(operation.iter().map(AsRef::as_ref)).collect();
         attack::read_answer(self.service_does(&line)?["stdout"].as_str().unwrap_or_default())
     }
 
-    /// Gives the service a descriptor, through which it writes.
+    /// Sends the service a file descriptor to write to.
     pub fn receive(&self, descriptor: impl AsFd + Sync) -> Result<()> {
         self.receives(descriptor, |socket| self.service_does(&["write-received", socket]).map(drop))
     }
 
-    /// Gives a descriptor to the process that connects to the socket which `receiver` is told of.
+    /// Sends a file descriptor to the process that connects to the socket. `receiver` is called with the socket's path.
     pub fn receives(&self, descriptor: impl AsFd + Sync, receiver: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         let name = "fd.sock";
         let socket = UnixListener::bind(self.volume().join(name))?;
@@ -359,23 +359,23 @@ impl Container {
         received
     }
 
-    /// `exec` of the runtime: runs a program in the container to its end and gives what it prints.
+    /// Runs a program in the container with the runtime's `exec`, and returns its output.
     pub fn exec(&self, args: &[&str]) -> Result<String> {
         self.exec_as("0:0", args)
     }
 
-    /// As [`Self::exec`], as another user.
+    /// Like [`Self::exec`], as another user.
     pub fn exec_as(&self, user: &str, args: &[&str]) -> Result<String> {
         self.runtime.run([&["exec", "--user", user, &self.id], args].concat())
     }
 
-    /// `exec` of an operation of [`attack`].
+    /// Runs an operation of [`attack`] with the runtime's `exec`.
     pub fn exec_tool(&self, operation: &[&str]) -> Result<Value> {
         let line = [&["/usr/bin/tool"], operation].concat();
         attack::read_answer(&self.exec(&line)?)
     }
 
-    /// `exec --tty` from a terminal.
+    /// Runs a program with `exec --tty` from a terminal.
     pub fn exec_tty(&self, args: &[&str]) -> Result<String> {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&terminal)?;
@@ -385,7 +385,7 @@ impl Container {
         let mut exec = Command::new(self.runtime.program());
         exec.args(["exec", "--tty", &self.id]).args(args);
         let status = exec.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end).status()?;
-        // With the other end closed, reading gives what was shown and then the error EIO.
+        // When the other end is closed, reading returns the remaining output and then EIO.
         drop(exec);
         let mut shown = Vec::new();
         let _end_of_output = File::from(terminal).read_to_end(&mut shown);
@@ -394,7 +394,7 @@ impl Container {
         Ok(shown)
     }
 
-    /// Waits until its first process has ended.
+    /// Waits until the first process of the container has ended.
     pub fn wait(&self) -> Result<()> {
         wait_for("the container's end", Duration::from_secs(20), || {
             Ok(self.runtime.run(["state", &self.id])?.contains("\"stopped\"").then_some(()))
@@ -417,7 +417,7 @@ impl Drop for Container {
     }
 }
 
-/// Runs a program on the host to its end and gives what it prints.
+/// Runs a program on the host, and returns its output.
 pub fn on_host<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
     let mut command = Command::new(program);
     let output = command.args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;

@@ -1,20 +1,20 @@
-//! What is attacked: the rows of `docs/coverage.md`.
+//! The rows of `docs/coverage.md`: the attacks that are tested.
 //!
-//! A new attack is a case in `cases` and its name in a row here.
+//! To add an attack, add a case to `cases`, and its name to a row of this table.
 
-/// A way to change an image, to start a program, or to hide.
+/// A way to change an image, to execute a program, or to hide.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
-    /// What is done.
+    /// A description of the attack.
     pub way: &'static str,
-    /// The hooks that see it, as `detector doctor` calls them. The first one that the kernel has would do, with its
-    /// `_return` if there is one.
+    /// The hooks that detect it, by their names in `detector doctor`. The first one that the kernel has is sufficient,
+    /// together with its `_return` hook if it has one.
     pub hooks: &'static [&'static str],
-    /// The cases that do it.
+    /// The cases that perform it.
     pub cases: &'static [&'static str],
 }
 
-/// All ways, by subject.
+/// All attacks, by subject.
 pub const WAYS: &[(&str, &[Way])] = &[
     (
         "Content of image files",
@@ -408,7 +408,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
     ),
 ];
 
-/// Cases, or all cases of a module, that are no attack.
+/// Cases that are not attacks. A name that ends with `::` stands for all cases of a module.
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "scale::",
@@ -426,7 +426,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "runtimes::rootless_silent",
 ];
 
-/// What no hook in the kernel can close.
+/// Limitations that no hook in the kernel can remove.
 pub const OPEN: &[&str] = &[
     "A write by the host straight into an overlay's upper directory, past the overlay: it is a write to a plain file \
      of the host.",
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attack_is_in_the_table_and_nothing_else() {
+    fn the_table_contains_exactly_the_attacks() {
         let in_table: BTreeSet<_> = ways().flat_map(|way| way.cases).copied().collect();
         let attacks = CASES.iter().map(|case| case.name);
         let attacks: BTreeSet<_> = attacks
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_attack_is_a_case() {
+    fn the_exceptions_are_cases() {
         for no in NO_ATTACKS {
             assert!(CASES.iter().any(|case| case.name.starts_with(no)), "there is no case {no}");
         }

@@ -1,7 +1,7 @@
-//! The first process of the virtual machine: makes a machine of a kernel and an initramfs, starts a worker, reaps what
-//! the containers leave behind, and always powers off.
+//! The first process of the virtual machine. It sets up the machine, starts a worker, reaps the orphans of containers,
+//! and always powers the machine off.
 //!
-//! The work is done in a child, so that process 1 can wait for any process without stealing the worker's children.
+//! A child does the work, so that process 1 can wait for any process without taking the worker's children.
 
 use std::ffi::{CString, OsString};
 use std::fs;
@@ -16,7 +16,7 @@ use rustix::system::{RebootCommand, reboot};
 
 use crate::protocol::Message;
 
-/// File systems of the machine: type, where, options.
+/// The file systems to mount: type, mount point, options.
 const MOUNTS: &[(&str, &str, &str)] = &[
     ("proc", "/proc", ""),
     ("sysfs", "/sys", ""),
@@ -31,14 +31,14 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("tracefs", "/sys/kernel/tracing", ""),
 ];
 
-/// Where the cgroup hierarchies are mounted.
+/// The directory of the cgroup hierarchies.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What is to be written on the kernel's command line to have cgroups of version 1: `v1` or, beside version 2,
-/// `hybrid`.
+/// The option on the kernel's command line that selects cgroups: `v1` for version 1 only, or `hybrid` for both
+/// versions.
 const CGROUPS_OPTION: &str = "lab.cgroups=";
 
-/// Runs the machine. Never returns: the machine is off, or the kernel panics.
+/// Runs the machine. Never returns, because the machine is powered off or the kernel panics.
 pub fn main(mode: &[OsString]) -> ExitCode {
     let failure = std::panic::catch_unwind(|| machine(mode))
         .unwrap_or_else(|_| bail!("init panicked"))
@@ -66,7 +66,7 @@ fn machine(mode: &[OsString]) -> Result<()> {
         mount_at(kind, target, options)?;
     }
     mount_cgroups()?;
-    // What the kernel gave was of the old root, if anything.
+    // The kernel may have connected these to files of the old root.
     let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
     rustix::stdio::dup2_stdin(&console)?;
     rustix::stdio::dup2_stdout(&console)?;
@@ -93,14 +93,15 @@ fn machine(mode: &[OsString]) -> Result<()> {
     }
 }
 
-/// Mounts the cgroup hierarchies as the kernel's command line says.
+/// Mounts the cgroup hierarchies that the kernel's command line selects.
 pub fn mount_cgroups() -> Result<()> {
     let command_line = fs::read_to_string("/proc/cmdline")?;
     let Some(version) = command_line.split_whitespace().find_map(|word| word.strip_prefix(CGROUPS_OPTION)) else {
         return mount_at("cgroup2", CGROUPS, "");
     };
     mount_at("tmpfs", CGROUPS, "")?;
-    // Name, hierarchy, number of cgroups, whether it is enabled; the first line is a heading.
+    // A line has the name, the hierarchy, the number of cgroups, and whether the controller is enabled. The first line
+    // is a header.
     for controller in fs::read_to_string("/proc/cgroups")?.lines().skip(1).filter(|line| line.ends_with("\t1")) {
         let name = controller.split('\t').next().unwrap_or_default();
         mount_at("cgroup", &format!("{CGROUPS}/{name}"), name)?;
@@ -109,18 +110,18 @@ pub fn mount_cgroups() -> Result<()> {
     match version {
         "v1" => Ok(()),
         "hybrid" => mount_at("cgroup2", &format!("{CGROUPS}/unified"), ""),
-        _ => bail!("{CGROUPS_OPTION}{version} is not known"),
+        _ => bail!("{CGROUPS_OPTION}{version} is not a known value"),
     }
 }
 
-/// The directory of a cgroup, in the hierarchy by which the sensor tells containers.
+/// The directory of a cgroup, in the hierarchy by which the sensor identifies containers.
 pub fn cgroup(path: &str) -> String {
     let old = format!("{CGROUPS}/pids");
     let hierarchy = if Path::new(&old).exists() { &old } else { CGROUPS };
     format!("{hierarchy}{path}")
 }
 
-/// Mounts a file system, making the directory.
+/// Mounts a file system, and creates the mount point.
 pub fn mount_at(kind: &str, target: &str, options: &str) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("cannot make {target}"))?;
     let options = CString::new(options)?;
@@ -128,7 +129,7 @@ pub fn mount_at(kind: &str, target: &str, options: &str) -> Result<()> {
         .with_context(|| format!("cannot mount {kind} on {target}"))
 }
 
-/// Loads the modules that `/modules/order` names, in its order.
+/// Loads the modules in the order of `/modules/order`.
 fn load_modules() -> Result<()> {
     let folder = Path::new("/modules");
     let order = fs::read_to_string(folder.join("order")).context("cannot read /modules/order")?;
@@ -142,8 +143,8 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Moves everything from the initramfs to a tmpfs and makes that the root: the initramfs cannot be pivoted away from,
-/// which is what runc does.
+/// Copies the initramfs to a tmpfs and makes that the root, because runc calls pivot_root(2), which does not work on an
+/// initramfs.
 fn switch_root() -> Result<()> {
     let new = Path::new("/newroot");
     mount_at("tmpfs", "/newroot", "size=90%,mode=0755")?;
@@ -173,7 +174,7 @@ fn move_tree(from: &Path, to: &Path) -> Result<()> {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
     } else if kind.is_file() {
         fs::copy(from, to).with_context(|| format!("cannot copy {} to the new root", from.display()))?;
-        // Gives the memory back.
+        // Deleting the original frees its memory.
         fs::remove_file(from)?;
     }
     Ok(())

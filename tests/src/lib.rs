@@ -1,15 +1,15 @@
 //! Tests of the detector on real kernels with real containers.
 //!
-//! The binary `guest` is all that runs in a virtual machine: as `/init` it brings the [machine up](init) and runs what
-//! it is told to: the [cases], the [scene] of the demo or the [measurements](measure). The same binary, copied into the
-//! image of the test [containers](container), is the [attacker](attack). The host hears of the outcome in the form of
-//! [messages](protocol). The host's side is `tests/vm.rs`.
+//! The binary `guest` runs in the virtual machine. As `/init`, it [sets the machine up](init) and runs the [cases], the
+//! [scene] of the demo, or the [measurements](measure). In the images of the test [containers](container), the same
+//! binary is the [attacker](attack). It reports results to the host as [messages](protocol). `tests/vm.rs` is the
+//! host's part.
 //!
-//! A new test is a function, a line in the table in [`cases`] and, if it attacks, its name in the table in
-//! [`coverage`].
+//! To add a test, add a function and a line in the table in [`cases`]. If it is an attack, also add its name to the
+//! table in [`coverage`].
 //!
-//! `xtask` takes this library without the feature `guest`: what builds the guest is not there before `xtask` has
-//! installed it.
+//! `xtask` uses this library without the feature `guest`, because the dependencies of the guest are not there before
+//! `xtask` has installed them.
 
 #[cfg(feature = "guest")]
 pub mod attack;

@@ -1,17 +1,17 @@
-//! The kinds of machine as which a kernel is tested, and which cases each of them runs.
+//! The kinds of machines on which a kernel is tested, and the cases that each of them runs.
 
 use crate::cases::Case;
 
-/// What decides what becomes of a case, beside the kernel. The machines on which that differs run the case too.
+/// What the result of a case depends on besides the kernel. Machines that differ in it run the case too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dependence {
-    /// The cgroup hierarchies: by them the sensor finds containers, and knows who is in one, has entered one or left
-    /// one.
+    /// The cgroup hierarchies. The sensor uses them to find containers, and to tell which processes are in one, have
+    /// entered one, or have left one.
     Cgroups,
-    /// Preemption, and whether there are LSM programs. Preemption lets the kernel skip fentry and LSM programs, so the
-    /// programs for `open` and `exec` are other ones there; all others are kprobes everywhere, which are not preempted.
+    /// Preemption and LSM programs. With preemption the kernel can skip fentry and LSM programs, so the programs for
+    /// `open` and `exec` differ there. All other programs are kprobes on every machine, which are never preempted.
     Preemption,
-    /// Container engines and much memory, which only the machine like a node has. What engines do is the same on all
+    /// Container engines and a lot of memory, which only the node machine has. Engines behave in the same way on all
     /// kernels.
     Node,
 }
@@ -19,15 +19,15 @@ pub enum Dependence {
 /// A kind of machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What Debian boots. It runs every case but those that [need a node](Dependence::Node).
+    /// Debian's default configuration. Runs every case except those that [need a node](Dependence::Node).
     Ordinary,
-    /// With the preemption that makes tracing programs miss calls, and no LSM programs.
+    /// Preemption that makes tracing programs miss calls, and no LSM programs.
     Preempt,
-    /// With cgroups of version 1 alone.
+    /// Only cgroups of version 1.
     Cgroup1,
-    /// With cgroups of both versions.
+    /// Cgroups of both versions.
     Hybrid,
-    /// With the disk of container engines.
+    /// The disk with container engines.
     Node,
 }
 
@@ -35,7 +35,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node];
 
-    /// What the name of a machine has behind that of its kernel.
+    /// The suffix of the machine's name after the name of its kernel.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Ordinary => "",
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// What is added to the kernel's command line.
+    /// The additional options on the kernel's command line.
     pub fn command_line(self) -> &'static str {
         match self {
             Self::Ordinary | Self::Node => "",
@@ -56,12 +56,12 @@ impl Kind {
         }
     }
 
-    /// The kind with this suffix, as the guest is told.
+    /// The kind with this suffix, which is how the guest learns it.
     pub fn of_suffix(suffix: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.suffix() == suffix)
     }
 
-    /// Whether such a machine runs a case.
+    /// Whether this kind of machine runs a case.
     pub fn runs(self, case: &Case) -> bool {
         let depends_on = |dependence| case.depends_on.contains(&dependence);
         match self {

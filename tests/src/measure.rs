@@ -1,8 +1,8 @@
-//! What the detector costs. Under `-icount shift=0` the guest's nanoseconds are executed instructions.
+//! Measures the cost of the detector. Under `-icount shift=0`, a nanosecond in the guest is one executed instruction.
 //!
-//! Of the probes, it is the time that one operation takes on the bare kernel and with the sensor attached, whose
-//! process is stopped meanwhile, so that only the kernel's side is measured. Of the daemon, it is the time that it
-//! spends on the CPU, its memory, and what it makes of a flood.
+//! For the probes, it measures the time of an operation on the bare kernel and with the sensor attached. The sensor's
+//! process is stopped in the meantime, so that only the kernel's part is measured. For the daemon, it measures its CPU
+//! time, its memory, and how it handles a flood of events.
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
@@ -26,24 +26,24 @@ use crate::init::mount_at;
 use crate::protocol::Message;
 use crate::sensor::Sensor;
 
-/// Rounds of which the fastest counts: the others met a timer interrupt.
+/// The number of rounds, of which the fastest counts because a timer interrupt slows the others.
 const ROUNDS: usize = 10;
-/// Calls in a round of a cheap operation.
+/// The number of calls in a round of a fast operation.
 const CHEAP: usize = 200;
-/// Calls in a round of an operation that makes a record each time, or takes long.
+/// The number of calls in a round of an operation that makes a record each time or is slow.
 const EXPENSIVE: usize = 30;
 const _: () = assert!(MANY >= EXPENSIVE * (ROUNDS + 1), "too few files in the image");
 
-/// Where files are written on the host.
+/// The directory on the host in which files are written.
 const HOST_FILE: &str = "/run/lab/measured";
-/// Another name there.
+/// A second name in that directory.
 const OTHER_NAME: &str = "/run/lab/measured-too";
-/// Where something is mounted on the host.
+/// A mount point on the host.
 const MOUNT_POINT: &str = "/run/lab/mounted";
-/// An attribute that has no meaning.
+/// An extended attribute without a meaning.
 const ATTRIBUTE: &str = "trusted.measured";
 
-/// What is measured on the host: name in the table, and of the operation.
+/// The operations measured on the host: the name in the table and the name of the operation.
 const ON_HOST: &[(&str, &str)] = &[
     ("getppid", "getppid"),
     ("1-byte write, host file", "write-host"),
@@ -66,7 +66,7 @@ const ON_HOST: &[(&str, &str)] = &[
     ("fork, exec, wait, host", "exec"),
 ];
 
-/// What is measured in a container.
+/// The operations measured in a container.
 const IN_CONTAINER: &[(&str, &str)] = &[
     ("1-byte write, volume", "write-volume"),
     ("create and write, new image file", "first-new"),
@@ -76,20 +76,19 @@ const IN_CONTAINER: &[(&str, &str)] = &[
     ("fork, exec, wait, container", "exec"),
 ];
 
-/// The writers of the flood of created files, and the files of each.
+/// The number of processes that create files in the flood, and the number of files of each.
 const FLOOD: [usize; 2] = [4, 5000];
-/// How long nothing comes when the daemon has reported all of a flood. It looks for lost records more often.
+/// How long the daemon must report nothing before a flood counts as handled. It checks for lost events more often.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long the daemon is left alone before it counts as idle, and then while it is measured.
+/// How long the daemon runs without events before it counts as idle, and then while it is measured.
 const SETTLE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Measures everything and sends the samples and figures.
+/// Measures everything, and sends the results to the host.
 pub fn run() -> Result<()> {
     make_image()?;
     fs::create_dir_all("/run/lab")?;
-    // The first pass only brings the machine into the state in which the others find it: the last sample of a name
-    // counts.
+    // The first pass only warms the machine up: the last result of each name counts.
     for (number, setup) in (1..).zip(["bare", "bare", "attached"]) {
         let sensor = match setup {
             "attached" => Some(Sensor::start(Path::new("/run/lab/sensor"))?),
@@ -117,18 +116,18 @@ fn send_figure(name: &str, value: f64, unit: &str) -> Result<()> {
     Message::Figure { name: name.to_owned(), value, unit: unit.to_owned() }.send()
 }
 
-/// Does something while the process of the sensor, if there is one, is stopped.
+/// Runs a function while the sensor's process, if there is one, is stopped.
 fn while_stopped<T>(sensor: Option<&Sensor>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let Some(sensor) = sensor else { return work() };
     sensor.signal(Signal::STOP)?;
     let result = work();
     sensor.signal(Signal::CONT)?;
-    // The sensor now reads what was recorded. It would otherwise do so during the next measurement.
+    // This lets the sensor read the records now, and not during the next measurement.
     sleep(Duration::from_millis(200));
     result
 }
 
-/// Measures a daemon that has just been started: its start, when nothing happens, and in a flood.
+/// Measures a daemon at its start, while idle, and in a flood of events.
 fn measure_daemon() -> Result<()> {
     let container = Container::service(10)?;
     let mut sensor = Sensor::start(Path::new("/run/lab/daemon"))?;
@@ -160,7 +159,7 @@ fn measure_daemon() -> Result<()> {
     send_figure("memory after that", sensor.memory()? as f64 / 1024.0, "MiB")
 }
 
-/// Nanoseconds that one call of the operation takes.
+/// The nanoseconds of one call of the operation.
 pub fn measure(operation: &str) -> Result<f64> {
     let open = |path: &str| OpenOptions::new().write(true).open(path).with_context(|| format!("cannot open {path}"));
     match operation {
@@ -177,7 +176,7 @@ pub fn measure(operation: &str) -> Result<f64> {
             write_to(writer)
         }
         "write-socket" => {
-            // As files, for the type itself sends and receives.
+            // These are files because the socket type has its own sending and receiving methods.
             let (one, other) = UnixStream::pair()?;
             let (mut one, mut other) = (File::from(OwnedFd::from(one)), File::from(OwnedFd::from(other)));
             let mut byte = [0];
@@ -222,7 +221,7 @@ pub fn measure(operation: &str) -> Result<f64> {
     }
 }
 
-/// Makes something on the host, and removes it.
+/// Creates something on the host, and removes it.
 fn removed(make: impl Fn(&str) -> Result<()>) -> Result<f64> {
     time(CHEAP, |_| {
         make(OTHER_NAME)?;
@@ -230,7 +229,7 @@ fn removed(make: impl Fn(&str) -> Result<()>) -> Result<f64> {
     })
 }
 
-/// Does something to a mount on the host.
+/// Changes a mount on the host.
 fn mounted(change: impl Fn(usize) -> Result<()>) -> Result<f64> {
     mount_at("tmpfs", MOUNT_POINT, "")?;
     let measured = time(EXPENSIVE, change);
@@ -242,7 +241,7 @@ fn write_to(mut file: impl Write) -> Result<f64> {
     time(CHEAP, |_| Ok(file.write_all(b"x")?))
 }
 
-/// The mean of the fastest round, after a round to warm up. Each call gets its number.
+/// The mean of the fastest round, after a warm-up round. Each call gets its number as an argument.
 fn time(calls: usize, mut operation: impl FnMut(usize) -> Result<()>) -> Result<f64> {
     let mut numbers = 0..;
     let mut fastest = f64::INFINITY;

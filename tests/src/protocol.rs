@@ -1,4 +1,4 @@
-//! What the guest tells the host: JSON lines on the second serial port. The first one is the console, for people.
+//! The messages from the guest to the host: JSON lines on the second serial port. The first one is the console.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,78 +7,78 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Where the guest writes them.
+/// The device to which the guest writes messages.
 pub const PORT: &str = "/dev/ttyS1";
 
-/// One line.
+/// A message, which is one line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum Message {
-    /// The tests are about to begin.
+    /// The guest is about to run its first case.
     Begin {
-        /// Release of the kernel.
+        /// The release of the kernel.
         release: String,
     },
-    /// A test case ended.
+    /// A test case has ended.
     Case {
         /// Its name in [`crate::cases::CASES`].
         name: String,
-        /// What became of it.
+        /// Its result.
         outcome: Outcome,
-        /// How long it took.
+        /// Its duration.
         seconds: f32,
     },
     /// A finding of the demo.
     Finding {
-        /// The line of the detector.
+        /// The detector's line.
         line: Value,
     },
-    /// What the detector prints, as a sample for the README.
+    /// The output of a command of the detector, as a sample for the README.
     Output {
-        /// What the sample is called there.
+        /// The name of the sample.
         name: String,
-        /// What was printed.
+        /// The output.
         text: String,
     },
-    /// A measurement.
+    /// The duration of an operation.
     Sample {
         /// What was attached to the kernel.
         setup: String,
-        /// What was done.
+        /// The name of the operation.
         operation: String,
-        /// How long one operation took. With `-icount shift=0` this is the number of instructions.
+        /// The time of one operation, which is the number of instructions with `-icount shift=0`.
         nanoseconds: f64,
     },
-    /// A measurement of another kind.
+    /// Another measurement.
     Figure {
         /// What was measured.
         name: String,
-        /// How much it is.
+        /// The measured value.
         value: f64,
-        /// What the value counts.
+        /// The unit of the value.
         unit: String,
     },
-    /// The guest is about to power off. Its absence means that the machine died.
+    /// The guest is about to power off. If this message is missing, the machine has crashed.
     End {
-        /// Why the guest failed as a whole.
+        /// Why the guest failed, if it did.
         failure: Option<String>,
     },
 }
 
-/// What became of a test case.
+/// The result of a test case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// All that it expects came.
+    /// All expectations were met.
     Passed,
-    /// The machine lacks what the case attacks with: why.
+    /// The machine lacks what the attack needs, for this reason.
     NotApplicable(String),
-    /// Why it failed, with all that helps to understand it.
+    /// The case failed, for this reason.
     Failed(String),
 }
 
 impl Message {
-    /// Sends it to the host.
+    /// Sends the message to the host.
     pub fn send(&self) -> Result<()> {
         let mut port: File =
             OpenOptions::new().write(true).open(PORT).with_context(|| format!("cannot open {PORT}"))?;
@@ -86,7 +86,7 @@ impl Message {
         port.write_all(line.as_bytes()).with_context(|| format!("cannot write to {PORT}"))
     }
 
-    /// Reads a line, if it is one.
+    /// Parses a line. Returns `None` if it is not a message.
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line.trim()).ok()
     }

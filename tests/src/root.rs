@@ -1,4 +1,4 @@
-//! What the root of a container is on: what the storage drivers of the runtimes make.
+//! Makes the root file systems of containers as the runtimes' storage drivers do.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,31 +9,31 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::container::{IMAGE, on_host};
 use crate::init::mount_at;
 
-/// Size of a file with a file system in it: as small as a btrfs can be, and some more. It is sparse.
+/// The size of a sparse file with a file system in it, slightly more than the minimum of btrfs.
 const SIZE: u64 = 256 << 20;
 
-/// What a root is on.
+/// The storage of a container's root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Root {
-    /// An overlay over the image's directory.
+    /// An overlay over the directory of the image.
     #[default]
     Overlay,
-    /// The same on a btrfs, with a copy of the image.
+    /// An overlay over a copy of the image on btrfs.
     OverlayOnBtrfs,
-    /// An overlay over an image that is an EROFS.
+    /// An overlay over an EROFS image.
     OverlayOnErofs,
     /// A file system of its own, as the devicemapper driver makes it.
     Ext4,
     /// A copy of the image's directory, as the VFS driver makes it.
     Directory,
-    /// A snapshot of a subvolume that has the image.
+    /// A btrfs snapshot of a subvolume with the image.
     Subvolume,
-    /// An overlay that a process makes, as runtimes without privileges do.
+    /// An overlay that a process mounts, as rootless runtimes do.
     FuseOverlay,
 }
 
 impl Root {
-    /// Makes `rootfs` in a container's folder the root of a new container. `options`: more of them for an overlay.
+    /// Makes `rootfs` in a container's directory. `options` are additional options of an overlay.
     pub fn make(self, folder: &str, options: &str) -> Result<()> {
         let root = format!("{folder}/rootfs");
         let layers = |lower: &str| -> Result<String> {
@@ -68,17 +68,18 @@ impl Root {
         }
     }
 
-    /// Whether the kernel's overlayfs makes it: then a file is in one of its layers.
+    /// Whether it is an overlay, so that a file is in one of its layers.
     pub fn is_overlay(self) -> bool {
         matches!(self, Self::Overlay | Self::OverlayOnBtrfs | Self::OverlayOnErofs)
     }
 
-    /// Whether its file system has other files too. What the host does to it is then not known to be done to an image.
+    /// Whether its file system has other files too. A change by the host is then not recognisable as a change of an
+    /// image.
     pub fn is_shared(self) -> bool {
         matches!(self, Self::Directory | Self::Subvolume)
     }
 
-    /// Undoes [`make`](Self::make), but for what lies in the folder.
+    /// Unmounts what [`make`](Self::make) has mounted. The files remain.
     pub fn unmake(self, folder: &str) -> Result<()> {
         let root = format!("{folder}/rootfs");
         match self {
@@ -103,7 +104,7 @@ fn mount_file(kind: &str, file: &str, at: &str) -> Result<()> {
     run("busybox", &["mount", "-t", kind, "-o", "loop", file, at])
 }
 
-/// Makes a btrfs in a file, mounts it on a directory, and forgets the file.
+/// Makes a btrfs in a file, mounts it on a directory, and deletes the file.
 fn mount_btrfs(at: &str) -> Result<()> {
     let file = format!("{at}.btrfs");
     fs::create_dir_all(at)?;
@@ -113,7 +114,7 @@ fn mount_btrfs(at: &str) -> Result<()> {
     Ok(fs::remove_file(file)?)
 }
 
-/// The image as an EROFS, made when it is first needed.
+/// The image as an EROFS, which is made at the first use.
 fn image_on_erofs() -> Result<&'static str> {
     let (file, at) = ("/var/lib/lab/erofs.image", "/var/lib/lab/erofs");
     if !Path::new(at).exists() {
@@ -123,10 +124,10 @@ fn image_on_erofs() -> Result<&'static str> {
     Ok(at)
 }
 
-/// The btrfs with the image, which is mounted when it is first needed.
+/// The btrfs with the image, which is mounted at the first use.
 const BTRFS: &str = "/var/lib/lab/btrfs";
 
-/// The image as a subvolume, made when it is first needed.
+/// The image as a subvolume, which is made at the first use.
 fn image_on_btrfs() -> Result<&'static str> {
     let image = "/var/lib/lab/btrfs/image";
     if !Path::new(BTRFS).exists() {
@@ -137,7 +138,7 @@ fn image_on_btrfs() -> Result<&'static str> {
     Ok(image)
 }
 
-/// The container's subvolume: named as its folder is.
+/// The container's subvolume, whose name is that of the container's directory.
 fn snapshot(folder: &str) -> String {
     let name = folder.rsplit('/').next().unwrap_or(folder);
     format!("{BTRFS}/{name}")

@@ -1,4 +1,4 @@
-//! The demo: a short story in a real container, with the detector's live view on the same screen.
+//! The demo: a short attack on a real container, with the detector's live view on the same screen.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -14,17 +14,17 @@ use crate::container::{self, Container, make_image};
 use crate::protocol::Message;
 use crate::sensor::{DETECTOR, Sensor, detector, wait_for};
 
-/// Time to read.
+/// Pauses that give the viewer time to read.
 const PAUSE: Duration = Duration::from_millis(1200);
-/// What somebody who got into the container does there.
+/// What an attacker does in the container.
 const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/bin/backup";
-/// How many findings come of it.
+/// The number of findings of the attack.
 const EXPECTED: usize = 3;
-/// How long they may take.
+/// The time limit for the findings.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of the container.
 const CONTAINER: u32 = 1;
-/// What the person gets in the terminal.
+/// The text shown in the interactive terminal.
 const WELCOME: &str = "
 You are root on a machine with one container, called web, that serves from /data. The detector's live view writes to
 this terminal, too. Try:
@@ -34,14 +34,14 @@ this terminal, too. Try:
     cat /run/lab/findings.jsonl the findings, in full
     exit                        end; the machine is powered off
 ";
-/// Start file of that terminal's shell.
+/// The start-up file of that terminal's shell.
 const PROFILE: &str = "
 PS1='\\033[36mhost\\033[0m # '
 web() { runc exec \"$WEB\" \"$@\"; }
 in() { runc exec --tty \"$WEB\" /bin/sh; }
 ";
 
-/// Plays it; or sets the stage and leaves it to a person.
+/// Runs the demo, or prepares the machine for an interactive session.
 pub fn run(interactive: bool) -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start(Path::new("/run/lab"))?;
@@ -60,7 +60,7 @@ pub fn run(interactive: bool) -> Result<()> {
     if interactive { Ok(()) } else { conclude(&findings) }
 }
 
-/// Plays it without pauses, and sends what the detector prints, as samples for the README.
+/// Runs the demo without pauses, and sends the detector's output as samples for the README.
 pub fn send_samples() -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start(Path::new("/run/lab"))?;
@@ -86,7 +86,7 @@ fn send_sample(name: &str, text: String) -> Result<()> {
     Message::Output { name: name.to_owned(), text }.send()
 }
 
-/// What a command of the detector prints.
+/// The output of a command of the detector.
 fn printed(args: &[&str]) -> Result<String> {
     let output = detector(args)?;
     ensure!(output.status.success(), "detector {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -138,7 +138,7 @@ fn leave_to_person() -> Result<()> {
     Ok(())
 }
 
-/// Says what was found, and checks that it is all that there was to find.
+/// Prints the findings, and checks that they are the expected ones.
 fn conclude(findings: &[Value]) -> Result<()> {
     say("What the detector wrote down:", PAUSE);
     let id = container::id(CONTAINER);
@@ -171,7 +171,7 @@ impl Tail {
         command.arg("tail").stdin(Stdio::null()).stdout(output);
         let child = command.spawn().context("cannot run the live view")?;
         let mut tail = Self(child);
-        // It has no way to say that it is connected: a program that stays is.
+        // `detector tail` does not report that it is connected, so this checks that it keeps running.
         let connected = Duration::from_millis(500);
         sleep(connected);
         let ended = wait_for("the live view's state", connected, || Ok(Some(tail.0.try_wait()?)))?;
@@ -182,7 +182,7 @@ impl Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        // Already gone: fine too.
+        // The process may already have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! The detector under test, as its users run it: a process, its exit codes and the lines it writes.
+//! Runs the detector under test as users do: as a process with exit codes and lines of output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -12,10 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// The program.
+/// The path of the program.
 pub const DETECTOR: &str = "/usr/bin/detector";
 
-/// Runs `attempt` until it gives something.
+/// Calls `attempt` until it returns a value.
 pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
@@ -27,12 +27,12 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Res
     }
 }
 
-/// Runs `detector` to its end.
+/// Runs `detector`, and waits until it ends.
 pub fn detector(args: &[&str]) -> Result<Output> {
     finish(Command::new(DETECTOR).args(args))
 }
 
-/// Runs a program, which must end by itself in time and write little.
+/// Runs a program that must end within the time limit and write little.
 pub fn finish(command: &mut Command) -> Result<Output> {
     let shown = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -50,12 +50,12 @@ pub struct Sensor {
     child: Child,
     log: PathBuf,
     output: File,
-    /// The beginning of a line whose end has not been written yet.
+    /// The beginning of a line that is not complete yet.
     rest: Vec<u8>,
 }
 
 impl Sensor {
-    /// Starts it and waits until it says that it watches. `folder` gets its output.
+    /// Starts the daemon and waits until it is ready. Its output is in `folder`.
     pub fn start(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let (lines, log) = (folder.join("findings.jsonl"), folder.join("log"));
@@ -67,7 +67,7 @@ impl Sensor {
             .stderr(File::create(&log)?)
             .spawn()
             .with_context(|| format!("cannot run {DETECTOR}"))?;
-        // The output is this file, whoever makes it first.
+        // The output is this file, whichever process creates it first.
         let output = OpenOptions::new().read(true).append(true).create(true).open(&lines)?;
         let sensor = Self { child, log, output, rest: Vec::new() };
         let status = detector(&["status", "--wait", "60s"])?;
@@ -81,17 +81,17 @@ impl Sensor {
         Ok(sensor)
     }
 
-    /// What it logged.
+    /// The log of the daemon.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
     }
 
-    /// Whether it still runs.
+    /// Whether the daemon still runs.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// The lines that came since the last call.
+    /// The lines written since the last call.
     pub fn take_lines(&mut self) -> Result<Vec<Value>> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the sensor is gone: {status}");
@@ -108,26 +108,26 @@ impl Sensor {
             .collect()
     }
 
-    /// The memory that it has in use, in KiB.
+    /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it has no memory")?;
         Ok(size.trim().trim_end_matches(" kB").parse()?)
     }
 
-    /// The time that it has spent on the CPU, in the kernel too.
+    /// The CPU time of the daemon, in user and kernel mode.
     pub fn cpu_time(&self) -> Result<Duration> {
         let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.child.id().cast_signed()))?;
         Ok(clock_gettime(clock)?.into())
     }
 
-    /// Stops or continues it as a debugger does: while it is stopped, only its probes work.
+    /// Stops or continues the daemon with a signal. While it is stopped, only its probes run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).context("no process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Asks it to stop and waits for its end.
+    /// Asks the daemon to stop, and waits until it has ended.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         wait_for("the sensor's end after SIGTERM", Duration::from_secs(20), || Ok(self.child.try_wait()?))
@@ -136,7 +136,7 @@ impl Sensor {
 
 impl Drop for Sensor {
     fn drop(&mut self) {
-        // Already gone, or of no more use: there is nobody to tell.
+        // The process may already have ended, and nobody can handle an error here.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! The guest's cases as tests of the host: one for each kernel and case, named `6.12::shell::entered`, or
+//! Runs the guest's cases as tests of the host. There is one for each kernel and case, named `6.12::shell::entered`, or
 //! `6.12-preempt::shell::entered` for another [kind](Kind) of machine.
 //!
-//! A machine boots at most once, runs the cases that are asked for, and not at all if there are none. The environment
-//! variable `DETECTOR_KERNELS` (`6.1,6.12`) chooses the kernels.
+//! A machine boots at most once to run the selected cases, and not at all if there are none. The environment variable
+//! `DETECTOR_KERNELS` (`6.1,6.12`) selects the kernels.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -18,14 +18,14 @@ use xtask::coverage::Run;
 use xtask::kernel;
 use xtask::vm::Vm;
 
-/// Longest list of cases that fits into a kernel's command line beside everything else.
+/// The maximum length of the list of cases on a kernel's command line.
 const MAX_NAMES: usize = 1000;
 
-/// How many cases of a machine are named for the time that they took.
+/// How many of the slowest cases of a machine are printed.
 const LONGEST: usize = 12;
 
-/// The kinds as which a kernel is tested. Only newer kernels offer a choice of preemption, and all of them miss calls
-/// in the same way; the older a kernel is, the more of its machines have cgroups of version 1.
+/// The kinds of machines for each kernel. Only newer kernels can be booted with another preemption, and all of them
+/// miss calls in the same way. Older kernels are more often used with cgroups of version 1.
 fn kinds(kernel: &str) -> &'static [Kind] {
     match kernel {
         "5.10" => &[Kind::Ordinary, Kind::Hybrid],
@@ -59,23 +59,23 @@ fn main() -> ExitCode {
             .collect();
         let keepers = boot_all(wanted);
         let conclusion = libtest_mimic::run(&arguments, trials);
-        // They keep the outcomes when the machines are off.
+        // Dropping the machines stores their results.
         let panicked = keepers.into_iter().filter_map(|keeper| keeper.join().err()).count();
         return if panicked == 0 { conclusion.exit_code() } else { ExitCode::FAILURE };
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Whether libtest-mimic is going to run a test of this name.
+/// Whether libtest-mimic will run a test of this name.
 fn is_selected(arguments: &Arguments, name: &str) -> bool {
     let fits = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits) && !arguments.ignored
 }
 
-/// Boots the machines in the background, as many at a time as there are cores: an emulated one keeps one busy.
+/// Boots the machines in the background, one for each core, because an emulated machine keeps one busy.
 fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandle<()>> {
-    // Taken from the end. What takes longest begins first, so that no machine runs alone in the end: that like a node,
-    // then those with most cases, of which the first is the oldest kernel, which verifies programs slowest.
+    // Machines are taken from the end. The slowest begin first, so that none runs alone at the end: the node, and then
+    // those with the most cases, of which the oldest kernel is first because it verifies programs slowest.
     wanted.reverse();
     wanted.sort_by_key(|(machine, names)| (machine.kind == Kind::Node, names.len()));
     let wanted = Arc::new(Mutex::new(wanted));
@@ -111,7 +111,7 @@ fn machines() -> Vec<Machine> {
     kernels.into_iter().flat_map(variants).collect()
 }
 
-/// A virtual machine and what is known of its tests.
+/// A virtual machine, and the results of its tests.
 struct Machine {
     kernel: String,
     kind: Kind,
@@ -121,26 +121,26 @@ struct Machine {
 
 #[derive(Default)]
 struct Results {
-    /// Release of the kernel, when the guest has come to its cases.
+    /// The release of the kernel, once the guest has begun to run cases.
     release: Option<String>,
-    /// How long it took from the start of the machine until the guest came to its cases.
+    /// The time from the start of the machine until the guest began to run cases.
     ready: Duration,
-    /// Of the cases that have ended: what became of each.
+    /// The results of the cases that have ended.
     cases: BTreeMap<String, Outcome>,
-    /// How long each of them took, in seconds.
+    /// Their durations in seconds.
     seconds: Vec<(f32, String)>,
-    /// The machine is off: what became of it.
+    /// Why the machine has ended, once it is off.
     end: Option<String>,
 }
 
 impl Machine {
-    /// The cases that run on it.
+    /// The cases that run on this machine.
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
         let kind = self.kind;
         CASES.iter().filter(move |case| kind.runs(case))
     }
 
-    /// Its name: that of the kernel, and what is special about it.
+    /// The name of the kernel and the suffix of the kind.
     fn name(&self) -> String {
         format!("{}{}", self.kernel, self.kind.suffix())
     }
@@ -149,7 +149,7 @@ impl Machine {
         format!("{}::{case}", self.name())
     }
 
-    /// Waits for the outcome of a case.
+    /// Waits for the result of a case.
     fn outcome(&self, case: &str) -> Result<(), Failed> {
         let mut results = lock(&self.results);
         loop {
@@ -167,7 +167,7 @@ impl Machine {
         }
     }
 
-    /// Boots, runs these cases and powers off. Gives what is to be said of cases that have no outcome.
+    /// Boots the machine, runs the cases and powers off. Returns the reason for cases without a result.
     fn run(&self, cases: &[&str]) -> String {
         let names = cases.join(",");
         let arguments = match cases.len() < self.cases().count() && names.len() <= MAX_NAMES {
@@ -197,7 +197,7 @@ impl Machine {
         }
     }
 
-    /// Says where the time went, for whoever wants the tests to take less of it.
+    /// Prints how long the slowest cases took.
     fn report_times(&self, all: Duration) {
         let results = lock(&self.results);
         let mut cases = results.seconds.clone();
@@ -214,7 +214,7 @@ impl Machine {
         );
     }
 
-    /// Keeps the outcomes for `cargo xtask coverage`.
+    /// Stores the results for `cargo xtask coverage`.
     fn save(&self) {
         let results = lock(&self.results);
         let Some(release) = results.release.clone() else { return };
@@ -228,7 +228,7 @@ impl Machine {
     }
 }
 
-/// Locks. That a holder panicked does not matter: the values are always whole.
+/// Locks a mutex. A poisoned one is usable, because its value is always consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

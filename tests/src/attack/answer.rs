@@ -1,5 +1,5 @@
-//! What an operation answers: what it did, or that this kernel has no such way. Only a kernel that is older than the
-//! way may say that, and only by the error that such a kernel gives.
+//! The answer of an operation: what it did, or that this kernel does not support it. Only a kernel that is older than
+//! the operation may answer that, and only with the error that such a kernel returns.
 
 use anyhow::{Context, Error, Result};
 use rustix::io::Errno;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cases::NotApplicable;
 
-/// What an error of a way means that Linux has since version `since`.
+/// Interprets the error of an operation that Linux supports since version `since`.
 pub(super) fn unless_older(error: Errno, expected: &[Errno], way: &str, since: (u32, u32)) -> Error {
     match kernel() {
         Ok(kernel) if kernel < since && expected.contains(&error) => {
@@ -19,7 +19,7 @@ pub(super) fn unless_older(error: Errno, expected: &[Errno], way: &str, since: (
     }
 }
 
-/// Version of the running kernel.
+/// The version of the running kernel.
 pub fn kernel() -> Result<(u32, u32)> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
@@ -30,7 +30,7 @@ pub fn kernel() -> Result<(u32, u32)> {
     }
 }
 
-/// As a value that can be sent.
+/// Converts an answer to a value that can be sent.
 pub(super) fn of(outcome: Result<Value>) -> Result<Value> {
     outcome.or_else(|error| match error.downcast_ref() {
         Some(NotApplicable(reason)) => Ok(json!({"not_applicable": reason})),
@@ -38,7 +38,7 @@ pub(super) fn of(outcome: Result<Value>) -> Result<Value> {
     })
 }
 
-/// From a value that was sent.
+/// Converts a received value to an answer.
 pub(super) fn found(value: Value) -> Result<Value> {
     match value["not_applicable"].as_str() {
         Some(reason) => Err(NotApplicable(reason.to_owned()).into()),
@@ -46,7 +46,7 @@ pub(super) fn found(value: Value) -> Result<Value> {
     }
 }
 
-/// From what the tool prints.
+/// Parses the output of the tool.
 pub fn read(printed: &str) -> Result<Value> {
     found(serde_json::from_str(printed).with_context(|| format!("no answer of the tool: {printed:?}"))?)
 }

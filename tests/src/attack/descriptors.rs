@@ -1,4 +1,4 @@
-//! Descriptors that were opened elsewhere, or before: what is changed through them was opened by somebody else.
+//! Changes files through descriptors that another process opened, or that were opened earlier.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -50,7 +50,7 @@ fn hold(path: &OsString, held: &mut Held) -> Result<Value> {
     Ok(answer)
 }
 
-/// Writes through a descriptor, and looks at the file through it: its name may be another one here.
+/// Writes through a descriptor, and checks the file through it, because its name may differ here.
 fn mark(descriptor: OwnedFd) -> Result<Value> {
     let file = File::from(descriptor);
     file.write_all_at(MARK, 0)?;
@@ -60,14 +60,14 @@ fn mark(descriptor: OwnedFd) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Takes a descriptor from another process, which may see it.
+/// Takes a descriptor from another process, without hiding it from that process.
 pub fn take(pid: u32, descriptor: RawFd) -> Result<OwnedFd> {
     let pid = Pid::from_raw(pid.cast_signed()).context("no process id")?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?)
 }
 
-/// Gives a descriptor to the first process that connects to a socket.
+/// Sends a descriptor to the first process that connects to a socket.
 pub fn pass(socket: &UnixListener, descriptor: impl AsFd) -> Result<()> {
     let (stream, _) = socket.accept()?;
     let descriptors = [descriptor.as_fd()];
@@ -78,7 +78,7 @@ pub fn pass(socket: &UnixListener, descriptor: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// Takes the descriptor that is passed through a socket.
+/// Receives a descriptor through a socket.
 pub(super) fn receive(socket: &Path) -> Result<OwnedFd> {
     let stream = UnixStream::connect(socket)?;
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -91,7 +91,7 @@ pub(super) fn receive(socket: &Path) -> Result<OwnedFd> {
     descriptors.context("no descriptor came")
 }
 
-/// A child has the descriptor as its standard input.
+/// Starts a child with the descriptor as its standard input.
 fn inherit(path: &Path) -> Result<Value> {
     let mut child = Command::new("/proc/self/exe");
     let output = child.arg("write-inherited").stdin(open(path)?).stderr(Stdio::inherit()).output()?;
@@ -99,7 +99,7 @@ fn inherit(path: &Path) -> Result<Value> {
     identity(path)
 }
 
-/// A child that says a number, and then waits until it is told to go on.
+/// A child that prints a number, and then waits until it is told to continue.
 struct Partner {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
@@ -116,7 +116,7 @@ impl Partner {
         Ok(Self { child, output, number })
     }
 
-    /// It ends well.
+    /// Waits until the child has ended successfully.
     fn finish(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         io::copy(&mut self.output, &mut io::sink())?;
@@ -126,7 +126,7 @@ impl Partner {
     }
 }
 
-/// A child opens the file; its descriptor is taken from it.
+/// Takes the descriptor of a file that a child has opened.
 fn steal(path: &Path) -> Result<Value> {
     let victim = Partner::start(Command::new("/proc/self/exe").arg("be-stolen-from").arg(path))?;
     mark(take(victim.child.id(), victim.number)?)?;
@@ -141,7 +141,7 @@ fn be_stolen_from(path: &Path) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// A child whose system calls are answered here asks for something harmless, and gets a descriptor.
+/// Supervises the system calls of a child, answers a harmless one, and gives the child a descriptor.
 fn supervise(path: &Path) -> Result<Value> {
     let child = Partner::start(Command::new("/proc/self/exe").arg("be-supervised"))?;
     let listener = take(child.child.id(), child.number)?;

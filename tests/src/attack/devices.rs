@@ -1,4 +1,4 @@
-//! Block devices.
+//! Writes through block devices.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::operation::Operation;
 use super::{MARK, identity, raw, verify};
 
-/// Major number of loop devices.
+/// The major number of loop devices.
 const LOOP: u32 = 7;
 
 /// The operations of this module.
@@ -48,10 +48,10 @@ fn read(device: &Path) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Makes a file the content of a device, and writes to that: a thread of the kernel then writes to the file.
+/// Attaches a file to a loop device and writes to the device, so that a kernel thread writes to the file.
 fn through_loop(file: &Path, device: &Path) -> Result<Value> {
     let content = OpenOptions::new().read(true).write(true).open(file)?;
-    // A device has whole sectors.
+    // The size of a device is a multiple of a sector.
     ensure!(fs::metadata(file)?.len().is_multiple_of(512), "{} has no fitting length", file.display());
     let node = OpenOptions::new().read(true).write(true).open(device)?;
     raw::attach_loop(&node, &content).context("the file cannot be attached")?;

@@ -1,4 +1,4 @@
-//! Programs that are executed in unusual ways.
+//! Executes programs in unusual ways.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -57,7 +57,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
 ];
 
-/// A new file, executable from the start.
+/// Makes a file that is executable from the start.
 fn create(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o755);
@@ -70,7 +70,7 @@ fn copy(from: &Path, to: &Path) -> Result<Value> {
     identity(to)
 }
 
-/// Copies a shell without some of the words by which it could be known. They are not needed to start it.
+/// Copies a shell without some of the strings that identify it. It can start without them.
 fn copy_blunted(from: &Path, to: &Path) -> Result<Value> {
     let mut bytes = fs::read(from)?;
     for word in [&b"getopts\0"[..], b"readonly\0", b"CDPATH\0"] {
@@ -95,22 +95,22 @@ fn script(path: &Path, text: &OsStr) -> Result<Value> {
     identity(path)
 }
 
-/// Runs a program from an open file, by the name that /proc has for it.
+/// Executes a program from an open file, by its path in /proc.
 fn run_open(file: &File, args: &[OsString]) -> Result<Value> {
     run(Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())).arg0("harmless").args(args))
 }
 
-/// Copies a program to a file that is only in memory, and runs that.
+/// Copies a program to a file in memory, and executes it.
 fn in_memory(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let writable = File::from(rustix::fs::memfd_create(c"library", MemfdFlags::CLOEXEC)?);
     io::copy(&mut File::open(program)?, &mut &writable)?;
-    // What is open for writing cannot be executed.
+    // A file that is open for writing cannot be executed.
     let file = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
     drop(writable);
     run_open(&file, args)
 }
 
-/// Copies a program, deletes the copy while it is open, and runs it.
+/// Copies a program, deletes the copy while it is open, and executes it.
 fn deleted(program: &Path, path: &Path, args: &[OsString]) -> Result<Value> {
     copy(program, path)?;
     let file = File::open(path)?;
@@ -119,7 +119,7 @@ fn deleted(program: &Path, path: &Path, args: &[OsString]) -> Result<Value> {
     run_open(&file, args)
 }
 
-/// Executes what cannot be executed, and then a program, on the same thread.
+/// Fails to execute a file, and then executes a program on the same thread.
 fn failing(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let [next, args @ ..] = args else { bail!("no second program") };
     let own = std::env::current_exe()?;
@@ -132,14 +132,14 @@ fn in_thread(program: &OsStr, args: &[OsString]) -> Result<Value> {
     run(Command::new(own).arg("become").arg("--in-thread").arg(program).args(args))
 }
 
-/// Runs a program on a terminal of its own, as interpreters do to give a person a shell.
+/// Executes a program on a terminal of its own, as interpreters do to open an interactive shell.
 fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
     grantpt(&terminal)?;
     unlockpt(&terminal)?;
     let name = ptsname(&terminal, Vec::new())?.into_string()?;
     let end = File::from(rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
-    // Makes its standard input the controlling terminal.
+    // This makes its standard input the controlling terminal.
     let mut command = Command::new("/bin/busybox");
     command.args(["setsid", "-c"]).arg(program).args(args);
     let status = command.stdin(end.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
@@ -147,8 +147,8 @@ fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
     Ok(json!({"terminal": name}))
 }
 
-/// Executes a program in place of this one, by an open file without a path (execveat(2)). `--in-thread`: from another
-/// thread. `--or` is in front of a program that is tried if this one cannot be executed. Gives the last one's error.
+/// Replaces this process by a program, by an open file without a path (execveat(2)). With `--in-thread`, another thread
+/// does so. `--or` precedes a program that is tried if this one cannot be executed. Returns the error of the last one.
 fn become_program(program: &OsStr, args: &[OsString]) -> Result<nix::Error> {
     if program == "--in-thread" {
         let [program, args @ ..] = args else { bail!("no program") };
@@ -161,7 +161,7 @@ fn become_program(program: &OsStr, args: &[OsString]) -> Result<nix::Error> {
     let argv = [program].into_iter().chain(args[..end].iter().map(OsString::as_os_str)).map(text);
     let argv: Vec<CString> = argv.collect::<Result<_, _>>()?;
     let environment = [c"PATH=/usr/bin:/bin"];
-    // Stays open, for interpreters find their script by it.
+    // The file stays open, because interpreters find their script by it.
     let file = rustix::fs::open(program, OFlags::RDONLY, Mode::empty())?;
     let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
     let Err(error) = nix::unistd::execveat(&file, c"", &argv, &environment, flags);

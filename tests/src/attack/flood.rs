@@ -1,4 +1,4 @@
-//! More changes, and more programs, than anyone can follow.
+//! Makes more changes, and executes more programs, than the sensor can report individually.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -40,8 +40,8 @@ fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
     at_once(writers, write)
 }
 
-/// Many threads at once run many programs each. Every tenth of them is a shell that is told its
-/// [number](flooding_shell).
+/// Executes many programs from many threads at the same time. Every tenth of them is a shell with a
+/// [number](flooding_shell) as its argument.
 fn run(threads: u32, programs: u32) -> Result<Value> {
     at_once(threads, |thread| {
         (0..programs).try_for_each(|number| {
@@ -69,12 +69,12 @@ fn at_once(threads: u32, action: impl Fn(u32) -> Result<()> + Sync) -> Result<Va
     Ok(Value::Null)
 }
 
-/// A shell of a flood of programs, as it is executed.
+/// A shell in a flood of programs, as it is executed.
 pub fn flooding_shell(thread: u32, number: u32) -> [String; 3] {
     ["/bin/sh".to_owned(), "-c".to_owned(), format!(": {thread} {number}")]
 }
 
-/// Path of a file that a writer of a flood makes.
+/// The path of a file that a writer of a flood creates.
 pub fn flooded(writer: u32, file: &str) -> String {
     format!("/srv/writer-{writer}/{file}")
 }

@@ -1,4 +1,4 @@
-//! What is no attack: everything that is not the image, everything that only looks, and what is refused.
+//! Operations that are no attack: those on files outside the image, those that only read, and those that fail.
 
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -40,7 +40,7 @@ fn everything() -> Result<Value> {
     writer.write_all(MARK)?;
     reader.read_exact(&mut content)?;
     let (one, mut other) = UnixStream::pair()?;
-    // As a file, for the type itself sends.
+    // This is a file because the socket type has its own sending methods.
     File::from(OwnedFd::from(one)).write_all(MARK)?;
     other.read_exact(&mut content)?;
     ensure!(content == MARK, "the socket gave something else");
@@ -65,7 +65,7 @@ fn look(path: &Path) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// What an attempt gave, which had to fail.
+/// The error of an attempt that had to fail.
 fn refused<T>(what: &str, attempt: std::io::Result<T>) -> Result<()> {
     let Err(error) = attempt else { anyhow::bail!("{what} was not refused") };
     let kinds = [
@@ -80,14 +80,14 @@ fn refused<T>(what: &str, attempt: std::io::Result<T>) -> Result<()> {
         ErrorKind::CrossesDevices,
         ErrorKind::InvalidInput,
     ];
-    // EBADF has no kind of its own.
+    // `ErrorKind` has no variant for EBADF.
     let is_bad_descriptor = error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error());
     ensure!(kinds.contains(&error.kind()) || is_bad_descriptor, "{what} failed otherwise: {error}");
     Ok(())
 }
 
-/// Tries to change a file without being allowed to. `by_mode`: because of its owner and permissions; else because the
-/// file system cannot be written.
+/// Tries to change a file without permission: with `by_mode` because of its owner and mode, otherwise because the file
+/// system is read-only.
 fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     let before = (fs::read(path)?, fs::metadata(path)?.ctime_nsec());
     let folder = path.parent().unwrap_or(path);
@@ -102,7 +102,7 @@ fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     refused("an open that truncates", write().truncate(true).open(path))?;
     refused("an open that creates", write().create_new(true).open(&new))?;
     refused("an open below a file", write().open(path.join("missing")))?;
-    // Reaches vfs_write, and fails there.
+    // This reaches vfs_write and fails there.
     refused("a write to a descriptor that reads", File::open(path)?.write(MARK))?;
     refused("truncate", raw::truncate(path, 0).map_err(Into::into))?;
     refused("chmod", fs::set_permissions(path, Permissions::from_mode(0o777)))?;
@@ -124,7 +124,7 @@ fn denied(path: &Path, by_mode: bool) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Tries what is allowed and cannot succeed: `path` is a file and `directory` one with something in it.
+/// Tries changes that are permitted but cannot succeed. `path` is a file, and `directory` is not empty.
 fn fail(path: &Path, directory: &Path) -> Result<Value> {
     let missing = directory.join("missing");
     let exclusive = |from: &Path, to: &Path| {

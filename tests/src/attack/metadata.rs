@@ -1,4 +1,4 @@
-//! Ways to change what a file has besides its content and its names.
+//! Changes the metadata of files.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
@@ -14,15 +14,16 @@ use super::answer::unless_older;
 use super::operation::Operation;
 use super::{identity, raw};
 
-/// Permissions that no file of the image has.
+/// A mode that no file of the image has.
 pub(super) const MODE: u32 = 0o640;
 /// An owner that no file of the image has.
 const OWNER: u32 = 1234;
-/// An attribute that has no meaning.
+/// An extended attribute without a meaning.
 const ATTRIBUTE: &str = "trusted.attacker";
 const CAPABILITY: &str = "security.capability";
 const ACL: &str = "system.posix_acl_access";
-/// `struct vfs_cap_data` (include/uapi/linux/capability.h), version 2: all that may be permitted is `CAP_NET_RAW`.
+/// `struct vfs_cap_data` (include/uapi/linux/capability.h), version 2, with `CAP_NET_RAW` as the only permitted
+/// capability.
 const CAPABILITY_VALUE: [u8; 20] = [0, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// `FS_XFLAG_NOATIME` (include/uapi/linux/fs.h).
 const XFLAG_NOATIME: u64 = 0x40;
@@ -74,7 +75,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
 ];
 
-/// Checks that a file has been changed as the operation says.
+/// Checks that a file was changed as the operation says.
 fn changed(operation: &str, path: &Path, done: Result<()>) -> Result<Value> {
     done?;
     ensure!(is_changed(operation, path)?, "{operation} did not change {}", path.display());
@@ -93,7 +94,7 @@ fn chmod(path: &Path, mode: u32) -> Result<()> {
     Ok(fs::set_permissions(path, Permissions::from_mode(mode))?)
 }
 
-/// A moment that no file of the image is from.
+/// A timestamp that no file of the image has.
 fn moment() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
@@ -104,8 +105,8 @@ fn utimes(path: &Path) -> Result<()> {
     Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }
 
-/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2; then tag, permissions
-/// and id of each entry: owner, a user, group, mask, others.
+/// An access control list in the kernel's format (include/uapi/linux/posix_acl_xattr.h): version 2, followed by the
+/// tag, permissions and id of each entry: owner, a user, group, mask, others.
 fn acl() -> Vec<u8> {
     let entries: [(u16, u16, u32); 5] =
         [(0x01, 6, u32::MAX), (0x02, 6, OWNER), (0x04, 4, u32::MAX), (0x10, 6, u32::MAX), (0x20, 4, u32::MAX)];
@@ -116,7 +117,7 @@ fn acl() -> Vec<u8> {
     list
 }
 
-/// `FS_IOC_SETFLAGS`, for which a descriptor that reads is enough.
+/// `FS_IOC_SETFLAGS`, which needs only a descriptor open for reading.
 fn set_flags(path: &Path) -> Result<()> {
     Ok(rustix::fs::ioctl_setflags(File::open(path)?, IFlags::NOATIME)?)
 }

@@ -1,9 +1,9 @@
-//! The attacker: the program inside the test containers. Each operation checks its own effect and answers with what it
-//! did, so that a test that finds nothing cannot pass because nothing happened.
+//! The attacker: the program in the test containers. Each operation checks its own effect and reports it, so that a
+//! test without findings cannot pass because nothing happened.
 //!
-//! `tool OPERATION ARGUMENT…` performs one, and `tool help` lists them. `tool serve` is a container's service: it
-//! performs what it is sent through a socket on the volume, as an application that was broken into would. Some
-//! operations perform another one in other circumstances: `in-thread append /etc/app.conf`.
+//! `tool OPERATION ARGUMENT…` performs an operation, and `tool help` lists them. `tool serve` is the service of a
+//! container: it performs operations that it receives through a socket on the volume, like a compromised application.
+//! Some operations perform another one in other circumstances: `in-thread append /etc/app.conf`.
 
 mod answer;
 mod descriptors;
@@ -42,17 +42,17 @@ pub use flood::{flooded, flooding_shell};
 
 use operation::Operation;
 
-/// Socket of the service, in the container.
+/// The path of the service's socket in the container.
 pub const SOCKET: &str = "/data/tool.sock";
-/// What the operations write.
+/// The text that operations write.
 pub const MARK: &[u8] = b"changed by the attacker\n";
-/// A file of the image that has [`MARK`] as its content, for the operations that copy it.
+/// An image file with [`MARK`] as its content, for operations that copy it.
 pub const SOURCE: &str = "/srv/mark";
 
-/// Descriptors that are kept open between two operations of the service.
+/// Descriptors that stay open between operations of the service.
 type Held = HashMap<OsString, File>;
 
-/// Performs what the arguments say.
+/// Performs the operation that the arguments name.
 pub fn main(args: &[OsString]) -> Result<()> {
     match args.first().and_then(|operation| operation.to_str()) {
         Some("serve") => return serve(),
@@ -62,7 +62,7 @@ pub fn main(args: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Has a service perform an operation.
+/// Makes a service perform an operation.
 pub fn request<S: AsRef<OsStr>>(socket: &Path, args: &[S]) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).with_context(|| format!("no service at {}", socket.display()))?;
     let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_ref().as_bytes()).collect();
@@ -80,7 +80,7 @@ pub fn map_code(file: &File) -> Result<()> {
     Ok(())
 }
 
-/// Has a mount not note when directories are read, or note it, with mount_setattr(2).
+/// Changes with mount_setattr(2) whether a mount records the access times of directories.
 pub fn switch_mount(at: &Path, is_on: bool) -> Result<()> {
     let option = rustix::mount::MountAttrFlags::MOUNT_ATTR_NODIRATIME.bits().into();
     let (set, clear) = if is_on { (option, 0) } else { (0, option) };
@@ -88,7 +88,7 @@ pub fn switch_mount(at: &Path, is_on: bool) -> Result<()> {
 }
 
 fn serve() -> Result<()> {
-    // It gets its name when it listens: between that and its making, nobody can connect.
+    // The socket gets its name when it listens, so that nobody can connect too early.
     let unready = format!("{SOCKET}.new");
     let listener = UnixListener::bind(&unready).with_context(|| format!("cannot listen on {unready}"))?;
     fs::rename(unready, SOCKET)?;
@@ -104,7 +104,7 @@ fn serve() -> Result<()> {
     Ok(())
 }
 
-/// Everything that the attacker can do.
+/// All operations of the attacker.
 const OPERATIONS: &[&[Operation]] = &[
     open::OPERATIONS,
     write::OPERATIONS,
@@ -127,14 +127,14 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().copied().flatten()
 }
 
-/// Performs what the arguments say.
+/// Performs the operation that the arguments name.
 fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
     let [name, args @ ..] = args else { bail!("no operation; `tool help` lists them") };
     let operation = operations().find(|operation| name == operation.name);
     operation.with_context(|| format!("unknown operation {name:?}; `tool help` lists them"))?.perform(args, held)
 }
 
-/// Prints what can be asked for.
+/// Prints the list of operations.
 fn help() {
     println!("{:40} serves: performs the operations that it is sent through a socket", "serve");
     for Operation { name, arguments, effect, .. } in operations() {
@@ -142,7 +142,7 @@ fn help() {
     }
 }
 
-/// The file has what was written, and is this file.
+/// Checks that the file has the written content and is still the same file.
 fn verify(path: &Path) -> Result<Value> {
     ensure!(is_marked(path)?, "{} does not have what was written to it", path.display());
     identity(&fs::canonicalize(path)?)
@@ -152,7 +152,7 @@ fn is_marked(path: &Path) -> Result<bool> {
     Ok(fs::read(path)?.windows(MARK.len()).any(|part| part == MARK))
 }
 
-/// Device and inode of what is at a path, in the form of a finding.
+/// The device and inode at a path, in the format of a finding.
 fn identity(path: &Path) -> Result<Value> {
     let stat = fs::symlink_metadata(path).with_context(|| format!("there is no {}", path.display()))?;
     let device = format!("{}:{}", rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));

@@ -1,5 +1,5 @@
-//! Ways to put something else in the place of what is at a path of the image. The processes that change their root end
-//! with it: these operations are for a process of their own.
+//! Puts something else at a path of the image. Operations that change the root need a process of their own, which ends
+//! with them.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -68,7 +68,7 @@ pub(super) fn pivot_to(at: &Path) -> Result<Value> {
     })
 }
 
-/// Does it, after which something else must be found at the path. Gives what was there.
+/// Checks that a change puts something else at the path. Returns what was there before.
 fn covered(at: &Path, cover: impl FnOnce() -> Result<()>) -> Result<Value> {
     let before = identity(at)?;
     cover()?;
@@ -76,7 +76,7 @@ fn covered(at: &Path, cover: impl FnOnce() -> Result<()>) -> Result<Value> {
     Ok(before)
 }
 
-/// Does it, after which the root must be what was found at the path.
+/// Checks that a change makes the directory at the path the root.
 fn rooted(at: &Path, change: impl FnOnce() -> Result<()>) -> Result<Value> {
     let before = identity(at)?;
     change().with_context(|| format!("{} cannot be the root", at.display()))?;
@@ -88,7 +88,7 @@ fn tmpfs(at: &Path) -> Result<()> {
     Ok(mount("attacker", at, "tmpfs", MountFlags::empty(), None::<&CStr>)?)
 }
 
-/// `work`: a directory that is not on an overlay.
+/// `work` must be a directory that is not on an overlay.
 fn overlay(at: &Path, work: &Path) -> Result<()> {
     for name in ["lower", "upper", "work"] {
         fs::create_dir_all(work.join(name))?;
@@ -102,7 +102,7 @@ fn has(at: &Path, flag: StatVfsMountFlags) -> Result<bool> {
     Ok(rustix::fs::statvfs(at)?.f_flag.contains(flag))
 }
 
-/// Gives an option to a mount, or to the file system on it, or takes it away, as one is made writable that was not.
+/// Sets or clears an option of a mount or of its file system, for example to make it writable.
 fn switched(at: &Path, option: StatVfsMountFlags, switch: impl FnOnce() -> Result<()>) -> Result<Value> {
     let before = has(at, option)?;
     switch()?;

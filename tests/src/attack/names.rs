@@ -1,4 +1,4 @@
-//! Ways to make, change and remove names.
+//! Creates, changes and removes names of files.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +15,7 @@ use super::answer::unless_older;
 use super::operation::Operation;
 use super::{MARK, identity, uring, verify};
 
-/// Where a symbolic link points.
+/// The target of a symbolic link.
 const TARGET: &str = "/data/elsewhere";
 
 /// The operations of this module.
@@ -66,7 +66,7 @@ fn make(operation: &str, path: &Path, by_uring: bool) -> Result<Value> {
     identity(path)
 }
 
-/// The number of /dev/null.
+/// The device number of /dev/null.
 fn null_device() -> Dev {
     rustix::fs::makedev(1, 3)
 }

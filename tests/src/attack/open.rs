@@ -1,4 +1,4 @@
-//! Ways to open a file for writing, and to write it.
+//! Opens files for writing, and writes to them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -41,7 +41,8 @@ fn finish(mut file: File, path: &Path) -> Result<Value> {
     verify(path)
 }
 
-/// POSIX leaves open what this does; Linux truncates the file, and gives a descriptor that cannot write.
+/// POSIX does not define the effect of this. Linux truncates the file, and returns a descriptor that cannot be written
+/// to.
 fn truncate_by_reader(path: &Path) -> Result<Value> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())?;
     ensure!(fs::metadata(path)?.len() == 0, "{} was not truncated", path.display());

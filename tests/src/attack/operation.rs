@@ -1,4 +1,4 @@
-//! What an operation of the attacker is: a row of a table, by which it is found, described and performed.
+//! The operations of the attacker as rows of tables.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,24 +10,24 @@ use super::Held;
 
 /// A row of a table of operations.
 pub(super) struct Operation {
-    /// The word by which it is asked for.
+    /// The name of the operation.
     pub(super) name: &'static str,
-    /// Its arguments, as the usage shows them.
+    /// Its arguments, as shown in the usage.
     pub(super) arguments: &'static str,
-    /// What it does.
+    /// A description of its effect.
     pub(super) effect: &'static str,
     perform: Perform,
 }
 
-/// The function behind an operation, by what it takes.
+/// The function of an operation, by its parameters.
 #[derive(Clone, Copy)]
 enum Perform {
     Nothing(fn() -> Result<Value>),
     Path(fn(&Path) -> Result<Value>),
     Paths(fn(&Path, &Path) -> Result<Value>),
-    /// At least as many arguments as the number says.
+    /// Takes at least this number of arguments.
     Arguments(usize, fn(&[OsString]) -> Result<Value>),
-    /// The same, with the descriptors that the service keeps open.
+    /// Takes at least this number of arguments, and the descriptors that the service keeps open.
     Held(usize, fn(&[OsString], &mut Held) -> Result<Value>),
 }
 
@@ -36,17 +36,17 @@ impl Operation {
         Self { name, arguments, effect, perform }
     }
 
-    /// One without arguments.
+    /// Makes an operation without arguments.
     pub(super) const fn plain(name: &'static str, effect: &'static str, perform: fn() -> Result<Value>) -> Self {
         Self::new(name, "", effect, Perform::Nothing(perform))
     }
 
-    /// One on a path.
+    /// Makes an operation on a path.
     pub(super) const fn on(name: &'static str, effect: &'static str, perform: fn(&Path) -> Result<Value>) -> Self {
         Self::new(name, "PATH", effect, Perform::Path(perform))
     }
 
-    /// One on two paths.
+    /// Makes an operation on two paths.
     pub(super) const fn on_two(
         name: &'static str,
         arguments: &'static str,
@@ -56,7 +56,7 @@ impl Operation {
         Self::new(name, arguments, effect, Perform::Paths(perform))
     }
 
-    /// One with at least so many arguments.
+    /// Makes an operation with at least this number of arguments.
     pub(super) const fn with(
         name: &'static str,
         arguments: &'static str,
@@ -67,7 +67,7 @@ impl Operation {
         Self::new(name, arguments, effect, Perform::Arguments(least, perform))
     }
 
-    /// One with at least so many arguments, on the descriptors that the service keeps open.
+    /// Makes an operation with at least this number of arguments, on the descriptors that the service keeps open.
     pub(super) const fn on_held(
         name: &'static str,
         arguments: &'static str,
@@ -78,7 +78,7 @@ impl Operation {
         Self::new(name, arguments, effect, Perform::Held(least, perform))
     }
 
-    /// Performs it.
+    /// Performs the operation.
     pub(super) fn perform(&self, args: &[OsString], held: &mut Held) -> Result<Value> {
         match (self.perform, args) {
             (Perform::Nothing(perform), []) => perform(),

@@ -1,4 +1,4 @@
-//! Programs that are executed.
+//! Executes programs.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
 ];
 
-/// Runs a program to its end.
+/// Executes a program, and waits until it ends.
 pub(super) fn run(command: &mut Command) -> Result<Value> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));

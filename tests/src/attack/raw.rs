@@ -1,4 +1,4 @@
-//! System calls that no library makes safe, behind functions that do.
+//! Safe functions for system calls that no library wraps safely.
 
 #![expect(unsafe_code, reason = "no library makes these system calls safe")]
 
@@ -15,7 +15,7 @@ use rustix::pipe::{IoSliceRaw, SpliceFlags};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-/// What a system call of libc gave.
+/// Converts the result of a libc call.
 fn checked(answer: impl TryInto<i64>) -> Result<u64, Errno> {
     match answer.try_into() {
         Ok(answer @ 0..) => Ok(answer.cast_unsigned()),
@@ -37,19 +37,19 @@ pub(super) fn truncate(file: &Path, length: i64) -> Result<(), Errno> {
 /// fchmodat2(2).
 pub(super) fn fchmodat2(file: &Path, mode: u32) -> Result<(), Errno> {
     let file = path(file)?;
-    // SAFETY: as above.
+    // SAFETY: the path is a string that lives until the call returns.
     checked(unsafe { libc::syscall(libc::SYS_fchmodat2, libc::AT_FDCWD, file.as_ptr(), mode, 0) }).map(drop)
 }
 
 /// Sets a flag of an inode with file_setattr(2).
 pub(super) fn file_setattr(file: &Path, flags: u64) -> Result<(), Errno> {
-    /// Its number on all machines.
+    /// The number of the system call, which is the same on all architectures.
     const SYS_FILE_SETATTR: c_long = 469;
     let file = path(file)?;
-    // `struct file_attr` (include/uapi/linux/fs.h, 7.3): flags of 64 bits and four numbers of 32.
+    // `struct file_attr` (include/uapi/linux/fs.h, 7.3) has 64-bit flags and four 32-bit numbers.
     let attributes = [flags, 0, 0];
     let size = size_of_val(&attributes);
-    // SAFETY: path and attributes live until the call returns, which reads as much of them as is said.
+    // SAFETY: the path and the attributes live until the call returns, and the call reads only the given size.
     let answer = unsafe {
         libc::syscall(
             SYS_FILE_SETATTR,
@@ -63,51 +63,51 @@ pub(super) fn file_setattr(file: &Path, flags: u64) -> Result<(), Errno> {
     checked(answer).map(drop)
 }
 
-/// mount_setattr(2): gives a mount options and takes others away.
+/// Sets and clears options of a mount with mount_setattr(2).
 pub(super) fn mount_setattr(at: &Path, set: u64, clear: u64) -> Result<(), Errno> {
     let at = path(at)?;
-    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, namespace of
-    // users.
+    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12) has the options to set, the options to clear, the
+    // propagation, and a user namespace.
     let attributes = [set, clear, 0, 0];
     let size = size_of_val(&attributes);
-    // SAFETY: path and attributes live until the call returns, which reads as much of them as is said.
+    // SAFETY: the path and the attributes live until the call returns, and the call reads only the given size.
     let answer =
         unsafe { libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, at.as_ptr(), 0, attributes.as_ptr(), size) };
     checked(answer).map(drop)
 }
 
-/// A file by its number.
+/// A handle that identifies a file by its number.
 pub(super) struct Handle {
-    /// `struct file_handle`, in words so that it is aligned: size, type, and as many bytes.
+    /// `struct file_handle`, in words for the alignment: the size, the type, and the bytes.
     words: [u32; 2 + libc::MAX_HANDLE_SZ as usize / 4],
 }
 
 impl Handle {
-    /// name_to_handle_at(2).
+    /// Calls name_to_handle_at(2).
     pub(super) fn of(file: &Path) -> Result<Self, Errno> {
         let file = path(file)?;
         let mut handle = Self { words: [0; 2 + libc::MAX_HANDLE_SZ as usize / 4] };
         handle.words[0] = libc::MAX_HANDLE_SZ.cast_unsigned();
         let mut mount = 0;
-        // SAFETY: the handle has room for as many bytes as its first word says.
+        // SAFETY: the handle has room for the number of bytes in its first word.
         let answer = unsafe {
             libc::name_to_handle_at(libc::AT_FDCWD, file.as_ptr(), handle.words.as_mut_ptr().cast(), &raw mut mount, 0)
         };
         checked(answer).map(|_| handle)
     }
 
-    /// open_by_handle_at(2), for writing. `mount`: something on the file system.
+    /// Calls open_by_handle_at(2) for writing. `mount` is any open file of the file system.
     pub(super) fn open(&self, mount: &File) -> Result<File, Errno> {
         let mut words = self.words;
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-        // SAFETY: the handle is one that the kernel has filled.
+        // SAFETY: the kernel has filled the handle.
         let answer = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), words.as_mut_ptr().cast(), flags) };
-        // SAFETY: a descriptor that nobody else has.
+        // SAFETY: the descriptor is new, so nothing else owns it.
         checked(answer).map(|number| unsafe { File::from_raw_fd(number as i32) })
     }
 }
 
-/// clone3(2): `None` in the child, which is born in a cgroup.
+/// Calls clone3(2), with a cgroup for the child. Returns `None` in the child.
 pub(super) fn fork_into(cgroup: &File) -> Result<Option<Pid>, Errno> {
     /// `struct clone_args` (include/uapi/linux/sched.h).
     #[repr(C)]
@@ -132,18 +132,18 @@ pub(super) fn fork_into(cgroup: &File) -> Result<Option<Pid>, Errno> {
         cgroup: u64::from(cgroup.as_raw_fd().cast_unsigned()),
         ..CloneArgs::default()
     };
-    // SAFETY: as fork(2), in a process with one thread.
+    // SAFETY: like fork(2), in a process with one thread.
     let child = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) })?;
     Ok(i32::try_from(child).ok().and_then(Pid::from_raw))
 }
 
-/// unshare(2) of mounts, and of users: with everything that root may do in the new namespace.
+/// Creates a mount namespace and a user namespace, in which the process is root.
 pub(super) fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
-    // SAFETY: the table of descriptors stays shared.
+    // SAFETY: the descriptor table stays shared.
     unsafe { rustix::thread::unshare_unsafe(flags.difference(UnshareFlags::FILES)) }
 }
 
-/// A part of a file in memory, shared with it.
+/// A mapped part of a file.
 pub(super) struct Map {
     start: *mut c_void,
     length: usize,
@@ -156,7 +156,7 @@ impl Map {
         Self::of(file, length, protection, MapFlags::SHARED)
     }
 
-    /// Maps the beginning of a file, so that what is written is not stored.
+    /// Maps the beginning of a file privately, so that writes do not change the file.
     pub(super) fn private(file: &File, length: usize) -> Result<Self, Errno> {
         Self::of(file, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
     }
@@ -167,27 +167,27 @@ impl Map {
     }
 
     fn of(file: &File, length: usize, protection: ProtFlags, flags: MapFlags) -> Result<Self, Errno> {
-        // SAFETY: the kernel chooses where; nothing refers to what was there.
+        // SAFETY: the kernel chooses an unused address, to which no reference exists.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, file, 0)? };
         Ok(Self { start, length, is_writable: protection.contains(ProtFlags::WRITE) })
     }
 
-    /// mprotect(2).
+    /// Calls mprotect(2).
     pub(super) fn allow_writing(&mut self) -> Result<(), Errno> {
-        // SAFETY: mapped by `of`, and used by nobody else.
+        // SAFETY: `of` made this mapping, and nothing else uses it.
         unsafe { rustix::mm::mprotect(self.start, self.length, MprotectFlags::READ | MprotectFlags::WRITE)? };
         self.is_writable = true;
         Ok(())
     }
 
-    /// Writes to it.
+    /// Writes to the mapping.
     pub(super) fn store(&mut self, bytes: &[u8]) {
         assert!(self.is_writable && bytes.len() <= self.length, "this would be a fault");
-        // SAFETY: it is writable and long enough.
+        // SAFETY: the mapping is writable and long enough.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.cast(), bytes.len()) };
     }
 
-    /// Where it is.
+    /// The address of the mapping.
     pub(super) fn address(&self) -> u64 {
         self.start as u64
     }
@@ -195,42 +195,43 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: mapped by `of`; nobody refers to it any more.
+        // SAFETY: `of` made this mapping, and no reference to it remains.
         unsafe { rustix::mm::munmap(self.start, self.length) }.expect("what was mapped can be unmapped");
     }
 }
 
-/// Writes to the start of a file by the kernel's own asynchronous calls (io_submit(2)).
+/// Writes to the start of a file with the kernel's asynchronous I/O (io_submit(2)).
 pub(super) fn aio_write(file: &File, bytes: &[u8]) -> Result<usize, Errno> {
     /// `IOCB_CMD_PWRITE` (include/uapi/linux/aio_abi.h).
     const PWRITE: u16 = 1;
     let mut context: libc::c_ulong = 0;
-    // SAFETY: the kernel stores a number.
+    // SAFETY: the kernel stores a number at this address.
     checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
-    // SAFETY: a structure of numbers.
+    // SAFETY: the structure consists of numbers, for which zero is valid.
     let mut call: libc::iocb = unsafe { std::mem::zeroed() };
     call.aio_lio_opcode = PWRITE;
     call.aio_fildes = file.as_raw_fd().cast_unsigned();
     call.aio_buf = bytes.as_ptr() as u64;
     call.aio_nbytes = bytes.len() as u64;
     let calls = [&raw mut call];
-    // `struct io_event` (include/uapi/linux/aio_abi.h): data, call, result, second result.
+    // `struct io_event` (include/uapi/linux/aio_abi.h) has the data, the call, the result and a second result.
     let mut event = [0_i64; 4];
     let nothing = std::ptr::null::<c_void>();
-    // SAFETY: the call and its bytes live until it has ended, for which the second call waits; the event has its size.
+    // SAFETY: the second call waits until the request has ended, and the request and its bytes live that long. The
+    // event has the size of its structure.
     let written = unsafe {
         checked(libc::syscall(libc::SYS_io_submit, context, 1, calls.as_ptr()))
             .and_then(|_| checked(libc::syscall(libc::SYS_io_getevents, context, 1, 1, event.as_mut_ptr(), nothing)))
             .and_then(|_| usize::try_from(event[2]).map_err(|_| Errno::from_raw_os_error(-event[2] as i32)))
     };
-    // SAFETY: a number that the kernel gave.
+    // SAFETY: the kernel returned this number.
     unsafe { checked(libc::syscall(libc::SYS_io_destroy, context))? };
     written
 }
 
-/// vmsplice(2): the pipe has the memory itself.
+/// Calls vmsplice(2), after which the pipe refers to the memory itself.
 pub(super) fn vmsplice(pipe: &OwnedFd, bytes: &'static [u8]) -> Result<usize, Errno> {
-    // SAFETY: the bytes never change, and they live as long as the pipe.
+    // SAFETY: the bytes never change, and live as long as the pipe.
     unsafe { rustix::pipe::vmsplice(pipe, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) }
 }
 
@@ -238,7 +239,7 @@ pub(super) fn vmsplice(pipe: &OwnedFd, bytes: &'static [u8]) -> Result<usize, Er
 pub(super) fn process_vm_writev(pid: u32, address: u64, bytes: &[u8]) -> Result<usize, Errno> {
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: bytes.len() };
-    // SAFETY: the call reads from the bytes; what it writes is another process's.
+    // SAFETY: the call reads these bytes, and writes only to another process.
     let written = unsafe { libc::process_vm_writev(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0) };
     checked(written as i64).map(|written| written as usize)
 }
@@ -247,7 +248,7 @@ pub(super) fn process_vm_writev(pid: u32, address: u64, bytes: &[u8]) -> Result<
 pub(super) fn ptrace_write(pid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     let pid = pid.cast_signed();
     let nothing = std::ptr::null_mut::<c_void>();
-    // SAFETY: what these calls change is another process's; the status is a number.
+    // SAFETY: these calls change only another process, and the status is a number.
     unsafe {
         checked(libc::ptrace(libc::PTRACE_ATTACH, pid, nothing, nothing))?;
         checked(libc::waitpid(pid, &mut 0, libc::__WALL))?;
@@ -261,14 +262,14 @@ pub(super) fn ptrace_write(pid: u32, address: u64, bytes: &[u8]) -> Result<(), E
     }
 }
 
-/// Ends the running thread and nothing else of the process (exit(2)).
+/// Ends the calling thread, and not its process (exit(2)).
 pub(super) fn end_thread() -> ! {
-    // SAFETY: nothing that the thread has is given back, so that nothing of it is missing to others.
+    // SAFETY: the thread's resources are not freed, so other threads can still use them.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     unreachable!("the thread has ended")
 }
 
-/// Has a file be the content of a loop device.
+/// Attaches a file to a loop device.
 pub(super) fn attach_loop(device: impl AsFd, file: &File) -> Result<(), Errno> {
     /// `LOOP_SET_FD` (include/uapi/linux/loop.h).
     const SET_FD: libc::c_ulong = 0x4c00;
@@ -276,10 +277,10 @@ pub(super) fn attach_loop(device: impl AsFd, file: &File) -> Result<(), Errno> {
     checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), SET_FD, file.as_raw_fd()) }).map(drop)
 }
 
-/// Undoes [`attach_loop`].
+/// Detaches the file that [`attach_loop`] has attached.
 pub(super) fn detach_loop(device: impl AsFd) -> Result<(), Errno> {
     /// `LOOP_CLR_FD` (include/uapi/linux/loop.h).
     const CLEAR_FD: libc::c_ulong = 0x4c01;
-    // SAFETY: it has no argument.
+    // SAFETY: the operation has no argument.
     checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), CLEAR_FD, 0) }).map(drop)
 }

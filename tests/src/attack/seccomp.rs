@@ -1,4 +1,4 @@
-//! Seccomp's supervision of system calls, which can put a descriptor into another process.
+//! Supervises system calls with seccomp, which can put a descriptor into another process.
 
 #![expect(unsafe_code, reason = "no library has seccomp's notifications")]
 
@@ -8,19 +8,19 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use rustix::ioctl::{Opcode, opcode};
 
-/// The call that is supervised: nobody needs it.
+/// The supervised system call, which nothing else uses.
 const CALL: libc::c_long = libc::SYS_getppid;
-/// Calls of the descriptor that supervises (include/uapi/linux/seccomp.h).
+/// The ioctls of the supervising descriptor (include/uapi/linux/seccomp.h).
 const RECEIVE: Opcode = opcode::read_write::<libc::seccomp_notif>(b'!', 0);
 const SEND: Opcode = opcode::read_write::<libc::seccomp_notif_resp>(b'!', 1);
 const ADD_DESCRIPTOR: Opcode = opcode::write::<libc::seccomp_notif_addfd>(b'!', 3);
 
-/// From now on, [`CALL`] of this thread is answered by whoever has the descriptor.
+/// Makes the owner of the returned descriptor answer this thread's [`CALL`].
 pub(super) fn be_supervised() -> Result<OwnedFd> {
     rustix::thread::set_no_new_privs(true)?;
     let statement = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = [
-        // The number of the call, which is in front of `struct seccomp_data`.
+        // The number of the system call is at the beginning of `struct seccomp_data`.
         statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0),
         statement((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, CALL as u32),
         statement((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
@@ -35,9 +35,9 @@ pub(super) fn be_supervised() -> Result<OwnedFd> {
     descriptor(listener).context("no supervision")
 }
 
-/// Makes the call that is supervised; it gives a descriptor.
+/// Makes the supervised call, which returns a descriptor.
 pub(super) fn ask() -> Result<OwnedFd> {
-    // SAFETY: it has no arguments.
+    // SAFETY: the call has no arguments.
     descriptor(unsafe { libc::syscall(CALL) })
 }
 
@@ -46,20 +46,20 @@ fn descriptor(answer: libc::c_long) -> Result<OwnedFd> {
     if number < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    // SAFETY: the kernel has just made it for this process.
+    // SAFETY: the kernel has just created the descriptor for this process.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Waits for the call, gives the file to the one who makes it, and its number there as the answer.
+/// Waits for the supervised call, puts the file into the calling process, and answers with the descriptor's number.
 pub(super) fn answer_with(listener: &OwnedFd, file: &File) -> Result<()> {
     let call = |opcode: Opcode, argument: *mut libc::c_void| -> Result<i32> {
-        // SAFETY: below, each argument is of the type that the opcode was made of.
+        // SAFETY: each argument below has the type for which its opcode was made.
         match unsafe { libc::ioctl(listener.as_raw_fd(), opcode.into(), argument) } {
             answer @ 0.. => Ok(answer),
             _ => Err(std::io::Error::last_os_error().into()),
         }
     };
-    // SAFETY: a structure of numbers.
+    // SAFETY: the structure consists of numbers, for which zero is valid.
     let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     call(RECEIVE, (&raw mut notice).cast()).context("no call to answer")?;
     let mut added = libc::seccomp_notif_addfd {

@@ -1,4 +1,4 @@
-//! io_uring: the same calls, made by the kernel's threads for whoever put them in a queue.
+//! Changes files with io_uring, where kernel threads make the calls.
 
 #![expect(unsafe_code, reason = "the kernel keeps pointers to what is in the queue")]
 
@@ -15,32 +15,32 @@ use rustix::io::Errno;
 
 use super::answer::unless_older;
 
-/// This directory, for a path.
+/// The current directory, for relative paths.
 const CWD: Fd = Fd(libc::AT_FDCWD);
-/// How long the polling thread of a queue looks for work before it sleeps, in milliseconds.
+/// How long the polling thread looks for work before it sleeps, in milliseconds.
 const POLLING: u32 = 100;
 
-/// A way to write.
+/// A way to write with io_uring.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
-    /// As it comes.
+    /// The default.
     Plain,
     /// By a worker thread.
     Async,
-    /// A file and memory that were handed over before.
+    /// With a registered file and a registered buffer.
     Fixed,
-    /// The same, seen by a thread of the kernel without any system call.
+    /// With both registered, and submitted by a kernel thread without a system call.
     Polled,
 }
 
-/// Does it, and waits for its end.
+/// Submits an entry, and waits for its completion.
 ///
 /// # Safety
 ///
-/// What the entry points to must live until then.
+/// The memory that the entry refers to must live until this returns.
 unsafe fn perform(ring: &mut IoUring, entry: &squeue::Entry) -> Result<u32, Errno> {
     let error = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    // SAFETY: the caller's promise: `submit_and_wait` returns when it has ended.
+    // SAFETY: the caller keeps the memory alive, and `submit_and_wait` returns after the completion.
     unsafe { ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
     ring.submit_and_wait(1).map_err(error)?;
     let answer = ring.completion().next().ok_or(Errno::IO)?.result();
@@ -49,7 +49,7 @@ unsafe fn perform(ring: &mut IoUring, entry: &squeue::Entry) -> Result<u32, Errn
 
 /// Writes to the start of a file.
 pub(super) fn write(file: &File, bytes: &[u8], how: How) -> Result<usize> {
-    // Memory that is handed over must be writable.
+    // A registered buffer must be writable.
     let mut copy = bytes.to_vec();
     let mut builder = IoUring::builder();
     if how == How::Polled {
@@ -68,7 +68,7 @@ pub(super) fn write(file: &File, bytes: &[u8], how: How) -> Result<usize> {
             opcode::WriteFixed::new(Fixed(0), copy.as_ptr(), length, 0).build()
         }
     };
-    // SAFETY: the bytes are the caller's, and the copy is dropped after the ring.
+    // SAFETY: the caller keeps the bytes alive, and the copy is dropped after the ring.
     Ok(unsafe { perform(&mut ring, &entry)? } as usize)
 }
 
@@ -79,11 +79,11 @@ pub(super) fn open(path: &Path) -> Result<File> {
     let entry = opcode::OpenAt::new(CWD, path.as_ptr()).flags(flags).build();
     // SAFETY: the path lives until the end of the function.
     let number = unsafe { perform(&mut IoUring::new(1)?, &entry)? };
-    // SAFETY: a descriptor that nobody else has.
+    // SAFETY: the descriptor is new, so nothing else owns it.
     Ok(unsafe { File::from_raw_fd(number.cast_signed()) })
 }
 
-/// Opens a file and writes to it, without it ever being among the process's descriptors.
+/// Opens a file and writes to it without adding it to the process's descriptors.
 pub(super) fn open_direct(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut ring = IoUring::new(1)?;
     ring.submitter().register_files(&[-1])?;
@@ -91,7 +91,7 @@ pub(super) fn open_direct(path: &Path, bytes: &[u8]) -> Result<()> {
     let slot = DestinationSlot::try_from_slot_target(0).ok().context("there is a slot 0")?;
     let open = opcode::OpenAt::new(CWD, path.as_ptr()).flags(libc::O_WRONLY).file_index(Some(slot)).build();
     let write = opcode::Write::new(Fixed(0), bytes.as_ptr(), u32::try_from(bytes.len())?).build();
-    // SAFETY: path and bytes live until the end of the function.
+    // SAFETY: the path and the bytes live until the end of the function.
     unsafe {
         perform(&mut ring, &open)
             .map_err(|error| unless_older(error, &[Errno::INVAL], "io_uring's open without descriptor", (5, 15)))?;
@@ -100,7 +100,7 @@ pub(super) fn open_direct(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes, moves or removes a name.
+/// Creates, renames or removes a name.
 pub(super) fn name(operation: &str, path: &Path, other: &Path) -> Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let other = CString::new(other.as_os_str().as_bytes())?;

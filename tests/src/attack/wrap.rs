@@ -1,4 +1,4 @@
-//! Other circumstances for an operation.
+//! Performs operations in other circumstances.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -19,10 +19,10 @@ use super::operation::Operation;
 use super::{Held, descriptors, mounts, perform, raw, verify};
 use crate::sensor::wait_for;
 
-/// A name that says nothing bad.
+/// An unsuspicious name of a task.
 pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
 
-/// The operations of this module. Each performs another one, in other circumstances.
+/// The operations of this module, which perform another one in other circumstances.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("in-thread", "OPERATION…", "in another thread", 1, in_thread),
     Operation::with("without-leader", "OPERATION…", "after the first thread has ended", 1, without_leader),
@@ -75,8 +75,7 @@ fn renamed(operation: &[OsString]) -> Result<Value> {
     done
 }
 
-/// In a user namespace of its own, where it may do everything although it is nobody there, and in a mount namespace of
-/// its own.
+/// Performs an operation in a new user namespace, where the process has all capabilities, and in a new mount namespace.
 fn in_namespaces(operation: &[OsString]) -> Result<Value> {
     unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation)
 }
@@ -119,13 +118,13 @@ fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
 fn perform_in(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
     let processes = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     let ours = rustix::process::getpid().to_string();
-    // A process of another pid namespace shows as 0.
+    // A process of another pid namespace has pid 0 here.
     ensure!(processes.lines().any(|process| process == ours), "the process is not in {}", cgroup.display());
     perform(operation, &mut Held::new())
 }
 
-/// A container in the container: a cgroup below, a mount namespace, and the directory at `root` as its root. Makes a
-/// file in it.
+/// Creates a file in a nested container: in a cgroup below that of the container, in a new mount namespace, and with
+/// the directory at `root` as its root.
 fn nested(root: &Path) -> Result<Value> {
     let cgroups = Path::new("/dev/shm/cgroups");
     fs::create_dir_all(cgroups)?;

@@ -1,4 +1,4 @@
-//! Ways to change the content of a file through a descriptor.
+//! Changes the content of files through descriptors.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -32,7 +32,7 @@ fn opened(method: &OsStr, path: &Path) -> Result<Value> {
     through(method, &file, path)
 }
 
-/// Changes the file at `path` through a descriptor of it.
+/// Changes the file at `path` through a descriptor.
 fn through(method: &OsStr, file: &File, path: &Path) -> Result<Value> {
     let method = method.to_str().unwrap_or_default();
     let before = fs::read(path)?;
@@ -106,14 +106,14 @@ fn whole(written: usize) -> Result<()> {
     Ok(())
 }
 
-/// A shared mapping of the beginning.
+/// Writes through a shared mapping of the beginning of a file.
 fn mapped(file: &File, protection: ProtFlags) -> Result<raw::Map> {
-    // What is behind the end of a file is not stored.
+    // Writes behind the end of a file are not stored.
     ensure!(file.metadata()?.len() >= MARK.len() as u64, "the file is too short");
     Ok(raw::Map::shared(file, MARK.len(), protection)?)
 }
 
-/// This process maps the file, and a child of it writes to the memory.
+/// Maps a file in this process, and writes to the memory in a child.
 fn by_another_process(method: &str, file: &File) -> Result<()> {
     let map = mapped(file, ProtFlags::READ | ProtFlags::WRITE)?;
     let mut child = Command::new("/proc/self/exe");

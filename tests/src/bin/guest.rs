@@ -1,6 +1,6 @@
-//! The one program of the virtual machine: see the library.
+//! The only program of the virtual machine. Its code is in the library.
 //!
-//! What it is depends on the name it is called by: `/init`, its worker, or, under any other name, the attacker.
+//! Its name decides what it does: `/init`, the worker, or under any other name the attacker.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +34,7 @@ fn report(outcome: Result<()>) -> ExitCode {
     }
 }
 
-/// What the kernel's command line asks for.
+/// Runs what the kernel's command line selects.
 fn work(args: &[OsString]) -> Result<()> {
     let [mode, rest @ ..] = args else {
         bail!("no mode given: test KIND [CASE,…], demo [interactive], samples, bench, shell or exec COMMAND…")
@@ -59,7 +59,7 @@ fn work(args: &[OsString]) -> Result<()> {
     }
 }
 
-/// A shell with job control on the console.
+/// Runs a shell with job control on the console.
 fn shell() -> Result<()> {
     Command::new("/bin/busybox").arg0("setsid").args(["cttyhack", "sh", "-l"]).status()?;
     Ok(())

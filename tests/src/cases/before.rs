@@ -1,5 +1,5 @@
-//! What was there before the sensor. It is made all at once, because a start of the sensor takes many seconds in an
-//! emulated machine.
+//! Files and containers from before the sensor started. They are made all at once, because starting the sensor takes
+//! many seconds on an emulated machine.
 
 use std::rc::Rc;
 
@@ -9,22 +9,22 @@ use serde_json::Value;
 use super::{Lab, roots};
 use crate::container::{Container, Setup};
 
-/// How many files a container holds open: as many as there are cases that change one.
+/// How many files a container keeps open, which is the number of cases that change one.
 const HELD: usize = 26;
 
-/// Cases, or all cases of a module, that need a file from before the sensor; and those that need a container.
+/// The cases, or modules of cases, that need a file or a container from before the sensor.
 const NEED_FILES: &[&str] = &["held::", "image_write::upper_file"];
 const NEED_CONTAINERS: &[&str] = &["roots::", "lifecycle::containers_that_ran_before"];
 
-/// A file from before the sensor, and the container that it is in.
+/// A file from before the sensor, and its container.
 pub(super) struct OldFile {
     pub(super) container: Rc<Container>,
     pub(super) path: String,
-    /// What the attacker answered when it held, changed or prepared the file.
+    /// The attacker's answer when it opened, changed or prepared the file.
     pub(super) answer: Value,
 }
 
-/// What was there before the sensor and has not been used yet.
+/// The files and containers from before the sensor that no case has used yet.
 #[derive(Default)]
 pub(super) struct Before {
     /// Files that a privileged container has open.
@@ -35,7 +35,7 @@ pub(super) struct Before {
     with_acl: Option<OldFile>,
     /// A file that was changed.
     changed: Option<OldFile>,
-    /// Containers, each with how it differs from an ordinary one.
+    /// Containers, with their setups.
     containers: Vec<(Setup, Result<Container>)>,
 }
 
@@ -45,7 +45,7 @@ fn setups() -> Vec<Setup> {
 }
 
 impl Lab {
-    /// Makes what these cases need, if no sensor runs yet.
+    /// Makes what these cases need, if no sensor is running yet.
     pub(super) fn prepare(&mut self, cases: &[&str]) -> Result<()> {
         let need = |what: &[&str]| cases.iter().any(|case| what.iter().any(|what| case.starts_with(what)));
         if need(NEED_FILES) {
@@ -74,12 +74,12 @@ impl Lab {
     }
 
     fn start_old_containers(&mut self) {
-        // One that cannot be started fails the case that needs it, and no other.
+        // If one cannot be started, only the case that needs it fails.
         self.before.containers =
             setups().into_iter().map(|setup| (setup, Container::service_with(self.number(), setup))).collect();
     }
 
-    /// Takes an old file. Makes all of them again if there is none, which takes a restart of the sensor.
+    /// Takes an old file. If none is left, makes all of them again, which restarts the sensor.
     fn old_file(&mut self, take: impl Fn(&mut Before) -> Option<OldFile>) -> Result<OldFile> {
         if let Some(file) = take(&mut self.before) {
             return Ok(file);
@@ -88,7 +88,7 @@ impl Lab {
         take(&mut self.before).context("all old files were just made")
     }
 
-    /// A file of the image that the service of a privileged container has had open since before the sensor.
+    /// A file of the image that the service of a privileged container opened before the sensor started.
     pub(super) fn held(&mut self) -> Result<OldFile> {
         self.old_file(|before| before.held.pop())
     }
@@ -98,7 +98,7 @@ impl Lab {
         self.old_file(|before| before.held_on_btrfs.take())
     }
 
-    /// A file that had got an access control list before the sensor started, in a privileged container.
+    /// A file in a privileged container that got an access control list before the sensor started.
     pub(super) fn with_acl(&mut self) -> Result<OldFile> {
         self.old_file(|before| before.with_acl.take())
     }

@@ -1,6 +1,6 @@
-//! On preemptible kernels, some kinds of probes are skipped while a preempted task is inside the same probe. Many
-//! writers at once try to make that happen; with `preempt=full` they would succeed against fentry probes on the open.
-//! The other kinds are skipped while the sensor, in a call on a map, is preempted.
+//! On preemptible kernels, some types of probes are skipped while a preempted task is inside the same probe. Many
+//! concurrent writers try to cause that. With `preempt=full` they would succeed against fentry probes on the open. The
+//! other types are skipped while the sensor is preempted in a call on a map.
 
 use std::collections::BTreeSet;
 use std::thread::{self, sleep};
@@ -29,7 +29,7 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
     })?;
 
     let findings = lab.take_findings()?;
-    // Of the open: that of a write, which would follow if it was missed, would say less.
+    // This checks the findings of opens. If one was missed, the write after it would have a finding with less detail.
     let found: BTreeSet<(&str, &str)> = findings
         .iter()
         .filter(|finding| finding["file"]["op"] == "create")
@@ -47,18 +47,18 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
             );
         }
     }
-    // Each writer makes a directory, too.
+    // Each writer also creates a directory.
     let made = (CONTAINERS * WRITERS * (FILES + 1)) as usize;
     ensure!(findings.len() == made, "{} findings came of {made} changes", findings.len());
     Ok(())
 }
 
-/// How many files a writer makes that the sensor is to read of in a map.
+/// The number of files per writer that the sensor reads from a map.
 const KEPT: u32 = 2000;
-/// How many it makes meanwhile.
+/// The number of files per writer that are created in the meantime.
 const MEANWHILE: u32 = 500;
 
-/// Writers that take the CPU from the sensor while it reads what was kept for it in a map.
+/// Writers that preempt the sensor while it reads a map.
 pub(super) fn while_maps_are_read(lab: &mut Lab) -> Result<()> {
     let (before, meanwhile) = (lab.new_container()?, lab.new_container()?);
     let flood = |container: &Container, files: u32| {

@@ -1,4 +1,4 @@
-//! Processes that leave their container's cgroup, and not their container.
+//! Processes that leave their container's cgroup, but not their container.
 
 use std::fs;
 
@@ -16,7 +16,8 @@ pub(super) fn moved(lab: &mut Lab) -> Result<()> {
     escaped(lab, &["moved"], "application")
 }
 
-/// It is in neither the cgroup nor the mount namespace of its container then; what it changes is the container's image.
+/// The process is then in neither the cgroup nor the mount namespace of its container, but it changes the container's
+/// image.
 pub(super) fn moved_with_own_mounts(lab: &mut Lab) -> Result<()> {
     escaped(lab, &["with-own-mounts", "moved"], "outside")
 }
@@ -28,8 +29,8 @@ pub(super) fn born(lab: &mut Lab) -> Result<()> {
     escaped(lab, &["born"], "application")
 }
 
-/// Has a process of a container that sees the host's cgroups get into one, and change a file of its image there, as one
-/// that is from `origin`.
+/// A process of a container that sees the host's cgroups moves into one and changes an image file from there, with the
+/// expected `origin`.
 fn escaped(lab: &mut Lab, way: &[&str], origin: &str) -> Result<()> {
     let elsewhere = cgroup(ELSEWHERE);
     fs::create_dir(&elsewhere)?;

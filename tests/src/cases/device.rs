@@ -1,4 +1,4 @@
-//! Block devices, opened by containers.
+//! Block devices that containers open.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,13 @@ use crate::container::{SECTORS, on_host};
 /// The content of a disk of the host.
 const CONTENT: &str = "/run/lab/disk";
 
-/// A loop device that nobody uses.
+/// A loop device that nothing else uses.
 fn spare_disk() -> Result<String> {
     Ok(on_host("/bin/busybox", ["losetup", "-f"])?.trim_end().to_owned())
 }
 
-/// A name for a disk in a container: of its own, for a device is told of once. It ends with the disk's number.
+/// A name for a disk in a container. Each case has its own, because a device is reported only once. It ends with the
+/// number of the disk.
 pub(super) fn node(name: &str, disk: &str) -> String {
     format!("/dev/{name}{}", disk.trim_start_matches(|character: char| !character.is_ascii_digit()))
 }
@@ -37,7 +38,7 @@ fn device_write(path: &str, identity: &Value) -> Value {
     let mut finding = write("entrypoint", "open_write", "lower", path, identity);
     finding["finding"] = json!("device_write");
     finding["severity"] = json!("critical");
-    // The kind of the finding says what was done.
+    // The kind of the finding tells the operation.
     finding["file"]["op"] = json!(null);
     finding["file"]["layer"] = json!(null);
     finding
@@ -53,7 +54,7 @@ pub(super) fn block_device(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// What is written to the device is written to the file by the kernel, which is in no container.
+/// A kernel thread, which is in no container, writes the data of the device to the file.
 pub(super) fn loop_on_image_file(lab: &mut Lab) -> Result<()> {
     let (container, node) = (lab.privileged()?, node("attached", &spare_disk()?));
     let device = container.service_does(&["make-loop", &node])?;

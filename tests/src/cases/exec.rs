@@ -1,4 +1,4 @@
-//! Every way of running what is not in the image, and a shell that does not look like one.
+//! Executions of files that are not from the image, and of shells under other names.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -8,16 +8,16 @@ use crate::container::{Container, DASH, LIBC, LOADER};
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// There must be exactly these findings of executions, in the order of these, and maybe others of changes of the image.
+/// Expects exactly these findings of executions in this order, and allows findings of image changes.
 fn expect<const N: usize>(lab: &mut Lab, container: &Container, expected: [Value; N]) -> Result<()> {
     let mut found = lab.take_late_findings()?;
     found.retain(|finding| finding["finding"] != "image_write");
-    // What is told late comes behind later executions.
+    // A finding that needs the file's content arrives after those of later executions.
     found.sort_by_key(|finding| [finding["time"].to_string(), finding["finding"].to_string()]);
     compare(&found, &container.identity(), &expected)
 }
 
-/// The expected finding of a program or library that is not as in the image.
+/// The expected finding of a program or library that differs from the image.
 fn drifted(path: &str, identity: &Value) -> Value {
     json!({
         "finding": "drifted_exec",
@@ -26,7 +26,7 @@ fn drifted(path: &str, identity: &Value) -> Value {
     })
 }
 
-/// The expected finding of a program that is in no file that lasts.
+/// The expected finding of a program that is in memory or deleted.
 fn fileless(path: &str, deleted: bool) -> Value {
     let deleted = if deleted { json!(true) } else { Value::Null };
     json!({
@@ -37,7 +37,7 @@ fn fileless(path: &str, deleted: bool) -> Value {
     })
 }
 
-/// The expected finding of a shell in a file of another name.
+/// The expected finding of a shell under another name.
 fn disguised(path: &str, args: &[&str]) -> Value {
     let mut finding = shell("application", path, args);
     finding["file"] = json!({"path": path});
@@ -53,7 +53,7 @@ pub(super) fn added_program(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [finding])
 }
 
-/// As often as it is executed.
+/// Each execution has a finding.
 pub(super) fn changed_program(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let backup = container.service_does(&["append", "/usr/bin/backup"])?;
@@ -76,7 +76,7 @@ pub(super) fn copied_shell(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drifted("/tmp/worker", &copy), late])
 }
 
-/// It ends at once, and is looked into all the same.
+/// The program ends immediately, and is inspected nevertheless.
 pub(super) fn copied_shell_twice(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let copy = container.service_does(&["copy", DASH, "/tmp/twice"])?;
@@ -89,7 +89,7 @@ pub(super) fn copied_shell_twice(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [one, two, three, four])
 }
 
-/// What was harmless when it was looked into becomes a shell, in the same file and of the same length.
+/// A file that was harmless when it was inspected becomes a shell of the same length.
 pub(super) fn copied_shell_changed(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let copy = container.service_does(&["copy-blunted", DASH, "/tmp/same"])?;
@@ -111,7 +111,7 @@ pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drift(), late, drift()])
 }
 
-/// A hard link is a change of the shell's file, which is copied up for it.
+/// Creating a hard link copies the shell's file up.
 pub(super) fn linked_shell(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     let link = container.service_does(&["link", DASH, "/tmp/link"])?;
@@ -121,7 +121,7 @@ pub(super) fn linked_shell(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drifted("/tmp/link", &link), late])
 }
 
-/// execveat(2) without a path, and with another program's name.
+/// execveat(2) without a path, and with the name of another program.
 pub(super) fn by_descriptor(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["run", "/usr/bin/tool", "become", DASH, "-c", "true"])?;
@@ -170,7 +170,7 @@ pub(super) fn added_script(lab: &mut Lab) -> Result<()> {
     expect_script(lab, &container, &script, "/srv/run", &["/bin/sh", "-e", "/srv/run", "argument"])
 }
 
-/// What is executed by a thread that is not the first one is executed by the process.
+/// An execution by another thread than the first one counts as the process's.
 pub(super) fn added_script_in_thread(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let script = container.service_does(&["script", "/srv/threaded", "#!/bin/sh\n:\n"])?;
@@ -195,7 +195,7 @@ pub(super) fn chain_of_scripts(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drifted("/srv/outer", &outer), drifted("/srv/inner", &inner), shell])
 }
 
-/// A script that cannot be executed has not run.
+/// A script that cannot be executed was not executed.
 pub(super) fn failing_script(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["script", "/srv/failing", "#!/missing\n"])?;
@@ -203,7 +203,7 @@ pub(super) fn failing_script(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [])
 }
 
-/// The dynamic loader runs a shell: the loader is what is executed.
+/// If the dynamic loader runs a shell, the loader is the executed file.
 pub(super) fn by_loader(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let args = [LOADER, "--inhibit-cache", DASH, "-c", "true"];
@@ -243,7 +243,7 @@ pub(super) fn preloaded_from_memory(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
 }
 
-/// What is in the image runs in silence, however it is reached and whatever it is called.
+/// Programs of the image have no findings, whatever they are called and however they are reached.
 pub(super) fn unchanged_programs(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["run", "/usr/bin/tool", "become", "/bin/ls", "/"])?;

@@ -1,4 +1,4 @@
-//! More than the sensor can take: what it tells later, and what it says that it cannot tell.
+//! Floods of events: what the sensor reports later, and the losses that it reports.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -11,22 +11,22 @@ use serde_json::Value;
 use super::Lab;
 
 const WRITERS: usize = 4;
-/// In all, more than the ring buffer has room for.
+/// All records together, which exceed the size of the ring buffer.
 const FILES: usize = 600;
 const WRITES: usize = 4;
 const SHELLS: usize = 20;
-/// When the sensor has certainly looked at its loss counters twice.
+/// After this time, the sensor has checked its loss counters twice.
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
 
-/// While the sensor's process stands still, its probes go on, until the ring buffer is full. Then they keep what there
-/// is to tell.
+/// While the sensor's process is stopped, its probes fill the ring buffer, and then keep short versions of further
+/// events.
 pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     lab.take_findings()?;
     lab.sensor()?.signal(Signal::STOP)?;
     let attacked = (|| {
         container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
-        // The same file, busybox: it must not stand for the shells.
+        // The writes use the same file, busybox, and must not hide the shells.
         container.service_does(&["run", "/bin/true"])?;
         for _ in 0..SHELLS {
             container.service_does(&["run", "/bin/sh", "-c", "true"])?;
@@ -57,8 +57,7 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// Each file that was made has a finding, if only with its number. Those without a path are the ones that are said to
-/// be lost.
+/// Each created file has a finding. Those without a path are the ones that were reported as lost.
 fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
     let made: Vec<&Value> =
         found.iter().filter(|finding| finding["file"]["op"] == "create").map(|finding| &finding["file"]).collect();
@@ -67,7 +66,7 @@ fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
     ensure!(inodes.len() == made.len(), "{} findings of {} files", made.len(), inodes.len());
     let nameless = made.iter().filter(|file| file["path"].is_null()).count();
     ensure!(nameless > 0, "the ring buffer was not full");
-    // The records of directories may be among the lost.
+    // Records of directories may be among the lost ones.
     let spare = WRITERS as u64;
     ensure!(
         (nameless as u64..=nameless as u64 + spare).contains(&lost),

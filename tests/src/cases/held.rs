@@ -1,4 +1,4 @@
-//! Changes through descriptors that were open before the sensor: nothing is seen being opened.
+//! Changes through descriptors that were opened before the sensor started, so that no open is seen.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use super::before::OldFile;
 use super::{Lab, write as change};
 use crate::attack;
 
-/// Has the service change a file that it holds: one finding.
+/// The service changes a file that it keeps open. Expects one finding.
 fn through(lab: &mut Lab, method: &str, op: &str) -> Result<()> {
     let OldFile { container, path, .. } = lab.held()?;
     let identity = container.service_does(&["write-held", method, &path])?;
@@ -35,7 +35,7 @@ pub(super) fn clone(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [change("entrypoint", "write", "upper", &path, &identity)])
 }
 
-/// The image is that of the file, whoever writes to it.
+/// The file decides which image was changed, whoever writes to it.
 pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
     let OldFile { container: owner, path, answer } = lab.held()?;
     let writer = lab.container()?;
@@ -46,7 +46,7 @@ pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
     lab.expect(&owner, [finding])
 }
 
-/// Not a descriptor, but an access control list from before: to set one would be the same change.
+/// This case uses an access control list from before the sensor, because setting one would be the same change.
 pub(super) fn remove_acl(lab: &mut Lab) -> Result<()> {
     let OldFile { container, path, .. } = lab.with_acl()?;
     let identity = container.service_does(&["remove-acl", &path])?;

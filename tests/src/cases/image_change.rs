@@ -1,4 +1,4 @@
-//! Ways of changing an image without touching the content of a file: names, and what a file has besides its content.
+//! Changes of names and metadata of an image.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn new(path: &str) -> String {
     format!("{path}-new")
 }
 
-/// The expected finding of a name that the service made. There is no file yet when it is made.
+/// The expected finding of a name that the service created, when its file does not exist yet.
 fn made(op: &str, path: &str) -> Value {
     json!({
         "finding": "image_write",
@@ -23,7 +23,7 @@ fn made(op: &str, path: &str) -> Value {
     })
 }
 
-/// Has the service make something: one finding.
+/// The service creates something. Expects one finding.
 fn makes(lab: &mut Lab, container: &Container, operation: &str, op: &str) -> Result<()> {
     let path = new(&lab.file()?);
     container.service_does(&[operation, &path])?;
@@ -70,7 +70,7 @@ pub(super) fn uring_symlink(lab: &mut Lab) -> Result<()> {
     makes(lab, &container, "uring-symlink", "symlink")
 }
 
-/// Has the service give a file of the image another name, or a further one: one finding.
+/// The service renames an image file or links to it. Expects one finding.
 fn moves(lab: &mut Lab, operation: &str, op: &str) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let new = new(&path);
@@ -100,7 +100,7 @@ pub(super) fn uring_rename(lab: &mut Lab) -> Result<()> {
     moves(lab, "uring-rename", "rename")
 }
 
-/// The way in which programs that are careful replace a file.
+/// Careful programs replace a file in this way.
 pub(super) fn rename_over(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let new = new(&path);
@@ -126,7 +126,7 @@ pub(super) fn rename_directory(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [made("mkdir", &path), moved("rename", "upper", &path, &other, &identity)])
 }
 
-/// A file without a name is no change; its name is.
+/// Creating an unnamed file is not a change, but naming it is.
 pub(super) fn tmpfile(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, new(&lab.file()?));
     let identity = container.service_does(&["tmpfile", "/srv", &path])?;
@@ -137,7 +137,7 @@ pub(super) fn tmpfile(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// Has the service change a file of the image: one finding.
+/// The service changes an image file. Expects one finding.
 fn changes(lab: &mut Lab, container: &Container, operation: &str, op: &str) -> Result<()> {
     let path = lab.file()?;
     let identity = container.service_does(&[operation, &path])?;
@@ -167,7 +167,7 @@ changes! {
     set_capability: privileged, "set-capability", "set_capability";
 }
 
-/// Of a file that is in the upper layer already.
+/// The file is already in the upper layer.
 pub(super) fn set_flags_of_changed(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.on_btrfs()?, lab.file()?);
     let identity = container.service_does(&["append", &path])?;
@@ -176,7 +176,7 @@ pub(super) fn set_flags_of_changed(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, changes.map(|(op, layer)| write("entrypoint", op, layer, &path, &identity)))
 }
 
-/// What a container has added, it may take away.
+/// A container may remove what it has added.
 pub(super) fn unlink_own(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, new(&lab.file()?));
     let identity = container.service_does(&["create", &path])?;
@@ -206,7 +206,7 @@ pub(super) fn chmod(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// The same permissions again are no news, others are.
+/// Setting the same permissions again has no finding, and setting others has one.
 pub(super) fn chmod_twice(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let identity = container.service_does(&["chmod", &path])?;
@@ -227,7 +227,7 @@ pub(super) fn xattr(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [set, removed])
 }
 
-/// What a container does to a file that it made is part of the making.
+/// What a container does to a file that it has just created is part of the creation.
 pub(super) fn of_own_file(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.privileged()?, new(&lab.file()?));
     let identity = container.service_does(&["create", &path])?;
@@ -237,7 +237,7 @@ pub(super) fn of_own_file(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [write("entrypoint", "create", "new", &path, &identity)])
 }
 
-/// Unless it makes the file more than data.
+/// Making such a file executable or privileged has a finding.
 pub(super) fn power_to_own_file(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.privileged()?, new(&lab.file()?));
     let identity = container.service_does(&["create", &path])?;
@@ -256,7 +256,7 @@ pub(super) fn power_to_own_file(lab: &mut Lab) -> Result<()> {
     )
 }
 
-/// As programs do that copy a file with its times.
+/// Programs that copy a file with its timestamps do this.
 pub(super) fn times_after_write(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let identity = container.service_does(&["append", &path])?;

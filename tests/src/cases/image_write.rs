@@ -1,4 +1,4 @@
-//! Ways of changing a file of the image. The later ones differ in the path to the file and in who does it.
+//! Changes of image files. The later cases differ in the path to the file and in the process that changes it.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -13,7 +13,7 @@ use crate::attack;
 use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
 use crate::init::{CGROUPS, cgroup};
 
-/// What a runtime in a container does.
+/// What a runtime does in a container.
 const NESTED_IMAGE: &str = "\
 b=/bin/busybox d=/dev/shm/nested
 $b mkdir -p $d/cgroups $d/upper $d/work $d/root
@@ -23,7 +23,7 @@ $b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/r
 echo 0 > $d/cgroups/nested-image/cgroup.procs
 exec $b unshare -m -p -f $b chroot $d/root /usr/bin/tool create /made";
 
-/// Has the service do `operation` to the file at `path`: one finding.
+/// The service performs `operation` on the file at `path`. Expects one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
     let container = lab.container()?;
     let identity = container.service_does(&[operation, path])?;
@@ -45,7 +45,7 @@ pub(super) fn lower_file_once(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// Changed before the sensor came: it is no longer the image's when it is changed again.
+/// The file was changed before the sensor started, so it is in the upper layer when it is changed again.
 pub(super) fn upper_file(lab: &mut Lab) -> Result<()> {
     let OldFile { container, path, .. } = lab.changed()?;
     let identity = container.service_does(&["append", &path])?;
@@ -81,7 +81,7 @@ pub(super) fn uring_open_direct(lab: &mut Lab) -> Result<()> {
     once(lab, "uring-open-direct", "open_write", &path)
 }
 
-/// Only overlays that can be exported by NFS have numbers for their files.
+/// Only overlays that NFS can export have file handles.
 pub(super) fn open_by_handle(lab: &mut Lab) -> Result<()> {
     let setup = Setup { is_privileged: true, overlay_options: ",index=on,nfs_export=on", ..Setup::default() };
     let (container, path) = (Container::service_with(lab.number(), setup)?, lab.file()?);
@@ -94,7 +94,7 @@ pub(super) fn clone(lab: &mut Lab) -> Result<()> {
     opened(lab, &container, "clone")
 }
 
-/// Has the service open a file and change it: one finding, of the open.
+/// The service opens a file and changes it. Expects one finding of the open.
 fn opened(lab: &mut Lab, container: &Container, method: &str) -> Result<()> {
     let path = lab.file()?;
     let identity = container.service_does(&["write", method, &path])?;
@@ -142,7 +142,7 @@ pub(super) fn other_thread(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A name that looks like the kernel's says nothing.
+/// A name that resembles a kernel thread's makes no difference.
 pub(super) fn changed_name(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let identity = container.service_does(&["renamed", "append", &path])?;
@@ -172,7 +172,7 @@ pub(super) fn nested_container(lab: &mut Lab) -> Result<()> {
     )
 }
 
-/// With an image of its own, as in Docker in Docker: what is changed there is the outer container's doing.
+/// A nested container has its own image, as in Docker in Docker. Its changes are those of the outer container.
 pub(super) fn nested_image(lab: &mut Lab) -> Result<()> {
     if cgroup("") != CGROUPS {
         return Err(NotApplicable("the container sees only cgroups of version 2".to_owned()).into());
@@ -181,13 +181,13 @@ pub(super) fn nested_image(lab: &mut Lab) -> Result<()> {
     let identity = container.child_does(&["run", "/bin/sh", "-ec", NESTED_IMAGE])?;
     let identity = attack::read_answer(identity["stdout"].as_str().unwrap_or_default())?;
     let covering = json!({"finding": "image_shadowed", "file": {"op": "chroot", "path": "/dev/shm/nested/root"}});
-    // Of a file that is on another file system than the layers below, stat(2) gives another number of the device.
+    // If a file is on another file system than the lower layers, stat(2) returns another device number.
     let mut made = change("application", "create", "new", "/made", &identity);
     made["file"] = json!({"op": "create", "layer": "new", "path": "/made", "inode": identity["inode"]});
     lab.expect(&container, [shell("application", "/bin/busybox", &["/bin/sh", "-ec", NESTED_IMAGE]), covering, made])
 }
 
-/// The path is the one that was opened, the inode the one that both names have.
+/// The finding has the path that was opened, and the inode that both names share.
 pub(super) fn hard_link(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     container.service_does(&["link", &path, "/tmp/alias"])?;
@@ -197,7 +197,7 @@ pub(super) fn hard_link(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [link, change("entrypoint", "open_write", "upper", "/tmp/alias", &identity)])
 }
 
-/// The link is on the volume.
+/// The symbolic link is on the volume.
 pub(super) fn symlink(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     std::os::unix::fs::symlink(&path, container.volume().join("symlink"))?;
@@ -216,7 +216,7 @@ pub(super) fn long_path(lab: &mut Lab) -> Result<()> {
 pub(super) fn hostile_name(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let identity = container.service_does(&[OsStr::new("append"), OsStr::from_bytes(EVIL_NAME)])?;
-    // In a finding, a byte that is not UTF-8 and a backslash are escaped; control characters are JSON's business.
+    // Findings escape bytes that are not UTF-8 and backslashes. JSON escapes control characters.
     let path = "/srv/\x1b[2J\x1b]0;owned\x07\n\\xff\\\\x";
     lab.expect(&container, [change("entrypoint", "open_write", "lower", path, &identity)])
 }
@@ -227,7 +227,7 @@ pub(super) fn through_proc_self_root(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
-/// As `docker cp` does.
+/// The host copies a file as `docker cp` does.
 pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     write_on_host(&container.host_path(&path))?;
@@ -237,7 +237,7 @@ pub(super) fn from_the_host(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// By a service that was started after the sensor, and has mounts of its own: it is not taken for a runtime that
+/// A service that was started after the sensor in a mount namespace of its own is not mistaken for a runtime that
 /// prepares a container.
 pub(super) fn from_private_mounts(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
@@ -255,7 +255,7 @@ pub(super) fn from_private_mounts(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// The mounts are the container's, all else is the host's.
+/// The process has only the mount namespace of the container, and otherwise belongs to the host.
 pub(super) fn joined_mounts(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let pid = container.pid.to_string();
@@ -268,7 +268,7 @@ pub(super) fn joined_mounts(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// The host opens a file of the image and gives the descriptor to the container: one finding, of the open.
+/// The host opens an image file and sends the descriptor to the container. Expects one finding of the open.
 pub(super) fn received(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let file = OpenOptions::new().read(true).write(true).open(container.host_path(&path))?;
@@ -281,7 +281,7 @@ pub(super) fn received(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// As is a descriptor that goes from one container to another.
+/// One container sends the descriptor to another one.
 pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
     let (owner, writer, path) = (lab.privileged()?, lab.container()?, lab.file()?);
     let held = owner.service_does(&["hold", &path])?;
@@ -299,7 +299,7 @@ pub(super) fn taken_from_the_host(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &held)])
 }
 
-/// In the container, a process opens the file and another one writes.
+/// In the container, one process opens the file and another one writes.
 fn by_another_process(lab: &mut Lab, operation: &str, origin: &str) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let identity = container.service_does(&[operation, &path])?;

@@ -1,4 +1,4 @@
-//! Start and stop of the sensor, and what was there before it.
+//! Starting and stopping the sensor, with files and containers from before its start.
 
 use anyhow::{Result, ensure};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -22,7 +22,7 @@ pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
     )
 }
 
-/// The last case: the sensor does not run after it.
+/// This is the last case, because the sensor does not run after it.
 pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
     ensure!(detector(&["status", "--wait", "10s"])?.status.success(), "status does not see the running sensor");
     let status = lab.take_sensor()?.stop()?;
@@ -32,7 +32,7 @@ pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The time of a finding is that of the wall clock, also after the clock was set.
+/// Findings have wall-clock time, even after the clock was set.
 pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
     // The first second of 2040.
     const DATE: (i64, &str) = (2_208_988_800, "2040-01-01T00:0");
@@ -45,7 +45,7 @@ pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
     let times: Vec<_> = found.iter().map(|finding| finding["time"].as_str().unwrap_or_default()).collect();
     ensure!(times.len() == 1 && times[0].starts_with(DATE.1), "after the clock was set to 2040: {times:?}");
 
-    // And back.
+    // This sets the clock back.
     let path = lab.file()?;
     container.service_does(&["append", &path])?;
     let found = lab.take_findings()?;

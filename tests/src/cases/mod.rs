@@ -1,5 +1,4 @@
-//! The test cases: each makes something happen in a real container and says which findings must come of it, all of them
-//! and no other.
+//! The test cases. Each performs an action in a real container, and checks that it has exactly the expected findings.
 
 mod before;
 mod blinding;
@@ -40,16 +39,16 @@ use crate::root::Root;
 use crate::sensor::{Sensor, wait_for};
 use before::Before;
 
-/// A test.
+/// A test case.
 pub struct Case {
     /// `module::function`.
     pub name: &'static str,
-    /// What decides what becomes of it, beside the kernel.
+    /// What its result depends on besides the kernel.
     pub depends_on: &'static [Dependence],
     run: fn(&mut Lab) -> Result<()>,
 }
 
-/// Why a case does not apply to this machine: the kernel lacks what is attacked with.
+/// Why a case does not apply to this machine: the kernel does not support the attack.
 #[derive(Debug)]
 pub struct NotApplicable(pub String);
 
@@ -63,7 +62,7 @@ impl std::error::Error for NotApplicable {}
 
 macro_rules! cases {
     ($($module:ident $dependences:tt: $($function:ident),+;)+) => {
-        /// All tests, in the order in which they run.
+        /// All test cases, in the order in which they run.
         pub const CASES: &[Case] = &[$($(Case {
             name: concat!(stringify!($module), "::", stringify!($function)),
             depends_on: cases!(@list $dependences),
@@ -73,8 +72,8 @@ macro_rules! cases {
     (@list [$($dependence:ident),*]) => { &[$(Dependence::$dependence),*] };
 }
 
-// In brackets: what decides what becomes of a case, beside the kernel. Without any, it runs on the ordinary machine of
-// each kernel alone.
+// The brackets contain what the result of a case depends on besides the kernel. A case without brackets runs only on
+// the ordinary machine of each kernel.
 cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output;
@@ -83,7 +82,7 @@ cases! {
     shell [Cgroups, Preemption]:
         entered, entered_with_tty, entered_descendant, entered_without_leader, entered_with_own_mounts, on_the_host,
         entrypoint, application, of_a_login, busybox_by_argument, login_shell, reverse_shell, short_lived, plain_cgroup;
-    // What is in a record, and how it is told.
+    // The content of records and findings.
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 
     exec [Preemption]:
@@ -92,29 +91,29 @@ cases! {
         chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
         unchanged_programs;
 
-    // All ways to open a file.
+    // The ways to open a file.
     image_write [Preemption]:
         lower_file_once, upper_file, new_file, truncate, truncate_by_reader, uring_open, uring_open_direct,
         open_by_handle, write, uring_sqpoll, hard_link, symlink, through_proc_self_root;
-    // Who opens it, by cgroup and mount namespace.
+    // The process that opens it, by cgroup and mount namespace.
     image_write [Cgroups, Preemption]:
         entered, child_of_application, other_thread, user_namespace, nested_container, nested_image, received,
         received_in_another_container, taken_from_the_host, stolen, inherited, given_by_supervisor, from_the_host,
         from_private_mounts, joined_mounts;
-    // What is done with a file once it is open, and its name.
+    // The operations on an open file, and its name.
     image_write []:
         truncate_by_path, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, aio, splice, vmsplice, sendfile,
         copy_range, clone, fallocate, punch_hole, ftruncate, mmap, mprotect, process_vm_writev, ptrace, proc_mem,
         changed_name, deep_path, long_path, hostile_name;
 
-    // Two of the programs for what is written; the others are attached in the same way.
+    // These run two of the programs for writes. The others are attached in the same way.
     held [Preemption]: write, mmap;
     held []:
         pwrite, writev, pwritev2, uring, uring_fixed, uring_async, uring_sqpoll, aio, splice, vmsplice, sendfile,
         copy_range, clone, fallocate, punch_hole, ftruncate, mprotect, process_vm_writev, ptrace, proc_mem, remove_acl;
     held [Cgroups]: received_in_another_container;
 
-    // Three of the programs for names and metadata, of which two wait for what the thread does next.
+    // These run three of the programs for names and metadata, two of which wait for the thread's next action.
     image_change [Preemption]: rename, unlink, chmod;
     image_change [Cgroups]: from_the_host;
     image_change []:
@@ -133,7 +132,7 @@ cases! {
         every_change_elsewhere, looks, read_only_root, changes_that_fail, unnamed_file, mounts_elsewhere,
         block_device_read;
 
-    // A root of each way to be found: by a file system of its own, and by cgroup. Another runtime makes other cgroups.
+    // A root of each type, identified by its file system or by cgroup. Another runtime makes other cgroups.
     roots [Cgroups]: ext4, ext4_from_before, directory, directory_from_before, crun, crun_from_before;
     roots []: erofs, erofs_from_before, subvolume, subvolume_from_before, fuse_overlay, fuse_overlay_from_before;
     cgroups [Cgroups, Preemption]: moved, moved_with_own_mounts, born;
@@ -152,21 +151,20 @@ cases! {
         rootless_without_socket, rootless_hanging, rootless_restarted;
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
 
-    // The sensor does not run after this one.
+    // The sensor does not run after this case.
     lifecycle [Cgroups]: stop_and_status;
 }
 
-/// How long a finding may take, after the one before. Generous: an emulated machine on a busy host.
+/// The maximum time between two findings, long enough for an emulated machine on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How many of a failed case's findings are shown at most: a flood makes more than a console prints in an hour.
+/// How many findings of a failed case are printed at most, because a console is slow.
 const REPORTED: usize = 200;
 
 /// The modules whose cases run without a sensor.
 const WITHOUT_SENSOR: [&str; 2] = ["refusals::", "doctor::"];
 
-/// Runs the cases of these names, with commas between, or all that such a machine runs. An error means that nothing
-/// could be tested.
+/// Runs the cases in a comma-separated list, or all cases of this kind of machine. Fails if no case could run.
 pub fn run(kind: Kind, names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
@@ -193,36 +191,36 @@ pub fn run(kind: Kind, names: Option<&OsStr>) -> Result<()> {
         }
         Message::Case { name: case.name.to_owned(), outcome, seconds }.send()?;
     }
-    // The machine goes off: to remove its containers first would take seconds each.
+    // The containers are not removed, which would take seconds each, because the machine is powered off.
     std::mem::forget(lab);
     Ok(())
 }
 
-/// What the cases work with: a sensor that runs, and containers.
+/// The state that the cases share: a running sensor, and containers.
 pub struct Lab {
     sensor: Option<Sensor>,
-    /// A container whose only use is to make a finding when asked to. Findings come in the order of their events: when
-    /// this one's is there, so are all earlier ones, and silence has been proven.
+    /// A container that makes a finding on request. Findings arrive in the order of their events, so when this finding
+    /// arrives, all earlier ones have arrived too.
     beacon: Option<Container>,
-    /// The container that cases use unless they need one of their own: to make one takes seconds.
+    /// The container for cases that need no container of their own. Making one takes seconds.
     shared: Option<Rc<Container>>,
-    /// The same, for cases that need a container with privileges.
+    /// The container for cases that need privileges.
     privileged: Option<Rc<Container>>,
-    /// The same, for cases that need more of the file system.
+    /// The container for cases that need a file system with more features.
     on_btrfs: Option<Rc<Container>>,
     /// Files and containers from before the sensor.
     before: Before,
-    /// The cases that are to run.
+    /// The selected cases.
     cases: Vec<&'static str>,
-    /// The engines that cases have needed.
+    /// The engines that were started.
     node: Node,
     files: Range<usize>,
     places: Range<usize>,
     beats: u32,
     numbers: RangeFrom<u32>,
-    /// Findings that came since the case began: for the report of a failure.
+    /// The findings since the start of the case, for the report of a failure.
     history: Vec<Value>,
-    /// Findings that no expectation has taken yet.
+    /// The findings that were not compared with an expectation yet.
     pending: Vec<Value>,
 }
 
@@ -246,7 +244,7 @@ impl Lab {
         }
     }
 
-    /// Runs a case; of a failure, gives all that helps to understand it.
+    /// Runs a case. After a failure, returns everything that helps to understand it.
     fn run(&mut self, case: &Case) -> Outcome {
         self.history.clear();
         self.pending.clear();
@@ -255,14 +253,14 @@ impl Lab {
                 self.ensure_sensor()?;
             }
             (case.run)(self)?;
-            // The end of the case's containers makes no finding either.
+            // Removing the case's containers must not make a finding either.
             if self.sensor.is_some() { self.expect_none() } else { Ok(()) }
         }))
         .unwrap_or_else(|_| Err(anyhow!("the case panicked: see the console")));
         let Err(error) = outcome else { return Outcome::Passed };
-        // What it did not take belongs to it, and is part of the report.
+        // The remaining findings belong to the failed case, and are part of its report.
         let _gone_with_its_sensor = self.take_findings();
-        // Nothing of a case that did not come to its end may disturb the next one.
+        // The state of a failed case must not affect the next one.
         (self.shared, self.privileged, self.on_btrfs, self.before) = (None, None, None, Before::default());
         if let Some(NotApplicable(reason)) = error.downcast_ref() {
             return Outcome::NotApplicable(reason.clone());
@@ -276,7 +274,7 @@ impl Lab {
         ))
     }
 
-    /// A container with the service in it.
+    /// A container that runs the service.
     pub fn container(&mut self) -> Result<Rc<Container>> {
         if self.shared.is_none() {
             self.shared = Some(Rc::new(self.new_container()?));
@@ -284,7 +282,7 @@ impl Lab {
         self.shared.clone().context("there is one")
     }
 
-    /// A privileged container with the service in it.
+    /// A privileged container that runs the service.
     pub fn privileged(&mut self) -> Result<Rc<Container>> {
         if self.privileged.is_none() {
             let setup = Setup { is_privileged: true, ..Setup::default() };
@@ -293,7 +291,7 @@ impl Lab {
         self.privileged.clone().context("there is one")
     }
 
-    /// A container on a file system that has more than tmpfs: it clones files, and keeps flags on all kernels.
+    /// A container on a file system that can clone files and that stores inode flags on all kernels.
     pub fn on_btrfs(&mut self) -> Result<Rc<Container>> {
         if self.on_btrfs.is_none() {
             let setup = Setup { root: Root::OverlayOnBtrfs, is_privileged: true, ..Setup::default() };
@@ -302,7 +300,7 @@ impl Lab {
         self.on_btrfs.clone().context("there is one")
     }
 
-    /// Does something that the sensor does not see, for it starts only then.
+    /// Runs a function without the sensor, which is started afterwards.
     pub fn without_sensor<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(sensor) = self.sensor.take() {
             sensor.stop()?;
@@ -312,17 +310,17 @@ impl Lab {
         Ok(done)
     }
 
-    /// A container that nobody has used.
+    /// A container that no other case has used.
     pub fn new_container(&mut self) -> Result<Container> {
         Container::service(self.number())
     }
 
-    /// A file of the image that nobody has changed.
+    /// An image file that no case has changed.
     pub fn file(&mut self) -> Result<String> {
         Ok(many_file(self.files.next().context("the image has too few files")?))
     }
 
-    /// An empty directory of the image that nobody has changed.
+    /// An empty image directory that no case has changed.
     pub fn place(&mut self) -> Result<String> {
         Ok(place(self.places.next().context("the image has too few directories")?))
     }
@@ -332,7 +330,7 @@ impl Lab {
         next(&mut self.numbers)
     }
 
-    /// Starts a sensor if none runs. Before the first one, makes what the cases need from before it.
+    /// Starts the sensor if it is not running. Before the first start, makes what the cases need from before it.
     pub fn ensure_sensor(&mut self) -> Result<()> {
         if let Some(sensor) = &mut self.sensor
             && sensor.is_running()?
@@ -356,12 +354,12 @@ impl Lab {
         self.sensor.as_ref().context("no sensor runs")
     }
 
-    /// The sensor's notices about itself since the case began.
+    /// The sensor's notices since the start of the case.
     pub fn notices(&self) -> Vec<Value> {
         self.history.iter().filter(|line| line["finding"].is_null()).cloned().collect()
     }
 
-    /// Takes the sensor away.
+    /// Removes the sensor.
     pub fn take_sensor(&mut self) -> Result<Sensor> {
         self.sensor.take().context("no sensor runs")
     }
@@ -370,22 +368,23 @@ impl Lab {
         self.beacon.as_ref().context("no sensor has run yet")
     }
 
-    /// Waits until the sensor has told of everything so far, and takes the findings.
+    /// Waits until the sensor has reported everything so far, and takes the findings.
     pub fn take_findings(&mut self) -> Result<Vec<Value>> {
         loop {
             self.beats += 1;
             let path = format!("/beat-{}", self.beats);
             self.beacon()?.service_does(&["create", &path])?;
             let last = self.wait_for_beacon("image_write", |told| told.is_null() || *told == path)?;
-            // Without a path, it has found the ring buffer full, and is told of with others of that kind, in no order.
+            // A finding without a path was made of a short version kept when the ring buffer was full. Such findings
+            // have no order.
             if !last["file"]["path"].is_null() {
                 return Ok(std::mem::take(&mut self.pending));
             }
         }
     }
 
-    /// As [`Self::take_findings`], with what the sensor tells later of executed files: it looks into one after the
-    /// other.
+    /// Like [`Self::take_findings`], including findings that need the content of executed files. The sensor inspects
+    /// one file after the other.
     pub fn take_late_findings(&mut self) -> Result<Vec<Value>> {
         self.beats += 1;
         let path = format!("/data/beat-{}", self.beats);
@@ -395,8 +394,7 @@ impl Lab {
         Ok(std::mem::take(&mut self.pending))
     }
 
-    /// Takes in what the sensor tells, until it is a finding of the beacon's of this kind and with such a path, and
-    /// gives that.
+    /// Collects findings until one of the beacon with this kind and path arrives, and returns that one.
     fn wait_for_beacon(&mut self, kind: &str, is_path: impl Fn(&Value) -> bool) -> Result<Value> {
         let beacon = self.beacon()?.id.clone();
         let sensor = self.sensor.as_mut().context("no sensor runs")?;
@@ -417,7 +415,7 @@ impl Lab {
                     continue;
                 }
                 history.push(line.clone());
-                // The others are notices of the sensor.
+                // Other lines are notices of the sensor.
                 if !line["finding"].is_null() {
                     pending.push(line);
                 }
@@ -427,12 +425,12 @@ impl Lab {
         })
     }
 
-    /// There must be exactly these findings, in this order, of this container. Of each, what is given must be so.
+    /// Expects exactly these findings of this container, in this order. Only the given fields are compared.
     pub fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
         self.expect_and_take(container, expected).map(drop)
     }
 
-    /// As [`Self::expect`], for a closer look at them.
+    /// Like [`Self::expect`]. Returns the findings.
     pub fn expect_and_take<const N: usize>(
         &mut self,
         container: &Container,
@@ -443,7 +441,7 @@ impl Lab {
         Ok(found)
     }
 
-    /// There must be no finding.
+    /// Expects no finding.
     pub fn expect_none(&mut self) -> Result<()> {
         let found = self.take_findings()?;
         ensure!(found.is_empty(), "{} findings came instead of none", found.len());
@@ -451,7 +449,7 @@ impl Lab {
     }
 }
 
-/// There are exactly the expected findings, in this order, of this container.
+/// Checks that these are exactly the expected findings of this container, in this order.
 fn compare(found: &[Value], container: &Value, expected: &[Value]) -> Result<()> {
     ensure!(found.len() == expected.len(), "{} findings came instead of {}", found.len(), expected.len());
     let ids: BTreeSet<_> = found.iter().filter_map(|finding| finding["id"].as_str()).collect();
@@ -475,8 +473,8 @@ fn folder(numbers: &mut RangeFrom<u32>) -> PathBuf {
     PathBuf::from(format!("/run/lab/sensor-{}", next(numbers)))
 }
 
-/// Where `found` is not what `expected` says. An object must have the given keys, an expected null means that there is
-/// nothing, everything else must be equal.
+/// The first difference between `found` and `expected`. An object must have at least the expected keys, an expected
+/// null means that the value is missing, and other values must be equal.
 fn difference(found: &Value, expected: &Value) -> Option<String> {
     match expected {
         Value::Object(members) => {
@@ -495,7 +493,7 @@ fn shell(origin: &str, exe: &str, args: &[&str]) -> Value {
     })
 }
 
-/// The expected finding of a change; `identity` is what the attacker saw with stat.
+/// The expected finding of a change. `identity` is the result of the attacker's stat.
 fn write(origin: &str, op: &str, layer: &str, path: &str, identity: &Value) -> Value {
     json!({
         "finding": "image_write",
@@ -504,14 +502,14 @@ fn write(origin: &str, op: &str, layer: &str, path: &str, identity: &Value) -> V
     })
 }
 
-/// The expected finding of something being put over a path; `identity` is what was there.
+/// The expected finding of a mount over a path. `identity` is that of the covered file or directory.
 fn shadowed(origin: &str, op: &str, path: &str, identity: &Value) -> Value {
     let mut finding = write(origin, op, "lower", path, identity);
     finding["finding"] = json!("image_shadowed");
     finding
 }
 
-/// Writes a file on the host and checks that it has the content.
+/// Writes a file on the host, and checks its content.
 fn write_on_host(path: &std::path::Path) -> Result<()> {
     fs::write(path, "changed from the host\n").with_context(|| format!("cannot write {}", path.display()))?;
     ensure!(fs::read(path)? == b"changed from the host\n", "{} was not changed", path.display());

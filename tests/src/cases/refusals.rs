@@ -1,4 +1,4 @@
-//! Hosts on which the sensor cannot work, and arguments that it cannot do with. No sensor runs meanwhile.
+//! Hosts that the sensor does not support, and invalid arguments. No sensor runs in the meantime.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ pub(super) fn no_cgroups(_: &mut Lab) -> Result<()> {
     refused(&output?, &["cgroup"])
 }
 
-/// It ended with a documented exit code and one line that has one of these words in it.
+/// Checks that the program ended with a documented exit code and one line that contains one of these words.
 fn refused(output: &Output, words: &[&str]) -> Result<()> {
     let message = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code().is_some_and(|code| code != 0), "it ended with {}: {message}", output.status);

@@ -7,13 +7,13 @@ use super::{Lab, shell, write, write_on_host};
 use crate::container::{Container, Runtime, Setup};
 use crate::root::Root;
 
-/// Attacks a container in one way of each kind: as many findings. Where its root is not on an overlay, there are no
-/// layers. What is no attack makes none, also on the file system of the root.
+/// Attacks a container in one way of each kind, and expects one finding for each attack. A root that is not an overlay
+/// has no layers. Harmless operations have no findings, even on the file system of the root.
 fn attacked(lab: &mut Lab, container: &Container, root: Root) -> Result<()> {
     let [changed, renamed, removed, moded] = [lab.file()?, lab.file()?, lab.file()?, lab.file()?];
     let [added, new, made] = [&changed, &renamed, &removed].map(|path| format!("{path}-new"));
     let of_image = if root.is_overlay() { json!("lower") } else { Value::Null };
-    // Not every file system shows in stat the numbers by which the kernel knows a file.
+    // On some file systems, stat does not return the kernel's device and inode numbers.
     let expected = |op: &str, path: &str, layer: &Value| {
         let mut finding = write("entrypoint", op, "", path, &Value::Null);
         finding["file"] = json!({"op": op, "path": path, "layer": layer});
@@ -66,7 +66,7 @@ fn started_before(lab: &mut Lab, setup: Setup) -> Result<()> {
 
 macro_rules! setups {
     ($($function:ident, $before:ident: $setup:expr;)+) => {
-        /// Those of all cases.
+        /// The containers of all these cases.
         pub(super) fn setups() -> Vec<Setup> {
             vec![$($setup),+]
         }

@@ -1,4 +1,4 @@
-//! Containers of the engines that nodes have: who they are, whenever they began and whatever becomes of the daemon.
+//! Containers of the engines that nodes have: their metadata, whenever they start and whether or not the daemon runs.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,13 +15,13 @@ use crate::engine::disk::DISK;
 use crate::engine::{CRI, Container, DOCKER, Engine, FOLDER, PODMAN, ROOTLESS};
 use crate::sensor::wait_for;
 
-/// What a container does that lives 50 ms.
+/// The command of a container that lives for 50 ms.
 const SHORT: &[&str] = &["/bin/sh", "-c", "sleep 0.05"];
 
-/// What the service of a container with systemd does.
+/// The command of the service in a container with systemd.
 const SERVICE_SCRIPT: &str = "echo > /etc/of-a-service";
 
-/// How long an engine may take to tell of a container when it is asked again.
+/// How long an engine may take until its answer is in a finding.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The expected finding of a change.
@@ -33,10 +33,10 @@ fn change(origin: &str, op: &str, path: &str, layer: &str) -> Value {
     })
 }
 
-/// There come exactly these findings, in this order, with this said of their container.
+/// Expects exactly these findings in this order, with these fields of their container.
 fn expect(lab: &mut Lab, engine: &Engine, container: &Value, expected: impl Into<Vec<Value>>) -> Result<()> {
     let (mut found, expected) = (Vec::new(), expected.into());
-    // An engine's `start` ends before the container's program begins.
+    // The engine's `start` returns before the container's program is executed.
     wait_for("as many findings", PATIENCE, || {
         found.append(&mut lab.take_findings()?);
         Ok((found.len() >= expected.len()).then_some(()))
@@ -59,7 +59,7 @@ fn expect(lab: &mut Lab, engine: &Engine, container: &Value, expected: impl Into
     Ok(())
 }
 
-/// All that is said of a container when its engine tells.
+/// Everything that findings say about a container if its engine answers.
 fn known(container: &Container) -> Result<Value> {
     let mut known = container.identity();
     if let (Some(known), Value::Object(mut more)) = (known.as_object_mut(), container.description()?) {
@@ -68,7 +68,7 @@ fn known(container: &Container) -> Result<Value> {
     Ok(known)
 }
 
-/// As [`expect`], of a container of which the engine tells: in a finding, or later in a notice.
+/// Like [`expect`], for a container whose metadata is in a finding or in a later notice.
 fn expect_known(lab: &mut Lab, container: &Container, expected: impl Into<Vec<Value>>) -> Result<()> {
     expect(lab, container.engine, &container.identity(), expected)?;
     let known = known(container)?;
@@ -79,7 +79,7 @@ fn expect_known(lab: &mut Lab, container: &Container, expected: impl Into<Vec<Va
     })
 }
 
-/// A shell and a change, by the application.
+/// A shell and a change by the application.
 fn broken_into(container: &Container) -> Result<[Value; 2]> {
     container.service_does(&["run", "/bin/sh", "-c", "true"])?;
     container.service_does(&["append", "/etc/app.conf"])?;
@@ -116,7 +116,7 @@ fn short_lived(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, [shell("entrypoint", "/bin/busybox", SHORT)])
 }
 
-/// Its whole life, programs that are no shells, and changes of what the engine puts over files of the image.
+/// The whole life of a container, with programs that are no shells, and with mounts of the engine over image files.
 fn silent(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
@@ -140,7 +140,7 @@ fn copied_to(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, left.into_iter().chain([added]).collect::<Vec<_>>())
 }
 
-/// The steps of a build are containers, and what they do is done to an image: they are findings.
+/// The steps of a build are containers that change an image, so they have findings.
 fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     engine.build("echo 'mode = built' > /etc/app.conf")?;
@@ -150,7 +150,8 @@ fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect(lab, engine, &container, [shell, change("entrypoint", "truncate", "/etc/app.conf", "lower")])
 }
 
-/// What the engine has told stays known. If the sensor starts when nobody is there to ask, it comes when somebody is.
+/// Metadata stays known after the engine stopped. If the engine does not run when the sensor starts, the metadata
+/// arrives once it runs.
 fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
@@ -167,7 +168,7 @@ fn without_socket(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, [])
 }
 
-/// Whoever asks it waits forever.
+/// This engine never answers.
 fn hanging(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
@@ -181,7 +182,7 @@ fn hanging(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, [])
 }
 
-/// The daemon is killed and started again while a container changes its image, without an end.
+/// The daemon is killed and started again while a container keeps changing its image.
 fn restarted_under_load(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.service(lab.number())?;
@@ -205,14 +206,14 @@ fn restarted_under_load(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect(lab, engine, &container.identity(), expected)
 }
 
-/// A system of its own: its manager makes cgroups in that of the container, and starts a service in one.
+/// The container runs a whole system, whose manager makes cgroups in that of the container and starts a service in one.
 pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
     lab.node.ensure(&PODMAN)?;
     let unit = format!("{FOLDER}/lab.service");
     fs::write(&unit, format!("[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/sh -c '{SERVICE_SCRIPT}'\n"))?;
     let volume = format!("{unit}:/etc/systemd/system/lab.service:ro");
     let run = ["run", "--detach", "--network=none", "--systemd=always", "--volume", &volume];
-    // The disk with the engines has systemd too.
+    // The disk with the engines also has systemd.
     let image = format!("{DISK}:O");
     let system = ["--rootfs", &image, "/lib/systemd/systemd", "--unit=lab.service"];
     let id = on_host("podman", run.iter().chain(&system))?;
@@ -223,7 +224,7 @@ pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
         change("application", "create", "/etc/of-a-service", "new"),
     ];
     let found = wait_for("the findings of the service", PATIENCE, || {
-        // Those of the manager, which begins by changing what it runs on, are among them.
+        // These include the findings of the manager, which changes its root when it starts.
         lab.take_findings()?;
         let found = expected.iter().map(|expected| {
             lab.history.iter().find(|found| {

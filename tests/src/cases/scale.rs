@@ -15,25 +15,25 @@ use crate::container::IMAGE;
 use crate::init::{cgroup, mount_at};
 use crate::sensor::{finish, wait_for};
 
-/// How many containers run at the same time.
+/// The number of containers that run at the same time.
 const CONTAINERS: usize = 1000;
-/// What the sensor may need for all of it, in KiB.
+/// The maximum memory of the sensor, in KiB.
 const MEMORY: u64 = 128 << 10;
-/// Of a flood.
+/// The number of writers of the flood.
 const WRITERS: usize = 4;
-/// Of each writer.
+/// The number of files of each writer.
 const FILES: usize = 12_500;
-/// To each file.
+/// The number of writes to each file.
 const WRITES: usize = 20;
-/// Of each of as many threads.
+/// The number of programs of each thread.
 const PROGRAMS: usize = 2_500;
-/// Where their roots are.
+/// The directory of the containers' roots.
 const FOLDER: &str = "/run/lab/many";
-/// What each does: a shell, and a change.
+/// The actions of each container: a shell and a change.
 const SCRIPT: &str = "echo many > /etc/app.conf; exec sleep 1000";
 
-/// A container without a runtime, so that a thousand of them take no longer than they must: a cgroup, a mount
-/// namespace, an overlay as the root.
+/// A container made without a runtime, which is fast enough for a thousand of them: a cgroup, a mount namespace, and an
+/// overlay as the root.
 struct Small {
     id: String,
     process: Child,
@@ -59,7 +59,7 @@ impl Small {
         Ok(Self { id, process })
     }
 
-    /// Whether it has done what it does.
+    /// Whether it has completed its actions.
     fn is_done(&self) -> Result<bool> {
         Ok(fs::read(format!("/proc/{}/cmdline", self.process.id()))?.starts_with(b"sleep\0"))
     }
@@ -73,7 +73,7 @@ impl Small {
     }
 }
 
-/// A million writes, to many files: each file is told of once, however late.
+/// Makes a million writes to many files. Each file has one finding, which may be late.
 pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
@@ -87,7 +87,7 @@ pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand programs, and among them a thousand shells: each shell is told of once, however late.
+/// Executes ten thousand programs, of which a thousand are shells. Each shell has one finding, which may be late.
 pub(super) fn ten_thousand_execs(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     container.service_does(&["flood-run", &WRITERS.to_string(), &PROGRAMS.to_string()])?;
@@ -101,7 +101,7 @@ pub(super) fn ten_thousand_execs(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Each is known by its id, and what it does is its own.
+/// Each finding has the id of the right container.
 pub(super) fn thousand_containers(lab: &mut Lab) -> Result<()> {
     let containers = (1..=CONTAINERS).map(Small::start).collect::<Result<Vec<_>>>()?;
     for container in &containers {

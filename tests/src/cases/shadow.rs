@@ -1,4 +1,4 @@
-//! Ways of putting something else in the place of what is at a path of the image.
+//! Mounts over paths of the image, and changes of its mounts.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Lab, shadowed};
 use crate::container::{Container, Setup};
 
-/// Has the service put something over a directory: one finding. `from`: what to put there.
+/// The service mounts something over a directory. Expects one finding. `from` is the mounted directory.
 fn covers(lab: &mut Lab, operation: &str, from: Option<&str>, op: &str) -> Result<()> {
     let (container, path) = (lab.privileged()?, lab.place()?);
     let line: Vec<&str> = [operation].into_iter().chain(from).chain([path.as_str()]).collect();
@@ -32,7 +32,7 @@ pub(super) fn bind_file(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shadowed("entrypoint", "bind", &path, &identity)])
 }
 
-/// Makes a mount where there is no image.
+/// Makes a mount outside the image.
 fn mounted_elsewhere(lab: &mut Lab, number: &str) -> Result<String> {
     let (container, path) = (lab.privileged()?, format!("/dev/shm/mount-{number}"));
     container.service_does(&["mkdir", &path])?;
@@ -58,7 +58,7 @@ pub(super) fn open_tree(lab: &mut Lab) -> Result<()> {
     covers(lab, "open-tree", Some("/data"), "mount")
 }
 
-/// What the container's configuration put there is taken away.
+/// The container removes a mount of its own configuration.
 pub(super) fn umount(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.privileged()?, lab.place()?);
     let identity = container.service_does(&["mount-tmpfs", &path])?;
@@ -67,7 +67,7 @@ pub(super) fn umount(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, findings)
 }
 
-/// Has the service change the options of the root.
+/// The service changes the options of the root.
 fn remounts(lab: &mut Lab, container: &Container, operation: &str, op: &str) -> Result<()> {
     let identity = container.service_does(&[operation, "/"])?;
     lab.expect(container, [of_root(op, &identity)])
@@ -78,7 +78,7 @@ pub(super) fn remount(lab: &mut Lab) -> Result<()> {
     remounts(lab, &container, "remount", "remount")
 }
 
-/// A root that cannot be written afterwards.
+/// The root becomes read-only.
 fn shuts(lab: &mut Lab, operation: &str) -> Result<()> {
     let setup = Setup { is_privileged: true, ..Setup::default() };
     let container = Container::service_with(lab.number(), setup)?;
@@ -93,7 +93,7 @@ pub(super) fn fspick(lab: &mut Lab) -> Result<()> {
     shuts(lab, "fspick")
 }
 
-/// A root that is not to be written is made writable.
+/// A read-only root becomes writable.
 pub(super) fn mount_setattr(lab: &mut Lab) -> Result<()> {
     let setup = Setup { is_privileged: true, is_read_only: true, ..Setup::default() };
     let container = Container::service_with(lab.number(), setup)?;
@@ -122,7 +122,7 @@ pub(super) fn chroot(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// Without any privilege in the container: whoever makes a user namespace may mount in it.
+/// The container needs no privileges, because a process that creates a user namespace may mount in it.
 pub(super) fn in_user_namespace(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.place()?);
     let identity = container.child_does(&["in-namespaces", "mount-tmpfs", &path])?;

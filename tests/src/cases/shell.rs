@@ -1,4 +1,4 @@
-//! Every way of starting a shell in a container.
+//! Ways of starting a shell in a container.
 
 use std::fs;
 
@@ -32,22 +32,22 @@ pub(super) fn entered_with_tty(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// What is started by something that was brought in, was brought in.
+/// A process that was started by one that entered from outside has also entered.
 pub(super) fn entered_descendant(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.exec_tool(&["run", "/usr/bin/tool", "run", "/bin/sh", "-c", "true"])?;
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
 }
 
-/// Also if its first thread has ended.
+/// This holds even if the first thread has ended.
 pub(super) fn entered_without_leader(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.exec_tool(&["without-leader", "run", "/bin/sh", "-c", "true"])?;
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
 }
 
-/// What enters from a cgroup that the sensor has seen made, and then makes mounts of its own, is no new container. When
-/// it is gone, the container's image is watched as before.
+/// A process that enters from a cgroup that the sensor has seen being created, and then creates a mount namespace, is
+/// not a new container. After it has ended, the container's image is watched as before.
 pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let session = cgroup("/session");
@@ -67,7 +67,8 @@ pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [write("outside")])
 }
 
-/// From a container to the host, which lends it its mounts, as a container that sees all processes can take them.
+/// A process moves from a container to the host and takes the host's mount namespace, as a container that sees all
+/// processes can.
 pub(super) fn on_the_host(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
     let mounts = fs::File::open("/proc/self/ns/mnt")?;
@@ -95,7 +96,7 @@ pub(super) fn application(lab: &mut Lab) -> Result<()> {
     let mut finding = shell("application", BUSYBOX, &["/bin/sh", "-c", "true"]);
     finding["process"]["ppid"] = json!(container.pid);
     finding["process"]["login_uid"] = json!(null);
-    // As its parent, which is of the same user and no more than that.
+    // It can do so like its parent, which has the same user and the same capabilities.
     finding["process"]["capabilities"] = json!(capabilities(container.pid)?);
     lab.expect(&container, [finding])
 }
@@ -107,7 +108,7 @@ fn capabilities(pid: u32) -> Result<String> {
     Ok(effective.trim().to_owned())
 }
 
-/// Who came through a login is known by it, also as another user in a container.
+/// The login user of a process stays known, even if it is another user in a container.
 pub(super) fn of_a_login(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     let entering = format!("echo {LOGIN} > /proc/self/loginuid; exec runc exec {} /bin/sh -c true", container.id);
@@ -117,7 +118,7 @@ pub(super) fn of_a_login(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// Secrets in arguments are nobody's business, also later.
+/// Secrets in arguments are redacted, in later findings too.
 pub(super) fn secret_in_arguments(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let token = "--token=0123456789abcdef";
@@ -147,7 +148,7 @@ pub(super) fn login_shell(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("application", BUSYBOX, &["-sh", "-c", "true"])])
 }
 
-/// To whoever looks at the name of the task or the beginning of the arguments, it is something else.
+/// The name of the task and the first argument claim to be another program.
 pub(super) fn disguised_name_and_arguments(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["run-as", "nginx: worker process/sh", "/usr/bin/worker", "-c", "true"])?;
@@ -180,14 +181,14 @@ pub(super) fn control_characters_in_arguments(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("application", BUSYBOX, &["/bin/sh", "-c", script])])
 }
 
-/// The container is gone before anyone could look it up.
+/// The container ends before its metadata can be queried.
 pub(super) fn short_lived(lab: &mut Lab) -> Result<()> {
     let container = Container::start(lab.number(), &["/bin/sh", "-c", "sleep 0.05"])?;
     container.wait()?;
     lab.expect(&container, [shell("entrypoint", BUSYBOX, &["/bin/sh", "-c", "sleep 0.05"])])
 }
 
-/// A cgroup that no known runtime makes: still a container, for the kernel knows.
+/// No known runtime creates this cgroup, but the kernel shows that it is a container.
 pub(super) fn plain_cgroup(lab: &mut Lab) -> Result<()> {
     let container = Container::start_in("lab", "/lab-plain", &["/bin/sh", "-c", "sleep 100"])?;
     let [found] = &lab.take_findings()?[..] else { anyhow::bail!("not one finding") };

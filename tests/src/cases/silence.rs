@@ -1,4 +1,4 @@
-//! What is no finding.
+//! Actions that have no findings.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) fn read_only_root(lab: &mut Lab) -> Result<()> {
     lab.expect_none()
 }
 
-/// What is allowed and cannot succeed.
+/// Changes that are permitted but cannot succeed.
 pub(super) fn changes_that_fail(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     container.service_does(&["fail", &path, "/srv/many"])?;
@@ -61,7 +61,7 @@ pub(super) fn mounts_elsewhere(lab: &mut Lab) -> Result<()> {
     lab.expect_none()
 }
 
-/// It is gone when it is closed.
+/// The file is deleted when it is closed.
 pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     container.service_does(&["make-unnamed", "/srv"])?;

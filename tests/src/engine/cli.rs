@@ -1,4 +1,4 @@
-//! Engines with Docker's command line: that of Docker, and Podman's.
+//! Engines with Docker's command line: Docker and Podman.
 
 use std::fs;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::{Client, FOLDER, image};
 use crate::container::on_host;
 
-/// Podman's configuration, for a machine without systemd.
+/// The configuration of Podman on a machine without systemd.
 pub const PODMAN_FILES: &[(&str, &str)] = &[
     (
         "/etc/containers/containers.conf",
         "[containers]\nlog_driver = \"k8s-file\"\n\
          [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"crun\"\n",
     ),
-    // Else it takes what works: copies of whole images.
+    // By default it may use the VFS driver, which copies whole images.
     (
         "/etc/containers/storage.conf",
         "[storage]\ndriver = \"overlay\"\n\
@@ -25,15 +25,16 @@ pub const PODMAN_FILES: &[(&str, &str)] = &[
 
 /// An engine with a command line.
 pub struct Cli {
-    /// How it begins.
+    /// The first arguments of each command.
     pub program: &'static [&'static str],
-    /// Options of all containers.
+    /// The options of all containers.
     pub options: &'static [&'static str],
-    /// How it is asked for the digest of an image. `None`: it gives none to images that come from no registry.
+    /// The format that shows the digest of an image, or `None` if the engine has none for images that are not from a
+    /// registry.
     pub digest: Option<&'static [&'static str]>,
 }
 
-/// How Podman is asked for the digest of an image.
+/// The format that makes Podman show the digest of an image.
 pub const PODMAN_DIGEST: Option<&[&str]> = Some(&["image", "inspect", "--format={{.Digest}}"]);
 
 impl Cli {

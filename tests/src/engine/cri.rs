@@ -1,5 +1,5 @@
-//! Engines that speak Kubernetes' container runtime interface, used as a kubelet does: each container in a pod of its
-//! own.
+//! Engines with the Kubernetes container runtime interface (CRI), used as a kubelet does: with a pod for each
+//! container.
 
 use anyhow::{Context, Result, bail, ensure};
 use detector_cri::{
@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Client, PATIENCE, image};
 use crate::container::on_host;
 
-/// containerd's configuration.
+/// The configuration of containerd.
 pub const FILES: &[(&str, &str)] = &[(
     "/etc/containerd/config.toml",
     "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\n",
@@ -23,11 +23,11 @@ pub const FILES: &[(&str, &str)] = &[(
 
 /// An engine with this interface.
 pub struct Cri {
-    /// Where it listens.
+    /// The path of its socket.
     pub socket: &'static str,
 }
 
-/// Longest answer that is read, in bytes.
+/// The maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
 
 /// A connection.
@@ -40,25 +40,25 @@ impl Connection {
     fn open(socket: &str) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let endpoint = Endpoint::from_shared(format!("unix:{socket}"))?.timeout(PATIENCE);
-        let channel = runtime.block_on(endpoint.connect()).with_context(|| format!("nobody answers at {socket}"))?;
+        let channel = runtime.block_on(endpoint.connect()).with_context(|| format!("no engine answers at {socket}"))?;
         Ok(Self { runtime, channel })
     }
 
-    /// Makes a call and waits for the answer.
+    /// Makes a call, and waits for its answer.
     fn call<C: Call>(&self, request: C) -> Result<C::Answer> {
         Ok(self.runtime.block_on(detector_cri::call(&self.channel, request, MAX_ANSWER))?)
     }
 }
 
-/// The hash that a Deployment's pods have in their names and labels.
+/// The hash in the names and labels of the pods of a Deployment.
 const HASH: &str = "5d4f8c7b9";
 
-/// `metadata.name` of a pod, as a Deployment of a name has it.
+/// `metadata.name` of a pod of the Deployment with this name.
 fn pod_name(name: &str) -> String {
     format!("{name}-{HASH}-x2k8z")
 }
 
-/// `metadata.uid` of the pod of a name.
+/// `metadata.uid` of the pod with this name.
 fn uid(name: &str) -> String {
     format!("5f0c9e6a-2b1d-4c3e-8a7f-{:0>12}", name.rsplit('-').next().unwrap_or_default())
 }
@@ -114,14 +114,14 @@ impl Client for Cri {
     }
 
     fn copy(&self, _: &str, _: &str, _: &str) -> Result<()> {
-        bail!("the interface copies no files")
+        bail!("CRI cannot copy files")
     }
 
     fn build(&self, _: &str) -> Result<()> {
-        bail!("the interface builds no images")
+        bail!("CRI cannot build images")
     }
 
-    /// The pod goes with it.
+    /// Removing the pod removes the container.
     fn remove(&self, id: &str) -> Result<()> {
         let engine = Connection::open(self.socket)?;
         let filter = ContainerFilter { id: id.to_owned() };

@@ -1,4 +1,4 @@
-//! The disk with the engines' programs: packages of Debian as they unpack.
+//! The disk with the engines' programs, which are unpacked Debian packages.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,10 +11,10 @@ use crate::container::on_host;
 /// The only disk that a machine can have.
 pub const DEVICE: &str = "/dev/vda";
 
-/// Where it is mounted.
+/// Its mount point.
 pub const DISK: &str = "/mnt/engines";
 
-/// Mounts it when it is first needed, and links to all of it that the machine does not have itself.
+/// Mounts the disk at the first use, and makes links to all its files that the machine does not have itself.
 pub fn mount() -> Result<()> {
     if Path::new(DISK).exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The image that engines get: an archive of the form that `docker save` writes and all of them read.
+//! The image for the engines: an archive in the format of `docker save`, which all of them can load.
 
 use std::fs;
 use std::path::Path;
@@ -10,13 +10,13 @@ use crate::container::{make_base, on_host};
 
 use super::FOLDER;
 
-/// Its name. Engines that shorten names leave this one as it is.
+/// The name of the image. Engines that shorten names do not change this one.
 pub const NAME: &str = "localhost/lab:1";
 
-/// What a container of it does unless told otherwise: nothing. As such it is the image of pods.
+/// The default program of its containers, which does nothing. Pods use it for their sandbox.
 const IDLE: &[&str] = &["/bin/sleep", "1000000"];
 
-/// Makes it when it is first needed; gives the archive.
+/// Makes the archive at the first use, and returns its path.
 pub fn archive() -> Result<String> {
     let archive = format!("{FOLDER}/image.tar");
     if Path::new(&archive).exists() {

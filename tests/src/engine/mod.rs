@@ -1,6 +1,6 @@
-//! Container engines as nodes have them: the daemons that real people and kubelets speak to.
+//! The container engines that nodes have: the daemons that users and kubelets talk to.
 //!
-//! A new engine is a row here and its name in `cases/runtimes.rs`; if it is spoken to in a new way, a `Client` too.
+//! To add an engine, add a row here and its name in `cases/runtimes.rs`, and a `Client` if it has a new interface.
 
 mod cli;
 mod cri;
@@ -27,30 +27,30 @@ use crate::sensor::wait_for;
 use cli::Cli;
 use cri::Cri;
 
-/// Where files of engines are kept.
+/// The directory for files of the engines.
 pub const FOLDER: &str = "/var/lib/lab/engines";
 
-/// How long a daemon, or what it is asked for, may take on an emulated machine.
+/// The time limit for a daemon's start and its answers on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What engines copy into containers: files of any machine, and what is in them.
+/// Files that engines copy into containers, and their contents.
 const FILES: &[(&str, &str)] =
     &[("/etc/hosts", "127.0.0.1 localhost\n"), ("/etc/hostname", "lab\n"), ("/etc/resolv.conf", "")];
 
 /// An engine.
 pub struct Engine {
-    /// What findings call it, if the cgroups of its containers tell.
+    /// Its name in findings, if the cgroups of its containers tell it.
     pub runtime: Option<&'static str>,
-    /// What runs for it, in the order of their starts.
+    /// Its daemons in the order of their start.
     daemons: &'static [Daemon],
-    /// Its configuration: files and what is in them.
+    /// Its configuration files and their contents.
     files: &'static [(&'static str, &'static str)],
-    /// The origin of what it copies into containers: `podman cp` enters them.
+    /// The origin of files that it copies into containers. `podman cp` enters the container.
     pub copier: &'static str,
-    /// How the name of a directory begins that it makes to copy: its daemon changes its root to the container's, and
-    /// leaves its own there.
+    /// The prefix of the directory that it makes when it copies files: its daemon changes its root to that of the
+    /// container, and leaves its own there.
     pub left: Option<&'static str>,
-    /// What findings call the runtime of its builds. Podman's do not tell.
+    /// The runtime of its builds in findings. The cgroups of Podman's builds do not tell it.
     pub builder: Option<&'static str>,
     /// Whether it runs as an ordinary user.
     is_rootless: bool,
@@ -60,29 +60,29 @@ pub struct Engine {
 /// A daemon of an engine.
 struct Daemon {
     command: &'static [&'static str],
-    /// It is ready when it listens there.
+    /// The daemon is ready when it listens on this socket.
     socket: &'static str,
 }
 
-/// How an engine is spoken to.
+/// The interface of an engine.
 trait Client: Sync {
-    /// Whether it does what it is told: its daemon listens before that.
+    /// Whether the daemon answers requests, which it may not yet do when it listens.
     fn is_ready(&self) -> bool {
         true
     }
-    /// Takes the image from an archive.
+    /// Loads the image from an archive.
     fn load(&self, archive: &str) -> Result<()>;
-    /// Makes and starts a container; gives its id.
+    /// Makes and starts a container, and returns its id.
     fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String>;
-    /// Runs a program in a container to its end and gives what it prints.
+    /// Runs a program in a container, and returns its output.
     fn exec(&self, id: &str, args: &[&str]) -> Result<String>;
     /// Copies a file of the host into a container.
     fn copy(&self, id: &str, from: &str, to: &str) -> Result<()>;
-    /// Builds an image with a `RUN` line.
+    /// Builds an image with a `RUN` instruction.
     fn build(&self, run: &str) -> Result<()>;
-    /// Ends and removes a container.
+    /// Stops and removes a container.
     fn remove(&self, id: &str) -> Result<()>;
-    /// What findings say of a container of this name, beyond what its cgroup tells.
+    /// What findings say about a container of this name beyond what its cgroup tells.
     fn expected(&self, name: &str) -> Result<Value>;
 }
 
@@ -98,7 +98,7 @@ const DOCKERD: Daemon = Daemon {
         "--bridge=none",
         "--iptables=false",
         "--ip6tables=false",
-        // Containers outlive it, as those of the other engines do.
+        // Containers survive the end of this daemon, as they do with the other engines.
         "--live-restore",
     ],
     socket: "/run/docker.sock",
@@ -116,7 +116,7 @@ pub const DOCKER: Engine = Engine {
     client: &Cli { program: &["docker"], options: &["--network=none"], digest: None },
 };
 
-/// containerd, spoken to as a kubelet does.
+/// containerd, used as a kubelet does.
 pub const CRI: Engine = Engine {
     runtime: None,
     builder: None,
@@ -128,7 +128,7 @@ pub const CRI: Engine = Engine {
     client: &Cri { socket: CONTAINERD.socket },
 };
 
-/// Podman with crun, of the administrator. It needs no daemon: what runs is for those who ask about containers.
+/// Podman with crun, run by root. It needs no daemon; this one only answers queries about containers.
 pub const PODMAN: Engine = Engine {
     runtime: Some("podman"),
     builder: None,
@@ -140,7 +140,7 @@ pub const PODMAN: Engine = Engine {
     client: &Cli { program: &["podman"], options: &["--network=none"], digest: cli::PODMAN_DIGEST },
 };
 
-/// Podman with crun, of an ordinary user.
+/// Podman with crun, run by an ordinary user.
 pub const ROOTLESS: Engine = Engine {
     runtime: Some("podman"),
     builder: None,
@@ -159,17 +159,17 @@ pub const ROOTLESS: Engine = Engine {
     },
 };
 
-/// The engines of this machine, as far as they were needed.
+/// The engines that were started on this machine.
 #[derive(Default)]
 pub struct Node {
-    /// Daemons, by socket.
+    /// The daemons by socket.
     daemons: BTreeMap<&'static str, Child>,
-    /// Who has the image: the sockets of their last daemons.
+    /// The sockets of the engines that have loaded the image.
     loaded: Vec<&'static str>,
 }
 
 impl Node {
-    /// Starts what does not run of an engine, and gives it the image.
+    /// Starts the engine's daemons that do not run, and loads the image.
     pub fn ensure(&mut self, engine: &Engine) -> Result<()> {
         disk::mount()?;
         if engine.is_rootless {
@@ -177,7 +177,7 @@ impl Node {
         }
         for (path, content) in FILES.iter().chain(engine.files) {
             fs::create_dir_all(Path::new(path).parent().context("it is in a directory")?)?;
-            // It may be a link to that of the disk.
+            // The path may be a link to the file on the disk.
             fs::remove_file(path).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
             fs::write(path, content)?;
         }
@@ -195,14 +195,14 @@ impl Node {
         Ok(())
     }
 
-    /// Sends a signal to an engine's last daemon: that which knows about containers.
+    /// Sends a signal to the engine's last daemon, which is the one that knows containers.
     pub fn signal(&self, engine: &Engine, signal: Signal) -> Result<()> {
         let daemon = self.daemons.get(engine.socket()).context("it does not run")?;
         let pid = Pid::from_raw(daemon.id().cast_signed()).context("no process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Kills it, so that nobody listens at its socket.
+    /// Kills the engine's last daemon, so that no process listens on its socket.
     pub fn kill(&mut self, engine: &Engine) -> Result<()> {
         let mut daemon = self.daemons.remove(engine.socket()).context("it does not run")?;
         daemon.kill()?;
@@ -235,12 +235,12 @@ impl Daemon {
 }
 
 impl Engine {
-    /// Where it is asked about containers.
+    /// The socket on which the detector queries the engine.
     fn socket(&self) -> &'static str {
         self.daemons.last().map_or("", |daemon| daemon.socket)
     }
 
-    /// Makes and starts a container that runs [`SERVICE`], and waits until that answers.
+    /// Makes and starts a container that runs [`SERVICE`], and waits until the service answers.
     pub fn service(&'static self, number: u32) -> Result<Container> {
         let container = self.start(number, SERVICE)?;
         wait_for("the container's service", PATIENCE, || Ok(container.service().exists().then_some(())))?;
@@ -257,22 +257,22 @@ impl Engine {
         Ok(Container { engine: self, id, name, volume: volume.into() })
     }
 
-    /// Of its containers' root, the user id on the node.
+    /// The user id on the node of root in its containers.
     pub fn uid(&self) -> u32 {
         if self.is_rootless { user::ID } else { 0 }
     }
 
-    /// Builds an image with a `RUN` line.
+    /// Builds an image with a `RUN` instruction.
     pub fn build(&self, run: &str) -> Result<()> {
         self.client.build(run)
     }
 }
 
-/// A container of an engine. It is removed when dropped.
+/// A container of an engine, which is removed when it is dropped.
 pub struct Container {
-    /// Whose it is.
+    /// The engine of the container.
     pub engine: &'static Engine,
-    /// Its id, as the engine says.
+    /// The id from the engine.
     pub id: String,
     name: String,
     volume: PathBuf,
@@ -283,22 +283,22 @@ impl Container {
         self.volume.join(Path::new(attack::SOCKET).file_name().unwrap_or_default())
     }
 
-    /// Has the service perform an operation of [`attack`]. It answers with what it did.
+    /// Makes the service perform an operation of [`attack`], and returns its answer.
     pub fn service_does(&self, operation: &[&str]) -> Result<Value> {
         attack::request(&self.service(), operation)
     }
 
-    /// Runs a program in it to its end and gives what it prints.
+    /// Runs a program in the container, and returns its output.
     pub fn exec(&self, args: &[&str]) -> Result<String> {
         self.engine.client.exec(&self.id, args)
     }
 
-    /// Copies a file of the host into it.
+    /// Copies a file of the host into the container.
     pub fn copy(&self, from: &str, to: &str) -> Result<()> {
         self.engine.client.copy(&self.id, from, to)
     }
 
-    /// What the cgroup alone tells of it.
+    /// What the cgroup alone tells about the container.
     pub fn identity(&self) -> Value {
         match self.engine.runtime {
             Some(runtime) => json!({"id": self.id, "runtime": runtime}),
@@ -306,7 +306,7 @@ impl Container {
         }
     }
 
-    /// What the engine tells of it.
+    /// What the engine tells about the container.
     pub fn description(&self) -> Result<Value> {
         self.engine.client.expected(&self.name)
     }

@@ -1,4 +1,4 @@
-//! An ordinary user with subordinate ids and cgroups of their own, as systemd makes them for a login.
+//! An ordinary user with subordinate ids and a cgroup, as systemd makes them for a login.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 
 use crate::init::CGROUPS;
 
-/// The user's id, and that of their group.
+/// The id of the user and of the user's group.
 pub const ID: u32 = 1000;
 
-/// Runs a command line as the user, in a cgroup of theirs.
+/// Runs a command line as the user, in the user's cgroup.
 pub const BECOME: &str = "cd /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/init.scope && \
                           echo $$ > cgroup.procs && \
                           export HOME=/home/lab XDG_RUNTIME_DIR=/run/user/1000 && cd && \
                           exec /usr/bin/setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"";
 
-/// The cgroup of the user's containers. Without systemd it must not look like one of systemd's.
+/// The cgroup of the user's containers. As there is no systemd, its name must not resemble that of a systemd slice.
 pub const CONTAINERS: &str = "/user.slice/user-1000.slice/user@1000.service/podman";
 
-/// Makes the user when they are first needed.
+/// Makes the user at the first use.
 pub fn make() -> Result<()> {
     if Path::new("/home/lab").exists() {
         return Ok(());
