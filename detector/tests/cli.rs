@@ -1,4 +1,5 @@
-//! The program with bad input, and the socket's server with bad clients. Needs no privileges and no particular kernel.
+//! Tests the program with invalid input, and the socket's server with misbehaving clients. They need no privileges and
+//! no particular kernel.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -33,12 +34,12 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether `run` and `doctor` get past their first check, that of privileges.
+/// Whether `run` and `doctor` pass their first check, that of privileges.
 fn is_privileged() -> bool {
     Host::read().is_ok_and(|host| host.missing_capabilities().is_none())
 }
 
-/// Runs the program as a user without privileges, from a place where that user may execute it.
+/// Runs the program as a user without privileges, from a directory where that user may execute it.
 fn unprivileged(arguments: &[&str]) -> Output {
     if !is_root() {
         return detector(arguments).output().expect("the program starts");
@@ -56,7 +57,7 @@ fn unprivileged(arguments: &[&str]) -> Output {
         .expect("the program starts")
 }
 
-/// One line, `detector: <what>: <why>; <remedy>`, with this exit code and these words.
+/// Checks for one line `detector: <what>: <why>; <remedy>` with this exit code and these words.
 #[track_caller]
 fn assert_fails(output: &Output, code: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -177,7 +178,7 @@ fn tail_of_a_named_socket_without_a_daemon_is_not_ready() {
 #[test]
 fn run_and_doctor_need_privileges() {
     if Host::read().is_err() {
-        // In a pid namespace of its own, say: that is told first.
+        // In a pid namespace, for example, the program reports that first.
         return;
     }
     let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
@@ -245,7 +246,7 @@ fn a_foreign_bpf_object_is_a_failure() {
     }
 }
 
-/// The real server with a hub that a test feeds.
+/// The real server, with a hub that the test controls.
 struct Daemon {
     hub: Arc<Hub>,
     socket: PathBuf,
@@ -257,7 +258,7 @@ struct Daemon {
 impl Daemon {
     fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
-        // A directory that the server makes.
+        // The server creates this directory.
         let socket = directory.path().join("run/detector.sock");
         let hub = Arc::new(Hub::new("node".to_owned()));
         let (stop, stopped) = oneshot::channel();
@@ -276,7 +277,7 @@ impl Daemon {
         Self { hub, socket, stop: Some(stop), thread: Some(thread), _directory: directory }
     }
 
-    /// Sends these bytes and returns all that is answered.
+    /// Sends these bytes, and returns the whole answer.
     fn say(&self, request: &[u8]) -> String {
         let mut stream = UnixStream::connect(&self.socket).expect("the daemon listens");
         stream.write_all(request).expect("the daemon reads");
@@ -309,7 +310,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn the_socket_is_for_its_owner_alone() {
+fn only_the_owner_may_use_the_socket() {
     let daemon = Daemon::start();
     let mode = std::fs::metadata(&daemon.socket).expect("the socket is there").permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
@@ -346,7 +347,7 @@ fn a_silent_client_is_dropped() {
 }
 
 #[test]
-fn clients_get_what_happens_after_the_reply() {
+fn clients_receive_all_lines_after_the_reply() {
     let daemon = Daemon::start();
     let mut streams: Vec<_> = (0..3).map(|_| client::tail(&daemon.socket).expect("the stream")).collect();
     daemon.publish(7);
@@ -360,10 +361,10 @@ fn clients_get_what_happens_after_the_reply() {
 }
 
 #[test]
-fn a_slow_client_is_told_what_it_missed_and_holds_nobody_up() {
+fn a_slow_client_is_told_its_losses_and_delays_no_one() {
     let daemon = Daemon::start();
     let mut slow = client::tail(&daemon.socket).expect("the stream");
-    // Far more than the socket's buffer and the queue hold.
+    // This is far more than the socket's buffer and the queue can hold.
     let total = 20 * CLIENT_QUEUE as u64;
     let started = Instant::now();
     (0..total).for_each(|nth| daemon.publish(nth));
@@ -385,7 +386,7 @@ fn a_slow_client_is_told_what_it_missed_and_holds_nobody_up() {
 }
 
 #[test]
-fn too_many_clients_are_refused_until_one_goes() {
+fn too_many_clients_are_refused_until_one_disconnects() {
     let daemon = Daemon::start();
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| client::tail(&daemon.socket).expect("there is room")).collect();
     let refusal = client::status(&daemon.socket).expect_err("there is no room").to_string();
@@ -398,7 +399,7 @@ fn too_many_clients_are_refused_until_one_goes() {
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_the_first_lives_on() {
+fn a_second_daemon_is_refused_and_the_first_keeps_running() {
     let daemon = Daemon::start();
     let error = runtime().block_on(async { Server::bind(&daemon.socket).map(drop) }).expect_err("it is taken");
     assert!(matches!(error, BindError::InUse(_)), "{error}");
@@ -485,7 +486,7 @@ fn tail_into_a_closed_pipe_is_success() {
 }
 
 #[test]
-fn a_log_is_private_and_a_cut_line_is_ended() {
+fn an_output_file_is_private_and_an_incomplete_line_is_ended() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("findings.json");
     let open = || writer::Output::open(writer::Target::File(path.clone())).expect("it can be written");

@@ -1,5 +1,5 @@
-//! Findings on their way past runtimes that lie, hang, speak garbage or come and go. Each is a socket of the test's own; the
-//! real runtimes are asked in the virtual machines.
+//! Enriches findings while runtimes lie, hang, send garbage, or stop and start. Each runtime is a socket of the test;
+//! the tests in virtual machines query real ones.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -25,10 +25,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const WAIT: Duration = Duration::from_millis(250);
-/// More than any of these tests takes, on a busy machine.
+/// The time limit of a test on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A socket, and what is done to who connects.
+/// A socket, and the function that handles its connections.
 struct Runtime {
     path: PathBuf,
     connections: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ impl Runtime {
         runtime
     }
 
-    /// Until the process ends.
+    /// The thread runs until the process ends.
     fn listen(&self, serve: impl Fn(UnixStream) + Send + Sync + 'static) {
         let listener = UnixListener::bind(&self.path).expect("a socket");
         let (serve, connections, served) = (Arc::new(serve), Arc::clone(&self.connections), Arc::clone(&self.served));
@@ -62,7 +62,7 @@ impl Runtime {
     }
 }
 
-/// Findings on their way.
+/// An enricher, its inlet and its output.
 struct Way {
     engines: Arc<Engines>,
     enricher: Enricher,
@@ -75,7 +75,7 @@ impl Way {
         Self::waiting(WAIT, protocol, path)
     }
 
-    /// Findings that wait for an answer however busy the machine is.
+    /// Makes findings wait for an answer even on a busy machine.
     fn patient(protocol: Protocol, path: &Path) -> Self {
         Self::waiting(SOON, protocol, path)
     }
@@ -87,7 +87,7 @@ impl Way {
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {
-            // The test may be over.
+            // The receiver may already be dropped.
             let _ = sender.lock().expect("nobody panics").send(line.clone());
         };
         let enricher = Enricher::start(options, publish).expect("a thread");
@@ -95,7 +95,7 @@ impl Way {
         Self { engines, enricher, inlet, out }
     }
 
-    /// Puts something in, which must take no time.
+    /// Sends something into the inlet, which must not block.
     fn put(&self, into: impl FnOnce(&Inlet)) {
         let since = Instant::now();
         into(&self.inlet);
@@ -117,7 +117,7 @@ impl Way {
         }
     }
 
-    /// The finding of this container comes out after the wait, or sooner, and unfilled.
+    /// Expects the finding of this container after the wait or earlier, without metadata.
     fn passes_unfilled(&self, id: &str) {
         let since = Instant::now();
         self.find(id);
@@ -165,7 +165,7 @@ fn id(nth: u64) -> String {
     format!("{nth:064x}")
 }
 
-/// What is asked for: the path in the first line.
+/// The path in the first line of a request.
 fn request(stream: &mut UnixStream) -> Option<String> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
@@ -178,11 +178,11 @@ fn request(stream: &mut UnixStream) -> Option<String> {
 
 fn answer(stream: &mut UnixStream, status: &str, body: &[u8]) {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
-    // The client may hang up.
+    // The client may have disconnected.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-/// Answers as Docker does, with `container` about each, and about no image.
+/// Answers as Docker does, with `container` for each container, and with no image.
 fn docker(container: impl Fn(&str) -> Value + Send + Sync + 'static) -> impl Fn(UnixStream) + Send + Sync + 'static {
     move |mut stream| {
         while let Some(path) = request(&mut stream) {
@@ -194,7 +194,7 @@ fn docker(container: impl Fn(&str) -> Value + Send + Sync + 'static) -> impl Fn(
     }
 }
 
-/// Answers as a CRI runtime does, with this container about each, and nothing about pods and images.
+/// Answers as a CRI runtime does, with this container for each query, and with no pods or images.
 fn cri(
     container: impl Fn(String) -> detector_cri::Container + Send + Sync + Clone + 'static,
 ) -> impl Fn(UnixStream) + Send + Sync + 'static {
@@ -207,7 +207,7 @@ fn cri(
                 let body = request.into_body().collect().await.expect("a request").to_bytes();
                 let mut message = Vec::new();
                 if is_list {
-                    // After a flag and the length.
+                    // The message follows a flag and the length.
                     let asked = detector_cri::ListContainersRequest::decode(&body[5..]).expect("a request");
                     let id = asked.filter.expect("it asks about one").id;
                     detector_cri::ListContainersResponse { containers: vec![container(id)] }
@@ -225,7 +225,7 @@ fn cri(
         runtime().block_on(async {
             stream.set_nonblocking(true).expect("a socket");
             let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream).expect("a socket"));
-            // The client may hang up.
+            // The client may have disconnected.
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
         });
     }
@@ -240,7 +240,7 @@ fn web(id: &str) -> Value {
 }
 
 #[test]
-fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
+fn a_finding_gets_the_runtimes_metadata_which_is_queried_once() {
     let runtime = Runtime::start(docker(web));
     let way = Way::patient(Protocol::Docker, &runtime.path);
     for _ in 0..3 {
@@ -255,7 +255,7 @@ fn a_finding_gets_what_the_runtime_knows_and_it_is_asked_once() {
 }
 
 #[test]
-fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
+fn a_hanging_runtime_delays_only_its_own_findings_and_only_briefly() {
     let runtime = Runtime::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -268,7 +268,7 @@ fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
         assert_eq!(way.next_finding().container, container(&id(1)));
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
         wait_until(|| matches!(way.state(), EngineState::Failing { why } if why.contains("no answer within")));
-        // Given up, it holds up nothing.
+        // Once the runtime counts as failing, findings do not wait for it.
         let before = runtime.connections.load(Relaxed);
         (10..1000).for_each(|nth| way.passes_unfilled(&id(nth)));
         assert!(runtime.connections.load(Relaxed) < before + 4, "it is not left alone");
@@ -278,7 +278,7 @@ fn a_runtime_that_hangs_holds_up_its_own_findings_only_and_not_for_long() {
 }
 
 #[test]
-fn garbage_is_no_answer() {
+fn garbage_is_not_accepted_as_an_answer() {
     let garbage: [&[u8]; 6] = [
         b"SSH-2.0-OpenSSH_9.9\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
@@ -304,7 +304,7 @@ fn garbage_is_no_answer() {
 }
 
 #[test]
-fn a_runtime_that_tells_about_another_container_is_not_believed() {
+fn an_answer_about_another_container_is_not_used() {
     let runtime = Runtime::start(docker(|_| web(&id(2))));
     let way = Way::past(Protocol::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
@@ -312,7 +312,7 @@ fn a_runtime_that_tells_about_another_container_is_not_believed() {
 }
 
 #[test]
-fn what_is_too_long_is_cut_and_marked() {
+fn metadata_that_is_too_long_is_truncated_and_marked() {
     let bomb = |id: &str| {
         let mut labels: serde_json::Map<_, _> =
             (0..2000).map(|nth| (format!("l{nth:04}"), "x".repeat(500).into())).collect();
@@ -341,7 +341,7 @@ fn what_is_too_long_is_cut_and_marked() {
 }
 
 #[test]
-fn an_answer_without_end_is_not_read_and_others_are_still_asked_about() {
+fn an_endless_answer_is_not_read_and_other_containers_are_still_queried() {
     let runtime = Runtime::start(|mut stream| {
         let Some(path) = request(&mut stream) else { return };
         if path.contains(&id(2)) {
@@ -362,7 +362,7 @@ fn an_answer_without_end_is_not_read_and_others_are_still_asked_about() {
 }
 
 #[test]
-fn a_runtime_that_is_back_completes_what_was_told_without_it() {
+fn a_restarted_runtime_completes_earlier_findings() {
     let runtime = Runtime::start(|_| {});
     let path = runtime.directory.path().join("later.sock");
     let way = Way::past(Protocol::Docker, &path);
@@ -380,7 +380,7 @@ fn a_runtime_that_is_back_completes_what_was_told_without_it() {
 }
 
 #[test]
-fn what_waits_at_the_end_is_not_lost() {
+fn findings_that_wait_at_shutdown_are_published() {
     let runtime = Runtime::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -391,7 +391,7 @@ fn what_waits_at_the_end_is_not_lost() {
 }
 
 #[test]
-fn a_container_that_begins_is_asked_about_at_once() {
+fn a_container_is_queried_when_it_starts() {
     let runtime = Runtime::start(docker(web));
     let way = Way::patient(Protocol::Docker, &runtime.path);
     way.put(|inlet| inlet.container_started(&container(&id(1))));
@@ -401,9 +401,9 @@ fn a_container_that_begins_is_asked_about_at_once() {
 }
 
 #[test]
-fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
+fn too_many_labels_through_cri_are_truncated_or_not_read() {
     let bomb = |id: String| {
-        // With an odd number, more than is read.
+        // For an odd number, the answer is larger than the limit.
         let size = if id.ends_with('1') { 10_000 } else { 1000 };
         let labels = (0..size).map(|nth| (format!("l{nth:05}"), "x".repeat(1000))).collect();
         let metadata = Some(detector_cri::ContainerMetadata { name: "app".to_owned() });
@@ -420,7 +420,7 @@ fn a_label_bomb_through_cri_is_cut_and_a_bigger_one_is_not_read() {
 }
 
 #[test]
-fn what_a_cri_runtime_tells_about_another_container_is_not_taken() {
+fn a_cri_answer_about_another_container_is_not_used() {
     let runtime = Runtime::start(cri(|_| detector_cri::Container { id: id(2), ..detector_cri::Container::default() }));
     let way = Way::past(Protocol::Cri, &runtime.path);
     way.passes_unfilled(&id(1));
