@@ -111,7 +111,10 @@ impl Sensor {
     /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it has no memory")?;
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("/proc shows no VmRSS for the daemon")?;
         Ok(size.trim().trim_end_matches(" kB").parse()?)
     }
 
@@ -123,7 +126,7 @@ impl Sensor {
 
     /// Stops or continues the daemon with a signal. While it is stopped, only its probes run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).context("no process id")?;
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("the process id is 0")?;
         Ok(kill_process(pid, signal)?)
     }
 

@@ -62,7 +62,7 @@ fn mark(descriptor: OwnedFd) -> Result<Value> {
 
 /// Takes a descriptor from another process, without hiding it from that process.
 pub fn take(pid: u32, descriptor: RawFd) -> Result<OwnedFd> {
-    let pid = Pid::from_raw(pid.cast_signed()).context("no process id")?;
+    let pid = Pid::from_raw(pid.cast_signed()).context("the process id is 0")?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?)
 }
@@ -88,7 +88,7 @@ pub(super) fn receive(socket: &Path) -> Result<OwnedFd> {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    descriptors.context("no descriptor came")
+    descriptors.context("no descriptor was received")
 }
 
 /// Starts a child with the descriptor as its standard input.
@@ -109,7 +109,7 @@ struct Partner {
 impl Partner {
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut output = BufReader::new(child.stdout.take().context("a pipe was asked for")?);
+        let mut output = BufReader::new(child.stdout.take().context("the child has no standard output")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
         let number = line.trim().parse().with_context(|| format!("it says {line:?}"))?;

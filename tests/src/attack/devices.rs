@@ -52,7 +52,7 @@ fn read(device: &Path) -> Result<Value> {
 fn through_loop(file: &Path, device: &Path) -> Result<Value> {
     let content = OpenOptions::new().read(true).write(true).open(file)?;
     // The size of a device is a multiple of a sector.
-    ensure!(fs::metadata(file)?.len().is_multiple_of(512), "{} has no fitting length", file.display());
+    ensure!(fs::metadata(file)?.len().is_multiple_of(512), "the size of {} is not a multiple of 512", file.display());
     let node = OpenOptions::new().read(true).write(true).open(device)?;
     raw::attach_loop(&node, &content).context("the file cannot be attached")?;
     let written = write(device);

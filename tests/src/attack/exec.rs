@@ -22,7 +22,7 @@ use super::{identity, programs::run};
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation::on_two("copy", "FROM TO", "copies a program", copy),
-    Operation::on_two("copy-blunted", "FROM TO", "copies a shell without the words that give it away", copy_blunted),
+    Operation::on_two("copy-blunted", "FROM TO", "copies a shell without the strings that identify it", copy_blunted),
     Operation::on_two("overwrite", "FROM TO", "gives a file the content of another one of the same length", overwrite),
     Operation::with("script", "PATH TEXT", "makes a script", 2, |args| script(Path::new(&args[0]), &args[1])),
     Operation::with("run-in-memory", "PROGRAM ARGUMENT…", "copies a program into memory, and runs that", 1, |args| {
@@ -34,7 +34,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with(
         "run-failing",
         "PROGRAM PROGRAM ARGUMENT…",
-        "executes one that fails, and then the other",
+        "executes a program that fails, and then another one",
         2,
         |args| failing(&args[0], &args[1..]),
     ),

@@ -132,14 +132,14 @@ fn fail(path: &Path, directory: &Path) -> Result<Value> {
     };
     refused("an exclusive open", OpenOptions::new().write(true).create_new(true).open(path))?;
     refused("an open of a directory", OpenOptions::new().write(true).open(directory))?;
-    refused("unlink of nothing", fs::remove_file(&missing))?;
-    refused("rename of nothing", fs::rename(&missing, path))?;
+    refused("unlink of a missing file", fs::remove_file(&missing))?;
+    refused("rename of a missing file", fs::rename(&missing, path))?;
     refused("rename to what is there", exclusive(path, Path::new("/etc/passwd")))?;
     refused("link to what is there", fs::hard_link(path, "/etc/passwd"))?;
     refused("mkdir of what is there", fs::create_dir(directory))?;
     refused("rmdir of a file", fs::remove_dir(path))?;
-    refused("rmdir of what is not empty", fs::remove_dir(directory))?;
-    refused("rename over what is not empty", fs::rename("/srv/places", directory))?;
+    refused("rmdir of a directory that is not empty", fs::remove_dir(directory))?;
+    refused("rename over a directory that is not empty", fs::rename("/srv/places", directory))?;
     refused("rename of a file over a directory", fs::rename(path, directory))?;
     Ok(Value::Null)
 }

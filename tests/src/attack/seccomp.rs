@@ -32,7 +32,7 @@ pub(super) fn be_supervised() -> Result<OwnedFd> {
         let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
         libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program)
     };
-    descriptor(listener).context("no supervision")
+    descriptor(listener).context("cannot supervise system calls")
 }
 
 /// Makes the supervised call, which returns a descriptor.
@@ -61,7 +61,7 @@ pub(super) fn answer_with(listener: &OwnedFd, file: &File) -> Result<()> {
     };
     // SAFETY: the structure consists of numbers, for which zero is valid.
     let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-    call(RECEIVE, (&raw mut notice).cast()).context("no call to answer")?;
+    call(RECEIVE, (&raw mut notice).cast()).context("cannot receive the supervised call")?;
     let mut added = libc::seccomp_notif_addfd {
         id: notice.id,
         flags: 0,
@@ -69,8 +69,8 @@ pub(super) fn answer_with(listener: &OwnedFd, file: &File) -> Result<()> {
         newfd: 0,
         newfd_flags: 0,
     };
-    let number = call(ADD_DESCRIPTOR, (&raw mut added).cast()).context("no descriptor can be added")?;
+    let number = call(ADD_DESCRIPTOR, (&raw mut added).cast()).context("cannot add a descriptor")?;
     let mut answer = libc::seccomp_notif_resp { id: notice.id, val: number.into(), error: 0, flags: 0 };
-    call(SEND, (&raw mut answer).cast()).context("no answer can be given")?;
+    call(SEND, (&raw mut answer).cast()).context("cannot answer the supervised call")?;
     Ok(())
 }

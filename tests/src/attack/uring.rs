@@ -55,7 +55,7 @@ pub(super) fn write(file: &File, bytes: &[u8], how: How) -> Result<usize> {
     if how == How::Polled {
         builder.setup_sqpoll(POLLING);
     }
-    let mut ring = builder.build(1).context("no io_uring")?;
+    let mut ring = builder.build(1).context("cannot set up io_uring")?;
     let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len())?);
     let entry = match how {
         How::Plain => opcode::Write::new(Fd(file.as_raw_fd()), start, length).build(),

@@ -96,7 +96,7 @@ fn store(method: &str, mut file: &File) -> Result<()> {
             map.store(MARK);
         }
         "process_vm_writev" | "ptrace" | "proc_mem" => by_another_process(method, file)?,
-        _ => bail!("there is no such way to write"),
+        _ => bail!("unknown way to write"),
     }
     Ok(())
 }

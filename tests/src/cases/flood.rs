@@ -44,10 +44,10 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
         };
         files_are_complete(&found, lost("image_write"))?;
         let shells: Vec<&Value> = found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect();
-        let lost_shells = lost("exec").checked_sub(1).context("no exec found the ring buffer full")?;
+        let lost_shells = lost("exec").checked_sub(1).context("no exec was lost, so the ring buffer was never full")?;
         ensure!(
             shells.len() as u64 == SHELLS as u64 - lost_shells + 1,
-            "{} shells are told of, {lost_shells} records were lost, of {SHELLS}",
+            "{} shells were reported and {lost_shells} records were lost, of {SHELLS}",
             shells.len(),
         );
         for shell in shells {
@@ -62,7 +62,7 @@ fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
     let made: Vec<&Value> =
         found.iter().filter(|finding| finding["file"]["op"] == "create").map(|finding| &finding["file"]).collect();
     let inodes: BTreeSet<u64> = made.iter().filter_map(|file| file["inode"].as_u64()).collect();
-    ensure!(inodes.len() == WRITERS * FILES, "{} of {} files are told of", inodes.len(), WRITERS * FILES);
+    ensure!(inodes.len() == WRITERS * FILES, "{} of {} files were reported", inodes.len(), WRITERS * FILES);
     ensure!(inodes.len() == made.len(), "{} findings of {} files", made.len(), inodes.len());
     let nameless = made.iter().filter(|file| file["path"].is_null()).count();
     ensure!(nameless > 0, "the ring buffer was not full");

@@ -28,7 +28,7 @@ pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
     let status = lab.take_sensor()?.stop()?;
     ensure!(status.success(), "after SIGTERM: {status}");
     let without = detector(&["status"])?;
-    ensure!(!without.status.success(), "status sees a sensor where there is none");
+    ensure!(!without.status.success(), "`detector status` succeeded although no daemon is running");
     Ok(())
 }
 

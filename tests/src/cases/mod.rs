@@ -265,7 +265,7 @@ impl Lab {
         if let Some(NotApplicable(reason)) = error.downcast_ref() {
             return Outcome::NotApplicable(reason.clone());
         }
-        let log = self.sensor.as_ref().map_or_else(|| "no sensor runs".to_owned(), Sensor::log);
+        let log = self.sensor.as_ref().map_or_else(|| "the sensor is not running".to_owned(), Sensor::log);
         let all = self.history.len();
         let findings: Vec<String> = self.history.iter().take(REPORTED).map(|finding| format!("  {finding}")).collect();
         let findings = findings.join("\n");
@@ -351,7 +351,7 @@ impl Lab {
 
     /// The sensor.
     pub fn sensor(&self) -> Result<&Sensor> {
-        self.sensor.as_ref().context("no sensor runs")
+        self.sensor.as_ref().context("the sensor is not running")
     }
 
     /// The sensor's notices since the start of the case.
@@ -361,7 +361,7 @@ impl Lab {
 
     /// Removes the sensor.
     pub fn take_sensor(&mut self) -> Result<Sensor> {
-        self.sensor.take().context("no sensor runs")
+        self.sensor.take().context("the sensor is not running")
     }
 
     fn beacon(&self) -> Result<&Container> {
@@ -397,13 +397,13 @@ impl Lab {
     /// Collects findings until one of the beacon with this kind and path arrives, and returns that one.
     fn wait_for_beacon(&mut self, kind: &str, is_path: impl Fn(&Value) -> bool) -> Result<Value> {
         let beacon = self.beacon()?.id.clone();
-        let sensor = self.sensor.as_mut().context("no sensor runs")?;
+        let sensor = self.sensor.as_mut().context("the sensor is not running")?;
         let (history, pending) = (&mut self.history, &mut self.pending);
         let mut since = Instant::now();
         wait_for("the finding that follows the case's", Duration::MAX, || {
             let lines = sensor.take_lines()?;
             if lines.is_empty() {
-                ensure!(since.elapsed() < PATIENCE, "no finding follows the case's");
+                ensure!(since.elapsed() < PATIENCE, "the finding of the beacon did not arrive in time");
                 return Ok(None);
             }
             let mut last = None;

@@ -237,7 +237,7 @@ pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
     lab.take_findings()?;
     for found in found {
         let cgroup = found["container"]["cgroup"].as_str().unwrap_or_default();
-        ensure!(cgroup.ends_with(&format!("/libpod-{id}")), "the cgroup is said to be {cgroup}");
+        ensure!(cgroup.ends_with(&format!("/libpod-{id}")), "findings have the cgroup {cgroup}");
     }
     Ok(())
 }

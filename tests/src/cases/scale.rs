@@ -82,7 +82,7 @@ pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
     let made = found.iter().filter_map(|found| found["file"]["inode"].as_u64());
     let made = made.collect::<BTreeSet<_>>().len();
     let (files, folders) = (WRITERS * FILES, WRITERS);
-    ensure!((of("create"), of("mkdir")) == (files, folders), "{} of {files} files are told of", of("create"));
+    ensure!((of("create"), of("mkdir")) == (files, folders), "{} of {files} files were reported", of("create"));
     ensure!(found.len() == files + folders && made >= files, "{} findings of {made} files", found.len());
     Ok(())
 }
@@ -96,7 +96,7 @@ pub(super) fn ten_thousand_execs(lab: &mut Lab) -> Result<()> {
         (0..WRITERS as u32).flat_map(|thread| (0..PROGRAMS as u32).step_by(10).map(move |number| (thread, number)));
     let run: BTreeSet<_> = shells.map(|(thread, number)| json!(flooding_shell(thread, number)).to_string()).collect();
     let told: BTreeSet<_> = found.iter().map(|found| found["process"]["args"].to_string()).collect();
-    ensure!(told == run, "{} of {} shells are told of", run.intersection(&told).count(), run.len());
+    ensure!(told == run, "{} of {} shells were reported", run.intersection(&told).count(), run.len());
     ensure!(found.len() == run.len(), "{} findings of {} shells", found.len(), run.len());
     Ok(())
 }

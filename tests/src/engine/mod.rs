@@ -198,7 +198,7 @@ impl Node {
     /// Sends a signal to the engine's last daemon, which is the one that knows containers.
     pub fn signal(&self, engine: &Engine, signal: Signal) -> Result<()> {
         let daemon = self.daemons.get(engine.socket()).context("it does not run")?;
-        let pid = Pid::from_raw(daemon.id().cast_signed()).context("no process id")?;
+        let pid = Pid::from_raw(daemon.id().cast_signed()).context("the process id is 0")?;
         Ok(kill_process(pid, signal)?)
     }
 
