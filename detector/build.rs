@@ -1,7 +1,7 @@
 //! Builds the BPF object from `detector-ebpf` and hands its path to the crate, which embeds it.
 //!
-//! Stable Rust has no standard library for BPF. Two toolchains can make the object, and the first that the machine has is
-//! taken:
+//! Stable Rust has no standard library for BPF. Two toolchains can make the object, and the first that the machine has
+//! is taken:
 //!
 //! 1. Debian's `rustc-web` with `libstd-rust-web-dev-bpf`: a compiler with a ready-made `core` for BPF.
 //! 2. rustup's nightly with `rust-src`, which builds `core` along.

@@ -20,7 +20,8 @@ pub struct Cgroup {
     pub root: u64,
 }
 
-/// In map `ROOTS`, instead of a container: the file system holds the roots of several containers, or the host's files too.
+/// In map `ROOTS`, instead of a container: the file system holds the roots of several containers, or the host's files
+/// too.
 pub const ROOTS_SHARED: u64 = u64::MAX;
 
 /// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
@@ -124,7 +125,8 @@ pub struct KeptExec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Loss {
-    /// An [`ExecRecord`](crate::record::ExecRecord) found no room; the program is in `KEPT_EXECS`, with the first exec of it.
+    /// An [`ExecRecord`](crate::record::ExecRecord) found no room; the program is in `KEPT_EXECS`, with the first exec
+    /// of it.
     Exec = 0,
     /// An [`FileRecord`](crate::record::FileRecord) found no room; its file is in `SEEN`, unreported.
     ImageWrite = 1,

@@ -7,10 +7,11 @@
 /// The offset of an optional member that a kernel does not have.
 pub const ABSENT: u64 = u64::MAX;
 
-/// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start of
-/// the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
-/// have no `a`; or `NAME: "struct" (optional "member");`, [`ABSENT`] where there is none; or `NAME: "struct" sizeof;`; or `NAME: "function" (argument "name");`, the position of a function's argument,
-/// from 0. A kernel may lack the function: then nothing is attached to it, and the position is 0.
+/// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start
+/// of the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
+/// have no `a`; or `NAME: "struct" (optional "member");`, [`ABSENT`] where there is none; or `NAME: "struct" sizeof;`;
+/// or `NAME: "function" (argument "name");`, the position of a function's argument, from 0. A kernel may lack the
+/// function: then nothing is attached to it, and the position is 0.
 #[macro_export]
 macro_rules! for_each_offset {
     ($callback:ident) => {

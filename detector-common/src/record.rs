@@ -235,7 +235,8 @@ pub struct FileRecord {
     pub value: u32,
     /// Bytes that the call asked to write; 0 for anything but a write.
     pub bytes: u64,
-    /// Path of the file: in the image, from the root of the image; of a device or of mapped code, from the process's root.
+    /// Path of the file: in the image, from the root of the image; of a device or of mapped code, from the process's
+    /// root.
     pub path: Path,
     /// Path of the process's executable from the process's root.
     pub exe: Path,
@@ -320,7 +321,8 @@ pub struct MoveRecord {
 pub struct ScriptRecord {
     /// Kind, time, place.
     pub header: Header,
-    /// Process id (thread group id) in the host's pid namespace. The thread that executes becomes the process's only one.
+    /// Process id (thread group id) in the host's pid namespace. The thread that executes becomes the process's only
+    /// one.
     pub pid: u32,
     /// Reserved, 0.
     pub reserved: u32,

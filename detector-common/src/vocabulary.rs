@@ -95,8 +95,8 @@ terms! {
 }
 
 impl ImageOp {
-    /// Whether the operation is reported when what it creates has no inode yet: the reported file is then the directory,
-    /// except that its layer is that of the new file.
+    /// Whether the operation is reported when what it creates has no inode yet: the reported file is then the
+    /// directory, except that its layer is that of the new file.
     pub const fn reports_directory(self) -> bool {
         matches!(self, Self::Mkdir | Self::Mknod | Self::Symlink)
     }
@@ -143,7 +143,8 @@ terms! {
     Outside = 0, "outside";
     /// The process is the container's first one.
     Entrypoint = 1, "entrypoint";
-    /// The process, or one of its ancestors, was brought into the running container from outside, as `docker exec` does.
+    /// The process, or one of its ancestors, was brought into the running container from outside, as `docker exec`
+    /// does.
     Entered = 2, "entered";
     /// The process was started by a process of the container.
     Application = 3, "application";

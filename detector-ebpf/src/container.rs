@@ -1,8 +1,8 @@
 //! Which container a task belongs to, and when a cgroup becomes one.
 //!
-//! A new cgroup is in set-up. The first program that runs in it from a root of its own, in a mount namespace of its own,
-//! starts the container: that is the entrypoint, since a runtime prepares the root and only then executes. From this
-//! moment, before the new program runs, the container's image is watched. There is no polling and so no gap.
+//! A new cgroup is in set-up. The first program that runs in it from a root of its own, in a mount namespace of its
+//! own, starts the container: that is the entrypoint, since a runtime prepares the root and only then executes. From
+//! this moment, before the new program runs, the container's image is watched. There is no polling and so no gap.
 
 use aya_ebpf::{Global, bindings::BPF_ANY};
 use detector_common::{
@@ -69,8 +69,8 @@ fn of_cgroup(task: Addr) -> Option<Cgroup> {
     known(cgroup::of_task(task)).filter(|cgroup| cgroup.phase == PHASE_STARTED)
 }
 
-/// The container that started in the mount namespace of a task. Namespaces can end before their container: the next one of
-/// this number may be that of a service of the host, whose root is the host's.
+/// The container that started in the mount namespace of a task. Namespaces can end before their container: the next one
+/// of this number may be that of a service of the host, whose root is the host's.
 #[inline(always)]
 fn of_namespace(task: Addr, namespace: u32) -> Option<u64> {
     // SAFETY: as in `known`.
@@ -148,8 +148,8 @@ pub fn contains(task: Addr, container: u64) -> bool {
     matches!(of(task), Some(found) if found.container == container)
 }
 
-/// The container of the running task, which has just executed a program, and how it came there. The first exec starts the
-/// container.
+/// The container of the running task, which has just executed a program, and how it came there. The first exec starts
+/// the container.
 #[inline(always)]
 pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
     let namespace = task::mount_namespace(task);
@@ -177,8 +177,8 @@ pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
     Some((id, ORIGIN_ENTRYPOINT))
 }
 
-/// What a container starts as a container, in a cgroup below its own, has an image of its own, which is watched as the outer
-/// one's.
+/// What a container starts as a container, in a cgroup below its own, has an image of its own, which is watched as the
+/// outer one's.
 #[inline(always)]
 fn nest(task: Addr, id: u64, namespace: u32, root: &Root) {
     let Some(outer) = of_cgroup(task) else { return };
@@ -192,8 +192,8 @@ fn nest(task: Addr, id: u64, namespace: u32, root: &Root) {
 }
 
 /// The running container that the running task of a cgroup is in, also if only its root says so, for it has a mount
-/// namespace of its own. It starts another container all the same if it is the first of its pid namespace, or if that root
-/// is another one by now, whose file system has the number of one that is gone.
+/// namespace of its own. It starts another container all the same if it is the first of its pid namespace, or if that
+/// root is another one by now, whose file system has the number of one that is gone.
 #[inline(always)]
 fn entered(task: Addr, id: u64, root: &Root) -> Option<Cgroup> {
     of(task).or_else(|| {
@@ -215,8 +215,8 @@ fn is_first(task: Addr) -> bool {
     matches!(task::namespace_pid(task), (1, 1..))
 }
 
-/// Marks the container of a cgroup as started and its image as watched. An image that another one has already as its root
-/// stays that one's.
+/// Marks the container of a cgroup as started and its image as watched. An image that another one has already as its
+/// root stays that one's.
 #[inline(always)]
 fn start(id: u64, cgroup: &Cgroup) {
     // SAFETY: as in `known`.
@@ -232,8 +232,8 @@ fn start(id: u64, cgroup: &Cgroup) {
     }
 }
 
-/// Whose image changes on the device of a container's root are of. A root that is not the top of its file system shares it
-/// with others, as those of btrfs subvolumes and of plain directories do.
+/// Whose image changes on the device of a container's root are of. A root that is not the top of its file system shares
+/// it with others, as those of btrfs subvolumes and of plain directories do.
 #[inline(always)]
 fn owner(cgroup: &Cgroup) -> u64 {
     let sb = file::superblock_at(cgroup.root);
@@ -259,8 +259,8 @@ pub fn sharing(task: Addr, device: u32, dentry: Addr) -> Option<u64> {
     (cgroup.root_dev == device && path::is_below(dentry, root_of(cgroup.container, device))).then_some(cgroup.container)
 }
 
-/// The dentry of the root of a container, on a device; 0: the top of that. Where it is not known, since the container was
-/// there before the probes, the device can be one that has other files too: then only the container's processes are
+/// The dentry of the root of a container, on a device; 0: the top of that. Where it is not known, since the container
+/// was there before the probes, the device can be one that has other files too: then only the container's processes are
 /// watched, and the root is theirs.
 #[inline(always)]
 pub fn root_of(container: u64, device: u32) -> Addr {
@@ -283,8 +283,8 @@ pub fn created(cgroup: Addr) {
     }
 }
 
-/// A cgroup was removed: no task is left in it. If it was a container's, or one's in a container, its root and namespace are
-/// forgotten before their numbers can be used again.
+/// A cgroup was removed: no task is left in it. If it was a container's, or one's in a container, its root and
+/// namespace are forgotten before their numbers can be used again.
 #[inline(always)]
 pub fn removed(id: u64) {
     if let Some(cgroup) = known(id)
@@ -304,9 +304,9 @@ pub fn removed(id: u64) {
     let _never_known = CGROUPS.remove(id);
 }
 
-/// The container in which the running task changes a file on the image of the container `owner`, and how it came there. An
-/// image can be shared by containers (one root directory, mounted once): a task in any of them acts in its own. What a
-/// runtime does to prepare a container is no change of one that runs: its root is not in `ROOTS` yet.
+/// The container in which the running task changes a file on the image of the container `owner`, and how it came there.
+/// An image can be shared by containers (one root directory, mounted once): a task in any of them acts in its own. What
+/// a runtime does to prepare a container is no change of one that runs: its root is not in `ROOTS` yet.
 #[inline(always)]
 pub fn actor(task: Addr, owner: u64, root_dev: u32) -> (u64, u32) {
     match of(task) {
@@ -362,7 +362,8 @@ pub fn forked(parent: Addr, child: Addr) {
     }
 }
 
-/// The running task exits. Its process is what it was until the last of its threads does, which need not be the first one.
+/// The running task exits. Its process is what it was until the last of its threads does, which need not be the first
+/// one.
 #[inline(always)]
 pub fn exited() {
     let process = task::current_tgid();

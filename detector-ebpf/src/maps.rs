@@ -20,8 +20,8 @@ pub static NUMBERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static CGROUPS: HashMap<u64, Cgroup> = HashMap::with_max_entries(16_384, 0);
 
-/// `super_block.s_dev` of a container's root → the container, or `ROOTS_SHARED`. Filled when it has started, so that a runtime's set-up of
-/// the root is no finding; emptied when its cgroup goes, before the number can be used again.
+/// `super_block.s_dev` of a container's root → the container, or `ROOTS_SHARED`. Filled when it has started, so that a
+/// runtime's set-up of the root is no finding; emptied when its cgroup goes, before the number can be used again.
 #[map]
 pub static ROOTS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
 
@@ -58,8 +58,8 @@ pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(8_192, 0);
 #[map]
 pub static LOADERS: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 0);
 
-/// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and no
-/// second one on the same CPU (`trace_call_bpf`, kernel/trace/bpf_trace.c), so that the two belong together.
+/// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and
+/// no second one on the same CPU (`trace_call_bpf`, kernel/trace/bpf_trace.c), so that the two belong together.
 #[map]
 pub static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
 

@@ -122,8 +122,8 @@ pub struct DeviceOpen {
     pub detail: Option<Detail>,
 }
 
-/// What only the record of an event contains. If the ring buffer is full, the record is lost, and what the kernel keeps is
-/// reported without this.
+/// What only the record of an event contains. If the ring buffer is full, the record is lost, and what the kernel keeps
+/// is reported without this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
     /// The acting process.

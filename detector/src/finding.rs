@@ -44,9 +44,9 @@ pub struct Finding {
     /// Version of this format: 1.
     pub schema: u32,
     /// The id of what happened: `BOOT-TIME-NUMBER-KIND`, all hexadecimal. `BOOT` are 12 digits that stand for the node
-    /// and its boot, `TIME` are 16 digits: nanoseconds since that boot, with time asleep, `NUMBER` is the kernel's number
-    /// of the event, and `KIND` stands for `finding`. So no other finding of any node has this id, the ids of a boot sort
-    /// by time, and what is reported twice, even by two runs of the detector, has the same id both times.
+    /// and its boot, `TIME` are 16 digits: nanoseconds since that boot, with time asleep, `NUMBER` is the kernel's
+    /// number of the event, and `KIND` stands for `finding`. So no other finding of any node has this id, the ids of a
+    /// boot sort by time, and what is reported twice, even by two runs of the detector, has the same id both times.
     pub id: String,
     /// 1 for the first line about a finding. A later line with the same `id` and the next `revision` replaces it: more
     /// is known then.
@@ -201,8 +201,8 @@ pub struct Container {
     /// The container's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<Text>,
-    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. It is left out if the cgroup's name does not
-    /// show it, and no runtime has named the container as its own (yet).
+    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. It is left out if the cgroup's name does
+    /// not show it, and no runtime has named the container as its own (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<Cow<'static, str>>,
     /// The container's image. The image, the name and the labels come from the runtime. They are left out if it has not
@@ -325,8 +325,8 @@ pub struct Process {
     /// The working directory, as it was at the exec.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cwd: Option<Text>,
-    /// Which of `exe`, `cwd` and `args` are truncated: of the paths, the upper directories are missing (the rest follows
-    /// `…/`), of the arguments the end.
+    /// Which of `exe`, `cwd` and `args` are truncated: of the paths, the upper directories are missing (the rest
+    /// follows `…/`), of the arguments the end.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub truncated: Vec<ProcessField>,
     /// The controlling terminal.
@@ -381,8 +381,8 @@ pub struct File {
     /// mapped to be executed, or it is a device that was opened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub op: Option<Op>,
-    /// The layer of the overlay that the file was in before the event. It is left out if the file is not on an overlay, or
-    /// the layer is not known.
+    /// The layer of the overlay that the file was in before the event. It is left out if the file is not on an overlay,
+    /// or the layer is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub layer: Option<Layer>,
     /// The device of the file system that the file is on.
@@ -390,7 +390,8 @@ pub struct File {
     /// The inode number. It is left out if the file was created by the event and had none yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inode: Option<u64>,
-    /// The permissions; of a `chmod` the new ones. They are left out if they were lost, or for the same reason as `inode`.
+    /// The permissions; of a `chmod` the new ones. They are left out if they were lost, or for the same reason as
+    /// `inode`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
     /// Whether the file has no name: it was deleted, or it never had one (memfd).
@@ -506,8 +507,8 @@ impl Time {
     }
 }
 
-/// Text made of untrusted bytes. UTF-8 stays as it is, any other byte becomes `\xNN`, and a backslash becomes two, so that
-/// the bytes can be recovered from the text.
+/// Text made of untrusted bytes. UTF-8 stays as it is, any other byte becomes `\xNN`, and a backslash becomes two, so
+/// that the bytes can be recovered from the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Text(String);

@@ -1,7 +1,7 @@
 //! Secrets in the arguments of programs: each is replaced before anything is made of the arguments.
 //!
-//! What looks like a secret is known by the name before it, or by its own form. That finds the usual ones, and not all: who
-//! can avoid it does not put secrets into arguments, which every user of a machine can read.
+//! What looks like a secret is known by the name before it, or by its own form. That finds the usual ones, and not all:
+//! who can avoid it does not put secrets into arguments, which every user of a machine can read.
 
 use std::borrow::Cow;
 
@@ -49,8 +49,8 @@ impl Default for Redactor {
 }
 
 impl Redactor {
-    /// By rules of one's own, beside the default ones or instead. A rule is a regular expression: its first group is the
-    /// secret, or all of it if it has no group.
+    /// By rules of one's own, beside the default ones or instead. A rule is a regular expression: its first group is
+    /// the secret, or all of it if it has no group.
     pub fn new(own: Vec<Regex>, with_default: bool) -> Self {
         let built_in = |rule: &str| Regex::new(rule).expect("the built-in rules are regular expressions");
         let default: &[&str] = if with_default { &DEFAULT } else { &[] };

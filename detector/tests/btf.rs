@@ -1,6 +1,6 @@
 //! The resolver and the load plan against the types of real kernels: each `<series>.btf` in the directory
-//! `DETECTOR_BTF_DIR`, which `cargo xtask test` fills from Debian's kernel packages (in `.cache/btf`, if nothing is said),
-//! and those of the kernel that runs. Beside it is that kernel's overlayfs: `<series>.overlay.ko`.
+//! `DETECTOR_BTF_DIR`, which `cargo xtask test` fills from Debian's kernel packages (in `.cache/btf`, if nothing is
+//! said), and those of the kernel that runs. Beside it is that kernel's overlayfs: `<series>.overlay.ko`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,8 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 const RUNNING: &str = "/sys/kernel/btf/vmlinux";
 
-/// Offsets measured on Debian's amd64 kernels with another tool. They move in every way: up, down, into an anonymous union.
+/// Offsets measured on Debian's amd64 kernels with another tool. They move in every way: up, down, into an anonymous
+/// union.
 const MEASURED: &[(&str, &[(&str, u64)])] = &[
     ("5.10", &[("f_inode", 32), ("f_path", 16), ("f_mode", 68), ("s_magic", 96)]),
     ("6.1", &[("f_inode", 32), ("f_path", 16), ("f_mode", 68), ("s_magic", 96)]),
@@ -173,8 +174,8 @@ fn c_type(text: &str) -> Vec<String> {
     base.iter().chain(pointers).map(|word| (*word).to_owned()).collect()
 }
 
-/// The function of a kernel that a program is attached to, as the plan writes its prototype, and as the types name it. Of a
-/// tracepoint, that is the one that calls its programs; its first parameter is not for them.
+/// The function of a kernel that a program is attached to, as the plan writes its prototype, and as the types name it.
+/// Of a tracepoint, that is the one that calls its programs; its first parameter is not for them.
 fn function_of(attach: Attach) -> (String, String, bool) {
     match attach {
         Attach::Lsm(name) => (format!("bpf_lsm_{name}"), format!("bpf_lsm_{name}"), false),

@@ -5,7 +5,8 @@
 //! `finalize_exec(bprm)`, which the binary loaders call last (fs/exec.c, 5.10 to 7.3).
 //!
 //! Of a script, they see the interpreter. The script itself is what `security_bprm_check(bprm)` is called for before
-//! (security/security.c; `search_binary_handler`, fs/exec.c, 5.10 to 7.3), once for each step of a chain of interpreters.
+//! (security/security.c; `search_binary_handler`, fs/exec.c, 5.10 to 7.3), once for each step of a chain of
+//! interpreters.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -106,8 +107,8 @@ fn keep(stamp: emit::Stamp, task: Addr, container: u64, origin: u32, inode: Addr
     }
 }
 
-/// A dynamic linker that is executed as a program maps the real program next. It is known by its name, `ld-linux-….so.2`,
-/// `ld-musl-….so.1` or `ld.so`: under another name it would not be the image's.
+/// A dynamic linker that is executed as a program maps the real program next. It is known by its name,
+/// `ld-linux-….so.2`, `ld-musl-….so.1` or `ld.so`: under another name it would not be the image's.
 #[inline(always)]
 fn note_loader(executed: Addr) {
     let process = task::current_tgid();

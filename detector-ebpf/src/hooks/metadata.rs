@@ -2,12 +2,11 @@
 //!
 //! `security_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)`,
 //! `security_inode_setxattr(idmap, dentry, const char *name, …)` and `security_inode_removexattr(idmap, dentry, name)`
-//! (security/security.c; `struct user_namespace *` in front to 6.2, nothing on 5.10);
-//! `security_inode_set_acl(idmap, dentry, …)` and `security_inode_remove_acl(idmap, dentry, …)` (from 6.2; before, an access
-//! list is an attribute); `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13); before,
-//! `ovl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)` at both ends (fs/overlayfs/file.c, to 5.12);
-//! `security_inode_copy_up(struct dentry *src, struct cred **new)`, called when overlayfs copies a file to the upper layer
-//! (5.10 to 7.3).
+//! (security/security.c; `struct user_namespace *` in front to 6.2, nothing on 5.10); `security_inode_set_acl(idmap,
+//! dentry, …)` and `security_inode_remove_acl(idmap, dentry, …)` (from 6.2; before, an access list is an attribute);
+//! `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13); before, `ovl_ioctl(struct file *file,
+//! unsigned int cmd, unsigned long arg)` at both ends (fs/overlayfs/file.c, to 5.12); `security_inode_copy_up(struct
+//! dentry *src, struct cred **new)`, called when overlayfs copies a file to the upper layer (5.10 to 7.3).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -83,7 +82,8 @@ fn fileattr_set(ctx: ProbeContext) -> u32 {
     changing(&ctx, 1, OP_SET_FLAGS)
 }
 
-/// The commands of ioctl(2) that set an inode's flags: `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` (include/uapi/linux/fs.h).
+/// The commands of ioctl(2) that set an inode's flags: `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR`
+/// (include/uapi/linux/fs.h).
 const SET_FLAGS: [u32; 2] = [0x4008_6602, 0x401c_5820];
 
 #[kprobe]

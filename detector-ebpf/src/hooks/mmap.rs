@@ -1,7 +1,8 @@
 //! Files being mapped.
 //!
 //! `security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)` (security/security.c, 5.10 to 7.3),
-//! called once for each mmap(2) and for each segment of a program that is executed; `file` is null for memory without one.
+//! called once for each mmap(2) and for each segment of a program that is executed; `file` is null for memory without
+//! one.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 

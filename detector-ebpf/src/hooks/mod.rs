@@ -15,8 +15,8 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::kernel::mem::{Addr, opaque};
 
-/// The argument at a position that differs between kernels and is one of the first four. All are loaded, and the compiler
-/// is kept from making of it one load from a computed place, which the verifier refuses.
+/// The argument at a position that differs between kernels and is one of the first four. All are loaded, and the
+/// compiler is kept from making of it one load from a computed place, which the verifier refuses.
 #[inline(always)]
 fn argument(ctx: &ProbeContext, position: u64) -> Option<Addr> {
     let load = |index| ctx.arg(index).map(opaque);

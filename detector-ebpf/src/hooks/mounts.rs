@@ -1,15 +1,13 @@
 //! Mounts and roots being changed.
 //!
-//! `security_sb_mount(const char *dev_name, const struct path *path, const char *type, unsigned long flags, void *data)`,
-//! for mount(2), before the privilege is checked (`path_mount`, fs/namespace.c);
-//! `security_move_mount(const struct path *from_path, const struct path *to_path)`,
-//! `security_sb_umount(struct vfsmount *mnt, int flags)`,
-//! `security_sb_pivotroot(const struct path *old_path, const struct path *new_path)` and
-//! `security_path_chroot(const struct path *path)`, after it (security/security.c, 5.10 to 7.3);
-//! `security_sb_remount(struct super_block *sb, void *mnt_opts)`, after it too, for whatever gives a file system other
-//! options, also fsconfig(2) (`reconfigure_super`, fs/super.c, 5.10 to 7.3);
-//! mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the mount in a function that
-//! compilers inline or give other arguments (`do_mount_setattr`, fs/namespace.c, from 5.12).
+//! `security_sb_mount(const char *dev_name, const struct path *path, const char *type, unsigned long flags, void
+//! *data)`, for mount(2), before the privilege is checked (`path_mount`, fs/namespace.c); `security_move_mount(const
+//! struct path *from_path, const struct path *to_path)`, `security_sb_umount(struct vfsmount *mnt, int flags)`,
+//! `security_sb_pivotroot(const struct path *old_path, const struct path *new_path)` and `security_path_chroot(const
+//! struct path *path)`, after it (security/security.c, 5.10 to 7.3); `security_sb_remount(struct super_block *sb, void
+//! *mnt_opts)`, after it too, for whatever gives a file system other options, also fsconfig(2) (`reconfigure_super`,
+//! fs/super.c, 5.10 to 7.3); mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the
+//! mount in a function that compilers inline or give other arguments (`do_mount_setattr`, fs/namespace.c, from 5.12).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -25,7 +23,8 @@ use crate::{
     },
 };
 
-/// Flags of mount(2) (include/uapi/linux/mount.h). The last are of calls that change how mounts are passed on, and no file.
+/// Flags of mount(2) (include/uapi/linux/mount.h). The last are of calls that change how mounts are passed on, and no
+/// file.
 const MS_REMOUNT: u64 = 1 << 5;
 const MS_BIND: u64 = 1 << 12;
 const MS_MOVE: u64 = 1 << 13;

@@ -8,9 +8,9 @@
 //! `ovl_copy_file_range(struct file *file_in, loff_t pos_in, struct file *file_out, loff_t pos_out, …)` and
 //! `ovl_remap_file_range`, with the same first arguments.
 //!
-//! Else `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to 7.3),
-//! which sees less and is called for everything: see `kernel::file::may_be_on_overlay` for what a write that is not ours
-//! costs.
+//! Else `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to
+//! 7.3), which sees less and is called for everything: see `kernel::file::may_be_on_overlay` for what a write that is
+//! not ours costs.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},

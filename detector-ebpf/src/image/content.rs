@@ -73,8 +73,8 @@ pub fn device_opened(file: Addr) -> Option<Change> {
     Some(Change { mnt, ..Change::new(Kind::DeviceOpen, image, inode, dentry, 0, class) })
 }
 
-/// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is only
-/// asked when the file may matter.
+/// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is
+/// only asked when the file may matter.
 ///
 /// # Safety
 ///

@@ -26,8 +26,8 @@ pub fn changing(dentry: Addr, op: u32, value: u32) -> Option<Change> {
     changed(dentry, op, value)
 }
 
-/// The file with this name is being changed. If it is the one in the upper layer of what the thread has asked to change, then
-/// it may.
+/// The file with this name is being changed. If it is the one in the upper layer of what the thread has asked to
+/// change, then it may.
 #[inline(always)]
 fn granted(dentry: Addr) -> Option<Change> {
     let asked = pending::asked_above(dentry)?;
@@ -38,16 +38,16 @@ fn granted(dentry: Addr) -> Option<Change> {
     changed(asked.dentry, asked.op, asked.value)
 }
 
-/// What the running thread has asked for, with this `OP_` constant, is at its end. If it has come to a copy of the file to the
-/// upper layer, that is reported already.
+/// What the running thread has asked for, with this `OP_` constant, is at its end. If it has come to a copy of the file
+/// to the upper layer, that is reported already.
 #[inline(always)]
 pub fn ended(op: u32, is_done: bool) -> Option<Change> {
     let asked = pending::take(op)?;
     if is_done { changed(asked.dentry, asked.op, asked.value) } else { None }
 }
 
-/// A file of an image is copied up. Whatever another hook does not report is reported here: nothing of the image is changed
-/// otherwise.
+/// A file of an image is copied up. Whatever another hook does not report is reported here: nothing of the image is
+/// changed otherwise.
 #[inline(always)]
 pub fn copied_up(dentry: Addr) -> Option<Change> {
     let image = image_at(dentry)?;

@@ -1,9 +1,9 @@
-//! What is a change of a container's image. Each function here is asked by a hook about one call, from the cheapest check
-//! to the dearest, and gives the [`Change`] to report, if there is one.
+//! What is a change of a container's image. Each function here is asked by a hook about one call, from the cheapest
+//! check to the dearest, and gives the [`Change`] to report, if there is one.
 //!
-//! One change of a file is reported once, whichever hooks it passes: an open for writing stands for all writes that follow
-//! it, and for the copy-up; what is done to the metadata of a file that the container has itself made belongs to its
-//! making. What has been reported is in `SEEN`.
+//! One change of a file is reported once, whichever hooks it passes: an open for writing stands for all writes that
+//! follow it, and for the copy-up; what is done to the metadata of a file that the container has itself made belongs to
+//! its making. What has been reported is in `SEEN`.
 
 mod code;
 mod content;

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Something is mounted over a name, or unmounted from it. It counts where the container's processes see it: mounts are a
-/// matter of the namespace.
+/// Something is mounted over a name, or unmounted from it. It counts where the container's processes see it: mounts are
+/// a matter of the namespace.
 #[inline(always)]
 pub fn mounted(dentry: Addr, op: u32) -> Option<Change> {
     let image = image_at(dentry)?;
@@ -28,16 +28,16 @@ pub fn mounted(dentry: Addr, op: u32) -> Option<Change> {
     Some(Change::new(Kind::MountChange, image, file::inode_at(dentry), dentry, op, EACH))
 }
 
-/// A file system gets other options: the one of the running task's root, or another, of which that is not known better than
-/// by its top.
+/// A file system gets other options: the one of the running task's root, or another, of which that is not known better
+/// than by its top.
 #[inline(always)]
 pub fn remounted(sb: Addr) -> Option<Change> {
     let root = task::root(task::current()).dentry;
     mounted(if file::superblock_at(root) == sb { root } else { file::top(sb) }, OP_REMOUNT)
 }
 
-/// The running thread is about to give a mount other options. Which mount, the hook cannot tell; what matters is the one that
-/// its root is on, since no other shows the image at its place.
+/// The running thread is about to give a mount other options. Which mount, the hook cannot tell; what matters is the
+/// one that its root is on, since no other shows the image at its place.
 #[inline(always)]
 pub fn changing_mounts() -> Option<Change> {
     let task = task::current();

@@ -60,8 +60,8 @@ pub fn linked(dentry: Addr, new: Addr) -> Option<Change> {
     moved(image, dentry, new, OP_LINK)
 }
 
-/// What has the name `dentry` is to get the name `new` instead, or gets it in the upper layer for something else that was
-/// asked for.
+/// What has the name `dentry` is to get the name `new` instead, or gets it in the upper layer for something else that
+/// was asked for.
 #[inline(always)]
 pub fn renamed(dentry: Addr, new: Addr, op: u32) -> Option<Change> {
     let Some(image) = image_at(dentry) else {
@@ -73,9 +73,9 @@ pub fn renamed(dentry: Addr, new: Addr, op: u32) -> Option<Change> {
     moved(image, dentry, new, op)
 }
 
-/// Something is renamed in an upper layer. If the running thread has asked for that name to be changed, or for the directory
-/// of that name to be removed, then it is: overlayfs puts a mark over a directory of a lower layer. A directory that it
-/// removes from the upper layer alone was made by the container itself, and is no news.
+/// Something is renamed in an upper layer. If the running thread has asked for that name to be changed, or for the
+/// directory of that name to be removed, then it is: overlayfs puts a mark over a directory of a lower layer. A
+/// directory that it removes from the upper layer alone was made by the container itself, and is no news.
 #[inline(always)]
 fn granted(dentry: Addr, new: Addr) -> Option<Change> {
     let asked = pending::asked()?;

@@ -1,6 +1,6 @@
-//! What a thread has asked to change on an overlay. Its first hook comes before overlayfs has looked at the permissions;
-//! when overlayfs goes on to do it, it copies the file up or does the same to the file in the upper layer, and passes a
-//! hook again. Only then there is a change. A thread asks for one thing at a time.
+//! What a thread has asked to change on an overlay. Its first hook comes before overlayfs has looked at the
+//! permissions; when overlayfs goes on to do it, it copies the file up or does the same to the file in the upper layer,
+//! and passes a hook again. Only then there is a change. A thread asks for one thing at a time.
 
 use aya_ebpf::bindings::BPF_ANY;
 
@@ -49,8 +49,8 @@ pub(super) fn take(op: u32) -> Option<Pending> {
     Some(asked)
 }
 
-/// What the running thread has asked to do by this name. `content`: what is known of the file's content, so that what was
-/// refused is not taken for what made the thread write later.
+/// What the running thread has asked to do by this name. `content`: what is known of the file's content, so that what
+/// was refused is not taken for what made the thread write later.
 #[inline(always)]
 pub(super) fn asked_by(dentry: Addr, content: Option<Seen>) -> Option<Pending> {
     let asked = asked()?;
@@ -58,7 +58,8 @@ pub(super) fn asked_by(dentry: Addr, content: Option<Seen>) -> Option<Pending> {
     (!is_old && (asked.dentry == dentry || asked.other == dentry)).then_some(asked)
 }
 
-/// What the running thread has asked for, if overlayfs now does it to the file in the upper layer that has this name there.
+/// What the running thread has asked for, if overlayfs now does it to the file in the upper layer that has this name
+/// there.
 #[inline(always)]
 pub(super) fn asked_above(upper: Addr) -> Option<Pending> {
     let asked = asked()?;

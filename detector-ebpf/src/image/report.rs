@@ -89,8 +89,8 @@ pub const NAMES: u32 = 1;
 /// By a path from the process's root.
 pub const PLACE: u32 = 2;
 
-/// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the dear part
-/// is in the kernel, and is verified, once for all hooks.
+/// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the dear
+/// part is in the kernel, and is verified, once for all hooks.
 #[inline(always)]
 pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
     let Some(change) = change else { return };
@@ -138,8 +138,9 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     }
 }
 
-/// Keeps the change in `SEEN` and sends a record of it that `fill` has filled; where there is no room for one, the daemon
-/// finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part once.
+/// Keeps the change in `SEEN` and sends a record of it that `fill` has filled; where there is no room for one, the
+/// daemon finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part
+/// once.
 #[inline(always)]
 fn send<T: 'static>(change: &Change, kind: Kind, container: u64, fill: impl FnOnce(*mut T)) {
     let cgroup = cgroup::of_task(task::current());

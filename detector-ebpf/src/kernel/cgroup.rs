@@ -1,5 +1,5 @@
-//! `struct cgroup` and `kernfs_node`: which cgroup, in the one hierarchy whose cgroups stand for containers. That is the
-//! default one (v2), or where a host has controllers in hierarchies of version 1, one of these.
+//! `struct cgroup` and `kernfs_node`: which cgroup, in the one hierarchy whose cgroups stand for containers. That is
+//! the default one (v2), or where a host has controllers in hierarchies of version 1, one of these.
 
 use aya_ebpf::Global;
 
@@ -11,8 +11,8 @@ use super::{
 /// The number of the hierarchy; the default one has 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
 #[unsafe(no_mangle)]
 static HIERARCHY: Global<u32> = Global::new(0);
-/// Where a `css_set` points to the state of a controller that is in the hierarchy, in bytes from its start; 0: the hierarchy
-/// is the default one.
+/// Where a `css_set` points to the state of a controller that is in the hierarchy, in bytes from its start; 0: the
+/// hierarchy is the default one.
 #[unsafe(no_mangle)]
 static HIERARCHY_STATE: Global<u64> = Global::new(0);
 

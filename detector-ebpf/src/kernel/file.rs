@@ -35,12 +35,12 @@ pub unsafe fn is_writable<R: Read>(file: Addr) -> bool {
     unsafe { R::read::<u32>(file, OFF_FILE_MODE.load()) & FMODE_WRITE != 0 }
 }
 
-/// Address of `ovl_file_operations` (fs/overlayfs/file.c), which every regular file on an overlay has as its `f_op`, from
-/// 5.10 to 7.3. Learnt from the first such file that [`overlay_device`] sees; the self-test's is one.
+/// Address of `ovl_file_operations` (fs/overlayfs/file.c), which every regular file on an overlay has as its `f_op`,
+/// from 5.10 to 7.3. Learnt from the first such file that [`overlay_device`] sees; the self-test's is one.
 static OVERLAY_OPERATIONS: Word = Word::new(0);
 
-/// Whether `file` can be a regular file on an overlay. This is the filter that every write of the machine passes, so it is
-/// one load, one comparison and no helper.
+/// Whether `file` can be a regular file on an overlay. This is the filter that every write of the machine passes, so it
+/// is one load, one comparison and no helper.
 ///
 /// # Safety
 ///

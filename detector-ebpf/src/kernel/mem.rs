@@ -103,8 +103,8 @@ pub unsafe fn add(counter: *mut u64, amount: u64) {
     }
 }
 
-/// A number that all programs share. Each access is one aligned load or store: what an atomic type would be, if LLVM's BPF
-/// side could select atomic stores.
+/// A number that all programs share. Each access is one aligned load or store: what an atomic type would be, if LLVM's
+/// BPF side could select atomic stores.
 pub struct Word(UnsafeCell<u64>);
 
 // SAFETY: accesses do not tear, and whoever reads takes any value that was ever written.

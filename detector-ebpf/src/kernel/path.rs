@@ -1,5 +1,6 @@
-//! From a dentry to a path. `bpf_d_path` is allowed in few programs and on few kernels, so the walk is our own: it mirrors
-//! `prepend_path` (fs/d_path.c), without its locks; a concurrent rename can mix old and new names, as it can there.
+//! From a dentry to a path. `bpf_d_path` is allowed in few programs and on few kernels, so the walk is our own: it
+//! mirrors `prepend_path` (fs/d_path.c), without its locks; a concurrent rename can mix old and new names, as it can
+//! there.
 
 use detector_common::record::{NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, Path, TEXT_TRUNCATED};
 

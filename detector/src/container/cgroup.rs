@@ -2,8 +2,8 @@
 //!
 //! Where a path names several containers, or its meaning is not clear, these rules apply:
 //! - The **outermost** container counts. Nested containers (Docker in Docker, Kubernetes in Docker, or systemd and its
-//!   services in a container) belong to the container that the node's own runtime started. The probes attribute events in
-//!   the same way.
+//!   services in a container) belong to the container that the node's own runtime started. The probes attribute events
+//!   in the same way.
 //! - `conmon`, the monitor of CRI-O and Podman, has a cgroup named after its container, but runs on the host. Such a
 //!   cgroup is not a container.
 //! - Every runtime can be configured to use cgroupfs, where a cgroup is named by a bare 64-digit id. Its parent

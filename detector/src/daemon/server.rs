@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// Serves clients until `stop` completes. The hub must be closed before that. Then every client receives the lines
-    /// that are queued for it, for [`PATIENCE`] at most.
+    /// that are queued for it, for `PATIENCE` at most.
     pub async fn run(self, hub: Arc<Hub>, stop: impl Future) {
         let mut clients = JoinSet::new();
         tokio::pin!(stop);

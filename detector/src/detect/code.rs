@@ -5,8 +5,8 @@ use crate::container::table::TrackedContainer;
 use crate::event::{Args, At, Exec, File, Layer, MapExec, Origin, Path, Script};
 use crate::finding;
 
-/// File systems that are only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, where memfd files are
-/// too, ramfs and hugetlbfs.
+/// File systems that are only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, where memfd files
+/// are too, ramfs and hugetlbfs.
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// A program, a script, or what a program has loaded.

@@ -1,5 +1,5 @@
-//! `device_write`: a container opened a block device for writing. If there is a file system on the device, its files, even
-//! those of the host, can be changed that way without any hook on files being called.
+//! `device_write`: a container opened a block device for writing. If there is a file system on the device, its files,
+//! even those of the host, can be changed that way without any hook on files being called.
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 

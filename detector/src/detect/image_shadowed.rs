@@ -1,5 +1,6 @@
-//! `image_shadowed`: something was mounted over a path of a container's image, or the mounts or the root through which the
-//! container sees its image were changed. The image's file is as it was, but a process no longer finds it at its path.
+//! `image_shadowed`: something was mounted over a path of a container's image, or the mounts or the root through which
+//! the container sees its image were changed. The image's file is as it was, but a process no longer finds it at its
+//! path.
 //!
 //! **Severity**: high at programs, libraries and files that control access (see [`place`](super::place)), and for
 //! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise.

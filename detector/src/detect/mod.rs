@@ -183,7 +183,8 @@ impl Detector {
         }
     }
 
-    /// Looks for findings in an event now that the content of its file is known: for those that [need it](needs_content).
+    /// Looks for findings in an event now that the content of its file is known: for those that [need
+    /// it](needs_content).
     pub(crate) fn detect_by_content(
         &mut self,
         event: &Event,

@@ -1,5 +1,5 @@
-//! What the processes of containers were started as, so that a later write can say it: the kernel reports arguments only
-//! at the exec.
+//! What the processes of containers were started as, so that a later write can say it: the kernel reports arguments
+//! only at the exec.
 
 use crate::event::{Args, Exec, Path};
 use crate::recent::Recent;

@@ -1,5 +1,5 @@
-//! Scripts on their way to their interpreters. The kernel reports a script when it looks at its first line, and then the
-//! exec of the interpreter, if it comes to that. An interpreter may be a script too, and so on.
+//! Scripts on their way to their interpreters. The kernel reports a script when it looks at its first line, and then
+//! the exec of the interpreter, if it comes to that. An interpreter may be a script too, and so on.
 
 use super::describe;
 use crate::event::{Exec, Script};
@@ -7,7 +7,8 @@ use crate::recent::Recent;
 
 /// How many processes can have scripts on their way at the same time.
 const MOST: usize = 1024;
-/// How many scripts can be on the way to one program: the kernel looks at no more (`exec_binprm`, fs/exec.c, 5.10 to 7.3).
+/// How many scripts can be on the way to one program: the kernel looks at no more (`exec_binprm`, fs/exec.c, 5.10 to
+/// 7.3).
 const CHAIN: usize = 6;
 /// How long that can take, nanoseconds: the interpreter may have to be read from a slow disk. A process id is not used
 /// again as soon.
@@ -47,8 +48,8 @@ impl Scripts {
     }
 }
 
-/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own. If
-/// the interpreter is a script, the path of that one's goes in front of all this, maybe with an argument.
+/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own.
+/// If the interpreter is a script, the path of that one's goes in front of all this, maybe with an argument.
 fn is_of(script: &Script, is_last: bool, exec: &Exec) -> bool {
     let name = describe::base_name(&script.path.bytes);
     let mut args = exec.args.iter();

@@ -23,8 +23,8 @@
 //! the parent talks to its child: Node.js gives socket pairs to every command it runs, and systemd a socket to the
 //! journal.
 //!
-//! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host T1611
-//! (escape to host).
+//! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host
+//! T1611 (escape to host).
 
 use super::Assessment;
 use super::code::{Code, How};

@@ -1,7 +1,8 @@
 //! A line for people.
 //!
-//! The columns are time (UTC), severity, container, finding and message; then follows what the message does not say: image
-//! and pod, command line, process. All text is escaped, so that only this module moves the cursor or changes a colour.
+//! The columns are time (UTC), severity, container, finding and message; then follows what the message does not say:
+//! image and pod, command line, process. All text is escaped, so that only this module moves the cursor or changes a
+//! colour.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -122,7 +122,7 @@ impl Engines {
     }
 }
 
-/// Queries each of the node's own engines once, and returns their states. Waits up to [`PATIENCE`] for each.
+/// Queries each of the node's own engines once, and returns their states. Waits up to `PATIENCE` for each.
 ///
 /// # Errors
 ///

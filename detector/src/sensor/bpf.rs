@@ -25,16 +25,16 @@ struct Attributes {
     info: u64,
 }
 
-/// How often the kernel has run a program while it counted: `bpf_prog_info.run_cnt` (from 5.1). It counts while somebody
-/// has the descriptor open that `BPF_ENABLE_STATS` gives.
+/// How often the kernel has run a program while it counted: `bpf_prog_info.run_cnt` (from 5.1). It counts while
+/// somebody has the descriptor open that `BPF_ENABLE_STATS` gives.
 pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<u64> {
     let (info, _) = information(program)?;
     Ok(info.run_cnt)
 }
 
-/// How many calls of a program the kernel has skipped because the program, or another BPF program that cannot run at the
-/// same time, was running on that CPU: `bpf_prog_info.recursion_misses` (`bpf_prog_get_info_by_fd`, kernel/bpf/syscall.c,
-/// from 5.12). `None`: an older kernel, which does not count.
+/// How many calls of a program the kernel has skipped because the program, or another BPF program that cannot run at
+/// the same time, was running on that CPU: `bpf_prog_info.recursion_misses` (`bpf_prog_get_info_by_fd`,
+/// kernel/bpf/syscall.c, from 5.12). `None`: an older kernel, which does not count.
 pub(super) fn skipped_calls(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let (info, length) = information(program)?;
     let is_counted = length >= offset_of!(ProgramInfo, recursion_misses) + size_of::<u64>();
@@ -50,8 +50,8 @@ fn information(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, usize)> {
         length: size_of::<ProgramInfo>() as u32,
         info: (&raw mut info) as u64,
     };
-    // SAFETY: the attributes are the command's, of the size that is given. The kernel writes `length` bytes to `info` at
-    // most, which is what `info` has, and sets `length`; both live until the call returns.
+    // SAFETY: the attributes are the command's, of the size that is given. The kernel writes `length` bytes to `info`
+    // at most, which is what `info` has, and sets `length`; both live until the call returns.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut attributes, size_of::<Attributes>()) };
     if result != 0 {

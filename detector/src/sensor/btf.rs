@@ -1,8 +1,9 @@
-//! Where the members of kernel structs are, and what kernel functions take, from the kernel's own type information (BTF).
+//! Where the members of kernel structs are, and what kernel functions take, from the kernel's own type information
+//! (BTF).
 //!
 //! The format is that of Documentation/bpf/btf.rst: a header, then a table of types (each a fixed part and a tail whose
-//! length follows from its kind), then strings. Only what is asked for is read: where members of structs and unions are,
-//! and what functions take and return. Nothing in the bytes is trusted; garbage is an error.
+//! length follows from its kind), then strings. Only what is asked for is read: where members of structs and unions
+//! are, and what functions take and return. Nothing in the bytes is trusted; garbage is an error.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -220,8 +221,8 @@ impl Btf {
         Ok(Self { data, strings, types })
     }
 
-    /// These types with those of a module of the same kernel: `data` is the module's raw BTF, whose types and strings are
-    /// numbered on from the kernel's.
+    /// These types with those of a module of the same kernel: `data` is the module's raw BTF, whose types and strings
+    /// are numbered on from the kernel's.
     ///
     /// # Errors
     ///

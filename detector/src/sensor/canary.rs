@@ -6,8 +6,8 @@ use crate::procfs::StartTime;
 
 /// What is the canary's among the events, and which hooks these have proven.
 ///
-/// It is known by the path of its cgroup, in which there is a random number, and then by its process. An event is taken if
-/// this process has caused it in that cgroup; whatever else comes from there is not the canary's.
+/// It is known by the path of its cgroup, in which there is a random number, and then by its process. An event is taken
+/// if this process has caused it in that cgroup; whatever else comes from there is not the canary's.
 #[derive(Debug)]
 pub(super) struct Canary {
     cgroup_path: Vec<u8>,
@@ -91,7 +91,8 @@ impl Canary {
         }
     }
 
-    /// Whether its child has changed the file. What a child changes is the canary's own image, or it is another's child.
+    /// Whether its child has changed the file. What a child changes is the canary's own image, or it is another's
+    /// child.
     fn is_by_child(&self, file: &File, detail: &Option<Detail>) -> bool {
         let (Some(canary), Some(detail)) = (&self.process, detail) else { return false };
         detail.process.ppid == canary.pid && self.image != 0 && file.dev == self.image

@@ -163,8 +163,8 @@ fn file_event(
     }
 }
 
-/// The event of an exec whose record found the ring buffer full, of what the kernel keeps of it: the name of the program
-/// without its directories, the first arguments, and no working directory.
+/// The event of an exec whose record found the ring buffer full, of what the kernel keeps of it: the name of the
+/// program without its directories, the first arguments, and no working directory.
 ///
 /// # Errors
 ///
@@ -180,8 +180,8 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
     })))
 }
 
-/// The event of a change whose record found the ring buffer full, of what the kernel keeps of it: the file and the first
-/// change.
+/// The event of a change whose record found the ring buffer full, of what the kernel keeps of it: the file and the
+/// first change.
 ///
 /// # Errors
 ///

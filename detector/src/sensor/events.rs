@@ -38,8 +38,8 @@ impl Events {
         self.sieve.next(|| Some(decode::decode(&self.records.next()?)))
     }
 
-    /// Reads what is in the ring buffer for the sake of the canary, and keeps what is not the canary's. `false`: there are
-    /// too many; the others stay where they are.
+    /// Reads what is in the ring buffer for the sake of the canary, and keeps what is not the canary's. `false`: there
+    /// are too many; the others stay where they are.
     pub(super) fn read_past(&mut self) -> bool {
         self.sieve.read_past(|| Some(decode::decode(&self.records.next()?)))
     }

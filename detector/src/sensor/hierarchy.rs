@@ -81,15 +81,16 @@ impl Hierarchy {
         self.entry(&text).map(|(number, _)| number).ok_or_else(missing)
     }
 
-    /// Where a `css_set` points to the state of its controller, in bytes from its start; 0: it is cgroup2, and needs none.
+    /// Where a `css_set` points to the state of its controller, in bytes from its start; 0: it is cgroup2, and needs
+    /// none.
     pub(super) fn state_offset(&self, kernel: &Btf) -> Result<u64, btf::Error> {
         let Some(controller) = self.controller else { return Ok(0) };
         let index = kernel.enumerator("cgroup_subsys_id", &format!("{controller}_cgrp_id"))?;
         Ok(kernel.member_offset("css_set", "subsys")? + u64::from(index) * size_of::<u64>() as u64)
     }
 
-    /// The path of a process's cgroup, from the text of its /proc/PID/cgroup. `None`: it is gone, or lies outside of the
-    /// reader's cgroup namespace.
+    /// The path of a process's cgroup, from the text of its /proc/PID/cgroup. `None`: it is gone, or lies outside of
+    /// the reader's cgroup namespace.
     pub(super) fn path_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
         let (_, path) = self.entry(text)?;
         (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)

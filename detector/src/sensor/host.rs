@@ -164,8 +164,8 @@ impl Host {
     }
 }
 
-/// `boot_choice` is `sched/preempt` of debugfs, which exists where the model is chosen at boot (`PREEMPT_DYNAMIC`) and is
-/// then the only word on it: the command line can name a model that this kernel does not offer, and is ignored.
+/// `boot_choice` is `sched/preempt` of debugfs, which exists where the model is chosen at boot (`PREEMPT_DYNAMIC`) and
+/// is then the only word on it: the command line can name a model that this kernel does not offer, and is ignored.
 fn preemption(boot_choice: Option<&str>, kernel_version: &str) -> Preemption {
     if let Some(choice) = boot_choice.and_then(|text| chosen(text, '(', ')')) {
         return match choice {
@@ -210,8 +210,8 @@ fn missing(held: CapabilitySet) -> Vec<&'static str> {
 
 /// Mount namespace and root directory of process 1.
 ///
-/// A hardened host may hide these of process 1 even from root. This process then stands in for it if it shares its mount
-/// namespace with the kernel's own threads (process 2): that is the namespace the host started with.
+/// A hardened host may hide these of process 1 even from root. This process then stands in for it if it shares its
+/// mount namespace with the kernel's own threads (process 2): that is the namespace the host started with.
 fn first_process() -> Result<(u32, RootDirectory), Error> {
     match mount_namespace_and_root("1") {
         Err(Error::Read { source, .. })

@@ -56,7 +56,8 @@ struct Inner {
     loss: PerCpuArray<MapData, u64>,
 }
 
-/// A container that the probes are to watch: what they learn of others at the first exec. 0: not known, and not watched.
+/// A container that the probes are to watch: what they learn of others at the first exec. 0: not known, and not
+/// watched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchedContainer {
     /// The container's outermost cgroup.
@@ -130,7 +131,8 @@ impl Maps {
     pub(super) fn forget(&mut self, watched: WatchedContainer) -> Result<(), Error> {
         let mut maps = self.calls();
         let WatchedContainer { container, root_dev, mnt_ns, .. } = watched;
-        // Each may be gone already, for the probes forget a container when its cgroup goes, and the number be another's.
+        // Each may be gone already, for the probes forget a container when its cgroup goes, and the number be
+        // another's.
         let _gone = maps.cgroups.remove(&container);
         if maps.roots.get(&root_dev, 0).is_ok_and(|owner| owner == container) {
             let _gone = maps.roots.remove(&root_dev);

@@ -62,16 +62,17 @@ pub struct Sensor {
 }
 
 impl Sensor {
-    /// Loads and attaches the probes, learns which containers run, and proves that the hooks fire. Takes up to a second.
-    /// From its return on nothing is missed that its [events](Self::next_event) are read soon enough for.
+    /// Loads and attaches the probes, learns which containers run, and proves that the hooks fire. Takes up to a
+    /// second. From its return on nothing is missed, as long as its events are read soon enough.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. A hook that is not essential and cannot be attached is no error: it is in the [report](Self::report).
+    /// See [`Error`]. A hook that is not essential and cannot be attached is no error: it is in the
+    /// [report](Self::report).
     pub fn start(options: &Options) -> Result<Self, Error> {
         let host = privileged_host()?;
-        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c) maps count as locked memory. Where the limit cannot be
-        // raised, the kernel's refusal says so.
+        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c) maps count as locked memory. Where the limit cannot
+        // be raised, the kernel's refusal says so.
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
         let _newer_kernels_do_without = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
         let (mut ebpf, mut hooks) = load_and_attach(options, &host)?;

@@ -1,11 +1,12 @@
-//! The load plan: which hooks there are, which kinds of program can serve each, what the functions that they are attached
-//! to look like, and how the self-test proves that they fire. [`HOOKS`] is the only place for these facts.
+//! The load plan: which hooks there are, which kinds of program can serve each, what the functions that they are
+//! attached to look like, and how the self-test proves that they fire. [`HOOKS`] is the only place for these facts.
 //!
 //! Not every kernel allows every kind, and not every kind sees everything:
 //!
 //! - An fentry program keeps a counter per CPU and is skipped while an instance of it is preempted there
 //!   (`bpf_prog_enter_recur`, kernel/bpf/trampoline.c, 5.12 to 7.3; for tracepoints `__bpf_trace_run`,
-//!   kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a kernel that preempts, an attacker can aim for it.
+//!   kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a kernel that preempts, an attacker can aim for
+//!   it.
 //! - An LSM program is never skipped, but it is only called where `bpf` is in the list of active LSMs; attaching it
 //!   succeeds all the same.
 //! - A kprobe is only skipped while a call of bpf(2) on a map, of whatever program, is preempted on that CPU. The
@@ -69,8 +70,9 @@ pub enum Need {
 pub enum Proof {
     /// A record of the act comes through the ring buffer.
     Record(&'static str),
-    /// The kernel counts runs of the hook's program meanwhile. This is for hooks that send no record of their own, or none
-    /// on the canary's files. Other processes can set the hook off too: what is proven is that the kernel calls the program.
+    /// The kernel counts runs of the hook's program meanwhile. This is for hooks that send no record of their own, or
+    /// none on the canary's files. Other processes can set the hook off too: what is proven is that the kernel calls
+    /// the program.
     Run(&'static str),
 }
 
@@ -88,8 +90,8 @@ pub type Series = (u16, u16);
 /// The oldest kernel that is supported.
 const OLDEST: Series = (5, 10);
 
-/// What a function that a hook is attached to takes and returns on some kernels. `tests/btf.rs` compares it with the types
-/// of each kernel that the project is tested on, where these are described (those of modules are from 5.11 on).
+/// What a function that a hook is attached to takes and returns on some kernels. `tests/btf.rs` compares it with the
+/// types of each kernel that the project is tested on, where these are described (those of modules are from 5.11 on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prototype {
     /// The first series that has the function in this form.
@@ -97,7 +99,8 @@ pub struct Prototype {
     /// The last series that has it in this form. `None`: the newest one still does.
     pub until: Option<Series>,
     /// As in the kernel's source; `...` stands for parameters that no program reads and that differ between kernels. A
-    /// tracepoint is the function that callers use (`trace_…`), an LSM hook the one that programs are attached to (`bpf_lsm_…`).
+    /// tracepoint is the function that callers use (`trace_…`), an LSM hook the one that programs are attached to
+    /// (`bpf_lsm_…`).
     pub text: &'static str,
     /// The parameters that the hook's programs read, by position (from 0) and name.
     pub reads: &'static [(usize, &'static str)],

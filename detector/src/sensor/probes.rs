@@ -85,8 +85,8 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
 /// The programs that others call cannot be loaded.
 pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Error> {
     let kernel = KernelBtf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    // Overlayfs may be a module that nothing has needed yet, and has functions to attach to. To ask for the file system is
-    // to have it loaded; where there is none, there are no overlays to watch.
+    // Overlayfs may be a module that nothing has needed yet, and has functions to attach to. To ask for the file system
+    // is to have it loaded; where there is none, there are no overlays to watch.
     let _asked_for = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
     let wanted = plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
     let functions = procfs::kernel_functions(&wanted);

@@ -1,14 +1,15 @@
 //! Real-time scheduling for calls of bpf(2) on maps, so that no ordinary task interrupts them.
 //!
 //! While a thread is in such a call, the kernel skips the programs of kprobes on that CPU, whoever runs there
-//! (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.11 to 7.3). On a
-//! kernel that preempts, the thread can be put aside in the middle of it, and whatever runs on the CPU then is not seen.
-//! Real-time tasks are only put aside for each other.
+//! (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.11 to 7.3).
+//! On a kernel that preempts, the thread can be put aside in the middle of it, and whatever runs on the CPU then is not
+//! seen. Real-time tasks are only put aside for each other.
 
 use std::io;
 use std::sync::Once;
 
-/// While it lives, the thread that made it is scheduled as a real-time task, so that no ordinary task takes the CPU from it.
+/// While it lives, the thread that made it is scheduled as a real-time task, so that no ordinary task takes the CPU
+/// from it.
 pub(super) struct RealTime {
     /// What the thread's scheduling was, if it was changed.
     policy: Option<libc::c_int>,

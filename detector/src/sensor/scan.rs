@@ -1,8 +1,9 @@
 //! Containers that were running before the probes were attached, found in /proc: what the probes would have learned.
 //!
-//! A process is in a container if its mount namespace and its root directory are not the host's: as the probes have it. Its
-//! container is a cgroup: the outermost one with a name that a [known runtime](crate::container::cgroup) gives, or else the
-//! innermost that holds all processes of the mount namespace. Host processes may be in the former, not in the latter.
+//! A process is in a container if its mount namespace and its root directory are not the host's: as the probes have it.
+//! Its container is a cgroup: the outermost one with a name that a [known runtime](crate::container::cgroup) gives, or
+//! else the innermost that holds all processes of the mount namespace. Host processes may be in the former, not in the
+//! latter.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -96,7 +97,8 @@ pub(super) fn containers(host: &Host) -> io::Result<Running> {
             "no cgroups are mounted; mount cgroup2 at /sys/fs/cgroup",
         ));
     };
-    // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread: this one joins the host's.
+    // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread: this one joins the
+    // host's.
     std::thread::scope(|scope| {
         let scan = scope.spawn(|| {
             if let Err(error) = join_host_cgroup_namespace() {
@@ -229,7 +231,8 @@ impl Scan<'_> {
         Ok(self.device(process, mount_namespace, exe.stx_mnt_id)?.is_none())
     }
 
-    /// `s_dev` and kind of a mount in the namespace of a process. `None`: there is no such mount below the process's root.
+    /// `s_dev` and kind of a mount in the namespace of a process. `None`: there is no such mount below the process's
+    /// root.
     fn device(&mut self, process: &Process, namespace: u32, mount: u64) -> Result<Option<(u32, RootKind)>, Errno> {
         if !self.devices.contains_key(&(namespace, mount)) {
             let mountinfo = process.read("mountinfo")?;
@@ -249,8 +252,8 @@ impl Scan<'_> {
     }
 }
 
-/// The processes of each container, by the path of its outermost cgroup, and how many belong to none. `host`: the cgroups
-/// of host processes.
+/// The processes of each container, by the path of its outermost cgroup, and how many belong to none. `host`: the
+/// cgroups of host processes.
 fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<Vec<u8>, Vec<Candidate>>, usize) {
     let mut in_host_cgroups = 0;
     let mut groups: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();

@@ -597,8 +597,8 @@ pub const HOOKS: &[Hook] = &[
     },
 ];
 
-/// The functions that mount_setattr(2) is, best first. The first two also see callers of 32 bits: from 5.12 to 6.14, and
-/// from 6.15 on, as GCC names what it made of `do_mount_setattr` (fs/namespace.c).
+/// The functions that mount_setattr(2) is, best first. The first two also see callers of 32 bits: from 5.12 to 6.14,
+/// and from 6.15 on, as GCC names what it made of `do_mount_setattr` (fs/namespace.c).
 const fn at_mount_setattr(program: &'static str) -> [(&'static str, Attach); 3] {
     [
         (program, Attach::Kprobe("__do_sys_mount_setattr")),

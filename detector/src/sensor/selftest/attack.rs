@@ -23,8 +23,8 @@ const DIRECTORIES: [&str; 6] = ["rmdir", "mount", "move_mount", "umount", "pivot
 /// An attribute that has no meaning.
 const ATTRIBUTE: &str = "trusted.detector";
 const ACL: &str = "system.posix_acl_access";
-/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2, then tag, permissions and id of
-/// each entry. Owner, user 1, group, mask, others.
+/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2, then tag, permissions
+/// and id of each entry. Owner, user 1, group, mask, others.
 const ACL_VALUE: [u8; 44] = {
     let entries = [(0x01, 6, u32::MAX), (0x02, 4, 1), (0x04, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)];
     let mut value = [0; 44];
@@ -166,8 +166,8 @@ fn make(path: &Path, kind: FileType) -> io::Result<()> {
     Ok(rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, 0)?)
 }
 
-/// Opens a block device for writing. The kernel calls the function that opens it (`blkdev_open`) before it looks for the
-/// driver, and finds none.
+/// Opens a block device for writing. The kernel calls the function that opens it (`blkdev_open`) before it looks for
+/// the driver, and finds none.
 fn open_device(path: &Path) -> io::Result<()> {
     match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) | Err(Errno::NXIO) => Ok(()),

@@ -2,10 +2,10 @@
 //! BPF LSM never is, and a kernel can be configured to patch nothing.
 //!
 //! A canary container is made: a cgroup, a mount namespace, a small overlay. A copy of this program executes in it and
-//! does an [act](attack) for each hook, mostly a change of the file that has the act's name. A record that comes through
-//! the ring buffer proves the hook; of hooks that send none, the kernel's count of [runs] does ([`Proof`]). This is done
-//! before anybody else reads events: what is not the canary's is kept, in its order, for whoever reads them then, and the
-//! canary is never a finding.
+//! does an [act](attack) for each hook, mostly a change of the file that has the act's name. A record that comes
+//! through the ring buffer proves the hook; of hooks that send none, the kernel's count of [runs] does ([`Proof`]).
+//! This is done before anybody else reads events: what is not the canary's is kept, in its order, for whoever reads
+//! them then, and the canary is never a finding.
 
 mod attack;
 mod runs;
@@ -283,8 +283,8 @@ impl Drop for CgroupDirectory {
     }
 }
 
-/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so does its acts; then
-/// says which were refused.
+/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so does its
+/// acts; then says which were refused.
 ///
 /// # Errors
 ///
