@@ -233,7 +233,8 @@ pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
         });
         Ok(found.map(Option::<&Value>::cloned).collect::<Option<Vec<_>>>())
     })?;
-    on_host("podman", ["rm", "--force", id])?;
+    // Without time for a clean shutdown: on a slow machine it ends just when Podman has lost patience, and fails then.
+    on_host("podman", ["rm", "--force", "--time=0", id])?;
     lab.take_findings()?;
     for found in found {
         let cgroup = found["container"]["cgroup"].as_str().unwrap_or_default();
