@@ -24,6 +24,16 @@ pub struct Cgroup {
 /// too.
 pub const ROOTS_SHARED: u64 = u64::MAX;
 
+/// A mount namespace that a container started in. The value of map `MNT_NS`, whose key is the namespace's inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct MountNamespace {
+    /// The container: id of its outermost cgroup.
+    pub container: u64,
+    /// The kernel's number of the namespace, which no other one gets, unlike the inode number; 0: not known.
+    pub id: u64,
+}
+
 /// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
 pub const PHASE_SETUP: u32 = 1;
 /// A container that runs.
@@ -186,6 +196,7 @@ impl Loss {
 
 const _: () = {
     assert!(size_of::<Cgroup>() == 32);
+    assert!(size_of::<MountNamespace>() == 16);
     assert!(size_of::<SeenKey>() == 24);
     assert!(size_of::<Seen>() == 64);
     assert!(size_of::<KeptExecKey>() == 24);
@@ -198,6 +209,8 @@ const _: () = {
 mod pod {
     // SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields').
     unsafe impl aya::Pod for super::Cgroup {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::MountNamespace {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::SeenKey {}
     // SAFETY: as above.

@@ -62,6 +62,8 @@ macro_rules! for_each_offset {
             OFF_CRED_CAPABILITIES: "cred" "cap_effective";
             OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
             OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
+            // The second from 6.18.
+            OFF_MNT_NS_ID: "mnt_namespace" "seq|ns.ns_id";
             OFF_FS_ROOT_DENTRY: "fs_struct" "root.dentry";
             OFF_FS_ROOT_MNT: "fs_struct" "root.mnt";
             OFF_FS_PWD_DENTRY: "fs_struct" "pwd.dentry";

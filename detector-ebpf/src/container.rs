@@ -6,7 +6,7 @@
 
 use aya_ebpf::{Global, bindings::BPF_ANY};
 use detector_common::{
-    map::{Cgroup, Loss, PHASE_HOST, PHASE_SETUP, PHASE_STARTED, ROOTS_SHARED},
+    map::{Cgroup, Loss, MountNamespace, PHASE_HOST, PHASE_SETUP, PHASE_STARTED, ROOTS_SHARED},
     record::{ORIGIN_APPLICATION, ORIGIN_ENTERED, ORIGIN_ENTRYPOINT, ORIGIN_OUTSIDE},
 };
 
@@ -69,13 +69,18 @@ fn of_cgroup(task: Addr) -> Option<Cgroup> {
     known(cgroup::of_task(task)).filter(|cgroup| cgroup.phase == PHASE_STARTED)
 }
 
-/// The container that started in the mount namespace of a task. Namespaces can end before their container: the next one
-/// of this number may be that of a service of the host, whose root is the host's.
+/// The container that started in the mount namespace of a task. A namespace can end before its container, and its inode
+/// number is then given to another one: that of the next container, or of a service of the host. The namespace of a
+/// container that ran before the sensor is known only by its inode number, so the root of the task must not be the host's.
 #[inline(always)]
 fn of_namespace(task: Addr, namespace: u32) -> Option<u64> {
     // SAFETY: as in `known`.
-    let container = unsafe { MNT_NS.get(namespace).copied() }?;
-    (!Root::of(task).is_host()).then_some(container)
+    let started = unsafe { MNT_NS.get(namespace).copied() }?;
+    let is_same = match started.id {
+        0 => !Root::of(task).is_host(),
+        id => id == task::mount_namespace_id(task),
+    };
+    is_same.then_some(started.container)
 }
 
 /// The root directory of a task.
@@ -173,7 +178,7 @@ pub fn of_exec(task: Addr) -> Option<(u64, u32)> {
         init: task::current_tgid(),
         root: root.dentry,
     };
-    start(id, &started);
+    start(task, id, &started);
     Some((id, ORIGIN_ENTRYPOINT))
 }
 
@@ -187,7 +192,7 @@ fn nest(task: Addr, id: u64, namespace: u32, root: &Root) {
     }
     // SAFETY: `superblock_at` gives a superblock, or 0, which reads as zero.
     if unsafe { file::is_overlay::<mem::Untyped>(file::superblock_at(root.dentry)) } {
-        start(id, &Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry, ..outer });
+        start(task, id, &Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry, ..outer });
     }
 }
 
@@ -218,15 +223,16 @@ fn is_first(task: Addr) -> bool {
 /// Marks the container of a cgroup as started and its image as watched. An image that another one has already as its
 /// root stays that one's.
 #[inline(always)]
-fn start(id: u64, cgroup: &Cgroup) {
+fn start(task: Addr, id: u64, cgroup: &Cgroup) {
     // SAFETY: as in `known`.
     let before = unsafe { ROOTS.get(cgroup.root_dev).copied() }.and_then(known);
     let is_taken = matches!(before, Some(before) if before.root == cgroup.root && before.container != cgroup.container);
     if CGROUPS.insert(id, cgroup, BPF_ANY.into()).is_err() {
         lost(Loss::CgroupsFull);
     }
+    let namespace = MountNamespace { container: cgroup.container, id: task::mount_namespace_id(task) };
     if !is_taken && ROOTS.insert(cgroup.root_dev, owner(cgroup), BPF_ANY.into()).is_err()
-        || MNT_NS.insert(cgroup.mnt_ns, cgroup.container, BPF_ANY.into()).is_err()
+        || MNT_NS.insert(cgroup.mnt_ns, namespace, BPF_ANY.into()).is_err()
     {
         lost(Loss::RootsFull);
     }
@@ -296,7 +302,7 @@ pub fn removed(id: u64) {
             if ROOTS.get(cgroup.root_dev).copied() == Some(cgroup.container) {
                 let _gone_already = ROOTS.remove(cgroup.root_dev);
             }
-            if MNT_NS.get(cgroup.mnt_ns).copied() == Some(cgroup.container) {
+            if matches!(MNT_NS.get(cgroup.mnt_ns), Some(namespace) if namespace.container == cgroup.container) {
                 let _gone_already = MNT_NS.remove(cgroup.mnt_ns);
             }
         }

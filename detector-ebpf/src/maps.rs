@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use detector_common::map::{Cgroup, KeptExec, KeptExecKey, Loss, Seen, SeenKey};
+use detector_common::map::{Cgroup, KeptExec, KeptExecKey, Loss, MountNamespace, Seen, SeenKey};
 
 use crate::image::{pending::Pending, report::Change};
 
@@ -32,7 +32,7 @@ pub static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 /// Inode number of a container's mount namespace → the container. For processes that enter it but stay in a cgroup of
 /// the host (`nsenter`).
 #[map]
-pub static MNT_NS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+pub static MNT_NS: HashMap<u32, MountNamespace> = HashMap::with_max_entries(8_192, 0);
 
 /// Files that containers changed.
 #[map]

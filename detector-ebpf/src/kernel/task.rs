@@ -88,6 +88,18 @@ pub fn mount_namespace(task: Addr) -> u32 {
     }
 }
 
+/// The kernel's number of a task's mount namespace, which no other one gets (`alloc_mnt_ns`, fs/namespace.c, 5.10 to
+/// 6.17; `__ns_tree_gen_id`, kernel/nstree.c, from 6.18).
+#[inline(always)]
+pub fn mount_namespace_id(task: Addr) -> u64 {
+    // SAFETY: pointers and a `u64`.
+    unsafe {
+        let proxy: Addr = mem::read(task, OFF_TASK_NSPROXY.load());
+        let namespace: Addr = mem::read(proxy, OFF_NSPROXY_MNT.load());
+        mem::read(namespace, OFF_MNT_NS_ID.load())
+    }
+}
+
 /// The root directory of a task.
 #[inline(always)]
 pub fn root(task: Addr) -> Place {

@@ -5,7 +5,9 @@ use std::ops::{Deref, DerefMut};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
-use detector_common::map::{Cgroup, KeptExec, KeptExecKey, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey};
+use detector_common::map::{
+    Cgroup, KeptExec, KeptExecKey, MountNamespace, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey,
+};
 use detector_common::vocabulary::Loss;
 
 use super::error::Error;
@@ -50,7 +52,7 @@ struct Inner {
     cgroups: HashMap<MapData, u64, Cgroup>,
     roots: HashMap<MapData, u32, u64>,
     other_roots: Array<MapData, u32>,
-    mnt_ns: HashMap<MapData, u32, u64>,
+    mnt_ns: HashMap<MapData, u32, MountNamespace>,
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
     loss: PerCpuArray<MapData, u64>,
@@ -122,7 +124,8 @@ impl Maps {
             }
         }
         if mnt_ns != 0 {
-            tolerate(maps.mnt_ns.insert(mnt_ns, container, BPF_NOEXIST)).map_err(|e| failed("MNT_NS", &e))?;
+            tolerate(maps.mnt_ns.insert(mnt_ns, MountNamespace { container, id: 0 }, BPF_NOEXIST))
+                .map_err(|e| failed("MNT_NS", &e))?;
         }
         Ok(())
     }
@@ -137,7 +140,7 @@ impl Maps {
         if maps.roots.get(&root_dev, 0).is_ok_and(|owner| owner == container) {
             let _gone = maps.roots.remove(&root_dev);
         }
-        if maps.mnt_ns.get(&mnt_ns, 0).is_ok_and(|owner| owner == container) {
+        if maps.mnt_ns.get(&mnt_ns, 0).is_ok_and(|namespace| namespace.container == container) {
             let _gone = maps.mnt_ns.remove(&mnt_ns);
         }
         let execs: Vec<_> = maps.kept_execs.keys().filter_map(Result::ok).collect();

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
@@ -22,6 +23,16 @@ $b mkdir $d/cgroups/nested-image
 $b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/root
 echo 0 > $d/cgroups/nested-image/cgroup.procs
 exec $b unshare -m -p -f $b chroot $d/root /usr/bin/tool create /made";
+
+/// The mount namespace in which that program runs ends with it; the nested cgroup stays. It prints the number of the namespace first.
+const NESTED_NAMESPACE: &str = "\
+b=/bin/busybox d=/dev/shm/namespace
+$b mkdir -p $d/cgroups $d/upper $d/work $d/root
+$b mount -t cgroup2 cgroup2 $d/cgroups
+$b mkdir $d/cgroups/nested-namespace
+$b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/root
+echo 0 > $d/cgroups/nested-namespace/cgroup.procs
+exec $b unshare -m -p -f $b sh -c \"$b readlink /proc/self/ns/mnt; exec $b chroot $d/root /bin/busybox true\"";
 
 /// The service performs `operation` on the file at `path`. Expects one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
@@ -185,6 +196,31 @@ pub(super) fn nested_image(lab: &mut Lab) -> Result<()> {
     let mut made = change("application", "create", "new", "/made", &identity);
     made["file"] = json!({"op": "create", "layer": "new", "path": "/made", "inode": identity["inode"]});
     lab.expect(&container, [shell("application", "/bin/busybox", &["/bin/sh", "-ec", NESTED_IMAGE]), covering, made])
+}
+
+/// The mount namespace of a nested container has ended, and its inode number is that of the next container's.
+pub(super) fn namespace_number_reused(lab: &mut Lab) -> Result<()> {
+    /// How many containers are started at most until one of them has the number.
+    const ATTEMPTS: usize = 20;
+    if cgroup("") != CGROUPS {
+        return Err(NotApplicable("the container sees only cgroups of version 2".to_owned()).into());
+    }
+    let nested = lab.privileged()?.service_does(&["run", "/bin/sh", "-ec", NESTED_NAMESPACE])?;
+    lab.take_findings()?;
+    let namespace = nested["stdout"].as_str().and_then(|printed| printed.lines().next()).unwrap_or_default().to_owned();
+    ensure!(namespace.starts_with("mnt:["), "the namespace of the nested container is {namespace:?}: {nested}");
+    let mut others = Vec::new();
+    let container = loop {
+        ensure!(others.len() < ATTEMPTS, "no container has the mount namespace {namespace}");
+        let container = lab.new_container()?;
+        if fs::read_link(format!("/proc/{}/ns/mnt", container.pid))? == Path::new(&namespace) {
+            break container;
+        }
+        others.push(container);
+    };
+    let path = lab.file()?;
+    let identity = container.service_does(&["append", &path])?;
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 /// The finding has the path that was opened, and the inode that both names share.

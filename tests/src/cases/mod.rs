@@ -97,7 +97,7 @@ cases! {
         open_by_handle, write, uring_sqpoll, hard_link, symlink, through_proc_self_root;
     // The process that opens it, by cgroup and mount namespace.
     image_write [Cgroups, Preemption]:
-        entered, child_of_application, other_thread, user_namespace, nested_container, nested_image, received,
+        entered, child_of_application, other_thread, user_namespace, nested_container, nested_image, namespace_number_reused, received,
         received_in_another_container, taken_from_the_host, stolen, inherited, given_by_supervisor, from_the_host,
         from_private_mounts, joined_mounts;
     // The operations on an open file, and its name.
