@@ -131,69 +131,6 @@ pub struct KeptExec {
     pub args: Text<256>,
 }
 
-/// What map `LOSS` (per CPU) counts: records that found the ring buffer full, and full maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Loss {
-    /// An [`ExecRecord`](crate::record::ExecRecord) found no room; the program is in `KEPT_EXECS`, with the first exec
-    /// of it.
-    Exec = 0,
-    /// An [`FileRecord`](crate::record::FileRecord) found no room; its file is in `SEEN`, unreported.
-    ImageWrite = 1,
-    /// A [`CgroupRecord`](crate::record::CgroupRecord) found no room.
-    Cgroup = 2,
-    /// Map `SEEN` is full: the change was sent, but repeats of it will be sent again.
-    SeenFull = 3,
-    /// Map `CGROUPS` is full: the cgroup is treated as unknown.
-    CgroupsFull = 4,
-    /// Map `ROOTS` or `MNT_NS` is full: a container's image is not watched.
-    RootsFull = 5,
-    /// Map `ENTERED` is full: a process that came from outside is reported as the application's.
-    EnteredFull = 6,
-    /// A [`ScriptRecord`](crate::record::ScriptRecord) found no room.
-    Script = 7,
-    /// A [`CgroupEscapeRecord`](crate::record::CgroupEscapeRecord) found no room.
-    CgroupEscape = 8,
-    /// The program that reports changes could not be called.
-    Call = 9,
-    /// Map `KEPT_EXECS` is full: an exec is lost.
-    KeptExecsFull = 10,
-}
-
-impl Loss {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
-        Self::Exec,
-        Self::ImageWrite,
-        Self::Cgroup,
-        Self::SeenFull,
-        Self::CgroupsFull,
-        Self::RootsFull,
-        Self::EnteredFull,
-        Self::Script,
-        Self::CgroupEscape,
-        Self::Call,
-        Self::KeptExecsFull,
-    ];
-
-    /// Name in logs and findings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Exec => "exec",
-            Self::ImageWrite => "image_write",
-            Self::Cgroup => "cgroup",
-            Self::SeenFull => "seen_full",
-            Self::CgroupsFull => "cgroups_full",
-            Self::RootsFull => "roots_full",
-            Self::EnteredFull => "entered_full",
-            Self::Script => "script",
-            Self::CgroupEscape => "cgroup_escape",
-            Self::Call => "call",
-            Self::KeptExecsFull => "kept_execs_full",
-        }
-    }
-}
-
 const _: () = {
     assert!(size_of::<Cgroup>() == 32);
     assert!(size_of::<MountNamespace>() == 16);

@@ -104,7 +104,7 @@ pub struct File {
     pub mode: u32,
     /// `inode.i_nlink`.
     pub nlink: u32,
-    /// One of the `LAYER_` constants.
+    /// Number of the [`Layer`](crate::vocabulary::Layer); 0: the file is not on an overlay.
     pub layer: u32,
     /// `inode.i_size`, bytes.
     pub size: u64,
@@ -113,15 +113,6 @@ pub struct File {
     /// Reserved, 0.
     pub reserved: u32,
 }
-
-/// The file is not on an overlay, or the layer could not be told.
-pub const LAYER_NONE: u32 = 0;
-/// The file is as the image has it: only in a lower layer.
-pub const LAYER_LOWER: u32 = 1;
-/// The file was changed or copied up before: it is in the upper layer.
-pub const LAYER_UPPER: u32 = 2;
-/// The file is being created by this event.
-pub const LAYER_NEW: u32 = 3;
 
 /// What stands behind one of the descriptors 0 to 2.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +161,7 @@ pub struct Process {
     pub uid: u32,
     /// Group id in the host's user namespace.
     pub gid: u32,
-    /// One of the `ORIGIN_` constants.
+    /// Number of the [`Origin`](crate::vocabulary::Origin).
     pub origin: u32,
     /// The user who logged in, whatever the process has become since (`task_struct.loginuid`); [`NO_LOGIN`]: nobody.
     pub login_uid: u32,
@@ -188,15 +179,6 @@ pub struct Process {
 
 /// The [`Process::login_uid`] of a process that comes from no login.
 pub const NO_LOGIN: u32 = u32::MAX;
-
-/// The process does not belong to the container: it acts from the host or from another container.
-pub const ORIGIN_OUTSIDE: u32 = 0;
-/// The process is the container's first one, as the image or the pod says.
-pub const ORIGIN_ENTRYPOINT: u32 = 1;
-/// The process, or one above it, was brought into the running container from outside (`docker exec`, `nsenter` …).
-pub const ORIGIN_ENTERED: u32 = 2;
-/// The process was started by a process of the container.
-pub const ORIGIN_APPLICATION: u32 = 3;
 
 /// See [`Kind::Exec`]. Sent once for each successful exec in a container, when the new program is in place.
 #[derive(Clone, Copy, Debug)]
@@ -241,67 +223,6 @@ pub struct FileRecord {
     /// Path of the process's executable from the process's root.
     pub exe: Path,
 }
-
-/// Opened for writing.
-pub const OP_OPEN_WRITE: u32 = 1;
-/// Cut to another length, by an open or without.
-pub const OP_TRUNCATE: u32 = 2;
-/// Created by an open.
-pub const OP_CREATE: u32 = 3;
-/// Written through a descriptor whose opening was not seen.
-pub const OP_WRITE: u32 = 4;
-/// A name of a file was removed.
-pub const OP_UNLINK: u32 = 5;
-/// A directory was removed.
-pub const OP_RMDIR: u32 = 6;
-/// A directory was made. The record's `file` is the directory in which it was, but for the layer.
-pub const OP_MKDIR: u32 = 7;
-/// A file, FIFO, socket or device was made with mknod(2) or bind(2). `file` as for [`OP_MKDIR`].
-pub const OP_MKNOD: u32 = 8;
-/// A symbolic link was made. `file` as for [`OP_MKDIR`].
-pub const OP_SYMLINK: u32 = 9;
-/// A file got a further name.
-pub const OP_LINK: u32 = 10;
-/// A file or directory got another name.
-pub const OP_RENAME: u32 = 11;
-/// Two files or directories changed names.
-pub const OP_EXCHANGE: u32 = 12;
-/// The permissions were changed.
-pub const OP_CHMOD: u32 = 13;
-/// The owner or group was changed.
-pub const OP_CHOWN: u32 = 14;
-/// The times were set.
-pub const OP_UTIMES: u32 = 15;
-/// An extended attribute was set.
-pub const OP_SET_XATTR: u32 = 16;
-/// An extended attribute was removed.
-pub const OP_REMOVE_XATTR: u32 = 17;
-/// File capabilities were set: the attribute `security.capability`.
-pub const OP_SET_CAPABILITY: u32 = 18;
-/// An access control list was set or removed.
-pub const OP_SET_ACL: u32 = 19;
-/// The inode's flags were set (`FS_IOC_SETFLAGS`, file_setattr(2)).
-pub const OP_SET_FLAGS: u32 = 20;
-/// The file was copied up for a change that no other hook has seen.
-pub const OP_COPY_UP: u32 = 21;
-/// Mapped shared and writable through a descriptor whose opening was not seen.
-pub const OP_MMAP_WRITE: u32 = 22;
-/// A file system was mounted over it.
-pub const OP_MOUNT: u32 = 25;
-/// Another file or directory was bound over it.
-pub const OP_BIND: u32 = 26;
-/// The options of the mount on it were changed.
-pub const OP_REMOUNT: u32 = 27;
-/// A mount was moved over it.
-pub const OP_MOVE_MOUNT: u32 = 28;
-/// What was mounted on it was unmounted.
-pub const OP_UMOUNT: u32 = 29;
-/// It became the root by pivot_root(2).
-pub const OP_PIVOT_ROOT: u32 = 30;
-/// It became the root by chroot(2).
-pub const OP_CHROOT: u32 = 31;
-/// The properties of a mount were changed with mount_setattr(2).
-pub const OP_MOUNT_SETATTR: u32 = 32;
 
 /// See [`Kind::ImageMove`].
 #[derive(Clone, Copy, Debug)]

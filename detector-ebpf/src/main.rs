@@ -17,15 +17,19 @@
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "what the kernel hands to a program, and its maps, are raw memory")]
-// For a few instructions in `kernel::mem`.
-#![feature(asm_experimental_arch)]
+// For a few instructions in `mem`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod cgroups;
 mod container;
 mod emit;
+mod exec;
 mod hooks;
 mod image;
 mod kernel;
-mod maps;
+mod loader;
+mod mem;
+mod process;
 
 use aya_ebpf::Global;
 

@@ -1,4 +1,4 @@
-//! What a file has besides its content being changed.
+//! Changes of what a file has besides its content.
 //!
 //! `security_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)`,
 //! `security_inode_setxattr(idmap, dentry, const char *name, …)` and `security_inode_removexattr(idmap, dentry, name)`
@@ -12,31 +12,27 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use detector_common::record::{
-    OP_CHMOD, OP_CHOWN, OP_REMOVE_XATTR, OP_SET_ACL, OP_SET_CAPABILITY, OP_SET_FLAGS, OP_SET_XATTR, OP_TRUNCATE,
-    OP_UTIMES,
-};
+use detector_common::vocabulary::ImageOp;
 
-use super::argument;
+use super::{argument, argument_at};
 use crate::{
     image::{self, report::hand_over},
     kernel::{
-        attribute, file,
-        mem::Addr,
-        offsets::{ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY},
+        ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY, AttributeChange, Attributes, File, XattrKind,
     },
 };
 
 #[kprobe]
 fn inode_setattr(ctx: ProbeContext) -> u32 {
     let position = ARG_SETATTR_DENTRY.load();
-    if let (Some(dentry), Some(attributes)) = (argument(&ctx, position), argument(&ctx, position + 1)) {
-        let (op, value) = match attribute::change(attributes) {
-            attribute::SIZE => (OP_TRUNCATE, 0),
-            attribute::OWNER => (OP_CHOWN, 0),
-            attribute::MODE => (OP_CHMOD, attribute::permissions(attributes)),
-            attribute::TIMES => (OP_UTIMES, 0),
-            _ => return 0,
+    let attributes: Option<Attributes> = argument_at(&ctx, position + 1);
+    if let (Some(dentry), Some(attributes)) = (argument_at(&ctx, position), attributes) {
+        let (op, value) = match attributes.change() {
+            AttributeChange::Size => (ImageOp::Truncate, 0),
+            AttributeChange::Ownership => (ImageOp::Chown, 0),
+            AttributeChange::Mode => (ImageOp::Chmod, attributes.permissions()),
+            AttributeChange::Timestamps => (ImageOp::Utimes, 0),
+            AttributeChange::None => return 0,
         };
         hand_over(&ctx, image::changing(dentry, op, value));
     }
@@ -46,11 +42,11 @@ fn inode_setattr(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn inode_setxattr(ctx: ProbeContext) -> u32 {
     let position = ARG_SETXATTR_DENTRY.load();
-    if let (Some(dentry), Some(name)) = (argument(&ctx, position), argument(&ctx, position + 1)) {
-        let op = match attribute::kind(name) {
-            attribute::CAPABILITY => OP_SET_CAPABILITY,
-            attribute::ACL => OP_SET_ACL,
-            _ => OP_SET_XATTR,
+    if let (Some(dentry), Some(name)) = (argument_at(&ctx, position), argument_at(&ctx, position + 1)) {
+        let op = match XattrKind::of(name) {
+            XattrKind::Capability => ImageOp::SetCapability,
+            XattrKind::Acl => ImageOp::SetAcl,
+            XattrKind::Other => ImageOp::SetXattr,
         };
         hand_over(&ctx, image::changing(dentry, op, 0));
     }
@@ -60,8 +56,8 @@ fn inode_setxattr(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn inode_removexattr(ctx: ProbeContext) -> u32 {
     let position = ARG_REMOVEXATTR_DENTRY.load();
-    if let (Some(dentry), Some(name)) = (argument(&ctx, position), argument(&ctx, position + 1)) {
-        let op = if attribute::kind(name) == attribute::ACL { OP_SET_ACL } else { OP_REMOVE_XATTR };
+    if let (Some(dentry), Some(name)) = (argument_at(&ctx, position), argument_at(&ctx, position + 1)) {
+        let op = if XattrKind::of(name) == XattrKind::Acl { ImageOp::SetAcl } else { ImageOp::RemoveXattr };
         hand_over(&ctx, image::changing(dentry, op, 0));
     }
     0
@@ -69,17 +65,17 @@ fn inode_removexattr(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn inode_set_acl(ctx: ProbeContext) -> u32 {
-    changing(&ctx, 1, OP_SET_ACL)
+    changing(&ctx, 1, ImageOp::SetAcl)
 }
 
 #[kprobe]
 fn inode_remove_acl(ctx: ProbeContext) -> u32 {
-    changing(&ctx, 1, OP_SET_ACL)
+    changing(&ctx, 1, ImageOp::SetAcl)
 }
 
 #[kprobe]
 fn fileattr_set(ctx: ProbeContext) -> u32 {
-    changing(&ctx, 1, OP_SET_FLAGS)
+    changing(&ctx, 1, ImageOp::SetFlags)
 }
 
 /// The commands of ioctl(2) that set an inode's flags: `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR`
@@ -88,23 +84,24 @@ const SET_FLAGS: [u32; 2] = [0x4008_6602, 0x401c_5820];
 
 #[kprobe]
 fn overlay_ioctl(ctx: ProbeContext) -> u32 {
-    if let (Some(file), Some(command)) = (ctx.arg(0), ctx.arg::<u32>(1))
+    let file: Option<File> = argument(&ctx, 0);
+    if let (Some(file), Some(command)) = (file, ctx.arg::<u32>(1))
         && (command == SET_FLAGS[0] || command == SET_FLAGS[1])
     {
-        hand_over(&ctx, image::changing(file::path(file).0, OP_SET_FLAGS, 0));
+        hand_over(&ctx, image::changing(file.dentry(), ImageOp::SetFlags, 0));
     }
     0
 }
 
 #[kretprobe]
 fn overlay_ioctl_return(ctx: RetProbeContext) -> u32 {
-    hand_over(&ctx, image::ended(OP_SET_FLAGS, ctx.ret::<i64>() == 0));
+    hand_over(&ctx, image::ended(ImageOp::SetFlags, ctx.ret::<i64>() == 0));
     0
 }
 
 #[inline(always)]
-fn changing(ctx: &ProbeContext, position: usize, op: u32) -> u32 {
-    if let Some(dentry) = ctx.arg::<Addr>(position) {
+fn changing(ctx: &ProbeContext, position: usize, op: ImageOp) -> u32 {
+    if let Some(dentry) = argument(ctx, position) {
         hand_over(ctx, image::changing(dentry, op, 0));
     }
     0
@@ -112,7 +109,7 @@ fn changing(ctx: &ProbeContext, position: usize, op: u32) -> u32 {
 
 #[kprobe]
 fn inode_copy_up(ctx: ProbeContext) -> u32 {
-    if let Some(dentry) = ctx.arg(0) {
+    if let Some(dentry) = argument(&ctx, 0) {
         hand_over(&ctx, image::copied_up(dentry));
     }
     0

@@ -1,4 +1,4 @@
-//! Mounts and roots being changed.
+//! Changes of mounts and roots.
 //!
 //! `security_sb_mount(const char *dev_name, const struct path *path, const char *type, unsigned long flags, void
 //! *data)`, for mount(2), before the privilege is checked (`path_mount`, fs/namespace.c); `security_move_mount(const
@@ -13,14 +13,12 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use detector_common::record::{OP_BIND, OP_CHROOT, OP_MOUNT, OP_MOVE_MOUNT, OP_PIVOT_ROOT, OP_REMOUNT, OP_UMOUNT};
+use detector_common::vocabulary::MountOp;
 
+use super::argument;
 use crate::{
     image::{self, report::hand_over},
-    kernel::{
-        path::{mount, place},
-        task,
-    },
+    kernel::{Path, Task, VfsMount},
 };
 
 /// Flags of mount(2) (include/uapi/linux/mount.h). The last are of calls that change how mounts are passed on, and no
@@ -32,78 +30,83 @@ const MS_PROPAGATION: u64 = 0b1111 << 17;
 
 #[kprobe]
 fn sb_mount(ctx: ProbeContext) -> u32 {
-    if let (Some(path), Some(flags)) = (ctx.arg(1), ctx.arg::<u64>(3))
-        && task::may_mount(task::current())
+    let path: Option<Path> = argument(&ctx, 1);
+    if let (Some(path), Some(flags)) = (path, ctx.arg::<u64>(3))
+        && Task::current().credentials().may_mount()
     {
         let op = if flags & MS_REMOUNT != 0 {
             if flags & MS_BIND == 0 {
                 // Of a file system: `sb_remount` follows.
                 return 0;
             }
-            OP_REMOUNT
+            MountOp::Remount
         } else if flags & MS_BIND != 0 {
-            OP_BIND
+            MountOp::Bind
         } else if flags & MS_PROPAGATION != 0 {
             return 0;
         } else if flags & MS_MOVE != 0 {
-            OP_MOVE_MOUNT
+            MountOp::MoveMount
         } else {
-            OP_MOUNT
+            MountOp::Mount
         };
-        hand_over(&ctx, image::mounted(place(path).dentry, op));
+        hand_over(&ctx, image::mounted(path.place().dentry, op));
     }
     0
 }
 
 #[kprobe]
 fn sb_remount(ctx: ProbeContext) -> u32 {
-    if let Some(sb) = ctx.arg(0) {
-        hand_over(&ctx, image::remounted(sb));
+    if let Some(superblock) = argument(&ctx, 0) {
+        hand_over(&ctx, image::remounted(superblock));
     }
     0
 }
 
 #[kprobe]
 fn mount_setattr(ctx: ProbeContext) -> u32 {
-    hand_over(&ctx, image::changing_mounts());
+    hand_over(&ctx, image::setting_attributes());
     0
 }
 
 #[kretprobe]
 fn mount_setattr_return(ctx: RetProbeContext) -> u32 {
-    hand_over(&ctx, image::changed_mounts());
+    hand_over(&ctx, image::set_attributes());
     0
 }
 
 #[kprobe]
 fn move_mount(ctx: ProbeContext) -> u32 {
-    if let (Some(from), Some(to)) = (ctx.arg(0), ctx.arg(1)) {
-        let op = if mount(place(from).mnt).is_loose { OP_MOUNT } else { OP_MOVE_MOUNT };
-        hand_over(&ctx, image::mounted(place(to).dentry, op));
+    let paths: [Option<Path>; 2] = [argument(&ctx, 0), argument(&ctx, 1)];
+    if let [Some(from), Some(to)] = paths {
+        let op = if from.place().mount.is_detached() { MountOp::Mount } else { MountOp::MoveMount };
+        hand_over(&ctx, image::mounted(to.place().dentry, op));
     }
     0
 }
 
 #[kprobe]
 fn sb_umount(ctx: ProbeContext) -> u32 {
-    if let Some(mnt) = ctx.arg(0) {
-        hand_over(&ctx, image::mounted(mount(mnt).mountpoint, OP_UMOUNT));
+    let mount: Option<VfsMount> = argument(&ctx, 0);
+    if let Some(mount) = mount {
+        hand_over(&ctx, image::mounted(mount.mountpoint(), MountOp::Umount));
     }
     0
 }
 
 #[kprobe]
 fn sb_pivotroot(ctx: ProbeContext) -> u32 {
-    if let Some(new) = ctx.arg(1) {
-        hand_over(&ctx, image::rooted(place(new), OP_PIVOT_ROOT));
-    }
-    0
+    rooted(argument(&ctx, 1), &ctx, MountOp::PivotRoot)
 }
 
 #[kprobe]
 fn path_chroot(ctx: ProbeContext) -> u32 {
-    if let Some(path) = ctx.arg(0) {
-        hand_over(&ctx, image::rooted(place(path), OP_CHROOT));
+    rooted(argument(&ctx, 0), &ctx, MountOp::Chroot)
+}
+
+#[inline(always)]
+fn rooted(path: Option<Path>, ctx: &ProbeContext, op: MountOp) -> u32 {
+    if let Some(path) = path {
+        hand_over(ctx, image::rooted(path.place(), op));
     }
     0
 }

@@ -1,4 +1,4 @@
-//! Names being made, removed and changed.
+//! Names that are made, removed and changed.
 //!
 //! These functions are called when the permissions were found sufficient, before the file system does it
 //! (security/security.c, 5.10 to 7.3; callers in fs/namei.c):
@@ -13,12 +13,12 @@
 //! `vfs_create` before it (fs/namei.c), whose arguments have changed twice.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use detector_common::record::{OP_EXCHANGE, OP_MKDIR, OP_MKNOD, OP_RENAME, OP_RMDIR, OP_SYMLINK, OP_UNLINK};
+use detector_common::vocabulary::ImageOp;
 
-use super::argument;
+use super::{argument, argument_at};
 use crate::{
     image::{self, report::hand_over},
-    kernel::offsets::ARG_CREATE_DENTRY,
+    kernel::ARG_CREATE_DENTRY,
 };
 
 /// `RENAME_EXCHANGE` (include/uapi/linux/fs.h).
@@ -26,22 +26,22 @@ const RENAME_EXCHANGE: u32 = 1 << 1;
 
 #[kprobe]
 fn inode_mkdir(ctx: ProbeContext) -> u32 {
-    made(&ctx, OP_MKDIR)
+    made(&ctx, ImageOp::Mkdir)
 }
 
 #[kprobe]
 fn inode_mknod(ctx: ProbeContext) -> u32 {
-    made(&ctx, OP_MKNOD)
+    made(&ctx, ImageOp::Mknod)
 }
 
 #[kprobe]
 fn inode_symlink(ctx: ProbeContext) -> u32 {
-    made(&ctx, OP_SYMLINK)
+    made(&ctx, ImageOp::Symlink)
 }
 
 #[inline(always)]
-fn made(ctx: &ProbeContext, op: u32) -> u32 {
-    if let Some(dentry) = ctx.arg(1) {
+fn made(ctx: &ProbeContext, op: ImageOp) -> u32 {
+    if let Some(dentry) = argument(ctx, 1) {
         hand_over(ctx, image::made(dentry, op));
     }
     0
@@ -49,33 +49,33 @@ fn made(ctx: &ProbeContext, op: u32) -> u32 {
 
 #[kprobe]
 fn create(ctx: ProbeContext) -> u32 {
-    if let Some(dentry) = argument(&ctx, ARG_CREATE_DENTRY.load()) {
-        hand_over(&ctx, image::creating(dentry, true));
+    if let Some(dentry) = argument_at(&ctx, ARG_CREATE_DENTRY.load()) {
+        hand_over(&ctx, image::to_create(dentry));
     }
     0
 }
 
 #[kprobe]
 fn inode_create(ctx: ProbeContext) -> u32 {
-    if let Some(dentry) = ctx.arg(1) {
-        hand_over(&ctx, image::creating(dentry, false));
+    if let Some(dentry) = argument(&ctx, 1) {
+        hand_over(&ctx, image::creating(dentry));
     }
     0
 }
 
 #[kprobe]
 fn inode_unlink(ctx: ProbeContext) -> u32 {
-    removed(&ctx, OP_UNLINK)
+    removed(&ctx, ImageOp::Unlink)
 }
 
 #[kprobe]
 fn inode_rmdir(ctx: ProbeContext) -> u32 {
-    removed(&ctx, OP_RMDIR)
+    removed(&ctx, ImageOp::Rmdir)
 }
 
 #[inline(always)]
-fn removed(ctx: &ProbeContext, op: u32) -> u32 {
-    if let Some(dentry) = ctx.arg(1) {
+fn removed(ctx: &ProbeContext, op: ImageOp) -> u32 {
+    if let Some(dentry) = argument(ctx, 1) {
         hand_over(ctx, image::removed(dentry, op));
     }
     0
@@ -83,7 +83,7 @@ fn removed(ctx: &ProbeContext, op: u32) -> u32 {
 
 #[kprobe]
 fn inode_link(ctx: ProbeContext) -> u32 {
-    if let (Some(dentry), Some(new)) = (ctx.arg(0), ctx.arg(2)) {
+    if let (Some(dentry), Some(new)) = (argument(&ctx, 0), argument(&ctx, 2)) {
         hand_over(&ctx, image::linked(dentry, new));
     }
     0
@@ -91,8 +91,8 @@ fn inode_link(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn inode_rename(ctx: ProbeContext) -> u32 {
-    if let (Some(dentry), Some(new), Some(flags)) = (ctx.arg(1), ctx.arg(3), ctx.arg::<u32>(4)) {
-        let op = if flags & RENAME_EXCHANGE != 0 { OP_EXCHANGE } else { OP_RENAME };
+    if let (Some(dentry), Some(new), Some(flags)) = (argument(&ctx, 1), argument(&ctx, 3), ctx.arg::<u32>(4)) {
+        let op = if flags & RENAME_EXCHANGE != 0 { ImageOp::Exchange } else { ImageOp::Rename };
         hand_over(&ctx, image::renamed(dentry, new, op));
     }
     0

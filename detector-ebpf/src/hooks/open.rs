@@ -1,4 +1,4 @@
-//! Files being opened for writing: what everything that changes a file's content must pass.
+//! Files that are opened for writing: what everything that changes a file's content must pass.
 //!
 //! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
 //! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
@@ -11,12 +11,13 @@ use aya_ebpf::{
     programs::{FEntryContext, LsmContext, ProbeContext},
 };
 
+use super::argument;
 use crate::{
     image::{
         self,
         report::{Change, NAME, hand_over, report},
     },
-    kernel::mem::{Typed, Untyped},
+    kernel::{File, Ptr},
 };
 
 /// Reports a change from programs that cannot call those of `hooks::report`, which are kprobes.
@@ -29,31 +30,31 @@ fn report_here(change: Option<Change>) {
 
 #[lsm(hook = "file_open")]
 fn open_lsm(ctx: LsmContext) -> i32 {
-    // SAFETY: the hook's first argument is a `struct file` that the verifier knows.
-    report_here(unsafe { image::opened::<Typed>(ctx.arg(0)) });
+    // SAFETY: the hook's first argument is a `struct file`, and the verifier knows it.
+    report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));
     // The verdict of the program before: this one never denies.
     ctx.arg(1)
 }
 
 #[fentry(function = "security_file_open")]
 fn open_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: as for `open_lsm`.
-    report_here(unsafe { image::opened::<Typed>(ctx.arg(0)) });
+    // SAFETY: the function's first argument is a `struct file`, and the verifier knows it.
+    report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));
     0
 }
 
 #[kprobe]
 fn open_kprobe(ctx: ProbeContext) -> u32 {
-    if let Some(file) = ctx.arg(0) {
-        // SAFETY: the function's first argument is a `struct file`.
-        hand_over(&ctx, unsafe { image::opened::<Untyped>(file) });
+    let file: Option<File> = argument(&ctx, 0);
+    if let Some(file) = file {
+        hand_over(&ctx, image::opened(file));
     }
     0
 }
 
 #[kprobe]
 fn device_open(ctx: ProbeContext) -> u32 {
-    if let Some(file) = ctx.arg(1) {
+    if let Some(file) = argument(&ctx, 1) {
         hand_over(&ctx, image::device_opened(file));
     }
     0

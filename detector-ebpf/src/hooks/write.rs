@@ -1,4 +1,5 @@
-//! Bytes being written: proves that a write happened, counts it, and sees descriptors that were open before the sensor.
+//! Bytes that are written: proves that a write happened, counts it, and sees descriptors that were open before the
+//! sensor.
 //!
 //! Where overlayfs is a module or built in, its own functions are hooked: they see every way to write, and a write to
 //! anything else costs nothing. They are members of `ovl_file_operations` (fs/overlayfs/file.c, 5.10 to 7.3):
@@ -9,30 +10,29 @@
 //! `ovl_remap_file_range`, with the same first arguments.
 //!
 //! Else `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to
-//! 7.3), which sees less and is called for everything: see `kernel::file::may_be_on_overlay` for what a write that is
-//! not ours costs.
+//! 7.3), which sees less and is called for everything: see `File::may_be_on_overlay` for what a write that is not ours
+//! costs.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
-use detector_common::record::OP_WRITE;
+use detector_common::vocabulary::ImageOp;
 
+use super::argument;
 use crate::{
     image::{
         self,
         report::{NAME, hand_over, report},
     },
-    kernel::{
-        file,
-        mem::{Addr, Typed, Untyped},
-    },
+    kernel::{File, IovIter, Kiocb, Ptr},
 };
 
 #[kprobe]
 fn overlay_write(ctx: ProbeContext) -> u32 {
-    if let (Some(call), Some(data)) = (ctx.arg(0), ctx.arg(1)) {
-        hand_over(&ctx, image::stored(file::of_call(call), OP_WRITE, file::bytes_of(data)));
+    let (call, data): (Option<Kiocb>, Option<IovIter>) = (argument(&ctx, 0), argument(&ctx, 1));
+    if let (Some(call), Some(data)) = (call, data) {
+        hand_over(&ctx, image::stored(call.file(), ImageOp::Write, data.count()));
     }
     0
 }
@@ -60,16 +60,17 @@ fn overlay_clone(ctx: ProbeContext) -> u32 {
 /// The function's argument at this position is the file that is written to.
 #[inline(always)]
 fn stored(ctx: &ProbeContext, position: usize) -> u32 {
-    if let Some(file) = ctx.arg::<Addr>(position) {
-        hand_over(ctx, image::stored(file, OP_WRITE, 0));
+    if let Some(file) = argument(ctx, position) {
+        hand_over(ctx, image::stored(file, ImageOp::Write, 0));
     }
     0
 }
 
 #[fentry(function = "vfs_write")]
 fn write_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: the function's first argument is a `struct file` that the verifier knows.
-    if let Some(change) = unsafe { image::written::<Typed>(ctx.arg(0), || ctx.arg(2)) } {
+    // SAFETY: the function's first argument is a `struct file`, and the verifier knows it.
+    let file: File<_> = unsafe { Ptr::trust(ctx.arg(0)) };
+    if let Some(change) = image::written(file, || ctx.arg(2)) {
         report::<NAME>(&change);
     }
     0
@@ -77,9 +78,9 @@ fn write_fentry(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 fn write_kprobe(ctx: ProbeContext) -> u32 {
-    if let Some(file) = ctx.arg(0) {
-        // SAFETY: the function's first argument is a `struct file`.
-        hand_over(&ctx, unsafe { image::written::<Untyped>(file, || ctx.arg(2).unwrap_or(0)) });
+    let file: Option<File> = argument(&ctx, 0);
+    if let Some(file) = file {
+        hand_over(&ctx, image::written(file, || ctx.arg(2).unwrap_or(0)));
     }
     0
 }

@@ -2,129 +2,93 @@
 
 use detector_common::{
     map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, SeenKey, class},
-    record::{Kind, OP_CREATE, OP_OPEN_WRITE, OP_TRUNCATE, OP_WRITE},
+    vocabulary::ImageOp,
 };
 
-use super::{Image, content_key, image_of, is_repeated, number, report::Change};
+use super::{locate::Image, report::Change, seen};
 use crate::{
-    container, emit,
-    kernel::{
-        file,
-        mem::{self, Addr, Read, Untyped},
-        task,
-    },
-    maps::SEEN,
+    container,
+    kernel::{Access, Dentry, File, Inode, Task},
 };
 
 /// A file is being opened.
-///
-/// # Safety
-///
-/// `file` must be a `struct file` of the kind that `R` reads.
 #[inline(always)]
-pub unsafe fn opened<R: Read>(file: Addr) -> Option<Change> {
-    // SAFETY: as for the caller; what a typed pointer leads to is typed too.
-    unsafe {
-        // open(2) can cut a file without opening it for writing.
-        let is_truncating = file::is_truncating::<R>(file);
-        if !file::is_writable::<R>(file) && !is_truncating {
-            return None;
-        }
-        let inode = file::inode::<R>(file);
-        if !file::is_regular(file::mode::<R>(inode)) {
-            return None;
-        }
-        let sb = file::superblock::<R>(inode);
-        let image = image_of::<R>(sb, || file::path(file).0)?;
-        if file::is_overlay::<R>(sb) {
-            file::learn_overlay_operations::<R>(file);
-        }
-        let op = if file::is_created(file) {
-            OP_CREATE
-        } else if is_truncating {
-            OP_TRUNCATE
-        } else {
-            OP_OPEN_WRITE
-        };
-        changed(image, inode, file::number::<R>(inode), file::path(file).0, op, 0)
+pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
+    // open(2) can truncate a file without opening it for writing.
+    let is_truncating = file.is_truncating();
+    if !file.is_writable() && !is_truncating {
+        return None;
     }
+    let inode = file.inode();
+    if !inode.is_regular() {
+        return None;
+    }
+    let superblock = inode.superblock();
+    let dentry = || file.probed().dentry();
+    let image = Image::on(superblock, dentry)?;
+    if superblock.is_overlay() {
+        file.learn_overlay_operations();
+    }
+    let op = if file.probed().is_created() {
+        ImageOp::Create
+    } else if is_truncating {
+        ImageOp::Truncate
+    } else {
+        ImageOp::OpenWrite
+    };
+    changed(image, inode.probed(), inode.number(), dentry(), op, 0)
 }
 
 /// A block device is being opened. For writing, by a container, that is worth a finding.
 #[inline(always)]
-pub fn device_opened(file: Addr) -> Option<Change> {
-    // SAFETY: `file` is a `struct file`.
-    let inode = unsafe {
-        if !file::is_writable::<Untyped>(file) {
-            return None;
-        }
-        file::inode::<Untyped>(file)
-    };
-    let container = container::of(task::current())?.container;
-    let image = Image { owner: container, device: file::device(inode) };
-    // A name for another device may get the inode number of one that is gone.
-    let device = file::represented(inode);
-    let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
-    let key = SeenKey { class, ..content_key(image, number(inode)) };
-    if is_repeated(key, None) {
+pub fn device_opened(file: File) -> Option<Change> {
+    if !file.is_writable() {
         return None;
     }
-    let (dentry, mnt) = file::path(file);
-    Some(Change { mnt, ..Change::new(Kind::DeviceOpen, image, inode, dentry, 0, class) })
+    let inode = file.inode();
+    let container = container::of(Task::current())?.container;
+    let image = Image { owner: container, device: inode.device() };
+    // A name for another device may get the inode number of one that is gone.
+    let device = inode.represented_device();
+    let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
+    let key = SeenKey { class, ..seen::content_key(image, inode.number()) };
+    if seen::is_known(key) {
+        return None;
+    }
+    Some(Change::device_open(image, inode, file.place(), class))
 }
 
 /// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is
 /// only asked when the file may matter.
-///
-/// # Safety
-///
-/// `file` must be a `struct file` of the kind that `R` reads.
 #[inline(always)]
-pub unsafe fn written<R: Read>(file: Addr, bytes: impl FnOnce() -> u64) -> Option<Change> {
-    // SAFETY: as for the caller. `vfs_write` is called for descriptors without write access too, and refuses later.
-    unsafe {
-        if file::may_be_on_overlay::<R>(file) && file::is_writable::<R>(file) {
-            stored(file, OP_WRITE, bytes())
-        } else {
-            None
-        }
-    }
+pub fn written<A: Access>(file: File<A>, bytes: impl FnOnce() -> u64) -> Option<Change> {
+    // `vfs_write` is called for descriptors without write access too, and refuses later.
+    if file.may_be_on_overlay() && file.is_writable() { stored(file.probed(), ImageOp::Write, bytes()) } else { None }
 }
 
 /// `bytes` are being stored to a file that is open for writing.
 #[inline(always)]
-pub fn stored(file: Addr, op: u32, bytes: u64) -> Option<Change> {
-    // SAFETY: `file` is a `struct file`, or reads as zero.
-    let (inode, sb) = unsafe {
-        let inode = file::inode::<Untyped>(file);
-        (inode, file::superblock::<Untyped>(inode))
-    };
-    let dentry = file::path(file).0;
-    // SAFETY: `sb` is a superblock, or 0, which reads as zero.
-    let image = unsafe { image_of::<Untyped>(sb, || dentry)? };
-    changed(image, inode, number(inode), dentry, op, bytes)
+pub fn stored(file: File, op: ImageOp, bytes: u64) -> Option<Change> {
+    let inode = file.inode();
+    let dentry = file.dentry();
+    let image = Image::on(inode.superblock(), || dentry)?;
+    changed(image, inode, inode.number(), dentry, op, bytes)
 }
 
 /// Counts a change of the content; gives it if it is the first of this file, or a creation. A file without a name is no
 /// longer part of the image.
 #[inline(always)]
-pub(super) fn changed(image: Image, inode: Addr, number: u64, dentry: Addr, op: u32, bytes: u64) -> Option<Change> {
-    // A created file is a new one, even if its inode number was seen before.
-    if let Some(seen) = SEEN.get_ptr_mut(content_key(image, number))
-        && op != OP_CREATE
-    {
-        // SAFETY: a live map element; `last` is a single aligned store.
-        unsafe {
-            if op == OP_WRITE {
-                mem::add(&raw mut (*seen).count, 1);
-                mem::add(&raw mut (*seen).bytes, bytes);
-            }
-            (&raw mut (*seen).last).write_volatile(emit::now());
-        }
+pub(super) fn changed(
+    image: Image,
+    inode: Inode,
+    number: u64,
+    dentry: Dentry,
+    op: ImageOp,
+    bytes: u64,
+) -> Option<Change> {
+    if seen::count(image, number, op, bytes) || inode.links() == 0 {
         return None;
     }
-    if file::links(inode) == 0 {
-        return None;
-    }
-    Some(Change { bytes, is_new: u32::from(op == OP_CREATE), ..Change::of(image, inode, dentry, op, CLASS_CONTENT) })
+    let is_new = u32::from(op == ImageOp::Create);
+    Some(Change { bytes, is_new, ..Change::of_image(image, inode, dentry, op, CLASS_CONTENT) })
 }

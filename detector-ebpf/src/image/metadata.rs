@@ -1,26 +1,30 @@
-//! Permissions, owners, times, attributes: what a file has besides its content.
+//! Permissions, ownership, timestamps, attributes: what a file has besides its content.
 
 use detector_common::{
-    map::{CLASS_CONTENT, Seen, SeenKey, class},
-    record::{OP_CHMOD, OP_COPY_UP, OP_CREATE, OP_MKNOD, OP_SET_CAPABILITY, OP_TRUNCATE, OP_UTIMES},
+    map::{CLASS_CONTENT, SeenKey, class},
+    vocabulary::ImageOp,
 };
 
-use super::{content, content_key, image_at, is_on_overlay, is_repeated, names, number, pending, report::Change, seen};
-use crate::kernel::{
-    file,
-    mem::{Addr, Untyped},
+use super::{
+    content,
+    locate::Image,
+    names,
+    pending::{self, Request},
+    report::Change,
+    seen::{self, Known},
 };
+use crate::kernel::Dentry;
 
 /// The permissions that make a file more dangerous: to execute it, and to act as its owner or group.
 const POWER: u32 = 0o6111;
 
 /// The file with this name is to be changed, or is being changed in the upper layer for one that is.
 #[inline(always)]
-pub fn changing(dentry: Addr, op: u32, value: u32) -> Option<Change> {
-    if image_at(dentry).is_none() {
+pub fn changing(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
+    if Image::at(dentry).is_none() {
         return granted(dentry);
     }
-    if is_on_overlay(dentry) && pending::ask(dentry, 0, op, value) {
+    if dentry.superblock().is_overlay() && Request::to_change(dentry, op, value).defer() {
         return None;
     }
     changed(dentry, op, value)
@@ -29,99 +33,105 @@ pub fn changing(dentry: Addr, op: u32, value: u32) -> Option<Change> {
 /// The file with this name is being changed. If it is the one in the upper layer of what the thread has asked to
 /// change, then it may.
 #[inline(always)]
-fn granted(dentry: Addr) -> Option<Change> {
-    let asked = pending::asked_above(dentry)?;
-    if names::is_of_names(asked.op) {
+fn granted(dentry: Dentry) -> Option<Change> {
+    let request = pending::request_above(dentry)?;
+    let op = request.op()?;
+    if names::is_of_names(op) {
         return None;
     }
     pending::forget();
-    changed(asked.dentry, asked.op, asked.value)
+    changed(request.dentry, op, request.value)
 }
 
-/// What the running thread has asked for, with this `OP_` constant, is at its end. If it has come to a copy of the file
-/// to the upper layer, that is reported already.
+/// What the running thread has asked for is at its end. If it has come to a copy of the file to the upper layer, that
+/// is reported already.
 #[inline(always)]
-pub fn ended(op: u32, is_done: bool) -> Option<Change> {
-    let asked = pending::take(op)?;
-    if is_done { changed(asked.dentry, asked.op, asked.value) } else { None }
+pub fn ended(op: ImageOp, is_done: bool) -> Option<Change> {
+    let request = pending::take(op)?;
+    if is_done { changed(request.dentry, op, request.value) } else { None }
 }
 
-/// A file of an image is copied up. Whatever another hook does not report is reported here: nothing of the image is
-/// changed otherwise.
+/// A file of an image is being copied up. Whatever another hook does not report is reported here: nothing of the image
+/// is changed otherwise.
 #[inline(always)]
-pub fn copied_up(dentry: Addr) -> Option<Change> {
-    let image = image_at(dentry)?;
-    let inode = file::inode_at(dentry);
-    // SAFETY: `inode` is one, or reads as zero.
-    let mode = unsafe { file::mode::<Untyped>(inode) };
-    let content = seen(content_key(image, number(inode)));
-    if let Some(asked) = pending::asked_by(dentry, content) {
-        return match asked.op {
-            0 => None,
-            op if names::is_of_names(op) && file::is_directory(mode) => None,
-            op if names::is_of_names(op) => {
+pub fn copied_up(dentry: Dentry) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    let inode = dentry.inode();
+    let content = seen::get(seen::content_key(image, inode.number()));
+    if let Some(request) = pending::request_by_name(dentry, content) {
+        return match request.op() {
+            None => None,
+            Some(op) if names::is_of_names(op) && inode.is_directory() => None,
+            Some(op) if names::is_of_names(op) => {
                 // An exchange copies both files up.
-                pending::ask(asked.dentry, asked.other, 0, 0);
-                names::changed(asked)
+                pending::note_reported(request.dentry, request.new_dentry);
+                names::changed(&request, op)
             }
-            op => {
+            Some(op) => {
                 pending::forget();
-                changed(dentry, op, asked.value)
+                changed(dentry, op, request.value)
             }
         };
     }
-    if !file::is_directory(mode) {
+    if !inode.is_directory() {
         // What was asked for was refused: this is for something else.
         pending::forget();
     }
-    if content.is_some() || !file::is_regular(mode) {
+    if content.is_any() || !inode.is_regular() {
         return None;
     }
-    Some(Change::of(image, inode, dentry, OP_COPY_UP, CLASS_CONTENT))
+    Some(Change::of_image(image, inode, dentry, ImageOp::CopyUp, CLASS_CONTENT))
 }
 
-/// A regular file is to be made without being opened, or is being made: both hooks come here, in this order.
+/// A regular file is to be made without being opened.
 #[inline(always)]
-pub fn creating(dentry: Addr, is_asked: bool) -> Option<Change> {
-    image_at(dentry)?;
-    if is_asked {
-        if pending::ask(dentry, 0, OP_MKNOD, 0) {
-            return None;
-        }
-    } else if !matches!(pending::asked_by(dentry, None), Some(asked) if asked.op == OP_MKNOD) {
-        // Made by an open, of which the hook comes later. What was asked for before is done, or was refused.
+pub fn to_create(dentry: Dentry) -> Option<Change> {
+    Image::at(dentry)?;
+    if Request::to_change(dentry, ImageOp::Mknod, 0).defer() {
+        return None;
+    }
+    names::made(dentry, ImageOp::Mknod)
+}
+
+/// A regular file is being made: by an open, of which the hook comes later, or without one, of which [`to_create`] came
+/// before.
+#[inline(always)]
+pub fn creating(dentry: Dentry) -> Option<Change> {
+    Image::at(dentry)?;
+    let is_asked =
+        pending::request().is_some_and(|request| request.is_by_name(dentry) && request.is_to(ImageOp::Mknod));
+    if !is_asked {
+        // What was asked for before is done, or was refused.
         pending::forget();
         return None;
     }
-    names::made(dentry, OP_MKNOD)
+    names::made(dentry, ImageOp::Mknod)
 }
 
 #[inline(always)]
-fn changed(dentry: Addr, op: u32, value: u32) -> Option<Change> {
-    let image = image_at(dentry)?;
-    let inode = file::inode_at(dentry);
-    let number = number(inode);
-    if op == OP_TRUNCATE {
+fn changed(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    let inode = dentry.inode();
+    let number = inode.number();
+    if op == ImageOp::Truncate {
         return content::changed(image, inode, number, dentry, op, 0);
     }
-    let content = seen(content_key(image, number));
-    let class = class(op, if op == OP_CHMOD { value } else { 0 });
-    // SAFETY: `inode` is one, or reads as zero.
-    let mode = unsafe { file::mode::<Untyped>(inode) };
-    if is_part_of(content, op, value, mode) || is_repeated(SeenKey { class, ..content_key(image, number) }, content) {
+    let key = seen::content_key(image, number);
+    let content = seen::get(key);
+    let class = class(op.number(), if op == ImageOp::Chmod { value } else { 0 });
+    if is_part_of(content, op, value, inode.mode()) || seen::is_repeated(SeenKey { class, ..key }, content) {
         return None;
     }
-    Some(Change { value, ..Change::of(image, inode, dentry, op, class) })
+    Some(Change { value, ..Change::of_image(image, inode, dentry, op, class) })
 }
 
-/// Whether this belongs to a change of the content that was reported: to the making of the file, unless it gives power;
-/// times also to a write.
+/// Whether this belongs to a change of the content that was reported: to the creation of the file, unless it gives
+/// power; timestamps also to a write.
 #[inline(always)]
-fn is_part_of(content: Option<Seen>, op: u32, value: u32, mode: u32) -> bool {
-    let Some(content) = content else { return false };
-    if op == OP_UTIMES {
-        return true;
+fn is_part_of(content: Known, op: ImageOp, value: u32, mode: u32) -> bool {
+    if op == ImageOp::Utimes {
+        return content.is_any();
     }
-    let gives_power = op == OP_SET_CAPABILITY || op == OP_CHMOD && value & POWER & !mode != 0;
-    content.op == OP_CREATE && !gives_power
+    let gives_power = op == ImageOp::SetCapability || op == ImageOp::Chmod && value & POWER & !mode != 0;
+    content.is_creation() && !gives_power
 }

@@ -2,76 +2,72 @@
 
 use detector_common::{
     map::{SeenKey, class},
-    record::{Kind, OP_CHROOT, OP_MOUNT_SETATTR, OP_REMOUNT},
+    vocabulary::MountOp,
 };
 
 use super::{
-    Image, content_key, image_at, is_repeated, number, pending,
+    locate::Image,
+    pending::{self, Request},
     report::{Change, EACH},
+    seen,
 };
 use crate::{
     container,
-    kernel::{
-        file,
-        mem::Addr,
-        path::{self, Place},
-        task,
-    },
+    kernel::{Dentry, Place, Superblock, Task},
 };
 
 /// Something is mounted over a name, or unmounted from it. It counts where the container's processes see it: mounts are
 /// a matter of the namespace.
 #[inline(always)]
-pub fn mounted(dentry: Addr, op: u32) -> Option<Change> {
-    let image = image_at(dentry)?;
-    container::of(task::current())?;
-    Some(Change::new(Kind::MountChange, image, file::inode_at(dentry), dentry, op, EACH))
+pub fn mounted(dentry: Dentry, op: MountOp) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    container::of(Task::current())?;
+    Some(Change::of_mount(image, dentry, op, EACH))
 }
 
-/// A file system gets other options: the one of the running task's root, or another, of which that is not known better
-/// than by its top.
+/// A file system gets other options: the one of the running task's root, or another, of which no name is known but its
+/// top.
 #[inline(always)]
-pub fn remounted(sb: Addr) -> Option<Change> {
-    let root = task::root(task::current()).dentry;
-    mounted(if file::superblock_at(root) == sb { root } else { file::top(sb) }, OP_REMOUNT)
+pub fn remounted(superblock: Superblock) -> Option<Change> {
+    let root = Task::current().root().dentry;
+    mounted(if root.superblock() == superblock { root } else { superblock.top() }, MountOp::Remount)
 }
 
 /// The running thread is about to give a mount other options. Which mount, the hook cannot tell; what matters is the
 /// one that its root is on, since no other shows the image at its place.
 #[inline(always)]
-pub fn changing_mounts() -> Option<Change> {
-    let task = task::current();
+pub fn setting_attributes() -> Option<Change> {
+    let task = Task::current();
     container::of(task)?;
-    if !task::may_mount(task) {
+    if !task.credentials().may_mount() {
         return None;
     }
-    let mnt = task::root(task).mnt;
-    let top = path::top(mnt);
-    if pending::ask(top, mnt, OP_MOUNT_SETATTR, path::options(mnt)) {
+    let request = Request::to_set_attributes(task.root().mount);
+    if request.defer() {
         return None;
     }
-    mounted(top, OP_MOUNT_SETATTR)
+    mounted(request.dentry, MountOp::MountSetattr)
 }
 
-/// It has done so, or was refused.
+/// The running thread has given a mount other options, or was refused.
 #[inline(always)]
-pub fn changed_mounts() -> Option<Change> {
-    let asked = pending::take(OP_MOUNT_SETATTR)?;
-    if path::options(asked.other) == asked.value {
+pub fn set_attributes() -> Option<Change> {
+    let request = pending::take_of_mount(MountOp::MountSetattr)?;
+    if request.mount.options() == request.value {
         return None;
     }
-    mounted(asked.dentry, OP_MOUNT_SETATTR)
+    mounted(request.dentry, MountOp::MountSetattr)
 }
 
 /// A directory becomes the root of the running process, or of its namespace.
 #[inline(always)]
-pub fn rooted(place: Place, op: u32) -> Option<Change> {
-    let container = container::of(task::current())?.container;
-    let inode = file::inode_at(place.dentry);
-    let image = Image { owner: container, device: file::device(inode) };
-    let class = if op == OP_CHROOT { class(op, 0) } else { EACH };
-    if class != EACH && is_repeated(SeenKey { class, ..content_key(image, number(inode)) }, None) {
+pub fn rooted(place: Place, op: MountOp) -> Option<Change> {
+    let container = container::of(Task::current())?.container;
+    let inode = place.dentry.inode();
+    let image = Image { owner: container, device: inode.device() };
+    let class = if op == MountOp::Chroot { class(op.number(), 0) } else { EACH };
+    if class != EACH && seen::is_known(SeenKey { class, ..seen::content_key(image, inode.number()) }) {
         return None;
     }
-    Some(Change { mnt: place.mnt, ..Change::new(Kind::MountChange, image, inode, place.dentry, op, class) })
+    Some(Change { mount: place.mount, ..Change::of_mount(image, place.dentry, op, class) })
 }

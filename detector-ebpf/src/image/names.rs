@@ -1,106 +1,105 @@
 //! Names: made, removed, changed.
 
-use detector_common::record::{OP_CREATE, OP_EXCHANGE, OP_LINK, OP_RENAME, OP_RMDIR, OP_UNLINK};
+use detector_common::vocabulary::ImageOp;
 
 use super::{
-    Image, content_key, image_at, is_on_overlay, number,
-    pending::{self, Pending},
+    locate::Image,
+    pending::{self, Request},
     report::{Change, EACH},
     seen,
 };
-use crate::{
-    kernel::{file, mem::Addr},
-    maps::SEEN,
-};
+use crate::kernel::Dentry;
 
 /// Whether this is asked of names, and may be refused by overlayfs: directories with something in them stay.
 #[inline(always)]
-pub(super) fn is_of_names(op: u32) -> bool {
-    matches!(op, OP_RENAME | OP_EXCHANGE | OP_RMDIR)
+pub(super) fn is_of_names(op: ImageOp) -> bool {
+    matches!(op, ImageOp::Rename | ImageOp::Exchange | ImageOp::Rmdir)
 }
 
 /// Something gets its first name.
 #[inline(always)]
-pub fn made(dentry: Addr, op: u32) -> Option<Change> {
-    let image = image_at(dentry)?;
-    pending::ask(dentry, 0, 0, 0);
-    let directory = file::inode_at(file::parent(dentry));
-    Some(Change { is_new: 1, ..Change::of(image, directory, dentry, op, EACH) })
+pub fn made(dentry: Dentry, op: ImageOp) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    pending::note_reported(dentry, Dentry::NULL);
+    let directory = dentry.parent().inode();
+    Some(Change { is_new: 1, ..Change::of_image(image, directory, dentry, op, EACH) })
 }
 
-/// A name is removed. That of a file which the container has itself made is no news.
+/// A name is being removed. If it is that of a file which the container has itself created, this changes nothing of the
+/// image.
 #[inline(always)]
-pub fn removed(dentry: Addr, op: u32) -> Option<Change> {
-    let image = image_at(dentry)?;
-    if op == OP_RMDIR && is_on_overlay(dentry) && pending::ask(dentry, 0, op, 0) {
+pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    if op == ImageOp::Rmdir && dentry.superblock().is_overlay() && Request::to_change(dentry, op, 0).defer() {
         return None;
     }
-    pending::ask(dentry, 0, 0, 0);
-    let inode = file::inode_at(dentry);
-    let key = content_key(image, number(inode));
-    if op == OP_UNLINK
-        && let Some(content) = seen(key)
-    {
+    pending::note_reported(dentry, Dentry::NULL);
+    let inode = dentry.inode();
+    let key = seen::content_key(image, inode.number());
+    if op == ImageOp::Unlink {
+        let content = seen::get(key);
         // The next file with this number is another one. What is not reported yet must stay.
-        if file::links(inode) == 1 && content.reported != 0 {
-            let _gone_already = SEEN.remove(key);
+        if content.is_reported() && inode.links() == 1 {
+            seen::forget(key);
         }
-        if content.op == OP_CREATE {
+        if content.is_creation() {
             return None;
         }
     }
-    Some(Change::of(image, inode, dentry, op, EACH))
+    Some(Change::of_image(image, inode, dentry, op, EACH))
 }
 
 /// What has the name `dentry` gets the name `new` besides.
 #[inline(always)]
-pub fn linked(dentry: Addr, new: Addr) -> Option<Change> {
-    let image = image_at(dentry)?;
-    pending::ask(dentry, new, 0, 0);
-    moved(image, dentry, new, OP_LINK)
+pub fn linked(dentry: Dentry, new: Dentry) -> Option<Change> {
+    let image = Image::at(dentry)?;
+    pending::note_reported(dentry, new);
+    Some(moved(image, dentry, new, ImageOp::Link))
 }
 
 /// What has the name `dentry` is to get the name `new` instead, or gets it in the upper layer for something else that
 /// was asked for.
 #[inline(always)]
-pub fn renamed(dentry: Addr, new: Addr, op: u32) -> Option<Change> {
-    let Some(image) = image_at(dentry) else {
+pub fn renamed(dentry: Dentry, new: Dentry, op: ImageOp) -> Option<Change> {
+    let Some(image) = Image::at(dentry) else {
         return granted(dentry, new);
     };
-    if is_on_overlay(dentry) && pending::ask(dentry, new, op, 0) {
+    if dentry.superblock().is_overlay() && Request::to_move(dentry, new, op).defer() {
         return None;
     }
-    moved(image, dentry, new, op)
+    Some(moved(image, dentry, new, op))
 }
 
 /// Something is renamed in an upper layer. If the running thread has asked for that name to be changed, or for the
 /// directory of that name to be removed, then it is: overlayfs puts a mark over a directory of a lower layer. A
-/// directory that it removes from the upper layer alone was made by the container itself, and is no news.
+/// directory that it removes from the upper layer alone was made by the container itself, and is not reported.
 #[inline(always)]
-fn granted(dentry: Addr, new: Addr) -> Option<Change> {
-    let asked = pending::asked()?;
-    let is_granted = match asked.op {
-        OP_RENAME | OP_EXCHANGE => file::upper_dentry(file::inode_at(asked.dentry)) == dentry,
-        OP_RMDIR => file::upper_dentry(file::inode_at(file::parent(asked.dentry))) == file::parent(new),
+fn granted(dentry: Dentry, new: Dentry) -> Option<Change> {
+    let request = pending::request()?;
+    let op = request.op()?;
+    let is_granted = match op {
+        ImageOp::Rename | ImageOp::Exchange => request.dentry.inode().upper_dentry() == dentry,
+        ImageOp::Rmdir => request.dentry.parent().inode().upper_dentry() == new.parent(),
         _ => false,
     };
     is_granted.then(pending::forget)?;
-    changed(asked)
+    changed(&request, op)
 }
 
 /// Names that the running thread has asked to change are being changed.
 #[inline(always)]
-pub(super) fn changed(asked: Pending) -> Option<Change> {
-    let image = image_at(asked.dentry)?;
-    if asked.op == OP_RMDIR {
-        return Some(Change::of(image, file::inode_at(asked.dentry), asked.dentry, OP_RMDIR, EACH));
-    }
-    moved(image, asked.dentry, asked.other, asked.op)
+pub(super) fn changed(request: &Request, op: ImageOp) -> Option<Change> {
+    let dentry = request.dentry;
+    let image = Image::at(dentry)?;
+    Some(match op {
+        ImageOp::Rmdir => Change::of_image(image, dentry.inode(), dentry, op, EACH),
+        _ => moved(image, dentry, request.new_dentry, op),
+    })
 }
 
 #[inline(always)]
-fn moved(image: Image, dentry: Addr, new: Addr, op: u32) -> Option<Change> {
-    let inode = file::inode_at(dentry);
-    let is_new = u32::from(file::links(inode) == 0);
-    Some(Change { new_dentry: new, is_new, ..Change::of(image, inode, dentry, op, EACH) })
+fn moved(image: Image, dentry: Dentry, new_dentry: Dentry, op: ImageOp) -> Change {
+    let inode = dentry.inode();
+    let is_new = u32::from(inode.links() == 0);
+    Change { new_dentry, is_new, ..Change::of_image(image, inode, dentry, op, EACH) }
 }

@@ -1,25 +1,32 @@
-//! The dear part: who did it, the paths, the record.
+//! A change to report, and how: who did it, the paths, the record. This is most of the cost of a report.
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_ANY, BPF_NOEXIST},
+    macros::map,
+    maps::{PerCpuArray, ProgramArray},
 };
 use detector_common::{
-    map::{CLASS_CONTENT, CLASS_MAP_EXEC, Loss, Seen, SeenKey},
-    record::{FileRecord, Kind, LAYER_NEW, MoveRecord, OP_CREATE, OP_WRITE},
+    map::{CLASS_DEVICE_OPEN, CLASS_MAP_EXEC, Seen, SeenKey},
+    record::{FileRecord, Kind, MoveRecord},
+    vocabulary::{ImageOp, Layer, Loss, MountOp, Origin},
 };
 
-use super::{Image, number};
+use super::{locate::Image, seen};
 use crate::{
-    container, emit,
-    kernel::{
-        cgroup, file,
-        mem::Addr,
-        path::{self, Place},
-        task,
-    },
-    maps::{CHANGE, REPORTERS, SEEN, lost},
+    container,
+    emit::{self, Record, Stamp, count_loss},
+    kernel::{Dentry, Inode, Place, Task, VfsMount, current_process},
+    process,
 };
+
+/// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and
+/// no second one on the same CPU (`trace_call_bpf`, kernel/trace/bpf_trace.c), so that the two belong together.
+#[map]
+static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
+
+/// The programs of `hooks::report`, which the loader puts here.
+#[map]
+static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// The [`Change::class`] of a change that is not kept in `SEEN`: each is reported.
 pub const EACH: u32 = u32::MAX;
@@ -29,42 +36,59 @@ pub const EACH: u32 = u32::MAX;
 #[repr(C)]
 pub struct Change {
     /// The container whose image it is, or that the process is in.
-    pub owner: u64,
+    pub(super) owner: u64,
     /// The file system.
-    pub device: u32,
-    /// What to report.
-    pub kind: Kind,
+    pub(super) device: u32,
+    /// What is reported. Of a change with two names it is replaced by `Kind::ImageMove`.
+    pub(super) kind: Kind,
     /// Number of the operation, as the kind says.
-    pub op: u32,
+    pub(super) op: u32,
     /// As in the record.
-    pub value: u32,
+    pub(super) value: u32,
     /// As in `SeenKey`, or [`EACH`].
-    pub class: u32,
+    pub(super) class: u32,
     /// Not 0: this makes the file.
-    pub is_new: u32,
+    pub(super) is_new: u32,
     /// The file, or the directory in which a name is made.
-    pub inode: Addr,
+    pub(super) inode: Inode,
     /// Its name.
-    pub dentry: Addr,
-    /// The mount through which it is reached, if the path is to be the one from the process's root; 0: from the root of
-    /// the image.
-    pub mnt: Addr,
-    /// The other name; 0: there is none.
-    pub new_dentry: Addr,
+    pub(super) dentry: Dentry,
+    /// The mount through which it is reached, if the path is to be the one from the process's root; null: from the root
+    /// of the image.
+    pub(super) mount: VfsMount,
+    /// The other name; null: there is none.
+    pub(super) new_dentry: Dentry,
     /// Bytes that the call asked to write.
-    pub bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Change {
-    /// Of a file of an image.
+    /// A file of an image is changed.
     #[inline(always)]
-    pub(super) fn of(image: Image, inode: Addr, dentry: Addr, op: u32, class: u32) -> Self {
-        Self::new(Kind::ImageChange, image, inode, dentry, op, class)
+    pub fn of_image(image: Image, inode: Inode, dentry: Dentry, op: ImageOp, class: u32) -> Self {
+        Self::new(Kind::ImageChange, image, inode, dentry, op.number(), class)
     }
 
-    /// Of any kind.
+    /// A mount or root is changed at a name of an image.
     #[inline(always)]
-    pub(super) fn new(kind: Kind, image: Image, inode: Addr, dentry: Addr, op: u32, class: u32) -> Self {
+    pub fn of_mount(image: Image, dentry: Dentry, op: MountOp, class: u32) -> Self {
+        Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class)
+    }
+
+    /// A device is opened for writing.
+    #[inline(always)]
+    pub fn device_open(image: Image, inode: Inode, place: Place, class: u32) -> Self {
+        Self { mount: place.mount, ..Self::new(Kind::DeviceOpen, image, inode, place.dentry, 0, class) }
+    }
+
+    /// Code of a file is mapped.
+    #[inline(always)]
+    pub fn map_exec(image: Image, inode: Inode, place: Place, class: u32) -> Self {
+        Self { mount: place.mount, ..Self::new(Kind::MapExec, image, inode, place.dentry, 0, class) }
+    }
+
+    #[inline(always)]
+    fn new(kind: Kind, image: Image, inode: Inode, dentry: Dentry, op: u32, class: u32) -> Self {
         Self {
             owner: image.owner,
             device: image.device,
@@ -75,9 +99,26 @@ impl Change {
             is_new: 0,
             inode,
             dentry,
-            mnt: 0,
-            new_dentry: 0,
+            mount: VfsMount::NULL,
+            new_dentry: Dentry::NULL,
             bytes: 0,
+        }
+    }
+
+    /// The layer that the file is in.
+    #[inline(always)]
+    fn layer(&self) -> Option<Layer> {
+        if self.is_new != 0 { Some(Layer::New) } else { self.inode.layer() }
+    }
+
+    /// The class under which the change is kept where there is no room for a record of it.
+    #[inline(always)]
+    fn class_to_keep(&self) -> u32 {
+        match (self.class, self.kind) {
+            (EACH, Kind::MapExec) => CLASS_MAP_EXEC,
+            (EACH, Kind::DeviceOpen) => CLASS_DEVICE_OPEN,
+            (EACH, _) => self.op,
+            (class, _) => class,
         }
     }
 }
@@ -89,47 +130,44 @@ pub const NAMES: u32 = 1;
 /// By a path from the process's root.
 pub const PLACE: u32 = 2;
 
-/// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the dear
-/// part is in the kernel, and is verified, once for all hooks.
+/// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the
+/// expensive part is in the kernel, and is verified, once for all hooks.
 #[inline(always)]
 pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
     let Some(change) = change else { return };
     let Some(place) = CHANGE.get_ptr_mut(0) else { return };
-    // SAFETY: the element of this CPU, which nobody else uses before the program that is called; see `CHANGE`.
+    let reporter = match (change.new_dentry.is_null(), change.mount.is_null()) {
+        (true, true) => NAME,
+        (false, true) => NAMES,
+        _ => PLACE,
+    };
+    // SAFETY: the element of this CPU, which nobody else uses before the program that is called; see `CHANGE`. The call
+    // gives up the stack, on which nothing is borrowed.
     unsafe {
         place.write(change);
-        let reporter = match (change.new_dentry, change.mnt) {
-            (0, 0) => NAME,
-            (_, 0) => NAMES,
-            _ => PLACE,
-        };
         REPORTERS.tail_call(context, reporter);
     }
-    lost(Loss::Call);
+    count_loss(Loss::Call);
 }
 
 /// Reports what a kprobe has [handed over](hand_over).
 #[inline(always)]
 pub fn take_over<const REPORTER: u32>() {
-    if let Some(change) = CHANGE.get_ptr(0) {
-        // SAFETY: a live element, written by the program that has called this one.
-        report::<REPORTER>(unsafe { &*change });
+    // `Change` has no value that a compiler may not assume: this program runs only after the element was written.
+    if let Some(change) = CHANGE.get(0) {
+        report::<REPORTER>(change);
     }
 }
 
 /// Reports a change.
 #[inline(always)]
 pub fn report<const REPORTER: u32>(change: &Change) {
-    let task = task::current();
-    let (container, origin) = container::actor(task, change.owner, change.device);
+    let task = Task::current();
+    let (container, origin) = container::register_actor(task, change.owner, change.device);
     if REPORTER == NAMES {
         send::<MoveRecord>(change, Kind::ImageMove, container, |record| {
-            // SAFETY: `record` is reserved for us.
-            unsafe {
-                describe::<REPORTER>(change, task, origin, container, &raw mut (*record).change);
-                let top = container::root_of(change.owner, change.device);
-                path::resolve_name(change.new_dentry, top, &raw mut (*record).new_path);
-            }
+            describe::<REPORTER>(change, task, origin, container, &mut record.change);
+            change.new_dentry.resolve(container::root_of(change.owner, change.device), &mut record.new_path);
         });
     } else {
         send::<FileRecord>(change, change.kind, container, |record| {
@@ -142,81 +180,54 @@ pub fn report<const REPORTER: u32>(change: &Change) {
 /// daemon finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part
 /// once.
 #[inline(always)]
-fn send<T: 'static>(change: &Change, kind: Kind, container: u64, fill: impl FnOnce(*mut T)) {
-    let cgroup = cgroup::of_task(task::current());
-    let stamp = emit::Stamp::take();
-    let Some(mut reserved) = emit::reserve::<T>(kind, stamp, cgroup, container, Loss::ImageWrite) else {
-        keep(change, kind, stamp, if change.class == EACH { number_of(change) } else { change.class }, 0);
+fn send<T: Record>(change: &Change, kind: Kind, container: u64, fill: impl FnOnce(&mut T)) {
+    let cgroup = Task::current().cgroup_id();
+    let stamp = Stamp::take();
+    let Some(mut record) = emit::reserve::<T>(kind, stamp, cgroup, container, Loss::ImageWrite) else {
+        keep(change, kind, stamp, change.class_to_keep(), 0);
         return;
     };
     if change.class != EACH && !keep(change, kind, stamp, change.class, 1) {
-        reserved.discard(0);
+        record.discard();
         return;
     }
-    fill(reserved.as_mut_ptr());
-    reserved.submit(0);
+    fill(&mut record);
+    record.submit();
 }
 
 /// Puts the change into `SEEN`; `false`: another CPU was first, and reports.
 #[inline(always)]
-fn keep(change: &Change, kind: Kind, stamp: emit::Stamp, class: u32, reported: u32) -> bool {
+fn keep(change: &Change, kind: Kind, stamp: Stamp, class: u32, reported: u32) -> bool {
     let seen = Seen {
         first: stamp.time,
         last: stamp.time,
-        count: u64::from(change.op == OP_WRITE),
+        // No operation of another kind has this number.
+            count: u64::from(change.op == ImageOp::Write.number()),
         bytes: change.bytes,
         number: stamp.number,
         kind: kind.number(),
         op: change.op,
         reported,
-        pid: task::current_tgid(),
-        layer: layer(change),
+        pid: current_process(),
+        layer: change.layer().map_or(0, Layer::number),
         reserved: 0,
     };
-    let key = SeenKey { container: change.owner, inode: number(change.inode), dev: change.device, class };
-    // A created file is a new one, even if its inode number was seen before. So is whatever is reported again of it.
-    let flags = if change.op == OP_CREATE || class != CLASS_CONTENT { BPF_ANY } else { BPF_NOEXIST };
-    if SEEN.insert(key, seen, flags.into()).is_err() {
-        if SEEN.get_ptr(key).is_some() {
-            return false;
-        }
-        lost(Loss::SeenFull);
-    }
-    true
-}
-
-/// The class of a change that is kept only until it is reported.
-#[inline(always)]
-fn number_of(change: &Change) -> u32 {
-    match change.kind {
-        Kind::MapExec => CLASS_MAP_EXEC,
-        _ => change.op,
-    }
-}
-
-/// The layer that the file is in.
-#[inline(always)]
-fn layer(change: &Change) -> u32 {
-    if change.is_new != 0 { LAYER_NEW } else { file::layer(change.inode) }
+    let key = SeenKey { container: change.owner, inode: change.inode.number(), dev: change.device, class };
+    seen::keep(key, seen)
 }
 
 /// Fills a record.
 #[inline(always)]
-fn describe<const REPORTER: u32>(change: &Change, task: Addr, origin: u32, container: u64, record: *mut FileRecord) {
-    // SAFETY: `record` is reserved for us.
-    unsafe {
-        (*record).file = file::identity(change.inode);
-        (*record).file.layer = layer(change);
-        (*record).op = change.op;
-        (*record).value = change.value;
-        (*record).bytes = change.bytes;
-        task::describe(task, origin, container, container::contains, &raw mut (*record).process);
-        let path = &raw mut (*record).path;
-        if REPORTER == PLACE {
-            path::resolve(Place { dentry: change.dentry, mnt: change.mnt }, task::root(task), path);
-        } else {
-            path::resolve_name(change.dentry, container::root_of(change.owner, change.device), path);
-        }
-        path::resolve(task::executable(task), task::root(task), &raw mut (*record).exe);
+fn describe<const REPORTER: u32>(change: &Change, task: Task, origin: Origin, container: u64, record: &mut FileRecord) {
+    process::describe(task, origin, container, &mut record.process);
+    change.inode.describe(change.layer(), &mut record.file);
+    record.op = change.op;
+    record.value = change.value;
+    record.bytes = change.bytes;
+    if REPORTER == PLACE {
+        Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path);
+    } else {
+        change.dentry.resolve(container::root_of(change.owner, change.device), &mut record.path);
     }
+    task.executable().place().resolve(task.root(), &mut record.exe);
 }

@@ -2,175 +2,170 @@
 //! mirrors `prepend_path` (fs/d_path.c), without its locks; a concurrent rename can mix old and new names, as it can
 //! there.
 
-use detector_common::record::{NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, Path, TEXT_TRUNCATED};
+use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, TEXT_TRUNCATED};
 
-use super::{
-    mem::{self, Addr},
-    offsets::*,
-};
+use super::{Dentry, Path, Ptr, VfsMount, kind, offsets::*};
+use crate::mem;
 
-/// A place in the tree of mounts: `struct path`.
+/// A place in the tree of mounts: what a `struct path` says.
 #[derive(Clone, Copy)]
 pub struct Place {
     /// The dentry.
-    pub dentry: Addr,
-    /// The vfsmount; 0: stay in the dentry's file system.
-    pub mnt: Addr,
+    pub dentry: Dentry,
+    /// The mount through which it is seen; null: none, the place is known in its file system only.
+    pub mount: VfsMount,
 }
 
-/// What a `struct path` says.
-#[inline(always)]
-pub fn place(path: Addr) -> Place {
-    // SAFETY: pointers.
-    unsafe { Place { dentry: mem::read(path, OFF_PATH_DENTRY.load()), mnt: mem::read(path, OFF_PATH_MNT.load()) } }
-}
-
-/// Where a mount is in the tree.
-#[derive(Clone, Copy)]
-pub struct Mount {
-    /// The dentry that it covers.
-    pub mountpoint: Addr,
-    /// It is not in a tree, so far.
-    pub is_loose: bool,
-}
-
-/// Of a vfsmount, which is a member of `struct mount` (`real_mount`, fs/mount.h). A mount that is in no tree is its own
-/// parent.
-#[inline(always)]
-pub fn mount(mnt: Addr) -> Mount {
-    let mount = mnt.wrapping_sub(OFF_MOUNT_MNT.load());
-    // SAFETY: pointers.
-    unsafe {
-        Mount {
-            mountpoint: mem::read(mount, OFF_MOUNT_MOUNTPOINT.load()),
-            is_loose: mem::read::<Addr>(mount, OFF_MOUNT_PARENT.load()) == mount,
-        }
+impl Path {
+    /// The place.
+    #[inline(always)]
+    pub fn place(self) -> Place {
+        Place { dentry: self.follow(&OFF_PATH_DENTRY), mount: self.follow(&OFF_PATH_MNT) }
     }
 }
 
-/// The dentry at the top of a mount.
-#[inline(always)]
-pub fn top(mnt: Addr) -> Addr {
-    // SAFETY: a pointer.
-    unsafe { mem::read(mnt, OFF_VFSMOUNT_ROOT.load()) }
-}
+/// `struct mount`, of which a vfsmount is a member.
+type Mount = Ptr<kind::Mount>;
 
-/// The options of a mount that a process can set, such as `MNT_READONLY`: the others are the kernel's own notes
-/// (`MNT_USER_SETTABLE_MASK`, include/linux/mount.h, 5.10 to 7.3).
-#[inline(always)]
-pub fn options(mnt: Addr) -> u32 {
-    const SETTABLE: u32 = 0xff;
-    // SAFETY: an `int`.
-    unsafe { mem::read::<u32>(mnt, OFF_VFSMOUNT_FLAGS.load()) & SETTABLE }
-}
-
-/// Whether `dentry` is `root` or below it, or so deep that this cannot be told.
-#[inline(always)]
-pub fn is_below(mut dentry: Addr, root: Addr) -> bool {
-    for _ in 0..PATH_DEPTH {
-        if dentry == root {
-            return true;
-        }
-        // SAFETY: a pointer, from any address.
-        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
-        if parent == dentry || parent == 0 {
-            return false;
-        }
-        dentry = parent;
+impl Mount {
+    /// The mount on which this one is mounted; one that is in no tree is its own parent.
+    #[inline(always)]
+    fn parent(self) -> Self {
+        self.follow(&OFF_MOUNT_PARENT)
     }
-    true
-}
 
-/// Writes the names from `dentry` up to `root`, or to the top of the file system, to `out`, in the form of
-/// `detector_common::record::Path`.
-#[inline(always)]
-pub fn resolve_name(mut dentry: Addr, root: Addr, out: *mut Path) {
-    start(out);
-    for _ in 0..PATH_DEPTH {
-        // SAFETY: a pointer, from any address.
-        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
-        if dentry == root || parent == dentry || parent == 0 {
-            return complete(out);
-        }
-        if !append(dentry, out) {
-            return;
-        }
-        dentry = parent;
+    /// The dentry on which this is mounted.
+    #[inline(always)]
+    fn mountpoint(self) -> Dentry {
+        self.follow(&OFF_MOUNT_MOUNTPOINT)
     }
 }
 
-/// Writes the names from `from` up to `root` (or to the top of the tree) to `out`, in the form of
-/// `detector_common::record::Path`.
-#[inline(always)]
-pub fn resolve(from: Place, root: Place, out: *mut Path) {
-    walk(from.dentry, from.mnt, root.dentry, root.mnt, out);
+impl VfsMount {
+    /// `real_mount` (fs/mount.h).
+    #[inline(always)]
+    fn mount(self) -> Mount {
+        self.before(&OFF_MOUNT_MNT)
+    }
+
+    /// The dentry on which this is mounted.
+    #[inline(always)]
+    pub fn mountpoint(self) -> Dentry {
+        self.mount().mountpoint()
+    }
+
+    /// Whether this is in no tree, as a new mount is until it is moved to its place.
+    #[inline(always)]
+    pub fn is_detached(self) -> bool {
+        let mount = self.mount();
+        mount.parent() == mount
+    }
+
+    /// The dentry at the top of the mount.
+    #[inline(always)]
+    pub fn top(self) -> Dentry {
+        self.follow(&OFF_VFSMOUNT_ROOT)
+    }
+
+    /// The options of the mount that a process can set, such as `MNT_READONLY`: the other flags are the kernel's own
+    /// notes (`MNT_USER_SETTABLE_MASK`, include/linux/mount.h, 5.10 to 7.3).
+    #[inline(always)]
+    pub fn options(self) -> u32 {
+        const SETTABLE: u32 = 0xff;
+        self.read::<u32>(&OFF_VFSMOUNT_FLAGS) & SETTABLE
+    }
 }
 
-#[inline(always)]
-fn walk(mut dentry: Addr, mut mnt: Addr, root_dentry: Addr, root_mnt: Addr, out: *mut Path) {
-    start(out);
-    for _ in 0..PATH_DEPTH {
-        if dentry == root_dentry && mnt == root_mnt {
-            return complete(out);
+impl Dentry {
+    /// Whether this is `root` or below it, or so deep that this cannot be told.
+    #[inline(always)]
+    pub fn is_below(self, root: Self) -> bool {
+        let mut dentry = self;
+        for _ in 0..PATH_DEPTH {
+            if dentry == root {
+                return true;
+            }
+            let parent = dentry.parent();
+            if parent == dentry || parent.is_null() {
+                return false;
+            }
+            dentry = parent;
         }
-        // SAFETY: here and below, a pointer, from any address.
-        let parent: Addr = unsafe { mem::read(dentry, OFF_DENTRY_PARENT.load()) };
-        if mnt != 0 && dentry == top(mnt) {
-            // `real_mount`: the vfsmount is a member of `struct mount`.
-            let mount = mnt.wrapping_sub(OFF_MOUNT_MNT.load());
-            // SAFETY: as above.
-            let above: Addr = unsafe { mem::read(mount, OFF_MOUNT_PARENT.load()) };
-            if above == mount {
+        true
+    }
+
+    /// Writes the names from here up to `root`, or to the top of the file system, to `out`.
+    #[inline(always)]
+    pub fn resolve(self, root: Self, out: &mut record::Path) {
+        let mut dentry = self;
+        start(out);
+        for _ in 0..PATH_DEPTH {
+            let parent = dentry.parent();
+            if dentry == root || parent == dentry || parent.is_null() {
                 return complete(out);
             }
-            // SAFETY: as above.
-            dentry = unsafe { mem::read(mount, OFF_MOUNT_MOUNTPOINT.load()) };
-            mnt = above.wrapping_add(OFF_MOUNT_MNT.load());
-            continue;
+            if !append(dentry, out) {
+                return;
+            }
+            dentry = parent;
         }
-        if parent == dentry || parent == 0 {
-            return complete(out);
-        }
-        if !append(dentry, out) {
-            return;
-        }
-        dentry = parent;
     }
 }
 
-/// Nothing is in `out` yet.
+impl Place {
+    /// Writes the names from here up to `root`, or to the top of the tree of mounts, to `out`.
+    #[inline(always)]
+    pub fn resolve(self, root: Self, out: &mut record::Path) {
+        let Self { mut dentry, mount: mut mnt } = self;
+        start(out);
+        for _ in 0..PATH_DEPTH {
+            if dentry == root.dentry && mnt == root.mount {
+                return complete(out);
+            }
+            let parent = dentry.parent();
+            if !mnt.is_null() && dentry == mnt.top() {
+                let mount = mnt.mount();
+                let above = mount.parent();
+                if above == mount {
+                    return complete(out);
+                }
+                dentry = mount.mountpoint();
+                mnt = above.after(&OFF_MOUNT_MNT);
+                continue;
+            }
+            if parent == dentry || parent.is_null() {
+                return complete(out);
+            }
+            if !append(dentry, out) {
+                return;
+            }
+            dentry = parent;
+        }
+    }
+}
+
+/// Makes the path empty, and truncated until it is [complete].
 #[inline(always)]
-fn start(out: *mut Path) {
+fn start(out: &mut record::Path) {
     // The length so far lives in the record and is loaded again at each step. The verifier then knows nothing of it
     // beyond what the mask says, so that all ways through a step look the same to it and are checked once.
-    // SAFETY: `out` is a record in the ring buffer.
-    unsafe {
-        (&raw mut (*out).len).write_volatile(0);
-        (*out).flags = TEXT_TRUNCATED;
-    }
+    mem::store(&mut out.len, 0);
+    mem::store(&mut out.flags, TEXT_TRUNCATED);
 }
 
-/// Adds the name of a dentry; `false`: there is no room, or it cannot be read.
+/// Adds the name of a dentry; `false`: there is no room for one, or it cannot be read.
 #[inline(always)]
-fn append(dentry: Addr, out: *mut Path) -> bool {
-    // SAFETY: `out` is a record in the ring buffer, in which `at` leaves room for a whole name.
-    unsafe {
-        let used = &raw mut (*out).len;
-        let len = u64::from(used.read_volatile());
-        let at = mem::mask::<{ PATH_CAPACITY as u64 - 1 }>(len);
-        if at != len {
-            return false;
-        }
-        let name: Addr = mem::read(dentry, OFF_DENTRY_NAME.load());
-        let copied = mem::read_str((&raw mut (*out).bytes).cast::<u8>().add(at as usize), NAME_CAPACITY as u32, name);
-        used.write_volatile((len + copied) as u32);
-        copied != 0
-    }
+fn append(dentry: Dentry, out: &mut record::Path) -> bool {
+    let len = u64::from(mem::load(&out.len));
+    let room = mem::window::<{ PATH_CAPACITY as u64 - 1 }, NAME_CAPACITY, _>(&mut out.bytes, len);
+    let Some(room) = room else { return false };
+    let copied = dentry.name().copy_to(room);
+    mem::store(&mut out.len, (len + copied) as u32);
+    copied != 0
 }
 
-/// The walk has reached the root.
+/// Notes that the walk has reached the root.
 #[inline(always)]
-fn complete(out: *mut Path) {
-    // SAFETY: `out` is a record in the ring buffer.
-    unsafe { (*out).flags = 0 };
+fn complete(out: &mut record::Path) {
+    mem::store(&mut out.flags, 0);
 }

@@ -24,7 +24,8 @@ $b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/r
 echo 0 > $d/cgroups/nested-image/cgroup.procs
 exec $b unshare -m -p -f $b chroot $d/root /usr/bin/tool create /made";
 
-/// The mount namespace in which that program runs ends with it; the nested cgroup stays. It prints the number of the namespace first.
+/// The mount namespace in which that program runs ends with it; the nested cgroup stays. It prints the number of the
+/// namespace first.
 const NESTED_NAMESPACE: &str = "\
 b=/bin/busybox d=/dev/shm/namespace
 $b mkdir -p $d/cgroups $d/upper $d/work $d/root

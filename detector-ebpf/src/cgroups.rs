@@ -1,0 +1,67 @@
+//! Cgroups that are created and removed, and tasks that leave those of their container.
+
+use detector_common::{
+    record::{CgroupEscapeRecord, CgroupRecord, Kind, PATH_CAPACITY, Text},
+    vocabulary::Loss,
+};
+
+use crate::{
+    container,
+    emit::{self, Stamp},
+    kernel::{Cgroup, Str, Task},
+    process,
+};
+
+/// Reports that a cgroup was created.
+#[inline(always)]
+pub fn report_created(cgroup: Cgroup, path: Str) {
+    container::add_cgroup(cgroup);
+    report(Kind::CgroupCreated, cgroup.id(), path);
+}
+
+/// Reports that a cgroup was removed.
+#[inline(always)]
+pub fn report_removed(cgroup: Cgroup, path: Str) {
+    let id = cgroup.id();
+    container::remove_cgroup(id);
+    report(Kind::CgroupRemoved, id, path);
+}
+
+#[inline(always)]
+fn report(kind: Kind, id: u64, path: Str) {
+    let Some(mut record) = emit::reserve::<CgroupRecord>(kind, Stamp::take(), id, 0, Loss::Cgroup) else {
+        return;
+    };
+    copy_path(path, &mut record.path);
+    record.submit();
+}
+
+/// Copies a cgroup's path, which is never truncated: `PATH_MAX` is what the kernel has room for, too.
+#[inline(always)]
+fn copy_path(path: Str, text: &mut Text<PATH_CAPACITY>) {
+    let copied = path.copy_to(&mut text.bytes);
+    // The NUL is not part of the text.
+    text.len = copied.saturating_sub(1) as u32;
+    text.flags = 0;
+}
+
+/// Reports that the running task has moved `task` out of its container, or had it born there: into the cgroup with the
+/// id `to`. `path` is that of the cgroup; null: it is not at hand.
+#[inline(always)]
+pub fn report_escape(task: Task, to: u64, path: Str) {
+    let Some(container) = container::escaped(task, to) else { return };
+    let stamp = Stamp::take();
+    let Some(mut record) =
+        emit::reserve::<CgroupEscapeRecord>(Kind::CgroupEscape, stamp, to, container, Loss::CgroupEscape)
+    else {
+        return;
+    };
+    let current = Task::current();
+    let origin = container::register_origin(current, container);
+    process::describe(current, origin, container, &mut record.process);
+    current.executable().place().resolve(current.root(), &mut record.exe);
+    record.moved = task.process();
+    record.reserved = 0;
+    copy_path(path, &mut record.cgroup);
+    record.submit();
+}

@@ -1,0 +1,99 @@
+//! Programs that are executed in containers, and scripts that are about to be.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use detector_common::{
+    map::{KeptExec, KeptExecKey},
+    record::{ExecRecord, Kind, ScriptRecord},
+    vocabulary::{Loss, Origin},
+};
+
+use crate::{
+    container,
+    emit::{self, Stamp, count_loss},
+    kernel::{Binprm, File, Task, current_process},
+    loader, process,
+};
+
+/// Programs that were executed while the ring buffer was full.
+#[map]
+static KEPT_EXECS: HashMap<KeptExecKey, KeptExec> = HashMap::with_max_entries(1_024, 0);
+
+/// One element, all zero: a value for [`KEPT_EXECS`] is too large for the stack.
+#[map]
+static NO_EXEC: Array<KeptExec> = Array::with_max_entries(1, 0);
+
+/// Reports that the running task has executed a program.
+#[inline(always)]
+pub fn report_exec(program: Binprm) {
+    let task = Task::current();
+    let Some((container, origin)) = container::register_exec(task) else {
+        return;
+    };
+    let file = program.file();
+    let place = file.place();
+    loader::note_exec(place.dentry);
+    let inode = file.inode();
+    let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
+    let Some(mut record) = emit::reserve::<ExecRecord>(Kind::Exec, stamp, cgroup, container, Loss::Exec) else {
+        keep(stamp, task, container, origin, file);
+        return;
+    };
+    let root = task.root();
+    process::describe(task, origin, container, &mut record.process);
+    inode.describe(inode.layer(), &mut record.file);
+    task.copy_arguments(&mut record.args);
+    place.resolve(root, &mut record.path);
+    task.working_directory().resolve(root, &mut record.cwd);
+    record.submit();
+}
+
+/// Keeps what is needed to tell what was executed, where there is no room for a record: once for each program that is
+/// called in the same way.
+#[inline(always)]
+fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
+    let inode = file.inode();
+    let key = KeptExecKey { container, inode: inode.number(), dev: inode.device(), args: task.hash_arguments() };
+    let Some(nothing) = NO_EXEC.get(0) else { return };
+    if KEPT_EXECS.insert(key, nothing, BPF_NOEXIST.into()).is_err() {
+        if KEPT_EXECS.get_ptr(key).is_none() {
+            count_loss(Loss::KeptExecsFull);
+        }
+        return;
+    }
+    let Some(kept) = KEPT_EXECS.get_ptr_mut(key) else { return };
+    // SAFETY: a live element that this program has just made: no other fills it, and user space leaves it alone until
+    // it has a time.
+    let kept = unsafe { &mut *kept };
+    kept.number = stamp.number;
+    kept.cgroup = task.cgroup_id();
+    inode.describe(inode.layer(), &mut kept.file);
+    process::describe(task, origin, container, &mut kept.process);
+    task.copy_arguments(&mut kept.args);
+    file.dentry().name().copy_to_text(&mut kept.name);
+    // SAFETY: as above. Volatile, so that this comes last.
+    unsafe { (&raw mut kept.time).write_volatile(stamp.time) };
+}
+
+/// Reports that the running task is about to execute a script.
+#[inline(always)]
+pub fn report_script(program: Binprm) {
+    if !program.is_script() {
+        return;
+    }
+    let task = Task::current();
+    let Some(container) = container::of_executing(task) else { return };
+    let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
+    let Some(mut record) = emit::reserve::<ScriptRecord>(Kind::Script, stamp, cgroup, container, Loss::Script) else {
+        return;
+    };
+    let (script, inode) = (program.file(), program.file().inode());
+    record.pid = current_process();
+    record.reserved = 0;
+    inode.describe(inode.layer(), &mut record.file);
+    script.place().resolve(task.root(), &mut record.path);
+    record.submit();
+}

@@ -1,0 +1,247 @@
+//! Pointers into the kernel, typed by the struct that they point to.
+//!
+//! A [`Ptr`] is an address and never dereferenced by the compiler. How it is read is part of its type: [`Probed`] with
+//! the helper `bpf_probe_read_kernel`, which takes any address, so that a wrong or stale one reads as zero; [`Direct`]
+//! with a load, which the verifier accepts only where it knows the type from the kernel's BTF.
+
+use core::marker::PhantomData;
+
+use aya_ebpf::Global;
+
+use crate::mem::{self, Plain};
+
+/// The kernel's structs, as marks on pointers.
+pub mod kind {
+    macro_rules! kinds {
+        ($($(#[$doc:meta])* $name:ident)*) => { $($(#[$doc])* pub enum $name {})* };
+    }
+
+    kinds! {
+        /// `struct file`.
+        File
+        /// `struct inode`.
+        Inode
+        /// `struct super_block`.
+        Superblock
+        /// `struct dentry`.
+        Dentry
+        /// `struct path`.
+        Path
+        /// `struct vfsmount`: what a path points to.
+        VfsMount
+        /// `struct mount`, of which a vfsmount is a member.
+        Mount
+        /// `struct iattr`: which attributes of an inode are to be changed.
+        Attributes
+        /// `struct kiocb`: an asynchronous read or write.
+        Kiocb
+        /// `struct iov_iter`: the data of a read or write.
+        IovIter
+        /// `struct task_struct`.
+        Task
+        /// `struct cred`.
+        Credentials
+        /// `struct pid`.
+        Pid
+        /// `struct nsproxy`.
+        NsProxy
+        /// `struct mnt_namespace`.
+        MountNamespace
+        /// `struct fs_struct`.
+        FsStruct
+        /// `struct files_struct`.
+        FilesStruct
+        /// `struct fdtable`.
+        FdTable
+        /// An array of pointers to `struct file`.
+        FileArray
+        /// `struct signal_struct`.
+        Signal
+        /// `struct tty_struct`.
+        Tty
+        /// `struct mm_struct`.
+        Memory
+        /// `struct linux_binprm`: a program that is being executed.
+        Binprm
+        /// `struct css_set`.
+        CssSet
+        /// `struct cgroup_subsys_state`.
+        CgroupState
+        /// `struct cgroup`.
+        Cgroup
+        /// `struct cgroup_root`: a hierarchy of cgroups.
+        CgroupRoot
+        /// `struct kernfs_node`.
+        KernfsNode
+        /// A string that ends with a NUL.
+        Str
+    }
+}
+
+/// How memory is read behind a pointer.
+pub trait Access: Copy {
+    /// The value at an address.
+    ///
+    /// # Safety
+    ///
+    /// The address must be one that the implementation can read.
+    unsafe fn load<V: Plain>(address: u64) -> V;
+}
+
+/// Through `bpf_probe_read_kernel`.
+#[derive(Clone, Copy)]
+pub enum Probed {}
+
+impl Access for Probed {
+    #[inline(always)]
+    unsafe fn load<V: Plain>(address: u64) -> V {
+        mem::read_kernel(address)
+    }
+}
+
+/// Through a plain load, which the verifier guards against faults. It calls no helper.
+#[derive(Clone, Copy)]
+pub enum Direct {}
+
+impl Access for Direct {
+    #[inline(always)]
+    unsafe fn load<V: Plain>(address: u64) -> V {
+        // SAFETY: the caller vouches for the address; where it faults all the same, the kernel makes the load give 0.
+        // Volatile, because the compiler must not widen, split or move it.
+        unsafe { (address as *const V).read_volatile() }
+    }
+}
+
+/// A pointer to the kernel's struct `T`, which is read through `A`.
+#[repr(transparent)]
+pub struct Ptr<T, A = Probed> {
+    address: u64,
+    kind: PhantomData<(fn() -> T, A)>,
+}
+
+impl<T, A> Clone for Ptr<T, A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, A> Copy for Ptr<T, A> {}
+
+impl<T, A> PartialEq for Ptr<T, A> {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+}
+
+impl<T> Ptr<T> {
+    /// Points to nothing: everything reads as zero.
+    pub const NULL: Self = Self::new(0);
+
+    /// Any address will do.
+    #[inline(always)]
+    pub const fn new(address: u64) -> Self {
+        Self { address, kind: PhantomData }
+    }
+
+    /// Another struct, `offset` bytes after this one.
+    #[inline(always)]
+    pub(super) fn after<U>(self, offset: &Global<u64>) -> Ptr<U> {
+        Ptr::new(self.address.wrapping_add(offset.load()))
+    }
+
+    /// Another struct, `offset` bytes before this one: the one of which this is the member with that offset.
+    #[inline(always)]
+    pub(super) fn before<U>(self, offset: &Global<u64>) -> Ptr<U> {
+        Ptr::new(self.address.wrapping_sub(offset.load()))
+    }
+
+    /// Copies an array that is a member.
+    #[inline(always)]
+    pub(super) fn copy<const N: usize>(self, member: &Global<u64>, to: &mut [u8; N]) {
+        mem::copy_kernel(to, self.address.wrapping_add(member.load()));
+    }
+}
+
+impl<T> Ptr<T, Direct> {
+    /// An argument of an fentry or LSM program.
+    ///
+    /// # Safety
+    ///
+    /// `address` must be an argument whose type the verifier knows to be a pointer to `T`.
+    #[inline(always)]
+    pub unsafe fn trust(address: u64) -> Self {
+        Self { address, kind: PhantomData }
+    }
+}
+
+impl<T, A> Ptr<T, A> {
+    /// The address.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.address
+    }
+
+    /// Whether this points to nothing.
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.address == 0
+    }
+
+    /// The same, read through the helper.
+    #[inline(always)]
+    pub fn probed(self) -> Ptr<T> {
+        Ptr::new(self.address)
+    }
+}
+
+impl<T, A: Access> Ptr<T, A> {
+    /// The member with this offset; zero where nothing can be read.
+    #[inline(always)]
+    pub(super) fn read<V: Plain>(self, member: &Global<u64>) -> V {
+        self.read_at(member.load())
+    }
+
+    /// What is this many bytes after the start; zero where nothing can be read.
+    #[inline(always)]
+    pub(super) fn read_at<V: Plain>(self, offset: u64) -> V {
+        // SAFETY: a `Probed` pointer may have any address; the origin of a `Direct` one is `trust`, whose caller
+        // vouches for it.
+        unsafe { A::load(self.address.wrapping_add(offset)) }
+    }
+
+    /// The pointer that is the member with this offset. What the verifier knows of this pointer's type, it knows of
+    /// that one's.
+    #[inline(always)]
+    pub(super) fn follow<U>(self, member: &Global<u64>) -> Ptr<U, A> {
+        self.follow_at(member.load())
+    }
+
+    /// The pointer that is this many bytes after the start.
+    #[inline(always)]
+    pub(super) fn follow_at<U>(self, offset: u64) -> Ptr<U, A> {
+        Ptr { address: self.read_at(offset), kind: PhantomData }
+    }
+}
+
+impl Ptr<kind::Str> {
+    /// The first bytes.
+    #[inline(always)]
+    pub fn start<const N: usize>(self) -> [u8; N] {
+        self.read_at(0)
+    }
+
+    /// The eight bytes from a position on, as a number in native order.
+    #[inline(always)]
+    pub fn word(self, position: u64) -> u64 {
+        self.read_at(position)
+    }
+
+    /// Copies the string with its NUL, truncated to the length of `to`; gives the number of bytes copied; 0: it cannot
+    /// be read.
+    #[inline(always)]
+    pub fn copy_to(self, to: &mut [u8]) -> u64 {
+        mem::copy_kernel_str(to, self.address)
+    }
+}
