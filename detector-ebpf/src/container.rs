@@ -214,7 +214,11 @@ fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
         return;
     }
     if root.dentry.superblock().is_overlay() {
-        start(task, id, &map::Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry.address(), ..outer });
+        start(
+            task,
+            id,
+            &map::Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry.address(), ..outer },
+        );
     }
 }
 

@@ -84,9 +84,3 @@ fn write_kprobe(ctx: ProbeContext) -> u32 {
     }
     0
 }
-
-/// The least that an fentry program can do: the yardstick of `cargo xtask bench`. Never attached by `detector run`.
-#[fentry(function = "vfs_write")]
-fn bare_fentry(_: FEntryContext) -> i32 {
-    0
-}

@@ -202,7 +202,7 @@ fn keep(change: &Change, kind: Kind, stamp: Stamp, class: u32, reported: u32) ->
         first: stamp.time,
         last: stamp.time,
         // No operation of another kind has this number.
-            count: u64::from(change.op == ImageOp::Write.number()),
+        count: u64::from(change.op == ImageOp::Write.number()),
         bytes: change.bytes,
         number: stamp.number,
         kind: kind.number(),

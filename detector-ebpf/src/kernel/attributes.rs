@@ -1,6 +1,9 @@
 //! `struct iattr`, and the names of extended attributes.
 
-use super::{Attributes, Str, offsets::*};
+use super::{
+    offsets::*,
+    pointer::{Attributes, Str},
+};
 
 /// `ATTR_` flags of `ia_valid` (include/linux/fs.h, 5.10 to 7.3).
 const ATTR_MODE: u32 = 1 << 0;

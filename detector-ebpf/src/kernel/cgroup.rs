@@ -3,7 +3,10 @@
 
 use aya_ebpf::Global;
 
-use super::{Cgroup, Ptr, Task, kind, offsets::*};
+use super::{
+    offsets::*,
+    pointer::{Cgroup, Ptr, Task, kind},
+};
 
 /// The number of the hierarchy; the default one has 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
 #[unsafe(no_mangle)]

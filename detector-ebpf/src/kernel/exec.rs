@@ -1,6 +1,9 @@
 //! `struct linux_binprm`: a program that is being executed.
 
-use super::{Binprm, File, offsets::*};
+use super::{
+    offsets::*,
+    pointer::{Binprm, File},
+};
 
 impl Binprm {
     /// The file that is executed; once it is in place, that of a script's interpreter.

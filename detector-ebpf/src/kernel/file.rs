@@ -6,7 +6,11 @@ use detector_common::{
     vocabulary::Layer,
 };
 
-use super::{Access, Dentry, File, Inode, IovIter, Kiocb, Place, Ptr, Str, Superblock, kind, offsets::*};
+use super::{
+    offsets::*,
+    path::Place,
+    pointer::{Access, Dentry, File, Inode, IovIter, Kiocb, Ptr, Str, Superblock, kind},
+};
 use crate::mem::{self, Word};
 
 /// `FMODE_WRITE` (include/linux/fs.h, 5.10 to 7.3).

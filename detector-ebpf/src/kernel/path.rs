@@ -4,7 +4,10 @@
 
 use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, TEXT_TRUNCATED};
 
-use super::{Dentry, Path, Ptr, VfsMount, kind, offsets::*};
+use super::{
+    offsets::*,
+    pointer::{Dentry, Path, Ptr, VfsMount, kind},
+};
 use crate::mem;
 
 /// A place in the tree of mounts: what a `struct path` says.

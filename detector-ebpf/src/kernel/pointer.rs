@@ -225,6 +225,20 @@ impl<T, A: Access> Ptr<T, A> {
     }
 }
 
+/// Declares the names under which pointers are known.
+macro_rules! pointers {
+    ($($name:ident)*) => {
+        $(
+            #[doc = concat!("A pointer to the kernel's [`", stringify!($name), "`](kind::", stringify!($name), ").")]
+            pub type $name<A = Probed> = Ptr<kind::$name, A>;
+        )*
+    };
+}
+
+pointers! {
+    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Binprm Cgroup Str
+}
+
 impl Ptr<kind::Str> {
     /// The first bytes.
     #[inline(always)]

@@ -6,7 +6,11 @@ use detector_common::{
     record::{COMM_LEN, NO_LOGIN, Stdio, TEXT_TRUNCATED, Text},
 };
 
-use super::{File, Place, Ptr, Task, kind, offsets::*};
+use super::{
+    offsets::*,
+    path::Place,
+    pointer::{File, Ptr, Task, kind},
+};
 use crate::mem::{self, UserAddress};
 
 /// The running process's id (thread group), in the host's pid namespace.

@@ -2,7 +2,6 @@
 //! line of text and a documented exit code.
 
 mod arguments;
-mod bench;
 mod doctor;
 mod failure;
 mod run;
@@ -46,9 +45,6 @@ enum Command {
         /// The shell to print completions for
         shell: Shell,
     },
-    /// Attach an empty program to the hot hook until stdin ends, to measure against
-    #[command(hide = true)]
-    BenchBaseline,
     /// What the self-test of the sensor runs
     #[command(name = sensor::SELFTEST_ARGUMENT, hide = true)]
     SelfTest,
@@ -79,7 +75,6 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Args::command(), "detector", &mut script);
             print(|out| out.write_all(&script))
         }
-        Command::BenchBaseline => bench::run(),
         Command::SelfTest => sensor::selftest_target().map_err(|error| Failure::new(Exit::Failure, error)),
     })
 }

@@ -4,7 +4,7 @@
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::CgroupEscape;

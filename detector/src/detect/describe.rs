@@ -1,6 +1,7 @@
 //! From the kernel's terms to those of findings: the same for all detections.
 
-use super::{Context, process::Program};
+use super::context::Context;
+use super::process::Program;
 use crate::container::table::TrackedContainer;
 use crate::event;
 use crate::event::Origin;

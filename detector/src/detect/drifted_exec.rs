@@ -5,7 +5,7 @@
 //! **Severity**: high. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else none: the event
 //! does not show where the program came from.
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::code::{Code, How, Source};
 use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};

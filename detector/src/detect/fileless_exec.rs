@@ -3,7 +3,7 @@
 //!
 //! **Severity**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::code::{Code, Source};
 use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};

@@ -7,7 +7,7 @@
 //!
 //! **MITRE ATT&CK**: T1564.013 (bind mounts) if something was mounted over a path, else none.
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use super::place::Place;
 use crate::container::table::TrackedContainer;

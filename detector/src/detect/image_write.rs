@@ -24,7 +24,7 @@
 //!
 //! No technique is given for other new files, and T1525 never: it is about images in a registry.
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use super::place::Place;
 use crate::container::table::TrackedContainer;

@@ -2,9 +2,11 @@
 //!
 //! Each kind of finding has a module; a new one needs a line in [`Detector::detect`] and a [`Kind`].
 
+mod assessment;
 mod cgroup_escape;
 mod code;
 pub(crate) mod content;
+mod context;
 mod describe;
 mod device_write;
 mod drifted_exec;
@@ -20,62 +22,14 @@ use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Process, Script};
 use crate::finding::{File, Finding, Kind, SCHEMA_VERSION, Severity, Time};
 use crate::redact::Redactor;
+use assessment::Assessment;
 use code::Code;
 use content::Content;
 use describe::Actor;
 use process::Program;
 
+pub use context::Context;
 pub(crate) use describe::container;
-
-/// What findings say about the node and about time.
-#[derive(Clone, Debug)]
-pub struct Context {
-    node: String,
-    /// What all ids of this boot of this node begin with.
-    id_prefix: u64,
-    boot_to_wall: i64,
-    redactor: Redactor,
-}
-
-impl Context {
-    /// The context of a boot of a node. `boot_id` is the kernel's `/proc/sys/kernel/random/boot_id`; `boot_to_wall` are
-    /// the nanoseconds by which the wall clock is ahead of `CLOCK_BOOTTIME`; `redactor` knows the secrets in arguments.
-    pub fn new(node: String, boot_id: &str, boot_to_wall: i64, redactor: Redactor) -> Self {
-        let id_prefix = fnv1a(node.bytes().chain([0]).chain(boot_id.bytes())) >> 16;
-        Self { node, id_prefix, boot_to_wall, redactor }
-    }
-
-    /// From now on the wall clock is `boot_to_wall` nanoseconds ahead of `CLOCK_BOOTTIME`: it was set, or it drifts.
-    pub(crate) fn set_boot_to_wall(&mut self, boot_to_wall: i64) {
-        self.boot_to_wall = boot_to_wall;
-    }
-
-    /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
-    pub(crate) fn wall(&self, boot: u64) -> Time {
-        Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
-    }
-
-    /// The id of the finding of a kind about an event; [`Finding::id`] says what is in it.
-    fn id(&self, at: At, kind: Kind) -> String {
-        // The upper 16 bits of the number are the CPU. Behind the count they make the id shorter.
-        let number = at.number.rotate_left(16);
-        format!("{:012x}-{:016x}-{number:x}-{:x}", self.id_prefix, at.time, kind as u8)
-    }
-}
-
-/// The 64-bit FNV-1a hash: the same in every version of this program, unlike the hashes of the standard library.
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// What a detection says about an event. The rest of a finding is the same for all detections.
-struct Assessment {
-    finding: Kind,
-    severity: Severity,
-    message: String,
-    file: Option<File>,
-    mitre: &'static [&'static str],
-}
 
 /// Makes the findings about the events of a container and passes them on.
 struct Report<'a, F> {
@@ -388,7 +342,8 @@ mod tests {
         assert_eq!(drift, "4cd55fcf1b8a-000000000000004d-10000-5");
 
         // Told again, by another run of the daemon after a step of the clock.
-        let stepped = Context { boot_to_wall: 7, ..samples::context() };
+        let mut stepped = samples::context();
+        stepped.set_boot_to_wall(7);
         assert_eq!(ids(&stepped, &[event(&changed_shell)]), [&**shell, drift]);
 
         // Another act: at the same time on another CPU, later, on another node, in another boot.

@@ -26,7 +26,7 @@
 //! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host
 //! T1611 (escape to host).
 
-use super::Assessment;
+use super::assessment::Assessment;
 use super::code::{Code, How};
 use super::content::Content;
 use super::describe::{self, Actor};

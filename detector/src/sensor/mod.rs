@@ -218,27 +218,3 @@ fn load_and_attach(options: &Options, host: &Host) -> Result<(Ebpf, Vec<HookRepo
     let hooks = probes::attach(&mut ebpf, host)?;
     Ok((ebpf, hooks))
 }
-
-/// Attaches nothing but an empty fentry program to `vfs_write`, until the value is dropped: the yardstick for
-/// measuring what the write hook costs.
-///
-/// # Errors
-///
-/// See [`Error`].
-pub fn baseline() -> Result<impl Sized, Error> {
-    static BARE: plan::Hook = plan::Hook {
-        name: "bare",
-        purpose: "yardstick",
-        need: Need::Essential,
-        hot: true,
-        programs: &[("bare_fentry", plan::Attach::Fentry("vfs_write"))],
-        prototypes: &[],
-        proof: plan::Proof::Run("none: no self-test is made of it"),
-    };
-    let host = Host::read()?;
-    let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    let mut ebpf = probes::load(&probes::object(None)?, &kernel, &host)?;
-    let types = aya::Btf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    let report = probes::attach_hook(&mut ebpf, &types, &BARE, &host, None);
-    if report.attachment == Attachment::Missing { Err(Error::Hook(Box::new(report))) } else { Ok(ebpf) }
-}

@@ -1,7 +1,7 @@
 //! The table of hooks. A hook is added with a row here, its program in `detector-ebpf/src/hooks`, and an act of the
 //! self-test that sets it off in `selftest/attack.rs`. Tests find what is missing, and what does not fit a kernel.
 
-use super::{Attach, Hook, Need, Proof, Prototype, always, between, since};
+use super::hook::{Attach, Hook, Need, Proof, Prototype, always, between, since};
 
 /// All hooks.
 pub const HOOKS: &[Hook] = &[
