@@ -1,4 +1,5 @@
-//! Records of the ring buffer `EVENTS`. Each starts with a [`Header`]; its `kind` names the type.
+//! Records of the ring buffer `EVENTS`. Each starts with a [`Header`]; its `kind` names the type. The bytes of its texts
+//! follow it, those of one [`Span`] after those of the one before, in the order of the fields.
 //!
 //! Integers are in native byte order. Times are nanoseconds of `CLOCK_BOOTTIME`. Device numbers are the kernel's own
 //! (`major << 20 | minor`), not the encoding of `stat(2)`.
@@ -33,7 +34,7 @@ terms! {
     CgroupCreated = 3, "cgroup_created";
     /// A cgroup was removed: [`CgroupRecord`].
     CgroupRemoved = 4, "cgroup_removed";
-    /// A file of a container's image was renamed or hard-linked, or two files exchanged their names: [`MoveRecord`].
+    /// A file of a container's image was renamed or hard-linked, or two files exchanged their names: [`FileRecord`].
     ImageMove = 5, "image_move";
     /// A script is about to be executed in a container: [`ScriptRecord`].
     Script = 6, "script";
@@ -55,7 +56,7 @@ terms! {
 pub struct Header {
     /// Number of the [`Kind`].
     pub kind: u32,
-    /// Size of the whole record in bytes.
+    /// Size of the whole record with its texts, in bytes.
     pub size: u32,
     /// Number of the record: that of the CPU in the upper 16 bits, below it a count on that CPU since the probes were
     /// loaded. A program that interrupts another can take the same number, and a reload starts again at 0: an act is
@@ -82,14 +83,30 @@ pub struct Text<const N: usize> {
     pub bytes: [u8; N],
 }
 
-/// [`Text::flags`]: the string was longer than what is given.
+/// [`Text::flags`] and [`Span::flags`]: the string was longer than what is given.
 pub const TEXT_TRUNCATED: u32 = 1;
+
+/// A text of a record, whose bytes follow the record.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct Span {
+    /// The number of its bytes.
+    pub len: u32,
+    /// [`TEXT_TRUNCATED`] or 0.
+    pub flags: u32,
+}
+
+impl Span {
+    /// A text without bytes.
+    pub const EMPTY: Self = Self { len: 0, flags: 0 };
+}
 
 /// A resolved path: its names from the file up to the root, each ended by a NUL, without slashes.
 /// `/etc/passwd` is `passwd\0etc\0`; the root itself is empty.
-pub type Path = Text<{ PATH_CAPACITY + NAME_CAPACITY }>;
+pub type Path = Span;
 /// An argument vector: each argument ended by a NUL.
-pub type Args = Text<ARGS_CAPACITY>;
+pub type Args = Span;
 
 /// Identity of a file.
 #[derive(Clone, Copy, Debug)]
@@ -199,8 +216,8 @@ pub struct ExecRecord {
     pub args: Args,
 }
 
-/// What a process did to one file, or with it: see [`Kind::ImageChange`], [`Kind::MountChange`], [`Kind::DeviceOpen`]
-/// and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode, and for each creation.
+/// What a process did to one file, or with it: see [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`],
+/// [`Kind::DeviceOpen`] and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode, and for each creation.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -222,16 +239,7 @@ pub struct FileRecord {
     pub path: Path,
     /// Path of the process's executable from the process's root.
     pub exe: Path,
-}
-
-/// See [`Kind::ImageMove`].
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
-#[repr(C)]
-pub struct MoveRecord {
-    /// What was done, and the path before.
-    pub change: FileRecord,
-    /// The path afterwards, or the new name.
+    /// [`Kind::ImageMove`]: the path afterwards, or the new name. Empty for all others.
     pub new_path: Path,
 }
 
@@ -269,7 +277,7 @@ pub struct CgroupEscapeRecord {
     /// Reserved, 0.
     pub reserved: u32,
     /// Path of the cgroup that it was moved to, as a plain string.
-    pub cgroup: Text<PATH_CAPACITY>,
+    pub cgroup: Span,
 }
 
 /// See [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`]. `header.cgroup` is the cgroup itself.
@@ -280,7 +288,7 @@ pub struct CgroupRecord {
     /// Kind, time, and the cgroup made or removed.
     pub header: Header,
     /// Path of the cgroup from the root of the hierarchy, as a plain string.
-    pub path: Text<PATH_CAPACITY>,
+    pub path: Span,
 }
 
 const _: () = {
@@ -289,16 +297,10 @@ const _: () = {
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
-    assert!(size_of::<Path>() == 8 + PATH_CAPACITY + NAME_CAPACITY);
-    assert!(
-        size_of::<ExecRecord>()
-            == size_of::<Header>() + size_of::<Process>() + 40 + 2 * size_of::<Path>() + size_of::<Args>()
-    );
-    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 2 * size_of::<Path>());
-    assert!(size_of::<MoveRecord>() == size_of::<FileRecord>() + size_of::<Path>());
-    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + size_of::<Path>());
-    assert!(
-        size_of::<CgroupEscapeRecord>()
-            == size_of::<Header>() + size_of::<Process>() + size_of::<Path>() + 8 + size_of::<Text<PATH_CAPACITY>>()
-    );
+    assert!(size_of::<Span>() == 8);
+    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 3 * 8);
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 3 * 8);
+    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + 8);
+    assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
+    assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

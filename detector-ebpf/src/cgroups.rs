@@ -1,15 +1,16 @@
 //! Cgroups that are created and removed, and tasks that leave those of their container.
 
 use detector_common::{
-    record::{CgroupEscapeRecord, CgroupRecord, Kind, PATH_CAPACITY, Text},
+    record::{CgroupEscapeRecord, CgroupRecord, Kind, PATH_CAPACITY, Span},
     vocabulary::Loss,
 };
 
 use crate::{
     container,
-    emit::{self, Stamp},
+    emit::{Draft, Stamp},
     kernel::{Cgroup, Str, Task},
     process,
+    texts::Texts,
 };
 
 /// Reports that a cgroup was created.
@@ -29,20 +30,20 @@ pub fn report_removed(cgroup: Cgroup, path: Str) {
 
 #[inline(always)]
 fn report(kind: Kind, id: u64, path: Str) {
-    let Some(mut record) = emit::reserve::<CgroupRecord>(kind, Stamp::take(), id, 0, Loss::Cgroup) else {
+    let Some(mut draft) = Draft::<CgroupRecord>::begin(kind, Stamp::take(), id, 0, Loss::Cgroup) else {
         return;
     };
-    copy_path(path, &mut record.path);
-    record.submit();
+    let (record, texts) = draft.parts();
+    add_path(path, &mut record.path, texts);
+    // A loss is counted.
+    let _is_sent = draft.send();
 }
 
-/// Copies a cgroup's path, which is never truncated: `PATH_MAX` is what the kernel has room for, too.
+/// Adds a cgroup's path, which is never truncated: `PATH_MAX` is what the kernel has room for, too.
 #[inline(always)]
-fn copy_path(path: Str, text: &mut Text<PATH_CAPACITY>) {
-    let copied = path.copy_to(&mut text.bytes);
+fn add_path(path: Str, out: &mut Span, texts: &mut Texts) {
     // The NUL is not part of the text.
-    text.len = copied.saturating_sub(1) as u32;
-    text.flags = 0;
+    texts.add::<PATH_CAPACITY>(out, 0, |room| (path.copy_to(room).saturating_sub(1) as u32, 0));
 }
 
 /// Reports that the running task has moved `task` out of its container, or had it born there: into the cgroup with the
@@ -51,17 +52,19 @@ fn copy_path(path: Str, text: &mut Text<PATH_CAPACITY>) {
 pub fn report_escape(task: Task, to: u64, path: Str) {
     let Some(container) = container::escaped(task, to) else { return };
     let stamp = Stamp::take();
-    let Some(mut record) =
-        emit::reserve::<CgroupEscapeRecord>(Kind::CgroupEscape, stamp, to, container, Loss::CgroupEscape)
+    let Some(mut draft) =
+        Draft::<CgroupEscapeRecord>::begin(Kind::CgroupEscape, stamp, to, container, Loss::CgroupEscape)
     else {
         return;
     };
     let current = Task::current();
     let origin = container::register_origin(current, container);
+    let (record, texts) = draft.parts();
     process::describe(current, origin, container, &mut record.process);
-    current.executable().place().resolve(current.root(), &mut record.exe);
+    current.executable().place().resolve(current.root(), &mut record.exe, texts);
     record.moved = task.process();
     record.reserved = 0;
-    copy_path(path, &mut record.cgroup);
-    record.submit();
+    add_path(path, &mut record.cgroup, texts);
+    // A loss is counted.
+    let _is_sent = draft.send();
 }

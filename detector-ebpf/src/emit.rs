@@ -1,22 +1,29 @@
 //! The ring buffer: records for user space, their numbers, and the count of what is lost.
 
-use core::ops::{Deref, DerefMut};
+use core::marker::PhantomData;
 
 use aya_ebpf::{
+    bindings::BPF_RB_AVAIL_DATA,
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::map,
-    maps::{PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+    maps::{PerCpuArray, RingBuf},
 };
 use detector_common::{
-    record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, MoveRecord, ScriptRecord},
+    record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, ScriptRecord},
     vocabulary::Loss,
 };
 
-use crate::mem::{Counter, Plain};
+use crate::{
+    mem::{Counter, Plain},
+    texts::Texts,
+};
+
+/// The size of the ring buffer, in bytes.
+const EVENTS_SIZE: u32 = 16 << 20;
 
 /// Records for user space: see `detector_common::record`.
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
 
 /// One element: how many acts were numbered on this CPU.
 #[map]
@@ -78,73 +85,131 @@ pub trait Record: Plain + 'static {
 }
 
 macro_rules! records {
-    ($($record:ident: $($field:ident).+;)*) => {
-        $(impl Record for $record {
-            #[inline(always)]
-            fn header(&mut self) -> &mut Header {
-                &mut self.$($field).+
+    ($($record:ident)*) => {
+        $(
+            impl Record for $record {
+                #[inline(always)]
+                fn header(&mut self) -> &mut Header {
+                    &mut self.header
+                }
             }
-        })*
+
+            const _: () = assert!(size_of::<$record>() <= RECORD_SIZE && size_of::<$record>() % 8 == 0);
+        )*
     };
 }
 
-records! {
-    CgroupEscapeRecord: header;
-    CgroupRecord: header;
-    ExecRecord: header;
-    FileRecord: header;
-    MoveRecord: change.header;
-    ScriptRecord: header;
+records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord ScriptRecord }
+
+/// The size of the largest record without its texts.
+const RECORD_SIZE: usize = size_of::<FileRecord>();
+
+/// How many drafts there are on a CPU, and so how many programs there can put a record together at the same time, since
+/// one can be preempted by another.
+const DRAFTS: u32 = 4;
+
+/// The ring buffer counts as full when it holds more bytes. Every CPU can then still send a record.
+const FULL: u64 = EVENTS_SIZE as u64 - (1 << 20);
+
+/// Where records are put together before their size is known.
+#[map]
+static DRAFT: PerCpuArray<Memory> = PerCpuArray::with_max_entries(DRAFTS, 0);
+
+/// The memory of a draft.
+#[repr(C)]
+struct Memory {
+    /// How many programs want it. It belongs to the one that was the first, until that does not want it any longer.
+    claims: u64,
+    /// The record, whose end is the end of this array.
+    record: [u8; RECORD_SIZE],
+    /// Its texts, which follow it.
+    texts: Texts,
 }
 
-/// Room for a record in the ring buffer. It must be submitted or discarded: the verifier insists.
-#[must_use = "the verifier refuses a program that keeps it"]
-pub struct Reserved<T: 'static>(RingBufEntry<T>);
+/// A record that is being put together.
+pub struct Draft<T> {
+    memory: *mut Memory,
+    loss: Loss,
+    record: PhantomData<T>,
+}
 
-/// Reserves room for a record, and fills its header. `None`, and counted: the ring buffer is full.
-///
-/// The caller fills every other field of `T`, except the bytes of a text behind its length: they hold what an earlier
-/// record left there.
+impl<T: Record> Draft<T> {
+    /// Begins a record, and fills its header. `None`, and counted as `loss`: the ring buffer is full.
+    ///
+    /// The caller fills every other field, in the order of the fields where these are texts: the memory holds what an
+    /// earlier record left there.
+    #[inline(always)]
+    pub fn begin(kind: Kind, stamp: Stamp, cgroup: u64, container: u64, loss: Loss) -> Option<Self> {
+        let memory = if EVENTS.query(BPF_RB_AVAIL_DATA.into()) > FULL { None } else { claim() };
+        let Some(memory) = memory else {
+            count_loss(loss);
+            return None;
+        };
+        let mut draft = Self { memory, loss, record: PhantomData };
+        let (record, texts) = draft.parts();
+        texts.clear();
+        *record.header() =
+            Header { kind: kind.number(), size: 0, number: stamp.number, time: stamp.time, cgroup, container };
+        Some(draft)
+    }
+
+    /// The record, and its texts.
+    #[inline(always)]
+    pub fn parts(&mut self) -> (&mut T, &mut Texts) {
+        // SAFETY: a live element of the map, which belongs to this draft until it is dropped. Any bytes are a `T` and
+        // texts, and both are aligned to 8.
+        unsafe { (&mut *record(self.memory), &mut (*self.memory).texts) }
+    }
+
+    /// Sends the record. `false`, and counted: the ring buffer has become full.
+    #[inline(always)]
+    pub fn send(mut self) -> bool {
+        let (record, texts) = self.parts();
+        record.header().size = size_of::<T>() as u32 + texts.used();
+        let size = size_of::<T>() as u64 + texts.bounded();
+        // SAFETY: the texts follow the record in the same element, and the size is bounded by theirs.
+        let bytes = unsafe { core::slice::from_raw_parts(core::ptr::from_mut(record).cast::<u8>(), size as usize) };
+        let is_sent = EVENTS.output::<[u8]>(bytes, 0).is_ok();
+        if !is_sent {
+            count_loss(self.loss);
+        }
+        is_sent
+    }
+}
+
+impl<T> Drop for Draft<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        claims(self.memory).subtract(1);
+    }
+}
+
+/// Where a record is in the memory of a draft: right before the texts.
 #[inline(always)]
-pub fn reserve<T: Record>(kind: Kind, stamp: Stamp, cgroup: u64, container: u64, loss: Loss) -> Option<Reserved<T>> {
-    let Some(room) = EVENTS.reserve::<T>(0) else {
-        count_loss(loss);
-        return None;
-    };
-    let mut record = Reserved(room);
-    let size = size_of::<T>() as u32;
-    *record.header() = Header { kind: kind.number(), size, number: stamp.number, time: stamp.time, cgroup, container };
-    Some(record)
+fn record<T>(memory: *mut Memory) -> *mut T {
+    // SAFETY: within the memory, since no record is larger than `RECORD_SIZE`.
+    unsafe { (&raw mut (*memory).record).cast::<u8>().add(RECORD_SIZE - size_of::<T>()).cast() }
 }
 
-impl<T> Reserved<T> {
-    /// Hands the record to user space.
-    #[inline(always)]
-    pub fn submit(self) {
-        self.0.submit(0);
-    }
-
-    /// Gives the room back.
-    #[inline(always)]
-    pub fn discard(self) {
-        self.0.discard(0);
-    }
+/// How many programs want the memory of a draft.
+#[inline(always)]
+fn claims(memory: *mut Memory) -> Counter {
+    // SAFETY: a live element of the map, aligned to 8.
+    unsafe { Counter::new(&raw mut (*memory).claims) }
 }
 
-impl<T: Plain> Deref for Reserved<T> {
-    type Target = T;
-
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        // SAFETY: the pages of the ring buffer were zeroed when it was made, and any bytes are a `T`.
-        unsafe { self.0.assume_init_ref() }
+/// Finds a draft of this CPU that no other program is using. A program that is preempted between its claim and the
+/// check may see that of another one and pass on, but two never get the same.
+#[inline(always)]
+fn claim() -> Option<*mut Memory> {
+    for number in 0..DRAFTS {
+        let memory = DRAFT.get_ptr_mut(number)?;
+        let claims = claims(memory);
+        claims.add(1);
+        if claims.get() == 1 {
+            return Some(memory);
+        }
+        claims.subtract(1);
     }
-}
-
-impl<T: Plain> DerefMut for Reserved<T> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as for `deref`; nobody else has the room before it is submitted.
-        unsafe { self.0.assume_init_mut() }
-    }
+    None
 }

@@ -7,13 +7,13 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{KeptExec, KeptExecKey},
-    record::{ExecRecord, Kind, ScriptRecord},
+    record::{ARGS_CAPACITY, ExecRecord, Kind, ScriptRecord, TEXT_TRUNCATED},
     vocabulary::{Loss, Origin},
 };
 
 use crate::{
     container,
-    emit::{self, Stamp, count_loss},
+    emit::{Draft, Stamp, count_loss},
     kernel::{Binprm, File, Task, current_process},
     loader, process,
 };
@@ -38,17 +38,20 @@ pub fn report_exec(program: Binprm) {
     loader::note_exec(place.dentry);
     let inode = file.inode();
     let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
-    let Some(mut record) = emit::reserve::<ExecRecord>(Kind::Exec, stamp, cgroup, container, Loss::Exec) else {
+    let Some(mut draft) = Draft::<ExecRecord>::begin(Kind::Exec, stamp, cgroup, container, Loss::Exec) else {
         keep(stamp, task, container, origin, file);
         return;
     };
     let root = task.root();
+    let (record, texts) = draft.parts();
     process::describe(task, origin, container, &mut record.process);
     inode.describe(inode.layer(), &mut record.file);
-    task.copy_arguments(&mut record.args);
-    place.resolve(root, &mut record.path);
-    task.working_directory().resolve(root, &mut record.cwd);
-    record.submit();
+    place.resolve(root, &mut record.path, texts);
+    task.working_directory().resolve(root, &mut record.cwd, texts);
+    texts.add::<ARGS_CAPACITY>(&mut record.args, TEXT_TRUNCATED, |room| task.copy_arguments(room));
+    if !draft.send() {
+        keep(stamp, task, container, origin, file);
+    }
 }
 
 /// Keeps what is needed to tell what was executed, where there is no room for a record: once for each program that is
@@ -72,7 +75,7 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
     kept.cgroup = task.cgroup_id();
     inode.describe(inode.layer(), &mut kept.file);
     process::describe(task, origin, container, &mut kept.process);
-    task.copy_arguments(&mut kept.args);
+    (kept.args.len, kept.args.flags) = task.copy_arguments(&mut kept.args.bytes);
     file.dentry().name().copy_to_text(&mut kept.name);
     // SAFETY: as above. Volatile, so that this comes last.
     unsafe { (&raw mut kept.time).write_volatile(stamp.time) };
@@ -87,13 +90,15 @@ pub fn report_script(program: Binprm) {
     let task = Task::current();
     let Some(container) = container::of_executing(task) else { return };
     let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
-    let Some(mut record) = emit::reserve::<ScriptRecord>(Kind::Script, stamp, cgroup, container, Loss::Script) else {
+    let Some(mut draft) = Draft::<ScriptRecord>::begin(Kind::Script, stamp, cgroup, container, Loss::Script) else {
         return;
     };
     let (script, inode) = (program.file(), program.file().inode());
+    let (record, texts) = draft.parts();
     record.pid = current_process();
     record.reserved = 0;
     inode.describe(inode.layer(), &mut record.file);
-    script.place().resolve(task.root(), &mut record.path);
-    record.submit();
+    script.place().resolve(task.root(), &mut record.path, texts);
+    // A loss is counted.
+    let _is_sent = draft.send();
 }

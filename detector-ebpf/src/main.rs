@@ -6,8 +6,8 @@
 //! that a process gives itself.
 //!
 //! One object serves all kernels from 5.10: no struct layout is compiled in (see `detector_common::offsets`), and no
-//! helper newer than 5.8 is called. Programs interrupt each other, so nothing is kept in shared per-CPU scratch memory:
-//! records are built in the ring buffer.
+//! helper newer than 5.8 is called. Programs interrupt each other, so memory of a CPU is shared only by claims: see
+//! [`emit::Draft`].
 //!
 //! Everything is inlined into the programs. Where a program has functions of its own, the verifier of 5.10 takes each
 //! scalar for precise (`__mark_reg_unknown`, kernel/bpf/verifier.c), prunes next to nothing and needs minutes; and no
@@ -30,6 +30,7 @@ mod kernel;
 mod loader;
 mod mem;
 mod process;
+mod texts;
 
 use aya_ebpf::Global;
 

@@ -36,7 +36,6 @@ plain!(
     record::CgroupRecord,
     record::ExecRecord,
     record::FileRecord,
-    record::MoveRecord,
     record::ScriptRecord,
     KeptExec,
 );
@@ -139,6 +138,19 @@ impl Counter {
         }
     }
 
+    /// Subtracts atomically.
+    #[inline(always)]
+    pub fn subtract(&self, amount: u64) {
+        self.add(amount.wrapping_neg());
+    }
+
+    /// The number.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // SAFETY: as for `set`.
+        unsafe { self.0.read_volatile() }
+    }
+
     /// Sets the number with one store.
     #[inline(always)]
     pub fn set(&self, value: u64) {
@@ -216,7 +228,7 @@ pub fn opaque(mut value: u64) -> u64 {
 
 /// `value & MASK`, which the compiler cannot optimise away: it is there to tell the verifier.
 #[inline(always)]
-fn mask<const MASK: u64>(mut value: u64) -> u64 {
+pub fn mask<const MASK: u64>(mut value: u64) -> u64 {
     // SAFETY: arithmetic on a register.
     unsafe {
         core::arch::asm!("{value} &= {mask}", value = inout(reg) value, mask = const MASK, options(pure, nomem, nostack));

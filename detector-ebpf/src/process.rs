@@ -39,7 +39,12 @@ fn describe_ancestors(task: Task, container: u64, out: &mut [Ancestor; ANCESTORS
     let mut above = task;
     for ancestor in out {
         above = above.parent();
-        ancestor.pid = above.process();
+        let pid = above.process();
+        mem::store(&mut ancestor.pid, pid);
+        // Process 1 has no parent.
+        if pid == 0 {
+            break;
+        }
         ancestor.start_time = above.start_time();
         mem::store(&mut ancestor.in_container, u32::from(container::contains(above, container)));
         above.copy_comm(&mut ancestor.comm);

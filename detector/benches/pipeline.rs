@@ -9,7 +9,7 @@ use detector::finding::Line;
 use detector::output::json;
 use detector::redact::Redactor;
 use detector::sensor::decode::decode;
-use detector_common::record::{self, Args, ExecRecord, File, FileRecord, Header, Kind, Path, Process};
+use detector_common::record::{self, ExecRecord, File, FileRecord, Header, Kind, Process, Span};
 use detector_common::vocabulary::{ImageOp, Layer, Origin};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -19,11 +19,14 @@ fn main() {
 }
 
 /// A record with the alignment that it has in the ring buffer.
-struct Record(Vec<u64>);
+struct Record {
+    words: Vec<u64>,
+    size: usize,
+}
 
 impl Record {
     fn new(kind: Kind, size: usize) -> Self {
-        let mut record = Self(vec![0; size.div_ceil(8)]);
+        let mut record = Self { words: vec![0; size.div_ceil(8)], size };
         record.put(offset_of!(Header, kind), &kind.number().to_ne_bytes());
         record.put(offset_of!(Header, size), &(size as u32).to_ne_bytes());
         record.put(offset_of!(Header, container), &500_u64.to_ne_bytes());
@@ -31,12 +34,17 @@ impl Record {
     }
 
     fn put(&mut self, offset: usize, value: &[u8]) {
-        zerocopy::IntoBytes::as_mut_bytes(self.0.as_mut_slice())[offset..][..value.len()].copy_from_slice(value);
+        zerocopy::IntoBytes::as_mut_bytes(self.words.as_mut_slice())[offset..][..value.len()].copy_from_slice(value);
     }
 
+    /// Describes a text at `offset`, and adds its bytes. Texts must be added in the order of their fields.
     fn text(&mut self, offset: usize, text: &[u8]) {
-        self.put(offset + offset_of!(Path, len), &(text.len() as u32).to_ne_bytes());
-        self.put(offset + offset_of!(Path, bytes), text);
+        self.put(offset + offset_of!(Span, len), &(text.len() as u32).to_ne_bytes());
+        let start = self.size;
+        self.size += text.len();
+        self.words.resize(self.size.div_ceil(8), 0);
+        self.put(start, text);
+        self.put(offset_of!(Header, size), &(self.size as u32).to_ne_bytes());
     }
 
     fn process(&mut self, offset: usize) {
@@ -57,7 +65,6 @@ impl Record {
     }
 
     fn exec(path: &[u8], args: &[u8]) -> Self {
-        const { assert!(offset_of!(Path, bytes) == offset_of!(Args, bytes)) };
         let mut record = Self::new(Kind::Exec, size_of::<ExecRecord>());
         record.process(offset_of!(ExecRecord, process));
         record.file(offset_of!(ExecRecord, file));
@@ -86,7 +93,7 @@ impl Record {
     }
 
     fn bytes(&self) -> &[u8] {
-        zerocopy::IntoBytes::as_bytes(self.0.as_slice())
+        &zerocopy::IntoBytes::as_bytes(self.words.as_slice())[..self.size]
     }
 }
 

@@ -142,7 +142,7 @@ fn measure_daemon() -> Result<()> {
 
     sensor.take_lines()?;
     let [writers, files] = FLOOD.map(|number| number.to_string());
-    container.service_does(&["flood", &writers, &files, "1"])?;
+    container.service_does(&["flood", &writers, &files, "1", "0"])?;
     let (mut reported, mut with_path) = (0_u32, 0_u32);
     let mut last = Instant::now();
     while last.elapsed() < SILENCE {

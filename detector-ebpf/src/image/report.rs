@@ -7,16 +7,17 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{CLASS_DEVICE_OPEN, CLASS_MAP_EXEC, Seen, SeenKey},
-    record::{FileRecord, Kind, MoveRecord},
+    record::{FileRecord, Kind, Span},
     vocabulary::{ImageOp, Layer, Loss, MountOp, Origin},
 };
 
 use super::{locate::Image, seen};
 use crate::{
     container,
-    emit::{self, Record, Stamp, count_loss},
+    emit::{Draft, Stamp, count_loss},
     kernel::{Dentry, Inode, Place, Task, VfsMount, current_process},
     process,
+    texts::Texts,
 };
 
 /// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and
@@ -111,6 +112,12 @@ impl Change {
         if self.is_new != 0 { Some(Layer::New) } else { self.inode.layer() }
     }
 
+    /// The key under which the change is kept.
+    #[inline(always)]
+    fn key(&self, class: u32) -> SeenKey {
+        SeenKey { container: self.owner, inode: self.inode.number(), dev: self.device, class }
+    }
+
     /// The class under which the change is kept where there is no room for a record of it.
     #[inline(always)]
     fn class_to_keep(&self) -> u32 {
@@ -164,35 +171,32 @@ pub fn take_over<const REPORTER: u32>() {
 pub fn report<const REPORTER: u32>(change: &Change) {
     let task = Task::current();
     let (container, origin) = container::register_actor(task, change.owner, change.device);
-    if REPORTER == NAMES {
-        send::<MoveRecord>(change, Kind::ImageMove, container, |record| {
-            describe::<REPORTER>(change, task, origin, container, &mut record.change);
-            change.new_dentry.resolve(container::root_of(change.owner, change.device), &mut record.new_path);
-        });
-    } else {
-        send::<FileRecord>(change, change.kind, container, |record| {
-            describe::<REPORTER>(change, task, origin, container, record);
-        });
-    }
-}
-
-/// Keeps the change in `SEEN` and sends a record of it that `fill` has filled; where there is no room for one, the
-/// daemon finds it in `SEEN`. Nothing of this is needed when the record is filled: so the verifier checks that part
-/// once.
-#[inline(always)]
-fn send<T: Record>(change: &Change, kind: Kind, container: u64, fill: impl FnOnce(&mut T)) {
-    let cgroup = Task::current().cgroup_id();
+    let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
-    let Some(mut record) = emit::reserve::<T>(kind, stamp, cgroup, container, Loss::ImageWrite) else {
+    let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
+    // Where there is no room for a record, the daemon finds the change in `SEEN`.
+    let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, Loss::ImageWrite) else {
         keep(change, kind, stamp, change.class_to_keep(), 0);
         return;
     };
     if change.class != EACH && !keep(change, kind, stamp, change.class, 1) {
-        record.discard();
         return;
     }
-    fill(&mut record);
-    record.submit();
+    let (record, texts) = draft.parts();
+    describe::<REPORTER>(change, task, origin, container, record, texts);
+    if !draft.send() {
+        keep_unreported(change, kind, stamp);
+    }
+}
+
+/// Keeps a change of which no record could be sent after all.
+#[inline(always)]
+fn keep_unreported(change: &Change, kind: Kind, stamp: Stamp) {
+    if change.class == EACH {
+        keep(change, kind, stamp, change.class_to_keep(), 0);
+    } else {
+        seen::mark_unreported(change.key(change.class));
+    }
 }
 
 /// Puts the change into `SEEN`; `false`: another CPU was first, and reports.
@@ -212,22 +216,34 @@ fn keep(change: &Change, kind: Kind, stamp: Stamp, class: u32, reported: u32) ->
         layer: change.layer().map_or(0, Layer::number),
         reserved: 0,
     };
-    let key = SeenKey { container: change.owner, inode: change.inode.number(), dev: change.device, class };
-    seen::keep(key, seen)
+    seen::keep(change.key(class), seen)
 }
 
 /// Fills a record.
 #[inline(always)]
-fn describe<const REPORTER: u32>(change: &Change, task: Task, origin: Origin, container: u64, record: &mut FileRecord) {
+fn describe<const REPORTER: u32>(
+    change: &Change,
+    task: Task,
+    origin: Origin,
+    container: u64,
+    record: &mut FileRecord,
+    texts: &mut Texts,
+) {
     process::describe(task, origin, container, &mut record.process);
     change.inode.describe(change.layer(), &mut record.file);
     record.op = change.op;
     record.value = change.value;
     record.bytes = change.bytes;
+    let top = container::root_of(change.owner, change.device);
     if REPORTER == PLACE {
-        Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path);
+        Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path, texts);
     } else {
-        change.dentry.resolve(container::root_of(change.owner, change.device), &mut record.path);
+        change.dentry.resolve(top, &mut record.path, texts);
     }
-    task.executable().place().resolve(task.root(), &mut record.exe);
+    task.executable().place().resolve(task.root(), &mut record.exe, texts);
+    if REPORTER == NAMES {
+        change.new_dentry.resolve(top, &mut record.new_path, texts);
+    } else {
+        record.new_path = Span::EMPTY;
+    }
 }

@@ -119,6 +119,15 @@ pub fn keep(key: SeenKey, seen: Seen) -> bool {
     true
 }
 
+/// Notes that user space does not know of a change that was kept as reported.
+#[inline(always)]
+pub fn mark_unreported(key: SeenKey) {
+    if let Some(seen) = SEEN.get_ptr_mut(key) {
+        // SAFETY: a member of a live element, which user space changes only to the other value.
+        unsafe { (&raw mut (*seen).reported).write_volatile(0) };
+    }
+}
+
 /// Forgets what is known.
 #[inline(always)]
 pub fn forget(key: SeenKey) {

@@ -13,7 +13,6 @@ pub use attributes::{AttributeChange, XattrKind};
 pub use offsets::{ARG_CREATE_DENTRY, ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY};
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Probed, Ptr, Str, Superblock, Task,
-    VfsMount,
+    Access, Attributes, Binprm, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock, Task, VfsMount,
 };
 pub use task::{current_process, current_thread};

@@ -8,7 +8,7 @@ use super::{
     offsets::*,
     pointer::{Dentry, Path, Ptr, VfsMount, kind},
 };
-use crate::mem;
+use crate::{mem, texts::Texts};
 
 /// A place in the tree of mounts: what a `struct path` says.
 #[derive(Clone, Copy)]
@@ -97,78 +97,114 @@ impl Dentry {
         true
     }
 
-    /// Writes the names from here up to `root`, or to the top of the file system, to `out`.
+    /// Adds the names from here up to `root`, or to the top of the file system, to the texts.
     #[inline(always)]
-    pub fn resolve(self, root: Self, out: &mut record::Path) {
-        let mut dentry = self;
-        start(out);
-        for _ in 0..PATH_DEPTH {
-            let parent = dentry.parent();
-            if dentry == root || parent == dentry || parent.is_null() {
-                return complete(out);
-            }
-            if !append(dentry, out) {
-                return;
-            }
-            dentry = parent;
-        }
+    pub fn resolve(self, root: Self, out: &mut record::Path, texts: &mut Texts) {
+        Walk::begin(out, texts).up(self, root);
     }
 }
 
 impl Place {
-    /// Writes the names from here up to `root`, or to the top of the tree of mounts, to `out`.
+    /// Adds the names from here up to `root`, or to the top of the tree of mounts, to the texts.
     #[inline(always)]
-    pub fn resolve(self, root: Self, out: &mut record::Path) {
-        let Self { mut dentry, mount: mut mnt } = self;
-        start(out);
+    pub fn resolve(self, root: Self, out: &mut record::Path, texts: &mut Texts) {
+        Walk::begin(out, texts).up_mounts(self, root);
+    }
+}
+
+/// A walk from a name up to a root, whose names become a path.
+struct Walk<'a> {
+    out: &'a mut record::Path,
+    texts: &'a mut Texts,
+    /// Where the path begins.
+    start: u32,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins a path, which is truncated until it is [complete](Self::complete).
+    #[inline(always)]
+    fn begin(out: &'a mut record::Path, texts: &'a mut Texts) -> Self {
+        let start = texts.used();
+        mem::store(&mut out.flags, TEXT_TRUNCATED);
+        Self { out, texts, start }
+    }
+
+    #[inline(always)]
+    fn up(mut self, mut dentry: Dentry, root: Dentry) {
+        for _ in 0..PATH_DEPTH {
+            let parent = dentry.parent();
+            if dentry == root || parent == dentry || parent.is_null() {
+                self.complete();
+                break;
+            }
+            if !self.append(dentry) {
+                break;
+            }
+            dentry = parent;
+        }
+        self.end();
+    }
+
+    #[inline(always)]
+    fn up_mounts(mut self, place: Place, root: Place) {
+        let Place { mut dentry, mount: mut mnt } = place;
         for _ in 0..PATH_DEPTH {
             if dentry == root.dentry && mnt == root.mount {
-                return complete(out);
+                self.complete();
+                break;
             }
             let parent = dentry.parent();
             if !mnt.is_null() && dentry == mnt.top() {
                 let mount = mnt.mount();
                 let above = mount.parent();
                 if above == mount {
-                    return complete(out);
+                    self.complete();
+                    break;
                 }
                 dentry = mount.mountpoint();
                 mnt = above.after(&OFF_MOUNT_MNT);
                 continue;
             }
             if parent == dentry || parent.is_null() {
-                return complete(out);
+                self.complete();
+                break;
             }
-            if !append(dentry, out) {
-                return;
+            if !self.append(dentry) {
+                break;
             }
             dentry = parent;
         }
+        self.end();
     }
-}
 
-/// Makes the path empty, and truncated until it is [complete].
-#[inline(always)]
-fn start(out: &mut record::Path) {
-    // The length so far lives in the record and is loaded again at each step. The verifier then knows nothing of it
-    // beyond what the mask says, so that all ways through a step look the same to it and are checked once.
-    mem::store(&mut out.len, 0);
-    mem::store(&mut out.flags, TEXT_TRUNCATED);
-}
+    /// Adds the name of a dentry; `false`: the path is too long, or the name cannot be read.
+    #[inline(always)]
+    fn append(&mut self, dentry: Dentry) -> bool {
+        if self.len() >= PATH_CAPACITY as u32 {
+            return false;
+        }
+        let Some(room) = self.texts.room::<NAME_CAPACITY>() else { return false };
+        let copied = dentry.name().copy_to(room) as u32;
+        self.texts.grow(copied);
+        copied != 0
+    }
 
-/// Adds the name of a dentry; `false`: there is no room for one, or it cannot be read.
-#[inline(always)]
-fn append(dentry: Dentry, out: &mut record::Path) -> bool {
-    let len = u64::from(mem::load(&out.len));
-    let room = mem::window::<{ PATH_CAPACITY as u64 - 1 }, NAME_CAPACITY, _>(&mut out.bytes, len);
-    let Some(room) = room else { return false };
-    let copied = dentry.name().copy_to(room);
-    mem::store(&mut out.len, (len + copied) as u32);
-    copied != 0
-}
+    /// The length so far.
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.texts.used().wrapping_sub(self.start)
+    }
 
-/// Notes that the walk has reached the root.
-#[inline(always)]
-fn complete(out: &mut record::Path) {
-    mem::store(&mut out.flags, 0);
+    /// Notes that the walk has reached the root.
+    #[inline(always)]
+    fn complete(&mut self) {
+        mem::store(&mut self.out.flags, 0);
+    }
+
+    /// Notes the length.
+    #[inline(always)]
+    fn end(self) {
+        let len = self.len();
+        mem::store(&mut self.out.len, len);
+    }
 }

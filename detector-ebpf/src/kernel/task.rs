@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
 use detector_common::{
     offsets::ABSENT,
-    record::{COMM_LEN, NO_LOGIN, Stdio, TEXT_TRUNCATED, Text},
+    record::{COMM_LEN, NO_LOGIN, Stdio, TEXT_TRUNCATED},
 };
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     path::Place,
     pointer::{File, Ptr, Task, kind},
 };
-use crate::mem::{self, UserAddress};
+use crate::mem::UserAddress;
 
 /// The running process's id (thread group), in the host's pid namespace.
 #[inline(always)]
@@ -190,13 +190,13 @@ impl Task {
     }
 
     /// Copies the arguments of the running process from the place where the kernel put them for the new program: the
-    /// process has not run yet and cannot have changed them.
+    /// process has not run yet and cannot have changed them. Returns the number of bytes, and the flags of the text.
     #[inline(always)]
-    pub fn copy_arguments<const N: usize>(self, out: &mut Text<N>) {
+    pub fn copy_arguments<const N: usize>(self, to: &mut [u8; N]) -> (u32, u32) {
         let (from, len) = self.arguments();
-        let copied = from.copy(&mut out.bytes, len);
-        mem::store(&mut out.len, copied.unwrap_or(0));
-        mem::store(&mut out.flags, if copied.is_none() || len > N as u64 { TEXT_TRUNCATED } else { 0 });
+        let copied = from.copy(to, len);
+        let flags = if copied.is_none() || len > N as u64 { TEXT_TRUNCATED } else { 0 };
+        (copied.unwrap_or(0), flags)
     }
 
     /// Where the arguments are, and how many bytes they have.

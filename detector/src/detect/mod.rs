@@ -20,8 +20,7 @@ mod shell;
 
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Process, Script};
-use crate::finding::{File, Finding, Kind, SCHEMA_VERSION, Severity, Time};
-use crate::redact::Redactor;
+use crate::finding::{Finding, SCHEMA_VERSION};
 use assessment::Assessment;
 use code::Code;
 use content::Content;
@@ -195,6 +194,7 @@ pub(crate) mod samples {
         Script, StdioKind,
     };
     use crate::finding;
+    use crate::redact::Redactor;
 
     pub(crate) const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
@@ -322,6 +322,7 @@ mod tests {
     use super::samples::{self, all_found, change, exec, script};
     use super::*;
     use crate::event::{Exec, ImageOp, Layer, Origin};
+    use crate::redact::Redactor;
 
     fn ids(context: &Context, events: &[Event]) -> Vec<String> {
         let (mut detector, container) = (Detector::default(), samples::container());

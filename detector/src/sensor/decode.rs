@@ -28,8 +28,8 @@ pub enum DecodeError {
         /// The kind.
         kind: u32,
     },
-    /// Fewer bytes than a record of that kind has, or not as many as it says itself.
-    #[error("record of kind {kind} has {len} bytes and claims {claimed}, but that kind has {expected}")]
+    /// Fewer bytes than a record of that kind has, or than it says itself.
+    #[error("record of kind {kind} has {len} bytes and claims {claimed}, but that kind has at least {expected}")]
     Size {
         /// The kind.
         kind: u32,
@@ -37,20 +37,20 @@ pub enum DecodeError {
         len: usize,
         /// Size in its header.
         claimed: u32,
-        /// Size of such a record.
+        /// Size of such a record without texts.
         expected: usize,
     },
     /// Not at an address that such a record can have.
     #[error("record is not aligned to 8 bytes")]
     Misaligned,
-    /// A text that claims more bytes than it has room for.
-    #[error("{field} claims {len} bytes, but has room for {capacity}")]
+    /// A text that claims more bytes than there are.
+    #[error("{field} claims {len} bytes, but there are {capacity}")]
     TextLength {
         /// Which text.
         field: &'static str,
         /// Its claim.
         len: u32,
-        /// Its room.
+        /// How many bytes there are.
         capacity: usize,
     },
     /// A number that is not in the vocabulary.
@@ -75,65 +75,84 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     };
     let kind = Kind::from_number(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
     match kind {
-        Kind::Exec => exec(whole(bytes, header)?),
-        Kind::Script => script(whole(bytes, header)?),
-        Kind::ImageChange | Kind::MountChange | Kind::DeviceOpen | Kind::MapExec => {
-            file_record(kind, whole(bytes, header)?, None)
+        Kind::Exec => exec(parts(bytes, header)?),
+        Kind::Script => script(parts(bytes, header)?),
+        Kind::ImageChange | Kind::ImageMove | Kind::MountChange | Kind::DeviceOpen | Kind::MapExec => {
+            file_record(kind, parts(bytes, header)?)
         }
-        Kind::ImageMove => {
-            let record: &record::MoveRecord = whole(bytes, header)?;
-            file_record(kind, &record.change, Some(path(&record.new_path, "new path")?))
-        }
-        Kind::CgroupEscape => cgroup_escape(whole(bytes, header)?),
-        Kind::CgroupCreated => cgroup(whole(bytes, header)?).map(Event::CgroupCreated),
-        Kind::CgroupRemoved => cgroup(whole(bytes, header)?).map(Event::CgroupRemoved),
+        Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
+        Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
+        Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
     }
 }
 
-fn whole<'a, T: FromBytes + Immutable + KnownLayout>(
+/// The texts of a record that were not taken yet.
+struct Texts<'a>(&'a [u8]);
+
+impl<'a> Texts<'a> {
+    /// Takes the next text.
+    fn take(&mut self, span: record::Span, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let error = DecodeError::TextLength { field, len: span.len, capacity: self.0.len() };
+        let (text, rest) = self.0.split_at_checked(span.len as usize).ok_or(error)?;
+        self.0 = rest;
+        Ok(text)
+    }
+
+    /// Takes a path.
+    fn path(&mut self, span: record::Path, field: &'static str) -> Result<Path, DecodeError> {
+        Ok(path(self.take(span, field)?, span.flags & record::TEXT_TRUNCATED != 0))
+    }
+
+    /// Takes an argument vector.
+    fn args(&mut self, span: record::Args) -> Result<Args, DecodeError> {
+        Ok(Args { bytes: self.take(span, "args")?.to_vec(), truncated: span.flags & record::TEXT_TRUNCATED != 0 })
+    }
+}
+
+/// A record and its texts.
+fn parts<'a, T: FromBytes + Immutable + KnownLayout>(
     bytes: &'a [u8],
     header: &record::Header,
-) -> Result<&'a T, DecodeError> {
+) -> Result<(&'a T, Texts<'a>), DecodeError> {
     let size =
         DecodeError::Size { kind: header.kind, len: bytes.len(), claimed: header.size, expected: size_of::<T>() };
-    if header.size as usize != size_of::<T>() {
-        return Err(size);
-    }
+    let whole = bytes.get(..header.size as usize).ok_or(size)?;
     // The header was aligned to 8 already, and no record wants more.
-    T::ref_from_prefix(bytes).map(|(record, _)| record).map_err(|_| size)
+    let (record, texts) = T::ref_from_prefix(whole).map_err(|_| size)?;
+    Ok((record, Texts(texts)))
 }
 
-fn exec(record: &record::ExecRecord) -> Result<Event, DecodeError> {
+fn exec((record, mut texts): (&record::ExecRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     Ok(Event::Exec(Box::new(Exec {
         at: at(&record.header),
         process: process(&record.process)?,
         file: file(&record.file)?,
-        exe: path(&record.path, "path")?,
-        cwd: path(&record.cwd, "cwd")?,
-        args: args(&record.args)?,
+        exe: texts.path(record.path, "path")?,
+        cwd: texts.path(record.cwd, "cwd")?,
+        args: texts.args(record.args)?,
     })))
 }
 
-fn script(record: &record::ScriptRecord) -> Result<Event, DecodeError> {
+fn script((record, mut texts): (&record::ScriptRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     Ok(Event::Script(Box::new(Script {
         at: at(&record.header),
         pid: record.pid,
         file: file(&record.file)?,
-        path: path(&record.path, "path")?,
+        path: texts.path(record.path, "path")?,
     })))
 }
 
-fn file_record(kind: Kind, record: &record::FileRecord, new_path: Option<Path>) -> Result<Event, DecodeError> {
+fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     let mut file = file(&record.file)?;
     if kind == Kind::ImageChange && record.op == ImageOp::Chmod.number() {
         file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
     }
-    let detail = Detail {
-        process: process(&record.process)?,
-        exe: path(&record.exe, "exe")?,
-        path: path(&record.path, "path")?,
-        new_path,
-    };
+    // In the order of the record's fields.
+    let path = texts.path(record.path, "path")?;
+    let exe = texts.path(record.exe, "exe")?;
+    let new_path = texts.path(record.new_path, "new path")?;
+    let new_path = (kind == Kind::ImageMove).then_some(new_path);
+    let detail = Detail { process: process(&record.process)?, exe, path, new_path };
     file_event(kind, record.op, at(&record.header), file, record.bytes, Some(detail))
 }
 
@@ -176,7 +195,10 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
         file: file(&kept.file)?,
         exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
         cwd: Path { bytes: "…".into(), truncated: true },
-        args: args(&kept.args)?,
+        args: Args {
+            bytes: text(&kept.args, "args")?.to_vec(),
+            truncated: kept.args.flags & record::TEXT_TRUNCATED != 0,
+        },
     })))
 }
 
@@ -193,18 +215,19 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
     file_event(kind, seen.op, at, file, seen.bytes, None)
 }
 
-fn cgroup_escape(record: &record::CgroupEscapeRecord) -> Result<Event, DecodeError> {
+fn cgroup_escape((record, mut texts): (&record::CgroupEscapeRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     Ok(Event::CgroupEscape(Box::new(CgroupEscape {
         at: at(&record.header),
         process: process(&record.process)?,
-        exe: path(&record.exe, "exe")?,
+        exe: texts.path(record.exe, "exe")?,
         moved: record.moved,
-        cgroup: text(&record.cgroup, "cgroup path")?.to_vec(),
+        cgroup: texts.take(record.cgroup, "cgroup path")?.to_vec(),
     })))
 }
 
-fn cgroup(record: &record::CgroupRecord) -> Result<Cgroup, DecodeError> {
-    Ok(Cgroup { time: record.header.time, id: record.header.cgroup, path: text(&record.path, "cgroup path")?.to_vec() })
+fn cgroup((record, mut texts): (&record::CgroupRecord, Texts<'_>)) -> Result<Cgroup, DecodeError> {
+    let path = texts.take(record.path, "cgroup path")?.to_vec();
+    Ok(Cgroup { time: record.header.time, id: record.header.cgroup, path })
 }
 
 fn at(header: &record::Header) -> At {
@@ -287,9 +310,7 @@ fn text<'a, const N: usize>(text: &'a record::Text<N>, field: &'static str) -> R
 }
 
 /// Turns a path's names round: the record has the file first, each name ended by a NUL.
-fn path(record: &record::Path, field: &'static str) -> Result<Path, DecodeError> {
-    let mut names = text(record, field)?;
-    let truncated = record.flags & record::TEXT_TRUNCATED != 0;
+fn path(mut names: &[u8], truncated: bool) -> Path {
     names = names.strip_suffix(&[0]).unwrap_or(names);
     let mut bytes = Vec::with_capacity(names.len() + '…'.len_utf8() + 1);
     if truncated {
@@ -303,11 +324,7 @@ fn path(record: &record::Path, field: &'static str) -> Result<Path, DecodeError>
             bytes.extend_from_slice(name);
         }
     }
-    Ok(Path { bytes, truncated })
-}
-
-fn args<const N: usize>(record: &record::Text<N>) -> Result<Args, DecodeError> {
-    Ok(Args { bytes: text(record, "args")?.to_vec(), truncated: record.flags & record::TEXT_TRUNCATED != 0 })
+    Path { bytes, truncated }
 }
 
 #[cfg(test)]
@@ -340,10 +357,15 @@ mod tests {
             }
         }
 
+        /// Describes a text at `offset`, and puts its bytes behind the texts so far.
         fn text(&mut self, offset: usize, text: &[u8], flags: u32) {
             self.put(offset, &(text.len() as u32).to_ne_bytes());
             self.put(offset + 4, &flags.to_ne_bytes());
-            self.put(offset + 8, text);
+            let start = self.len;
+            self.len += text.len();
+            self.words.resize(self.len.div_ceil(8), 0);
+            self.put(start, text);
+            self.put(4, &(self.len as u32).to_ne_bytes());
         }
 
         fn bytes(&self) -> &[u8] {
@@ -352,11 +374,15 @@ mod tests {
     }
 
     const PATH: usize = FILE + 40;
-    const CWD: usize = PATH + 8 + 4352;
-    const ARGS: usize = CWD + 8 + 4352;
+    const CWD: usize = PATH + 8;
+    const ARGS: usize = CWD + 8;
 
     fn exec_record() -> Record {
-        let mut record = Record::new(Kind::Exec, ARGS + 8 + 2048);
+        exec_record_of((b"busybox\0bin\0", 0), (b"sh\0-c\0\0id\0", record::TEXT_TRUNCATED))
+    }
+
+    fn exec_record_of(path: (&[u8], u32), args: (&[u8], u32)) -> Record {
+        let mut record = Record::new(Kind::Exec, ARGS + 8);
         record.put(8, &78_u64.to_ne_bytes());
         record.put(16, &77_u64.to_ne_bytes());
         record.put(24, &501_u64.to_ne_bytes());
@@ -381,9 +407,9 @@ mod tests {
         }
         record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
         record.put(FILE + 32, &0x794c_7630_u32.to_ne_bytes());
-        record.text(PATH, b"busybox\0bin\0", 0);
+        record.text(PATH, path.0, path.1);
         record.text(CWD, b"", 0);
-        record.text(ARGS, b"sh\0-c\0\0id\0", record::TEXT_TRUNCATED);
+        record.text(ARGS, args.0, args.1);
         record
     }
 
@@ -431,8 +457,7 @@ mod tests {
     }
 
     fn decoded_args(text: &[u8]) -> Vec<Vec<u8>> {
-        let mut record = exec_record();
-        record.text(ARGS, text, 0);
+        let record = exec_record_of((b"", 0), (text, 0));
         match decode(record.bytes()) {
             Ok(Event::Exec(exec)) => exec.args.iter().map(<[u8]>::to_vec).collect(),
             other => panic!("{other:?}"),
@@ -449,15 +474,14 @@ mod tests {
 
     #[test]
     fn a_truncated_path_says_so() {
-        let mut record = exec_record();
-        record.text(PATH, b"passwd\0deep\0", record::TEXT_TRUNCATED);
+        let record = exec_record_of((b"passwd\0deep\0", record::TEXT_TRUNCATED), (b"", 0));
         let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
         assert_eq!(exec.exe, Path { bytes: "…/deep/passwd".into(), truncated: true });
     }
 
     #[test]
     fn cgroups_are_read() {
-        let mut record = Record::new(Kind::CgroupRemoved, 40 + 8 + 4096);
+        let mut record = Record::new(Kind::CgroupRemoved, 40 + 8);
         record.put(24, &9_u64.to_ne_bytes());
         record.text(40, b"/docker/x", 0);
         let expected = Cgroup { time: 0, id: 9, path: b"/docker/x".to_vec() };
@@ -473,13 +497,13 @@ mod tests {
         assert_eq!(error(&unknown), "record of unknown kind 99");
         let mut record = exec_record();
         record.put(PATH, &5000_u32.to_ne_bytes());
-        assert_eq!(error(&record), "path claims 5000 bytes, but has room for 4352");
+        assert_eq!(error(&record), "path claims 5000 bytes, but there are 22");
         let mut record = exec_record();
         record.put(PROCESS + 32, &9_u32.to_ne_bytes());
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 11240 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 510 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 
@@ -493,15 +517,15 @@ mod tests {
         for _ in 0..3_000 {
             let (kind, len) = match random.u32(1..=3) {
                 1 => (Kind::Exec, size_of::<record::ExecRecord>()),
-                2 => (Kind::ImageChange, size_of::<record::FileRecord>()),
+                2 => (Kind::ImageMove, size_of::<record::FileRecord>()),
                 _ => (Kind::CgroupCreated, size_of::<record::CgroupRecord>()),
             };
-            let mut record = Record::new(kind, len);
+            let mut record = Record::new(kind, len + random.usize(..24));
             for word in &mut record.words[1..] {
                 *word = random.u64(..);
             }
             // Small numbers, so that the checks behind the first are reached too.
-            for field in [PROCESS + 32, FILE + 20, PATH, PATH + 16, CWD, ARGS] {
+            for field in [PROCESS + 32, FILE + 20, 40, PATH, PATH + 16, CWD, ARGS, ARGS + 16] {
                 if field + 4 <= len {
                     record.put(field, &random.u32(..4).to_ne_bytes());
                 }

@@ -14,20 +14,20 @@ use super::operation::Operation;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
-    Operation::with("flood", "WRITERS FILES WRITES", "makes many files with many writers at once", 3, |args| {
-        flood(number(&args[0])?, number(&args[1])?, number(&args[2])?)
+    Operation::with("flood", "WRITERS FILES WRITES DEPTH", "makes many files with many writers at once", 4, |args| {
+        flood(number(&args[0])?, number(&args[1])?, number(&args[2])?, number(&args[3])?)
     }),
     Operation::with("flood-run", "THREADS PROGRAMS", "runs many programs with many threads at once", 2, |args| {
         run(number(&args[0])?, number(&args[1])?)
     }),
 ];
 
-fn flood(writers: u32, files: u32, writes: u32) -> Result<Value> {
+fn flood(writers: u32, files: u32, writes: u32, depth: u32) -> Result<Value> {
     let write = |writer| {
-        let folder = flooded(writer, "");
+        let folder = flooded(writer, depth, "");
         fs::create_dir_all(&folder)?;
         for file in 0..files {
-            let path = flooded(writer, &file.to_string());
+            let path = flooded(writer, depth, &file.to_string());
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
             for _ in 0..writes {
                 file.write_all(b"x")?;
@@ -74,7 +74,10 @@ pub fn flooding_shell(thread: u32, number: u32) -> [String; 3] {
     ["/bin/sh".to_owned(), "-c".to_owned(), format!(": {thread} {number}")]
 }
 
-/// The path of a file that a writer of a flood creates.
-pub fn flooded(writer: u32, file: &str) -> String {
-    format!("/srv/writer-{writer}/{file}")
+/// A depth of directories that makes paths, and so records, almost as long as they can get.
+pub const DEEP: u32 = 14;
+
+/// The path of a file that a writer of a flood creates, below `depth` directories with long names.
+pub fn flooded(writer: u32, depth: u32, file: &str) -> String {
+    format!("/srv/writer-{writer}/{}{file}", format!("{:d<240}/", "").repeat(depth as usize))
 }

@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 
 pub use answer::{kernel, read as read_answer};
 pub use descriptors::{pass, take};
-pub use flood::{flooded, flooding_shell};
+pub use flood::{DEEP, flooded, flooding_shell};
 
 use operation::Operation;
 

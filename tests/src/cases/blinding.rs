@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Lab;
 use super::flood::HOUSEKEEPING;
-use crate::attack::flooded;
+use crate::attack::{DEEP, flooded};
 use crate::container::Container;
 
 const CONTAINERS: u32 = 3;
@@ -21,7 +21,7 @@ const WRITES: u32 = 4;
 
 pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
     let containers: Vec<Container> = (0..CONTAINERS).map(|_| lab.new_container()).collect::<Result<_>>()?;
-    let flood = ["flood".to_owned(), WRITERS.to_string(), FILES.to_string(), WRITES.to_string()];
+    let flood = ["flood".to_owned(), WRITERS.to_string(), FILES.to_string(), WRITES.to_string(), "0".to_owned()];
     thread::scope(|scope| {
         let floods: Vec<_> =
             containers.iter().map(|container| scope.spawn(|| container.service_does(&flood))).collect();
@@ -37,7 +37,7 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
         .collect();
     for container in &containers {
         for writer in 0..WRITERS {
-            let paths = (0..FILES).map(|file| flooded(writer, &file.to_string()));
+            let paths = (0..FILES).map(|file| flooded(writer, 0, &file.to_string()));
             let unseen: Vec<_> = paths.filter(|path| !found.contains(&(&container.id, path))).collect();
             ensure!(
                 unseen.is_empty(),
@@ -62,7 +62,8 @@ const MEANWHILE: u32 = 500;
 pub(super) fn while_maps_are_read(lab: &mut Lab) -> Result<()> {
     let (before, meanwhile) = (lab.new_container()?, lab.new_container()?);
     let flood = |container: &Container, files: u32| {
-        container.service_does(&["flood".to_owned(), WRITERS.to_string(), files.to_string(), "1".to_owned()])
+        let sizes = [WRITERS, files, 1, DEEP].map(|number| number.to_string());
+        container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())
     };
     lab.take_findings()?;
     lab.sensor()?.signal(Signal::STOP)?;

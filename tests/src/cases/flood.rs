@@ -9,10 +9,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Lab;
+use crate::attack::DEEP;
 
 const WRITERS: usize = 4;
-/// All records together, which exceed the size of the ring buffer.
-const FILES: usize = 600;
+/// All records together, with their [long](DEEP) paths, exceed the size of the ring buffer.
+const FILES: usize = 1_100;
 const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// After this time, the sensor has checked its loss counters twice.
@@ -25,7 +26,8 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     lab.take_findings()?;
     lab.sensor()?.signal(Signal::STOP)?;
     let attacked = (|| {
-        container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
+        let sizes = [WRITERS, FILES, WRITES, DEEP as usize].map(|number| number.to_string());
+        container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())?;
         // The writes use the same file, busybox, and must not hide the shells.
         container.service_does(&["run", "/bin/true"])?;
         for _ in 0..SHELLS {

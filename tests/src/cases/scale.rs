@@ -76,7 +76,7 @@ impl Small {
 /// Makes a million writes to many files. Each file has one finding, which may be late.
 pub(super) fn million_writes(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
-    container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string()])?;
+    container.service_does(&["flood", &WRITERS.to_string(), &FILES.to_string(), &WRITES.to_string(), "0"])?;
     let found = lab.take_findings()?;
     let of = |op: &str| found.iter().filter(|found| found["file"]["op"] == op).count();
     let made = found.iter().filter_map(|found| found["file"]["inode"].as_u64());
