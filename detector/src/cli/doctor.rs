@@ -218,6 +218,8 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
     let paint = |style: Style| if color { style } else { Style::new() };
     let dim = paint(Style::new().dimmed());
     let host = HostFacts::from(&report.host);
+    let width = report.hooks.iter().map(|hook| hook.hook.name.len()).max().unwrap_or_default();
+    let indent = 6 + width + 1;
     let unknown = || "unknown".to_owned();
     writeln!(out, "detector {} on {}", env!("CARGO_PKG_VERSION"), host.node)?;
     writeln!(out, "      kernel       {}, preemption {}", host.kernel, host.preemption)?;
@@ -232,29 +234,29 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
         let attached = hook.attached.as_deref().unwrap_or(if hook.absent { "not needed" } else { "not attached" });
         writeln!(
             out,
-            "{style}{:<6}{style:#}{:<15}{attached:<34} {dim}{}{dim:#}",
+            "{style}{:<6}{style:#}{:<width$} {attached:<34} {dim}{}{dim:#}",
             grade.label(),
             hook.name,
             hook.purpose
         )?;
         if grade == Grade::Weak {
-            writeln!(out, "{:21}this kernel can skip calls of this program while it preempts another", "")?;
+            writeln!(out, "{:indent$}this kernel can skip calls of this program while it preempts another", "")?;
         }
         if grade == Grade::Bad && hook.attached.is_some() {
-            writeln!(out, "{:21}the self-test did not see it fire", "")?;
+            writeln!(out, "{:indent$}the self-test did not see it fire", "")?;
         }
         for refusal in &hook.refused {
-            writeln!(out, "{:21}refused: {refusal}", "")?;
+            writeln!(out, "{:indent$}refused: {refusal}", "")?;
         }
         if let Some(remedy) = remedy(hook_report) {
-            writeln!(out, "{:21}remedy: {remedy}", "")?;
+            writeln!(out, "{:indent$}remedy: {remedy}", "")?;
         }
     }
     for runtime in runtimes {
         let is_failing = matches!(runtime.state, EngineState::Failing { .. });
         let grade = if is_failing { Grade::Weak } else { Grade::Good };
         let style = paint(grade.style());
-        writeln!(out, "{style}{:<6}{style:#}runtime        {runtime}", grade.label())?;
+        writeln!(out, "{style}{:<6}{style:#}{:<width$} {runtime}", grade.label(), "runtime")?;
     }
     match &report.selftest {
         Ok(()) => writeln!(out, "self-test: completed; it tests {}", names(report, |hook| hook.verified.is_some())),

@@ -62,6 +62,7 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         "detector {} on {}: watching since {:.0} (process {})",
         status.version, status.node, status.since.0, status.pid
     )?;
+    let width = status.hooks.iter().map(|hook| hook.name.len()).max().unwrap_or_default();
     for Hook { name, attached, verified, .. } in &status.hooks {
         let proof = match (attached, verified) {
             (None, _) => "",
@@ -69,7 +70,7 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
             (Some(_), Some(false)) => " (the self-test did not see it fire)",
             (Some(_), None) => " (not tested)",
         };
-        writeln!(out, "hook      {name:<13} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
+        writeln!(out, "hook      {name:<width$} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
     }
     for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
         writeln!(out, "runtime   {runtime}")?;
