@@ -1,12 +1,12 @@
 //! Builds the BPF object from `detector-ebpf` and hands its path to the crate, which embeds it.
 //!
-//! Stable Rust has no standard library for BPF. Two toolchains can make the object, and the first that the machine has
-//! is taken:
+//! Stable Rust has no standard library for BPF. Two toolchains can build the object, and the first one that is
+//! installed is used:
 //!
-//! 1. Debian's `rustc-web` with `libstd-rust-web-dev-bpf`: a compiler with a ready-made `core` for BPF.
-//! 2. rustup's nightly with `rust-src`, which builds `core` along.
+//! 1. Debian's `rustc-web` with `libstd-rust-web-dev-bpf`, a compiler with a prebuilt `core` for BPF.
+//! 2. The nightly toolchain of rustup with `rust-src`, which builds `core` together with the object.
 //!
-//! Both need `bpf-linker`. `DETECTOR_BPF_RUSTC` names another compiler of the first kind.
+//! Both need `bpf-linker`. The environment variable `DETECTOR_BPF_RUSTC` selects another compiler of the first kind.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Compiles and links; gives the path of the object.
+/// Compiles and links the object, and returns its path.
 fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let mut cargo = cargo()?;
-    // One for all profiles and features of the daemon. Not the workspace's own: that one is locked while this runs.
+    // All profiles and features of the daemon share this target directory. It is not the workspace's own, because cargo
+    // locks that one while this script runs.
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from).join("bpf");
-    // What cargo set for this build script, and what a person set for the daemon's profile, is not for the probes.
+    // The probes must not inherit what cargo sets for this build script, or what a person set for the daemon's profile.
     for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PROFILE_")) {
         cargo.env_remove(key);
     }
@@ -48,7 +49,7 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        "-Cdebuginfo=2".to_owned(), // BTF is made of it.
+        "-Cdebuginfo=2".to_owned(), // The BTF is generated from it.
         format!("--cfg=bpf_target_arch=\"{}\"", env::var("CARGO_CFG_TARGET_ARCH")?),
     ];
     cargo
@@ -56,7 +57,7 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .args(["build", "--package", "detector-ebpf", "--release", "--target", TARGET, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        // The workspace's release profile is for the daemon.
+        // The workspace's release profile is meant for the daemon.
         .envs([("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_PANIC", "abort")]);
     if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
         cargo.args(["--features", "probe-log"]);
@@ -68,12 +69,12 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(target.join(TARGET).join("release").join("detector-ebpf"))
 }
 
-/// Cargo with the compiler of the first route that works here.
+/// Returns a command for cargo with the first toolchain that is installed.
 fn cargo() -> Result<Command, Box<dyn Error>> {
     let rustc = env::var("DETECTOR_BPF_RUSTC").unwrap_or_else(|_| DEBIAN_RUSTC.to_owned());
     if has_bpf_core(&rustc) {
         let mut cargo = Command::new(env::var("CARGO")?);
-        // The stable compiler is told to allow the one unstable crate that the probes are made with.
+        // This makes the stable compiler accept unstable features, which the probes need.
         cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         return Ok(cargo);
     }

@@ -1,7 +1,7 @@
-//! What the kernel reported, as owned values: the input of [detection](crate::detect).
+//! What the kernel reported, as owned values. These events are the input of [detection](crate::detect).
 //!
-//! Strings are bytes: paths, arguments and names in Linux have no encoding, and their author may be hostile. They
-//! become text, escaped, only in [`crate::finding`] and [`crate::output`].
+//! Strings are bytes, because paths, arguments and names in Linux have no encoding, and their author may be hostile.
+//! They become text, escaped, only in [`crate::finding`] and [`crate::output`].
 
 use detector_common::record::COMM_LEN;
 pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind};
@@ -11,7 +11,7 @@ pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind
 pub enum Event {
     /// A program was executed in a container.
     Exec(Box<Exec>),
-    /// A script is about to be executed in a container: if that succeeds, the exec of its interpreter follows.
+    /// A script is about to be executed in a container. If that succeeds, the exec of its interpreter follows.
     Script(Box<Script>),
     /// Code of a file was mapped into a process of a container.
     MapExec(Box<MapExec>),
@@ -30,7 +30,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Where and when. `None`: the event is about a cgroup itself, not about what happened in one.
+    /// Where and when the event happened. Returns `None` if the event is about a cgroup itself and not about what
+    /// happened in one.
     pub fn at(&self) -> Option<At> {
         match self {
             Self::Exec(exec) => Some(exec.at),
@@ -44,7 +45,7 @@ impl Event {
         }
     }
 
-    /// When, `CLOCK_BOOTTIME`, nanoseconds.
+    /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.
     pub fn time(&self) -> u64 {
         match self {
             Self::CgroupCreated(cgroup) | Self::CgroupRemoved(cgroup) => cgroup.time,
@@ -56,151 +57,152 @@ impl Event {
 /// Where and when an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// `CLOCK_BOOTTIME`, nanoseconds.
+    /// The time, in nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
-    /// The kernel's number of the event. It distinguishes events of the same time.
+    /// The kernel's number of the event. It distinguishes events that have the same time.
     pub number: u64,
-    /// Cgroup id of the acting task.
+    /// The id of the acting task's cgroup.
     pub cgroup: u64,
-    /// The container concerned: id of its outermost cgroup.
+    /// The id of the outermost cgroup of the container concerned.
     pub container: u64,
 }
 
 /// A successful exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
-    /// The process as the new program.
+    /// The process, as it is after the exec.
     pub process: Process,
-    /// The executed file (of a script: its interpreter).
+    /// The executed file. For a script, this is its interpreter.
     pub file: File,
-    /// Path of `file`.
+    /// The path of `file`.
     pub exe: Path,
-    /// Working directory.
+    /// The working directory.
     pub cwd: Path,
-    /// Arguments, `argv[0]` first.
+    /// The arguments, `argv[0]` first.
     pub args: Args,
 }
 
-/// A change of a file of an image.
+/// A change to a file of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageChange {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
     /// What was done.
     pub op: ImageOp,
     /// The changed file, or its directory: see [`ImageOp::reports_directory`].
     pub file: File,
-    /// Bytes that this call asked to write; 0 for anything but a write.
+    /// The number of bytes that this call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// Who did it, and the path in the image. `None`: the record was lost.
+    /// The process that did it, and the path in the image. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 
-/// A change of a mount or root through which a container sees its image.
+/// A change to a mount or root through which a container sees its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountChange {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
     /// What was done.
     pub op: MountOp,
     /// The file or directory of the image that was covered, uncovered or made the root.
     pub file: File,
-    /// Who did it, and the path in the image. `None`: the record was lost.
+    /// The process that did it, and the path in the image. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 
 /// A block device that was opened for writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceOpen {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
     /// The device's file.
     pub file: File,
-    /// Who did it, and the path from the process's root. `None`: the record was lost.
+    /// The process that did it, and the path from its root. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 
-/// What only the record of an event contains. If the ring buffer is full, the record is lost, and what the kernel keeps
-/// is reported without this.
+/// The details that only the record of an event contains. If the ring buffer is full, the record is lost, and the event
+/// is reported without these details, from what the kernel keeps of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
     /// The acting process.
     pub process: Process,
-    /// Path of the process's executable.
+    /// The path of the process's executable.
     pub exe: Path,
-    /// Path of the file.
+    /// The path of the file.
     pub path: Path,
-    /// Its other path: of a rename or exchange, the one afterwards; of a hard link, the new one.
+    /// The other path of the file: after a rename or exchange the new path, after a hard link the path of the link.
     pub new_path: Option<Path>,
 }
 
-/// A script about to be executed.
+/// A script that is about to be executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
-    /// Process id on the host: the exec that follows is of this process.
+    /// The process id on the host. The exec that follows is by this process.
     pub pid: u32,
     /// The script.
     pub file: File,
-    /// Its path.
+    /// The path of the script.
     pub path: Path,
 }
 
-/// Code mapped into a process.
+/// Code that was mapped into a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapExec {
-    /// Where and when.
+    /// Where and when it happened.
     pub at: At,
     /// The mapped file.
     pub file: File,
-    /// Into which process, and the path from the process's root. `None`: the record was lost.
+    /// The process that it was mapped into, and the path from the root of that process. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 
 /// A process of a container was moved to a cgroup outside it, by a process of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupEscape {
-    /// Where and when; `cgroup` is where it is now, `container` the one that it was in.
+    /// Where and when it happened. `cgroup` is the cgroup that the process is in now, and `container` is the container
+    /// that it was in.
     pub at: At,
-    /// Who moved it.
+    /// The process that moved it.
     pub process: Process,
-    /// Path of that process's executable.
+    /// The path of that process's executable.
     pub exe: Path,
-    /// The process that was moved, by its id on the host.
+    /// The id on the host of the process that was moved.
     pub moved: u32,
-    /// Path of the cgroup that it is in now.
+    /// The path of the cgroup that the moved process is in now.
     pub cgroup: Vec<u8>,
 }
 
 /// A cgroup was created or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// When, `CLOCK_BOOTTIME`, nanoseconds.
+    /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
-    /// Its id.
+    /// The id of the cgroup.
     pub id: u64,
-    /// Its path from the root of the hierarchy.
+    /// The path of the cgroup from the root of the hierarchy.
     pub path: Vec<u8>,
 }
 
 /// An absolute path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path {
-    /// The bytes, starting with `/` (with `…/` if truncated).
+    /// The bytes. They start with `/`, or with `…/` if the path is truncated.
     pub bytes: Vec<u8>,
-    /// The upper levels are missing.
+    /// Whether the upper directories are missing.
     pub truncated: bool,
 }
 
 /// An argument vector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// The arguments, each ended by a NUL; the last may be truncated.
+    /// The arguments, each terminated by a NUL. The last one may be truncated.
     pub bytes: Vec<u8>,
-    /// More followed.
+    /// Whether the end is missing.
     pub truncated: bool,
 }
 
@@ -208,20 +210,20 @@ impl Args {
     /// The arguments, `argv[0]` first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = self.bytes.strip_suffix(&[0]).unwrap_or(&self.bytes);
-        // An empty vector has no argument, `\0` has an empty one.
+        // An empty vector has no argument, but `\0` has an empty one.
         let most = if self.bytes.is_empty() { 0 } else { usize::MAX };
         bytes.split(|&byte| byte == 0).take(most)
     }
 }
 
-/// The name of a task or a terminal: short, without NUL.
+/// The name of a task or a terminal. It is short and contains no NUL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name([u8; COMM_LEN]);
 
 impl Name {
-    /// From the kernel's fixed-size array: up to the first NUL.
+    /// Takes the name from the kernel's fixed-size array, up to the first NUL.
     pub fn new(mut padded: [u8; COMM_LEN]) -> Self {
-        // What is behind the name must not make equal names differ.
+        // The bytes after the name are cleared, so that equal names compare equal.
         padded.iter_mut().skip_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
         Self(padded)
     }
@@ -238,67 +240,68 @@ impl std::fmt::Debug for Name {
     }
 }
 
-/// Identity of a file.
+/// The identity and the attributes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Inode number.
+    /// The inode number.
     pub inode: u64,
-    /// Device number, the kernel's `major << 20 | minor`.
+    /// The device number in the kernel's encoding, `major << 20 | minor`.
     pub dev: u32,
-    /// Type and permissions, as in `st_mode`. 0: not known, nor are `nlink`, `size` and `magic`; the record was lost.
+    /// The type and the permissions, as in `st_mode`. 0 if the record was lost; then `nlink`, `size` and `magic` are
+    /// not known either.
     pub mode: u32,
-    /// Number of hard links; 0: deleted or never linked (memfd).
+    /// The number of hard links. 0 if the file was deleted or never linked (memfd).
     pub nlink: u32,
-    /// The overlay layer it was in before the event.
+    /// The overlay layer that the file was in before the event.
     pub layer: Option<Layer>,
-    /// Size, bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Which kind of file system it is on, as in `statfs.f_type`.
+    /// The type of the file system that the file is on, as in `statfs.f_type`.
     pub magic: u32,
 }
 
 /// The acting process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Start, `CLOCK_BOOTTIME`, nanoseconds; with `pid` its identity.
+    /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`. Together with `pid` this identifies the process.
     pub start_time: u64,
-    /// Process id on the host.
+    /// The process id on the host.
     pub pid: u32,
-    /// Thread id on the host.
+    /// The thread id on the host.
     pub tid: u32,
-    /// Process id in its own pid namespace.
+    /// The process id in the process's own pid namespace.
     pub ns_pid: u32,
-    /// Parent's process id on the host.
+    /// The parent's process id on the host.
     pub ppid: u32,
-    /// User id on the host.
+    /// The user id on the host.
     pub uid: u32,
-    /// Group id on the host.
+    /// The group id on the host.
     pub gid: u32,
-    /// The user who logged in, whatever the process has become since. `None`: nobody.
+    /// The id of the user who logged in. Changes of the process's user id do not change it. `None` if nobody logged in.
     pub login_uid: Option<u32>,
-    /// The effective capabilities: a bit for each.
+    /// The effective capabilities, one bit for each.
     pub capabilities: u64,
-    /// How it came into the container.
+    /// How the process came into the container.
     pub origin: Origin,
-    /// Task name: chosen by the process, no evidence.
+    /// The name of the task. The process can choose it, so it is no evidence.
     pub comm: Name,
-    /// Controlling terminal.
+    /// The controlling terminal.
     pub tty: Option<Name>,
-    /// Descriptors 0 to 2.
+    /// What the descriptors 0 to 2 refer to.
     pub stdio: [StdioKind; 3],
-    /// Processes above it, nearest first.
+    /// The ancestors of the process, nearest first.
     pub ancestors: Vec<Ancestor>,
 }
 
-/// A process above the acting one.
+/// An ancestor of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ancestor {
-    /// Start, `CLOCK_BOOTTIME`, nanoseconds.
+    /// When the ancestor started, in nanoseconds of `CLOCK_BOOTTIME`.
     pub start_time: u64,
-    /// Process id on the host.
+    /// The process id on the host.
     pub pid: u32,
-    /// In the same container as the acting process.
+    /// Whether it is in the same container as the acting process.
     pub in_container: bool,
-    /// Task name.
+    /// The name of the task.
     pub comm: Name,
 }

@@ -1,31 +1,32 @@
-//! Where the members of kernel structs are, and what kernel functions take, from the kernel's own type information
-//! (BTF).
+//! Finds the offsets of members of kernel structs, and the prototypes of kernel functions, in the kernel's own type
+//! information (BTF).
 //!
-//! The format is that of Documentation/bpf/btf.rst: a header, then a table of types (each a fixed part and a tail whose
-//! length follows from its kind), then strings. Only what is asked for is read: where members of structs and unions
-//! are, and what functions take and return. Nothing in the bytes is trusted; garbage is an error.
+//! The format is described in Documentation/bpf/btf.rst: a header, then a table of types (each has a fixed part and a
+//! tail whose length depends on its kind), then strings. Only what is needed is read: the offsets of members of structs
+//! and unions, and the parameters and return types of functions. The bytes are not trusted: damaged ones cause an
+//! error.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its types.
+/// The file in which a kernel built with `CONFIG_DEBUG_INFO_BTF` shows its types.
 const RUNNING_KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
-/// `struct btf_type`: name, info, size or type.
+/// The size of `struct btf_type`: name, info, size or type.
 const TYPE_LEN: usize = 12;
-/// `struct btf_member`: name, type, offset.
+/// The size of `struct btf_member`: name, type, offset.
 const MEMBER_LEN: usize = 12;
-/// `struct btf_param`: name, type.
+/// The size of `struct btf_param`: name, type.
 const PARAMETER_LEN: usize = 8;
-/// `struct btf_enum`: name, value.
+/// The size of `struct btf_enum`: name, value.
 const ENUMERATOR_LEN: usize = 8;
-/// Modifiers around a type, and anonymous structs within each other: more is a loop. The kernel's own limit
-/// (`MAX_RESOLVE_DEPTH`, kernel/bpf/btf.c).
+/// The maximum depth of nested modifiers and of nested anonymous structs. Types with a greater depth form a loop. This
+/// is the kernel's own limit (`MAX_RESOLVE_DEPTH`, kernel/bpf/btf.c).
 const MAX_DEPTH: usize = 32;
 
-/// `BTF_KIND_` constants that matter here.
+/// The `BTF_KIND_` constants that are used here.
 mod kind {
     pub(super) const INT: u8 = 1;
     pub(super) const POINTER: u8 = 2;
@@ -47,7 +48,8 @@ mod kind {
     pub(super) const TYPE_TAG: u8 = 18;
     pub(super) const ENUM64: u8 = 19;
 
-    /// Bytes behind the fixed part of a type with `count` elements. `None`: a kind of which the size is not known.
+    /// The number of bytes after the fixed part of a type with `count` elements. Returns `None` if the kind is not
+    /// known.
     pub(super) fn tail(kind: u8, count: usize) -> Option<usize> {
         Some(match kind {
             INT | VAR | DECL_TAG => 4,
@@ -60,7 +62,7 @@ mod kind {
     }
 }
 
-/// Why a question about the kernel's types has no answer.
+/// Why a query about the kernel's types failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -69,18 +71,18 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The error that the system returned.
         source: std::io::Error,
     },
     /// The bytes are not BTF, or are damaged.
     #[error("not valid BTF: {0}")]
     Malformed(String),
-    /// A newer kernel's BTF.
+    /// The BTF is that of a newer kernel.
     #[error("BTF type {id} is of kind {kind}, which this version does not know; a newer version of detector is needed")]
     UnknownKind {
-        /// The type.
+        /// The id of the type.
         id: u32,
-        /// Its kind.
+        /// The kind of the type.
         kind: u8,
     },
     /// The kernel has no such struct.
@@ -96,10 +98,10 @@ pub enum Error {
         structure: String,
         /// What was asked for.
         member: String,
-        /// What was tried, and at which step it failed.
+        /// The alternatives that were tried, and the step at which each failed.
         tried: String,
     },
-    /// The kernel has no such function, or it has no such argument.
+    /// The kernel has no such function, or the function has no such argument.
     #[error("kernel BTF has no argument {argument} of a function {function}")]
     NoArgument {
         /// The function.
@@ -115,7 +117,7 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// Several answers are missing.
+    /// Several queries failed.
     #[error("this kernel's structs are not as the probes know them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Missing(Vec<Error>),
 }
@@ -124,7 +126,7 @@ pub enum Error {
 pub struct Btf {
     data: Vec<u8>,
     strings: Range<usize>,
-    /// Type 1 is the first: 0 is `void`, which is not stored.
+    /// The first type is type 1. Type 0 is `void`, which is not stored.
     types: Vec<Type>,
 }
 
@@ -132,21 +134,21 @@ pub struct Btf {
 struct Type {
     name: u32,
     kind: u8,
-    /// For structs: the members say which of them are bit-fields.
+    /// Whether the members of a struct say which of them are bit-fields.
     kind_flag: bool,
     count: u32,
-    /// Size of a struct, or the id of the type that a modifier is about.
+    /// The size of a struct, or the id of the type that a modifier applies to.
     size_or_type: u32,
-    /// Where in the data the tail starts.
+    /// The position in the data at which the tail starts.
     tail: usize,
 }
 
-/// What a function takes and returns.
+/// The parameters and the return type of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// The type that it returns, as C writes it.
+    /// The return type, in C notation.
     pub returns: String,
-    /// What it takes, in order.
+    /// The parameters, in order.
     pub parameters: Vec<Parameter>,
 }
 
@@ -155,21 +157,21 @@ pub struct Function {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// Its type, as C writes it: `struct file *`.
+    /// Its type in C notation, such as `struct file *`.
     pub kind: String,
 }
 
-/// A member found: where, of what type.
+/// A member that was found: its position and its type.
 #[derive(Clone, Copy)]
 struct Member {
-    /// From the start of the struct that was searched.
+    /// The offset in bits from the start of the struct that was searched.
     bits: u64,
     type_id: u32,
     bitfield: bool,
 }
 
 impl Btf {
-    /// The types of the kernel that runs.
+    /// The types of the running kernel.
     ///
     /// # Errors
     ///
@@ -182,7 +184,7 @@ impl Btf {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or not be [parsed](Self::parse).
+    /// The file cannot be read or [parsed](Self::parse).
     pub fn open(path: &Path) -> Result<Self, Error> {
         let data = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(data)
@@ -192,7 +194,7 @@ impl Btf {
     ///
     /// # Errors
     ///
-    /// The bytes are no BTF, are of the other byte order, are damaged, or have a kind of type that is not known.
+    /// The bytes are not BTF, are of the other byte order, are damaged, or have a kind of type that is not known.
     pub fn parse(data: Vec<u8>) -> Result<Self, Error> {
         let malformed = |why: &str| Error::Malformed(why.to_owned());
         if data.len() < HEADER_LEN {
@@ -208,7 +210,7 @@ impl Btf {
         }
         let header =
             |at| word(&data, at).map(|value| value as usize).ok_or_else(|| malformed("shorter than its header"));
-        // Offsets count from the end of the header, which may grow.
+        // Offsets count from the end of the header, which may become longer in later versions.
         let section = |offset: usize, what: &str| {
             let start = header(4)?.checked_add(header(offset)?);
             let range = start.and_then(|start| Some(start..start.checked_add(header(offset + 4).ok()?)?));
@@ -221,8 +223,8 @@ impl Btf {
         Ok(Self { data, strings, types })
     }
 
-    /// These types with those of a module of the same kernel: `data` is the module's raw BTF, whose types and strings
-    /// are numbered on from the kernel's.
+    /// Adds the types of a module of the same kernel. `data` is the module's raw BTF, in which the numbers of types and
+    /// strings continue those of the kernel.
     ///
     /// # Errors
     ///
@@ -238,13 +240,14 @@ impl Btf {
         Ok(self)
     }
 
-    /// Offset in bytes of a member from the start of a struct. `members` is a member, or a member of a member
-    /// (`f_path.dentry`), or several of these separated by `|`, of which the first that exists counts. Each step finds
-    /// its member also in anonymous structs and unions, as in C.
+    /// The offset in bytes of a member from the start of a struct. `members` is a member, or a member of a member
+    /// (`f_path.dentry`), or several of these separated by `|`, of which the first that exists is used. As in C, a
+    /// member is also found if it is in an anonymous struct or union.
     ///
     /// # Errors
     ///
-    /// There is no such struct, or it has none of the members, or the member is a bit-field, which has no such offset.
+    /// There is no such struct, or it has none of the members, or the member is a bit-field, which has no offset in
+    /// bytes.
     pub fn member_offset(&self, structure: &str, members: &str) -> Result<u64, Error> {
         let id = self.find(kind::STRUCT, structure).ok_or_else(|| no_struct(structure))?;
         let mut tried = Vec::new();
@@ -257,7 +260,7 @@ impl Btf {
         Err(Error::NoMember { structure: structure.to_owned(), member: members.to_owned(), tried: tried.join(", ") })
     }
 
-    /// Size of a struct in bytes.
+    /// The size of a struct in bytes.
     ///
     /// # Errors
     ///
@@ -272,7 +275,7 @@ impl Btf {
         self.find(kind::FUNC, name).is_some()
     }
 
-    /// Position of a function's argument, from 0.
+    /// The position of a function's argument, counted from 0.
     ///
     /// # Errors
     ///
@@ -284,7 +287,8 @@ impl Btf {
             .ok_or_else(|| Error::NoArgument { function: function.to_owned(), argument: argument.to_owned() })
     }
 
-    /// What a function takes and returns. `None`: the kernel describes no function of this name.
+    /// The parameters and the return type of a function. Returns `None` if the kernel describes no function of this
+    /// name.
     pub fn function(&self, name: &str) -> Option<Function> {
         let function = self.get(self.find(kind::FUNC, name)?)?;
         let prototype = self.get(function.size_or_type).filter(|found| found.kind == kind::FUNC_PROTO)?;
@@ -299,7 +303,7 @@ impl Btf {
         })
     }
 
-    /// A type as C writes it, without the attributes of pointers (`__user`). `None`: the table is damaged.
+    /// A type in C notation, without the attributes of pointers (`__user`). Returns `None` if the table is damaged.
     fn type_name(&self, id: u32, depth: usize) -> Option<String> {
         if depth > MAX_DEPTH {
             return None;
@@ -313,7 +317,7 @@ impl Btf {
         let name = self.text(found.name)?;
         Some(match found.kind {
             kind::POINTER => format!("{} *", inner()?),
-            // What is constant is the pointer, which is no matter of the caller's.
+            // Here the pointer itself is constant, which does not matter to the caller.
             kind::CONST if is_pointer() => inner()?,
             kind::CONST => format!("const {}", inner()?),
             kind::VOLATILE | kind::RESTRICT | kind::TYPE_TAG => inner()?,
@@ -321,13 +325,13 @@ impl Btf {
             kind::STRUCT | kind::FORWARD => format!("struct {name}"),
             kind::UNION => format!("union {name}"),
             kind::ENUM | kind::ENUM64 => format!("enum {name}"),
-            // A function behind a pointer: its own types are not spelled out.
+            // This is a function behind a pointer. Its own types are not spelled out.
             kind::FUNC_PROTO => "function".to_owned(),
             _ => name,
         })
     }
 
-    /// Value of a name in an enumeration of numbers that are not negative.
+    /// The value of a name in an enumeration that has no negative values.
     ///
     /// # Errors
     ///
@@ -367,7 +371,7 @@ impl Btf {
         None
     }
 
-    /// Follows `path` from the struct `id`; `Err`: why that does not work.
+    /// Follows `path` from the struct `id` and returns the offset in bytes. The error says why that is not possible.
     fn walk(&self, mut id: u32, structure: &str, path: &str) -> Result<u64, String> {
         let mut bits = 0;
         let mut within = structure;
@@ -384,7 +388,7 @@ impl Btf {
         Ok(bits / 8)
     }
 
-    /// The member of a struct or union, or of an anonymous one in it.
+    /// The member of a struct or union, or of an anonymous struct or union in it.
     fn member(&self, parent: &Type, name: &str, depth: usize) -> Option<Member> {
         if depth > MAX_DEPTH {
             return None;
@@ -393,7 +397,8 @@ impl Btf {
             let at = parent.tail + index * MEMBER_LEN;
             let (name_at, type_id, offset) =
                 (word(&self.data, at)?, word(&self.data, at + 4)?, word(&self.data, at + 8)?);
-            // With the flag, the upper 8 bits of an offset are the size of a bit-field; 0: it is none.
+            // With the flag, the upper 8 bits of an offset are the size of a bit-field, or 0 if the member is not a
+            // bit-field.
             let (bits, bitfield) =
                 if parent.kind_flag { (offset & 0x00ff_ffff, offset >> 24 != 0) } else { (offset, false) };
             let found = Member { bits: bits.into(), type_id, bitfield };
@@ -420,7 +425,7 @@ impl Btf {
     }
 }
 
-/// Reads the table of types, whose place in the data was checked.
+/// Reads the table of types. The caller has checked that the table lies within the data.
 fn types(data: &[u8], table: Range<usize>) -> Result<Vec<Type>, Error> {
     let cut = |id: u32| Error::Malformed(format!("type {id} is cut off"));
     // On average a type with its tail takes 25 to 30 bytes.

@@ -1,18 +1,18 @@
-//! The canary of the [self-test](super::selftest), as it shows in the events.
+//! Recognises the canary of the [self-test](super::selftest) in the events.
 
 use super::plan::{HOOKS, Proof};
 use crate::event::{Detail, Event, File, Layer, MountOp, Origin, Process};
 use crate::procfs::StartTime;
 
-/// What is the canary's among the events, and which hooks these have proven.
+/// Recognises the events of the canary, and remembers which hooks they have verified.
 ///
-/// It is known by the path of its cgroup, in which there is a random number, and then by its process. An event is taken
-/// if this process has caused it in that cgroup; whatever else comes from there is not the canary's.
+/// The canary is identified by the path of its cgroup, which contains a random number, and then by its process. An
+/// event is the canary's if this process has caused it in that cgroup. Other events from that cgroup are not.
 #[derive(Debug)]
 pub(super) struct Canary {
     cgroup_path: Vec<u8>,
     process: Option<CanaryProcess>,
-    /// Device number of its image; 0: not known.
+    /// The device number of its image. 0 if it is not known.
     image: u32,
     seen: Vec<&'static str>,
     is_gone: bool,
@@ -32,22 +32,23 @@ impl CanaryProcess {
 }
 
 impl Canary {
-    /// One that will be in this cgroup: the path from the root of the hierarchy.
+    /// A canary that will be in the cgroup with this path from the root of the hierarchy.
     pub(super) fn new(cgroup_path: Vec<u8>) -> Self {
         Self { cgroup_path, process: None, image: 0, seen: Vec::new(), is_gone: false }
     }
 
-    /// Takes in which process it is.
+    /// Records which process the canary is.
     pub(super) fn started(&mut self, cgroup: u64, pid: u32, start_time: StartTime) {
         self.process = Some(CanaryProcess { cgroup, pid, start_time });
     }
 
-    /// Takes in on which device its image is.
+    /// Records the device on which the canary's image is.
     pub(super) fn mounted(&mut self, image: u32) {
         self.image = image;
     }
 
-    /// Takes an event, and what it proves. `false`: it is not the canary's.
+    /// Takes an event of the canary, and records which hooks it verifies. Returns `false` if the event is not the
+    /// canary's.
     pub(super) fn take(&mut self, event: &Event) -> bool {
         match event {
             Event::CgroupCreated(cgroup) if cgroup.path == self.cgroup_path => self.seen.push("cgroup_mkdir"),
@@ -71,7 +72,7 @@ impl Canary {
         true
     }
 
-    /// Whether it has caused what happened in a container.
+    /// Whether the canary has caused something that happened in a container.
     fn is_cause_of(&self, event: &Event) -> bool {
         let Some(canary) = &self.process else { return false };
         if event.at().is_none_or(|at| at.container != canary.cgroup) {
@@ -85,39 +86,40 @@ impl Canary {
             Event::MountChange(change) => is_actor(&change.detail),
             Event::DeviceOpen(open) => is_actor(&open.detail),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
-            // No more is said of the process than its id, which is that of a child. But the file is the canary's own.
+            // All that the event contains of the process is its id, which is that of a child. But the file is the
+            // canary's own.
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,
             Event::CgroupCreated(_) | Event::CgroupRemoved(_) => false,
         }
     }
 
-    /// Whether its child has changed the file. What a child changes is the canary's own image, or it is another's
-    /// child.
+    /// Whether the canary's child has changed the file. The canary's child changes only the canary's own image; a
+    /// change elsewhere was made by the child of another process.
     fn is_by_child(&self, file: &File, detail: &Option<Detail>) -> bool {
         let (Some(canary), Some(detail)) = (&self.process, detail) else { return false };
         detail.process.ppid == canary.pid && self.image != 0 && file.dev == self.image
     }
 
-    /// Whether an event of it has proven this hook.
+    /// Whether an event of the canary has verified this hook.
     pub(super) fn has_proven(&self, hook: &str) -> bool {
         self.seen.contains(&hook)
     }
 
-    /// Whether its cgroup has been removed: then no event of it can follow.
+    /// Whether the canary's cgroup has been removed. No event of the canary can follow then.
     pub(super) fn is_gone(&self) -> bool {
         self.is_gone
     }
 }
 
-/// The hooks that a change by the canary proves: those of the act that has the file's name.
+/// The hooks that a change by the canary verifies: those of the act that the file is named after.
 fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> impl Iterator<Item = &'static str> {
     let file = detail.and_then(|detail| detail.path.bytes.rsplit(|&byte| byte == b'/').next());
     let hooks =
         HOOKS.iter().filter(move |hook| matches!(hook.proof, Proof::Record(act) if Some(act.as_bytes()) == file));
     let is_proven = move |hook: &&str| match *hook {
-        // This change was noticed before the file was copied up, so by the hook of that.
+        // This change was noticed before the file was copied up, so it was noticed by the copy-up hook.
         "copy_up" => layer == Some(Layer::Lower),
-        // A child is known as one that came from outside only if its fork was seen.
+        // A child is known to have come from outside only if its fork was seen.
         "fork" => detail.is_some_and(|detail| detail.process.origin == Origin::Entered),
         _ => true,
     };
@@ -130,7 +132,7 @@ mod tests {
     use crate::detect::samples;
     use crate::event::{Cgroup, ImageOp};
 
-    /// The canary, as a process of the samples.
+    /// The canary, whose process is that of the samples.
     fn canary() -> Canary {
         let mut canary = Canary::new(b"/canary-1".into());
         let process = samples::process(Origin::Entrypoint);

@@ -1,7 +1,7 @@
-//! From the bytes of a ring-buffer record to an [`Event`].
+//! Decodes a record of the ring buffer into an [`Event`].
 //!
-//! The bytes come from our own probes, but a wrong one must cost a record, not the daemon: every length is checked,
-//! nothing panics, and the error says which field is wrong.
+//! The bytes come from this project's own probes, but a wrong byte must cost only the record, not the daemon: every
+//! length is checked, nothing panics, and the error names the wrong field.
 
 use detector_common::map;
 use detector_common::record::{self, Kind};
@@ -16,13 +16,13 @@ use crate::event::{
 /// Why a record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Not even a header.
+    /// The record is shorter than a header.
     #[error("record of {len} bytes is too short for a header")]
     TooShort {
-        /// Size of the record.
+        /// The size of the record.
         len: usize,
     },
-    /// A kind that this version does not know.
+    /// The record is of a kind that this version does not know.
     #[error("record of unknown kind {kind}")]
     UnknownKind {
         /// The kind.
@@ -33,38 +33,38 @@ pub enum DecodeError {
     Size {
         /// The kind.
         kind: u32,
-        /// Size of the record.
+        /// The size of the record.
         len: usize,
-        /// Size in its header.
+        /// The size in its header.
         claimed: u32,
         /// Size of such a record without texts.
         expected: usize,
     },
-    /// Not at an address that such a record can have.
+    /// The record is not at an address that a record can have.
     #[error("record is not aligned to 8 bytes")]
     Misaligned,
     /// A text that claims more bytes than there are.
     #[error("{field} claims {len} bytes, but there are {capacity}")]
     TextLength {
-        /// Which text.
+        /// The name of the text.
         field: &'static str,
-        /// Its claim.
+        /// The length that it claims.
         len: u32,
         /// How many bytes there are.
         capacity: usize,
     },
-    /// A number that is not in the vocabulary.
+    /// A number is not in the vocabulary.
     #[error("{field} is {value}, which this version does not know")]
     UnknownValue {
-        /// Which field.
+        /// The name of the field.
         field: &'static str,
         /// The number.
         value: u32,
     },
 }
 
-/// Reads one record. `bytes` must be aligned to 8, as everything in a ring buffer is; bytes behind the record are
-/// ignored (the ring buffer rounds sizes up).
+/// Decodes one record. `bytes` must be aligned to 8, as everything in a ring buffer is. Bytes after the record are
+/// ignored, because the ring buffer rounds sizes up.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let Ok((header, _)) = record::Header::ref_from_prefix(bytes) else {
         return Err(if bytes.len() < size_of::<record::Header>() {
@@ -156,7 +156,7 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     file_event(kind, record.op, at(&record.header), file, record.bytes, Some(detail))
 }
 
-/// The event of what was done to a file, or with it.
+/// The event for something that was done to a file or with it.
 fn file_event(
     kind: Kind,
     op: u32,
@@ -182,12 +182,12 @@ fn file_event(
     }
 }
 
-/// The event of an exec whose record found the ring buffer full, of what the kernel keeps of it: the name of the
+/// The event for an exec whose record found the ring buffer full. It is made of what the kernel keeps: the name of the
 /// program without its directories, the first arguments, and no working directory.
 ///
 /// # Errors
 ///
-/// As for a record.
+/// As for [`decode`].
 pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<Event, DecodeError> {
     Ok(Event::Exec(Box::new(Exec {
         at: At { time: kept.time, number: kept.number, cgroup: kept.cgroup, container: key.container },
@@ -202,12 +202,12 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
     })))
 }
 
-/// The event of a change whose record found the ring buffer full, of what the kernel keeps of it: the file and the
-/// first change.
+/// The event for a change whose record found the ring buffer full. It is made of what the kernel keeps: the file and
+/// the first change.
 ///
 /// # Errors
 ///
-/// As for a record.
+/// As for [`decode`].
 pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
     let at = At { time: seen.first, number: seen.number, cgroup: key.container, container: key.container };
     let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 0, layer: layer(seen.layer)?, size: 0, magic: 0 };
@@ -263,10 +263,11 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
     })
 }
 
-/// What a descriptor is, by the type of its inode and, for devices, the number.
+/// What a descriptor refers to. This depends on the type of its inode and, for devices, on the device number.
 fn stdio(stdio: record::Stdio) -> StdioKind {
     const NULL: (u32, u32) = (1, 3);
-    // `/dev/tty`, `/dev/console` and virtual consoles; the last of the eight majors of Unix98 pseudo-terminals is 143.
+    // The first range has `/dev/tty`, `/dev/console` and virtual consoles. The second one has the eight majors of
+    // Unix98 pseudo-terminals, the last of which is 143.
     const TERMINALS: [std::ops::RangeInclusive<u32>; 2] = [4..=5, 136..=143];
     let (major, minor) = (stdio.rdev >> 20, stdio.rdev & 0xf_ffff);
     match stdio.mode & libc::S_IFMT {
@@ -292,7 +293,7 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
     })
 }
 
-/// 0 stands for no layer: the file is not on an overlay, or its layer could not be told.
+/// Decodes a layer. 0 means that the file is not on an overlay, or that its layer could not be determined.
 fn layer(number: u32) -> Result<Option<Layer>, DecodeError> {
     match number {
         0 => Ok(None),
@@ -331,8 +332,8 @@ fn path(mut names: &[u8], truncated: bool) -> Path {
 mod tests {
     use super::*;
 
-    /// A record in memory, aligned as in the ring buffer. The layout is stated here once more, by byte, on purpose: a
-    /// change of it is a change of the wire.
+    /// A record in memory, aligned as in the ring buffer. The layout is stated here once more, byte by byte, on
+    /// purpose, because a change of it changes the wire format.
     struct Record {
         words: Vec<u64>,
         len: usize,
@@ -395,7 +396,7 @@ mod tests {
         record.put(PROCESS + 40, &0xa804_25fb_u64.to_ne_bytes());
         record.put(PROCESS + 48, b"sh\0junk");
         record.put(PROCESS + 64, b"pts0");
-        // A pseudo-terminal, `/dev/null`, and closed.
+        // The descriptors are a pseudo-terminal, `/dev/null`, and a closed one.
         record.put(PROCESS + 80 + 8, &[0o20620_u32.to_ne_bytes(), (136_u32 << 20 | 2).to_ne_bytes()].concat());
         record.put(PROCESS + 96 + 8, &[0o20666_u32.to_ne_bytes(), (1_u32 << 20 | 3).to_ne_bytes()].concat());
         record.put(PROCESS + 128, &60_u64.to_ne_bytes());

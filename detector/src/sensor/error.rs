@@ -1,11 +1,11 @@
-//! Why the sensor cannot start or go on.
+//! Why the sensor cannot start or continue.
 
 use std::path::PathBuf;
 
 use super::report::HookReport;
 use super::{btf, host};
 
-/// Why the sensor cannot start. Each says what to do.
+/// Why the sensor cannot start. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,10 +21,10 @@ pub enum Error {
     /// The kernel has no type information, or none that can be read.
     #[error("the kernel's BTF: {0}; a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed (5.10 or later)")]
     KernelBtf(String),
-    /// The kernel's types are not as the probes need them.
+    /// The kernel's types are not what the probes need.
     #[error(transparent)]
     Offsets(#[from] btf::Error),
-    /// The given BPF object does not fit.
+    /// The given BPF object cannot be used.
     #[error("BPF object {path}: {why}; leave --bpf-object out to use the embedded one", path = path.display())]
     Object {
         /// The file.
@@ -46,12 +46,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// The system refused something that is not about the kernel's features.
+    /// The system refused something that does not depend on the kernel's features.
     #[error("{what}: {source}")]
     System {
         /// What was tried.
         what: &'static str,
-        /// The system's answer.
+        /// The error that the system returned.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Where events come from: the ring buffer, and before it what the self-test had to read past.
+//! The source of events: first those of others that the self-test has read, then the ring buffer.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,10 +12,11 @@ use super::error::Error;
 use super::maps;
 use crate::event::Event;
 
-/// How many events the self-test reads past at most. The others stay in the ring buffer, which has room for less.
+/// The maximum number of events that the self-test sets aside. Further events stay in the ring buffer, which has room
+/// for fewer than this.
 const BACKLOG: usize = 4096;
 
-/// An event, or why a record is none.
+/// An event, or the reason why a record could not be decoded.
 pub(crate) type Decoded = Result<Event, DecodeError>;
 
 /// The events, in the order in which they happened.
@@ -38,18 +39,18 @@ impl Events {
         self.sieve.next(|| Some(decode::decode(&self.records.next()?)))
     }
 
-    /// Reads what is in the ring buffer for the sake of the canary, and keeps what is not the canary's. `false`: there
-    /// are too many; the others stay where they are.
+    /// Reads the ring buffer to find the events of the canary, and keeps all other events in the backlog. Returns
+    /// `false` if there are too many; the rest stay in the ring buffer.
     pub(super) fn read_past(&mut self) -> bool {
         self.sieve.read_past(|| Some(decode::decode(&self.records.next()?)))
     }
 
-    /// Whether events were read past that nobody has had yet: they do not make the descriptor readable.
+    /// Whether the backlog has events that nobody has taken yet. They do not make the descriptor readable.
     pub(super) fn has_backlog(&self) -> bool {
         !self.sieve.backlog.is_empty()
     }
 
-    /// From now on, the events of this canary are taken out, until its cgroup is gone.
+    /// From now on, filters out the events of this canary, until its cgroup is removed.
     pub(super) fn arm(&mut self, canary: Canary) {
         self.sieve.canary = Some(canary);
     }
@@ -60,12 +61,12 @@ impl Events {
     }
 }
 
-/// Parts the events of the canary from all others, of which none is lost.
+/// Separates the events of the canary from all others, of which none is lost.
 #[derive(Default)]
 struct Sieve {
-    /// What was read past, and comes first.
+    /// The events of others that the self-test has read. They are returned first.
     backlog: VecDeque<Decoded>,
-    /// The canary of the self-test, while events of it can come.
+    /// The canary of the self-test, as long as its events can arrive.
     canary: Option<Canary>,
 }
 
@@ -99,7 +100,7 @@ impl Sieve {
     }
 }
 
-/// Readable when there are events in the ring buffer.
+/// The descriptor is readable when there are events in the ring buffer.
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.records.as_fd()
@@ -117,7 +118,7 @@ mod tests {
         Event::CgroupCreated(Cgroup { time: id, id, path: path.into() })
     }
 
-    /// Of the canary, and of as many others as these.
+    /// The events of the canary, and this many events of others.
     fn events(others: usize) -> impl Iterator<Item = Decoded> {
         let others = (0..others as u64).map(|id| Ok(created(id, b"/other")));
         let removed = Event::CgroupRemoved(Cgroup { time: 0, id: 1, path: CANARY.into() });

@@ -1,4 +1,4 @@
-//! The hierarchy of cgroups that tells containers apart: which one it is, and how its cgroups are found.
+//! The cgroup hierarchy that distinguishes containers: which one it is, and how its cgroups are found.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -14,31 +14,32 @@ use crate::procfs::{self, Mount};
 /// Which cgroup hierarchies are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupMode {
-    /// cgroup2 alone.
+    /// Only cgroup2.
     V2,
-    /// cgroup2 beside hierarchies of version 1.
+    /// cgroup2 together with hierarchies of version 1.
     Hybrid,
-    /// Version 1 alone.
+    /// Only hierarchies of version 1.
     V1,
-    /// None.
+    /// No hierarchy.
     Unmounted,
 }
 
-/// Controllers of version 1 with which every runtime makes cgroups, the best to tell containers by first.
+/// The controllers of version 1 for which every runtime creates cgroups, the ones that distinguish containers best
+/// first.
 const CONTROLLERS: [&str; 4] = ["pids", "memory", "devices", "cpu"];
 
-/// A hierarchy of cgroups.
+/// A cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// Where it is mounted as a whole, as a path that this process can use.
+    /// The mount point of the whole hierarchy, as a path that this process can use.
     pub mount: PathBuf,
-    /// Of version 1: a controller that is in it. `None`: it is cgroup2.
+    /// A controller of a version 1 hierarchy. `None` if the hierarchy is cgroup2.
     pub controller: Option<&'static str>,
 }
 
 impl Hierarchy {
-    /// Which hierarchies are mounted, and which of them stands for containers: beside hierarchies of version 1 with
-    /// controllers in them, a runtime need not make cgroups in cgroup2.
+    /// Finds out which hierarchies are mounted, and which of them identifies containers. A hierarchy of version 1 that
+    /// has controllers is preferred, because a runtime need not create cgroups in cgroup2 if there is one.
     pub(super) fn find(mountinfo: &[u8]) -> (CgroupMode, Option<Self>) {
         let path = |mount: &Mount| PathBuf::from(OsString::from_vec(mount.mount_point.clone()));
         // Seen from a cgroup namespace, the root of the hierarchy is `/..`.
@@ -64,7 +65,8 @@ impl Hierarchy {
         (mode, controlled.or_else(|| unified.map(|mount| Self { mount: path(&mount), controller: None })))
     }
 
-    /// What the text of a /proc/PID/cgroup says of it: its number, and the path of the process's cgroup.
+    /// The entry of this hierarchy in the text of a /proc/PID/cgroup: the hierarchy's number, and the path of the
+    /// process's cgroup.
     fn entry<'a>(&self, text: &'a [u8]) -> Option<(u32, &'a [u8])> {
         let mut entries = procfs::cgroup_entries(text);
         let entry = entries.find(|entry| match self.controller {
@@ -74,29 +76,30 @@ impl Hierarchy {
         entry.map(|entry| (entry.hierarchy, entry.path))
     }
 
-    /// Its number in the kernel.
+    /// The number of the hierarchy in the kernel.
     pub(super) fn number(&self) -> io::Result<u32> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("nothing of {}", self.mount.display()));
         let text = procfs::Process::open("self")?.read("cgroup")?;
         self.entry(&text).map(|(number, _)| number).ok_or_else(missing)
     }
 
-    /// Where a `css_set` points to the state of its controller, in bytes from its start; 0: it is cgroup2, and needs
-    /// none.
+    /// The offset in bytes, from the start of a `css_set`, of the pointer to the state of the hierarchy's controller. 0
+    /// for cgroup2, which does not need it.
     pub(super) fn state_offset(&self, kernel: &Btf) -> Result<u64, btf::Error> {
         let Some(controller) = self.controller else { return Ok(0) };
         let index = kernel.enumerator("cgroup_subsys_id", &format!("{controller}_cgrp_id"))?;
         Ok(kernel.member_offset("css_set", "subsys")? + u64::from(index) * size_of::<u64>() as u64)
     }
 
-    /// The path of a process's cgroup, from the text of its /proc/PID/cgroup. `None`: it is gone, or lies outside of
-    /// the reader's cgroup namespace.
+    /// The path of a process's cgroup, from the text of its /proc/PID/cgroup. Returns `None` if the cgroup is gone, or
+    /// lies outside the reader's cgroup namespace.
     pub(super) fn path_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
         let (_, path) = self.entry(text)?;
         (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
     }
 
-    /// The path of a cgroup from the root of the hierarchy, by its id. `None`: it is gone, or not to be found.
+    /// The path of a cgroup from the root of the hierarchy, by the id of the cgroup. Returns `None` if the cgroup is
+    /// gone or cannot be found.
     pub(crate) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         let root = self.open().ok()?;
         let found = open_by_id(&root, id).ok()?;
@@ -110,19 +113,19 @@ impl Hierarchy {
         self.mount.join(Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path))))
     }
 
-    /// Opens its root directory.
+    /// Opens the root directory of the hierarchy.
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(&self.mount, flags, Mode::empty())?)
     }
 }
 
-/// Whether a word is in a list that is separated by commas.
+/// Whether a word is in a comma-separated list.
 fn has_word(list: &[u8], word: &str) -> bool {
     list.split(|&byte| byte == b',').any(|entry| entry == word.as_bytes())
 }
 
-/// Opens a cgroup by its id, which is its kernfs id: what a file handle of kernfs consists of.
+/// Opens a cgroup by its id. This is its kernfs id, of which a file handle of kernfs consists.
 #[expect(unsafe_code, reason = "rustix has no open_by_handle_at(2)")]
 fn open_by_id(root: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
     /// `struct file_handle` with room for the handle.
@@ -135,13 +138,14 @@ fn open_by_id(root: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
     /// `FILEID_KERNFS` of include/linux/exportfs.h.
     const KERNFS: i32 = 0xfe;
     let mut handle = Handle { bytes: 8, kind: KERNFS, id };
-    // SAFETY: the handle is a `struct file_handle` of which as many bytes follow as it says; the kernel only reads it.
+    // SAFETY: the handle is a `struct file_handle` that is followed by as many bytes as it says; the kernel only reads
+    // it.
     let fd =
         unsafe { libc::open_by_handle_at(root.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -149,12 +153,12 @@ fn open_by_id(root: &OwnedFd, id: u64) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    /// Of a node with cgroup2 alone.
+    /// The mountinfo of a node that has only cgroup2.
     const V2: &[u8] = b"\
 22 29 0:20 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 26 22 0:24 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
 ";
-    /// Of a node that systemd runs in hybrid mode.
+    /// The mountinfo of a node on which systemd runs in hybrid mode.
     const HYBRID: &[u8] = b"\
 27 1 259:1 / / rw,relatime - xfs /dev/nvme0n1p1 rw
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

@@ -1,6 +1,7 @@
-//! Facts of this machine, read once at start: what the load plan decides on and what tells containers from the host.
+//! The facts about this machine, read once at the start: those on which the load plan depends, and those that
+//! distinguish containers from the host.
 //!
-//! The host is what process 1 sees. The sensor itself may run in a container of its own, with the host's pid namespace.
+//! The host is what process 1 sees. The sensor itself may run in a container, if it shares the host's pid namespace.
 
 use std::path::Path;
 use std::{fs, io};
@@ -12,30 +13,30 @@ use rustix::thread::CapabilitySet;
 use super::hierarchy::{CgroupMode, Hierarchy};
 use crate::procfs::{self, Process, RootDirectory};
 
-/// Number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h; part of the ABI).
+/// The inode number of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h; part of the ABI).
 const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 
-/// Why the facts are incomplete.
+/// Why the facts could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the kernel's cannot be read.
+    /// A file of the kernel cannot be read.
     #[error("cannot read {path}: {source}{}", remedy(.source))]
     Read {
         /// The file.
         path: String,
-        /// The system's answer.
+        /// The error that the system returned.
         source: io::Error,
     },
-    /// What it says is not understood.
+    /// The content of a file is not understood.
     #[error("{path} says {text:?}, which this version does not understand")]
     Format {
         /// The file.
         path: String,
-        /// What it says.
+        /// The content of the file.
         text: String,
     },
-    /// Process 1 is not the host's.
+    /// Process 1 is not that of the host.
     #[error(
         "this process is in a pid namespace of its own and cannot see the host; use `hostPID: true` (Kubernetes) or `--pid=host` (Docker, Podman)"
     )]
@@ -45,7 +46,7 @@ pub enum Error {
 /// How a kernel preempts its own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preemption {
-    /// Not at all, or voluntarily where the kernel does not say which: only code that waits is interrupted.
+    /// Not at all, or voluntarily if the kernel does not say which of the two. Only code that waits is interrupted.
     None,
     /// At explicit points.
     Voluntary,
@@ -53,17 +54,17 @@ pub enum Preemption {
     Full,
     /// Everywhere, but mostly at the end of a time slice.
     Lazy,
-    /// It was decided at boot, and how cannot be read.
+    /// The model was chosen at boot, and the choice cannot be read.
     Unknown,
 }
 
 impl Preemption {
-    /// Whether a probe can be preempted. When not known, it is assumed.
+    /// Whether a probe can be preempted. If this is not known, it is assumed.
     pub fn is_preemptible(self) -> bool {
         matches!(self, Self::Full | Self::Lazy | Self::Unknown)
     }
 
-    /// Name in reports.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -75,43 +76,44 @@ impl Preemption {
     }
 }
 
-/// Facts of this machine.
+/// Facts about this machine.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Host name (`uname -n`).
+    /// The host name (`uname -n`).
     pub node: String,
     /// The id that the kernel chose at random for this boot: `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// Kernel release (`uname -r`).
+    /// The kernel release (`uname -r`).
     pub kernel_release: String,
-    /// Kernel version, which names build options (`uname -v`).
+    /// The kernel version, which names build options (`uname -v`).
     pub kernel_version: String,
-    /// How the kernel preempts: `sched/preempt` in debugfs where it was chosen at boot, else the kernel version.
+    /// How the kernel preempts its own code. This is `sched/preempt` in debugfs if the model was chosen at boot, else
+    /// the kernel version shows it.
     pub preemption: Preemption,
-    /// Active LSMs in their order: `lsm` in securityfs. `None`: cannot be read.
+    /// The active LSMs in their order: `lsm` in securityfs. `None` if the file cannot be read.
     pub lsms: Option<Vec<String>>,
-    /// Lockdown mode: `lockdown` in securityfs. `None`: cannot be read, or not built in.
+    /// The lockdown mode: `lockdown` in securityfs. `None` if the file cannot be read, or lockdown is not built in.
     pub lockdown: Option<String>,
     /// Which cgroup hierarchies process 1 has mounted.
     pub cgroup_mode: CgroupMode,
-    /// The hierarchy whose cgroups stand for containers. `None`: none is mounted.
+    /// The hierarchy whose cgroups identify containers. `None` if none is mounted.
     pub hierarchy: Option<Hierarchy>,
-    /// Inode number of process 1's mount namespace; 0 if [privileges are missing](Self::missing_capabilities).
+    /// The inode number of process 1's mount namespace. 0 if [privileges are missing](Self::missing_capabilities).
     pub mount_namespace: u32,
-    /// `s_dev` of process 1's root; 0 if privileges are missing.
+    /// The `s_dev` of process 1's root. 0 if privileges are missing.
     pub root_dev: u32,
-    /// Inode number of process 1's root directory; 0 if privileges are missing.
+    /// The inode number of process 1's root directory. 0 if privileges are missing.
     pub root_inode: u64,
     capabilities: CapabilitySet,
 }
 
 impl Host {
-    /// Reads everything. Does not change anything: file systems that are not mounted are read through mounts that
-    /// nobody else sees.
+    /// Reads all facts. This does not change anything: file systems that are not mounted are read through mounts that
+    /// no other process sees.
     ///
     /// # Errors
     ///
-    /// What belongs to every Linux is unreadable, or this process cannot see the host's processes.
+    /// A file that exists on every Linux cannot be read, or this process cannot see the host's processes.
     pub fn read() -> Result<Self, Error> {
         if namespace("/proc/self/ns/pid")? != INITIAL_PID_NAMESPACE {
             return Err(Error::PidNamespace);
@@ -152,7 +154,7 @@ impl Host {
         })
     }
 
-    /// The capabilities that the sensor cannot do without and this process lacks, in one line.
+    /// The capabilities that the sensor needs and this process lacks, in one line.
     pub fn missing_capabilities(&self) -> Option<String> {
         let missing = missing(self.capabilities);
         (!missing.is_empty()).then(|| missing.join(", "))
@@ -164,8 +166,9 @@ impl Host {
     }
 }
 
-/// `boot_choice` is `sched/preempt` of debugfs, which exists where the model is chosen at boot (`PREEMPT_DYNAMIC`) and
-/// is then the only word on it: the command line can name a model that this kernel does not offer, and is ignored.
+/// Determines the preemption model. `boot_choice` is `sched/preempt` of debugfs, which exists if the model is chosen at
+/// boot (`PREEMPT_DYNAMIC`). It is then the only reliable source: the command line can name a model that this kernel
+/// does not offer and therefore ignores.
 fn preemption(boot_choice: Option<&str>, kernel_version: &str) -> Preemption {
     if let Some(choice) = boot_choice.and_then(|text| chosen(text, '(', ')')) {
         return match choice {
@@ -186,7 +189,7 @@ fn preemption(boot_choice: Option<&str>, kernel_version: &str) -> Preemption {
     }
 }
 
-/// The word between brackets: how the kernel shows a choice among others.
+/// The word between brackets, by which the kernel marks the chosen one of several words.
 fn chosen(choices: &str, open: char, close: char) -> Option<&str> {
     let (_, rest) = choices.split_once(open)?;
     rest.split_once(close).map(|(choice, _)| choice)
@@ -196,8 +199,8 @@ fn lsms(list: &str) -> Vec<String> {
     list.trim().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// What the sensor cannot do without. `CAP_SYS_ADMIN` stands for the two that were split off from it. It is also needed
-/// for the self-test, which says so itself.
+/// The capabilities that the sensor needs and that are not held. `CAP_SYS_ADMIN` includes the two that were split off
+/// from it. The self-test needs it too, and says so itself.
 fn missing(held: CapabilitySet) -> Vec<&'static str> {
     let needed = [
         ("CAP_BPF", CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
@@ -208,10 +211,11 @@ fn missing(held: CapabilitySet) -> Vec<&'static str> {
     needed.iter().filter(|(_, any)| !held.intersects(*any)).map(|&(name, _)| name).collect()
 }
 
-/// Mount namespace and root directory of process 1.
+/// The mount namespace and root directory of process 1.
 ///
-/// A hardened host may hide these of process 1 even from root. This process then stands in for it if it shares its
-/// mount namespace with the kernel's own threads (process 2): that is the namespace the host started with.
+/// A hardened host may hide these facts about process 1 even from root. Those of this process are used instead if it
+/// shares its mount namespace with the kernel's own threads (process 2), because that is the namespace that the host
+/// started with.
 fn first_process() -> Result<(u32, RootDirectory), Error> {
     match mount_namespace_and_root("1") {
         Err(Error::Read { source, .. })
@@ -252,7 +256,8 @@ fn read(process: &str, name: &str) -> Result<Vec<u8>, Error> {
     text.map_err(|e| Error::Read { path: format!("/proc/{process}/{name}"), source: e.into() })
 }
 
-/// A file of a kernel file system: where it is usually mounted, or else through a mount that only this function sees.
+/// Reads a file of a kernel file system, either where the file system is usually mounted or through a mount that only
+/// this function sees.
 fn kernel_file(file_system: &str, usually_at: &str, file: &str) -> io::Result<String> {
     fs::read_to_string(Path::new(usually_at).join(file)).or_else(|_| {
         let context = rustix::mount::fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -313,7 +318,7 @@ mod tests {
     fn this_host_is_read() {
         let host = match Host::read() {
             Ok(host) => host,
-            // Tests may run in a container; then this is the right answer.
+            // Tests may run in a container, where this is the right result.
             Err(Error::PidNamespace) => return,
             Err(error) => panic!("{error}"),
         };

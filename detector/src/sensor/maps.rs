@@ -15,20 +15,21 @@ use super::host::Preemption;
 use super::realtime::RealTime;
 use super::scan::{RootKind, Running};
 
-/// `BPF_NOEXIST`: what the probes have written since is newer.
+/// `BPF_NOEXIST`. It keeps an entry that the probes have written in the meantime, because that one is newer.
 const BPF_NOEXIST: u64 = 1;
 
-/// How much the probes could not report or keep since they were loaded, in the order of [`Loss::ALL`].
+/// What the probes could not report or keep since they were loaded: a count of each kind, in the order of
+/// [`Loss::ALL`].
 pub(crate) type KernelLosses = [u64; Loss::KERNEL_KINDS as usize];
 
 /// The maps.
 pub(super) struct Maps {
     inner: Inner,
-    /// A call on a map can be preempted.
+    /// Whether a call on a map can be preempted.
     is_preemptible: bool,
 }
 
-/// The maps, for calls that are not interrupted.
+/// The maps, for calls that no ordinary task preempts.
 struct Calls<'a> {
     inner: &'a mut Inner,
     _real_time: Option<RealTime>,
@@ -58,24 +59,24 @@ struct Inner {
     loss: PerCpuArray<MapData, u64>,
 }
 
-/// A container that the probes are to watch: what they learn of others at the first exec. 0: not known, and not
-/// watched.
+/// A container that the probes are to watch. The fields are what the probes learn about any other container at its
+/// first exec. A field that is 0 is not known, and the probes do not look for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchedContainer {
-    /// The container's outermost cgroup.
+    /// The id of the container's outermost cgroup.
     pub(super) container: u64,
-    /// `s_dev` of its root.
+    /// The `s_dev` of its root.
     pub(super) root_dev: u32,
-    /// What kind of file system that is.
+    /// The kind of file system that its root is on.
     pub(super) root_kind: RootKind,
-    /// Inode number of its mount namespace.
+    /// The inode number of its mount namespace.
     pub(super) mnt_ns: u32,
-    /// Its first process.
+    /// The id of its first process.
     pub(super) init: u32,
 }
 
 impl Maps {
-    /// Takes them out of a loaded object.
+    /// Takes the maps out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf, preemption: Preemption) -> Result<Self, Error> {
         let inner = Inner {
             cgroups: hash(ebpf, "CGROUPS")?,
@@ -89,7 +90,7 @@ impl Maps {
         Ok(Self { inner, is_preemptible: preemption.is_preemptible() })
     }
 
-    /// Tells the probes what ran before they were attached.
+    /// Tells the probes what was running before they were attached.
     pub(super) fn seed(&mut self, running: &Running) -> Result<(), Error> {
         for &cgroup in &running.host_cgroups {
             let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0, root: 0 };
@@ -130,12 +131,12 @@ impl Maps {
         Ok(())
     }
 
-    /// Undoes [`watch`](Self::watch), and forgets what the probes have kept of the container meanwhile.
+    /// Undoes [`watch`](Self::watch), and removes what the probes have kept about the container in the meantime.
     pub(super) fn forget(&mut self, watched: WatchedContainer) -> Result<(), Error> {
         let mut maps = self.calls();
         let WatchedContainer { container, root_dev, mnt_ns, .. } = watched;
-        // Each may be gone already, for the probes forget a container when its cgroup goes, and the number be
-        // another's.
+        // Each entry may be gone already, because the probes forget a container when its cgroup is removed. Its number
+        // may then belong to another container.
         let _gone = maps.cgroups.remove(&container);
         if maps.roots.get(&root_dev, 0).is_ok_and(|owner| owner == container) {
             let _gone = maps.roots.remove(&root_dev);
@@ -151,7 +152,8 @@ impl Maps {
         self.forget_files(&[container].into())
     }
 
-    /// `s_dev` of the root of a container that runs. `None`: it is gone, or that is not known.
+    /// The `s_dev` of the root of a running container. Returns `None` if the container is gone, or if the number is not
+    /// known.
     pub(super) fn root_dev(&mut self, container: u64) -> Option<u32> {
         self.calls().cgroups.get(&container, 0).ok().map(|cgroup| cgroup.root_dev).filter(|&dev| dev != 0)
     }
@@ -167,7 +169,8 @@ impl Maps {
         Ok(sums)
     }
 
-    /// The changes that found no room in the ring buffer. They are marked as reported, so that each comes once.
+    /// Takes the changes that found no room in the ring buffer. They are marked as reported, so that each is returned
+    /// only once.
     pub(super) fn take_unreported_changes(&mut self) -> Result<Vec<(SeenKey, Seen)>, Error> {
         let mut maps = self.calls();
         let mut unreported = Vec::new();
@@ -178,18 +181,18 @@ impl Maps {
             }
         }
         for (key, seen) in &unreported {
-            // A change counted by a probe in between is lost from the counters, not from the findings.
+            // A change that a probe counts in between is missing from the counters, but not from the findings.
             maps.seen.insert(key, Seen { reported: 1, ..*seen }, 0).map_err(|e| failed("SEEN", &e))?;
         }
         Ok(unreported)
     }
 
-    /// The execs that found no room in the ring buffer, one of each program. They are gone from the map then.
+    /// Takes the execs that found no room in the ring buffer, one of each program, and removes them from the map.
     pub(super) fn take_kept_execs(&mut self) -> Result<Vec<(KeptExecKey, KeptExec)>, Error> {
         let mut maps = self.calls();
         let entries: Result<Vec<_>, _> = maps.kept_execs.iter().collect();
         let mut entries = entries.map_err(|e| failed("KEPT_EXECS", &e))?;
-        // One without a time is being filled: it comes the next time.
+        // A probe is still filling an entry without a time. The next call returns it.
         entries.retain(|(_, kept)| kept.time != 0);
         for (key, _) in &entries {
             tolerate(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
@@ -227,7 +230,7 @@ fn failed(name: &'static str, error: &MapError) -> Error {
     Error::Map { name, why: error.to_string() }
 }
 
-/// That a key is there already, or no longer, is as good.
+/// Turns the error into success if a key exists already or no longer exists.
 fn tolerate(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::SyscallError(e))

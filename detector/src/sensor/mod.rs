@@ -1,7 +1,8 @@
-//! The kernel side as user space sees it: facts of the host, loading and attaching, events and what is lost of them.
+//! The user-space side of the sensor. It reads the facts about the host, loads and attaches the probes, and receives
+//! the events and the numbers of lost ones.
 //!
-//! [`Sensor::start`] is the whole of it. Kernel facts live in one place each: struct members in
-//! `detector_common::offsets`, functions and tracepoints in [`plan`], everything about this machine in [`host`].
+//! [`Sensor::start`] is the entry point. Each fact about the kernel is stated in one place: struct members in
+//! `detector_common::offsets`, functions and tracepoints in [`plan`], and everything about this machine in [`host`].
 
 pub mod btf;
 pub mod decode;
@@ -41,14 +42,14 @@ pub(crate) use events::Decoded;
 pub(crate) use maps::KernelLosses;
 pub(crate) use scan::Running;
 
-/// What can be chosen at start.
+/// The options for starting the sensor.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// BPF object to load instead of the embedded one.
+    /// The BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
 }
 
-/// Attached probes, and the events that they report. Dropping it detaches them.
+/// The attached probes, and the events that they report. Dropping the sensor detaches the probes.
 pub struct Sensor {
     report: Report,
     events: Events,
@@ -57,22 +58,22 @@ pub struct Sensor {
     attached: Vec<Attached>,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
-    // Programs and links live as long as this.
+    // The programs and links live as long as this value.
     _ebpf: Ebpf,
 }
 
 impl Sensor {
-    /// Loads and attaches the probes, learns which containers run, and proves that the hooks fire. Takes up to a
-    /// second. From its return on nothing is missed, as long as its events are read soon enough.
+    /// Loads and attaches the probes, finds the running containers, and verifies that the hooks fire. This takes up to
+    /// a second. After it has returned, no event is missed as long as the events are read soon enough.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. A hook that is not essential and cannot be attached is no error: it is in the
-    /// [report](Self::report).
+    /// See [`Error`]. It is not an error if a hook cannot be attached that is not essential; the [report](Self::report)
+    /// says so.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let host = privileged_host()?;
-        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c) maps count as locked memory. Where the limit cannot
-        // be raised, the kernel's refusal says so.
+        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory. An error
+        // is ignored here: if the limit is too low, the kernel refuses a map, and that error is reported.
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
         let _newer_kernels_do_without = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
         let (mut ebpf, mut hooks) = load_and_attach(options, &host)?;
@@ -87,7 +88,8 @@ impl Sensor {
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)
             .map_err(|e| Error::System { what: "reading the probes' log", source: io::Error::other(e) })?;
 
-        // Attached first, then scanned: a container that starts in between is seen by the probes, which win.
+        // The probes are attached before the scan, so they see a container that starts in between. What they have
+        // recorded of it takes precedence.
         let running = scan::containers(&host).map_err(|source| Error::System { what: "scanning /proc", source })?;
         maps.seed(&running)?;
         if running.unreadable > 0 {
@@ -114,12 +116,12 @@ impl Sensor {
         })
     }
 
-    /// What is attached.
+    /// The report on the host, the hooks and the self-test.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// The next event, if there is one, or why a record cannot be read.
+    /// The next event, if there is one, or the reason why a record cannot be read.
     pub(crate) fn next_event(&mut self) -> Option<Decoded> {
         self.events.next()
     }
@@ -129,17 +131,18 @@ impl Sensor {
         self.events.has_backlog()
     }
 
-    /// The containers that were running when the probes were attached. The second time, there are none.
+    /// Takes the containers that were running when the probes were attached. A second call returns none.
     pub(crate) fn take_running(&mut self) -> Running {
         std::mem::take(&mut self.running)
     }
 
-    /// How much the probes could not report or keep since the start.
+    /// Counts what the probes could not report or keep since the start.
     pub(crate) fn losses(&mut self) -> Result<KernelLosses, Error> {
         self.maps.losses()
     }
 
-    /// What the probes have kept for lack of room in the ring buffer since the last call: less is known of it.
+    /// Takes the events that the probes have kept since the last call because the ring buffer was full. They have fewer
+    /// details than events with a record.
     pub(crate) fn take_kept_events(&mut self) -> Result<Vec<Decoded>, Error> {
         let execs = self.maps.take_kept_execs()?;
         let changes = self.maps.take_unreported_changes()?;
@@ -152,12 +155,13 @@ impl Sensor {
         self.attached.iter().map(|attached| Ok((attached.program, attached.skipped_calls()?))).collect()
     }
 
-    /// `s_dev` of the root of a container that runs. `None`: it is gone, or that is not known.
+    /// The `s_dev` of the root of a running container. Returns `None` if the container is gone, or if the number is not
+    /// known.
     pub(crate) fn root_dev(&mut self, container: u64) -> Option<u32> {
         self.maps.root_dev(container)
     }
 
-    /// Lets the probes forget which files these containers have changed.
+    /// Makes the probes forget which files these containers have changed.
     pub(crate) fn forget_files(&mut self, containers: &HashSet<u64>) -> Result<(), Error> {
         self.maps.forget_files(containers)
     }
@@ -169,18 +173,18 @@ impl Sensor {
     }
 }
 
-/// Readable when there are events in the ring buffer.
+/// The descriptor is readable when there are events in the ring buffer.
 impl AsFd for Sensor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 }
 
-/// Whether this process may load probes on this host.
+/// Checks whether this process may load probes on this host.
 ///
 /// # Errors
 ///
-/// [`Error::Privilege`], or a fact of the host cannot be read.
+/// Returns [`Error::Privilege`] if it may not, or another error if a fact about the host cannot be read.
 pub fn check_privileges() -> Result<(), Error> {
     privileged_host().map(drop)
 }
@@ -193,11 +197,11 @@ fn privileged_host() -> Result<Host, Error> {
     }
 }
 
-/// What this host can see: attaches each hook for a moment, without running the daemon.
+/// Reports what the sensor can see on this host. This attaches each hook for a moment, without running the daemon.
 ///
 /// # Errors
 ///
-/// See [`Error`]; hooks that cannot be attached are no error here.
+/// See [`Error`]. A hook that cannot be attached is not an error here.
 pub fn doctor(options: &Options) -> Result<Report, Error> {
     match Sensor::start(options) {
         Ok(sensor) => Ok(sensor.report),

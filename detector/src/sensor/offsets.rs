@@ -1,4 +1,4 @@
-//! The values of the probes' layout globals on one kernel: the table of [`detector_common::offsets`], resolved.
+//! The values of the probes' layout globals on one kernel, resolved from the table of [`detector_common::offsets`].
 
 use detector_common::offsets::ABSENT;
 
@@ -7,24 +7,24 @@ use super::btf::{Btf, Error};
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The global of the BPF object that takes the value.
+    /// The global of the BPF object that receives the value.
     pub global: &'static str,
     /// The kernel struct or function.
     pub subject: &'static str,
-    /// What of it is the value.
+    /// Which property of it is the value.
     pub value: Value,
 }
 
-/// What of a kernel struct or function a [`Row`] asks for.
+/// The property of a kernel struct or function that a [`Row`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Offset of a member in a struct, in bytes: see [`Btf::member_offset`].
+    /// The offset of a member in a struct, in bytes. See [`Btf::member_offset`].
     Member(&'static str),
-    /// The same; [`ABSENT`] where the kernel has no such member.
+    /// The same, or [`ABSENT`] if the kernel has no such member.
     Optional(&'static str),
-    /// Size of a struct in bytes.
+    /// The size of a struct in bytes.
     Size,
-    /// Position of a function's argument, from 0; 0 too where the kernel has no such function.
+    /// The position of a function's argument, counted from 0. It is also 0 if the kernel has no such function.
     Argument(&'static str),
 }
 
@@ -66,7 +66,7 @@ impl Row {
 ///
 /// # Errors
 ///
-/// [`Error::Missing`] with everything that this kernel lacks.
+/// Returns [`Error::Missing`] with everything that this kernel lacks.
 pub fn resolve(kernel: &Btf) -> Result<Vec<(&'static str, u64)>, Error> {
     let mut missing = Vec::new();
     let mut values = Vec::with_capacity(ROWS.len());

@@ -1,16 +1,17 @@
-//! The load plan: which hooks there are, which kinds of program can serve each, what the functions that they are
-//! attached to look like, and how the self-test proves that they fire. [`HOOKS`] is the only place for these facts.
+//! The load plan: which hooks there are, which kinds of program can serve each of them, the prototypes of the functions
+//! that the programs are attached to, and how the self-test verifies that each hook fires. [`HOOKS`] is the only place
+//! for these facts.
 //!
-//! Not every kernel allows every kind, and not every kind sees everything:
+//! Not every kernel allows every kind of program, and not every kind sees every call:
 //!
-//! - An fentry program keeps a counter per CPU and is skipped while an instance of it is preempted there
-//!   (`bpf_prog_enter_recur`, kernel/bpf/trampoline.c, 5.12 to 7.3; for tracepoints `__bpf_trace_run`,
-//!   kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a kernel that preempts, an attacker can aim for
-//!   it.
-//! - An LSM program is never skipped, but it is only called where `bpf` is in the list of active LSMs; attaching it
-//!   succeeds all the same.
-//! - A kprobe is only skipped while a call of bpf(2) on a map, of whatever program, is preempted on that CPU. The
-//!   daemon's own are not (`realtime.rs`). It costs the most.
+//! - The kernel counts the running instances of an fentry program per CPU and skips the program while an instance of it
+//!   is preempted on that CPU (`bpf_prog_enter_recur`, kernel/bpf/trampoline.c, 5.12 to 7.3; for tracepoints
+//!   `__bpf_trace_run`, kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a preemptible kernel, an
+//!   attacker can provoke this on purpose.
+//! - An LSM program is never skipped, but it is called only if `bpf` is in the list of active LSMs. Attaching it
+//!   succeeds even if it is not.
+//! - A kprobe is skipped only while a call of bpf(2) on a map, whichever program makes it, is preempted on that CPU.
+//!   The daemon's own calls are not preempted (`realtime.rs`). A kprobe costs the most.
 
 mod hook;
 mod hooks;
@@ -20,19 +21,20 @@ use super::host::Host;
 pub use hook::{Attach, Hook, Need, Proof, Prototype, Series};
 pub use hooks::HOOKS;
 
-/// The programs that other kprobes call, in the order of the map `REPORTERS`: see `detector-ebpf/src/image/report.rs`.
+/// The programs that other kprobe programs call, in the order of the map `REPORTERS`. See
+/// `detector-ebpf/src/image/report.rs`.
 pub const REPORTERS: [&str; 3] = ["report_name", "report_names", "report_place"];
 
-/// The programs of a hook on some host.
+/// The programs that can serve a hook on some host.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
-    /// Program and way to attach it, best first.
+    /// The programs that can be attached, and how, best first.
     pub usable: Vec<(&'static str, Attach)>,
-    /// What cannot work, with the reason.
+    /// The ways to attach a program that cannot work, each with the reason.
     pub refused: Vec<(Attach, String)>,
 }
 
-/// The programs of a hook in the order to try them on this host.
+/// The programs of a hook, in the order in which they are to be tried on this host.
 pub fn candidates(hook: &Hook, host: &Host) -> Candidates {
     let mut candidates = Candidates::default();
     for &(program, attach) in hook.programs {
@@ -44,7 +46,7 @@ pub fn candidates(hook: &Hook, host: &Host) -> Candidates {
             candidates.usable.push((program, attach));
         }
     }
-    // A stable sort: the table's order decides between equals.
+    // The sort is stable: programs that are equal here stay in the order of the table.
     if !hook.hot {
         candidates.usable.sort_by_key(|&(_, attach)| attach.can_be_blinded(host));
     }

@@ -1,4 +1,4 @@
-//! Loads the BPF object and attaches its programs after the [load plan](super::plan).
+//! Loads the BPF object and attaches its programs according to the [load plan](super::plan).
 
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
@@ -16,14 +16,15 @@ use super::report::{Attachment, HookReport};
 use super::{bpf, btf, offsets};
 use crate::procfs;
 
-/// The object that `build.rs` made.
+/// The object that `build.rs` built.
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(env!("DETECTOR_BPF_OBJECT"));
 
-/// The object in the file `path`, or the embedded one, if it keeps to this daemon's contract.
+/// The object in the file `path`, or the embedded object if there is no path. The wire version of the object in a file
+/// must be the daemon's.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no BPF object of this project, or was built for another version.
+/// The file cannot be read, is not a BPF object of this project, or was built for another version.
 pub(super) fn object(path: Option<&std::path::Path>) -> Result<std::borrow::Cow<'static, [u8]>, Error> {
     let Some(path) = path else {
         return Ok(EMBEDDED.into());
@@ -47,7 +48,7 @@ fn wire_version(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(value.try_into().ok()?))
 }
 
-/// Creates the maps and sets the globals; no program is in the kernel yet.
+/// Creates the maps and sets the globals. No program is loaded into the kernel yet.
 ///
 /// # Errors
 ///
@@ -72,7 +73,7 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         .override_global("HOST_MNT_NS", &host.mount_namespace, true)
         .override_global("HOST_ROOT_DEV", &host.root_dev, true)
         .override_global("HOST_ROOT_INODE", &host.root_inode, true)
-        // A second, verbose run of the verifier only helps who debugs a probe.
+        // A second, verbose run of the verifier helps only somebody who debugs a probe.
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(object)
         .map_err(|e| Error::Load(Box::new(e)))
@@ -82,11 +83,12 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
 ///
 /// # Errors
 ///
-/// The programs that others call cannot be loaded.
+/// The programs that other programs call cannot be loaded.
 pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Error> {
     let kernel = KernelBtf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    // Overlayfs may be a module that nothing has needed yet, and has functions to attach to. To ask for the file system
-    // is to have it loaded; where there is none, there are no overlays to watch.
+    // Some hooks are attached to functions of overlayfs, which may be a module that is not loaded yet. Opening the file
+    // system makes the kernel load the module. If this fails, there is no overlayfs, and so there are no overlays to
+    // watch.
     let _asked_for = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
     let wanted = plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
     let functions = procfs::kernel_functions(&wanted);
@@ -94,7 +96,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Er
     Ok(plan::HOOKS.iter().map(|hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref())).collect())
 }
 
-/// Loads the programs that other programs call, and puts them where those look for them.
+/// Loads the programs that other programs call, and puts them into the map in which those look for them.
 fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
     const MAP: &str = "REPORTERS";
     let refused = |why: String| Error::Map { name: MAP, why };
@@ -104,7 +106,7 @@ fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
         };
         program.load().map_err(|e| refused(format!("program {name}: {}", explain(&e))))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| refused(e.to_string()))?;
-        // The map stays in `ebpf`: the kernel empties it when user space closes it.
+        // The map stays in `ebpf`, because the kernel empties it when user space closes it.
         let map = ebpf.map_mut(MAP).ok_or_else(|| refused("the BPF object has no such map".to_owned()))?;
         let mut reporters = ProgramArray::try_from(map).map_err(|e| refused(e.to_string()))?;
         reporters.set(index, &fd, 0).map_err(|e| refused(e.to_string()))?;
@@ -112,8 +114,8 @@ fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tries the candidates for one hook. `functions`: which of the functions of the plan this kernel has, if that
-/// is known.
+/// Tries the candidates for one hook. `functions` are those functions of the plan that this kernel has, if that is
+/// known.
 pub(super) fn attach_hook(
     ebpf: &mut Ebpf,
     kernel: &KernelBtf,
@@ -175,23 +177,23 @@ fn attach_tp_btf(program: &mut BtfTracePoint, target: &str, kernel: &KernelBtf) 
 }
 
 fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
-    // It may have been tried at another function before.
+    // The program may have been tried at another function before, and is loaded then.
     if program.fd().is_err() {
         program.load()?;
     }
     program.attach(target, 0).map(drop)
 }
 
-/// An attached program, to ask the kernel how often it has run or skipped it.
+/// An attached program, which can be asked how often the kernel has run or skipped it.
 #[derive(Debug)]
 pub(super) struct Attached {
-    /// Its name.
+    /// The program's name.
     pub(super) program: &'static str,
     fd: std::os::fd::OwnedFd,
 }
 
 impl Attached {
-    /// The programs of these hooks.
+    /// The attached programs of these hooks.
     pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> std::io::Result<Vec<Self>> {
         let attached = hooks.iter().filter_map(|report| match report.attachment {
             Attachment::Attached { program, .. } => Some((program, ebpf.program(program)?.fd().ok()?)),
@@ -200,19 +202,19 @@ impl Attached {
         attached.map(|(program, fd)| Ok(Self { program, fd: fd.as_fd().try_clone_to_owned()? })).collect()
     }
 
-    /// How often the kernel has run it while it counted: see [`bpf::runs`].
+    /// How often the kernel has run the program while it counted runs. See [`bpf::runs`].
     pub(super) fn runs(&self) -> std::io::Result<u64> {
         bpf::runs(self.fd.as_fd())
     }
 
-    /// How many of its calls the kernel has skipped since it was loaded.
+    /// How many calls of the program the kernel has skipped since the program was loaded.
     pub(super) fn skipped_calls(&self) -> std::io::Result<u64> {
-        // A kernel that does not count skips none.
+        // A kernel that does not count skipped calls skips none.
         Ok(bpf::skipped_calls(self.fd.as_fd())?.unwrap_or(0))
     }
 }
 
-/// The error with its causes in one line; of the verifier's log, which can be long, the last line that says something.
+/// The error with its causes in one line. The verifier's log can be long, so only its last meaningful line is included.
 fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();

@@ -1,23 +1,24 @@
-//! What became of the hooks on this host.
+//! The state of the hooks on this host.
 
 use super::host::Host;
 use super::plan::{Attach, Hook, Need};
 
-/// What became of one hook.
+/// The state of one hook.
 #[derive(Clone, Debug)]
 pub struct HookReport {
     /// The hook.
     pub hook: &'static Hook,
     /// Whether and how it is attached.
     pub attachment: Attachment,
-    /// The ways that do not work here, with the reason.
+    /// The ways to attach it that do not work here, each with the reason.
     pub refused: Vec<(Attach, String)>,
-    /// The self-test's result: seen, not seen. `None`: the self-test does not reach it, or could not run.
+    /// The self-test's result: whether the hook was seen to fire. `None` if the self-test does not reach it, or could
+    /// not run.
     pub verified: Option<bool>,
 }
 
 impl HookReport {
-    /// The reasons why ways were refused, in one line.
+    /// The reasons why ways to attach it were refused, in one line.
     pub fn refusals(&self) -> String {
         let reasons: Vec<_> =
             self.refused.iter().map(|(attach, why)| format!("{} {}: {why}", attach.kind(), attach.target())).collect();
@@ -32,30 +33,30 @@ pub enum Attachment {
     Attached {
         /// The program.
         program: &'static str,
-        /// How.
+        /// How the program is attached.
         attach: Attach,
-        /// On this kernel, calls can be missed while the program is preempted.
+        /// Whether, on this kernel, calls can be missed while the program is preempted.
         blindable: bool,
     },
     /// Not attached.
     Missing,
-    /// Not attached: this kernel does not have the function, and needs no hook for it.
+    /// Not attached, because this kernel does not have the function and needs no hook for it.
     Absent,
 }
 
-/// What this host can see.
+/// What the sensor can see on this host.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Facts of the host.
+    /// The facts about the host.
     pub host: Host,
-    /// Each hook.
+    /// The report on each hook.
     pub hooks: Vec<HookReport>,
-    /// How the self-test went: `Err` says why it could not run.
+    /// The result of the self-test. `Err` says why it could not run.
     pub selftest: Result<(), String>,
 }
 
 impl Report {
-    /// Whether every hook is attached and, where the self-test could run, proven to fire.
+    /// Whether every hook is attached and, if the self-test could run, was seen to fire.
     pub fn is_complete(&self) -> bool {
         self.hooks.iter().all(|hook| hook.attachment != Attachment::Missing && hook.verified != Some(false))
     }

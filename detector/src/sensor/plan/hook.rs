@@ -5,18 +5,18 @@ use crate::sensor::host::Host;
 /// A way to attach a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attach {
-    /// LSM hook of this name.
+    /// At the LSM hook of this name.
     Lsm(&'static str),
-    /// Entry of this function, through its trampoline.
+    /// At the entry of this function, through the function's trampoline.
     Fentry(&'static str),
-    /// Entry of this function, through a breakpoint or ftrace.
+    /// At the entry of this function, through a breakpoint or ftrace.
     Kprobe(&'static str),
-    /// BTF-enabled raw tracepoint of this name.
+    /// At the BTF-enabled raw tracepoint of this name.
     TpBtf(&'static str),
 }
 
 impl Attach {
-    /// Short name of the kind.
+    /// The short name of the kind.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Lsm(_) => "lsm",
@@ -26,7 +26,7 @@ impl Attach {
         }
     }
 
-    /// Name of what it is attached to.
+    /// The name of the hook, function or tracepoint.
     pub fn target(self) -> &'static str {
         let (Self::Lsm(name) | Self::Fentry(name) | Self::Kprobe(name) | Self::TpBtf(name)) = self;
         name
@@ -38,25 +38,26 @@ impl Attach {
     }
 }
 
-/// How much depends on a hook, and so what follows if it cannot be attached.
+/// How important a hook is, which decides what happens if it cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The sensor is of no use without it and refuses to start.
+    /// The sensor is useless without it and refuses to start.
     Essential,
     /// The sensor starts without it and reports what it does not see.
     Wanted,
-    /// As [`Wanted`](Self::Wanted) where the kernel has the function. On other kernels, another hook sees what it does.
+    /// Like [`Wanted`](Self::Wanted) if the kernel has the function. On other kernels, another hook sees what this one
+    /// would see.
     WherePresent,
 }
 
-/// How the self-test proves that a hook fires, when its canary does the act of the given name (`selftest/attack.rs`).
+/// How the self-test verifies that a hook fires: the canary performs the act of the given name (`selftest/attack.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A record of the act comes through the ring buffer.
+    /// A record of the act arrives through the ring buffer.
     Record(&'static str),
-    /// The kernel counts runs of the hook's program meanwhile. This is for hooks that send no record of their own, or
-    /// none on the canary's files. Other processes can set the hook off too: what is proven is that the kernel calls
-    /// the program.
+    /// The kernel counts a run of the hook's program during the self-test. This is for hooks that send no record of
+    /// their own, or none about the canary's files. Other processes can trigger the hook too, so this shows only that
+    /// the kernel calls the program.
     Run(&'static str),
 }
 
@@ -71,20 +72,21 @@ impl Proof {
 /// A kernel series, such as `(6, 12)`.
 pub type Series = (u16, u16);
 
-/// The oldest kernel that is supported.
+/// The oldest supported series.
 const OLDEST: Series = (5, 10);
 
-/// What a function that a hook is attached to takes and returns on some kernels. `tests/btf.rs` compares it with the
-/// types of each kernel that the project is tested on, where these are described (those of modules are from 5.11 on).
+/// The prototype of a function that a hook is attached to, on some kernels. `tests/btf.rs` compares it with the type
+/// information of each kernel that the project is tested on. Kernels describe the functions of modules only from 5.11
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prototype {
     /// The first series that has the function in this form.
     pub since: Series,
-    /// The last series that has it in this form. `None`: the newest one still does.
+    /// The last series that has it in this form. `None` if the newest series still has it.
     pub until: Option<Series>,
-    /// As in the kernel's source; `...` stands for parameters that no program reads and that differ between kernels. A
-    /// tracepoint is the function that callers use (`trace_…`), an LSM hook the one that programs are attached to
-    /// (`bpf_lsm_…`).
+    /// The prototype as in the kernel's source. `...` replaces parameters that no program reads and that differ between
+    /// kernels. For a tracepoint, this is the function that callers use (`trace_…`); for an LSM hook, it is the
+    /// function that programs are attached to (`bpf_lsm_…`).
     pub text: &'static str,
     /// The parameters that the hook's programs read, by position (from 0) and name.
     pub reads: &'static [(usize, &'static str)],
@@ -95,12 +97,12 @@ pub(super) const fn always(text: &'static str, reads: &'static [(usize, &'static
     since(OLDEST, text, reads)
 }
 
-/// A prototype that kernels have from a series on.
+/// A prototype that kernels have from this series on.
 pub(super) const fn since(since: Series, text: &'static str, reads: &'static [(usize, &'static str)]) -> Prototype {
     Prototype { since, until: None, text, reads }
 }
 
-/// A prototype that kernels have from a series to another one.
+/// A prototype that kernels have from one series to another, including both.
 pub(super) const fn between(
     since: Series,
     until: Series,
@@ -113,18 +115,18 @@ pub(super) const fn between(
 /// Something to watch, and the programs that can watch it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
-    /// Its name in reports.
+    /// The hook's name in reports.
     pub name: &'static str,
-    /// What it sees, and so what is not seen without it.
+    /// What it sees, and therefore what is not seen without it.
     pub purpose: &'static str,
-    /// How much depends on it.
+    /// How important it is.
     pub need: Need,
-    /// It runs on calls that are made all the time, so its cost decides between its programs.
+    /// Whether it runs on very frequent calls. The cost then decides the order of its programs.
     pub hot: bool,
-    /// Programs of the BPF object, with the way to attach each, best first.
+    /// The programs of the BPF object that can serve the hook, and how to attach each of them, best first.
     pub programs: &'static [(&'static str, Attach)],
-    /// Prototypes of the functions that the programs are attached to.
+    /// The prototypes of the functions that the programs are attached to.
     pub prototypes: &'static [Prototype],
-    /// How the self-test proves that it fires.
+    /// How the self-test verifies that it fires.
     pub proof: Proof,
 }
