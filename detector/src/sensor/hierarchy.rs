@@ -38,8 +38,8 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Finds out which hierarchies are mounted, and which of them identifies containers. A hierarchy of version 1 that
-    /// has controllers is preferred, because a runtime need not create cgroups in cgroup2 if there is one.
+    /// Finds out which hierarchies are mounted, and which of them identifies containers. A hierarchy of version 1 with
+    /// one of the [`CONTROLLERS`] is preferred, because a runtime need not create cgroups in cgroup2 if there is one.
     pub(super) fn find(mountinfo: &[u8]) -> (CgroupMode, Option<Self>) {
         let path = |mount: &Mount| PathBuf::from(OsString::from_vec(mount.mount_point.clone()));
         // Seen from a cgroup namespace, the root of the hierarchy is `/..`.

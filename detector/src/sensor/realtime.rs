@@ -1,22 +1,22 @@
-//! Real-time scheduling for calls of bpf(2) on maps, so that no ordinary task interrupts them.
+//! Real-time scheduling for calls of bpf(2) on maps, so that no ordinary task preempts them.
 //!
-//! While a thread is in such a call, the kernel skips the programs of kprobes on that CPU, whoever runs there
+//! While a thread is in such a call, the kernel skips the programs of kprobes on that CPU, whichever task runs there
 //! (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.11 to 7.3).
-//! On a kernel that preempts, the thread can be put aside in the middle of it, and whatever runs on the CPU then is not
-//! seen. Real-time tasks are only put aside for each other.
+//! On a preemptible kernel, the thread can be preempted in the middle of the call, and what runs on the CPU then is not
+//! seen. Real-time tasks are preempted only by each other.
 
 use std::io;
 use std::sync::Once;
 
-/// While it lives, the thread that made it is scheduled as a real-time task, so that no ordinary task takes the CPU
-/// from it.
+/// While this value lives, the thread that created it is scheduled as a real-time task, so that no ordinary task
+/// preempts it.
 pub(super) struct RealTime {
-    /// What the thread's scheduling was, if it was changed.
+    /// The thread's previous scheduling policy, if it was changed.
     policy: Option<libc::c_int>,
 }
 
 impl RealTime {
-    /// Begins. If the system refuses, this is logged once, and the thread stays as it is.
+    /// Makes the thread a real-time task. If the system refuses, this is logged once, and the thread stays as it is.
     #[expect(unsafe_code, reason = "rustix has no sched_getscheduler(2)")]
     pub(super) fn begin() -> Self {
         static REFUSED: Once = Once::new();
@@ -75,7 +75,7 @@ mod tests {
         let real_time = RealTime::begin();
         if real_time.policy.is_some() {
             assert_eq!(policy(), libc::SCHED_FIFO);
-            // A second one leaves it to the first.
+            // A second value leaves the scheduling to the first one.
             drop(RealTime::begin());
             assert_eq!(policy(), libc::SCHED_FIFO);
         }

@@ -1,9 +1,10 @@
-//! Containers that were running before the probes were attached, found in /proc: what the probes would have learned.
+//! Finds in /proc the containers that were running before the probes were attached, with what the probes would have
+//! learned about them.
 //!
-//! A process is in a container if its mount namespace and its root directory are not the host's: as the probes have it.
-//! Its container is a cgroup: the outermost one with a name that a [known runtime](crate::container::cgroup) gives, or
-//! else the innermost that holds all processes of the mount namespace. Host processes may be in the former, not in the
-//! latter.
+//! A process is in a container if neither its mount namespace nor its root directory is the host's. The probes use the
+//! same rule. The container is identified by a cgroup: the outermost one with a name that a [known
+//! runtime](crate::container::cgroup) gives, or else the innermost one that contains all processes of the mount
+//! namespace. The former may contain host processes, the latter may not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -24,9 +25,10 @@ use crate::detect::process::Program;
 use crate::event;
 use crate::procfs::{self, Mount, Process, Stat};
 
-/// `PF_KTHREAD` of include/linux/sched.h: a thread of the kernel's own.
+/// `PF_KTHREAD` of include/linux/sched.h, the flag of the kernel's own threads.
 const PF_KTHREAD: u64 = 0x0020_0000;
-/// What runtimes call the process in which they set a container up, before it executes the container's program.
+/// The names that runtimes give the process in which they set up a container, before it executes the container's
+/// program.
 const RUNTIME_SETUP: [&[u8]; 3] = [b"runc:[", b"crun", b"youki:["];
 
 /// The file system that a container's root is on.
@@ -36,12 +38,12 @@ pub(crate) enum RootKind {
     Overlay,
     /// Another file system of its own.
     Own,
-    /// A directory of a file system that has more than this root, or a subvolume of one.
+    /// A directory of a file system that contains more than this root, or a subvolume of one.
     Shared,
 }
 
 impl RootKind {
-    /// What a container's root is on, if it is this mount's.
+    /// The kind of a container's root that is on this mount.
     fn of(mount: &Mount) -> Self {
         match (mount.fs_type.as_slice(), mount.root.as_slice()) {
             (b"overlay", b"/") => Self::Overlay,
@@ -54,42 +56,43 @@ impl RootKind {
 /// What was running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {
-    /// Ids of cgroups that hold processes in the host's mount namespace, and are not of containers.
+    /// The ids of cgroups that contain processes in the host's mount namespace and do not belong to containers.
     pub(crate) host_cgroups: HashSet<u64>,
     /// The containers.
     pub(crate) containers: Vec<RunningContainer>,
-    /// How many processes could not be looked at, for lack of permission.
+    /// How many processes could not be inspected, for lack of permission.
     pub(crate) unreadable: usize,
-    /// How many processes have a root of their own but share a cgroup with host processes: they are not watched.
+    /// How many processes have a root of their own but share a cgroup with host processes. They are not watched.
     pub(crate) in_host_cgroups: usize,
 }
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunningContainer {
-    /// Id of its outermost cgroup.
+    /// The id of its outermost cgroup.
     pub(crate) container: u64,
-    /// Ids of this cgroup and all below it.
+    /// The ids of this cgroup and all cgroups below it.
     pub(crate) cgroups: Vec<u64>,
-    /// Path of the outermost cgroup from the root of the hierarchy.
+    /// The path of the outermost cgroup from the root of the hierarchy.
     pub(crate) cgroup_path: Vec<u8>,
-    /// `s_dev` of the root of its first process; 0: not known.
+    /// The `s_dev` of the root of its first process. 0 if it is not known.
     pub(crate) root_dev: u32,
-    /// What kind of file system its root is on.
+    /// The kind of file system that its root is on.
     pub(crate) root_kind: RootKind,
-    /// Inode number of the first process's mount namespace.
+    /// The inode number of the first process's mount namespace.
     pub(crate) mount_namespace: u32,
-    /// Its first process: the one that started first.
+    /// The id of its first process, which is the one that started first.
     pub(crate) init: u32,
-    /// Its processes. Their start times are cut to hundredths of a second.
+    /// Its processes. Their start times are truncated to hundredths of a second.
     pub(crate) processes: Vec<Program>,
 }
 
-/// Finds the containers that run.
+/// Finds the running containers.
 ///
 /// # Errors
 ///
-/// /proc or cgroup2 cannot be read. Processes that end while they are looked at are no error.
+/// No cgroup hierarchy is mounted, or /proc or the hierarchy cannot be read. It is not an error if a process ends while
+/// it is inspected.
 pub(super) fn containers(host: &Host) -> io::Result<Running> {
     let Some(hierarchy) = &host.hierarchy else {
         return Err(io::Error::new(
@@ -97,8 +100,8 @@ pub(super) fn containers(host: &Host) -> io::Result<Running> {
             "no cgroups are mounted; mount cgroup2 at /sys/fs/cgroup",
         ));
     };
-    // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread: this one joins the
-    // host's.
+    // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread. So the scan runs in
+    // a thread of its own, which joins the host's namespace.
     std::thread::scope(|scope| {
         let scan = scope.spawn(|| {
             if let Err(error) = join_host_cgroup_namespace() {
@@ -129,22 +132,22 @@ struct Candidate {
     program: Program,
 }
 
-/// What a process is to the scan.
+/// What the scan takes a process for.
 enum Look {
-    /// In the host's mount namespace and the cgroup of this path.
+    /// It is in the host's mount namespace and the cgroup of this path.
     Host(Vec<u8>),
-    /// In a container.
+    /// It is in a container.
     Contained(Candidate),
-    /// Neither: it sees the host's root in a namespace of its own, or sets a container up.
+    /// It is neither: it sees the host's root in a namespace of its own, or it is setting up a container.
     Neither,
 }
 
 struct Scan<'a> {
     host: &'a Host,
     hierarchy: &'a Hierarchy,
-    /// The hierarchy's directory.
+    /// The root directory of the hierarchy.
     root: OwnedFd,
-    /// Mount namespace and id of a mount in it → `s_dev` and kind of its file system.
+    /// The `s_dev` and kind of the file system of each mount, by mount namespace and id of the mount.
     devices: HashMap<(u32, u64), (u32, RootKind)>,
 }
 
@@ -156,7 +159,7 @@ impl Scan<'_> {
         for pid in procfs::process_ids()? {
             match self.look(pid) {
                 Ok(Look::Host(path)) => {
-                    // Many share a cgroup. `Err`: it was removed.
+                    // Many processes share a cgroup. An error means that the cgroup was removed.
                     if !host.contains_key(&path)
                         && let Ok(id) = self.cgroup_id(&path)
                     {
@@ -175,7 +178,7 @@ impl Scan<'_> {
         running.host_cgroups = host.into_values().collect();
         running.in_host_cgroups = in_host_cgroups;
         for (path, processes) in groups {
-            // `Err`: the container has ended.
+            // An error means that the container has ended.
             let Ok(container) = self.cgroup_id(&path) else { continue };
             let mut cgroups = vec![container];
             descend(&self.hierarchy.directory(&path), &mut cgroups);
@@ -185,7 +188,7 @@ impl Scan<'_> {
         Ok(running)
     }
 
-    /// Looks at a process. `Err`: it has ended, or may not be looked at.
+    /// Inspects a process. Fails if the process has ended or may not be inspected.
     fn look(&mut self, pid: u32) -> Result<Look, Errno> {
         let process = Process::open(&pid.to_string())?;
         let mount_namespace = process.mount_namespace()?;
@@ -221,8 +224,9 @@ impl Scan<'_> {
         Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, root_kind, program }))
     }
 
-    /// Whether this is a runtime that sets a container up: named like one, and its program is not from a file that the
-    /// container can see. A process that pretends to be one is seen when the container next executes a program.
+    /// Whether this is a runtime that is setting up a container: it is named like one, and its program is not from a
+    /// file that the container can see. If a process only pretends to be one, it is noticed when the container next
+    /// executes a program.
     fn sets_up(&mut self, process: &Process, mount_namespace: u32, stat: &Stat) -> Result<bool, Errno> {
         if !RUNTIME_SETUP.iter().any(|name| stat.comm.starts_with(name)) {
             return Ok(false);
@@ -231,8 +235,8 @@ impl Scan<'_> {
         Ok(self.device(process, mount_namespace, exe.stx_mnt_id)?.is_none())
     }
 
-    /// `s_dev` and kind of a mount in the namespace of a process. `None`: there is no such mount below the process's
-    /// root.
+    /// The `s_dev` and kind of a mount in the namespace of a process. Returns `None` if there is no such mount below
+    /// the process's root.
     fn device(&mut self, process: &Process, namespace: u32, mount: u64) -> Result<Option<(u32, RootKind)>, Errno> {
         if !self.devices.contains_key(&(namespace, mount)) {
             let mountinfo = process.read("mountinfo")?;
@@ -242,7 +246,7 @@ impl Scan<'_> {
         Ok(self.devices.get(&(namespace, mount)).copied())
     }
 
-    /// The id of a cgroup is the inode number of its directory.
+    /// The id of a cgroup, which is the inode number of its directory.
     fn cgroup_id(&self, path: &[u8]) -> Result<u64, Errno> {
         let directory = match path.get(1..) {
             None | Some([]) => rustix::fs::fstat(&self.root)?,
@@ -252,8 +256,8 @@ impl Scan<'_> {
     }
 }
 
-/// The processes of each container, by the path of its outermost cgroup, and how many belong to none. `host`: the
-/// cgroups of host processes.
+/// The processes of each container, by the path of its outermost cgroup, and how many processes belong to no container.
+/// `host` has the cgroups of host processes.
 fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<Vec<u8>, Vec<Candidate>>, usize) {
     let mut in_host_cgroups = 0;
     let mut groups: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
@@ -271,14 +275,15 @@ fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<
     for processes in unnamed.into_values() {
         let common =
             processes.iter().map(|found| found.cgroup_path.as_slice()).reduce(common).unwrap_or_default().to_vec();
-        // A cgroup around host processes is no container's: then one of these was only brought into the namespace.
+        // A cgroup that contains host processes does not belong to a container. One of these processes was then only
+        // brought into the namespace.
         let is_container = !common.is_empty() && !host.keys().any(|path| prefixes(path).any(|above| above == common));
         for candidate in processes {
             let path = if is_container { common.clone() } else { candidate.cgroup_path.clone() };
             groups.entry(path).or_default().push(candidate);
         }
     }
-    // A container in a container is the outer one's.
+    // A container in another container belongs to the outer one.
     let mut outermost: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(path, _)| path.len());
@@ -309,7 +314,7 @@ fn found(
     })
 }
 
-/// Adds the ids of all cgroups below a directory. One that is removed meanwhile is left out.
+/// Adds the ids of all cgroups below a directory. A cgroup that is removed in the meantime is left out.
 fn descend(directory: &Path, ids: &mut Vec<u64>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -319,13 +324,13 @@ fn descend(directory: &Path, ids: &mut Vec<u64>) {
     }
 }
 
-/// `/a`, `/a/b` and `/a/b/c` of `/a/b/c`; nothing of the root.
+/// Returns `/a`, `/a/b` and `/a/b/c` for `/a/b/c`, and nothing for the root.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = (1..=path.len()).filter(|&end| path.get(end).is_none_or(|&next| next == b'/'));
     ends.map(|end| &path[..end]).filter(|prefix| *prefix != b"/")
 }
 
-/// The innermost cgroup that holds both; empty: only the root does.
+/// The innermost cgroup that contains both. It is empty if only the root does.
 fn common<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
     prefixes(one).zip(prefixes(other)).take_while(|(one, other)| one == other).last().map_or(b"", |(path, _)| path)
 }
@@ -343,7 +348,7 @@ mod tests {
         Candidate { cgroup_path, mount_namespace, root_dev: 40, root_kind: RootKind::Overlay, program }
     }
 
-    /// The pids in each container, and how many are in none.
+    /// The process ids in each container, and how many processes are in none.
     fn grouped(candidates: Vec<Candidate>, host: &[&str]) -> (Vec<(String, Vec<u32>)>, usize) {
         let host = host.iter().map(|path| (path.as_bytes().to_vec(), 1)).collect();
         let (groups, none) = group(candidates, &host);
@@ -357,7 +362,7 @@ mod tests {
         let processes = vec![
             candidate(1, 7, "/system.slice/docker-ID.scope/init.scope"),
             candidate(2, 7, "/system.slice/docker-ID.scope/system.slice/web"),
-            // In a mount namespace of its own.
+            // This process is in a mount namespace of its own.
             candidate(3, 8, "/system.slice/docker-ID.scope/system.slice/private"),
             candidate(4, 9, "/kubepods/podx/ID"),
         ];
@@ -405,7 +410,8 @@ mod tests {
             return;
         }
         let running = containers(&host).expect("/proc and the cgroups are readable");
-        // Each id leads to a path, and that back to the id; but for cgroups that were removed meanwhile.
+        // Each id leads to a path, and the path leads back to the id, except for cgroups that were removed in the
+        // meantime.
         let root = hierarchy.open().expect("it was read");
         let scan = Scan { host: &host, hierarchy, root, devices: HashMap::new() };
         let led_back = running.host_cgroups.iter().filter(|&&id| {

@@ -1,5 +1,5 @@
-//! The table of hooks. A hook is added with a row here, its program in `detector-ebpf/src/hooks`, and an act of the
-//! self-test that sets it off in `selftest/attack.rs`. Tests find what is missing, and what does not fit a kernel.
+//! The table of hooks. A new hook needs a row here, its program in `detector-ebpf/src/hooks`, and an act of the
+//! self-test that triggers it, in `selftest/attack.rs`. Tests find what is missing, and what does not match a kernel.
 
 use super::hook::{Attach, Hook, Need, Proof, Prototype, always, between, since};
 
@@ -440,7 +440,7 @@ pub const HOOKS: &[Hook] = &[
         ],
         proof: Proof::Record("remove_acl"),
     },
-    // Before Linux 5.13, the ioctl of overlayfs does it.
+    // Before Linux 5.13, inode flags are set with the ioctl of overlayfs.
     Hook {
         name: "fileattr",
         purpose: "inode flags set, such as the immutable flag",
@@ -476,7 +476,7 @@ pub const HOOKS: &[Hook] = &[
         )],
         proof: Proof::Run("ioctl"),
     },
-    // It reads the returned value.
+    // This hook reads the return value.
     Hook {
         name: "ioctl_return",
         purpose: "inode flags set (before Linux 5.13)",
@@ -597,8 +597,9 @@ pub const HOOKS: &[Hook] = &[
     },
 ];
 
-/// The functions that mount_setattr(2) is, best first. The first two also see callers of 32 bits: from 5.12 to 6.14,
-/// and from 6.15 on, as GCC names what it made of `do_mount_setattr` (fs/namespace.c).
+/// The functions that implement mount_setattr(2), best first. The first two also see 32-bit callers. The first one
+/// exists from 5.12 to 6.14, and the second one from 6.15 on, under the name that GCC gives to its variant of
+/// `do_mount_setattr` (fs/namespace.c).
 const fn at_mount_setattr(program: &'static str) -> [(&'static str, Attach); 3] {
     [
         (program, Attach::Kprobe("__do_sys_mount_setattr")),
@@ -607,7 +608,8 @@ const fn at_mount_setattr(program: &'static str) -> [(&'static str, Attach); 3] 
     ]
 }
 
-/// Kernels do not describe `do_mount_setattr.isra.0`, whose arguments are the compiler's choice. No program reads any.
+/// Kernels do not describe `do_mount_setattr.isra.0`, because the compiler chooses its arguments. No program reads any
+/// of them.
 const MOUNT_SETATTR_PROTOTYPES: &[Prototype] = &[
     between(
         (5, 12),

@@ -1,4 +1,4 @@
-//! The acts of the canary, which set the hooks off. Most are a change of the file that has the act's name.
+//! The acts of the canary, which trigger the hooks. Most of them change the file that is named after the act.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,17 +14,17 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveM
 use rustix::pipe::SpliceFlags;
 use rustix::process::{Pid, WaitOptions};
 
-/// Files that are written to through descriptors that were open before.
+/// The files that are written to through descriptors that were opened before the canary is watched.
 const HELD: [&str; 6] = ["write", "splice", "fallocate", "copy_range", "clone_range", "mmap"];
-/// Files that are changed otherwise.
+/// The files that are changed in other ways.
 const FILES: [&str; 9] =
     ["link", "unlink", "rename", "setattr", "setxattr", "removexattr", "set_acl", "fileattr", "ioctl"];
 const DIRECTORIES: [&str; 6] = ["rmdir", "mount", "move_mount", "umount", "pivot_root", "chroot"];
-/// An attribute that has no meaning.
+/// An extended attribute that has no meaning.
 const ATTRIBUTE: &str = "trusted.detector";
 const ACL: &str = "system.posix_acl_access";
-/// An access control list in the kernel's form (include/uapi/linux/posix_acl_xattr.h): version 2, then tag, permissions
-/// and id of each entry. Owner, user 1, group, mask, others.
+/// An access control list in the kernel's format (include/uapi/linux/posix_acl_xattr.h): version 2, then the tag,
+/// permissions and id of each entry. The entries are for the owner, user 1, the group, the mask and others.
 const ACL_VALUE: [u8; 44] = {
     let entries = [(0x01, 6, u32::MAX), (0x02, 4, 1), (0x04, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)];
     let mut value = [0; 44];
@@ -45,10 +45,11 @@ const ACL_VALUE: [u8; 44] = {
     value
 };
 
-/// What is done with the file that has the act's name.
+/// What is done with the file that is named after the act.
 type Act = fn(&Stage, &Path) -> io::Result<()>;
 
-/// The acts, in their order. The daemon does those of the hooks for cgroups and for exec when it starts the canary.
+/// The acts, in the order in which they are performed. The acts for the hooks for cgroups and for exec are missing
+/// here, because the daemon performs them when it runs the canary.
 const ACTS: &[(&str, Act)] = &[
     ("write", |stage, _| Ok(rustix::io::write(stage.held("write")?, b"canary").map(drop)?)),
     ("splice", |stage, _| splice(stage.held("splice")?)),
@@ -80,16 +81,18 @@ const ACTS: &[(&str, Act)] = &[
     ("script", |_, file| Command::new(file).spawn().map(drop)),
     ("fork", |_, file| fork(file)),
     ("pivot_root", |_, file| Ok(rustix::process::pivot_root(file, file)?)),
-    // From here on, the root is a directory of the image: the last acts are of processes whose root is.
+    // From here on, the root is a directory of the image. The last acts must be performed by a process with such a
+    // root.
     ("chroot", |_, file| Ok(rustix::process::chroot(file)?)),
     ("mount_setattr", |stage, _| set_mount_attributes(&stage.top)),
     ("cgroup_attach", |stage, _| Ok(rustix::io::write(&stage.exit, b"0").map(drop)?)),
 ];
 
-/// An act that was refused, and why.
+/// An act that was refused, and the reason.
 pub(super) type Refusal = (&'static str, io::Error);
 
-/// Fills the image; gives the acts that cannot be done since this was refused.
+/// Creates the files of the image. Returns the acts for which this was refused, and which can therefore not be
+/// performed.
 pub(super) fn prepare(lower: &Path) -> Vec<Refusal> {
     let mut outcomes: Vec<(&'static str, io::Result<()>)> = Vec::new();
     outcomes.extend(HELD.into_iter().chain(FILES).map(|name| (name, fs::write(lower.join(name), "canary"))));
@@ -113,7 +116,7 @@ pub(super) struct Stage {
     /// The root of the image.
     top: OwnedFd,
     held: Vec<(&'static str, File)>,
-    /// Where to write a process id to have the process leave the canary's cgroup.
+    /// The file to which a process id is written to make the process leave the canary's cgroup.
     exit: File,
 }
 
@@ -132,7 +135,8 @@ impl Stage {
         found.map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Does all acts; gives those that were refused. The process has another root and another cgroup afterwards.
+    /// Performs all acts, and returns those that were refused. The process has another root and another cgroup
+    /// afterwards.
     pub(super) fn do_all_acts(&self) -> Vec<Refusal> {
         let outcomes = ACTS.iter().map(|(name, act)| (*name, act(self, &self.image.join(name))));
         outcomes.filter_map(|(name, result)| Some((name, result.err()?))).collect()
@@ -154,20 +158,20 @@ fn copy_range(from: &File, to: &File) -> io::Result<()> {
 #[expect(unsafe_code, reason = "there is no safe way to map a file")]
 fn map(file: &File) -> io::Result<()> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the kernel chooses where, so nothing refers to what was there.
+    // SAFETY: the kernel chooses an unused address, so nothing refers to this memory.
     let mapped = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, MapFlags::SHARED, file, 0)? };
-    // SAFETY: it was mapped above, and nobody uses it.
+    // SAFETY: it was mapped above, and nothing uses it.
     unsafe { rustix::mm::munmap(mapped, 4096)? };
     Ok(())
 }
 
-/// Makes a file of some kind. A device has the number 0, which no driver can have.
+/// Creates a file of some kind. A device gets the number 0, which no driver can have.
 fn make(path: &Path, kind: FileType) -> io::Result<()> {
     Ok(rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, 0)?)
 }
 
-/// Opens a block device for writing. The kernel calls the function that opens it (`blkdev_open`) before it looks for
-/// the driver, and finds none.
+/// Opens a block device for writing. The kernel calls the function that opens block devices (`blkdev_open`) before it
+/// looks for the driver, which it does not find.
 fn open_device(path: &Path) -> io::Result<()> {
     match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) | Err(Errno::NXIO) => Ok(()),
@@ -188,7 +192,7 @@ fn set_flags(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(file, IFlags::NOATIME)?)
 }
 
-/// Sets flags, too. The overlay passes it on to the file system below, which may have no flags.
+/// Sets inode flags too. The overlay passes the call on to the file system below, which may not support flags.
 fn ioctl(path: &Path) -> io::Result<()> {
     set_flags(path).or_else(
         |error| {
@@ -208,14 +212,14 @@ fn move_mount(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Has a child make the directory `path`, and waits for its end.
+/// Makes a child create the directory `path`, and waits until the child has ended.
 #[expect(unsafe_code, reason = "a child that executes nothing is only made by fork(2)")]
 fn fork(path: &Path) -> io::Result<()> {
-    // SAFETY: this process has one thread, so its child can do all that it can.
+    // SAFETY: this process has one thread, so its child may do everything that the process itself may do.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let status = i32::from(fs::create_dir(path).is_err());
-        // SAFETY: it ends the child, which must do nothing that its parent does at its end.
+        // SAFETY: this ends the child, which must not do what its parent does when it exits.
         unsafe { libc::_exit(status) }
     }
     let child = Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error)?;
@@ -224,13 +228,15 @@ fn fork(path: &Path) -> io::Result<()> {
     if is_done { Ok(()) } else { Err(io::Error::other("the child could not make a directory")) }
 }
 
-/// Has programs on the mount of which this is the root get no other user by being set-user-id.
+/// Sets the option `nosuid` on the mount whose root is `top`, so that programs on it get no other user from their
+/// set-user-id bit.
 #[expect(unsafe_code, reason = "rustix does not have mount_setattr(2)")]
 fn set_mount_attributes(top: &OwnedFd) -> io::Result<()> {
-    // `struct mount_attr` (include/uapi/linux/mount.h, 5.12): what to set, what to clear, propagation, user namespace.
+    // This is a `struct mount_attr` (include/uapi/linux/mount.h, 5.12): the attributes to set, those to clear, the
+    // propagation, and the user namespace.
     let attributes = [u64::from(MountAttrFlags::MOUNT_ATTR_NOSUID.bits()), 0, 0, 0];
     let size = size_of_val(&attributes);
-    // SAFETY: the path is a string and the attributes are as long as is said; both live until the call returns.
+    // SAFETY: the path is a C string, and `size` is the size of the attributes; both live until the call returns.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

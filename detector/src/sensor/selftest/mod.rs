@@ -1,11 +1,11 @@
-//! Proves that the hooks fire. A program that is attached is not thereby called: an LSM program on a kernel without the
-//! BPF LSM never is, and a kernel can be configured to patch nothing.
+//! Verifies that the hooks fire. A program that is attached is not necessarily called: an LSM program is never called
+//! on a kernel without the BPF LSM, and a kernel can be configured to patch no code.
 //!
-//! A canary container is made: a cgroup, a mount namespace, a small overlay. A copy of this program executes in it and
-//! does an [act](attack) for each hook, mostly a change of the file that has the act's name. A record that comes
-//! through the ring buffer proves the hook; of hooks that send none, the kernel's count of [runs] does ([`Proof`]).
-//! This is done before anybody else reads events: what is not the canary's is kept, in its order, for whoever reads
-//! them then, and the canary is never a finding.
+//! The self-test creates a canary container: a cgroup, a mount namespace and a small overlay. A copy of this program
+//! runs in it and performs an [act](attack) for each hook. Most acts change the file that is named after the act. A
+//! record that arrives through the ring buffer verifies the hook; for a hook that sends none, the kernel's count of
+//! [runs] does ([`Proof`]). The self-test ends before anything else reads events. Events that are not the canary's are
+//! kept, in their order, for the later reader, and the canary never causes a finding.
 
 mod attack;
 mod runs;
@@ -38,16 +38,17 @@ use crate::procfs::{Process, Stat};
 
 /// The hidden argument that makes this program the canary: see [`target`].
 pub const ARGUMENT: &str = "__selftest";
-/// The variable of the environment that tells the canary where to write its process id to leave its cgroup.
+/// The environment variable that names the file to which the canary writes its process id to leave its cgroup.
 const EXIT: &str = "DETECTOR_SELFTEST_EXIT";
-/// How long to wait for what the canary says, and for all records.
+/// How long to wait for the canary's output, and for all records.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs the canary and notes in `hooks` what was seen.
+/// Runs the canary, and records in `hooks` which of them were seen to fire.
 ///
 /// # Errors
 ///
-/// Why the canary could not be run to its end; the hooks are then unproven, not broken.
+/// The canary could not be run to its end; the error says why. The hooks are then not verified, which does not mean
+/// that they are broken.
 pub(super) fn run(
     host: &Host,
     maps: &mut Maps,
@@ -68,7 +69,7 @@ pub(super) fn run(
     let result = act(&cgroup, &mut watched, maps, events);
     drop(cgroup);
     let result = result.and_then(|refused| {
-        // An act that this kernel refuses proves nothing, unless the hook came before the refusal.
+        // An act that this kernel refuses says nothing about its hook, unless the hook fired before the refusal.
         let is_expected = |report: &&HookReport| {
             let is_attached = matches!(report.attachment, Attachment::Attached { .. });
             is_attached && matches!(report.hook.proof, Proof::Record(act) if !refused.contains(act))
@@ -89,7 +90,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The names of acts that were refused to the canary.
+/// The names of the acts that the canary was refused.
 struct Refused(Vec<String>);
 
 impl Refused {
@@ -98,7 +99,7 @@ impl Refused {
     }
 }
 
-/// Waits until all these hooks are proven, or for [`PATIENCE`].
+/// Waits until all these hooks are verified, but not longer than [`PATIENCE`].
 fn wait_for_proof(events: &mut Events, hooks: &[&str]) -> Result<(), String> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -115,7 +116,7 @@ fn read_past(events: &mut Events) -> Result<(), String> {
     if events.read_past() { Ok(()) } else { Err("too much happened on this host meanwhile".to_owned()) }
 }
 
-/// Waits until there are events, or the canary has said something.
+/// Waits until there are events or the canary has written something.
 fn wait(events: &Events, said: Option<&ChildStdout>, until: Instant) -> Result<(), String> {
     let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(|e| e.to_string())?;
     let events = PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN);
@@ -136,7 +137,7 @@ fn act(
     maps: &mut Maps,
     events: &mut Events,
 ) -> Result<Refused, String> {
-    // The canary shares the host's root, so the probes must be told that it is a container. The device comes later.
+    // The canary shares the host's root, so the probes must be told that it is a container. The device is added later.
     maps.watch(*watched, &[]).map_err(|e| e.to_string())?;
     let mut talk = Talk::start(cgroup, events)?;
     let said = talk.listen(events, |said| said.contains('\n'))?;
@@ -201,8 +202,8 @@ impl Talk {
         Ok(talk)
     }
 
-    /// What the canary says until that is enough or its output ends. Events are read meanwhile, so that the ring buffer
-    /// does not fill up.
+    /// Reads the canary's output until `is_enough` accepts it or it ends. Events are read in the meantime, so that the
+    /// ring buffer does not fill up.
     fn listen(&mut self, events: &mut Events, is_enough: impl Fn(&str) -> bool) -> Result<String, String> {
         let until = Instant::now() + PATIENCE;
         let mut said = String::new();
@@ -230,7 +231,7 @@ impl Talk {
         stdin.write_all(b"\n").map_err(|e| format!("writing to the canary: {e}"))
     }
 
-    /// What a canary that ended early had to say.
+    /// The last line of the error output of a canary that ended early, or else its exit status.
     fn last_words(mut self) -> String {
         drop(self.child.stdin.take());
         let mut said = String::new();
@@ -247,10 +248,10 @@ impl Talk {
     }
 }
 
-/// A canary that is given up must not stay behind, nor its cgroup with it.
+/// If the self-test gives up, neither the canary nor its cgroup may remain.
 impl Drop for Talk {
     fn drop(&mut self) {
-        // It may have ended: then there is nothing to do, and nobody to tell.
+        // The canary may have ended already, so errors are ignored.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
@@ -261,7 +262,7 @@ fn is_readable(output: &ChildStdout) -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// A cgroup of our own, removed at the end.
+/// A cgroup of the self-test. It is removed when the value is dropped.
 struct CgroupDirectory {
     path: PathBuf,
     id: u64,
@@ -283,16 +284,16 @@ impl Drop for CgroupDirectory {
     }
 }
 
-/// What the canary does, in its own mount namespace: mounts an overlay, says its device, and when told so does its
-/// acts; then says which were refused.
+/// Runs the canary, in its own mount namespace. It mounts an overlay, writes the device of the overlay to its output,
+/// performs its acts when it is told to, and then writes which of them were refused.
 ///
 /// # Errors
 ///
-/// What the system refused of the set-up.
+/// The system refused a part of the setup.
 pub fn target() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    // A directory that is always there; nobody else sees what is mounted on it.
+    // This directory always exists. No other process sees what is mounted on it.
     let base = Path::new("/dev");
     rustix::mount::mount("detector", base, "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)?;
     for directory in ["lower", "upper", "work", "merged"] {

@@ -1,4 +1,4 @@
-//! How often the kernel runs programs during the self-test.
+//! Counts how often the kernel runs programs during the self-test.
 
 use std::os::fd::OwnedFd;
 
@@ -6,31 +6,32 @@ use aya::sys::{Stats, enable_stats};
 
 use crate::sensor::probes::Attached;
 
-/// Programs whose runs the kernel counts. It counts those of all BPF programs of the host while this value lives
-/// (`bpf_enable_runtime_stats`, kernel/bpf/syscall.c, from 5.8), and takes the time of each: so it must not live long.
+/// The programs whose runs the kernel counts. While this value lives, the kernel counts the runs of all BPF programs of
+/// the host (`bpf_enable_runtime_stats`, kernel/bpf/syscall.c, from 5.8) and measures the time of each run, so the
+/// value must not live long.
 pub(super) struct Runs<'a> {
     before: Vec<(&'a Attached, u64)>,
     _counting: OwnedFd,
 }
 
 impl<'a> Runs<'a> {
-    /// Has the kernel count the runs of these programs from now on.
+    /// Makes the kernel count the runs of these programs from now on.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// The kernel does not count them; the error says why.
     pub(super) fn count(attached: &'a [Attached]) -> Result<Self, String> {
         let counting = enable_stats(Stats::RunTime).map_err(|e| format!("counting runs of programs: {e}"))?;
-        // The administrator may have the kernel count always.
+        // The counts may not begin at 0, because the administrator may have made the kernel count all the time.
         let before = attached.iter().map(|program| Ok((program, runs(program)?))).collect::<Result<_, String>>()?;
         Ok(Self { before, _counting: counting })
     }
 
-    /// Whether the kernel has run the program since.
+    /// Whether the kernel has run the program since then.
     ///
     /// # Errors
     ///
-    /// The kernel does not say.
+    /// The kernel does not report the number of runs.
     pub(super) fn has_run(&self, name: &str) -> Result<bool, String> {
         let counted = self.before.iter().find(|(program, _)| program.program == name);
         counted.map_or(Ok(false), |&(program, before)| Ok(runs(program)? > before))
