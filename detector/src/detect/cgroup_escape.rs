@@ -1,6 +1,6 @@
 //! `cgroup_escape`: a process of a container was moved to a cgroup outside the container, by a process of a container.
-//! What attributes processes by cgroup then attributes it to the host, and the container's limits no longer apply to
-//! it.
+//! Tools that attribute processes by their cgroups then attribute it to the host, and the container's limits no longer
+//! apply to it.
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 

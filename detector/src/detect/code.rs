@@ -1,49 +1,49 @@
-//! Code that a process runs, and where that comes from: the same for all detections of it.
+//! Code that a process runs, and where the code comes from. This is the same for all detections of code.
 
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::{Args, At, Exec, File, Layer, MapExec, Origin, Path, Script};
 use crate::finding;
 
-/// File systems that are only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, where memfd files
-/// are too, ramfs and hugetlbfs.
+/// The file systems that exist only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, which also
+/// has memfd files, ramfs and hugetlbfs.
 const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
-/// A program, a script, or what a program has loaded.
+/// A program, a script, or a file that a program has loaded.
 #[derive(Clone, Copy)]
 pub(super) struct Code<'a> {
     pub(super) at: At,
     pub(super) file: &'a File,
     pub(super) how: How,
-    /// `None`: the record was lost.
+    /// The path of the file. `None` if the record was lost.
     pub(super) path: Option<&'a Path>,
-    /// The process that runs it. `None`: the record was lost.
+    /// The process that runs it. `None` if the record was lost.
     pub(super) actor: Option<Actor<'a>>,
 }
 
-/// How it comes to run.
+/// How the code came to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     /// It was executed.
     Executed,
-    /// It was executed, and its first line names the interpreter that does so.
+    /// It is a script that was executed. Its first line names the interpreter that runs it.
     Interpreted,
-    /// It was mapped: a library, or a program that is run by its loader.
+    /// It was mapped. It is a library, or a program that is run by its loader.
     Mapped,
 }
 
-/// Where it comes from.
+/// Where the code comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A file that is only in memory.
     Memory,
     /// A file without a name.
     Deleted,
-    /// One of these two; the record that tells which was lost.
+    /// A file of one of the two kinds above. It is not known which, because the record was lost.
     MemoryOrDeleted,
-    /// A file of the image that is not as the image has it.
+    /// A file in the container's root file system that is not as in the image.
     Changed,
-    /// A file of the image as it is, a file on a volume, or one of the host's.
+    /// A file that is as in the image, a file on a volume, or a file of the host.
     Expected,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Code<'a> {
 
     pub(super) fn source(&self, container: &TrackedContainer) -> Source {
         let Some(actor) = &self.actor else {
-            // The probes do not report libraries of the image as it is.
+            // The probes do not report libraries that are as in the image.
             return match self.file.layer {
                 Some(Layer::Upper | Layer::New) => Source::Changed,
                 Some(Layer::Lower) => Source::Expected,
@@ -80,7 +80,7 @@ impl<'a> Code<'a> {
         if actor.process.origin == Origin::Outside {
             return Source::Expected;
         }
-        // An image can be in memory as a whole.
+        // A whole image can be in memory.
         if IN_MEMORY.contains(&self.file.magic) && container.root_dev != Some(self.file.dev) {
             return Source::Memory;
         }
@@ -98,12 +98,12 @@ impl<'a> Code<'a> {
         self.actor.and_then(|actor| actor.args()).into_iter().flat_map(Args::iter)
     }
 
-    /// The file in a finding.
+    /// The description of the file in a finding.
     pub(super) fn describe_file(&self) -> finding::File {
         describe::code_file(self.file, self.path)
     }
 
-    /// `PATH, which is STATE, executed in CONTAINER (how it came there)`, or the like.
+    /// The message `PATH, which is STATE, executed in CONTAINER (how it came there)`, or a similar one.
     pub(super) fn message(&self, state: &str, container: &TrackedContainer) -> String {
         let container = describe::container_name(container);
         let (Some(path), Some(actor)) = (self.path, &self.actor) else {

@@ -1,12 +1,12 @@
-//! Recognises shells by the content of their files, where the name of the file does not show it.
+//! Recognises a shell by the content of its file, if the name of the file does not show that it is one.
 //!
-//! A shell has the names of the variables that it sets, of its builtins and of its reserved words in it, as strings of
-//! their own. Other programs have a few of them, for they set variables for a shell or colour its scripts, but no such
-//! collection: of the eleven words of the Bourne family, all its members of Debian have all, and no other program of
-//! Debian was found with more than four.
+//! The file of a shell contains the names of the variables that it sets, of its builtins and of its reserved words,
+//! each as a string of its own. Other programs contain a few of them, because they set variables for a shell or
+//! highlight its scripts, but not so many: of the eleven words of the Bourne family, each of its members in Debian has
+//! all, and no other program in Debian was found to have more than four.
 //!
-//! This recognises copies. A shell that was packed or patched is not recognised; but that it is not the image's file is
-//! still found.
+//! This recognises copies. A shell that was packed or patched is not recognised, but the detector still finds that the
+//! file is not as in the image.
 
 use std::io::{self, Read};
 use std::sync::LazyLock;
@@ -16,15 +16,15 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 /// What a program is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// A shell, and which.
+    /// A shell, and its name.
     Shell(&'static str),
-    /// A shell and many other programs in one, such as BusyBox: what it does is chosen by its arguments.
+    /// A shell and many other programs in one file, such as BusyBox. Its arguments decide what it does.
     Box,
     /// Neither.
     Other,
 }
 
-/// Words of a family of shells, and how many of them make a member.
+/// The words of a family of shells, and how many of them a member must have.
 struct Family {
     words: &'static [&'static str],
     enough: u32,
@@ -38,7 +38,7 @@ const BOURNE: Family = Family {
 };
 /// csh and tcsh.
 const C: Family = Family { words: &["onintr", "breaksw", "endsw", "unhash", "foreach"], enough: 5, name: "csh" };
-/// `fish_indent` and the like have its words too, but not the program's options.
+/// `fish_indent` and similar programs have the words of fish too, but not its options.
 const FISH: Family = Family {
     words: &["fish_prompt", "fish_history", "init-command", "profile-startup", "no-execute"],
     enough: 5,
@@ -56,7 +56,7 @@ const MEMBERS: [(&str, Content); 6] = [
     ("Toybox %s", Content::Box),
 ];
 
-/// Finds all words in one go, and says of each pattern of the automaton which word it is, by its bit.
+/// Finds all words in one pass. `bits` has the bit of the word that each pattern of the automaton stands for.
 struct Words {
     automaton: AhoCorasick,
     bits: Vec<u32>,
@@ -67,7 +67,7 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let mut bits = Vec::new();
     let words = FAMILIES.iter().flat_map(|family| family.words).copied();
     for (bit, word) in words.enumerate() {
-        // The end of a string, or a variable with its first value.
+        // After the word, the string ends, or a variable gets its first value.
         for end in ["\0", "="] {
             for pattern in [word.to_owned() + end, wide(word) + &wide(end)] {
                 patterns.push(pattern.into_bytes());
@@ -86,16 +86,16 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     Words { automaton: automaton.expect("a few short words make a small automaton"), bits }
 });
 
-/// As a string of `wchar_t` has it, which some shells keep their words in.
+/// The word as a string of `wchar_t`. Some shells store their words in this form.
 fn wide(word: &str) -> String {
     word.chars().flat_map(|letter| [letter, '\0', '\0', '\0']).collect()
 }
 
-/// Recognises a program by its bytes. A script is no program: its interpreter is one.
+/// Recognises a program by its bytes. A script is not a program, but its interpreter is.
 ///
 /// # Errors
 ///
-/// It cannot be read.
+/// The program cannot be read.
 pub(crate) fn recognise(mut program: impl Read) -> io::Result<Content> {
     let mut magic = [0; 4];
     match program.read_exact(&mut magic) {
@@ -132,7 +132,7 @@ fn decide(found: u32) -> Content {
 mod tests {
     use super::*;
 
-    /// What a program with these strings is.
+    /// Recognises a program that has these strings.
     fn content(strings: &[&str]) -> Content {
         let text: String = strings.iter().flat_map(|string| ["\u{1}", string, "\0"]).collect();
         recognise(["\x7fELF", &text].concat().as_bytes()).expect("bytes can be read")
@@ -155,7 +155,7 @@ mod tests {
         ] {
             assert_eq!(found, expected);
         }
-        // Variables with a first value, in strings of `wchar_t`.
+        // These are variables with a first value, in strings of `wchar_t`.
         let assigned: String = BOURNE.words.iter().map(|word| wide(&format!("{word}=x"))).collect();
         assert_eq!(content(&[&assigned]), Content::Shell("sh"));
     }
@@ -167,7 +167,7 @@ mod tests {
             &C.words[1..],
             &FISH.words[1..],
             &["BASH_VERSION", "BusyBox v1.36"],
-            // Words that are parts of longer ones.
+            // These words are only parts of longer ones.
             &[
                 "PS11",
                 "PS44",

@@ -4,25 +4,27 @@ use crate::event::At;
 use crate::finding::{Kind, Time};
 use crate::redact::Redactor;
 
-/// What findings say about the node and about time.
+/// What findings need to know about the node and about time.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub(super) node: String,
-    /// What all ids of this boot of this node begin with.
+    /// The beginning of all ids of this boot of this node.
     id_prefix: u64,
     boot_to_wall: i64,
     pub(super) redactor: Redactor,
 }
 
 impl Context {
-    /// The context of a boot of a node. `boot_id` is the kernel's `/proc/sys/kernel/random/boot_id`; `boot_to_wall` are
-    /// the nanoseconds by which the wall clock is ahead of `CLOCK_BOOTTIME`; `redactor` knows the secrets in arguments.
+    /// The context of a boot of a node. `boot_id` is the kernel's `/proc/sys/kernel/random/boot_id`, `boot_to_wall` is
+    /// the number of nanoseconds by which the wall clock is ahead of `CLOCK_BOOTTIME`, and `redactor` knows the secrets
+    /// in arguments.
     pub fn new(node: String, boot_id: &str, boot_to_wall: i64, redactor: Redactor) -> Self {
         let id_prefix = fnv1a(node.bytes().chain([0]).chain(boot_id.bytes())) >> 16;
         Self { node, id_prefix, boot_to_wall, redactor }
     }
 
-    /// From now on the wall clock is `boot_to_wall` nanoseconds ahead of `CLOCK_BOOTTIME`: it was set, or it drifts.
+    /// Sets by how many nanoseconds the wall clock is ahead of `CLOCK_BOOTTIME`. This changes when the clock is set or
+    /// drifts.
     pub(crate) fn set_boot_to_wall(&mut self, boot_to_wall: i64) {
         self.boot_to_wall = boot_to_wall;
     }
@@ -32,15 +34,15 @@ impl Context {
         Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
     }
 
-    /// The id of the finding of a kind about an event; [`Finding::id`](crate::finding::Finding::id) says what is in it.
+    /// The id of the finding of a kind about an event. [`Finding::id`](crate::finding::Finding::id) describes its parts.
     pub(super) fn id(&self, at: At, kind: Kind) -> String {
-        // The upper 16 bits of the number are the CPU. Behind the count they make the id shorter.
+        // The upper 16 bits of the number are the CPU. The id is shorter if they come after the count.
         let number = at.number.rotate_left(16);
         format!("{:012x}-{:016x}-{number:x}-{:x}", self.id_prefix, at.time, kind as u8)
     }
 }
 
-/// The 64-bit FNV-1a hash: the same in every version of this program, unlike the hashes of the standard library.
+/// The 64-bit FNV-1a hash. It is the same in every version of this program, unlike the hashes of the standard library.
 fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

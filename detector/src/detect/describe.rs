@@ -1,4 +1,4 @@
-//! From the kernel's terms to those of findings: the same for all detections.
+//! Translates the kernel's terms into those of findings, for all detections.
 
 use super::context::Context;
 use super::process::Program;
@@ -20,7 +20,7 @@ pub(crate) fn container(container: &TrackedContainer) -> Container {
     }
 }
 
-/// The container, in a message: as short as people write it.
+/// The name of the container in a message, as short as people write it.
 pub(super) fn container_name(container: &TrackedContainer) -> String {
     match &container.reference {
         Some(found) if found.id.len() == 64 => format!("container {}", text(&found.id[..12])),
@@ -29,7 +29,7 @@ pub(super) fn container_name(container: &TrackedContainer) -> String {
     }
 }
 
-/// The process that acted, and what it was started as.
+/// The process that acted, and the arguments and working directory that it was started with.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
     pub(super) process: &'a event::Process,
@@ -48,7 +48,7 @@ impl<'a> Actor<'a> {
         Self { process: &exec.process, exe: &exec.exe, started_as: Some((&exec.args, &exec.cwd)) }
     }
 
-    /// The arguments of the process, `argv[0]` first. `None`: they are not known.
+    /// The arguments of the process, `argv[0]` first. Returns `None` if they are not known.
     pub(super) fn args(&self) -> Option<&'a event::Args> {
         self.started_as.map(|(args, _)| args)
     }
@@ -58,7 +58,7 @@ impl<'a> Actor<'a> {
         text(base_name(&self.exe.bytes))
     }
 
-    /// The process in a finding.
+    /// The description of the process in a finding.
     pub(super) fn describe(&self, context: &Context) -> Process {
         let (process, exe) = (self.process, self.exe);
         let (args, cwd) = self.started_as.unzip();
@@ -102,7 +102,7 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`: the message about a change.
+/// The message about a change: `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`.
 pub(super) fn message(what: &str, container: &TrackedContainer, actor: Option<&Actor>) -> String {
     let container = container_name(container);
     let Some(actor) = actor else { return format!("{what} in {container}") };
@@ -124,22 +124,24 @@ pub(super) fn origin(origin: Origin) -> &'static str {
     }
 }
 
-/// The path of a file that was executed or mapped. `None`: it is in no directory, as those of memfd_create(2) are.
+/// The path of a file that was executed or mapped. Returns `None` if the file is in no directory, as files of
+/// memfd_create(2) are.
 pub(super) fn path(path: &event::Path) -> Option<Text> {
     is_named(path).then(|| text(&path.bytes))
 }
 
-/// The root is a directory.
+/// Whether the path names a file. `/` names none, because the root is a directory.
 fn is_named(path: &event::Path) -> bool {
     path.bytes != b"/"
 }
 
-/// A file that was executed or mapped.
+/// The description of a file that was executed or mapped.
 pub(super) fn code_file(file: &event::File, path: Option<&event::Path>) -> File {
     describe_file(file, path.filter(|path| is_named(path)))
 }
 
-/// A file that was opened or changed. `op` is what was done to it, where that is not clear from the finding's kind.
+/// The description of a file that was opened or changed. `op` is what was done to the file, if that is not clear from
+/// the finding's kind.
 pub(super) fn changed_file(file: &event::File, detail: Option<&event::Detail>, op: Option<Op>) -> File {
     let new_path = detail.and_then(|detail| detail.new_path.as_ref());
     let mut changed = describe_file(file, detail.map(|detail| &detail.path));
@@ -150,7 +152,7 @@ pub(super) fn changed_file(file: &event::File, detail: Option<&event::Detail>, o
 }
 
 fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
-    // Every file has a type; a mode without one was never read.
+    // Every file has a type, so a mode without one was never read.
     let is_known = file.mode != 0;
     File {
         path: path.map(|path| text(&path.bytes)),
@@ -167,7 +169,7 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
     }
 }
 
-/// The path of a file in a message, or what stands for it if it was lost.
+/// The path of a file in a message, or its inode number if the path was lost.
 pub(super) fn path_or_inode(detail: Option<&event::Detail>, file: &event::File) -> String {
     match detail {
         Some(detail) => text(&detail.path.bytes).to_string(),
@@ -175,12 +177,12 @@ pub(super) fn path_or_inode(detail: Option<&event::Detail>, file: &event::File) 
     }
 }
 
-/// Text of bytes.
+/// Turns bytes into text.
 pub(super) fn text(bytes: &[u8]) -> Text {
     Text::from(bytes)
 }
 
-/// The last name of a path.
+/// The last component of a path.
 pub(super) fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }

@@ -1,9 +1,9 @@
-//! `drifted_exec`: a program, script or library of a container's image was executed that is not as the image has it: it
-//! was added to the image at run time, changed, or copied up to the overlay's upper layer for a change of its
+//! `drifted_exec`: a program, script or library in a container's root file system was executed that is not as in the
+//! image: it was added to the image at run time, changed, or copied up to the overlay's upper layer for a change of its
 //! ownership, permissions or names.
 //!
-//! **Severity**: high. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else none: the event
-//! does not show where the program came from.
+//! **Severity**: high. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else none, because the
+//! event does not show where the program came from.
 
 use super::assessment::Assessment;
 use super::code::{Code, How, Source};

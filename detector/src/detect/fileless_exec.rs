@@ -1,5 +1,5 @@
 //! `fileless_exec`: a program, script or library was executed from a file that is only in memory (memfd_create(2), or a
-//! tmpfs such as `/dev/shm`), or deleted. Nothing of it remains on a disk for a later investigation.
+//! tmpfs such as `/dev/shm`) or that is deleted. Nothing of it remains on a disk for a later investigation.
 //!
 //! **Severity**: high. **MITRE ATT&CK**: T1620 (reflective code loading).
 

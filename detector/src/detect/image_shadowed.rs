@@ -1,5 +1,5 @@
 //! `image_shadowed`: something was mounted over a path of a container's image, or the mounts or the root through which
-//! the container sees its image were changed. The image's file is as it was, but a process no longer finds it at its
+//! the container sees its image were changed. The image's file is unchanged, but a process no longer finds it at its
 //! path.
 //!
 //! **Severity**: high at programs, libraries and files that control access (see [`place`](super::place)), and for
@@ -19,7 +19,7 @@ use crate::finding::{Kind, Op, Severity};
 enum Effect {
     /// Another file or directory is found there.
     Covers,
-    /// What it covers is found there again, or its options are others.
+    /// What was covered is found there again, or its mount options were changed.
     Alters,
     /// It becomes the root of one process.
     Confines,
@@ -27,7 +27,7 @@ enum Effect {
     Replaces,
 }
 
-/// What a message says that an operation did, and its effect.
+/// The words for an operation in a message, and the operation's effect.
 fn describe(op: MountOp) -> (&'static str, Effect) {
     match op {
         MountOp::Mount => ("mounted over", Effect::Covers),

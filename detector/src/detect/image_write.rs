@@ -1,6 +1,6 @@
 //! `image_write`: a file or directory of a container's image was changed, removed or replaced, or one was added.
 //!
-//! **Severity**: the first row that fits; if there are two paths, the one that matters more counts.
+//! **Severity**: the first row that applies. If there are two paths, the one that matters more counts.
 //!
 //! | severity | when |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | low | the file is in a directory that is meant to be written to (`place::SCRATCH`) |
 //! | medium | anything else |
 //!
-//! **MITRE ATT&CK**: only what one event shows.
+//! **MITRE ATT&CK**: only techniques that one event shows.
 //!
 //! | technique | when |
 //! |---|---|
@@ -22,7 +22,7 @@
 //! | T1036.005 (match legitimate name or location) | a file was added to the programs and libraries |
 //! | T1565.001 (stored data manipulation) | another file of the image was changed |
 //!
-//! No technique is given for other new files, and T1525 never: it is about images in a registry.
+//! No technique is given for other new files. T1525 is never given, because it is about images in a registry.
 
 use super::assessment::Assessment;
 use super::describe::{self, Actor};
@@ -45,11 +45,11 @@ enum Aspect {
     Access,
     /// What the file may do when it is executed.
     Capabilities,
-    /// When the file was changed, as it claims.
+    /// The time at which the file was changed, as its timestamps claim.
     Timestamps,
 }
 
-/// What a message says that an operation did, the word before the new path or value, and what the operation changed.
+/// The words for an operation in a message, the word before the new path or value, and what the operation changes.
 fn describe(op: ImageOp) -> (&'static str, &'static str, Aspect) {
     match op {
         ImageOp::OpenWrite => ("opened for writing", "", Aspect::Content),

@@ -1,6 +1,6 @@
-//! From events to findings. No I/O and no clock: what is found depends on the events and nothing else.
+//! Turns events into findings. There is no I/O and no clock here: the findings depend only on the events.
 //!
-//! Each kind of finding has a module; a new one needs a line in [`Detector::detect`] and a [`Kind`].
+//! Each kind of finding has a module. A new kind needs a line in [`Detector::detect`] and a [`Kind`](crate::finding::Kind).
 
 mod assessment;
 mod cgroup_escape;
@@ -38,7 +38,7 @@ struct Report<'a, F> {
 }
 
 impl<F: FnMut(Finding)> Report<'_, F> {
-    /// Reports what a detection says about an event, `at` this time and by this process.
+    /// Reports what a detection says about an event that happened `at` this time and was caused by this process.
     fn add(&mut self, at: At, actor: Option<&Actor>, assessment: Assessment) {
         let Assessment { finding, severity, message, file, mitre } = assessment;
         (self.found)(Finding {
@@ -58,13 +58,13 @@ impl<F: FnMut(Finding)> Report<'_, F> {
         });
     }
 
-    /// Reports that code runs which should not run in a container.
+    /// Reports code that should not run in a container.
     fn add_foreign(&mut self, code: &Code) {
         let found = fileless_exec::detect(code, self.container).or_else(|| drifted_exec::detect(code, self.container));
         self.add_code(code, found);
     }
 
-    /// Reports a shell.
+    /// Reports the code if it is a shell.
     fn add_shell(&mut self, code: &Code, content: Option<Content>, script: Option<&Script>) {
         self.add_code(code, shell::detect(code, content, script, self.container));
     }
@@ -136,7 +136,7 @@ impl Detector {
         }
     }
 
-    /// Looks for findings in an event now that the content of its file is known: for those that [need
+    /// Looks for findings in an event whose file's content is known by now. This is for the events that [need
     /// it](needs_content).
     pub(crate) fn detect_by_content(
         &mut self,
@@ -152,7 +152,7 @@ impl Detector {
         }
     }
 
-    /// Who acted, with what is remembered of its program. `None`: the record was lost.
+    /// The process that acted, with what is remembered of its program. Returns `None` if the record was lost.
     fn actor<'a>(&'a mut self, detail: Option<&'a Detail>) -> Option<Actor<'a>> {
         let detail = detail?;
         Some(Actor::new(&detail.process, &detail.exe, self.program_of(&detail.process)))
@@ -169,7 +169,7 @@ pub(crate) fn needs_content(event: &Event) -> bool {
         .is_some_and(|code| shell::is_unknown(&code))
 }
 
-/// The code that an event runs, if it runs any by itself. `actor` finds out by whom.
+/// The code that an event runs, if it runs any by itself. `actor` finds the process that runs it.
 fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Option<Actor<'a>>) -> Option<Code<'a>> {
     match event {
         Event::Exec(exec) => Some(Code::executed(exec)),
@@ -287,7 +287,7 @@ pub(crate) mod samples {
         all
     }
 
-    /// A container of which the runtime knows everything, in these words.
+    /// A container about which the runtime knows everything. All its texts are `words`.
     pub(crate) fn known_container(words: &[u8]) -> finding::Container {
         let text = || Some(words.into());
         let labels = || finding::Labels { values: [(words.into(), words.into())].into(), truncated: true };
@@ -309,7 +309,7 @@ pub(crate) mod samples {
         }
     }
 
-    /// The finding about an event of which there is at most one.
+    /// The finding about an event that causes at most one.
     pub(crate) fn found(event: Event) -> Option<Finding> {
         let mut all = all_found(&[event]);
         assert!(all.len() <= 1, "{all:?}");
@@ -342,12 +342,12 @@ mod tests {
         assert_eq!(shell, "4cd55fcf1b8a-000000000000004d-10000-1");
         assert_eq!(drift, "4cd55fcf1b8a-000000000000004d-10000-5");
 
-        // Told again, by another run of the daemon after a step of the clock.
+        // The same event is reported again, by another run of the daemon after the clock was set.
         let mut stepped = samples::context();
         stepped.set_boot_to_wall(7);
         assert_eq!(ids(&stepped, &[event(&changed_shell)]), [&**shell, drift]);
 
-        // Another act: at the same time on another CPU, later, on another node, in another boot.
+        // Other acts: at the same time on another CPU, later, on another node, in another boot.
         let same_time = Exec { at: At { number: 2, ..changed_shell.at }, ..changed_shell.clone() };
         let later = Exec { at: At { time: 0x100, ..changed_shell.at }, ..changed_shell.clone() };
         let other_ids = ids(&samples::context(), &[event(&same_time), event(&later)]);
@@ -380,7 +380,7 @@ mod tests {
     fn a_write_shows_the_arguments_of_the_earlier_exec() {
         let exec = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"]);
         let change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
-        // The same pid of another process.
+        // Another process has the same pid.
         let mut other = change.clone();
         other.detail.as_mut().expect("the sample has it").process.start_time += 1_000_000_000;
         let events =

@@ -1,9 +1,9 @@
-//! What a path of an image is for, which decides how much a change there matters.
+//! The purpose of a path in an image, which decides how much a change there matters.
 
-/// Directories of programs and libraries, wherever they are.
+/// The names of directories with programs and libraries, wherever they are.
 const PROGRAMS: &[&[u8]] = &[b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libexec"];
 
-/// Files, and directories (with a slash at the end), that decide who may do what, or what is started.
+/// Files and directories (with a slash at the end) that control access or what is started.
 const CONTROL: &[&[u8]] = &[
     b"/etc/cron.d/",
     b"/etc/cron.daily/",
@@ -28,24 +28,24 @@ const CONTROL: &[&[u8]] = &[
     b"/var/spool/cron/",
 ];
 
-/// Directories that are there to be written to. In a container they should be volumes.
+/// Directories that are meant to be written to. In a container they should be volumes.
 const SCRATCH: &[&[u8]] = &[b"/run/", b"/tmp/", b"/var/cache/", b"/var/log/", b"/var/run/", b"/var/tmp/"];
 
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
-    /// What is there to be written to ([`SCRATCH`]).
+    /// A directory that is meant to be written to ([`SCRATCH`]).
     Scratch,
     /// Anything else.
     Other,
-    /// What decides who may do what, or what is started ([`CONTROL`]).
+    /// What controls access or what is started ([`CONTROL`]).
     Control,
     /// A program or library, by its directory ([`PROGRAMS`]).
     Program,
 }
 
 impl Place {
-    /// Of a file.
+    /// The place of a file.
     pub(super) fn of(path: &[u8]) -> Self {
         match () {
             () if among_programs(path) => Self::Program,
@@ -55,13 +55,14 @@ impl Place {
         }
     }
 
-    /// Of a file or of a directory with all that is in it.
+    /// The place of a file, or of a directory with everything in it.
     pub(super) fn of_tree(path: &[u8]) -> Self {
         Self::of(path).max(Self::of(&[path, b"/"].concat()))
     }
 }
 
-/// Below a directory of programs or libraries; `/var/lib` is none, it holds data.
+/// Whether a path is below a directory with programs or libraries. `/var/lib` is not such a directory, because it
+/// contains data.
 fn among_programs(path: &[u8]) -> bool {
     let path = path.strip_prefix(b"/var/lib/").unwrap_or(path);
     let mut directories = path.split(|&byte| byte == b'/');

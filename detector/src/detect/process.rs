@@ -1,27 +1,27 @@
-//! What the processes of containers were started as, so that a later write can say it: the kernel reports arguments
-//! only at the exec.
+//! Remembers the arguments and working directories that the processes of containers were started with, so that a later
+//! finding can contain them. The kernel reports them only at the exec.
 
 use crate::event::{Args, Exec, Path};
 use crate::recent::Recent;
 
 /// How much is remembered at most, in bytes.
 const MOST: usize = 4 << 20;
-/// The unit of start times in `/proc`, nanoseconds (`USER_HZ` is 100 everywhere). A process that was running before the
-/// events began is known no better, so that all are compared by it.
+/// The unit of start times in `/proc`, in nanoseconds (`USER_HZ` is 100 everywhere). The start time of a process that
+/// was running before the events began is not known more precisely, so all start times are compared in this unit.
 const TICK: u64 = 10_000_000;
-/// What an entry costs beside its strings, in bytes.
+/// The cost of an entry in addition to its strings, in bytes.
 const OVERHEAD: usize = size_of::<Key>() + size_of::<Program>() + 16;
 
-/// A process and what it was started as.
+/// A process, and the arguments and working directory that it was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// Process id on the node.
+    /// The process id on the node.
     pub pid: u32,
-    /// Start, `CLOCK_BOOTTIME`, nanoseconds; exact to 10 ms is enough.
+    /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`. A precision of 10 ms is enough.
     pub start_time: u64,
-    /// Arguments.
+    /// The arguments.
     pub args: Args,
-    /// Working directory.
+    /// The working directory.
     pub cwd: Path,
 }
 
@@ -41,7 +41,7 @@ impl Program {
     }
 }
 
-/// Process id, and start in ticks.
+/// The process id, and the start time in ticks.
 type Key = (u32, u64);
 
 const fn key(pid: u32, start_time: u64) -> Key {

@@ -1,20 +1,20 @@
-//! Scripts on their way to their interpreters. The kernel reports a script when it looks at its first line, and then
-//! the exec of the interpreter, if it comes to that. An interpreter may be a script too, and so on.
+//! Scripts that wait for the exec of their interpreter. The kernel reports a script when it looks at the script's first
+//! line, and later the exec of the interpreter, if there is one. An interpreter may be a script too, and so on.
 
 use super::describe;
 use crate::event::{Exec, Script};
 use crate::recent::Recent;
 
-/// How many processes can have scripts on their way at the same time.
+/// How many processes can have waiting scripts at the same time.
 const MOST: usize = 1024;
-/// How many scripts can be on the way to one program: the kernel looks at no more (`exec_binprm`, fs/exec.c, 5.10 to
+/// How many scripts of a process can wait for one exec. The kernel follows no more (`exec_binprm`, fs/exec.c, 5.10 to
 /// 7.3).
 const CHAIN: usize = 6;
-/// How long that can take, nanoseconds: the interpreter may have to be read from a slow disk. A process id is not used
-/// again as soon.
+/// How long a script can wait, in nanoseconds. The interpreter may have to be read from a slow disk. A process id is
+/// not used again this soon.
 const PATIENCE: u64 = 10_000_000_000;
 
-/// Scripts by the process that executes them, the first one first.
+/// The waiting scripts, by the process that executes them, the first one first.
 #[derive(Debug)]
 pub(super) struct Scripts(Recent<u32, Vec<Script>>);
 
@@ -35,7 +35,8 @@ impl Scripts {
         self.0.insert(pid, chain);
     }
 
-    /// The scripts that an exec is of. Those whose exec has failed are dropped at the next exec of their process.
+    /// Takes the scripts that belong to an exec. Scripts whose exec has failed are dropped at the next exec of their
+    /// process.
     pub(super) fn take(&mut self, exec: &Exec) -> Vec<Script> {
         let mut chain = self.0.remove(&exec.process.pid).unwrap_or_default();
         let last = chain.len().saturating_sub(1);
@@ -48,15 +49,16 @@ impl Scripts {
     }
 }
 
-/// The kernel makes the arguments of an interpreter: the path of it, maybe an argument, the script, the script's own.
-/// If the interpreter is a script, the path of that one's goes in front of all this, maybe with an argument.
+/// Whether a script belongs to an exec. The kernel composes the arguments of an interpreter: the path of the
+/// interpreter, possibly an argument, the script, and the script's own arguments. If the interpreter is itself a
+/// script, the path of its interpreter comes before all this, possibly with an argument.
 fn is_of(script: &Script, is_last: bool, exec: &Exec) -> bool {
     let name = describe::base_name(&script.path.bytes);
     let mut args = exec.args.iter();
     let is_path = args.next().is_some_and(|interpreter| interpreter.starts_with(b"/"));
     let mut others = args.take(2 * CHAIN).peekable();
-    // The script may have been called by another name: a link's, or `/dev/fd/3`. That of the first script of a chain is
-    // then not known from its arguments.
+    // The script may have been called by another name, such as that of a link or `/dev/fd/3`. The first of several
+    // scripts is then not recognised by its arguments.
     others.peek().is_some() && (is_last && is_path || others.any(|argument| describe::base_name(argument) == name))
 }
 

@@ -1,15 +1,15 @@
 //! `shell_in_container`: a shell was started in a container.
 //!
-//! **What is a shell** is decided by the executed file's resolved name, never by the name of the task. Version and
-//! build suffixes do not count (`bash-5.2`, `ksh93`). BusyBox and Toybox are many programs in one: there the applet
-//! counts, `argv[0]`, or the argument behind it when `argv[0]` is the box itself. A file of another name that is called
-//! by a shell's name is one too: a hard link of BusyBox, or a copy in disguise. Where none of this says that it is a
-//! shell, the [content](super::content) of the file does, a moment later.
+//! **What is a shell** is decided by the resolved name of the executed file, never by the name of the task. Version and
+//! build suffixes do not count (`bash-5.2`, `ksh93`). BusyBox and Toybox contain many programs. For them, the applet
+//! counts: `argv[0]`, or the argument after it if `argv[0]` is `busybox` or `toybox` itself. A file with another name
+//! is also a shell if it is called by a shell's name: it may be a hard link to BusyBox, or a renamed copy. If none of
+//! this shows a shell, the [content](super::content) of the file can show it, a moment later.
 //!
-//! A shell can also be run by the dynamic loader (`ld.so /bin/sh`): then the loader is what is executed, and the shell
-//! is mapped by it.
+//! A shell can also be run by the dynamic loader (`ld.so /bin/sh`). In this case the loader is executed, and it maps
+//! the shell.
 //!
-//! **Severity**: the first row that fits.
+//! **Severity**: the first row that applies.
 //!
 //! | severity | when |
 //! |---|---|
@@ -19,9 +19,9 @@
 //! | high | it has a terminal: a person is inside |
 //! | medium | anything else: a command run from outside, or by the application |
 //!
-//! A socket as standard input counts only where commands come from there. With `-c` or a script the socket is just how
-//! the parent talks to its child: Node.js gives socket pairs to every command it runs, and systemd a socket to the
-//! journal.
+//! A socket as standard input counts only if commands come from it. With `-c` or a script, the parent only uses the
+//! socket to talk to its child: Node.js gives a socket pair to every command that it runs, and systemd gives a socket
+//! to the journal.
 //!
 //! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host
 //! T1611 (escape to host).
@@ -34,19 +34,19 @@ use crate::container::table::TrackedContainer;
 use crate::event::{Origin, Path, Process, Script, StdioKind};
 use crate::finding::{Kind, Severity};
 
-/// Shells, without versions.
+/// The names of shells, without versions.
 const SHELLS: &[&[u8]] = &[
     b"ash", b"bash", b"csh", b"dash", b"elvish", b"fish", b"hush", b"ksh", b"lksh", b"mksh", b"oksh", b"pdksh",
     b"posh", b"pwsh", b"rbash", b"rksh", b"rzsh", b"sash", b"sh", b"tcsh", b"toysh", b"xonsh", b"yash", b"zsh",
 ];
 
-/// Many programs in one file.
+/// The names of files that contain many programs.
 const BOXES: &[&[u8]] = &[b"busybox", b"toybox"];
 
-/// What distributions append to names of programs, beside versions.
+/// What distributions append to the names of programs, in addition to versions.
 const SUFFIXES: &[&[u8]] = &[b"-static", b".static", b".distrib", b"-extras", b".nosuid", b".suid"];
 
-/// Options of the dynamic loader that have a value behind them (glibc 2.31 to 2.42; those of musl are among them).
+/// The options of the dynamic loader that are followed by a value (glibc 2.31 to 2.42; those of musl are among them).
 const LOADER_OPTIONS: &[&[u8]] = &[
     b"--library-path",
     b"--inhibit-rpath",
@@ -57,7 +57,8 @@ const LOADER_OPTIONS: &[&[u8]] = &[
     b"--glibc-hwcaps-mask",
 ];
 
-/// `content` is what the file is, if it was inspected; `script` the one that the shell is to interpret.
+/// `content` is what the file is, if it was inspected. `script` is the script that the shell interprets, if there is
+/// one.
 pub(super) fn detect(
     code: &Code,
     content: Option<Content>,
@@ -88,8 +89,8 @@ pub(super) fn detect(
     })
 }
 
-/// Whether only the file's content can show if it is a shell. What is executed on the host is not inspected: a runtime
-/// is, for a moment, in the cgroup of the container that it enters.
+/// Whether only the file's content can show if it is a shell. What is executed on the host is not inspected, because a
+/// runtime is, for a moment, in the cgroup of the container that it enters.
 pub(super) fn is_unknown(code: &Code) -> bool {
     code.actor.is_some_and(|actor| {
         actor.process.origin != Origin::Outside && (code.how == How::Executed || is_loader(&actor))
@@ -101,13 +102,13 @@ struct Shell<'a> {
     name: &'a [u8],
     actor: Actor<'a>,
     path: &'a Path,
-    /// Where in the argument vector its own arguments begin.
+    /// The position in the argument vector at which its own arguments begin.
     arguments: usize,
-    /// Its file's name says something else.
+    /// Whether the name of its file is not that of a shell.
     is_disguised: bool,
 }
 
-/// `None`: it is no shell, as far as is known, or the record was lost.
+/// Returns `None` if the code is not a shell, as far as is known, or if the record was lost.
 fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> {
     let (path, actor) = (code.path?, code.actor?);
     let name = describe::base_name(&path.bytes);
@@ -115,7 +116,8 @@ fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> 
     if is_loaded && path == actor.exe {
         return None;
     }
-    // Of a loaded one, `argv[0]` is the loader, and what is called by a name is the loader's business.
+    // If the file was loaded, `argv[0]` is that of the loader. The name by which a program is called then counts only
+    // for a box such as BusyBox, because the loader decides which file it maps.
     let first = if is_loaded { operand(code.args()) } else { 0 };
     let known = |name, arguments| Some(Shell { name, actor, path, arguments: first + arguments, is_disguised: false });
     if is_one_of(name, SHELLS) {
@@ -141,7 +143,7 @@ fn is_loader(actor: &Actor) -> bool {
     [&b"ld-"[..], b"ld.so", b"ld64.so"].iter().any(|start| name.starts_with(start))
 }
 
-/// Which argument of the dynamic loader is the program that it is to run.
+/// The position of the dynamic loader's argument that names the program to run.
 fn operand<'a>(args: impl Iterator<Item = &'a [u8]>) -> usize {
     let mut is_value = false;
     let is_option = |arg: &&[u8]| {
@@ -158,7 +160,7 @@ fn asked_for(argument: &[u8]) -> &[u8] {
     name.strip_prefix(b"-").unwrap_or(name)
 }
 
-/// The name is in the list, but for a version and what distributions append.
+/// Whether the name is in the list, apart from a version and from what distributions append.
 fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
     let name = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name);
     list.iter().any(|known| {
@@ -167,7 +169,7 @@ fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
     })
 }
 
-/// Neither `-c` nor a script says what to do, so the shell reads its standard input.
+/// Whether the shell reads its commands from standard input, because neither `-c` nor a script tells it what to do.
 fn commands_from_stdin<'a>(args: impl Iterator<Item = &'a [u8]>) -> bool {
     const WITH_VALUE: &[&[u8]] = &[b"-o", b"+o", b"-O", b"+O", b"--rcfile", b"--init-file"];
     let mut args = args.peekable();
@@ -244,7 +246,7 @@ mod tests {
             ("/bin/busybox-extras", &["busybox-extras", "/bin/ash"]),
             ("/usr/bin/toybox", &["toybox", "sh"]),
             ("/usr/bin/toybox", &["/bin/sh"]),
-            // A hard link of BusyBox, and a renamed copy of a shell.
+            // These are a hard link to BusyBox, and a renamed copy of a shell.
             ("/bin/ls", &["/bin/sh"]),
             ("/tmp/x", &["-bash"]),
         ] {
@@ -371,7 +373,7 @@ mod tests {
         }
     }
 
-    /// And nothing else that is executed there is worth a finding, or a look.
+    /// Nothing else that is executed there causes a finding or is inspected.
     #[test]
     fn a_shell_on_the_host_is_an_escape() {
         let deleted = |exe, args| {

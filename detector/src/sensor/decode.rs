@@ -28,7 +28,7 @@ pub enum DecodeError {
         /// The kind.
         kind: u32,
     },
-    /// Fewer bytes than a record of that kind has, or than it says itself.
+    /// The record has fewer bytes than its kind requires, or than its header says.
     #[error("record of kind {kind} has {len} bytes and claims {claimed}, but that kind has at least {expected}")]
     Size {
         /// The kind.
@@ -37,7 +37,7 @@ pub enum DecodeError {
         len: usize,
         /// The size in its header.
         claimed: u32,
-        /// Size of such a record without texts.
+        /// The size of a record of that kind without its texts.
         expected: usize,
     },
     /// The record is not at an address that a record can have.
@@ -50,7 +50,7 @@ pub enum DecodeError {
         field: &'static str,
         /// The length that it claims.
         len: u32,
-        /// How many bytes there are.
+        /// The number of bytes that there are.
         capacity: usize,
     },
     /// A number is not in the vocabulary.
@@ -117,7 +117,7 @@ fn parts<'a, T: FromBytes + Immutable + KnownLayout>(
     let size =
         DecodeError::Size { kind: header.kind, len: bytes.len(), claimed: header.size, expected: size_of::<T>() };
     let whole = bytes.get(..header.size as usize).ok_or(size)?;
-    // The header was aligned to 8 already, and no record wants more.
+    // The header was already found to be aligned to 8, and no record requires more.
     let (record, texts) = T::ref_from_prefix(whole).map_err(|_| size)?;
     Ok((record, Texts(texts)))
 }
@@ -310,7 +310,7 @@ fn text<'a, const N: usize>(text: &'a record::Text<N>, field: &'static str) -> R
     text.bytes.get(..text.len as usize).ok_or(DecodeError::TextLength { field, len: text.len, capacity: N })
 }
 
-/// Turns a path's names round: the record has the file first, each name ended by a NUL.
+/// Reverses the order of a path's names. The record has the file first, and each name is terminated by a NUL.
 fn path(mut names: &[u8], truncated: bool) -> Path {
     names = names.strip_suffix(&[0]).unwrap_or(names);
     let mut bytes = Vec::with_capacity(names.len() + '…'.len_utf8() + 1);
@@ -525,7 +525,7 @@ mod tests {
             for word in &mut record.words[1..] {
                 *word = random.u64(..);
             }
-            // Small numbers, so that the checks behind the first are reached too.
+            // These numbers are small, so that the checks after the first one are reached too.
             for field in [PROCESS + 32, FILE + 20, 40, PATH, PATH + 16, CWD, ARGS, ARGS + 16] {
                 if field + 4 <= len {
                     record.put(field, &random.u32(..4).to_ne_bytes());
