@@ -17,7 +17,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Version of the format. It changes only when a consumer of the older one would break; new keys do not count.
+/// The version of the format. It changes only if consumers of the older version would break; new keys do not count as
+/// such a change.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The JSON Schema of a line of the stream.
@@ -41,7 +42,7 @@ pub enum Line {
 pub struct Finding {
     /// When it happened.
     pub time: Time,
-    /// Version of this format: 1.
+    /// The version of this format: 1.
     pub schema: u32,
     /// The id of what happened: `BOOT-TIME-NUMBER-KIND`, all hexadecimal. `BOOT` are 12 digits that stand for the node
     /// and its boot, `TIME` are 16 digits: nanoseconds since that boot, with time asleep, `NUMBER` is the kernel's
@@ -52,13 +53,13 @@ pub struct Finding {
     /// is known then.
     #[schemars(range(min = 1))]
     pub revision: u32,
-    /// Name of the node.
+    /// The name of the node.
     pub node: String,
     /// What happened.
     pub finding: Kind,
     /// How much it matters.
     pub severity: Severity,
-    /// One line for people. Not for parsing.
+    /// A line for people. It is not meant to be parsed.
     pub message: String,
     /// The container in which it happened.
     pub container: Container,
@@ -91,7 +92,7 @@ pub enum Kind {
     ImageShadowed = 3,
     /// A container opened a block device for writing.
     DeviceWrite = 4,
-    /// A program, script or library of the image was executed that is not as the image has it.
+    /// A program, script or library in the container's root file system was executed that is not as in the image.
     DriftedExec = 5,
     /// A program, script or library was executed from a file that is only in memory or deleted.
     FilelessExec = 6,
@@ -157,7 +158,7 @@ impl Severity {
     }
 }
 
-/// A name that is none of those that can stand there.
+/// A name that is not one of the expected names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} {name:?}; use one of {expected}")]
 pub struct UnknownName {
@@ -166,7 +167,7 @@ pub struct UnknownName {
     expected: String,
 }
 
-/// `Display` and `FromStr` by the names in `ALL`.
+/// Implements `Display` and `FromStr` with the names in `ALL`.
 macro_rules! named {
     ($type:ty, $what:literal) => {
         impl fmt::Display for $type {
@@ -195,7 +196,8 @@ named!(Severity, "severity");
 /// A container, as far as it is known at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
-    /// The container's id or name, as its runtime has it. It is left out if its cgroup is not known (yet).
+    /// The container's id or name, as its runtime knows it. It is left out if the container's cgroup is not known
+    /// (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<Text>,
     /// The container's name.
@@ -249,7 +251,7 @@ pub struct Labels {
     /// The labels, by name.
     #[serde(rename = "labels", skip_serializing_if = "BTreeMap::is_empty", default)]
     pub values: BTreeMap<Text, Text>,
-    /// Some labels are left out, because there are too many or they are too long.
+    /// Whether some labels are left out, because there are too many or they are too long.
     #[serde(rename = "labels_truncated", skip_serializing_if = "std::ops::Not::not", default)]
     pub truncated: bool,
 }
@@ -325,8 +327,8 @@ pub struct Process {
     /// The working directory, as it was at the exec.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cwd: Option<Text>,
-    /// Which of `exe`, `cwd` and `args` are truncated: of the paths, the upper directories are missing (the rest
-    /// follows `…/`), of the arguments the end.
+    /// Which of `exe`, `cwd` and `args` are truncated. A truncated path lacks its upper directories (the rest follows
+    /// `…/`), and truncated arguments lack their end.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub truncated: Vec<ProcessField>,
     /// The controlling terminal.
@@ -334,7 +336,7 @@ pub struct Process {
     pub tty: Option<Text>,
     /// How the process came into the container.
     pub origin: Origin,
-    /// What stands behind the descriptors 0, 1 and 2.
+    /// What the descriptors 0, 1 and 2 refer to.
     pub stdio: [StdioKind; 3],
     /// The ancestors of the process, nearest first; at most 8.
     pub ancestors: Vec<Ancestor>,
@@ -371,7 +373,7 @@ pub struct File {
     /// The path of the file in the container. It is left out if it was lost; then `dev` and `inode` identify the file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<Text>,
-    /// The other path of the file: after a `rename` or `exchange` the new one, of a `link` that of the hard link.
+    /// The other path of the file: after a `rename` or `exchange` the new path, after a `link` that of the hard link.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub new_path: Option<Text>,
     /// Whether the upper directories of `path` or `new_path` are missing; the rest follows `…/`.
@@ -390,7 +392,7 @@ pub struct File {
     /// The inode number. It is left out if the file was created by the event and had none yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inode: Option<u64>,
-    /// The permissions; of a `chmod` the new ones. They are left out if they were lost, or for the same reason as
+    /// The permissions; after a `chmod`, the new ones. They are left out if they were lost, or for the same reason as
     /// `inode`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
@@ -421,9 +423,9 @@ pub enum Op {
 pub struct Notice {
     /// When it was noticed.
     pub time: Time,
-    /// Version of this format: 1.
+    /// The version of this format: 1.
     pub schema: u32,
-    /// Name of the node.
+    /// The name of the node.
     pub node: String,
     /// What happened.
     #[serde(flatten)]
@@ -431,7 +433,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// A notice of this moment.
+    /// A notice with the current time.
     pub fn now(node: String, event: NoticeEvent) -> Self {
         Self { time: Time(jiff::Timestamp::now()), schema: SCHEMA_VERSION, node, event }
     }
@@ -459,9 +461,10 @@ pub enum NoticeEvent {
         /// How many were lost since the last notice of this kind.
         count: u64,
     },
-    /// The kernel did not run the probes for some calls: what these did was not seen, unless another probe saw it.
+    /// The kernel did not run the probes for some calls. What these calls did was not seen, unless another probe saw
+    /// it.
     BlindWindow {
-        /// When the skipped calls were last counted before.
+        /// When the skipped calls were previously counted.
         from: Time,
         /// When they were counted.
         until: Time,
@@ -500,9 +503,9 @@ impl fmt::Display for Time {
 }
 
 impl Time {
-    /// From nanoseconds since 1970.
+    /// Converts nanoseconds since 1970.
     pub fn from_nanoseconds(nanoseconds: i128) -> Self {
-        // Only a clock that is thousands of years off fails, and is no reason to lose a finding.
+        // This fails only if the clock is wrong by thousands of years, and a finding must not be lost for that reason.
         Self(jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }
 }
@@ -560,7 +563,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// From the kernel's own encoding, `major << 20 | minor`.
+    /// Converts the kernel's own encoding, `major << 20 | minor`.
     pub(crate) const fn from_kernel(dev: u32) -> Self {
         Self { major: dev >> 20, minor: dev & 0xf_ffff }
     }
@@ -586,7 +589,7 @@ impl FromStr for Device {
 pub struct Mode(u32);
 
 impl Mode {
-    /// From `st_mode`; the file type is dropped.
+    /// Takes the permissions from `st_mode`, and drops the file type.
     pub(crate) const fn from_st_mode(mode: u32) -> Self {
         Self(mode & 0o7777)
     }
@@ -606,7 +609,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Capabilities, as `CapEff` of proc(5) has them: a bit for each, in hexadecimal digits.
+/// Capabilities in the format of `CapEff` in proc(5): one bit for each, in hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(pub u64);
 
@@ -632,12 +635,12 @@ impl FromStr for Time {
     }
 }
 
-/// Serialisation as the text of `Display` and `FromStr`, with its own schema.
+/// Implements serialisation as the text of `Display` and `FromStr`, with a schema of its own.
 macro_rules! as_text {
     ($type:ident, $description:literal, $($key:literal: $value:literal),+) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                // Faster than `collect_str`, which escapes each fragment on its own.
+                // This is faster than `collect_str`, which escapes each fragment on its own.
                 serializer.serialize_str(&self.to_string())
             }
         }
