@@ -1,6 +1,6 @@
-//! The resolver and the load plan against the types of real kernels: each `<series>.btf` in the directory
-//! `DETECTOR_BTF_DIR`, which `cargo xtask test` fills from Debian's kernel packages (in `.cache/btf`, if nothing is
-//! said), and those of the kernel that runs. Beside it is that kernel's overlayfs: `<series>.overlay.ko`.
+//! Tests the resolver and the load plan with the types of real kernels: each `<series>.btf` in the directory
+//! `DETECTOR_BTF_DIR` (by default `.cache/btf`), which `cargo xtask test` fills from Debian's kernel packages, and
+//! those of the running kernel. Next to each file is the overlayfs module of that kernel: `<series>.overlay.ko`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,8 +19,8 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 const RUNNING: &str = "/sys/kernel/btf/vmlinux";
 
-/// Offsets measured on Debian's amd64 kernels with another tool. They move in every way: up, down, into an anonymous
-/// union.
+/// Offsets that were measured on Debian's amd64 kernels with another tool. They change in every way: up, down, and into
+/// an anonymous union.
 const MEASURED: &[(&str, &[(&str, u64)])] = &[
     ("5.10", &[("f_inode", 32), ("f_path", 16), ("f_mode", 68), ("s_magic", 96)]),
     ("6.1", &[("f_inode", 32), ("f_path", 16), ("f_mode", 68), ("s_magic", 96)]),
@@ -30,7 +30,7 @@ const MEASURED: &[(&str, &[(&str, u64)])] = &[
     ("7.3", &[("f_inode", 32), ("f_path", 64), ("f_mode", 4), ("s_magic", 112)]),
 ];
 
-/// All kernels at hand, with their series.
+/// All available kernels, with their series.
 fn kernels() -> Vec<(String, PathBuf)> {
     let mut kernels: Vec<_> = cached().into_iter().map(|kernel| (kernel.series, kernel.types)).collect();
     if Path::new(RUNNING).exists() {
@@ -81,7 +81,7 @@ fn every_offset_resolves_on_every_kernel() {
         let values = offsets::resolve(&open(&path)).unwrap_or_else(|e| panic!("{series}: {e}"));
         println!("{series}: {} values in {:?}", values.len(), start.elapsed());
         assert_eq!(values.len(), offsets::ROWS.len());
-        // Nothing the probes read is further away than this; a wrong unit would be.
+        // Nothing that the probes read has a greater offset, but an offset in a wrong unit would be greater.
         assert!(values.iter().all(|&(_, value)| value < 16384), "{series}: {values:?}");
         assert!(start.elapsed() < Duration::from_secs(2), "{series}: took {:?}", start.elapsed());
     }
@@ -96,7 +96,7 @@ fn offsets_are_those_measured() {
             let structure = if member.starts_with("f_") { "file" } else { "super_block" };
             assert_eq!(kernel.member_offset(structure, member).unwrap(), offset, "{series}: {structure}.{member}");
         }
-        // `struct path` is { mnt, dentry } everywhere.
+        // `struct path` is { mnt, dentry } on every kernel.
         let path = kernel.member_offset("file", "f_path").unwrap();
         assert_eq!(kernel.member_offset("file", "f_path.mnt").unwrap(), path);
         assert_eq!(kernel.member_offset("file", "f_path.dentry").unwrap(), path + 8);
@@ -117,7 +117,7 @@ fn alternatives_are_tried_in_order_and_named_when_missing() {
              f_path, f_inode.i_sb: f_inode is no struct, f_none: no f_none in file)"
         );
         assert_eq!(message("no_such", "a"), "kernel BTF has no struct no_such");
-        // A bit-field on all of them.
+        // This is a bit-field on all of them.
         assert!(message("task_struct", "in_execve").contains("in_execve is a bit-field"), "{series}");
         assert!(matches!(kernel.member_offset("file", ""), Err(Error::NoMember { .. })), "{series}");
     }
@@ -130,20 +130,20 @@ fn functions_are_found_by_name() {
         for function in ["finalize_exec", "security_file_open", "vfs_write"] {
             assert!(kernel.has_func(function), "{series}: {function}");
         }
-        // A struct, a prefix of a function, nothing.
+        // These are a struct, a prefix of a function, and an empty name.
         for other in ["super_block", "vfs_writ", ""] {
             assert!(!kernel.has_func(other), "{series}: {other}");
         }
     }
 }
 
-/// A C prototype as in the plan, with types in one spelling.
+/// A C prototype as in the plan, with one spelling for each type.
 struct Declared {
     name: String,
     returns: Vec<String>,
-    /// Type and name.
+    /// The type and name of each parameter.
     parameters: Vec<(Vec<String>, String)>,
-    /// More may follow.
+    /// Whether more parameters may follow.
     is_open: bool,
 }
 
@@ -161,7 +161,8 @@ impl Declared {
     }
 }
 
-/// A type in one of the spellings that C allows for it: without `__user`, `unsigned long` for `long unsigned int`.
+/// Gives a type one of the spellings that C allows for it: without `__user`, and the same for `unsigned long` as for
+/// `long unsigned int`.
 fn c_type(text: &str) -> Vec<String> {
     let spaced = text.replace('*', " * ");
     let words: Vec<_> = spaced.split_whitespace().filter(|word| *word != "__user").collect();
@@ -174,8 +175,9 @@ fn c_type(text: &str) -> Vec<String> {
     base.iter().chain(pointers).map(|word| (*word).to_owned()).collect()
 }
 
-/// The function of a kernel that a program is attached to, as the plan writes its prototype, and as the types name it.
-/// Of a tracepoint, that is the one that calls its programs; its first parameter is not for them.
+/// The name of the kernel function that a program is attached to, in the plan's prototype and in the kernel's types,
+/// and whether it is a tracepoint. The types of a tracepoint are those of the function that calls its programs, whose
+/// first parameter is not passed to them.
 fn function_of(attach: Attach) -> (String, String, bool) {
     match attach {
         Attach::Lsm(name) => (format!("bpf_lsm_{name}"), format!("bpf_lsm_{name}"), false),
@@ -184,7 +186,7 @@ fn function_of(attach: Attach) -> (String, String, bool) {
     }
 }
 
-/// In which way a kernel's function is not as the plan has it.
+/// How a kernel's function differs from the plan, if it does.
 fn difference(prototype: &Prototype, declared: &Declared, found: &Function, is_tracepoint: bool) -> Option<String> {
     let found_parameters = &found.parameters[usize::from(is_tracepoint)..];
     let parameters: Vec<_> = found_parameters.iter().map(|found| (c_type(&found.kind), found.name.clone())).collect();
@@ -199,7 +201,7 @@ fn difference(prototype: &Prototype, declared: &Declared, found: &Function, is_t
     misread.map(|(position, name)| format!("parameter {position} of {} is not {name}", prototype.text))
 }
 
-/// The names of all functions of a module.
+/// The names of all symbols of a module.
 fn symbols(module: &object::File<'_>) -> Vec<String> {
     module.symbols().filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect()
 }
@@ -212,7 +214,7 @@ fn every_hook_finds_its_arguments_on_every_kernel() {
         let module =
             fs::read(&overlay).unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask test`", overlay.display()));
         let module = object::File::parse(module.as_slice()).unwrap();
-        // Modules have types from 5.11 on.
+        // Modules have types from Linux 5.11 on.
         let is_described = module.section_by_name(".BTF").is_some();
         assert!(is_described || number < (5, 11), "{series}: overlayfs is no module, or has no types");
         if let Some(section) = module.section_by_name(".BTF") {
@@ -256,14 +258,14 @@ fn every_prototype_is_one_of_a_function_that_a_program_is_attached_to() {
         let targets: Vec<_> = hook.programs.iter().map(|&(_, attach)| function_of(attach).0).collect();
         let declared: Vec<_> = hook.prototypes.iter().map(|prototype| Declared::parse(prototype.text).name).collect();
         assert!(declared.iter().all(|name| targets.contains(name)), "hook {}: {declared:?}, {targets:?}", hook.name);
-        // What a compiler has made of a function, and named `function.isra.0`, is not described.
+        // The types do not describe a variant of a function that a compiler has made and named `function.isra.0`.
         let described = |name: &&String| !name.contains('.');
         let missing: Vec<_> = targets.iter().filter(described).filter(|name| !declared.contains(name)).collect();
         assert!(missing.is_empty(), "hook {}: no prototype of {missing:?}", hook.name);
     }
 }
 
-/// Where the probes look a position up by name, it is one of those in the plan.
+/// If the probes look up an argument's position by name, a prototype in the plan reads this argument.
 #[test]
 fn arguments_that_move_are_in_the_plan() {
     for row in offsets::ROWS {
@@ -311,7 +313,7 @@ fn a_function_that_is_not_as_the_plan_has_it_is_noticed() {
     assert!(compare("int f(struct inode *dir, ...)", &[(1, "name")], same).is_some());
 }
 
-/// Whatever the answer, there must be one.
+/// Whether the data can be parsed. Resolving the offsets may give any result, but must give one.
 fn ask(data: Vec<u8>) -> bool {
     let Ok(kernel) = Btf::parse(data) else { return false };
     for row in offsets::ROWS.iter().step_by(7) {
@@ -323,7 +325,7 @@ fn ask(data: Vec<u8>) -> bool {
 #[test]
 fn damaged_types_are_an_error_never_a_panic() {
     let mut random = fastrand::Rng::with_seed(7);
-    // The oldest and the newest format: each round copies and reads megabytes.
+    // Only the oldest and the newest format are tested, because each round copies and reads megabytes.
     let kernels = kernels();
     let ends: Vec<_> = kernels.first().into_iter().chain(kernels.iter().skip(1).next_back()).collect();
     for (series, path) in ends {
