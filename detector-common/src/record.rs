@@ -1,5 +1,5 @@
-//! Records of the ring buffer `EVENTS`. Each starts with a [`Header`]; its `kind` names the type. The bytes of its texts
-//! follow it, those of one [`Span`] after those of the one before, in the order of the fields.
+//! Records of the ring buffer `EVENTS`. Each starts with a [`Header`]; its `kind` names the type. The bytes of its
+//! texts follow it, those of one [`Span`] after those of the one before, in the order of the fields.
 //!
 //! Integers are in native byte order. Times are nanoseconds of `CLOCK_BOOTTIME`. Device numbers are the kernel's own
 //! (`major << 20 | minor`), not the encoding of `stat(2)`.
@@ -217,7 +217,8 @@ pub struct ExecRecord {
 }
 
 /// What a process did to one file, or with it: see [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`],
-/// [`Kind::DeviceOpen`] and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode, and for each creation.
+/// [`Kind::DeviceOpen`] and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode,
+/// and for each creation.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]

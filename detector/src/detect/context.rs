@@ -34,7 +34,8 @@ impl Context {
         Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
     }
 
-    /// The id of the finding of a kind about an event. [`Finding::id`](crate::finding::Finding::id) describes its parts.
+    /// The id of the finding of a kind about an event. [`Finding::id`](crate::finding::Finding::id) describes its
+    /// parts.
     pub(super) fn id(&self, at: At, kind: Kind) -> String {
         // The upper 16 bits of the number are the CPU. The id is shorter if they come after the count.
         let number = at.number.rotate_left(16);

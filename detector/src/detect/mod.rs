@@ -1,6 +1,7 @@
 //! Turns events into findings. There is no I/O and no clock here: the findings depend only on the events.
 //!
-//! Each kind of finding has a module. A new kind needs a line in [`Detector::detect`] and a [`Kind`](crate::finding::Kind).
+//! Each kind of finding has a module. A new kind needs a line in [`Detector::detect`] and a
+//! [`Kind`](crate::finding::Kind).
 
 mod assessment;
 mod cgroup_escape;

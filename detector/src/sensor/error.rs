@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::report::HookReport;
 use super::{btf, host};
 
-/// Why the sensor cannot start. Each message says what to do.
+/// Why the sensor cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

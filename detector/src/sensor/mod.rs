@@ -88,8 +88,8 @@ impl Sensor {
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)
             .map_err(|e| Error::System { what: "reading the probes' log", source: io::Error::other(e) })?;
 
-        // The probes are attached before the scan, so they see a container that starts in between. What they have
-        // recorded of it takes precedence.
+        // The probes are attached before the scan, so they see a container that starts in between. Its root and its
+        // mount namespace stay as they have recorded them.
         let running = scan::containers(&host).map_err(|source| Error::System { what: "scanning /proc", source })?;
         maps.seed(&running)?;
         if running.unreadable > 0 {

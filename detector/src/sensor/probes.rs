@@ -209,7 +209,7 @@ impl Attached {
 
     /// How many calls of the program the kernel has skipped since the program was loaded.
     pub(super) fn skipped_calls(&self) -> std::io::Result<u64> {
-        // A kernel that does not count skipped calls skips none.
+        // Kernels before 5.12 do not count skipped calls.
         Ok(bpf::skipped_calls(self.fd.as_fd())?.unwrap_or(0))
     }
 }
