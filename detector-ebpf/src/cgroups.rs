@@ -43,7 +43,7 @@ fn report(kind: Kind, id: u64, path: Str) {
 #[inline(always)]
 fn add_path(path: Str, out: &mut Span, texts: &mut Texts) {
     // The NUL is not part of the text.
-    texts.add::<PATH_CAPACITY>(out, 0, |room| (path.copy_to(room).saturating_sub(1) as u32, 0));
+    texts.add::<PATH_CAPACITY>(out, |room| (path.copy_to(room).saturating_sub(1) as u32, 0));
 }
 
 /// Reports that the running task has moved `task` out of its container, or had it born there: into the cgroup with the

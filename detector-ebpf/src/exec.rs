@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{KeptExec, KeptExecKey},
-    record::{ARGS_CAPACITY, ExecRecord, Kind, ScriptRecord, TEXT_TRUNCATED},
+    record::{ARGS_CAPACITY, ExecRecord, Kind, ScriptRecord},
     vocabulary::{Loss, Origin},
 };
 
@@ -48,7 +48,7 @@ pub fn report_exec(program: Binprm) {
     inode.describe(inode.layer(), &mut record.file);
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
-    texts.add::<ARGS_CAPACITY>(&mut record.args, TEXT_TRUNCATED, |room| task.copy_arguments(room));
+    texts.add::<ARGS_CAPACITY>(&mut record.args, |room| task.copy_arguments(room));
     if !draft.send() {
         keep(stamp, task, container, origin, file);
     }

@@ -1,24 +1,26 @@
 //! The texts of a record: strings whose bytes follow it, one behind the other.
 
-use detector_common::record::{ARGS_CAPACITY, PATH_CAPACITY, Span};
+use detector_common::record::{ARGS_CAPACITY, NAME_CAPACITY, PATH_CAPACITY, Span, TEXT_TRUNCATED};
 
 use crate::mem;
 
-/// A text can begin at the positions up to this one, and has room to the end of [`ROOM`].
-const LAST_START: usize = 8191;
-/// Room for all texts. A power of two, so that a mask tells the verifier that a length fits.
-const ROOM: usize = 16_384;
+/// The last position at which a text can begin. It is a mask, so that the verifier knows that a position fits.
+const LAST_START: usize = 16_383;
 
-const _: () = assert!(LAST_START + PATH_CAPACITY <= ROOM && LAST_START + ARGS_CAPACITY <= ROOM);
+/// The longest path that is written: the last name of a path can exceed the capacity.
+const LONGEST_PATH: usize = PATH_CAPACITY + NAME_CAPACITY;
+
+// However long its texts are, each text of a record has room. No record has more than three.
+const _: () = assert!(3 * LONGEST_PATH <= LAST_START && ARGS_CAPACITY <= PATH_CAPACITY);
 
 /// The bytes of the texts.
 #[repr(C)]
 pub struct Texts {
-    bytes: [u8; ROOM],
-    /// How many bytes are in use. It lives in memory and is loaded again at each step: the verifier then knows nothing
-    /// of it beyond what a mask says, so that all ways through a step look the same to it and are checked once.
+    bytes: [u8; LAST_START + 1 + PATH_CAPACITY],
+    /// The number of bytes in use. It is kept in memory and loaded again at each step, so that the verifier knows
+    /// nothing about it except for the mask. All ways through a step then look the same to the verifier, and it checks
+    /// them once.
     used: u32,
-    reserved: u32,
 }
 
 impl Texts {
@@ -28,23 +30,23 @@ impl Texts {
         mem::load(&self.used)
     }
 
-    /// The number of bytes in use, bounded for the verifier: see [`mem::mask`].
+    /// The number of bytes in use, with a bound that the verifier knows. See [`mem::mask`].
     #[inline(always)]
     pub fn bounded(&self) -> u64 {
-        mem::mask::<{ ROOM as u64 - 1 }>(u64::from(self.used()))
+        mem::mask::<{ LAST_START as u64 }>(u64::from(self.used()))
     }
 
-    /// Forgets all texts.
+    /// Removes all texts.
     #[inline(always)]
     pub fn clear(&mut self) {
         mem::store(&mut self.used, 0);
     }
 
-    /// The next `N` bytes. `None`: too much is in use.
+    /// The next `N` bytes. There always are enough, but the verifier needs to see the check.
     #[inline(always)]
     pub fn room<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         let used = u64::from(self.used());
-        mem::window::<{ LAST_START as u64 }, N, ROOM>(&mut self.bytes, used)
+        mem::window::<{ LAST_START as u64 }, N, _>(&mut self.bytes, used)
     }
 
     /// Adds the first `count` bytes of the [room](Self::room) to the bytes in use.
@@ -55,13 +57,10 @@ impl Texts {
     }
 
     /// Adds a text of at most `N` bytes. `copy` writes it, and returns the number of its bytes and the flags of the
-    /// [`Span`]. `flags` are those of a text for which there is no room.
+    /// [`Span`].
     #[inline(always)]
-    pub fn add<const N: usize>(&mut self, out: &mut Span, flags: u32, copy: impl FnOnce(&mut [u8; N]) -> (u32, u32)) {
-        let (len, flags) = match self.room() {
-            Some(room) => copy(room),
-            None => (0, flags),
-        };
+    pub fn add<const N: usize>(&mut self, out: &mut Span, copy: impl FnOnce(&mut [u8; N]) -> (u32, u32)) {
+        let (len, flags) = self.room().map_or((0, TEXT_TRUNCATED), copy);
         self.grow(len);
         mem::store(&mut out.len, len);
         mem::store(&mut out.flags, flags);

@@ -24,6 +24,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::on_two("copy", "FROM TO", "copies a program", copy),
     Operation::on_two("copy-blunted", "FROM TO", "copies a shell without the strings that identify it", copy_blunted),
     Operation::on_two("overwrite", "FROM TO", "gives a file the content of another one of the same length", overwrite),
+    Operation::with("copy-and-run", "FROM TO ARGUMENT…", "copies a program, and runs the copy", 2, |args| {
+        fs::copy(&args[0], &args[1])?;
+        run(Command::new(&args[1]).args(&args[2..]))
+    }),
     Operation::with("script", "PATH TEXT", "makes a script", 2, |args| script(Path::new(&args[0]), &args[1])),
     Operation::with("run-in-memory", "PROGRAM ARGUMENT…", "copies a program into memory, and runs that", 1, |args| {
         in_memory(&args[0], &args[1..])

@@ -38,8 +38,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("born", "CGROUP OPERATION…", "in a child that is born in another cgroup", 2, |args| {
         born(Path::new(&args[0]), &args[1..])
     }),
+    Operation::with(
+        "deep-below",
+        "DIRECTORY OPERATION…",
+        "in a directory whose path is longer than PATH_MAX",
+        2,
+        |args| deep_below(Path::new(&args[0]), &args[1..]),
+    ),
     Operation::on("nested", "makes a file as a container in the container, with a directory as its root", nested),
 ];
+
+/// Performs an operation in a new directory with the path of which no system call can be called.
+fn deep_below(directory: &Path, operation: &[OsString]) -> Result<Value> {
+    std::env::set_current_dir(directory)?;
+    let name = "d".repeat(240);
+    for _ in 0..=libc::PATH_MAX as usize / name.len() {
+        fs::create_dir(&name)?;
+        std::env::set_current_dir(&name)?;
+    }
+    perform(operation, &mut Held::new())
+}
 
 fn in_thread(operation: &[OsString]) -> Result<Value> {
     thread::scope(|scope| {

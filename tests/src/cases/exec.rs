@@ -1,6 +1,6 @@
 //! Executions of files that are not from the image, and of shells under other names.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, compare, shell};
@@ -74,6 +74,23 @@ pub(super) fn copied_shell(lab: &mut Lab) -> Result<()> {
     container.service_does(&[&["run"], &args[..]].concat())?;
     let late = disguised("/tmp/worker", &args);
     expect(lab, &container, [drifted("/tmp/worker", &copy), late])
+}
+
+/// The paths of the program and of its working directory are too long to be reported whole. The arguments are not.
+pub(super) fn long_paths(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let args = ["./worker", "-c", "true"];
+    let deep = ["deep-below", "/data", "copy-and-run", DASH];
+    container.child_does(&[&deep, &args[..]].concat())?;
+    let found = lab.take_late_findings()?;
+    let [finding] = found.as_slice() else { bail!("{} findings came instead of 1", found.len()) };
+    // The volume is in memory.
+    ensure!(finding["finding"] == "fileless_exec" && finding["process"]["args"] == json!(args), "{finding}");
+    for path in [&finding["process"]["cwd"], &finding["process"]["exe"]] {
+        let path = path.as_str().unwrap_or_default();
+        ensure!(path.starts_with("…/ddd") && path.len() > libc::PATH_MAX as usize, "the path is {path}");
+    }
+    Ok(())
 }
 
 /// The program ends immediately, and is inspected nevertheless.

@@ -86,10 +86,10 @@ cases! {
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 
     exec [Preemption]:
-        added_program, changed_program, copied_shell, copied_shell_twice, copied_shell_changed, copied_box,
-        linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script, added_script_in_thread,
-        chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
-        unchanged_programs;
+        added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed, copied_box,
+        linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script,
+        added_script_in_thread, chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library,
+        preloaded_from_memory, unchanged_programs;
 
     // The ways to open a file.
     image_write [Preemption]:
@@ -97,9 +97,9 @@ cases! {
         open_by_handle, write, uring_sqpoll, hard_link, symlink, through_proc_self_root;
     // The process that opens it, by cgroup and mount namespace.
     image_write [Cgroups, Preemption]:
-        entered, child_of_application, other_thread, user_namespace, nested_container, nested_image, namespace_number_reused, received,
-        received_in_another_container, taken_from_the_host, stolen, inherited, given_by_supervisor, from_the_host,
-        from_private_mounts, joined_mounts;
+        entered, child_of_application, other_thread, user_namespace, nested_container, nested_image,
+        namespace_number_reused, received, received_in_another_container, taken_from_the_host, stolen, inherited,
+        given_by_supervisor, from_the_host, from_private_mounts, joined_mounts;
     // The operations on an open file, and its name.
     image_write []:
         truncate_by_path, pwrite, writev, pwritev2, uring, uring_fixed, uring_async, aio, splice, vmsplice, sendfile,
