@@ -171,8 +171,8 @@ fn left(task: Task) -> Option<u64> {
 /// Whether a task runs in the container with this id.
 #[inline(always)]
 pub fn contains(task: Task, container: u64) -> bool {
-    // A number on all ways: what is undefined on one of them, the compiler would still compare where that makes no
-    // difference, and the verifier refuses it.
+    // Without the 0, the compiler compares a register that is not initialised if there is no container, because the
+    // result does not matter then. The verifier refuses such a program.
     of(task).map_or(0, |cgroup| cgroup.container) == container
 }
 

@@ -104,11 +104,12 @@ records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord ScriptRecord }
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<FileRecord>();
 
-/// How many drafts there are on a CPU, and so how many programs there can put a record together at the same time, since
-/// one can be preempted by another.
+/// The number of drafts of a CPU. A program can be preempted while it puts a record together, and then another program
+/// needs a draft of its own.
 const DRAFTS: u32 = 4;
 
-/// The ring buffer counts as full when it holds more bytes. Every CPU can then still send a record.
+/// The ring buffer is treated as full when it holds more bytes than this. The rest is for the records that other CPUs
+/// are putting together.
 const FULL: u64 = EVENTS_SIZE as u64 - (1 << 20);
 
 /// Where records are put together before their size is known.
@@ -118,11 +119,11 @@ static DRAFT: PerCpuArray<Memory> = PerCpuArray::with_max_entries(DRAFTS, 0);
 /// The memory of a draft.
 #[repr(C)]
 struct Memory {
-    /// How many programs want it. It belongs to the one that was the first, until that does not want it any longer.
+    /// The number of programs that have claimed the draft. It belongs to the program that was alone when it looked.
     claims: u64,
-    /// The record, whose end is the end of this array.
+    /// The record is at the end of this array, so that its texts follow it.
     record: [u8; RECORD_SIZE],
-    /// Its texts, which follow it.
+    /// The texts of the record.
     texts: Texts,
 }
 
@@ -134,10 +135,10 @@ pub struct Draft<T> {
 }
 
 impl<T: Record> Draft<T> {
-    /// Begins a record, and fills its header. `None`, and counted as `loss`: the ring buffer is full.
+    /// Begins a record, and fills its header. If the ring buffer is full, this counts a `loss` and returns `None`.
     ///
-    /// The caller fills every other field, in the order of the fields where these are texts: the memory holds what an
-    /// earlier record left there.
+    /// The caller must fill all other fields, because the memory contains an earlier record. Texts must be added in the
+    /// order of the fields.
     #[inline(always)]
     pub fn begin(kind: Kind, stamp: Stamp, cgroup: u64, container: u64, loss: Loss) -> Option<Self> {
         let memory = if EVENTS.query(BPF_RB_AVAIL_DATA.into()) > FULL { None } else { claim() };
@@ -153,21 +154,21 @@ impl<T: Record> Draft<T> {
         Some(draft)
     }
 
-    /// The record, and its texts.
+    /// The record and its texts.
     #[inline(always)]
     pub fn parts(&mut self) -> (&mut T, &mut Texts) {
-        // SAFETY: a live element of the map, which belongs to this draft until it is dropped. Any bytes are a `T` and
-        // texts, and both are aligned to 8.
+        // SAFETY: the memory is a live element of the map. It belongs to this draft until the draft is dropped: a
+        // program stays on its CPU while it runs. Any bytes are valid as a `T` and as texts, and both are aligned.
         unsafe { (&mut *record(self.memory), &mut (*self.memory).texts) }
     }
 
-    /// Sends the record. `false`, and counted: the ring buffer has become full.
+    /// Sends the record. If the ring buffer is full by now, this counts a loss and returns `false`.
     #[inline(always)]
     pub fn send(mut self) -> bool {
         let (record, texts) = self.parts();
         record.header().size = size_of::<T>() as u32 + texts.used();
         let size = size_of::<T>() as u64 + texts.bounded();
-        // SAFETY: the texts follow the record in the same element, and the size is bounded by theirs.
+        // SAFETY: the texts follow the record in the same element, and are as long as `bounded` at least.
         let bytes = unsafe { core::slice::from_raw_parts(core::ptr::from_mut(record).cast::<u8>(), size as usize) };
         let is_sent = EVENTS.output::<[u8]>(bytes, 0).is_ok();
         if !is_sent {
@@ -184,22 +185,22 @@ impl<T> Drop for Draft<T> {
     }
 }
 
-/// Where a record is in the memory of a draft: right before the texts.
+/// The place of the record in the memory of a draft, right before the texts.
 #[inline(always)]
 fn record<T>(memory: *mut Memory) -> *mut T {
-    // SAFETY: within the memory, since no record is larger than `RECORD_SIZE`.
+    // SAFETY: the place is within the memory, because no record is larger than `RECORD_SIZE`.
     unsafe { (&raw mut (*memory).record).cast::<u8>().add(RECORD_SIZE - size_of::<T>()).cast() }
 }
 
-/// How many programs want the memory of a draft.
+/// The number of programs that have claimed a draft.
 #[inline(always)]
 fn claims(memory: *mut Memory) -> Counter {
-    // SAFETY: a live element of the map, aligned to 8.
+    // SAFETY: the number is in a live element of the map, and aligned to 8.
     unsafe { Counter::new(&raw mut (*memory).claims) }
 }
 
-/// Finds a draft of this CPU that no other program is using. A program that is preempted between its claim and the
-/// check may see that of another one and pass on, but two never get the same.
+/// Claims a draft of this CPU that no other program has claimed. If a program is preempted between its claim and its
+/// look, both programs may find that they are not alone and go on to the next draft. Two programs never get the same.
 #[inline(always)]
 fn claim() -> Option<*mut Memory> {
     for number in 0..DRAFTS {

@@ -231,7 +231,12 @@ pub fn opaque(mut value: u64) -> u64 {
 pub fn mask<const MASK: u64>(mut value: u64) -> u64 {
     // SAFETY: arithmetic on a register.
     unsafe {
-        core::arch::asm!("{value} &= {mask}", value = inout(reg) value, mask = const MASK, options(pure, nomem, nostack));
+        core::arch::asm!(
+            "{value} &= {mask}",
+            value = inout(reg) value,
+            mask = const MASK,
+            options(pure, nomem, nostack),
+        );
     }
     value
 }

@@ -14,7 +14,7 @@ use crate::{
 /// Describes the running process, which acts in a container.
 #[inline(always)]
 pub fn describe(task: Task, origin: Origin, container: u64, out: &mut Process) {
-    // First: until it is stored, the verifier checks everything once for each origin that it can be.
+    // The origin is stored first, because the verifier checks what comes before that once for each origin.
     mem::store(&mut out.origin, origin.number());
     let thread = current_thread();
     let credentials = task.credentials();

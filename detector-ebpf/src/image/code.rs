@@ -2,6 +2,7 @@
 
 use detector_common::{
     map::{CLASS_MAP_EXEC, SeenKey},
+    record::Kind,
     vocabulary::ImageOp,
 };
 
@@ -73,5 +74,5 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
             return None;
         }
     }
-    Some(Change::map_exec(image, inode, file.place(), class))
+    Some(Change::at_place(Kind::MapExec, image, inode, file.place(), class))
 }

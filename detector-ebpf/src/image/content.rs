@@ -2,6 +2,7 @@
 
 use detector_common::{
     map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, SeenKey, class},
+    record::Kind,
     vocabulary::ImageOp,
 };
 
@@ -55,7 +56,7 @@ pub fn device_opened(file: File) -> Option<Change> {
     if seen::is_known(key) {
         return None;
     }
-    Some(Change::device_open(image, inode, file.place(), class))
+    Some(Change::at_place(Kind::DeviceOpen, image, inode, file.place(), class))
 }
 
 /// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is

@@ -76,16 +76,10 @@ impl Change {
         Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class)
     }
 
-    /// A device is opened for writing.
+    /// A device is opened, or code is mapped. The file is described by its path from the root of the process.
     #[inline(always)]
-    pub fn device_open(image: Image, inode: Inode, place: Place, class: u32) -> Self {
-        Self { mount: place.mount, ..Self::new(Kind::DeviceOpen, image, inode, place.dentry, 0, class) }
-    }
-
-    /// Code of a file is mapped.
-    #[inline(always)]
-    pub fn map_exec(image: Image, inode: Inode, place: Place, class: u32) -> Self {
-        Self { mount: place.mount, ..Self::new(Kind::MapExec, image, inode, place.dentry, 0, class) }
+    pub fn at_place(kind: Kind, image: Image, inode: Inode, place: Place, class: u32) -> Self {
+        Self { mount: place.mount, ..Self::new(kind, image, inode, place.dentry, 0, class) }
     }
 
     #[inline(always)]

@@ -119,7 +119,7 @@ pub fn keep(key: SeenKey, seen: Seen) -> bool {
     true
 }
 
-/// Notes that user space does not know of a change that was kept as reported.
+/// Marks a change as not reported, although it was kept as reported.
 #[inline(always)]
 pub fn mark_unreported(key: SeenKey) {
     if let Some(seen) = SEEN.get_ptr_mut(key) {

@@ -100,7 +100,8 @@ impl Dentry {
     /// Adds the names from here up to `root`, or to the top of the file system, to the texts.
     #[inline(always)]
     pub fn resolve(self, root: Self, out: &mut record::Path, texts: &mut Texts) {
-        Walk::begin(out, texts).up(self, root);
+        let without_mounts = |dentry| Place { dentry, mount: VfsMount::NULL };
+        without_mounts(self).resolve(without_mounts(root), out, texts);
     }
 }
 
@@ -108,78 +109,55 @@ impl Place {
     /// Adds the names from here up to `root`, or to the top of the tree of mounts, to the texts.
     #[inline(always)]
     pub fn resolve(self, root: Self, out: &mut record::Path, texts: &mut Texts) {
-        Walk::begin(out, texts).up_mounts(self, root);
+        let mut path = PathWriter { start: texts.used(), texts };
+        let is_whole = path.add_names(self, root);
+        mem::store(&mut out.len, path.len());
+        mem::store(&mut out.flags, if is_whole { 0 } else { TEXT_TRUNCATED });
     }
 }
 
-/// A walk from a name up to a root, whose names become a path.
-struct Walk<'a> {
-    out: &'a mut record::Path,
+/// A path that is being written.
+struct PathWriter<'a> {
     texts: &'a mut Texts,
     /// Where the path begins.
     start: u32,
 }
 
-impl<'a> Walk<'a> {
-    /// Begins a path, which is truncated until it is [complete](Self::complete).
+impl PathWriter<'_> {
+    /// Adds the names from a place up to a root. Without a mount, the top of the file system is the end. `false`: the
+    /// root was not reached.
     #[inline(always)]
-    fn begin(out: &'a mut record::Path, texts: &'a mut Texts) -> Self {
-        let start = texts.used();
-        mem::store(&mut out.flags, TEXT_TRUNCATED);
-        Self { out, texts, start }
-    }
-
-    #[inline(always)]
-    fn up(mut self, mut dentry: Dentry, root: Dentry) {
+    fn add_names(&mut self, place: Place, root: Place) -> bool {
+        let Place { mut dentry, mut mount } = place;
         for _ in 0..PATH_DEPTH {
-            let parent = dentry.parent();
-            if dentry == root || parent == dentry || parent.is_null() {
-                self.complete();
-                break;
-            }
-            if !self.append(dentry) {
-                break;
-            }
-            dentry = parent;
-        }
-        self.end();
-    }
-
-    #[inline(always)]
-    fn up_mounts(mut self, place: Place, root: Place) {
-        let Place { mut dentry, mount: mut mnt } = place;
-        for _ in 0..PATH_DEPTH {
-            if dentry == root.dentry && mnt == root.mount {
-                self.complete();
-                break;
+            if dentry == root.dentry && mount == root.mount {
+                return true;
             }
             let parent = dentry.parent();
-            if !mnt.is_null() && dentry == mnt.top() {
-                let mount = mnt.mount();
-                let above = mount.parent();
-                if above == mount {
-                    self.complete();
-                    break;
+            if !mount.is_null() && dentry == mount.top() {
+                let mounted = mount.mount();
+                let above = mounted.parent();
+                if above == mounted {
+                    return true;
                 }
-                dentry = mount.mountpoint();
-                mnt = above.after(&OFF_MOUNT_MNT);
+                dentry = mounted.mountpoint();
+                mount = above.after(&OFF_MOUNT_MNT);
                 continue;
             }
             if parent == dentry || parent.is_null() {
-                self.complete();
-                break;
+                return true;
             }
-            if !self.append(dentry) {
-                break;
+            if !self.add_name(dentry) {
+                return false;
             }
             dentry = parent;
         }
-        self.end();
+        false
     }
 
     /// Adds the name of a dentry; `false`: the path is too long, or the name cannot be read.
     #[inline(always)]
-    fn append(&mut self, dentry: Dentry) -> bool {
+    fn add_name(&mut self, dentry: Dentry) -> bool {
         if self.len() >= PATH_CAPACITY as u32 {
             return false;
         }
@@ -193,18 +171,5 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     fn len(&self) -> u32 {
         self.texts.used().wrapping_sub(self.start)
-    }
-
-    /// Notes that the walk has reached the root.
-    #[inline(always)]
-    fn complete(&mut self) {
-        mem::store(&mut self.out.flags, 0);
-    }
-
-    /// Notes the length.
-    #[inline(always)]
-    fn end(self) {
-        let len = self.len();
-        mem::store(&mut self.out.len, len);
     }
 }

@@ -14,26 +14,19 @@ use crate::attack;
 use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
 use crate::init::{CGROUPS, cgroup};
 
-/// What a runtime does in a container.
-const NESTED_IMAGE: &str = "\
-b=/bin/busybox d=/dev/shm/nested
+/// What a runtime does in a container: it makes an overlay and a cgroup of this name, and runs `program` there in
+/// new namespaces.
+fn nested(name: &str, program: &str) -> String {
+    format!(
+        "b=/bin/busybox d=/dev/shm/{name}
 $b mkdir -p $d/cgroups $d/upper $d/work $d/root
 $b mount -t cgroup2 cgroup2 $d/cgroups
-$b mkdir $d/cgroups/nested-image
+$b mkdir $d/cgroups/{name}
 $b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/root
-echo 0 > $d/cgroups/nested-image/cgroup.procs
-exec $b unshare -m -p -f $b chroot $d/root /usr/bin/tool create /made";
-
-/// The mount namespace in which that program runs ends with it; the nested cgroup stays. It prints the number of the
-/// namespace first.
-const NESTED_NAMESPACE: &str = "\
-b=/bin/busybox d=/dev/shm/namespace
-$b mkdir -p $d/cgroups $d/upper $d/work $d/root
-$b mount -t cgroup2 cgroup2 $d/cgroups
-$b mkdir $d/cgroups/nested-namespace
-$b mount -t overlay -o lowerdir=/,upperdir=$d/upper,workdir=$d/work overlay $d/root
-echo 0 > $d/cgroups/nested-namespace/cgroup.procs
-exec $b unshare -m -p -f $b sh -c \"$b readlink /proc/self/ns/mnt; exec $b chroot $d/root /bin/busybox true\"";
+echo 0 > $d/cgroups/{name}/cgroup.procs
+exec $b unshare -m -p -f $b {program}"
+    )
+}
 
 /// The service performs `operation` on the file at `path`. Expects one finding.
 fn once(lab: &mut Lab, operation: &str, op: &str, path: &str) -> Result<()> {
@@ -190,23 +183,26 @@ pub(super) fn nested_image(lab: &mut Lab) -> Result<()> {
         return Err(NotApplicable("the container sees only cgroups of version 2".to_owned()).into());
     }
     let container = lab.privileged()?;
-    let identity = container.child_does(&["run", "/bin/sh", "-ec", NESTED_IMAGE])?;
+    let script = nested("nested-image", "chroot $d/root /usr/bin/tool create /made");
+    let identity = container.child_does(&["run", "/bin/sh", "-ec", &script])?;
     let identity = attack::read_answer(identity["stdout"].as_str().unwrap_or_default())?;
-    let covering = json!({"finding": "image_shadowed", "file": {"op": "chroot", "path": "/dev/shm/nested/root"}});
+    let covering = json!({"finding": "image_shadowed", "file": {"op": "chroot", "path": "/dev/shm/nested-image/root"}});
     // If a file is on another file system than the lower layers, stat(2) returns another device number.
     let mut made = change("application", "create", "new", "/made", &identity);
     made["file"] = json!({"op": "create", "layer": "new", "path": "/made", "inode": identity["inode"]});
-    lab.expect(&container, [shell("application", "/bin/busybox", &["/bin/sh", "-ec", NESTED_IMAGE]), covering, made])
+    lab.expect(&container, [shell("application", "/bin/busybox", &["/bin/sh", "-ec", &script]), covering, made])
 }
 
-/// The mount namespace of a nested container has ended, and its inode number is that of the next container's.
+/// The mount namespace of a nested container has ended, but its cgroup has not. The mount namespace of the next
+/// container has the same inode number.
 pub(super) fn namespace_number_reused(lab: &mut Lab) -> Result<()> {
     /// How many containers are started at most until one of them has the number.
     const ATTEMPTS: usize = 20;
     if cgroup("") != CGROUPS {
         return Err(NotApplicable("the container sees only cgroups of version 2".to_owned()).into());
     }
-    let nested = lab.privileged()?.service_does(&["run", "/bin/sh", "-ec", NESTED_NAMESPACE])?;
+    let program = "sh -c \"$b readlink /proc/self/ns/mnt; exec $b chroot $d/root /bin/busybox true\"";
+    let nested = lab.privileged()?.service_does(&["run", "/bin/sh", "-ec", &nested("nested-namespace", program)])?;
     lab.take_findings()?;
     let namespace = nested["stdout"].as_str().and_then(|printed| printed.lines().next()).unwrap_or_default().to_owned();
     ensure!(namespace.starts_with("mnt:["), "the namespace of the nested container is {namespace:?}: {nested}");
