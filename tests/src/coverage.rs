@@ -186,6 +186,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "open"],
                 &["image_write::nested_image"],
             ),
+            way(
+                "process of a container whose mount namespace has the number of one that ended in another container",
+                &["exec", "open"],
+                &["image_write::namespace_number_reused"],
+            ),
             way("process that moves itself to a cgroup of the host", &["cgroup_attach", "open"], &["cgroups::moved"]),
             way(
                 "the same, from a mount namespace of its own",
@@ -298,6 +303,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec"],
                 &["exec::copied_shell", "exec::copied_shell_twice", "exec::copied_shell_changed", "exec::copied_box"],
             ),
+            way("copy at a path longer than 4096 bytes", &["exec"], &["exec::long_paths"]),
             way("hard link under another name", &["exec", "link"], &["exec::linked_shell"]),
             way("execveat of a descriptor", &["exec"], &["exec::by_descriptor"]),
             way("`ld.so /bin/sh`, also of a copy", &["mmap"], &["exec::by_loader", "exec::copy_by_loader"]),
