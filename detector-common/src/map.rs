@@ -34,6 +34,16 @@ pub struct MountNamespace {
     pub id: u64,
 }
 
+/// How many elements of map `DRAFTS` each CPU has. In them, programs put records together.
+pub const DRAFTS_PER_CPU: u32 = 2;
+/// How many elements a program tries: those of its CPU, and then those after them.
+pub const DRAFTS_TRIED: u32 = 64;
+
+/// The number of elements of map `DRAFTS` on a machine with this many CPUs.
+pub const fn drafts(cpus: u32) -> u32 {
+    DRAFTS_PER_CPU.saturating_mul(cpus).saturating_add(DRAFTS_TRIED)
+}
+
 /// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
 pub const PHASE_SETUP: u32 = 1;
 /// A container that runs.

@@ -6,9 +6,10 @@ use aya_ebpf::{
     bindings::BPF_RB_AVAIL_DATA,
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use detector_common::{
+    map::{DRAFTS_PER_CPU, DRAFTS_TRIED},
     record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, ScriptRecord},
     vocabulary::Loss,
 };
@@ -104,17 +105,13 @@ records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord ScriptRecord }
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<FileRecord>();
 
-/// The number of drafts of a CPU. A program can be preempted while it puts a record together, and then another program
-/// needs a draft of its own.
-const DRAFTS: u32 = 4;
-
 /// The ring buffer is treated as full when it holds more bytes than this. The rest is for the records that other CPUs
 /// are putting together.
 const FULL: u64 = EVENTS_SIZE as u64 - (1 << 20);
 
-/// Where records are put together before their size is known.
+/// Where records are put together before their size is known. The loader sets the number of elements.
 #[map]
-static DRAFT: PerCpuArray<Memory> = PerCpuArray::with_max_entries(DRAFTS, 0);
+static DRAFTS: Array<Memory> = Array::with_max_entries(1, 0);
 
 /// The memory of a draft.
 #[repr(C)]
@@ -157,8 +154,7 @@ impl<T: Record> Draft<T> {
     /// The record and its texts.
     #[inline(always)]
     pub fn parts(&mut self) -> (&mut T, &mut Texts) {
-        // SAFETY: the memory is a live element of the map. It belongs to this draft until the draft is dropped: a
-        // program stays on its CPU while it runs. Any bytes are valid as a `T` and as texts, and both are aligned.
+        // SAFETY: the memory is a live element of the map. It belongs to this draft until the draft is dropped. Any bytes are valid as a `T` and as texts, and both are aligned.
         unsafe { (&mut *record(self.memory), &mut (*self.memory).texts) }
     }
 
@@ -179,6 +175,9 @@ impl<T: Record> Draft<T> {
 }
 
 impl<T> Drop for Draft<T> {
+    /// Frees the draft. A program on another CPU that finds it free also sees all that was written to it, because
+    /// `bpf_ringbuf_output` has passed a full barrier (`bpf_ringbuf_commit`, kernel/bpf/ringbuf.c) or, if the buffer is
+    /// full, has released its lock.
     #[inline(always)]
     fn drop(&mut self) {
         claims(self.memory).subtract(1);
@@ -199,12 +198,16 @@ fn claims(memory: *mut Memory) -> Counter {
     unsafe { Counter::new(&raw mut (*memory).claims) }
 }
 
-/// Claims a draft of this CPU that no other program has claimed. If a program is preempted between its claim and its
-/// look, both programs may find that they are not alone and go on to the next draft. Two programs never get the same.
+/// Claims a draft that no other program has claimed. This looks at the drafts of this CPU first and then at those of the
+/// next CPUs, because any number of programs can be preempted while they have a draft. If another program claims the
+/// same draft before the look at the number of claims, both may go on to the next draft, but never do both get it.
 #[inline(always)]
 fn claim() -> Option<*mut Memory> {
-    for number in 0..DRAFTS {
-        let memory = DRAFT.get_ptr_mut(number)?;
+    // SAFETY: the helper takes no argument and changes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let first = DRAFTS_PER_CPU.wrapping_mul(cpu);
+    for number in 0..DRAFTS_TRIED {
+        let memory = DRAFTS.get_ptr_mut(first.wrapping_add(number))?;
         let claims = claims(memory);
         claims.add(1);
         if claims.get() == 1 {

@@ -50,17 +50,18 @@ fn main() -> ExitCode {
 
     if !arguments.list {
         let wanted: Vec<_> = machines
-            .into_iter()
+            .iter()
             .filter_map(|machine| {
                 let names = machine.cases().map(|case| case.name);
                 let names: Vec<_> = names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
-                (!names.is_empty()).then_some((machine, names))
+                (!names.is_empty()).then(|| (Arc::clone(machine), names))
             })
             .collect();
         let keepers = boot_all(wanted);
         let conclusion = libtest_mimic::run(&arguments, trials);
         // Dropping the machines stores their results.
         let panicked = keepers.into_iter().filter_map(|keeper| keeper.join().err()).count();
+        machines.iter().for_each(|machine| machine.report_failures());
         return if panicked == 0 { conclusion.exit_code() } else { ExitCode::FAILURE };
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -212,6 +213,15 @@ impl Machine {
             results.ready.as_secs_f32(),
             longest.join(", ")
         );
+    }
+
+    /// Prints one line for each failed case, because the full reports before it are long.
+    fn report_failures(&self) {
+        for (case, outcome) in &lock(&self.results).cases {
+            if let Outcome::Failed(failure) = outcome {
+                eprintln!("{} failed: {}", self.test_name(case), failure.lines().next().unwrap_or_default());
+            }
+        }
     }
 
     /// Stores the results for `cargo xtask coverage`.

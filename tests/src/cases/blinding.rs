@@ -1,6 +1,7 @@
 //! On preemptible kernels, some types of probes are skipped while a preempted task is inside the same probe. Many
 //! concurrent writers try to cause that. With `preempt=full` they would succeed against fentry probes on the open. The
-//! other types are skipped while the sensor is preempted in a call on a map.
+//! other types are skipped while the sensor is preempted in a call on a map. A task that is preempted inside a probe
+//! also keeps the memory in which that puts its record together.
 
 use std::collections::BTreeSet;
 use std::thread::{self, sleep};
@@ -15,13 +16,14 @@ use crate::attack::{DEEP, flooded};
 use crate::container::Container;
 
 const CONTAINERS: u32 = 3;
-const WRITERS: u32 = 4;
-const FILES: u32 = 100;
+const PARALLEL_WRITERS: u32 = 64;
+const FILES: u32 = 12;
 const WRITES: u32 = 4;
 
 pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
     let containers: Vec<Container> = (0..CONTAINERS).map(|_| lab.new_container()).collect::<Result<_>>()?;
-    let flood = ["flood".to_owned(), WRITERS.to_string(), FILES.to_string(), WRITES.to_string(), "0".to_owned()];
+    let sizes = [PARALLEL_WRITERS, FILES, WRITES, 0].map(|number| number.to_string());
+    let flood = [&["flood".to_owned()], sizes.as_slice()].concat();
     thread::scope(|scope| {
         let floods: Vec<_> =
             containers.iter().map(|container| scope.spawn(|| container.service_does(&flood))).collect();
@@ -36,7 +38,7 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
         .filter_map(|finding| Some((finding["container"]["id"].as_str()?, finding["file"]["path"].as_str()?)))
         .collect();
     for container in &containers {
-        for writer in 0..WRITERS {
+        for writer in 0..PARALLEL_WRITERS {
             let paths = (0..FILES).map(|file| flooded(writer, 0, &file.to_string()));
             let unseen: Vec<_> = paths.filter(|path| !found.contains(&(&container.id, path))).collect();
             ensure!(
@@ -48,11 +50,12 @@ pub(super) fn parallel_writers(lab: &mut Lab) -> Result<()> {
         }
     }
     // Each writer also creates a directory.
-    let made = (CONTAINERS * WRITERS * (FILES + 1)) as usize;
+    let made = (CONTAINERS * PARALLEL_WRITERS * (FILES + 1)) as usize;
     ensure!(findings.len() == made, "{} findings came of {made} changes", findings.len());
     Ok(())
 }
 
+const WRITERS: u32 = 4;
 /// The number of files per writer that the sensor reads from a map.
 const KEPT: u32 = 2000;
 /// The number of files per writer that are created in the meantime.

@@ -141,6 +141,8 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
 
+    // These run before any engine is started, since those would react to each of the many containers.
+    scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted,
@@ -149,7 +151,6 @@ cases! {
         podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
-    scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
 
     // The sensor does not run after this case.
     lifecycle [Cgroups]: stop_and_status;
