@@ -261,11 +261,11 @@ impl Lab {
         let Err(error) = outcome else { return Outcome::Passed };
         // The remaining findings belong to the failed case, and are part of its report.
         let _gone_with_its_sensor = self.take_findings();
-        // The state of a failed case must not affect the next one.
-        (self.shared, self.privileged, self.on_btrfs, self.before) = (None, None, None, Before::default());
         if let Some(NotApplicable(reason)) = error.downcast_ref() {
             return Outcome::NotApplicable(reason.clone());
         }
+        // The state of a failed case must not affect the next one.
+        (self.shared, self.privileged, self.on_btrfs, self.before) = (None, None, None, Before::default());
         let log = self.sensor.as_ref().map_or_else(|| "the sensor is not running".to_owned(), Sensor::log);
         let all = self.history.len();
         let findings: Vec<String> = self.history.iter().take(REPORTED).map(|finding| format!("  {finding}")).collect();
