@@ -68,7 +68,7 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         None => (0, 0),
     };
     let cpus = aya::util::nr_cpus();
-    let cpus = cpus.map_err(|(what, source)| Error::System { what: "counting the CPUs", source })?;
+    let cpus = cpus.map_err(|(_file, source)| Error::System { what: "counting the CPUs", source })?;
     loader
         .map_max_entries("DRAFTS", detector_common::map::drafts(u32::try_from(cpus).unwrap_or(u32::MAX)))
         .override_global("HIERARCHY", &number, true)
