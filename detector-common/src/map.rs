@@ -1,141 +1,151 @@
-//! Keys and values of the maps that both sides touch.
+//! The keys and values of the maps that both sides access.
 
 use crate::record::{File, Process, Text};
 
-/// Where a cgroup is in the life of a container. The value of map `CGROUPS`, whose key is the cgroup's id.
+/// The state of a cgroup: its phase, and the container that it belongs to. This is the value of the map `CGROUPS`,
+/// whose key is the id of the cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cgroup {
-    /// The container it belongs to: id of the container's outermost cgroup. 0 while in [`PHASE_SETUP`].
+    /// The container that the cgroup belongs to: the id of the container's outermost cgroup. 0 if it belongs to none.
     pub container: u64,
-    /// `super_block.s_dev` of the container's root file system; 0: not known.
+    /// The `super_block.s_dev` of the container's root file system. 0 if it is not known.
     pub root_dev: u32,
-    /// Inode number of the container's mount namespace; 0: not known.
+    /// The inode number of the container's mount namespace. 0 if it is not known.
     pub mnt_ns: u32,
     /// One of the `PHASE_` constants.
     pub phase: u32,
-    /// Process whose exec started the container, in the host's pid namespace; 0: not known.
+    /// The process whose exec started the container, in the host's pid namespace. 0 if it is not known.
     pub init: u32,
-    /// Address of the dentry of the container's root directory; 0: not known.
+    /// The address of the dentry of the container's root directory. 0 if it is not known.
     pub root: u64,
 }
 
-/// In map `ROOTS`, instead of a container: the file system holds the roots of several containers, or the host's files
-/// too.
+/// A value of the map `ROOTS` that takes the place of a container's id: the file system holds the roots of several
+/// containers, or files of the host too.
 pub const ROOTS_SHARED: u64 = u64::MAX;
 
-/// A mount namespace that a container started in. The value of map `MNT_NS`, whose key is the namespace's inode number.
+/// A mount namespace in which a container started. This is the value of the map `MNT_NS`, whose key is the inode number
+/// of the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct MountNamespace {
-    /// The container: id of its outermost cgroup.
+    /// The id of the container's outermost cgroup.
     pub container: u64,
-    /// The kernel's number of the namespace, which no other one gets, unlike the inode number; 0: not known.
+    /// The kernel's number of the namespace. Unlike the inode number, it is never given to another namespace. 0 if it
+    /// is not known.
     pub id: u64,
 }
 
-/// How many elements of map `DRAFTS` each CPU has. In them, programs put records together.
+/// The number of elements of the map `DRAFTS` that each CPU has. Programs put records together in them.
 pub const DRAFTS_PER_CPU: u32 = 2;
-/// How many elements a program tries: those of its CPU, and then those after them.
+/// The number of elements that a program tries: first those of its CPU, then those that follow.
 pub const DRAFTS_TRIED: u32 = 64;
 
-/// The number of elements of map `DRAFTS` on a machine with this many CPUs.
+/// Returns the number of elements of the map `DRAFTS` on a machine with this many CPUs.
 pub const fn drafts(cpus: u32) -> u32 {
     DRAFTS_PER_CPU.saturating_mul(cpus).saturating_add(DRAFTS_TRIED)
 }
 
-/// New: no program has run from a root of its own in it. What happens in it is a runtime's set-up.
+/// The cgroup is new: no program has been executed in it from a root of its own. What happens in it is the set-up by a
+/// runtime.
 pub const PHASE_SETUP: u32 = 1;
-/// A container that runs.
+/// The cgroup belongs to a running container.
 pub const PHASE_STARTED: u32 = 2;
-/// Belongs to the host: processes in the host's mount namespace were found in it at start.
+/// The cgroup belongs to the host: when the sensor started, processes in the host's mount namespace were in it.
 pub const PHASE_HOST: u32 = 3;
 
-/// Key of map `SEEN`: a file that a container changed.
+/// The key of the map `SEEN`: a file, and what a container did to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct SeenKey {
-    /// The container: id of its outermost cgroup.
+    /// The id of the container's outermost cgroup.
     pub container: u64,
     /// `inode.i_ino`.
     pub inode: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
-    /// What was done to the file: [`CLASS_CONTENT`], or else the number of an operation, [`CLASS_MAP_EXEC`] or
-    /// [`CLASS_DEVICE_OPEN`] in the lower half, and in the upper half the new value where that makes a difference.
+    /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
+    /// half is the number of an operation, [`CLASS_MAP_EXEC`] or [`CLASS_DEVICE_OPEN`]. The upper half is a value that
+    /// distinguishes acts with the same lower half: the new permissions of a chmod, a hash of the number of an opened
+    /// device, and 0 otherwise.
     pub class: u32,
 }
 
-/// [`SeenKey::class`]: the content was changed.
+/// The [`SeenKey::class`] of a change of the content.
 pub const CLASS_CONTENT: u32 = 0;
-/// [`SeenKey::class`]: the file's code was mapped. No operation has this number.
+/// The [`SeenKey::class`] of code that was mapped. No operation has this number.
 pub const CLASS_MAP_EXEC: u32 = 23;
-/// [`SeenKey::class`]: the device was opened for writing. No operation has this number.
+/// The [`SeenKey::class`] of a device that was opened for writing. No operation has this number.
 pub const CLASS_DEVICE_OPEN: u32 = 24;
 
-/// The [`SeenKey::class`] of anything but a change of the content. `value` makes a difference only if it is given.
+/// Returns the [`SeenKey::class`] of an act that is not a change of the content. `value` is 0 if it makes no
+/// difference.
 pub const fn class(number: u32, value: u32) -> u32 {
     number | value << 16
 }
 
-/// Value of map `SEEN`. Written before the record goes to the ring buffer, so that nothing is lost when that is full.
+/// The value of the map `SEEN`. It is written before the record is sent, so that nothing is lost if the ring buffer is
+/// full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Seen {
-    /// Time of the first change.
+    /// The time of the first change.
     pub first: u64,
-    /// Time of the last change.
+    /// The time of the last change.
     pub last: u64,
-    /// Calls of `vfs_write`.
+    /// The number of writes.
     pub count: u64,
-    /// Bytes that those calls asked to write.
+    /// The number of bytes that these writes asked to write.
     pub bytes: u64,
-    /// Number that the record of the first change has, or would have had: see
+    /// The number that the record of the first change has or would have had. See
     /// [`Header::number`](crate::record::Header::number).
     pub number: u64,
-    /// Number of that record's [`Kind`](crate::record::Kind).
+    /// The number of that record's [`Kind`](crate::record::Kind).
     pub kind: u32,
-    /// Number of the first operation, as the kind says; see [`FileRecord::op`](crate::record::FileRecord::op).
+    /// The number of the first operation. The kind tells its type; see
+    /// [`FileRecord::op`](crate::record::FileRecord::op).
     pub op: u32,
-    /// 1: a record of it is in the ring buffer. 0: it was full; the daemon reports from here.
+    /// Whether user space knows of the change, because its record is in the ring buffer or because the daemon has read
+    /// this value. 0 means no: the ring buffer was full, and the daemon reports the change from this map.
     pub reported: u32,
-    /// Process that made the first change, in the host's pid namespace.
+    /// The process that made the first change, in the host's pid namespace.
     pub pid: u32,
-    /// Number of the [`Layer`](crate::vocabulary::Layer) at the first change; 0: not known.
+    /// The number of the [`Layer`](crate::vocabulary::Layer) at the first change. 0 if it is not known.
     pub layer: u32,
-    /// Reserved, 0.
+    /// Reserved. It is 0.
     pub reserved: u32,
 }
 
-/// Key of map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
+/// The key of the map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct KeptExecKey {
-    /// The container: id of its outermost cgroup.
+    /// The id of the container's outermost cgroup.
     pub container: u64,
-    /// `inode.i_ino` of the program.
+    /// The `inode.i_ino` of the program.
     pub inode: u64,
-    /// `super_block.s_dev`.
+    /// The `super_block.s_dev` of the program's file system.
     pub dev: u32,
-    /// A hash of how its arguments begin: one file can be many programs, as busybox is.
+    /// A hash of the first bytes of the arguments, because one file can be many programs, as busybox is.
     pub args: u32,
 }
 
-/// Value of map `KEPT_EXECS`: the first exec of this program that found no room.
+/// The value of the map `KEPT_EXECS`: the first exec of this program that found no room in the ring buffer.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct KeptExec {
-    /// When, `CLOCK_BOOTTIME`, nanoseconds. 0: the entry is not filled yet.
+    /// The time of the exec, in nanoseconds of `CLOCK_BOOTTIME`. 0 while the entry is being filled.
     pub time: u64,
-    /// Number that its record would have had: see [`Header::number`](crate::record::Header::number).
+    /// The number that the record would have had. See [`Header::number`](crate::record::Header::number).
     pub number: u64,
-    /// Cgroup of the process.
+    /// The id of the process's cgroup.
     pub cgroup: u64,
     /// The process.
     pub process: Process,
     /// The program.
     pub file: File,
-    /// Its name, without the path, as a plain string.
+    /// The name of the program without its directory, as a plain string.
     pub name: Text<64>,
     /// The first arguments.
     pub args: Text<256>,
@@ -150,11 +160,12 @@ const _: () = {
     assert!(size_of::<KeptExec>() == 24 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
 };
 
-/// `aya` takes keys and values whose every byte is data.
+/// `aya` accepts only keys and values of which every byte is data.
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 mod pod {
-    // SAFETY: `repr(C)`, integers only, no padding (the sizes above are the sums of the fields').
+    // SAFETY: the type is `repr(C)`, consists of integers, and has no padding: the sizes above are the sums of the
+    // sizes of the fields.
     unsafe impl aya::Pod for super::Cgroup {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::MountNamespace {}

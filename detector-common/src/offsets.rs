@@ -1,17 +1,20 @@
-//! The one table of kernel structs that the probes read. Nothing else in the project knows a kernel layout.
+//! The table of the kernel structs that the probes read. Nothing else in the project knows a kernel layout.
 //!
-//! [`for_each_offset!`](crate::for_each_offset) hands the table to another macro. `detector-ebpf` makes a frozen global
-//! of each row; `detector` resolves each row against the running kernel's BTF and sets the global before loading.
-//! Offsets are in bytes.
+//! [`for_each_offset!`](crate::for_each_offset) passes the table to another macro. `detector-ebpf` makes a frozen
+//! global of each row; `detector` resolves each row against the running kernel's BTF and sets the global before the
+//! probes are loaded. Offsets are in bytes.
 
-/// The offset of an optional member that a kernel does not have.
+/// The offset of an optional member on a kernel that does not have it.
 pub const ABSENT: u64 = u64::MAX;
 
-/// Calls `$callback! { rows… }`. A row is `NAME: "struct" "member.member";`, the offset of that member from the start
-/// of the struct, where each step may lie in an anonymous struct or union, and `a|b` means `a`, or `b` on kernels that
-/// have no `a`; or `NAME: "struct" (optional "member");`, [`ABSENT`] where there is none; or `NAME: "struct" sizeof;`;
-/// or `NAME: "function" (argument "name");`, the position of a function's argument, from 0. A kernel may lack the
-/// function: then nothing is attached to it, and the position is 0.
+/// Calls `$callback! { rows… }`. There are four forms of rows:
+///
+/// - `NAME: "struct" "member.member";` is the offset of the member from the start of the struct. Each step may be in an
+///   anonymous struct or union. `a|b` stands for `a`, or for `b` on kernels that have no `a`.
+/// - `NAME: "struct" (optional "member");` is the offset of the member, or [`ABSENT`] if there is no such member.
+/// - `NAME: "struct" sizeof;` is the size of the struct.
+/// - `NAME: "function" (argument "name");` is the position of an argument of the function, from 0. If the kernel does
+///   not have the function, nothing is attached to it, and the position is 0.
 #[macro_export]
 macro_rules! for_each_offset {
     ($callback:ident) => {
@@ -62,7 +65,7 @@ macro_rules! for_each_offset {
             OFF_CRED_CAPABILITIES: "cred" "cap_effective";
             OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
             OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
-            // The second from 6.18.
+            // Kernels from 6.18 on have the second one.
             OFF_MNT_NS_ID: "mnt_namespace" "seq|ns.ns_id";
             OFF_FS_ROOT_DENTRY: "fs_struct" "root.dentry";
             OFF_FS_ROOT_MNT: "fs_struct" "root.mnt";

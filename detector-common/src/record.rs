@@ -1,29 +1,30 @@
-//! Records of the ring buffer `EVENTS`. Each starts with a [`Header`]; its `kind` names the type. The bytes of its
-//! texts follow it, those of one [`Span`] after those of the one before, in the order of the fields.
+//! The records of the ring buffer `EVENTS`. Each one starts with a [`Header`], whose `kind` tells the type of the
+//! record. The bytes of its texts follow it: the bytes of each [`Span`] come directly after those of the previous one,
+//! in the order of the fields.
 //!
-//! Integers are in native byte order. Times are nanoseconds of `CLOCK_BOOTTIME`. Device numbers are the kernel's own
-//! (`major << 20 | minor`), not the encoding of `stat(2)`.
+//! Integers are in native byte order. Times are in nanoseconds of `CLOCK_BOOTTIME`. Device numbers are in the kernel's
+//! own encoding (`major << 20 | minor`), not in that of `stat(2)`.
 
 #[cfg(feature = "user")]
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::vocabulary::terms;
 
-/// Longest path that is reported whole, in bytes: `PATH_MAX` of Linux.
+/// The maximum length of a path that is reported in full, in bytes: `PATH_MAX` of Linux.
 pub const PATH_CAPACITY: usize = 4096;
-/// Room behind a path so that its last name can be copied without a length check: `NAME_MAX + 1`.
+/// The room after a path, in bytes. With it, the last name can be copied without a check of its length: `NAME_MAX + 1`.
 pub const NAME_CAPACITY: usize = 256;
-/// Most directory levels of a path that are walked.
+/// The maximum number of directory levels of a path that are walked.
 pub const PATH_DEPTH: usize = 64;
-/// Most bytes of the argument vector that are reported, NUL between arguments.
+/// The maximum number of bytes of the argument vector that are reported, including the NULs between arguments.
 pub const ARGS_CAPACITY: usize = 2048;
-/// Size of `task_struct.comm` (`TASK_COMM_LEN`).
+/// The size of `task_struct.comm` (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
-/// Most ancestors of a process that are reported, nearest first.
+/// The maximum number of ancestors of a process that are reported, nearest first.
 pub const ANCESTORS: usize = 8;
 
 terms! {
-    /// What a record tells. The number is in [`Header::kind`].
+    /// What a record is about. The number is in [`Header::kind`].
     Kind:
     /// A process executed a program in a container: [`ExecRecord`].
     Exec = 1, "exec";
@@ -49,24 +50,25 @@ terms! {
     DeviceOpen = 10, "device_open";
 }
 
-/// First bytes of every record.
+/// The first bytes of every record.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Header {
-    /// Number of the [`Kind`].
+    /// The number of the [`Kind`].
     pub kind: u32,
-    /// Size of the whole record with its texts, in bytes.
+    /// The size of the whole record with its texts, in bytes.
     pub size: u32,
-    /// Number of the record: that of the CPU in the upper 16 bits, below it a count on that CPU since the probes were
-    /// loaded. A program that interrupts another can take the same number, and a reload starts again at 0: an act is
-    /// named by the boot, `time` and `number` together.
+    /// The number of the record: the number of the CPU in the upper 16 bits, and below it a count on that CPU since the
+    /// probes were loaded. A program that interrupts another one can take the same number, and after a reload the count
+    /// starts at 0 again. Only the boot, `time` and `number` together identify an act.
     pub number: u64,
-    /// When it happened.
+    /// The time of the act.
     pub time: u64,
-    /// Cgroup of the acting task: kernfs id, which is the inode number of its directory in cgroup2.
+    /// The id of the acting task's cgroup: the kernfs id, which in cgroup2 is the inode number of the cgroup's
+    /// directory.
     pub cgroup: u64,
-    /// The container concerned: id of its outermost cgroup. 0: none.
+    /// The container concerned: the id of its outermost cgroup. 0 if there is none.
     pub container: u64,
 }
 
@@ -75,15 +77,15 @@ pub struct Header {
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Text<const N: usize> {
-    /// Bytes of `bytes` that are valid.
+    /// The number of bytes of `bytes` that are valid.
     pub len: u32,
     /// [`TEXT_TRUNCATED`] or 0.
     pub flags: u32,
-    /// The bytes. Behind `len` they are undefined.
+    /// The bytes. Those from `len` on are undefined.
     pub bytes: [u8; N],
 }
 
-/// [`Text::flags`] and [`Span::flags`]: the string was longer than what is given.
+/// The flag in [`Text::flags`] and [`Span::flags`] of a string that was truncated.
 pub const TEXT_TRUNCATED: u32 = 1;
 
 /// A text of a record, whose bytes follow the record.
@@ -91,7 +93,7 @@ pub const TEXT_TRUNCATED: u32 = 1;
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Span {
-    /// The number of its bytes.
+    /// The number of the text's bytes.
     pub len: u32,
     /// [`TEXT_TRUNCATED`] or 0.
     pub flags: u32,
@@ -102,13 +104,13 @@ impl Span {
     pub const EMPTY: Self = Self { len: 0, flags: 0 };
 }
 
-/// A resolved path: its names from the file up to the root, each ended by a NUL, without slashes.
-/// `/etc/passwd` is `passwd\0etc\0`; the root itself is empty.
+/// A resolved path: its names from the file up to the root, each terminated by a NUL, without slashes. `/etc/passwd` is
+/// `passwd\0etc\0`, and the root itself is empty.
 pub type Path = Span;
-/// An argument vector: each argument ended by a NUL.
+/// An argument vector. Each argument is terminated by a NUL.
 pub type Args = Span;
 
-/// Identity of a file.
+/// The identity and the attributes of a file.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -117,178 +119,183 @@ pub struct File {
     pub inode: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
-    /// `inode.i_mode`, type and permissions.
+    /// `inode.i_mode`: the type and the permissions.
     pub mode: u32,
     /// `inode.i_nlink`.
     pub nlink: u32,
-    /// Number of the [`Layer`](crate::vocabulary::Layer); 0: the file is not on an overlay.
+    /// The number of the [`Layer`](crate::vocabulary::Layer). 0 if the file is not on an overlay.
     pub layer: u32,
-    /// `inode.i_size`, bytes.
+    /// `inode.i_size`, in bytes.
     pub size: u64,
-    /// `super_block.s_magic`: which kind of file system.
+    /// `super_block.s_magic`: the type of the file system.
     pub magic: u32,
-    /// Reserved, 0.
+    /// Reserved. It is 0.
     pub reserved: u32,
 }
 
-/// What stands behind one of the descriptors 0 to 2.
+/// What one of the descriptors 0 to 2 refers to.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Stdio {
     /// `inode.i_ino`.
     pub inode: u64,
-    /// `inode.i_mode`; 0: the descriptor is closed.
+    /// `inode.i_mode`. 0 if the descriptor is closed.
     pub mode: u32,
     /// `inode.i_rdev`, for devices.
     pub rdev: u32,
 }
 
-/// A process above the acting one.
+/// An ancestor of the acting process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Ancestor {
-    /// `task_struct.start_boottime` of the process's leader.
+    /// The `task_struct.start_boottime` of the process's leader.
     pub start_time: u64,
-    /// Process id in the host's pid namespace; 0: no more ancestors.
+    /// The process id in the host's pid namespace. 0 if there are no more ancestors.
     pub pid: u32,
-    /// 1: in the same container as the acting process.
+    /// Whether it is in the same container as the acting process: 1 means yes, 0 means no.
     pub in_container: u32,
     /// `task_struct.comm`: a name that the process can choose.
     pub comm: [u8; COMM_LEN],
 }
 
-/// The acting process, at the event.
+/// The acting process, at the time of the act.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Process {
-    /// `task_struct.start_boottime` of the process's leader: with `pid` it names the process for ever.
+    /// The `task_struct.start_boottime` of the process's leader. Together with `pid`, it identifies the process.
     pub start_time: u64,
-    /// Process id (thread group id) in the host's pid namespace.
+    /// The process id (thread group id) in the host's pid namespace.
     pub pid: u32,
-    /// Thread id in the host's pid namespace.
+    /// The thread id in the host's pid namespace.
     pub tid: u32,
-    /// Process id in the process's own pid namespace.
+    /// The process id in the process's own pid namespace.
     pub ns_pid: u32,
-    /// Process id of the parent, in the host's pid namespace.
+    /// The parent's process id in the host's pid namespace.
     pub ppid: u32,
-    /// User id in the host's user namespace.
+    /// The user id in the host's user namespace.
     pub uid: u32,
-    /// Group id in the host's user namespace.
+    /// The group id in the host's user namespace.
     pub gid: u32,
-    /// Number of the [`Origin`](crate::vocabulary::Origin).
+    /// The number of the [`Origin`](crate::vocabulary::Origin).
     pub origin: u32,
-    /// The user who logged in, whatever the process has become since (`task_struct.loginuid`); [`NO_LOGIN`]: nobody.
+    /// The id of the user who logged in (`task_struct.loginuid`). Changes of the process's user id do not change it.
+    /// [`NO_LOGIN`] if nobody logged in.
     pub login_uid: u32,
-    /// What it may do: `cred.cap_effective`, a bit for each capability.
+    /// The effective capabilities (`cred.cap_effective`), one bit for each.
     pub capabilities: u64,
     /// `task_struct.comm`: a name that the process can choose.
     pub comm: [u8; COMM_LEN],
-    /// Name of the controlling terminal (`pts0`), NUL-padded; empty: none.
+    /// The name of the controlling terminal (`pts0`), padded with NULs. It is empty if there is no terminal.
     pub tty: [u8; COMM_LEN],
-    /// Descriptors 0, 1 and 2.
+    /// The descriptors 0, 1 and 2.
     pub stdio: [Stdio; 3],
-    /// The processes above, nearest first.
+    /// The ancestors of the process, nearest first.
     pub ancestors: [Ancestor; ANCESTORS],
 }
 
-/// The [`Process::login_uid`] of a process that comes from no login.
+/// The [`Process::login_uid`] of a process that does not come from a login.
 pub const NO_LOGIN: u32 = u32::MAX;
 
-/// See [`Kind::Exec`]. Sent once for each successful exec in a container, when the new program is in place.
+/// The record of [`Kind::Exec`]. It is sent once for each successful exec in a container, when the new program is in
+/// place.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct ExecRecord {
-    /// Kind, time, place.
+    /// The header.
     pub header: Header,
-    /// The process, as the new program.
+    /// The process, as it is after the exec.
     pub process: Process,
-    /// The executed file (of a script: its interpreter).
+    /// The executed file. For a script, this is its interpreter.
     pub file: File,
-    /// Path of the executed file from the process's root.
+    /// The path of the executed file from the process's root.
     pub path: Path,
-    /// Working directory from the process's root.
+    /// The working directory from the process's root.
     pub cwd: Path,
     /// The argument vector.
     pub args: Args,
 }
 
-/// What a process did to one file, or with it: see [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`],
-/// [`Kind::DeviceOpen`] and [`Kind::MapExec`]. Of an image's file, sent for the first change by container and inode,
-/// and for each creation.
+/// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`] and
+/// [`Kind::MapExec`]: what a process did to one file, or with it. An act that the map `SEEN` keeps is sent only the
+/// first time that the container does it to the file. Every creation of a file is sent, and so is every act that the
+/// map does not keep.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct FileRecord {
-    /// Kind, time, place.
+    /// The header.
     pub header: Header,
-    /// The process that changes the file.
+    /// The process that acts.
     pub process: Process,
-    /// The changed file.
+    /// The file, or the directory of a name that is created: see
+    /// [`ImageOp::reports_directory`](crate::vocabulary::ImageOp::reports_directory).
     pub file: File,
-    /// Number of the operation, as the kind says.
+    /// The number of the operation. The kind tells its type.
     pub op: u32,
-    /// [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod): the new permissions. 0 for all others.
+    /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). 0 for everything else.
     pub value: u32,
-    /// Bytes that the call asked to write; 0 for anything but a write.
+    /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// Path of the file: in the image, from the root of the image; of a device or of mapped code, from the process's
-    /// root.
+    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code and
+    /// a directory that becomes the root, it starts at the process's root.
     pub path: Path,
-    /// Path of the process's executable from the process's root.
+    /// The path of the process's executable from the process's root.
     pub exe: Path,
-    /// [`Kind::ImageMove`]: the path afterwards, or the new name. Empty for all others.
+    /// The new path, or the other name, for [`Kind::ImageMove`]. It is empty for everything else.
     pub new_path: Path,
 }
 
-/// See [`Kind::Script`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same process.
+/// The record of [`Kind::Script`]. If the exec succeeds, the [`ExecRecord`] of the interpreter follows, from the same
+/// process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct ScriptRecord {
-    /// Kind, time, place.
+    /// The header.
     pub header: Header,
-    /// Process id (thread group id) in the host's pid namespace. The thread that executes becomes the process's only
-    /// one.
+    /// The process id (thread group id) in the host's pid namespace. The thread that executes the script becomes the
+    /// only one of its process.
     pub pid: u32,
-    /// Reserved, 0.
+    /// Reserved. It is 0.
     pub reserved: u32,
     /// The script.
     pub file: File,
-    /// Its path from the process's root.
+    /// The path of the script from the process's root.
     pub path: Path,
 }
 
-/// See [`Kind::CgroupEscape`].
+/// The record of [`Kind::CgroupEscape`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct CgroupEscapeRecord {
-    /// Kind, time, the cgroup that the process is in now, and the container that it was in.
+    /// The header. `cgroup` is the cgroup that the process is in now, and `container` is the container that it was in.
     pub header: Header,
-    /// The process that moved it.
+    /// The process that moved the other one.
     pub process: Process,
-    /// Path of the executable of that process from its root.
+    /// The path of the executable of that process, from its root.
     pub exe: Path,
-    /// The process that was moved, in the host's pid namespace.
+    /// The id of the process that was moved, in the host's pid namespace.
     pub moved: u32,
-    /// Reserved, 0.
+    /// Reserved. It is 0.
     pub reserved: u32,
-    /// Path of the cgroup that it was moved to, as a plain string.
+    /// The path of the cgroup that the process was moved to, as a plain string.
     pub cgroup: Span,
 }
 
-/// See [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`]. `header.cgroup` is the cgroup itself.
+/// The record of [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct CgroupRecord {
-    /// Kind, time, and the cgroup made or removed.
+    /// The header. `cgroup` is the cgroup that was created or removed.
     pub header: Header,
-    /// Path of the cgroup from the root of the hierarchy, as a plain string.
+    /// The path of the cgroup from the root of the hierarchy, as a plain string.
     pub path: Span,
 }
 

@@ -1,6 +1,6 @@
 //! The vocabulary: every term that crosses the ring buffer as a number and appears in the output as a name.
 //!
-//! Each term is stated here once, with its number, its name in JSON and what it means. The probes use the numbers; the
+//! Each term is stated here once, with its number, its name in JSON and its meaning. The probes use the numbers. The
 //! daemon decodes, prints and parses by this table, and the doc comments are the descriptions in the published JSON
 //! Schema.
 
@@ -19,13 +19,13 @@ macro_rules! terms {
             /// All terms, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The number in records and maps.
+            /// Returns the number in records and maps.
             #[inline(always)]
             pub const fn number(self) -> u32 {
                 self as u32
             }
 
-            /// The term with this number. `None`: there is none.
+            /// Returns the term with this number, or `None` if there is no such term.
             pub const fn from_number(number: u32) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)+
@@ -33,7 +33,7 @@ macro_rules! terms {
                 }
             }
 
-            /// The name in JSON.
+            /// Returns the name in JSON.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -44,13 +44,13 @@ macro_rules! terms {
 }
 pub(crate) use terms;
 
-// No number is one of `MountOp`.
+// These numbers are distinct from those of `MountOp`.
 terms! {
     /// How a file of a container's image was changed.
     ImageOp:
     /// The file was opened for writing.
     OpenWrite = 1, "open_write";
-    /// The file was truncated or extended to another length, by an open or without one.
+    /// The length of the file was changed, by an open that truncates it or by another call.
     Truncate = 2, "truncate";
     /// The file was created by an open.
     Create = 3, "create";
@@ -95,14 +95,14 @@ terms! {
 }
 
 impl ImageOp {
-    /// Whether the operation is reported when what it creates has no inode yet: the reported file is then the
-    /// directory, except that its layer is that of the new file.
+    /// Returns whether the operation is reported before what it creates has an inode. The reported file is then the
+    /// directory, but the reported layer is that of the new file.
     pub const fn reports_directory(self) -> bool {
         matches!(self, Self::Mkdir | Self::Mknod | Self::Symlink)
     }
 }
 
-// No number is one of `ImageOp`.
+// These numbers are distinct from those of `ImageOp`.
 terms! {
     /// How the mounts or the root through which a container sees its image were changed.
     MountOp:
@@ -127,9 +127,9 @@ terms! {
 terms! {
     /// The layer of an overlay that a file was in before the event.
     Layer:
-    /// The file is as the image has it: it is only in a lower layer.
+    /// The file is as in the image: it is only in a lower layer.
     Lower = 1, "lower";
-    /// The file was changed or copied up before: it is in the upper layer.
+    /// The file was changed or copied up before, so it is in the upper layer.
     Upper = 2, "upper";
     /// The event created the file.
     New = 3, "new";
@@ -151,7 +151,7 @@ terms! {
 }
 
 terms! {
-    /// What stands behind a standard descriptor.
+    /// What a standard descriptor refers to.
     StdioKind:
     /// The descriptor is closed.
     Closed = 0, "closed";
@@ -165,21 +165,22 @@ terms! {
     Socket = 4, "socket";
     /// A regular file.
     File = 5, "file";
-    /// Anything else: another device, a directory, an anonymous inode.
+    /// Anything else, such as another device, a directory or an anonymous inode.
     Other = 6, "other";
 }
 
-// The probes count the kinds with numbers below `Loss::KERNEL_KINDS`, in the map `LOSS`; the daemon counts the others.
+// The probes count the kinds whose numbers are below `Loss::KERNEL_KINDS`, in the map `LOSS`. The daemon counts the
+// others.
 terms! {
     /// What was lost, or reported without all its details.
     Loss:
-    /// The record of an exec found the ring buffer full. The first exec of each program is kept and reported later,
-    /// with less detail.
+    /// The ring buffer was full, so the record of an exec was not sent. The first exec of each program is kept and
+    /// reported later, with less detail.
     Exec = 0, "exec";
-    /// The record of a change of an image found the ring buffer full. The change is kept and reported later, with less
-    /// detail.
+    /// The ring buffer was full, so the record of a change was not sent. The change is kept and reported later, with
+    /// less detail.
     ImageWrite = 1, "image_write";
-    /// The record of a new or removed cgroup found the ring buffer full.
+    /// The ring buffer was full, so the record of a new or removed cgroup was not sent.
     Cgroup = 2, "cgroup";
     /// The map of changed files is full: the change was reported, but repeats of it will be reported again.
     SeenFull = 3, "seen_full";
@@ -187,11 +188,11 @@ terms! {
     CgroupsFull = 4, "cgroups_full";
     /// The map of container roots or of mount namespaces is full: a container's image is not watched.
     RootsFull = 5, "roots_full";
-    /// The map of entered processes is full: a process that came from outside is reported as the application's.
+    /// The map of entered processes is full: a process that came from outside is reported as one of the application.
     EnteredFull = 6, "entered_full";
-    /// The record of a script found the ring buffer full.
+    /// The ring buffer was full, so the record of a script was not sent.
     Script = 7, "script";
-    /// The record of a process that left its container's cgroup found the ring buffer full.
+    /// The ring buffer was full, so the record of a process that left its container's cgroup was not sent.
     CgroupEscape = 8, "cgroup_escape";
     /// The program that reports changes could not be called.
     Call = 9, "call";
@@ -208,7 +209,7 @@ terms! {
 }
 
 impl Loss {
-    /// How many kinds the probes count: those with the numbers from 0 up to this.
+    /// The number of kinds that the probes count. Their numbers are those below this one.
     pub const KERNEL_KINDS: u32 = 11;
 }
 

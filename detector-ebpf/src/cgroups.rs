@@ -1,4 +1,4 @@
-//! Cgroups that are created and removed, and tasks that leave those of their container.
+//! Cgroups that are created and removed, and tasks that leave the cgroup of their container.
 
 use detector_common::{
     record::{CgroupEscapeRecord, CgroupRecord, Kind, PATH_CAPACITY, Span},
@@ -35,19 +35,20 @@ fn report(kind: Kind, id: u64, path: Str) {
     };
     let (record, texts) = draft.parts();
     add_path(path, &mut record.path, texts);
-    // A loss is counted.
+    // If it is not sent, the loss is counted.
     let _is_sent = draft.send();
 }
 
-/// Adds a cgroup's path, which is never truncated: `PATH_MAX` is what the kernel has room for, too.
+/// Adds the path of a cgroup. There is always enough room for it, because the kernel's own buffer is smaller
+/// (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h).
 #[inline(always)]
 fn add_path(path: Str, out: &mut Span, texts: &mut Texts) {
     // The NUL is not part of the text.
     texts.add::<PATH_CAPACITY>(out, |room| (path.copy_to(room).saturating_sub(1) as u32, 0));
 }
 
-/// Reports that the running task has moved `task` out of its container, or had it born there: into the cgroup with the
-/// id `to`. `path` is that of the cgroup; null: it is not at hand.
+/// Reports a task that the running task has moved out of its container into the cgroup with the id `to`, or has created
+/// in that cgroup. `path` is the path of the cgroup, or null if the hook does not know it.
 #[inline(always)]
 pub fn report_escape(task: Task, to: u64, path: Str) {
     let Some(container) = container::escaped(task, to) else { return };
@@ -65,6 +66,6 @@ pub fn report_escape(task: Task, to: u64, path: Str) {
     record.moved = task.process();
     record.reserved = 0;
     add_path(path, &mut record.cgroup, texts);
-    // A loss is counted.
+    // If it is not sent, the loss is counted.
     let _is_sent = draft.send();
 }

@@ -1,8 +1,9 @@
-//! Which container a task belongs to, and when a cgroup becomes one.
+//! Determines which container a task belongs to, and when a cgroup becomes a container.
 //!
-//! A new cgroup is in set-up. The first program that runs in it from a root of its own, in a mount namespace of its
-//! own, starts the container: that is the entrypoint, since a runtime prepares the root and only then executes. From
-//! this moment, before the new program runs, the container's image is watched. There is no polling and so no gap.
+//! A new cgroup is in set-up. The first program that is executed in it from a root of its own, in a mount namespace of
+//! its own, starts the container. This program is the entrypoint, because a runtime prepares the root before it
+//! executes the program. From this moment on, before the new program runs, the container's image is watched. There is
+//! no polling, so there is no gap.
 
 use aya_ebpf::{
     Global,
@@ -21,58 +22,63 @@ use crate::{
     mem::Lookup,
 };
 
-/// Inode number of the host's mount namespace.
+/// The inode number of the host's mount namespace.
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: Global<u32> = Global::new(0);
-/// `s_dev` of the host's root file system.
+/// The `s_dev` of the host's root file system.
 #[unsafe(no_mangle)]
 static HOST_ROOT_DEV: Global<u32> = Global::new(0);
-/// Inode number of the host's root directory.
+/// The inode number of the host's root directory.
 #[unsafe(no_mangle)]
 static HOST_ROOT_INODE: Global<u64> = Global::new(0);
 
-/// Cgroup id → where it is in the life of a container. Absent: unknown.
+/// The state of each cgroup, by its id. A cgroup that has no entry is unknown.
 #[map]
 static CGROUPS: HashMap<u64, map::Cgroup> = HashMap::with_max_entries(16_384, 0);
 
-/// `super_block.s_dev` of a container's root → the container, or `ROOTS_SHARED`. Filled when the container has started,
-/// so that a runtime's set-up of the root is no finding; emptied when its cgroup goes, before the number can be used
-/// again.
+/// The owner of each file system that holds a container's root, by its `super_block.s_dev`: the container, or
+/// `ROOTS_SHARED`. An entry is added when the container has started, so that the set-up of the root by a runtime is no
+/// finding. It is removed when the container's cgroup is removed, before the number can be used again.
 #[map]
 static ROOTS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
 
-/// One element. Not 0: there are containers whose root is not an overlay, and every file system may be an image's.
+/// One element: whether there are containers whose root is not on an overlay, so that any file system may hold an
+/// image. 0 means no.
 #[map]
 static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Inode number of a container's mount namespace → the container. For processes that enter the namespace but stay in a
-/// cgroup of the host, as those of `nsenter` do.
+/// The container of each mount namespace in which a container started, by the inode number of the namespace. This is
+/// for processes that enter the namespace but stay in a cgroup of the host, as those of `nsenter` do.
 #[map]
 static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_192, 0);
 
-/// Processes (thread group ids) that were brought into a container from outside, and their descendants → the container.
+/// The container of each process that was brought into it from outside, and of each descendant of such a process, by
+/// the id (thread group id) of the process.
 #[map]
 static ENTERED: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
 
-/// Whether a task with this mount namespace sees the host's mounts. It then is not in a container, whatever its cgroup.
+/// Returns whether a task with this mount namespace sees the host's mounts. It is then not in a container, whatever its
+/// cgroup is. The namespace 0 is that of a task that has given up its namespaces because it is exiting.
 #[inline(always)]
 fn is_host(namespace: u32) -> bool {
     namespace == 0 || namespace == HOST_MNT_NS.load()
 }
 
-/// Whether a task is in no container, as far as that can be told cheaply.
+/// Returns whether the mount namespace of a task suffices to show that the task is in no container. This check is
+/// cheaper than [`of`].
 #[inline(always)]
 pub fn is_elsewhere(task: Task) -> bool {
     is_host(task.mount_namespace())
 }
 
-/// What is known of a cgroup.
+/// Returns what is known about a cgroup.
 #[inline(always)]
 fn known(id: u64) -> Option<map::Cgroup> {
     CGROUPS.copied(&id)
 }
 
-/// The container that a task runs in; `None`: it is the host's, or in set-up.
+/// Returns the container that a task runs in, or `None` if the task belongs to the host or its container is still being
+/// set up.
 #[inline(always)]
 pub fn of(task: Task) -> Option<map::Cgroup> {
     let namespace = task.mount_namespace();
@@ -80,23 +86,23 @@ pub fn of(task: Task) -> Option<map::Cgroup> {
         return None;
     }
     match of_cgroup(task) {
-        // Its namespaces are gone, for it is exiting; its cgroup is not.
+        // The task is exiting and has no namespaces any more, but it is still in its cgroup.
         None if namespace == 0 => None,
         None => known(of_namespace(task, namespace)?),
         cgroup => cgroup,
     }
 }
 
-/// The running container whose cgroup a task is in.
+/// Returns the running container whose cgroup a task is in.
 #[inline(always)]
 fn of_cgroup(task: Task) -> Option<map::Cgroup> {
     known(task.cgroup_id()).filter(|cgroup| cgroup.phase == PHASE_STARTED)
 }
 
-/// The container that started in the mount namespace of a task. A namespace can end before its container, and its inode
-/// number is then given to another one: that of the next container, or of a service of the host. The namespace of a
-/// container that ran before the sensor is known only by its inode number, so the root of the task must not be the
-/// host's.
+/// Returns the id of the container that started in the mount namespace of a task. A namespace can end before its
+/// container, and its inode number is then given to another one: that of the next container, or of a service of the
+/// host. The namespace of a container that was running before the sensor started is known only by its inode number, so
+/// the root of the task must not be the host's either.
 #[inline(always)]
 fn of_namespace(task: Task, namespace: u32) -> Option<u64> {
     let started = MNT_NS.copied(&namespace)?;
@@ -127,14 +133,16 @@ impl Root {
         self.device == HOST_ROOT_DEV.load() && self.inode == HOST_ROOT_INODE.load()
     }
 
-    /// The running container that has the file system for its root alone.
+    /// Returns the running container whose root is on this file system, or `None` if there is none or the file system
+    /// is shared.
     #[inline(always)]
     fn container(&self) -> Option<map::Cgroup> {
         known(ROOTS.copied(&self.device)?)
     }
 }
 
-/// The container in which the running task is about to execute a program, also if that is the one that starts it.
+/// Returns the container in which the running task is about to execute a program. It can be a container that this exec
+/// is going to start.
 #[inline(always)]
 pub fn of_executing(task: Task) -> Option<u64> {
     if is_elsewhere(task) {
@@ -147,7 +155,8 @@ pub fn of_executing(task: Task) -> Option<u64> {
     matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_SETUP).then_some(id)
 }
 
-/// The container that a task leaves, if it is moved to the cgroup `to`, or born there, by a task of a container.
+/// Returns the container that a task leaves when the running task moves it to the cgroup `to`, or creates it there.
+/// Returns `None` if one of the two tasks is not a container's, or if the cgroup belongs to the same container.
 #[inline(always)]
 pub fn escaped(task: Task, to: u64) -> Option<u64> {
     of(Task::current()).map(|cgroup| cgroup.container).or_else(|| left(Task::current()))?;
@@ -158,7 +167,8 @@ pub fn escaped(task: Task, to: u64) -> Option<u64> {
     }
 }
 
-/// The container that a task belongs to by its mount namespace or, if it has made one for itself, by its root.
+/// Returns the container that a task belongs to by its mount namespace or, if the task has created a mount namespace of
+/// its own, by its root.
 #[inline(always)]
 fn left(task: Task) -> Option<u64> {
     let namespace = task.mount_namespace();
@@ -168,7 +178,7 @@ fn left(task: Task) -> Option<u64> {
     of_namespace(task, namespace).or_else(|| Some(Root::of(task).container()?.container))
 }
 
-/// Whether a task runs in the container with this id.
+/// Returns whether a task runs in the container with this id.
 #[inline(always)]
 pub fn contains(task: Task, container: u64) -> bool {
     // Without the 0, the compiler compares a register that is not initialised if there is no container, because the
@@ -176,13 +186,14 @@ pub fn contains(task: Task, container: u64) -> bool {
     of(task).map_or(0, |cgroup| cgroup.container) == container
 }
 
-/// Finds the container of the running task, which has just executed a program, and how it came there. If this exec is
-/// the first one from a root of its own, it starts the container.
+/// Returns the container of the running task, which has just executed a program, and the origin of the process. If this
+/// exec is the first one from a root of its own, it starts the container.
 #[inline(always)]
 pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     let namespace = task.mount_namespace();
     if is_host(namespace) {
-        // It belongs to a container all the same if it has got out of one, as with `nsenter --target 1 --mount`.
+        // The task belongs to a container nevertheless if it has escaped from one, as with
+        // `nsenter --target 1 --mount`.
         return of_cgroup(task).map(|cgroup| (cgroup.container, Origin::Outside));
     }
     let (root, id) = (Root::of(task), task.cgroup_id());
@@ -205,8 +216,8 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     Some((id, Origin::Entrypoint))
 }
 
-/// Starts what a container runs as a container in a cgroup below its own: it has an image of its own, which is watched
-/// as the outer container's.
+/// Starts a container that runs inside another container, in a cgroup below. Its own image is watched as that of the
+/// outer container.
 #[inline(always)]
 fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
     let Some(outer) = of_cgroup(task) else { return };
@@ -222,9 +233,10 @@ fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
     }
 }
 
-/// The running container that the running task of a cgroup is in, also if only its root says so, for it has a mount
-/// namespace of its own. It starts another container all the same if it is the first of its pid namespace, or if that
-/// root is another one by now, whose file system has the number of one that is gone.
+/// Returns the running container that the running task is in. `id` is the id of the task's cgroup. If the task has
+/// created a mount namespace of its own, its root can be all that shows the container. But in a cgroup that is not the
+/// host's, such a task starts another container if it is the first process of its pid namespace, or if its root is a
+/// different directory, whose file system has the device number of one that is gone.
 #[inline(always)]
 fn entered(task: Task, id: u64, root: &Root) -> Option<map::Cgroup> {
     of(task).or_else(|| {
@@ -234,20 +246,20 @@ fn entered(task: Task, id: u64, root: &Root) -> Option<map::Cgroup> {
     })
 }
 
-/// Whether a cgroup belongs to the host.
+/// Returns whether a cgroup belongs to the host.
 #[inline(always)]
 fn is_of_host(id: u64) -> bool {
     matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_HOST)
 }
 
-/// Whether a task is the first of a pid namespace of its own.
+/// Returns whether a task belongs to the first process of a pid namespace other than the host's.
 #[inline(always)]
 fn is_first(task: Task) -> bool {
     matches!(task.namespace_pid(), (1, 1..))
 }
 
-/// Marks the container of a cgroup as started and its image as watched. An image that another container has as its root
-/// already stays that one's.
+/// Marks the container of a cgroup as started, and its image as watched. If another container already has the same
+/// root, the image remains that container's.
 #[inline(always)]
 fn start(task: Task, id: u64, cgroup: &map::Cgroup) {
     let before = ROOTS.copied(&cgroup.root_dev).and_then(known);
@@ -263,28 +275,29 @@ fn start(task: Task, id: u64, cgroup: &map::Cgroup) {
     }
 }
 
-/// Makes sure that the kind of file system that a container's root is on is watched, and tells whose its image is: a
-/// root that is not the top of its file system shares that with others, as those of btrfs subvolumes and of plain
-/// directories do.
+/// Makes sure that the type of file system that a container's root is on is watched, and returns the owner of the
+/// image: the container, or [`ROOTS_SHARED`] if the root is not the top of its file system. Such a root shares the file
+/// system with other files, as the roots in btrfs subvolumes and plain directories do.
 #[inline(always)]
 fn watch_root(cgroup: &map::Cgroup) -> u64 {
     let root = Dentry::new(cgroup.root);
     let superblock = root.superblock();
     let (is_overlay, top) = (superblock.is_overlay(), superblock.top());
     if !is_overlay {
-        // A single element: the update of an array cannot fail.
+        // The array has one element. The update of an array element cannot fail.
         let _always_there = OTHER_ROOTS.set(0, 1, BPF_ANY.into());
     }
     if top == root { cgroup.container } else { ROOTS_SHARED }
 }
 
-/// Whether there are containers whose root is not on an overlay.
+/// Returns whether there are containers whose root is not on an overlay.
 #[inline(always)]
 pub fn has_other_roots() -> bool {
     matches!(OTHER_ROOTS.get(0), Some(others) if *others != 0)
 }
 
-/// The container whose image is on the file system with this number. `dentry` is asked for where images share one.
+/// Returns the container whose image is on the file system with this number. `dentry` is called only if images share
+/// the file system.
 #[inline(always)]
 pub fn owner_of(device: u32, dentry: impl FnOnce() -> Dentry) -> Option<u64> {
     match ROOTS.copied(&device)? {
@@ -293,16 +306,16 @@ pub fn owner_of(device: u32, dentry: impl FnOnce() -> Dentry) -> Option<u64> {
     }
 }
 
-/// The container of a task, if something on a shared file system is below the container's root.
+/// Returns the container of a task, if `dentry`, which is on a shared file system, is at or below the container's root.
 #[inline(always)]
 fn sharing(task: Task, device: u32, dentry: Dentry) -> Option<u64> {
     let cgroup = of(task)?;
     (cgroup.root_dev == device && dentry.is_below(root_of(cgroup.container, device))).then_some(cgroup.container)
 }
 
-/// The root of a container, on a device; null: the top of that. Where it is not known, since the container was there
-/// before the probes, the device can be one that has other files too: then only the container's processes are watched,
-/// and the root is theirs.
+/// Returns the root of a container on a device, or null for the top of the device's file system. The root is not known
+/// if the container was running before the probes were attached. The device may then contain other files too. In this
+/// case, only processes of the container are watched, so the container's root is that of the running task.
 #[inline(always)]
 pub fn root_of(container: u64, device: u32) -> Dentry {
     match known(container).map_or(0, |cgroup| cgroup.root) {
@@ -311,7 +324,8 @@ pub fn root_of(container: u64, device: u32) -> Dentry {
     }
 }
 
-/// Registers a new cgroup: below a container it belongs to that, elsewhere it may become one.
+/// Registers a new cgroup. Below a running container, it belongs to that container; elsewhere, it may become a
+/// container.
 #[inline(always)]
 pub fn add_cgroup(cgroup: Cgroup) {
     let state = match known(cgroup.parent_id()) {
@@ -323,8 +337,9 @@ pub fn add_cgroup(cgroup: Cgroup) {
     }
 }
 
-/// Forgets a cgroup that was removed: no task is left in it. If it was a container's, or that of one in a container,
-/// its root and namespace are forgotten before their numbers can be used again.
+/// Forgets a cgroup that was removed, and that no task is in any more. If it was the cgroup of a container, or of a
+/// container inside another one, the entries for its root and its mount namespace are removed before their numbers can
+/// be used again.
 #[inline(always)]
 pub fn remove_cgroup(id: u64) {
     if let Some(cgroup) = known(id)
@@ -341,9 +356,10 @@ pub fn remove_cgroup(id: u64) {
     let _never_known = CGROUPS.remove(id);
 }
 
-/// Finds the container in which the running task changes a file on the image of the container `owner`, and how it came
-/// there. An image can be shared by containers (one root directory, mounted once): a task in any of them acts in its
-/// own. What a runtime does to prepare a container is no change of one that runs: its root is not in `ROOTS` yet.
+/// Returns the container in which the running task changes a file on the image of the container `owner`, and the origin
+/// of the process. Containers can share an image (one root directory that is mounted once); a task in any of them acts
+/// in its own container. When a runtime prepares a container, this does not change the image of a running one, because
+/// the root is not in `ROOTS` yet.
 #[inline(always)]
 pub fn register_actor(task: Task, owner: u64, root_dev: u32) -> (u64, Origin) {
     match of(task) {
@@ -355,13 +371,14 @@ pub fn register_actor(task: Task, owner: u64, root_dev: u32) -> (u64, Origin) {
     }
 }
 
-/// Whether a process was brought into a container from outside, or descends from one that was.
+/// Returns whether a process was brought into a container from outside, or descends from such a process.
 #[inline(always)]
 fn has_entered(process: u32, container: u64) -> bool {
     ENTERED.copied(&process) == Some(container)
 }
 
-/// Tells how the running process came into its container. If it came from outside, this is kept for its descendants.
+/// Returns the origin of the running process in its container. If the process came from outside, this is kept for its
+/// descendants.
 #[inline(always)]
 pub fn register_origin(task: Task, container: u64) -> Origin {
     let process = current_process();
@@ -387,8 +404,8 @@ fn keep_entered(process: u32, container: u64) {
     }
 }
 
-/// Registers a fork: the child of a process that came from outside came from outside too, also when it outlives its
-/// parent and is handed to the container's init.
+/// Registers a fork. The child of a process that came from outside came from outside too, even if it outlives its
+/// parent and is reparented to the container's init.
 #[inline(always)]
 pub fn register_fork(parent: Task, child: Task) {
     let (above, process) = (parent.process(), child.process());

@@ -1,4 +1,4 @@
-//! The ring buffer: records for user space, their numbers, and the count of what is lost.
+//! The ring buffer: the records for user space, their numbers, and the counts of losses.
 
 use core::marker::PhantomData;
 
@@ -22,15 +22,15 @@ use crate::{
 /// The size of the ring buffer, in bytes.
 const EVENTS_SIZE: u32 = 16 << 20;
 
-/// Records for user space: see `detector_common::record`.
+/// The records for user space: see `detector_common::record`.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
 
-/// One element: how many acts were numbered on this CPU.
+/// One element: the number of acts that were numbered on this CPU.
 #[map]
 static NUMBERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// What could not be kept or sent, by the number of its [`Loss`].
+/// The number of losses of each kind, by the number of the [`Loss`].
 #[map]
 static LOSS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::KERNEL_KINDS, 0);
 
@@ -38,25 +38,26 @@ static LOSS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::KERNEL_KINDS
 #[inline(always)]
 pub fn count_loss(kind: Loss) {
     if let Some(count) = LOSS.get_ptr_mut(kind.number()) {
-        // SAFETY: a live element of a per-CPU array, which a program that interrupts this one may change too.
+        // SAFETY: the pointer is to a live element of a per-CPU array, which is aligned to 8. A program that interrupts
+        // this one can change it too, but the addition is atomic.
         unsafe { Counter::new(count) }.add(1);
     }
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`.
+/// Returns the time, in nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper takes no argument and changes nothing.
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// What names an act: see [`Header::number`]. It is taken before there is room for a record, so that what is kept in a
-/// map for lack of room has it too.
+/// What identifies an act: see [`Header::number`]. It is taken before there is room for a record, so that an act that
+/// is kept in a map for lack of room has it too.
 #[derive(Clone, Copy)]
 pub struct Stamp {
-    /// When it happened.
+    /// The time of the act.
     pub time: u64,
-    /// The number.
+    /// The number of the act.
     pub number: u64,
 }
 
@@ -66,8 +67,8 @@ impl Stamp {
     pub fn take() -> Self {
         let mut count = 0;
         if let Some(next) = NUMBERS.get_ptr_mut(0) {
-            // SAFETY: a live element of a per-CPU array. A program that interrupts this one here takes the same number,
-            // and another time.
+            // SAFETY: the pointer is to a live element of a per-CPU array, which is aligned to 8. A program that
+            // interrupts this one here takes the same number, but another time.
             unsafe {
                 count = next.read_volatile();
                 next.write_volatile(count + 1);
@@ -81,7 +82,7 @@ impl Stamp {
 
 /// A record, which starts with a header.
 pub trait Record: Plain + 'static {
-    /// The header.
+    /// Returns the header.
     fn header(&mut self) -> &mut Header;
 }
 
@@ -151,10 +152,11 @@ impl<T: Record> Draft<T> {
         Some(draft)
     }
 
-    /// The record and its texts.
+    /// Returns the record and its texts.
     #[inline(always)]
     pub fn parts(&mut self) -> (&mut T, &mut Texts) {
-        // SAFETY: the memory is a live element of the map. It belongs to this draft until the draft is dropped. Any bytes are valid as a `T` and as texts, and both are aligned.
+        // SAFETY: the memory is a live element of the map. It belongs to this draft until the draft is dropped. Any
+        // bytes are valid as a `T` and as texts, and both are aligned.
         unsafe { (&mut *record(self.memory), &mut (*self.memory).texts) }
     }
 
@@ -164,7 +166,8 @@ impl<T: Record> Draft<T> {
         let (record, texts) = self.parts();
         record.header().size = size_of::<T>() as u32 + texts.used();
         let size = size_of::<T>() as u64 + texts.bounded();
-        // SAFETY: the texts follow the record in the same element, and are as long as `bounded` at least.
+        // SAFETY: the texts directly follow the record in the same element, and their array is longer than any number
+        // that `bounded` returns. Every byte of a map is initialised.
         let bytes = unsafe { core::slice::from_raw_parts(core::ptr::from_mut(record).cast::<u8>(), size as usize) };
         let is_sent = EVENTS.output::<[u8]>(bytes, 0).is_ok();
         if !is_sent {
@@ -184,23 +187,23 @@ impl<T> Drop for Draft<T> {
     }
 }
 
-/// The place of the record in the memory of a draft, right before the texts.
+/// Returns the place of the record in the memory of a draft, directly before the texts.
 #[inline(always)]
 fn record<T>(memory: *mut Memory) -> *mut T {
     // SAFETY: the place is within the memory, because no record is larger than `RECORD_SIZE`.
     unsafe { (&raw mut (*memory).record).cast::<u8>().add(RECORD_SIZE - size_of::<T>()).cast() }
 }
 
-/// The number of programs that have claimed a draft.
+/// Returns the counter of the programs that have claimed a draft.
 #[inline(always)]
 fn claims(memory: *mut Memory) -> Counter {
     // SAFETY: the number is in a live element of the map, and aligned to 8.
     unsafe { Counter::new(&raw mut (*memory).claims) }
 }
 
-/// Claims a draft that no other program has claimed. This looks at the drafts of this CPU first and then at those of the
-/// next CPUs, because any number of programs can be preempted while they have a draft. If another program claims the
-/// same draft before the look at the number of claims, both may go on to the next draft, but never do both get it.
+/// Claims a draft that no other program has claimed. This looks at the drafts of this CPU first and then at those of
+/// the next CPUs, because any number of programs can be preempted while they have a draft. If another program claims
+/// the same draft before the look at the number of claims, both may go on to the next draft, but never do both get it.
 #[inline(always)]
 fn claim() -> Option<*mut Memory> {
     // SAFETY: the helper takes no argument and changes nothing.

@@ -1,4 +1,4 @@
-//! Programs that are executed in containers, and scripts that are about to be.
+//! Programs that are executed in containers, and scripts that are about to be executed.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -22,7 +22,8 @@ use crate::{
 #[map]
 static KEPT_EXECS: HashMap<KeptExecKey, KeptExec> = HashMap::with_max_entries(1_024, 0);
 
-/// One element, all zero: a value for [`KEPT_EXECS`] is too large for the stack.
+/// One element, of which all bytes are zero. It is the initial value for [`KEPT_EXECS`], which is too large for the
+/// stack.
 #[map]
 static NO_EXEC: Array<KeptExec> = Array::with_max_entries(1, 0);
 
@@ -54,8 +55,8 @@ pub fn report_exec(program: Binprm) {
     }
 }
 
-/// Keeps what is needed to tell what was executed, where there is no room for a record: once for each program that is
-/// called in the same way.
+/// Keeps what is needed to report which program was executed, because there is no room for a record. Only the first
+/// exec of each program with the same first arguments is kept.
 #[inline(always)]
 fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
     let inode = file.inode();
@@ -68,8 +69,8 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
         return;
     }
     let Some(kept) = KEPT_EXECS.get_ptr_mut(key) else { return };
-    // SAFETY: a live element that this program has just made: no other fills it, and user space leaves it alone until
-    // it has a time.
+    // SAFETY: the pointer is to a live element that this program has just added. No other program fills it, and user
+    // space does not use it until it has a time.
     let kept = unsafe { &mut *kept };
     kept.number = stamp.number;
     kept.cgroup = task.cgroup_id();
@@ -77,7 +78,7 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
     process::describe(task, origin, container, &mut kept.process);
     (kept.args.len, kept.args.flags) = task.copy_arguments(&mut kept.args.bytes);
     file.dentry().name().copy_to_text(&mut kept.name);
-    // SAFETY: as above. Volatile, so that this comes last.
+    // SAFETY: the pointer is the one from above. The write is volatile, so that it comes after the others.
     unsafe { (&raw mut kept.time).write_volatile(stamp.time) };
 }
 
@@ -99,6 +100,6 @@ pub fn report_script(program: Binprm) {
     record.reserved = 0;
     inode.describe(inode.layer(), &mut record.file);
     script.place().resolve(task.root(), &mut record.path, texts);
-    // A loss is counted.
+    // If it is not sent, the loss is counted.
     let _is_sent = draft.send();
 }

@@ -1,4 +1,4 @@
-//! The process of a record.
+//! The acting process of a record.
 
 use detector_common::{
     record::{ANCESTORS, Ancestor, Process},
@@ -33,7 +33,7 @@ pub fn describe(task: Task, origin: Origin, container: u64, out: &mut Process) {
     describe_ancestors(task, container, &mut out.ancestors);
 }
 
-/// Describes the processes above a task.
+/// Describes the ancestors of a task.
 #[inline(always)]
 fn describe_ancestors(task: Task, container: u64, out: &mut [Ancestor; ANCESTORS]) {
     let mut above = task;
@@ -41,7 +41,7 @@ fn describe_ancestors(task: Task, container: u64, out: &mut [Ancestor; ANCESTORS
         above = above.parent();
         let pid = above.process();
         mem::store(&mut ancestor.pid, pid);
-        // Process 1 has no parent.
+        // The parent of process 1 is the kernel's idle task, whose id is 0.
         if pid == 0 {
             break;
         }

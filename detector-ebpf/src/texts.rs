@@ -1,4 +1,4 @@
-//! The texts of a record: strings whose bytes follow it, one behind the other.
+//! The texts of a record: strings whose bytes follow the record, one after the other.
 
 use detector_common::record::{ARGS_CAPACITY, NAME_CAPACITY, PATH_CAPACITY, Span, TEXT_TRUNCATED};
 
@@ -7,10 +7,11 @@ use crate::mem;
 /// The last position at which a text can begin. It is a mask, so that the verifier knows that a position fits.
 const LAST_START: usize = 16_383;
 
-/// The longest path that is written: the last name of a path can exceed the capacity.
+/// The length of the longest path that is written. It exceeds the capacity, because the last name of a path can exceed
+/// it.
 const LONGEST_PATH: usize = PATH_CAPACITY + NAME_CAPACITY;
 
-// However long its texts are, each text of a record has room. No record has more than three.
+// There is room for each text of a record, however long its texts are, because no record has more than three.
 const _: () = assert!(3 * LONGEST_PATH <= LAST_START && ARGS_CAPACITY <= PATH_CAPACITY);
 
 /// The bytes of the texts.
@@ -24,13 +25,13 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The number of bytes in use.
+    /// Returns the number of bytes in use.
     #[inline(always)]
     pub fn used(&self) -> u32 {
         mem::load(&self.used)
     }
 
-    /// The number of bytes in use, with a bound that the verifier knows. See [`mem::mask`].
+    /// Returns the number of bytes in use, with a bound that the verifier knows. See [`mem::mask`].
     #[inline(always)]
     pub fn bounded(&self) -> u64 {
         mem::mask::<{ LAST_START as u64 }>(u64::from(self.used()))
@@ -42,7 +43,7 @@ impl Texts {
         mem::store(&mut self.used, 0);
     }
 
-    /// The next `N` bytes. There always are enough, but the verifier needs to see the check.
+    /// Returns the next `N` bytes. There are always enough, but the verifier needs to see the check.
     #[inline(always)]
     pub fn room<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         let used = u64::from(self.used());

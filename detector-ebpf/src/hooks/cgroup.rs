@@ -1,10 +1,10 @@
 //! Cgroups that are created and removed, and processes that are moved between them.
 //!
-//! `trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)` and `trace_cgroup_rmdir`, the same
-//! (kernel/cgroup/cgroup.c, 5.10 to 7.3). They fire for all hierarchies, of which one counts.
+//! `trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)` and `trace_cgroup_rmdir`, which has the same arguments
+//! (kernel/cgroup/cgroup.c, 5.10 to 7.3), fire for all hierarchies. Only one hierarchy identifies containers.
 //!
 //! `trace_cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)`
-//! (`cgroup_attach_task`, kernel/cgroup/cgroup.c, 5.10 to 7.3), when a process was moved.
+//! (`cgroup_attach_task`, kernel/cgroup/cgroup.c, 5.10 to 7.3) fires when a process was moved.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

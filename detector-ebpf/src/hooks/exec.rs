@@ -1,12 +1,12 @@
 //! Programs that are executed.
 //!
-//! Both hooks fire once for each successful exec, when the new program is in place and before it runs:
-//! `trace_sched_process_exec(task, old_pid, bprm)` in `exec_binprm` (fs/exec.c, 5.10 to 7.3) and
-//! `finalize_exec(bprm)`, which the binary loaders call last (fs/exec.c, 5.10 to 7.3).
+//! Two hooks fire once for each successful exec, when the new program is in place and before it runs:
+//! `trace_sched_process_exec(task, old_pid, bprm)` in `exec_binprm` (fs/exec.c, 5.10 to 7.3), and
+//! `finalize_exec(bprm)`, which the binary loaders call last (fs/exec.c, 5.10 to 7.3). One of them is enough.
 //!
-//! Of a script, they see the interpreter. The script itself is what `security_bprm_check(bprm)` is called for before
-//! (security/security.c; `search_binary_handler`, fs/exec.c, 5.10 to 7.3), once for each step of a chain of
-//! interpreters.
+//! If a script is executed, these hooks see the interpreter. The script itself is seen by `security_bprm_check(bprm)`
+//! (security/security.c), which `search_binary_handler` (fs/exec.c, 5.10 to 7.3) calls earlier, once for each step of a
+//! chain of interpreters.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, kprobe},

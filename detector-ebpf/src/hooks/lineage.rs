@@ -1,8 +1,8 @@
-//! Processes that fork and exit: so that what came into a container from outside is known as such, and nothing is kept
-//! of what is gone.
+//! Processes that fork and exit. The hooks make sure that descendants of what came into a container from outside are
+//! recognised, and that nothing is kept about processes that are gone.
 //!
-//! `trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)` (kernel/fork.c) and
-//! `trace_sched_process_exit(struct task_struct *task, …)` (kernel/exit.c), 5.10 to 7.3.
+//! The tracepoints are `trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)`
+//! (kernel/fork.c) and `trace_sched_process_exit(struct task_struct *task, …)` (kernel/exit.c), 5.10 to 7.3.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
@@ -17,7 +17,7 @@ use crate::{
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(ctx.arg(0)), Task::new(ctx.arg(1)));
     container::register_fork(parent, child);
-    // `CLONE_INTO_CGROUP` of clone3(2): nobody moves the child.
+    // With `CLONE_INTO_CGROUP` of clone3(2), the child is created in another cgroup and is not moved there.
     let born = child.cgroup_id();
     if born != parent.cgroup_id() {
         cgroups::report_escape(child, born, Str::NULL);
@@ -28,7 +28,7 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(_: BtfTracePointContext) -> i32 {
     let process = current_process();
-    // A process is what it was until the last of its threads exits, which need not be the first one.
+    // What is known about a process holds until the last of its threads exits, which need not be the first thread.
     if Task::current().is_last_of_process() {
         container::forget_process(process);
         loader::forget(process);

@@ -1,12 +1,17 @@
-//! Changes of what a file has besides its content.
+//! Changes of the metadata of files.
 //!
-//! `security_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)`,
-//! `security_inode_setxattr(idmap, dentry, const char *name, …)` and `security_inode_removexattr(idmap, dentry, name)`
-//! (security/security.c; `struct user_namespace *` in front to 6.2, nothing on 5.10); `security_inode_set_acl(idmap,
-//! dentry, …)` and `security_inode_remove_acl(idmap, dentry, …)` (from 6.2; before, an access list is an attribute);
-//! `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13); before, `ovl_ioctl(struct file *file,
-//! unsigned int cmd, unsigned long arg)` at both ends (fs/overlayfs/file.c, to 5.12); `security_inode_copy_up(struct
-//! dentry *src, struct cred **new)`, called when overlayfs copies a file to the upper layer (5.10 to 7.3).
+//! These are the hooked functions:
+//!
+//! - `security_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)`,
+//!   `security_inode_setxattr(idmap, dentry, const char *name, …)` and `security_inode_removexattr(idmap, dentry,
+//!   name)` (security/security.c). Up to 6.2, the first argument is a `struct user_namespace *`; on 5.10, there is no
+//!   such argument.
+//! - `security_inode_set_acl(idmap, dentry, …)` and `security_inode_remove_acl(idmap, dentry, …)` (from 6.2). Before,
+//!   an access control list is an extended attribute.
+//! - `vfs_fileattr_set(idmap, dentry, …)` (fs/ioctl.c, fs/file_attr.c, from 5.13). Before, `ovl_ioctl(struct file
+//!   *file, unsigned int cmd, unsigned long arg)` (fs/overlayfs/file.c, to 5.12), at its entry and its return.
+//! - `security_inode_copy_up(struct dentry *src, struct cred **new)`, which is called when overlayfs copies a file to
+//!   the upper layer (5.10 to 7.3).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},

@@ -1,8 +1,8 @@
 //! Files that are mapped.
 //!
-//! `security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)` (security/security.c, 5.10 to 7.3),
-//! called once for each mmap(2) and for each segment of a program that is executed; `file` is null for memory without
-//! one.
+//! `security_mmap_file(struct file *file, unsigned long prot, unsigned long flags)` (security/security.c, 5.10 to 7.3)
+//! is called once for each mmap(2) and for each segment of a program that is executed. `file` is null for anonymous
+//! memory.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 

@@ -1,4 +1,4 @@
-//! One file for each subject; each hook takes its arguments and hands them on.
+//! The hooks, with one file for each subject. Each hook takes its arguments and passes them on.
 
 mod cgroup;
 mod exec;
@@ -15,14 +15,15 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::{kernel::Ptr, mem::opaque};
 
-/// The pointer at a position of a function's arguments.
+/// Returns the function's argument at a position, which is a pointer.
 #[inline(always)]
 fn argument<T>(ctx: &ProbeContext, position: usize) -> Option<Ptr<T>> {
     ctx.arg(position).map(Ptr::new)
 }
 
-/// The pointer at a position that differs between kernels and is one of the first four. All are loaded, and the
-/// compiler is kept from making of it one load from a computed place, which the verifier refuses.
+/// Returns the function's argument at a position that differs between kernels. It is a pointer and one of the first
+/// four arguments. All four are loaded, and [`opaque`] keeps the compiler from combining the loads into one from a
+/// computed address, which the verifier refuses.
 #[inline(always)]
 fn argument_at<T>(ctx: &ProbeContext, position: u64) -> Option<Ptr<T>> {
     let load = |index| ctx.arg(index).map(opaque);

@@ -1,13 +1,18 @@
 //! Changes of mounts and roots.
 //!
-//! `security_sb_mount(const char *dev_name, const struct path *path, const char *type, unsigned long flags, void
-//! *data)`, for mount(2), before the privilege is checked (`path_mount`, fs/namespace.c); `security_move_mount(const
-//! struct path *from_path, const struct path *to_path)`, `security_sb_umount(struct vfsmount *mnt, int flags)`,
-//! `security_sb_pivotroot(const struct path *old_path, const struct path *new_path)` and `security_path_chroot(const
-//! struct path *path)`, after it (security/security.c, 5.10 to 7.3); `security_sb_remount(struct super_block *sb, void
-//! *mnt_opts)`, after it too, for whatever gives a file system other options, also fsconfig(2) (`reconfigure_super`,
-//! fs/super.c, 5.10 to 7.3); mount_setattr(2) itself, at both ends, for the kernel asks nobody about it and finds the
-//! mount in a function that compilers inline or give other arguments (`do_mount_setattr`, fs/namespace.c, from 5.12).
+//! These are the hooked functions (security/security.c, 5.10 to 7.3, unless another file is named):
+//!
+//! - `security_sb_mount(const char *dev_name, const struct path *path, const char *type, unsigned long flags, void
+//!   *data)`, for mount(2). It is called before the privilege is checked (`path_mount`, fs/namespace.c).
+//! - `security_move_mount(const struct path *from_path, const struct path *to_path)`, `security_sb_umount(struct
+//!   vfsmount *mnt, int flags)`, `security_sb_pivotroot(const struct path *old_path, const struct path *new_path)` and
+//!   `security_path_chroot(const struct path *path)`. They are called after the privilege is checked.
+//! - `security_sb_remount(struct super_block *sb, void *mnt_opts)`. It is called after the privilege is checked, too,
+//!   by all calls that change the options of a file system, including fsconfig(2) (`reconfigure_super`, fs/super.c,
+//!   5.10 to 7.3).
+//! - mount_setattr(2) itself (fs/namespace.c, from 5.12), at its entry and its return. The kernel calls no security
+//!   hook for it, and looks up the mount in a function that compilers inline or give other arguments
+//!   (`do_mount_setattr`).
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -21,8 +26,8 @@ use crate::{
     kernel::{Path, Task, VfsMount},
 };
 
-/// Flags of mount(2) (include/uapi/linux/mount.h). The last are of calls that change how mounts are passed on, and no
-/// file.
+/// Flags of mount(2) (include/uapi/linux/mount.h). `MS_PROPAGATION` has the flags of calls that change how mounts are
+/// propagated. They change no file.
 const MS_REMOUNT: u64 = 1 << 5;
 const MS_BIND: u64 = 1 << 12;
 const MS_MOVE: u64 = 1 << 13;
@@ -36,7 +41,7 @@ fn sb_mount(ctx: ProbeContext) -> u32 {
     {
         let op = if flags & MS_REMOUNT != 0 {
             if flags & MS_BIND == 0 {
-                // Of a file system: `sb_remount` follows.
+                // The options of the file system are changed, so `sb_remount` follows.
                 return 0;
             }
             MountOp::Remount

@@ -1,16 +1,19 @@
-//! Names that are made, removed and changed.
+//! Names that are created, removed and changed.
 //!
-//! These functions are called when the permissions were found sufficient, before the file system does it
-//! (security/security.c, 5.10 to 7.3; callers in fs/namei.c):
-//! `security_inode_mkdir(struct inode *dir, struct dentry *dentry, umode_t mode)`, `security_inode_mknod` and
-//! `security_inode_create` with the same first arguments, `security_inode_symlink(dir, dentry, old_name)`,
-//! `security_inode_unlink(dir, dentry)`, `security_inode_rmdir(dir, dentry)`,
-//! `security_inode_link(struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)` and
-//! `security_inode_rename(struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir,
-//! struct dentry *new_dentry, unsigned int flags)`.
+//! These functions are called when the permissions were found sufficient, before the file system performs the operation
+//! (security/security.c, 5.10 to 7.3; the callers are in fs/namei.c):
 //!
-//! `security_inode_create` is called for opens that make a file, too. What tells mknod(2) of a regular file apart is
-//! `vfs_create` before it (fs/namei.c), whose arguments have changed twice.
+//! - `security_inode_mkdir(struct inode *dir, struct dentry *dentry, umode_t mode)`, and `security_inode_mknod` and
+//!   `security_inode_create` with the same first arguments
+//! - `security_inode_symlink(dir, dentry, old_name)`
+//! - `security_inode_unlink(dir, dentry)` and `security_inode_rmdir(dir, dentry)`
+//! - `security_inode_link(struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)`
+//! - `security_inode_rename(struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry
+//!   *new_dentry, unsigned int flags)`
+//!
+//! `security_inode_create` is also called for an open that creates a file. An mknod(2) of a regular file is
+//! distinguished by `vfs_create` (fs/namei.c), which is called before it. The arguments of `vfs_create` have changed
+//! twice.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 use detector_common::vocabulary::ImageOp;

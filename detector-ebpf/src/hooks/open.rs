@@ -1,10 +1,11 @@
-//! Files that are opened for writing: what everything that changes a file's content must pass.
+//! Files that are opened for writing, or truncated by an open. Every change of a file's content requires such an open,
+//! except for truncate(2).
 //!
 //! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
 //! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
 //!
-//! `blkdev_open(struct inode *inode, struct file *filp)` (fs/block_dev.c, block/fops.c, 5.10 to 7.3): the same of block
-//! devices.
+//! `blkdev_open(struct inode *inode, struct file *filp)` (fs/block_dev.c, block/fops.c, 5.10 to 7.3) is called when a
+//! block device is opened.
 
 use aya_ebpf::{
     macros::{fentry, kprobe, lsm},
@@ -20,7 +21,7 @@ use crate::{
     kernel::{File, Ptr},
 };
 
-/// Reports a change from programs that cannot call those of `hooks::report`, which are kprobes.
+/// Reports a change from a program that cannot call the programs of `hooks::report`, because those are kprobes.
 #[inline(always)]
 fn report_here(change: Option<Change>) {
     if let Some(change) = change {
@@ -30,15 +31,15 @@ fn report_here(change: Option<Change>) {
 
 #[lsm(hook = "file_open")]
 fn open_lsm(ctx: LsmContext) -> i32 {
-    // SAFETY: the hook's first argument is a `struct file`, and the verifier knows it.
+    // SAFETY: the first argument of the hook is a pointer to a `struct file`, and the verifier knows its type.
     report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));
-    // The verdict of the program before: this one never denies.
+    // This is the verdict of the previous program. This program never denies an open.
     ctx.arg(1)
 }
 
 #[fentry(function = "security_file_open")]
 fn open_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: the function's first argument is a `struct file`, and the verifier knows it.
+    // SAFETY: the first argument of the function is a pointer to a `struct file`, and the verifier knows its type.
     report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));
     0
 }

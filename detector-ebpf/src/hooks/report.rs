@@ -1,4 +1,4 @@
-//! The programs that other kprobes call at their end, to report what they have seen. They are attached to nothing.
+//! The programs that other kprobes call at their end to report what they have seen. They are not attached to anything.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 

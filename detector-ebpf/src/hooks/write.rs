@@ -1,17 +1,19 @@
-//! Bytes that are written: proves that a write happened, counts it, and sees descriptors that were open before the
-//! sensor.
+//! Bytes that are written. The hooks prove that a write happened, count it, and see writes through descriptors that
+//! were opened before the sensor started.
 //!
-//! Where overlayfs is a module or built in, its own functions are hooked: they see every way to write, and a write to
-//! anything else costs nothing. They are members of `ovl_file_operations` (fs/overlayfs/file.c, 5.10 to 7.3):
-//! `ovl_write_iter(struct kiocb *iocb, struct iov_iter *iter)`,
-//! `ovl_splice_write(struct pipe_inode_info *pipe, struct file *out, loff_t *ppos, size_t len, unsigned int flags)`,
-//! `ovl_fallocate(struct file *file, int mode, loff_t offset, loff_t len)`,
-//! `ovl_copy_file_range(struct file *file_in, loff_t pos_in, struct file *file_out, loff_t pos_out, …)` and
-//! `ovl_remap_file_range`, with the same first arguments.
+//! If the functions of overlayfs can be hooked, whether it is a module or built in, they are: they see every way to
+//! write, and a write to any other file costs nothing. They are members of `ovl_file_operations` (fs/overlayfs/file.c,
+//! 5.10 to 7.3):
 //!
-//! Else `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10 to
-//! 7.3), which sees less and is called for everything: see `File::may_be_on_overlay` for what a write that is not ours
-//! costs.
+//! - `ovl_write_iter(struct kiocb *iocb, struct iov_iter *iter)`
+//! - `ovl_splice_write(struct pipe_inode_info *pipe, struct file *out, loff_t *ppos, size_t len, unsigned int flags)`
+//! - `ovl_fallocate(struct file *file, int mode, loff_t offset, loff_t len)`
+//! - `ovl_copy_file_range(struct file *file_in, loff_t pos_in, struct file *file_out, loff_t pos_out, …)`, and
+//!   `ovl_remap_file_range` with the same first arguments
+//!
+//! Otherwise, `vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos)` (fs/read_write.c, 5.10
+//! to 7.3) is hooked. It sees fewer ways to write and is called for every file. `File::may_be_on_overlay` keeps the
+//! cost of irrelevant writes low.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},
@@ -57,7 +59,7 @@ fn overlay_clone(ctx: ProbeContext) -> u32 {
     stored(&ctx, 2)
 }
 
-/// The function's argument at this position is the file that is written to.
+/// Checks a write to the file that is the function's argument at this position.
 #[inline(always)]
 fn stored(ctx: &ProbeContext, position: usize) -> u32 {
     if let Some(file) = argument(ctx, position) {
@@ -68,7 +70,7 @@ fn stored(ctx: &ProbeContext, position: usize) -> u32 {
 
 #[fentry(function = "vfs_write")]
 fn write_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: the function's first argument is a `struct file`, and the verifier knows it.
+    // SAFETY: the first argument of the function is a pointer to a `struct file`, and the verifier knows its type.
     let file: File<_> = unsafe { Ptr::trust(ctx.arg(0)) };
     if let Some(change) = image::written(file, || ctx.arg(2)) {
         report::<NAME>(&change);

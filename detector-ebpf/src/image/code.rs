@@ -1,4 +1,5 @@
-//! Files that are mapped: code that did not come with the image, and shared mappings for writing.
+//! Files that are mapped: code that did not come with the image, and shared mappings of files that are open for
+//! writing.
 
 use detector_common::{
     map::{CLASS_MAP_EXEC, SeenKey},
@@ -18,13 +19,13 @@ use crate::{
     loader,
 };
 
-/// `PROT_EXEC` and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
+/// `PROT_EXEC`, and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
 const PROT_EXEC: u64 = 4;
 const MAP_TYPE: u64 = 15;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 
-/// A file is being mapped.
+/// Checks a file that is being mapped.
 #[inline(always)]
 pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
     if file.is_null() {
@@ -33,16 +34,16 @@ pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
     if protection & PROT_EXEC != 0 {
         return mapped_code(file, flags);
     }
-    // Also where it is not mapped for writing: mprotect(2) can make it so at any time.
+    // A shared mapping counts even if it is not writable, because mprotect(2) can make it writable at any time.
     if flags & MAP_SHARED != 0 && file.is_writable() {
         return content::stored(file, ImageOp::MmapWrite, 0);
     }
     None
 }
 
-/// Code is being mapped: from the upper layer of an overlay; from a file that lives in memory or has no name
-/// (privately, as loaders do: shared mappings are those of just-in-time compilers); or as the program of a dynamic
-/// linker.
+/// Checks code that is being mapped. It is reported if it is in the upper layer of an overlay, if it is in a file that
+/// is only in memory or has no name, or if it is the program of a dynamic linker. A file in memory or without a name
+/// counts only if it is mapped privately, as loaders do: just-in-time compilers use shared mappings.
 #[inline(always)]
 fn mapped_code(file: File, flags: u64) -> Option<Change> {
     let task = Task::current();

@@ -12,7 +12,7 @@ use crate::{
     kernel::{Access, Dentry, File, Inode, Task},
 };
 
-/// A file is being opened.
+/// Checks a file that is being opened.
 #[inline(always)]
 pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     // open(2) can truncate a file without opening it for writing.
@@ -40,7 +40,7 @@ pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     changed(image, inode.probed(), inode.number(), dentry(), op, 0)
 }
 
-/// A block device is being opened. For writing, by a container, that is worth a finding.
+/// Checks a block device that is being opened. It is reported if a container opens it for writing.
 #[inline(always)]
 pub fn device_opened(file: File) -> Option<Change> {
     if !file.is_writable() {
@@ -49,7 +49,7 @@ pub fn device_opened(file: File) -> Option<Change> {
     let inode = file.inode();
     let container = container::of(Task::current())?.container;
     let image = Image { owner: container, device: inode.device() };
-    // A name for another device may get the inode number of one that is gone.
+    // The node of another device may get the inode number of a removed node, so the class depends on the device.
     let device = inode.represented_device();
     let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
     let key = SeenKey { class, ..seen::content_key(image, inode.number()) };
@@ -59,15 +59,15 @@ pub fn device_opened(file: File) -> Option<Change> {
     Some(Change::at_place(Kind::DeviceOpen, image, inode, file.place(), class))
 }
 
-/// As many bytes as `bytes` gives are being written to a file, by a hook that sees every write of the machine. It is
-/// only asked when the file may matter.
+/// Checks a write to a file, seen by a hook that sees every write on the machine. `bytes` returns the number of bytes,
+/// and is called only if the file may matter.
 #[inline(always)]
 pub fn written<A: Access>(file: File<A>, bytes: impl FnOnce() -> u64) -> Option<Change> {
-    // `vfs_write` is called for descriptors without write access too, and refuses later.
+    // `vfs_write` is called for descriptors without write access too, and refuses the write later.
     if file.may_be_on_overlay() && file.is_writable() { stored(file.probed(), ImageOp::Write, bytes()) } else { None }
 }
 
-/// `bytes` are being stored to a file that is open for writing.
+/// Checks a write of this many bytes to a file that is open for writing.
 #[inline(always)]
 pub fn stored(file: File, op: ImageOp, bytes: u64) -> Option<Change> {
     let inode = file.inode();
@@ -76,8 +76,8 @@ pub fn stored(file: File, op: ImageOp, bytes: u64) -> Option<Change> {
     changed(image, inode, inode.number(), dentry, op, bytes)
 }
 
-/// Counts a change of the content; gives it if it is the first of this file, or a creation. A file without a name is no
-/// longer part of the image.
+/// Counts a change of the content. Returns the change if it is the first one of this file or the creation of the file.
+/// A file without a name is no longer part of the image, so a change of it is not reported.
 #[inline(always)]
 pub(super) fn changed(
     image: Image,

@@ -1,4 +1,4 @@
-//! Which container's image a file is in.
+//! Determines which container's image a file is in.
 
 use crate::{
     container,
@@ -8,14 +8,15 @@ use crate::{
 /// A container's image.
 #[derive(Clone, Copy)]
 pub struct Image {
-    /// The container.
+    /// The container that owns the image.
     pub owner: u64,
-    /// Device number of the file system that the image is on.
+    /// The device number of the file system that the image is on.
     pub device: u32,
 }
 
 impl Image {
-    /// The image that something on a file system is in. `dentry` is asked for where images share a file system.
+    /// Returns the image that a file on this file system is in. `dentry` is called only if images share the file
+    /// system.
     #[inline(always)]
     pub fn on<A: Access>(superblock: Superblock<A>, dentry: impl FnOnce() -> Dentry) -> Option<Self> {
         if !superblock.is_overlay() && !container::has_other_roots() {
@@ -26,7 +27,7 @@ impl Image {
         Some(Self { owner, device })
     }
 
-    /// The image that a name is in.
+    /// Returns the image that a name is in.
     #[inline(always)]
     pub fn at(dentry: Dentry) -> Option<Self> {
         Self::on(dentry.superblock(), || dentry)

@@ -1,4 +1,4 @@
-//! Permissions, ownership, timestamps, attributes: what a file has besides its content.
+//! Changes of a file's metadata: permissions, ownership, timestamps and attributes.
 
 use detector_common::{
     map::{CLASS_CONTENT, SeenKey, class},
@@ -15,10 +15,12 @@ use super::{
 };
 use crate::kernel::Dentry;
 
-/// The permissions that make a file more dangerous: to execute it, and to act as its owner or group.
+/// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
+/// owner or group.
 const POWER: u32 = 0o6111;
 
-/// The file with this name is to be changed, or is being changed in the upper layer for one that is.
+/// Checks a change of the file with this name. The change is requested by a process, or made by overlayfs in the upper
+/// layer on such a request.
 #[inline(always)]
 pub fn changing(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
     if Image::at(dentry).is_none() {
@@ -30,8 +32,8 @@ pub fn changing(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
     changed(dentry, op, value)
 }
 
-/// The file with this name is being changed. If it is the one in the upper layer of what the thread has asked to
-/// change, then it may.
+/// Checks a change of the file with this name. If the file is the one in the upper layer of a file that the running
+/// thread has requested to change, the request was granted.
 #[inline(always)]
 fn granted(dentry: Dentry) -> Option<Change> {
     let request = pending::request_above(dentry)?;
@@ -43,16 +45,16 @@ fn granted(dentry: Dentry) -> Option<Change> {
     changed(request.dentry, op, request.value)
 }
 
-/// What the running thread has asked for is at its end. If it has come to a copy of the file to the upper layer, that
-/// is reported already.
+/// Checks the end of a call that requested a change. If overlayfs has copied the file to the upper layer for it, the
+/// change is reported already.
 #[inline(always)]
 pub fn ended(op: ImageOp, is_done: bool) -> Option<Change> {
     let request = pending::take(op)?;
     if is_done { changed(request.dentry, op, request.value) } else { None }
 }
 
-/// A file of an image is being copied up. Whatever another hook does not report is reported here: nothing of the image
-/// is changed otherwise.
+/// Checks a file of an image that is being copied up. A change of the image that no other hook reports is reported
+/// here, because no file of a lower layer is changed without a copy-up.
 #[inline(always)]
 pub fn copied_up(dentry: Dentry) -> Option<Change> {
     let image = Image::at(dentry)?;
@@ -74,7 +76,7 @@ pub fn copied_up(dentry: Dentry) -> Option<Change> {
         };
     }
     if !inode.is_directory() {
-        // What was asked for was refused: this is for something else.
+        // The request was refused: this copy-up is for something else.
         pending::forget();
     }
     if content.is_any() || !inode.is_regular() {
@@ -83,7 +85,7 @@ pub fn copied_up(dentry: Dentry) -> Option<Change> {
     Some(Change::of_image(image, inode, dentry, ImageOp::CopyUp, CLASS_CONTENT))
 }
 
-/// A regular file is to be made without being opened.
+/// Checks a regular file that is requested to be created without an open.
 #[inline(always)]
 pub fn to_create(dentry: Dentry) -> Option<Change> {
     Image::at(dentry)?;
@@ -93,15 +95,15 @@ pub fn to_create(dentry: Dentry) -> Option<Change> {
     names::made(dentry, ImageOp::Mknod)
 }
 
-/// A regular file is being made: by an open, of which the hook comes later, or without one, of which [`to_create`] came
-/// before.
+/// Checks a regular file that is being created. If this is done by an open, the hook for opens follows. Otherwise
+/// [`to_create`] was called before.
 #[inline(always)]
 pub fn creating(dentry: Dentry) -> Option<Change> {
     Image::at(dentry)?;
     let is_asked =
         pending::request().is_some_and(|request| request.is_by_name(dentry) && request.is_to(ImageOp::Mknod));
     if !is_asked {
-        // What was asked for before is done, or was refused.
+        // The previous request was performed or refused.
         pending::forget();
         return None;
     }
@@ -125,8 +127,9 @@ fn changed(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
     Some(Change { value, ..Change::of_image(image, inode, dentry, op, class) })
 }
 
-/// Whether this belongs to a change of the content that was reported: to the creation of the file, unless it gives
-/// power; timestamps also to a write.
+/// Returns whether a change of the metadata belongs to a change of the content that was reported. A change belongs to
+/// the creation of the file, unless it adds dangerous permissions or capabilities. A change of timestamps also belongs
+/// to a write.
 #[inline(always)]
 fn is_part_of(content: Known, op: ImageOp, value: u32, mode: u32) -> bool {
     if op == ImageOp::Utimes {

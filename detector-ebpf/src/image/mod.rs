@@ -1,10 +1,11 @@
-//! What is a change of a container's image. Each function here is asked by a hook about one call, from the cheapest
-//! check to the most expensive one, and gives the [`Change`](report::Change) to report, if there is one. What a thread
-//! is only about to do is kept on the way ([`pending`]).
+//! Determines what is a change of a container's image. A hook calls one of these functions for each call that it sees.
+//! The function makes its checks from the cheapest one to the most expensive one, and returns the
+//! [`Change`](report::Change) to report, if there is one. A change that a thread has only requested is kept until it is
+//! made ([`pending`]).
 //!
-//! One change of a file is reported once, whichever hooks it passes: an open for writing stands for all writes that
-//! follow it, and for the copy-up; what is done to the metadata of a file that the container has itself created belongs
-//! to its creation. What has been reported is in [`seen`].
+//! Each change of a file is reported once, whichever hooks see it. An open for writing stands for all writes that
+//! follow it, and for the copy-up. Changes of the metadata of a file that the container itself has created belong to
+//! the creation of the file. [`seen`] has the changes that were reported.
 
 mod code;
 mod content;

@@ -1,4 +1,5 @@
-//! Mounts and roots: the image's files stay as they are, and are no longer what is found at their paths.
+//! Changes of mounts and roots. They do not change the files of the image, but other files are then found at their
+//! paths.
 
 use detector_common::{
     map::{SeenKey, class},
@@ -16,8 +17,8 @@ use crate::{
     kernel::{Dentry, Place, Superblock, Task},
 };
 
-/// Something is mounted over a name, or unmounted from it. It counts where the container's processes see it: mounts are
-/// a matter of the namespace.
+/// Checks a mount over a name, or the unmount of one. It counts if a process of a container does it, because only
+/// processes in the same mount namespace see it.
 #[inline(always)]
 pub fn mounted(dentry: Dentry, op: MountOp) -> Option<Change> {
     let image = Image::at(dentry)?;
@@ -25,16 +26,16 @@ pub fn mounted(dentry: Dentry, op: MountOp) -> Option<Change> {
     Some(Change::of_mount(image, dentry, op, EACH))
 }
 
-/// A file system gets other options: the one of the running task's root, or another, of which no name is known but its
-/// top.
+/// Checks a file system that gets other options. If it is not the one of the running task's root, the only name that is
+/// known of it is its top.
 #[inline(always)]
 pub fn remounted(superblock: Superblock) -> Option<Change> {
     let root = Task::current().root().dentry;
     mounted(if root.superblock() == superblock { root } else { superblock.top() }, MountOp::Remount)
 }
 
-/// The running thread is about to give a mount other options. Which mount, the hook cannot tell; what matters is the
-/// one that its root is on, since no other shows the image at its place.
+/// Checks a mount whose options the running thread is about to change. The hook does not know which mount this is. What
+/// matters is the mount of the thread's root, because only this one shows the image at its place.
 #[inline(always)]
 pub fn setting_attributes() -> Option<Change> {
     let task = Task::current();
@@ -49,7 +50,8 @@ pub fn setting_attributes() -> Option<Change> {
     mounted(request.dentry, MountOp::MountSetattr)
 }
 
-/// The running thread has given a mount other options, or was refused.
+/// Checks the end of a call that was to change the options of a mount. Nothing is reported if they are still the same,
+/// because the change was refused.
 #[inline(always)]
 pub fn set_attributes() -> Option<Change> {
     let request = pending::take_of_mount(MountOp::MountSetattr)?;
@@ -59,7 +61,7 @@ pub fn set_attributes() -> Option<Change> {
     mounted(request.dentry, MountOp::MountSetattr)
 }
 
-/// A directory becomes the root of the running process, or of its namespace.
+/// Checks a directory that becomes the root of the running process, or of its mount namespace.
 #[inline(always)]
 pub fn rooted(place: Place, op: MountOp) -> Option<Change> {
     let container = container::of(Task::current())?.container;

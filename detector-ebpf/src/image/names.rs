@@ -1,4 +1,4 @@
-//! Names: made, removed, changed.
+//! Names that are created, removed and changed.
 
 use detector_common::vocabulary::ImageOp;
 
@@ -10,13 +10,14 @@ use super::{
 };
 use crate::kernel::Dentry;
 
-/// Whether this is asked of names, and may be refused by overlayfs: directories with something in them stay.
+/// Returns whether an operation changes names and may be refused by overlayfs, for instance because a directory is not
+/// empty.
 #[inline(always)]
 pub(super) fn is_of_names(op: ImageOp) -> bool {
     matches!(op, ImageOp::Rename | ImageOp::Exchange | ImageOp::Rmdir)
 }
 
-/// Something gets its first name.
+/// Checks a file or directory that is being created.
 #[inline(always)]
 pub fn made(dentry: Dentry, op: ImageOp) -> Option<Change> {
     let image = Image::at(dentry)?;
@@ -25,8 +26,7 @@ pub fn made(dentry: Dentry, op: ImageOp) -> Option<Change> {
     Some(Change { is_new: 1, ..Change::of_image(image, directory, dentry, op, EACH) })
 }
 
-/// A name is being removed. If it is that of a file which the container has itself created, this changes nothing of the
-/// image.
+/// Checks a name that is being removed. If the container itself has created the file, this does not change the image.
 #[inline(always)]
 pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {
     let image = Image::at(dentry)?;
@@ -38,7 +38,8 @@ pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {
     let key = seen::content_key(image, inode.number());
     if op == ImageOp::Unlink {
         let content = seen::get(key);
-        // The next file with this number is another one. What is not reported yet must stay.
+        // The next file with this inode number will be another file, so what is known is forgotten. But a change that
+        // is not reported yet must stay, so that the daemon can report it.
         if content.is_reported() && inode.links() == 1 {
             seen::forget(key);
         }
@@ -49,7 +50,7 @@ pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {
     Some(Change::of_image(image, inode, dentry, op, EACH))
 }
 
-/// What has the name `dentry` gets the name `new` besides.
+/// Checks the file `dentry`, which gets the additional name `new`.
 #[inline(always)]
 pub fn linked(dentry: Dentry, new: Dentry) -> Option<Change> {
     let image = Image::at(dentry)?;
@@ -57,8 +58,8 @@ pub fn linked(dentry: Dentry, new: Dentry) -> Option<Change> {
     Some(moved(image, dentry, new, ImageOp::Link))
 }
 
-/// What has the name `dentry` is to get the name `new` instead, or gets it in the upper layer for something else that
-/// was asked for.
+/// Checks a rename of `dentry` to `new`. It is requested by a process, or made by overlayfs in the upper layer on some
+/// request.
 #[inline(always)]
 pub fn renamed(dentry: Dentry, new: Dentry, op: ImageOp) -> Option<Change> {
     let Some(image) = Image::at(dentry) else {
@@ -70,9 +71,10 @@ pub fn renamed(dentry: Dentry, new: Dentry, op: ImageOp) -> Option<Change> {
     Some(moved(image, dentry, new, op))
 }
 
-/// Something is renamed in an upper layer. If the running thread has asked for that name to be changed, or for the
-/// directory of that name to be removed, then it is: overlayfs puts a mark over a directory of a lower layer. A
-/// directory that it removes from the upper layer alone was made by the container itself, and is not reported.
+/// Checks a rename in an upper layer. If the running thread has requested the rename of that file, or the removal of a
+/// directory with that name, the request was granted: overlayfs removes a directory of a lower layer by renaming a
+/// whiteout to its name. A directory that overlayfs removes only from the upper layer was created by the container
+/// itself, and is not reported.
 #[inline(always)]
 fn granted(dentry: Dentry, new: Dentry) -> Option<Change> {
     let request = pending::request()?;
@@ -86,7 +88,7 @@ fn granted(dentry: Dentry, new: Dentry) -> Option<Change> {
     changed(&request, op)
 }
 
-/// Names that the running thread has asked to change are being changed.
+/// Returns the change of the names that the running thread has requested to change.
 #[inline(always)]
 pub(super) fn changed(request: &Request, op: ImageOp) -> Option<Change> {
     let dentry = request.dentry;

@@ -1,6 +1,7 @@
-//! What a thread has asked to change on an overlay. The first hook that it passes comes before overlayfs has looked at
-//! the permissions; when overlayfs goes on to do it, it copies the file up or does the same to the file in the upper
-//! layer, and passes a hook again. Only then there is a change. A thread asks for one thing at a time.
+//! The changes that threads have requested on overlays. The first hook that sees a request is called before overlayfs
+//! has checked the permissions. If overlayfs grants the request, it copies the file up or makes the same change to the
+//! file in the upper layer, and a hook is called again. Only then has something changed. A thread makes one request at
+//! a time.
 
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::HashMap};
 use detector_common::vocabulary::{ImageOp, MountOp};
@@ -12,42 +13,43 @@ use crate::{
     mem::Lookup,
 };
 
-/// Thread → the change that it has asked for, until it is known whether it may.
+/// The change that each thread has requested, until it is known whether it is granted.
 #[map]
 static PENDING: HashMap<u64, Request> = HashMap::with_max_entries(8_192, 0);
 
-/// What was asked for.
+/// A requested change.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Request {
     /// The name by which the file is changed, or the top of the mount.
     pub dentry: Dentry,
-    /// The new name, where there are two.
+    /// The new name, or null if there is none.
     pub new_dentry: Dentry,
-    /// The mount, where one is changed.
+    /// The mount, or null if a file is changed.
     pub mount: VfsMount,
-    /// When.
+    /// The time of the request.
     pub time: u64,
-    /// Number of the [`ImageOp`] or, with a `mount`, of the [`MountOp`]; 0: it is reported already, by another hook.
+    /// The number of the [`ImageOp`] or, with a `mount`, of the [`MountOp`]. 0 if another hook has already reported the
+    /// change.
     op: u32,
-    /// [`ImageOp::Chmod`]: the new permissions. [`MountOp::MountSetattr`]: the options before.
+    /// The new permissions for [`ImageOp::Chmod`]. The options before the change for [`MountOp::MountSetattr`].
     pub value: u32,
 }
 
 impl Request {
-    /// A file is to be changed.
+    /// Creates the request to change a file.
     #[inline(always)]
     pub fn to_change(dentry: Dentry, op: ImageOp, value: u32) -> Self {
         Self { value, ..Self::to_move(dentry, Dentry::NULL, op) }
     }
 
-    /// A file is to get another name.
+    /// Creates the request to give a file another name.
     #[inline(always)]
     pub fn to_move(dentry: Dentry, new_dentry: Dentry, op: ImageOp) -> Self {
         Self { dentry, new_dentry, mount: VfsMount::NULL, time: emit::now(), op: op.number(), value: 0 }
     }
 
-    /// A mount is to get other options.
+    /// Creates the request to change the options of a mount.
     #[inline(always)]
     pub fn to_set_attributes(mount: VfsMount) -> Self {
         Self {
@@ -60,54 +62,55 @@ impl Request {
         }
     }
 
-    /// How a file is to be changed. `None`: it is a mount that is to be changed, or the change is reported already.
+    /// Returns how the file is to be changed, or `None` if the request is for a mount or the change is already
+    /// reported.
     #[inline(always)]
     pub fn op(&self) -> Option<ImageOp> {
         ImageOp::from_number(self.op)
     }
 
-    /// Whether a file is to be changed in this way.
+    /// Returns whether the request is for this change of a file.
     #[inline(always)]
     pub fn is_to(&self, op: ImageOp) -> bool {
         self.op == op.number()
     }
 
-    /// Whether this is one of the names by which something is asked for.
+    /// Returns whether this is one of the names in the request.
     #[inline(always)]
     pub fn is_by_name(&self, dentry: Dentry) -> bool {
         self.dentry == dentry || self.new_dentry == dentry
     }
 
-    /// Keeps the request until it is known whether it is granted; `false`: there is no room, so that it has to be
-    /// reported as if it were.
+    /// Keeps the request until it is known whether it is granted. Returns `false` if there is no room; the change then
+    /// has to be reported as if the request were granted.
     #[inline(always)]
     pub fn defer(self) -> bool {
         PENDING.insert(current_thread(), self, BPF_ANY.into()).is_ok()
     }
 }
 
-/// Notes that the running thread changes a file by this name, and that this is reported: a copy of the file to the
-/// upper layer belongs to it.
+/// Notes that the running thread changes a file by this name and that this change is reported. If the file is copied
+/// up, that belongs to the change.
 #[inline(always)]
 pub fn note_reported(dentry: Dentry, new_dentry: Dentry) {
     let reported = Request { dentry, new_dentry, mount: VfsMount::NULL, time: emit::now(), op: 0, value: 0 };
-    // Without room for the note the copy is reported too.
+    // If there is no room for the note, the copy-up is reported too.
     let _is_kept = reported.defer();
 }
 
-/// What the running thread has asked for.
+/// Returns the request of the running thread.
 #[inline(always)]
 pub fn request() -> Option<Request> {
     PENDING.copied(&current_thread())
 }
 
-/// Takes what the running thread has asked for, if it is this change of a file.
+/// Takes the request of the running thread, if it is for this change of a file.
 #[inline(always)]
 pub fn take(op: ImageOp) -> Option<Request> {
     take_number(op.number())
 }
 
-/// Takes what the running thread has asked for, if it is this change of a mount.
+/// Takes the request of the running thread, if it is for this change of a mount.
 #[inline(always)]
 pub fn take_of_mount(op: MountOp) -> Option<Request> {
     take_number(op.number())
@@ -120,8 +123,8 @@ fn take_number(op: u32) -> Option<Request> {
     Some(request)
 }
 
-/// What the running thread has asked to do by this name. `content`: what is known of the file's content, so that what
-/// was refused is not taken for what made the thread write later.
+/// Returns the request of the running thread, if it has this name. `content` is what is known about the file's content:
+/// if the content was changed after the request, the request was refused and is not the reason for what happens now.
 #[inline(always)]
 pub fn request_by_name(dentry: Dentry, content: Known) -> Option<Request> {
     let request = request()?;
@@ -129,15 +132,15 @@ pub fn request_by_name(dentry: Dentry, content: Known) -> Option<Request> {
     (!is_old && request.is_by_name(dentry)).then_some(request)
 }
 
-/// What the running thread has asked for, if overlayfs now does it to the file in the upper layer that has this name
-/// there.
+/// Returns the request of the running thread, if overlayfs now performs it on the file that has this name in the upper
+/// layer.
 #[inline(always)]
 pub fn request_above(upper: Dentry) -> Option<Request> {
     let request = request()?;
     (request.op != 0 && request.dentry.inode().upper_dentry() == upper).then_some(request)
 }
 
-/// Forgets what the running thread has asked for: it is reported, or the thread ends.
+/// Forgets the request of the running thread, because the change is reported or the thread ends.
 #[inline(always)]
 pub fn forget() {
     let _nothing_asked = PENDING.remove(current_thread());

@@ -1,4 +1,5 @@
-//! A change to report, and how: who did it, the paths, the record. This is most of the cost of a report.
+//! The changes to report, and how a record of them is made: who made the change, and the paths. This is most of the
+//! cost of a report.
 
 use aya_ebpf::{
     EbpfContext,
@@ -20,63 +21,65 @@ use crate::{
     texts::Texts,
 };
 
-/// What a kprobe hands to a program of [`REPORTERS`]. The kernel runs kprobes' programs with preemption disabled, and
-/// no second one on the same CPU (`trace_call_bpf`, kernel/trace/bpf_trace.c), so that the two belong together.
+/// The change that a kprobe passes to a program of [`REPORTERS`]. The kernel runs the programs of kprobes with
+/// preemption disabled, and no second one on the same CPU at the same time (`trace_call_bpf`,
+/// kernel/trace/bpf_trace.c). So the program that is called finds the change of its caller.
 #[map]
 static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
 
-/// The programs of `hooks::report`, which the loader puts here.
+/// The programs of `hooks::report`. The loader puts them here.
 #[map]
 static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
-/// The [`Change::class`] of a change that is not kept in `SEEN`: each is reported.
+/// The [`Change::class`] of a change that is not kept in `SEEN`. Each such change is reported.
 pub const EACH: u32 = u32::MAX;
 
 /// A change to report.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Change {
-    /// The container whose image it is, or that the process is in.
+    /// The container that the image belongs to, or that the process is in.
     pub(super) owner: u64,
-    /// The file system.
+    /// The device number of the file system.
     pub(super) device: u32,
-    /// What is reported. Of a change with two names it is replaced by `Kind::ImageMove`.
+    /// The kind of the record. For a change with two names, `Kind::ImageMove` replaces it.
     pub(super) kind: Kind,
-    /// Number of the operation, as the kind says.
+    /// The number of the operation. The kind tells its type.
     pub(super) op: u32,
-    /// As in the record.
+    /// The `value` of the record.
     pub(super) value: u32,
-    /// As in `SeenKey`, or [`EACH`].
+    /// The `class` of the `SeenKey`, or [`EACH`].
     pub(super) class: u32,
-    /// Not 0: this makes the file.
+    /// Whether the operation creates the file: 0 means no.
     pub(super) is_new: u32,
-    /// The file, or the directory in which a name is made.
+    /// The inode of the file, or of the directory in which a name is created.
     pub(super) inode: Inode,
-    /// Its name.
+    /// The name of the file.
     pub(super) dentry: Dentry,
-    /// The mount through which it is reached, if the path is to be the one from the process's root; null: from the root
-    /// of the image.
+    /// The mount through which the file is reached, if the path is to start at the process's root, or null if it is to
+    /// start at the root of the image.
     pub(super) mount: VfsMount,
-    /// The other name; null: there is none.
+    /// The other name, or null if there is none.
     pub(super) new_dentry: Dentry,
-    /// Bytes that the call asked to write.
+    /// The number of bytes that the call asked to write.
     pub(super) bytes: u64,
 }
 
 impl Change {
-    /// A file of an image is changed.
+    /// Creates the change of a file of an image.
     #[inline(always)]
     pub fn of_image(image: Image, inode: Inode, dentry: Dentry, op: ImageOp, class: u32) -> Self {
         Self::new(Kind::ImageChange, image, inode, dentry, op.number(), class)
     }
 
-    /// A mount or root is changed at a name of an image.
+    /// Creates the change of a mount or root at a name of an image.
     #[inline(always)]
     pub fn of_mount(image: Image, dentry: Dentry, op: MountOp, class: u32) -> Self {
         Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class)
     }
 
-    /// A device is opened, or code is mapped. The file is described by its path from the root of the process.
+    /// Creates the change for a device that is opened or for code that is mapped. The path of the file starts at the
+    /// root of the process.
     #[inline(always)]
     pub fn at_place(kind: Kind, image: Image, inode: Inode, place: Place, class: u32) -> Self {
         Self { mount: place.mount, ..Self::new(kind, image, inode, place.dentry, 0, class) }
@@ -100,19 +103,19 @@ impl Change {
         }
     }
 
-    /// The layer that the file is in.
+    /// Returns the layer that the file is in, or `None` if it is not on an overlay.
     #[inline(always)]
     fn layer(&self) -> Option<Layer> {
         if self.is_new != 0 { Some(Layer::New) } else { self.inode.layer() }
     }
 
-    /// The key under which the change is kept.
+    /// Returns the key under which the change is kept.
     #[inline(always)]
     fn key(&self, class: u32) -> SeenKey {
         SeenKey { container: self.owner, inode: self.inode.number(), dev: self.device, class }
     }
 
-    /// The class under which the change is kept where there is no room for a record of it.
+    /// Returns the class under which the change is kept if there is no room for its record.
     #[inline(always)]
     fn class_to_keep(&self) -> u32 {
         match (self.class, self.kind) {
@@ -124,15 +127,15 @@ impl Change {
     }
 }
 
-/// How a change is described, by a name in the image: the number of the program in `REPORTERS`.
+/// The number of the program in `REPORTERS` that describes a change by one name in the image.
 pub const NAME: u32 = 0;
-/// By two names.
+/// The number of the program that describes a change by two names.
 pub const NAMES: u32 = 1;
-/// By a path from the process's root.
+/// The number of the program that describes a change by a path from the process's root.
 pub const PLACE: u32 = 2;
 
-/// Reports a change from a kprobe, at whose end this is to be called: it does not return, unless it failed. So the
-/// expensive part is in the kernel, and is verified, once for all hooks.
+/// Reports a change from a kprobe. The kprobe must call this last, because it returns only if it fails. This way, the
+/// expensive part of a report is in the kernel, and is verified, only once for all hooks.
 #[inline(always)]
 pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
     let Some(change) = change else { return };
@@ -142,8 +145,8 @@ pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
         (false, true) => NAMES,
         _ => PLACE,
     };
-    // SAFETY: the element of this CPU, which nobody else uses before the program that is called; see `CHANGE`. The call
-    // gives up the stack, on which nothing is borrowed.
+    // SAFETY: the pointer is to the element of this CPU, which nothing else uses until the called program does; see
+    // `CHANGE`. The call gives up the stack, of which nothing is borrowed.
     unsafe {
         place.write(change);
         REPORTERS.tail_call(context, reporter);
@@ -151,10 +154,10 @@ pub fn hand_over(context: &impl EbpfContext, change: Option<Change>) {
     count_loss(Loss::Call);
 }
 
-/// Reports what a kprobe has [handed over](hand_over).
+/// Reports the change that a kprobe has [handed over](hand_over).
 #[inline(always)]
 pub fn take_over<const REPORTER: u32>() {
-    // `Change` has no value that a compiler may not assume: this program runs only after the element was written.
+    // The element is a valid `Change`, because this program runs only after a kprobe has written it.
     if let Some(change) = CHANGE.get(0) {
         report::<REPORTER>(change);
     }
@@ -168,7 +171,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
-    // Where there is no room for a record, the daemon finds the change in `SEEN`.
+    // If there is no room for a record, the daemon finds the change in `SEEN`.
     let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, Loss::ImageWrite) else {
         keep(change, kind, stamp, change.class_to_keep(), 0);
         return;
@@ -183,7 +186,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     }
 }
 
-/// Keeps a change of which no record could be sent after all.
+/// Keeps a change whose record could not be sent after all.
 #[inline(always)]
 fn keep_unreported(change: &Change, kind: Kind, stamp: Stamp) {
     if change.class == EACH {
@@ -193,13 +196,13 @@ fn keep_unreported(change: &Change, kind: Kind, stamp: Stamp) {
     }
 }
 
-/// Puts the change into `SEEN`; `false`: another CPU was first, and reports.
+/// Puts the change into `SEEN`. Returns `false` if another CPU was first, and reports the change.
 #[inline(always)]
 fn keep(change: &Change, kind: Kind, stamp: Stamp, class: u32, reported: u32) -> bool {
     let seen = Seen {
         first: stamp.time,
         last: stamp.time,
-        // No operation of another kind has this number.
+        // No operation of another kind has the number of a write.
         count: u64::from(change.op == ImageOp::Write.number()),
         bytes: change.bytes,
         number: stamp.number,

@@ -1,4 +1,4 @@
-//! What is known of the files that containers changed.
+//! What is known about the files that containers changed.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -16,51 +16,52 @@ use crate::{
     mem::{Counter, Lookup},
 };
 
-/// Files that containers changed.
+/// The files that containers changed.
 #[map]
 static SEEN: HashMap<SeenKey, Seen> = HashMap::with_max_entries(65_536, 0);
 
-/// The key of what is known of the content of a file, by its inode number.
+/// Returns the key for the content of the file with this inode number.
 #[inline(always)]
 pub fn content_key(image: Image, inode: u64) -> SeenKey {
     SeenKey { container: image.owner, inode, dev: image.device, class: CLASS_CONTENT }
 }
 
-/// What is known of a change. All is zero if nothing is known: the value of an `Option` would be undefined then, and
-/// the compiler loads that too where it makes no difference, which the verifier refuses.
+/// What is known about a change. All fields are zero if nothing is known. This is not an `Option`, because the fields
+/// of a `None` would be undefined. The compiler also loads them if they make no difference, and the verifier refuses
+/// that.
 #[derive(Clone, Copy)]
 pub struct Known {
-    /// Time of the first change.
+    /// The time of the first change.
     first: u64,
-    /// Time of the last change.
+    /// The time of the last change.
     pub last: u64,
-    /// Number of the first operation.
+    /// The number of the first operation.
     op: u32,
-    /// Not 0: user space knows of it.
+    /// Whether user space knows of the change: 0 means no.
     reported: u32,
 }
 
 impl Known {
-    /// Whether there was such a change.
+    /// Returns whether there was such a change.
     #[inline(always)]
     pub fn is_any(&self) -> bool {
         self.first != 0
     }
 
-    /// Whether user space knows of the change.
+    /// Returns whether user space knows of the change.
     #[inline(always)]
     pub fn is_reported(&self) -> bool {
         self.reported != 0
     }
 
-    /// Whether the first change of the content was the creation of the file.
+    /// Returns whether the first change of the content was the creation of the file.
     #[inline(always)]
     pub fn is_creation(&self) -> bool {
         self.op == ImageOp::Create.number()
     }
 }
 
-/// What is known.
+/// Returns what is known about a change.
 #[inline(always)]
 pub fn get(key: SeenKey) -> Known {
     match SEEN.copied(&key) {
@@ -69,17 +70,18 @@ pub fn get(key: SeenKey) -> Known {
     }
 }
 
-/// Counts a change of the content of a file. `false`: this is the first one.
+/// Counts a change of the content of a file. Returns `false` if it is the first one.
 #[inline(always)]
 pub fn count(image: Image, inode: u64, op: ImageOp, bytes: u64) -> bool {
     let Some(seen) = SEEN.get_ptr_mut(content_key(image, inode)) else {
         return false;
     };
-    // A created file is a new one, even if its inode number was seen before.
+    // A created file is a new file, even if its inode number was seen before.
     if op == ImageOp::Create {
         return false;
     }
-    // SAFETY: members of a live element, aligned to 8, which are only changed through counters.
+    // SAFETY: the pointers are to members of a live element. They are aligned to 8, and the members are only changed
+    // through counters.
     let [count, sum, last] =
         unsafe { [&raw mut (*seen).count, &raw mut (*seen).bytes, &raw mut (*seen).last].map(|at| Counter::new(at)) };
     if op == ImageOp::Write {
@@ -90,22 +92,23 @@ pub fn count(image: Image, inode: u64, op: ImageOp, bytes: u64) -> bool {
     true
 }
 
-/// Whether what the key stands for was reported of this file, and not of one that had its number before. `content`:
-/// what is known of the file's content.
+/// Returns whether this change was reported for this file, and not for a file that had its inode number before.
+/// `content` is what is known about the file's content.
 #[inline(always)]
 pub fn is_repeated(key: SeenKey, content: Known) -> bool {
     let before = get(key);
     before.is_any() && (!content.is_creation() || before.first >= content.first)
 }
 
-/// Whether what the key stands for was reported of this file, which is not one of the image.
+/// Returns whether this change was reported for this file, which is not a file of the image.
 #[inline(always)]
 pub fn is_known(key: SeenKey) -> bool {
     get(key).is_any()
 }
 
-/// Keeps a change; `false`: another CPU was first, and reports it. What is reported of a file again, and the creation
-/// of one whose inode number was seen before, replaces what was known.
+/// Keeps a change. Returns `false` if another CPU was first, and reports the change. The creation of a file replaces
+/// what was known about a file with the same inode number. A change that is not one of the content always replaces what
+/// was known about it.
 #[inline(always)]
 pub fn keep(key: SeenKey, seen: Seen) -> bool {
     let is_new = key.class != CLASS_CONTENT || seen.op == ImageOp::Create.number();
@@ -123,12 +126,13 @@ pub fn keep(key: SeenKey, seen: Seen) -> bool {
 #[inline(always)]
 pub fn mark_unreported(key: SeenKey) {
     if let Some(seen) = SEEN.get_ptr_mut(key) {
-        // SAFETY: a member of a live element, which user space changes only to the other value.
+        // SAFETY: the pointer is to an aligned member of a live element. User space changes the member only to the
+        // other value.
         unsafe { (&raw mut (*seen).reported).write_volatile(0) };
     }
 }
 
-/// Forgets what is known.
+/// Forgets a change.
 #[inline(always)]
 pub fn forget(key: SeenKey) {
     let _gone_already = SEEN.remove(key);

@@ -12,26 +12,26 @@ const ATTR_GID: u32 = 1 << 2;
 const ATTR_SIZE: u32 = 1 << 3;
 const ATTR_ATIME: u32 = 1 << 4;
 const ATTR_MTIME: u32 = 1 << 5;
-/// The kernel does this by itself: it removes the set-id bits of a file that is written to.
+/// The flag of a change that the kernel makes by itself: it removes the set-id bits of a file that is written to.
 const ATTR_FORCE: u32 = 1 << 9;
 
-/// Which change of attributes is asked for.
+/// The change of attributes that is requested.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AttributeChange {
-    /// Nothing that matters.
+    /// No change that matters.
     None,
-    /// The length.
+    /// A change of the length.
     Size,
-    /// The owner or the group; the kernel may remove set-id bits in the same step.
+    /// A change of the owner or the group. The kernel may remove set-id bits in the same step.
     Ownership,
-    /// The permissions.
+    /// A change of the permissions.
     Mode,
-    /// The timestamps, and nothing else.
+    /// A change of the timestamps only.
     Timestamps,
 }
 
 impl Attributes {
-    /// Which change is asked for, the most telling if there are several.
+    /// Returns the requested change. If there are several, this is the most significant one.
     #[inline(always)]
     pub fn change(self) -> AttributeChange {
         let valid: u32 = self.read(&OFF_IATTR_VALID);
@@ -50,18 +50,18 @@ impl Attributes {
         }
     }
 
-    /// The permissions that are asked for.
+    /// Returns the requested permissions.
     #[inline(always)]
     pub fn permissions(self) -> u32 {
-        // A `umode_t`, which has 16 bits.
+        // The member is a `umode_t`, which has 16 bits.
         u32::from(self.read::<u16>(&OFF_IATTR_MODE)) & 0o7777
     }
 }
 
-/// What an extended attribute is.
+/// The kinds of extended attributes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum XattrKind {
-    /// Any that is none of the following.
+    /// Any other attribute.
     Other,
     /// File capabilities.
     Capability,
@@ -70,7 +70,8 @@ pub enum XattrKind {
 }
 
 impl XattrKind {
-    /// What the extended attribute with this name is. The name is in a buffer of `XATTR_NAME_MAX` bytes, or a constant.
+    /// Returns the kind of the extended attribute with this name. The name is in a buffer of `XATTR_NAME_MAX` bytes, or
+    /// a constant.
     #[inline(always)]
     pub fn of(name: Str) -> Self {
         let (start, next) = (name.word(0), name.word(8));

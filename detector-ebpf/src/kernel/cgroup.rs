@@ -1,5 +1,5 @@
-//! `struct cgroup` and `kernfs_node`: which cgroup, in the one hierarchy whose cgroups stand for containers. That is
-//! the default one (version 2), or where a host has controllers in hierarchies of version 1, one of these.
+//! `struct cgroup` and `kernfs_node`: the cgroup of a task, in the hierarchy that identifies containers. This is the
+//! default hierarchy (version 2) or, if the controllers of a host are in hierarchies of version 1, one of these.
 
 use aya_ebpf::Global;
 
@@ -8,41 +8,41 @@ use super::{
     pointer::{Cgroup, Ptr, Task, kind},
 };
 
-/// The number of the hierarchy; the default one has 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
+/// The number of the hierarchy. The default hierarchy has the number 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
 #[unsafe(no_mangle)]
 static HIERARCHY: Global<u32> = Global::new(0);
-/// Where a `css_set` points to the state of a controller that is in the hierarchy, in bytes from its start; 0: the
-/// hierarchy is the default one.
+/// The offset in bytes, from the start of a `css_set`, of the pointer to the state of a controller that is in the
+/// hierarchy. 0 if the hierarchy is the default one.
 #[unsafe(no_mangle)]
 static HIERARCHY_STATE: Global<u64> = Global::new(0);
 
 impl Cgroup {
-    /// The id: that of the kernfs node, which user space sees as the inode number of the cgroup's directory.
+    /// Returns the id: that of the kernfs node, which user space sees as the inode number of the cgroup's directory.
     #[inline(always)]
     pub fn id(self) -> u64 {
         let node: Ptr<kind::KernfsNode> = self.follow(&OFF_CGROUP_KN);
         node.read(&OFF_KN_ID)
     }
 
-    /// The id of the cgroup above; 0 for the root.
+    /// Returns the id of the parent cgroup, or 0 for the root.
     #[inline(always)]
     pub fn parent_id(self) -> u64 {
-        // `self.parent` points to the `self` of the cgroup above.
+        // `self.parent` points to the `self` of the parent cgroup.
         let above: Ptr<kind::CgroupState> = self.follow(&OFF_CGROUP_SELF_PARENT);
         if above.is_null() { 0 } else { above.before::<kind::Cgroup>(&OFF_CGROUP_SELF).id() }
     }
 
-    /// Whether the cgroup is in the hierarchy that counts.
+    /// Returns whether the cgroup is in the hierarchy that identifies containers.
     #[inline(always)]
     pub fn is_in_hierarchy(self) -> bool {
         let root: Ptr<kind::CgroupRoot> = self.follow(&OFF_CGROUP_ROOT);
-        // An `int`, which is not negative.
+        // The member is an `int` that is not negative.
         root.read::<u32>(&OFF_CGROUP_ROOT_ID) == HIERARCHY.load()
     }
 }
 
 impl Task {
-    /// The id of the cgroup that the task is in.
+    /// Returns the id of the cgroup that the task is in.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
         let set: Ptr<kind::CssSet> = self.follow(&OFF_TASK_CGROUPS);

@@ -6,13 +6,13 @@ use super::{
 };
 
 impl Binprm {
-    /// The file that is executed; once it is in place, that of a script's interpreter.
+    /// Returns the file that is executed. For a script, this is its interpreter once the exec has succeeded.
     #[inline(always)]
     pub fn file(self) -> File {
         self.follow(&OFF_BINPRM_FILE)
     }
 
-    /// Whether the file is a script: its first bytes, which are in `buf`, name an interpreter.
+    /// Returns whether the file is a script. `buf` has its first bytes, which then name an interpreter.
     #[inline(always)]
     pub fn is_script(self) -> bool {
         self.read::<[u8; 2]>(&OFF_BINPRM_BUF) == *b"#!"

@@ -1,4 +1,4 @@
-//! `struct file`, `inode`, `dentry` and `super_block`: what a file is.
+//! `struct file`, `inode`, `dentry` and `super_block`: the properties of a file.
 
 use aya_ebpf::cty::c_ulong;
 use detector_common::{
@@ -17,8 +17,8 @@ use crate::mem::{self, Word};
 const FMODE_WRITE: u32 = 1 << 1;
 /// `FMODE_CREATED`: this open created the file (include/linux/fs.h, 5.10 to 7.3).
 const FMODE_CREATED: u32 = 1 << 20;
-/// `O_TRUNC` (include/uapi/asm-generic/fcntl.h; x86 and arm64 use it). `do_dentry_open` clears it, after its call of
-/// `security_file_open`.
+/// `O_TRUNC` (include/uapi/asm-generic/fcntl.h, which x86 and arm64 use). `do_dentry_open` clears it after it has
+/// called `security_file_open`.
 const O_TRUNC: u32 = 0o1000;
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
@@ -29,40 +29,41 @@ const S_IFDIR: u32 = 0o040_000;
 /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h).
 const IN_MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
-// `s_magic` is an `unsigned long`, and read as an `u64`.
+// `s_magic` is an `unsigned long`, and is read as a `u64`.
 const _: () = assert!(size_of::<c_ulong>() == size_of::<u64>() || !cfg!(target_arch = "bpf"));
 
-/// Address of `ovl_file_operations` (fs/overlayfs/file.c), which every regular file on an overlay has as its `f_op`,
-/// from 5.10 to 7.3. Learnt from the first such file that is opened for writing; the self-test's is one.
+/// The address of `ovl_file_operations` (fs/overlayfs/file.c), which is the `f_op` of every regular file on an overlay,
+/// from 5.10 to 7.3. It is learnt from the first such file that is opened for writing. The self-test opens one.
 static OVERLAY_OPERATIONS: Word = Word::new(0);
 
 impl<A: Access> File<A> {
-    /// `f_inode`.
+    /// Returns `f_inode`.
     #[inline(always)]
     pub fn inode(self) -> Inode<A> {
         self.follow(&OFF_FILE_INODE)
     }
 
-    /// Whether the file is open for writing.
+    /// Returns whether the file is open for writing.
     #[inline(always)]
     pub fn is_writable(self) -> bool {
         self.read::<u32>(&OFF_FILE_MODE) & FMODE_WRITE != 0
     }
 
-    /// Whether this open truncates the file to length 0.
+    /// Returns whether this open truncates the file to length 0.
     #[inline(always)]
     pub fn is_truncating(self) -> bool {
         self.read::<u32>(&OFF_FILE_FLAGS) & O_TRUNC != 0
     }
 
-    /// Whether the file can be a regular one on an overlay. This is the filter that every write of the machine passes,
-    /// so it is one load, one comparison and no helper.
+    /// Returns whether the file can be a regular file on an overlay. This is the filter for every write on the machine,
+    /// so it is one load and one comparison, and calls no helper.
     #[inline(always)]
     pub fn may_be_on_overlay(self) -> bool {
         self.read::<u64>(&OFF_FILE_OP) == OVERLAY_OPERATIONS.get()
     }
 
-    /// Makes [`may_be_on_overlay`](Self::may_be_on_overlay) work: this file is a regular one on an overlay.
+    /// Notes the file operations of this file, which is a regular file on an overlay.
+    /// [`may_be_on_overlay`](Self::may_be_on_overlay) needs them.
     #[inline(always)]
     pub fn learn_overlay_operations(self) {
         OVERLAY_OPERATIONS.set(self.read(&OFF_FILE_OP));
@@ -70,19 +71,19 @@ impl<A: Access> File<A> {
 }
 
 impl File {
-    /// Whether this open created the file.
+    /// Returns whether this open created the file.
     #[inline(always)]
     pub fn is_created(self) -> bool {
         self.read::<u32>(&OFF_FILE_MODE) & FMODE_CREATED != 0
     }
 
-    /// `f_path.dentry`.
+    /// Returns `f_path.dentry`.
     #[inline(always)]
     pub fn dentry(self) -> Dentry {
         self.follow(&OFF_FILE_DENTRY)
     }
 
-    /// `f_path`.
+    /// Returns `f_path`.
     #[inline(always)]
     pub fn place(self) -> Place {
         Place { dentry: self.dentry(), mount: self.follow(&OFF_FILE_MNT) }
@@ -90,26 +91,26 @@ impl File {
 }
 
 impl<A: Access> Inode<A> {
-    /// `i_sb`.
+    /// Returns `i_sb`.
     #[inline(always)]
     pub fn superblock(self) -> Superblock<A> {
         self.follow(&OFF_INODE_SB)
     }
 
-    /// `i_ino`.
+    /// Returns `i_ino`.
     #[inline(always)]
     pub fn number(self) -> u64 {
         self.read(&OFF_INODE_INO)
     }
 
-    /// `i_mode`: type and permissions.
+    /// Returns `i_mode`: the type and the permissions.
     #[inline(always)]
     pub fn mode(self) -> u32 {
-        // A `umode_t`, which has 16 bits.
+        // The member is a `umode_t`, which has 16 bits.
         self.read::<u16>(&OFF_INODE_MODE).into()
     }
 
-    /// Whether this is a regular file.
+    /// Returns whether this is a regular file.
     #[inline(always)]
     pub fn is_regular(self) -> bool {
         self.mode() & S_IFMT == S_IFREG
@@ -117,31 +118,31 @@ impl<A: Access> Inode<A> {
 }
 
 impl Inode {
-    /// How many names the file has.
+    /// Returns the number of hard links.
     #[inline(always)]
     pub fn links(self) -> u32 {
         self.read(&OFF_INODE_NLINK)
     }
 
-    /// The number of the device that the inode stands for.
+    /// Returns the number of the device that the inode stands for.
     #[inline(always)]
     pub fn represented_device(self) -> u32 {
         self.read(&OFF_INODE_RDEV)
     }
 
-    /// The number of the file system that the inode is on.
+    /// Returns the device number of the file system that the inode is on.
     #[inline(always)]
     pub fn device(self) -> u32 {
         self.superblock().device()
     }
 
-    /// Whether this is a directory.
+    /// Returns whether this is a directory.
     #[inline(always)]
     pub fn is_directory(self) -> bool {
         self.mode() & S_IFMT == S_IFDIR
     }
 
-    /// Whether the file has no name any more, or is on a file system that only lives in memory, as those of
+    /// Returns whether the file has no name any more, or is on a file system that is only in memory, as files of
     /// memfd_create(2) are.
     #[inline(always)]
     pub fn is_fleeting(self) -> bool {
@@ -149,16 +150,16 @@ impl Inode {
         self.links() == 0 || magic == IN_MEMORY[0] || magic == IN_MEMORY[1] || magic == IN_MEMORY[2]
     }
 
-    /// The dentry in the upper layer of an overlay's inode; null: the file is only in a lower one.
+    /// Returns the dentry in the upper layer of an overlay's inode, or null if the file is only in a lower layer.
     ///
-    /// `struct ovl_inode` (fs/overlayfs/ovl_entry.h) has `__upperdentry` right behind its `struct inode`, from 5.10 to
-    /// 7.3.
+    /// `struct ovl_inode` (fs/overlayfs/ovl_entry.h) has `__upperdentry` directly after its `struct inode`, from 5.10
+    /// to 7.3.
     #[inline(always)]
     pub fn upper_dentry(self) -> Dentry {
         self.follow(&SIZE_INODE)
     }
 
-    /// The layer that the file is in; `None`: it is not on an overlay.
+    /// Returns the layer that the file is in, or `None` if the file is not on an overlay.
     #[inline(always)]
     pub fn layer(self) -> Option<Layer> {
         if !self.superblock().is_overlay() {
@@ -186,19 +187,19 @@ impl Inode {
 }
 
 impl<A: Access> Superblock<A> {
-    /// `s_magic`: which kind of file system.
+    /// Returns `s_magic`: the type of the file system.
     #[inline(always)]
     fn magic(self) -> u64 {
         self.read(&OFF_SB_MAGIC)
     }
 
-    /// Whether this is an overlay's.
+    /// Returns whether this is the superblock of an overlay.
     #[inline(always)]
     pub fn is_overlay(self) -> bool {
         self.magic() == OVERLAYFS_SUPER_MAGIC
     }
 
-    /// `s_dev`.
+    /// Returns `s_dev`.
     #[inline(always)]
     pub fn device(self) -> u32 {
         self.read(&OFF_SB_DEV)
@@ -206,7 +207,7 @@ impl<A: Access> Superblock<A> {
 }
 
 impl Superblock {
-    /// `s_root`: the dentry at the top of the file system.
+    /// Returns `s_root`: the dentry at the top of the file system.
     #[inline(always)]
     pub fn top(self) -> Dentry {
         self.follow(&OFF_SB_ROOT)
@@ -214,25 +215,25 @@ impl Superblock {
 }
 
 impl Dentry {
-    /// `d_inode`; null: there is no such file yet.
+    /// Returns `d_inode`, or null if there is no such file yet.
     #[inline(always)]
     pub fn inode(self) -> Inode {
         self.follow(&OFF_DENTRY_INODE)
     }
 
-    /// `d_sb`.
+    /// Returns `d_sb`.
     #[inline(always)]
     pub fn superblock(self) -> Superblock {
         self.follow(&OFF_DENTRY_SB)
     }
 
-    /// `d_parent`.
+    /// Returns `d_parent`.
     #[inline(always)]
     pub fn parent(self) -> Self {
         self.follow(&OFF_DENTRY_PARENT)
     }
 
-    /// `d_name.name`: the last name of the path.
+    /// Returns `d_name.name`: the last component of the path.
     #[inline(always)]
     pub fn name(self) -> Str {
         self.follow(&OFF_DENTRY_NAME)
@@ -246,13 +247,13 @@ impl Str {
         let copied = self.copy_to(&mut text.bytes);
         // The NUL is not part of the text.
         text.len = copied.saturating_sub(1) as u32;
-        // One that fills the text did not end there, but for the one that fits exactly.
+        // A string that fills the text is taken to be truncated. This is wrong only for one that fits exactly.
         text.flags = if copied == N as u64 { TEXT_TRUNCATED } else { 0 };
     }
 }
 
 impl Kiocb {
-    /// The file that is read from or written to.
+    /// Returns the file that is read from or written to.
     #[inline(always)]
     pub fn file(self) -> File {
         self.follow(&OFF_KIOCB_FILE)
@@ -260,7 +261,7 @@ impl Kiocb {
 }
 
 impl IovIter {
-    /// How many bytes it still holds.
+    /// Returns the number of bytes that are left.
     #[inline(always)]
     pub fn count(self) -> u64 {
         self.read(&OFF_ITER_COUNT)
@@ -268,7 +269,7 @@ impl IovIter {
 }
 
 impl Ptr<kind::FileArray> {
-    /// The file at a position.
+    /// Returns the file at a position.
     #[inline(always)]
     pub(super) fn get(self, position: u32) -> File {
         self.follow_at(u64::from(position) * size_of::<File>() as u64)

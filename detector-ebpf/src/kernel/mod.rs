@@ -1,4 +1,4 @@
-//! The kernel's structs, as typed pointers whose methods read their members. Only here are offsets used.
+//! The kernel's structs, as typed pointers whose methods read the members. Offsets are used only here.
 
 mod attributes;
 mod cgroup;

@@ -1,5 +1,5 @@
-//! One frozen global for each row of the offset table. The loader sets them before the verifier runs, which then sees
-//! constants.
+//! The offsets: one frozen global for each row of the table. The loader sets them before the verifier runs, so that the
+//! verifier sees constants.
 
 use aya_ebpf::Global;
 

@@ -1,6 +1,6 @@
-//! From a dentry to a path. `bpf_d_path` is allowed in few programs and on few kernels, so the walk is our own: it
-//! mirrors `prepend_path` (fs/d_path.c), without its locks; a concurrent rename can mix old and new names, as it can
-//! there.
+//! Turns a dentry into a path. `bpf_d_path` is allowed in few programs and on few kernels, so the probes walk the path
+//! themselves. The walk is that of `prepend_path` (fs/d_path.c) without its locks, so during a concurrent rename a path
+//! can contain both old and new names.
 
 use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, TEXT_TRUNCATED};
 
@@ -10,34 +10,34 @@ use super::{
 };
 use crate::{mem, texts::Texts};
 
-/// A place in the tree of mounts: what a `struct path` says.
+/// A place in the tree of mounts, as in a `struct path`.
 #[derive(Clone, Copy)]
 pub struct Place {
     /// The dentry.
     pub dentry: Dentry,
-    /// The mount through which it is seen; null: none, the place is known in its file system only.
+    /// The mount through which the dentry is seen, or null if only the file system is known.
     pub mount: VfsMount,
 }
 
 impl Path {
-    /// The place.
+    /// Returns the place.
     #[inline(always)]
     pub fn place(self) -> Place {
         Place { dentry: self.follow(&OFF_PATH_DENTRY), mount: self.follow(&OFF_PATH_MNT) }
     }
 }
 
-/// `struct mount`, of which a vfsmount is a member.
+/// `struct mount`, of which a `struct vfsmount` is a member.
 type Mount = Ptr<kind::Mount>;
 
 impl Mount {
-    /// The mount on which this one is mounted; one that is in no tree is its own parent.
+    /// Returns the mount on which this one is mounted. A mount that is in no tree is its own parent.
     #[inline(always)]
     fn parent(self) -> Self {
         self.follow(&OFF_MOUNT_PARENT)
     }
 
-    /// The dentry on which this is mounted.
+    /// Returns the dentry on which this is mounted.
     #[inline(always)]
     fn mountpoint(self) -> Dentry {
         self.follow(&OFF_MOUNT_MOUNTPOINT)
@@ -45,33 +45,33 @@ impl Mount {
 }
 
 impl VfsMount {
-    /// `real_mount` (fs/mount.h).
+    /// Returns the `struct mount` that contains this one, as `real_mount` does (fs/mount.h).
     #[inline(always)]
     fn mount(self) -> Mount {
         self.before(&OFF_MOUNT_MNT)
     }
 
-    /// The dentry on which this is mounted.
+    /// Returns the dentry on which this is mounted.
     #[inline(always)]
     pub fn mountpoint(self) -> Dentry {
         self.mount().mountpoint()
     }
 
-    /// Whether this is in no tree, as a new mount is until it is moved to its place.
+    /// Returns whether this is in no tree, as a new mount is until it is moved to its place.
     #[inline(always)]
     pub fn is_detached(self) -> bool {
         let mount = self.mount();
         mount.parent() == mount
     }
 
-    /// The dentry at the top of the mount.
+    /// Returns the dentry at the top of the mount.
     #[inline(always)]
     pub fn top(self) -> Dentry {
         self.follow(&OFF_VFSMOUNT_ROOT)
     }
 
-    /// The options of the mount that a process can set, such as `MNT_READONLY`: the other flags are the kernel's own
-    /// notes (`MNT_USER_SETTABLE_MASK`, include/linux/mount.h, 5.10 to 7.3).
+    /// Returns the options of the mount that a process can set, such as `MNT_READONLY`. The other flags are the
+    /// kernel's internal state (`MNT_USER_SETTABLE_MASK`, include/linux/mount.h, 5.10 to 7.3).
     #[inline(always)]
     pub fn options(self) -> u32 {
         const SETTABLE: u32 = 0xff;
@@ -80,7 +80,7 @@ impl VfsMount {
 }
 
 impl Dentry {
-    /// Whether this is `root` or below it, or so deep that this cannot be told.
+    /// Returns whether this is `root` or below it. The result is also `true` if this is too deep to find out.
     #[inline(always)]
     pub fn is_below(self, root: Self) -> bool {
         let mut dentry = self;
@@ -124,8 +124,8 @@ struct PathWriter<'a> {
 }
 
 impl PathWriter<'_> {
-    /// Adds the names from a place up to a root. Without a mount, the top of the file system is the end. `false`: the
-    /// root was not reached.
+    /// Adds the names from a place up to a root. Without a mount, they end at the top of the file system. Returns
+    /// `false` if the path is incomplete.
     #[inline(always)]
     fn add_names(&mut self, place: Place, root: Place) -> bool {
         let Place { mut dentry, mut mount } = place;
@@ -155,7 +155,7 @@ impl PathWriter<'_> {
         false
     }
 
-    /// Adds the name of a dentry; `false`: the path is too long, or the name cannot be read.
+    /// Adds the name of a dentry. Returns `false` if the path is too long or the name cannot be read.
     #[inline(always)]
     fn add_name(&mut self, dentry: Dentry) -> bool {
         if self.len() >= PATH_CAPACITY as u32 {
@@ -167,7 +167,7 @@ impl PathWriter<'_> {
         copied != 0
     }
 
-    /// The length so far.
+    /// Returns the length so far.
     #[inline(always)]
     fn len(&self) -> u32 {
         self.texts.used().wrapping_sub(self.start)

@@ -1,8 +1,8 @@
-//! Pointers into the kernel, typed by the struct that they point to.
+//! Pointers to kernel memory, typed by the struct that they point to.
 //!
-//! A [`Ptr`] is an address and never dereferenced by the compiler. How it is read is part of its type: [`Probed`] with
-//! the helper `bpf_probe_read_kernel`, which takes any address, so that a wrong or stale one reads as zero; [`Direct`]
-//! with a load, which the verifier accepts only where it knows the type from the kernel's BTF.
+//! A [`Ptr`] contains an address, which the compiler never dereferences. Its type says how the memory is read:
+//! [`Probed`] uses the helper `bpf_probe_read_kernel`, which accepts any address, so that a wrong or stale one reads as
+//! zero; [`Direct`] uses a load, which the verifier accepts only if it knows the type from the kernel's BTF.
 
 use core::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use aya_ebpf::Global;
 
 use crate::mem::{self, Plain};
 
-/// The kernel's structs, as marks on pointers.
+/// The kernel's structs, as type parameters of pointers.
 pub mod kind {
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident)*) => { $($(#[$doc])* pub enum $name {})* };
@@ -27,11 +27,11 @@ pub mod kind {
         Dentry
         /// `struct path`.
         Path
-        /// `struct vfsmount`: what a path points to.
+        /// `struct vfsmount`: the mount that a `struct path` points to.
         VfsMount
-        /// `struct mount`, of which a vfsmount is a member.
+        /// `struct mount`, of which a `struct vfsmount` is a member.
         Mount
-        /// `struct iattr`: which attributes of an inode are to be changed.
+        /// `struct iattr`: the attributes of an inode that are to be changed.
         Attributes
         /// `struct kiocb`: an asynchronous read or write.
         Kiocb
@@ -78,9 +78,9 @@ pub mod kind {
     }
 }
 
-/// How memory is read behind a pointer.
+/// The way in which memory is read through a pointer.
 pub trait Access: Copy {
-    /// The value at an address.
+    /// Returns the value at an address.
     ///
     /// # Safety
     ///
@@ -88,7 +88,7 @@ pub trait Access: Copy {
     unsafe fn load<V: Plain>(address: u64) -> V;
 }
 
-/// Through `bpf_probe_read_kernel`.
+/// Reads through `bpf_probe_read_kernel`.
 #[derive(Clone, Copy)]
 pub enum Probed {}
 
@@ -99,15 +99,15 @@ impl Access for Probed {
     }
 }
 
-/// Through a plain load, which the verifier guards against faults. It calls no helper.
+/// Reads through a plain load, which the verifier guards against faults. It calls no helper.
 #[derive(Clone, Copy)]
 pub enum Direct {}
 
 impl Access for Direct {
     #[inline(always)]
     unsafe fn load<V: Plain>(address: u64) -> V {
-        // SAFETY: the caller vouches for the address; where it faults all the same, the kernel makes the load give 0.
-        // Volatile, because the compiler must not widen, split or move it.
+        // SAFETY: the caller guarantees that the address can be read. If the load faults nevertheless, the kernel makes
+        // it return 0. It is volatile, because the compiler must not widen, split or move it.
         unsafe { (address as *const V).read_volatile() }
     }
 }
@@ -136,28 +136,29 @@ impl<T, A> PartialEq for Ptr<T, A> {
 }
 
 impl<T> Ptr<T> {
-    /// Points to nothing: everything reads as zero.
+    /// The null pointer, through which everything reads as zero.
     pub const NULL: Self = Self::new(0);
 
-    /// Any address will do.
+    /// Creates a pointer. Any address is allowed.
     #[inline(always)]
     pub const fn new(address: u64) -> Self {
         Self { address, kind: PhantomData }
     }
 
-    /// Another struct, `offset` bytes after this one.
+    /// Returns a pointer to another struct, `offset` bytes after this one.
     #[inline(always)]
     pub(super) fn after<U>(self, offset: &Global<u64>) -> Ptr<U> {
         Ptr::new(self.address.wrapping_add(offset.load()))
     }
 
-    /// Another struct, `offset` bytes before this one: the one of which this is the member with that offset.
+    /// Returns a pointer to another struct, `offset` bytes before this one. This one is the member of that struct with
+    /// this offset.
     #[inline(always)]
     pub(super) fn before<U>(self, offset: &Global<u64>) -> Ptr<U> {
         Ptr::new(self.address.wrapping_sub(offset.load()))
     }
 
-    /// Copies an array that is a member.
+    /// Copies a member that is an array.
     #[inline(always)]
     pub(super) fn copy<const N: usize>(self, member: &Global<u64>, to: &mut [u8; N]) {
         mem::copy_kernel(to, self.address.wrapping_add(member.load()));
@@ -165,7 +166,7 @@ impl<T> Ptr<T> {
 }
 
 impl<T> Ptr<T, Direct> {
-    /// An argument of an fentry or LSM program.
+    /// Creates a pointer from an argument of an fentry or LSM program.
     ///
     /// # Safety
     ///
@@ -177,19 +178,19 @@ impl<T> Ptr<T, Direct> {
 }
 
 impl<T, A> Ptr<T, A> {
-    /// The address.
+    /// Returns the address.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.address
     }
 
-    /// Whether this points to nothing.
+    /// Returns whether this is the null pointer.
     #[inline(always)]
     pub fn is_null(self) -> bool {
         self.address == 0
     }
 
-    /// The same, read through the helper.
+    /// Returns the same pointer, whose memory is read through the helper.
     #[inline(always)]
     pub fn probed(self) -> Ptr<T> {
         Ptr::new(self.address)
@@ -197,35 +198,35 @@ impl<T, A> Ptr<T, A> {
 }
 
 impl<T, A: Access> Ptr<T, A> {
-    /// The member with this offset; zero where nothing can be read.
+    /// Returns the member with this offset, or zero if it cannot be read.
     #[inline(always)]
     pub(super) fn read<V: Plain>(self, member: &Global<u64>) -> V {
         self.read_at(member.load())
     }
 
-    /// What is this many bytes after the start; zero where nothing can be read.
+    /// Returns the value at this offset in bytes, or zero if it cannot be read.
     #[inline(always)]
     pub(super) fn read_at<V: Plain>(self, offset: u64) -> V {
-        // SAFETY: a `Probed` pointer may have any address; the origin of a `Direct` one is `trust`, whose caller
-        // vouches for it.
+        // SAFETY: a `Probed` pointer may have any address. A `Direct` pointer originates from `trust`, whose caller
+        // guarantees that the verifier knows its type, so its members can be read.
         unsafe { A::load(self.address.wrapping_add(offset)) }
     }
 
-    /// The pointer that is the member with this offset. What the verifier knows of this pointer's type, it knows of
-    /// that one's.
+    /// Returns the member with this offset, which is a pointer. If the verifier knows the type of this pointer, it also
+    /// knows the type of the returned one.
     #[inline(always)]
     pub(super) fn follow<U>(self, member: &Global<u64>) -> Ptr<U, A> {
         self.follow_at(member.load())
     }
 
-    /// The pointer that is this many bytes after the start.
+    /// Returns the pointer at this offset in bytes.
     #[inline(always)]
     pub(super) fn follow_at<U>(self, offset: u64) -> Ptr<U, A> {
         Ptr { address: self.read_at(offset), kind: PhantomData }
     }
 }
 
-/// Declares the names under which pointers are known.
+/// Declares the type names of the pointers.
 macro_rules! pointers {
     ($($name:ident)*) => {
         $(
@@ -240,20 +241,20 @@ pointers! {
 }
 
 impl Ptr<kind::Str> {
-    /// The first bytes.
+    /// Returns the first bytes.
     #[inline(always)]
     pub fn start<const N: usize>(self) -> [u8; N] {
         self.read_at(0)
     }
 
-    /// The eight bytes from a position on, as a number in native order.
+    /// Returns the eight bytes from a position on, as a number in native byte order.
     #[inline(always)]
     pub fn word(self, position: u64) -> u64 {
         self.read_at(position)
     }
 
-    /// Copies the string with its NUL, truncated to the length of `to`; gives the number of bytes copied; 0: it cannot
-    /// be read.
+    /// Copies the string with its NUL, truncated to the length of `to`. Returns the number of bytes copied, or 0 if the
+    /// string cannot be read.
     #[inline(always)]
     pub fn copy_to(self, to: &mut [u8]) -> u64 {
         mem::copy_kernel_str(to, self.address)

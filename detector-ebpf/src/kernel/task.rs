@@ -1,4 +1,4 @@
-//! `struct task_struct` and what hangs on it: who acts.
+//! `struct task_struct` and the structs that it refers to: the process that acts.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
 use detector_common::{
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::mem::UserAddress;
 
-/// The running process's id (thread group), in the host's pid namespace.
+/// Returns the id of the running process (thread group), in the host's pid namespace.
 #[inline(always)]
 pub fn current_process() -> u32 {
     (current_thread() >> 32) as u32
 }
 
-/// The running thread: the id of its process (thread group) in the upper half, its own in the lower, in the host's pid
-/// namespace.
+/// Returns the running thread in the host's pid namespace: the id of its process (thread group) in the upper half, and
+/// its own id in the lower half.
 #[inline(always)]
 pub fn current_thread() -> u64 {
     // SAFETY: the helper takes no argument and changes nothing.
@@ -28,32 +28,32 @@ pub fn current_thread() -> u64 {
 }
 
 impl Task {
-    /// The running task.
+    /// Returns the running task.
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: the helper takes no argument and changes nothing.
         Self::new(unsafe { bpf_get_current_task() })
     }
 
-    /// The process's id (thread group), in the host's pid namespace.
+    /// Returns the id of the process (thread group), in the host's pid namespace.
     #[inline(always)]
     pub fn process(self) -> u32 {
         self.read(&OFF_TASK_TGID)
     }
 
-    /// The first thread of the process.
+    /// Returns the first thread of the process.
     #[inline(always)]
     pub fn leader(self) -> Self {
         self.follow(&OFF_TASK_LEADER)
     }
 
-    /// The first thread of the process's parent.
+    /// Returns the first thread of the process's parent.
     #[inline(always)]
     pub fn parent(self) -> Self {
         self.leader().follow::<kind::Task>(&OFF_TASK_PARENT).leader()
     }
 
-    /// When the thread started, nanoseconds of `CLOCK_BOOTTIME`.
+    /// Returns the time when the thread started, in nanoseconds of `CLOCK_BOOTTIME`.
     #[inline(always)]
     pub fn start_time(self) -> u64 {
         self.read(&OFF_TASK_START)
@@ -70,27 +70,28 @@ impl Task {
         self.follow(&OFF_TASK_SIGNAL)
     }
 
-    /// Copies the start of the name of the controlling terminal; zeros if there is none.
+    /// Copies the start of the name of the controlling terminal, or zeros if there is none.
     #[inline(always)]
     pub fn copy_terminal(self, to: &mut [u8; COMM_LEN]) {
         // `tty_struct.name` has 64 bytes.
         self.signal().follow::<kind::Tty>(&OFF_SIGNAL_TTY).copy(&OFF_TTY_NAME, to);
     }
 
-    /// Whether no thread of the process lives any more, as is so when the last one exits.
+    /// Returns whether no thread of the process lives any more. This is the case when the last one exits.
     #[inline(always)]
     pub fn is_last_of_process(self) -> bool {
         self.signal().read::<u32>(&OFF_SIGNAL_LIVE) == 0
     }
 
-    /// `real_cred`: not `cred`, which overlayfs changes while it works for the process (`ovl_override_creds`).
+    /// Returns `real_cred`. `cred` is not used, because overlayfs changes it while it works for the process
+    /// (`ovl_override_creds`).
     #[inline(always)]
     pub fn credentials(self) -> Credentials {
         Credentials(self.follow(&OFF_TASK_CRED))
     }
 
-    /// The user who logged in, whatever the process has become since; [`NO_LOGIN`]: nobody did, or the kernel does not
-    /// know.
+    /// Returns the id of the user who logged in, which does not change with the process's user id. Returns [`NO_LOGIN`]
+    /// if nobody logged in or the kernel does not record it.
     #[inline(always)]
     pub fn login_user(self) -> u32 {
         match OFF_TASK_LOGINUID.load() {
@@ -99,7 +100,8 @@ impl Task {
         }
     }
 
-    /// Inode number of the mount namespace; 0 for a task that has exited.
+    /// Returns the inode number of the mount namespace, or 0 for a task that has no namespaces any more because it is
+    /// exiting.
     #[inline(always)]
     pub fn mount_namespace(self) -> u32 {
         let proxy: Ptr<kind::NsProxy> = self.follow(&OFF_TASK_NSPROXY);
@@ -109,8 +111,8 @@ impl Task {
         proxy.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
     }
 
-    /// The kernel's number of the mount namespace, which no other one gets (`alloc_mnt_ns`, fs/namespace.c, 5.10 to
-    /// 6.17; `__ns_tree_gen_id`, kernel/nstree.c, from 6.18).
+    /// Returns the kernel's number of the mount namespace, which is never given to another one (`alloc_mnt_ns`,
+    /// fs/namespace.c, 5.10 to 6.17; `__ns_tree_gen_id`, kernel/nstree.c, from 6.18).
     #[inline(always)]
     pub fn mount_namespace_id(self) -> u64 {
         let proxy: Ptr<kind::NsProxy> = self.follow(&OFF_TASK_NSPROXY);
@@ -122,14 +124,14 @@ impl Task {
         self.follow(&OFF_TASK_FS)
     }
 
-    /// The root directory.
+    /// Returns the root directory.
     #[inline(always)]
     pub fn root(self) -> Place {
         let fs = self.fs();
         Place { dentry: fs.follow(&OFF_FS_ROOT_DENTRY), mount: fs.follow(&OFF_FS_ROOT_MNT) }
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     #[inline(always)]
     pub fn working_directory(self) -> Place {
         let fs = self.fs();
@@ -141,31 +143,31 @@ impl Task {
         self.follow(&OFF_TASK_MM)
     }
 
-    /// The executable (`mm->exe_file`).
+    /// Returns the executable (`mm->exe_file`).
     #[inline(always)]
     pub fn executable(self) -> File {
         self.memory().follow(&OFF_MM_EXE)
     }
 
-    /// The process's id in its own pid namespace, and the depth of that namespace (0: the host's).
+    /// Returns the process's id in its own pid namespace, and the depth of that namespace, which is 0 for the host's.
     #[inline(always)]
     pub fn namespace_pid(self) -> (u32, u32) {
         let pid: Ptr<kind::Pid> = self.leader().follow(&OFF_TASK_PID_STRUCT);
         let level: u32 = pid.read(&OFF_PID_LEVEL);
-        // `numbers` is an array of `struct upid` with one element a level (`pid_nr_ns`, kernel/pid.c).
+        // `numbers` is an array of `struct upid` with one element for each level (`pid_nr_ns`, kernel/pid.c).
         let number = OFF_PID_NUMBERS.load() + u64::from(level) * SIZE_UPID.load() + OFF_UPID_NR.load();
         (pid.read_at(number), level)
     }
 
-    /// What the first three descriptors are. The table is read without RCU's lock, as BPF programs run inside an RCU
-    /// read section.
+    /// Describes the first three descriptors. The RCU read lock need not be taken to read the table, because BPF
+    /// programs run in an RCU read-side critical section.
     #[inline(always)]
     pub fn describe_standard_descriptors(self, out: &mut [Stdio; 3]) {
         let table: Ptr<kind::FdTable> = self.follow::<kind::FilesStruct>(&OFF_TASK_FILES).follow(&OFF_FILES_FDT);
         let files: Ptr<kind::FileArray> = table.follow(&OFF_FDT_FD);
         let size: u32 = table.read(&OFF_FDT_MAX);
         for fd in 0..3_u32 {
-            // Of a closed descriptor everything reads as zero.
+            // Everything reads as zero for a closed descriptor.
             let open = if fd < size { files.get(fd) } else { File::NULL };
             let inode = open.inode();
             let stdio = &mut out[fd as usize];
@@ -175,12 +177,12 @@ impl Task {
         }
     }
 
-    /// A hash of the first bytes of the arguments; see [`copy_arguments`](Self::copy_arguments).
+    /// Returns a hash of the first bytes of the arguments. See [`copy_arguments`](Self::copy_arguments).
     #[inline(always)]
     pub fn hash_arguments(self) -> u32 {
         let mut start = [0_u8; 32];
         let (from, len) = self.arguments();
-        // Arguments that cannot be read are all the same.
+        // All arguments that cannot be read have the same hash.
         let _unreadable = from.copy(&mut start, len);
         let (words, _) = start.as_chunks::<8>();
         let hash = words
@@ -199,7 +201,7 @@ impl Task {
         (copied.unwrap_or(0), flags)
     }
 
-    /// Where the arguments are, and how many bytes they have.
+    /// Returns the address of the arguments and their length in bytes.
     #[inline(always)]
     fn arguments(self) -> (UserAddress, u64) {
         let memory = self.memory();
@@ -209,33 +211,33 @@ impl Task {
     }
 }
 
-/// Who a task acts as: `struct cred`.
+/// The credentials of a task: `struct cred`.
 #[derive(Clone, Copy)]
 pub struct Credentials(Ptr<kind::Credentials>);
 
 impl Credentials {
-    /// The user's id in the host's user namespace.
+    /// Returns the user id in the host's user namespace.
     #[inline(always)]
     pub fn user(self) -> u32 {
         self.0.read(&OFF_CRED_UID)
     }
 
-    /// The group's id in the host's user namespace.
+    /// Returns the group id in the host's user namespace.
     #[inline(always)]
     pub fn group(self) -> u32 {
         self.0.read(&OFF_CRED_GID)
     }
 
-    /// The effective capabilities, a bit each.
+    /// Returns the effective capabilities, one bit for each.
     #[inline(always)]
     pub fn capabilities(self) -> u64 {
         self.0.read(&OFF_CRED_CAPABILITIES)
     }
 
-    /// Whether the task may mount in its own user namespace: it has `CAP_SYS_ADMIN` there.
+    /// Returns whether the task has `CAP_SYS_ADMIN` in its own user namespace, and so may mount file systems there.
     #[inline(always)]
     pub fn may_mount(self) -> bool {
-        /// Number of the capability (include/uapi/linux/capability.h).
+        /// The number of the capability (include/uapi/linux/capability.h).
         const CAP_SYS_ADMIN: u64 = 21;
         self.capabilities() & 1 << CAP_SYS_ADMIN != 0
     }
