@@ -5,6 +5,10 @@
 //! binary is the [attacker](attack). It reports results to the host as [messages](protocol). `tests/vm.rs` is the
 //! host's part.
 //!
+//! Modules depend in one direction only: the attacker on the [images](image), containers and [engines](engine) on the
+//! attacker, and the cases on all of them. In `attack`, `cases` and `engine`, `mod.rs` has the table of what the other
+//! files contain, and what the rows share is in files of its own.
+//!
 //! To add a test, add a function and a line in the table in [`cases`]. If it is an attack, also add its name to the
 //! table in [`coverage`].
 //!
@@ -21,11 +25,15 @@ pub mod coverage;
 #[cfg(feature = "guest")]
 pub mod engine;
 #[cfg(feature = "guest")]
+pub mod image;
+#[cfg(feature = "guest")]
 pub mod init;
 #[cfg(feature = "guest")]
 pub mod machine;
 #[cfg(feature = "guest")]
 pub mod measure;
+#[cfg(feature = "guest")]
+pub mod program;
 pub mod protocol;
 #[cfg(feature = "guest")]
 pub mod root;

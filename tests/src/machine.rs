@@ -1,7 +1,5 @@
 //! The kinds of machines on which a kernel is tested, and the cases that each of them runs.
 
-use crate::cases::Case;
-
 /// What the result of a case depends on besides the kernel. Machines that differ in it run the case too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dependence {
@@ -61,9 +59,9 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.suffix() == suffix)
     }
 
-    /// Whether this kind of machine runs a case.
-    pub fn runs(self, case: &Case) -> bool {
-        let depends_on = |dependence| case.depends_on.contains(&dependence);
+    /// Whether this kind of machine runs a case whose result depends on these.
+    pub fn runs(self, dependences: &[Dependence]) -> bool {
+        let depends_on = |dependence| dependences.contains(&dependence);
         match self {
             Self::Ordinary => !depends_on(Dependence::Node),
             Self::Preempt => depends_on(Dependence::Preemption),

@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::container::{IMAGE, on_host};
+use crate::image::IMAGE;
 use crate::init::mount_at;
+use crate::program::on_host;
 
 /// The size of a sparse file with a file system in it, slightly more than the minimum of btrfs.
 const SIZE: u64 = 256 << 20;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::container::{self, Container, make_image};
+use crate::container::{self, Container};
+use crate::image::make_image;
+use crate::program::wait_for;
 use crate::protocol::Message;
-use crate::sensor::{DETECTOR, Sensor, detector, wait_for};
+use crate::sensor::{DETECTOR, Sensor, detector};
 
 /// Pauses that give the viewer time to read.
 const PAUSE: Duration = Duration::from_millis(1200);

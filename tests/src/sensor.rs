@@ -4,45 +4,21 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::program::{finish, wait_for};
+
 /// The path of the program.
 pub const DETECTOR: &str = "/usr/bin/detector";
-
-/// Calls `attempt` until it returns a value.
-pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = attempt()? {
-            return Ok(value);
-        }
-        ensure!(start.elapsed() < limit, "{what} did not come within {limit:?}");
-        sleep(Duration::from_millis(10));
-    }
-}
 
 /// Runs `detector`, and waits until it ends.
 pub fn detector(args: &[&str]) -> Result<Output> {
     finish(Command::new(DETECTOR).args(args))
-}
-
-/// Runs a program that must end within the time limit and write little.
-pub fn finish(command: &mut Command) -> Result<Output> {
-    let shown = format!("{command:?}");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
-    let ended = wait_for(&format!("the end of {shown}"), Duration::from_secs(60), || Ok(child.try_wait()?));
-    if ended.is_err() {
-        child.kill()?;
-    }
-    let output = child.wait_with_output()?;
-    ended.map(|_| output)
 }
 
 /// A running `detector run`.

@@ -138,7 +138,7 @@ impl Machine {
     /// The cases that run on this machine.
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
         let kind = self.kind;
-        CASES.iter().filter(move |case| kind.runs(case))
+        CASES.iter().filter(move |case| kind.runs(case.depends_on))
     }
 
     /// The name of the kernel and the suffix of the kind.

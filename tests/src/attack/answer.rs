@@ -1,11 +1,23 @@
 //! The answer of an operation: what it did, or that this kernel does not support it. Only a kernel that is older than
 //! the operation may answer that, and only with the error that such a kernel returns.
 
+use std::fmt;
+
 use anyhow::{Context, Error, Result};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::cases::NotApplicable;
+/// Why a case does not apply to this machine: the kernel does not support the attack.
+#[derive(Debug)]
+pub struct NotApplicable(pub String);
+
+impl fmt::Display for NotApplicable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotApplicable {}
 
 /// Interprets the error of an operation that Linux supports since version `since`.
 pub(super) fn unless_older(error: Errno, expected: &[Errno], way: &str, since: (u32, u32)) -> Error {

@@ -18,8 +18,10 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde_json::{Value, json};
 
-use super::operation::Operation;
-use super::{Held, MARK, identity, seccomp};
+use super::effect::identity;
+use super::operation::{Held, Operation};
+use super::seccomp;
+use crate::image::MARK;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

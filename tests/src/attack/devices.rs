@@ -9,8 +9,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::Value;
 
+use super::effect::{identity, verify};
 use super::operation::Operation;
-use super::{MARK, identity, raw, verify};
+use super::raw;
+use crate::image::MARK;
 
 /// The major number of loop devices.
 const LOOP: u32 = 7;

@@ -16,8 +16,9 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
+use super::effect::identity;
 use super::operation::Operation;
-use super::{identity, programs::run};
+use super::programs::run;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -9,8 +9,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::number;
-use super::operation::Operation;
+use super::operation::{Operation, number};
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -13,8 +13,10 @@ use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, X
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 
+use super::effect::verify;
 use super::operation::Operation;
-use super::{MARK, raw, verify};
+use super::raw;
+use crate::image::MARK;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::answer::unless_older;
+use super::effect::identity;
 use super::operation::Operation;
-use super::{identity, raw};
+use super::raw;
 
 /// A mode that no file of the image has.
 pub(super) const MODE: u32 = 0o640;

@@ -8,9 +8,11 @@
 mod answer;
 mod descriptors;
 mod devices;
+mod effect;
 mod exec;
 mod flood;
 mod harmless;
+mod measured;
 mod metadata;
 mod mounts;
 mod names;
@@ -23,34 +25,26 @@ mod uring;
 mod wrap;
 mod write;
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
 
-pub use answer::{kernel, read as read_answer};
+pub use answer::{NotApplicable, kernel, read as read_answer};
 pub use descriptors::{pass, take};
 pub use flood::{DEEP, flooded, flooding_shell};
+pub use measured::measure;
 
-use operation::Operation;
+use operation::{Held, Operation};
 
 /// The path of the service's socket in the container.
 pub const SOCKET: &str = "/data/tool.sock";
-/// The text that operations write.
-pub const MARK: &[u8] = b"changed by the attacker\n";
-/// An image file with [`MARK`] as its content, for operations that copy it.
-pub const SOURCE: &str = "/srv/mark";
-
-/// Descriptors that stay open between operations of the service.
-type Held = HashMap<OsString, File>;
 
 /// Performs the operation that the arguments name.
 pub fn main(args: &[OsString]) -> Result<()> {
@@ -72,19 +66,6 @@ pub fn request<S: AsRef<OsStr>>(socket: &Path, args: &[S]) -> Result<Value> {
     stream.read_to_string(&mut answer)?;
     let answer = serde_json::from_str::<Result<Value, String>>(&answer)?;
     answer::found(answer.map_err(|error| anyhow!("in the container: {error}"))?)
-}
-
-/// Maps a file as loaders do, and unmaps it.
-pub fn map_code(file: &File) -> Result<()> {
-    raw::Map::code(file, 1)?;
-    Ok(())
-}
-
-/// Changes with mount_setattr(2) whether a mount records the access times of directories.
-pub fn switch_mount(at: &Path, is_on: bool) -> Result<()> {
-    let option = rustix::mount::MountAttrFlags::MOUNT_ATTR_NODIRATIME.bits().into();
-    let (set, clear) = if is_on { (option, 0) } else { (0, option) };
-    Ok(raw::mount_setattr(at, set, clear)?)
 }
 
 fn serve() -> Result<()> {
@@ -118,9 +99,7 @@ const OPERATIONS: &[&[Operation]] = &[
     flood::OPERATIONS,
     harmless::OPERATIONS,
     wrap::OPERATIONS,
-    &[Operation::with("measure", "OPERATION", "measures how long an operation takes", 1, |args| {
-        Ok(json!(crate::measure::measure(args[0].to_str().unwrap_or_default())?))
-    })],
+    measured::OPERATIONS,
 ];
 
 fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -131,7 +110,8 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 fn perform(args: &[OsString], held: &mut Held) -> Result<Value> {
     let [name, args @ ..] = args else { bail!("no operation; `tool help` lists them") };
     let operation = operations().find(|operation| name == operation.name);
-    operation.with_context(|| format!("unknown operation {name:?}; `tool help` lists them"))?.perform(args, held)
+    let operation = operation.with_context(|| format!("unknown operation {name:?}; `tool help` lists them"))?;
+    operation.perform(args, held, |other| perform(other, &mut Held::new()))
 }
 
 /// Prints the list of operations.
@@ -140,27 +120,6 @@ fn help() {
     for Operation { name, arguments, effect, .. } in operations() {
         println!("{:40} {effect}", format!("{name} {arguments}"));
     }
-}
-
-/// Checks that the file has the written content and is still the same file.
-fn verify(path: &Path) -> Result<Value> {
-    ensure!(is_marked(path)?, "{} does not have what was written to it", path.display());
-    identity(&fs::canonicalize(path)?)
-}
-
-fn is_marked(path: &Path) -> Result<bool> {
-    Ok(fs::read(path)?.windows(MARK.len()).any(|part| part == MARK))
-}
-
-/// The device and inode at a path, in the format of a finding.
-fn identity(path: &Path) -> Result<Value> {
-    let stat = fs::symlink_metadata(path).with_context(|| format!("there is no {}", path.display()))?;
-    let device = format!("{}:{}", rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
-    Ok(json!({"dev": device, "inode": stat.ino()}))
-}
-
-fn number(text: &OsStr) -> Result<u32> {
-    Ok(text.to_str().context("no number")?.parse()?)
 }
 
 #[cfg(test)]

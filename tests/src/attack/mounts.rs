@@ -17,8 +17,9 @@ use rustix::process::{chdir, chroot, pivot_root};
 use serde_json::Value;
 
 use super::answer::unless_older;
+use super::effect::identity;
 use super::operation::Operation;
-use super::{identity, raw};
+use super::raw;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -12,8 +12,10 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::answer::unless_older;
+use super::effect::{identity, verify};
 use super::operation::Operation;
-use super::{MARK, identity, uring, verify};
+use super::uring;
+use crate::image::MARK;
 
 /// The target of a symbolic link.
 const TARGET: &str = "/data/elsewhere";

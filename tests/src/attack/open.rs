@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
+use super::effect::{identity, verify};
 use super::operation::Operation;
-use super::{MARK, identity, raw, uring, verify};
+use super::{raw, uring};
+use crate::image::MARK;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -1,12 +1,18 @@
 //! The operations of the attacker as rows of tables.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::Held;
+/// Descriptors that stay open between operations of the service.
+pub(super) type Held = HashMap<OsString, File>;
+
+/// The function that performs another operation, which the arguments name.
+pub(super) type Performer = fn(&[OsString]) -> Result<Value>;
 
 /// A row of a table of operations.
 pub(super) struct Operation {
@@ -29,6 +35,8 @@ enum Perform {
     Arguments(usize, fn(&[OsString]) -> Result<Value>),
     /// Takes at least this number of arguments, and the descriptors that the service keeps open.
     Held(usize, fn(&[OsString], &mut Held) -> Result<Value>),
+    /// Takes at least this number of arguments, and the function that performs another operation.
+    Around(usize, fn(&[OsString], Performer) -> Result<Value>),
 }
 
 impl Operation {
@@ -78,15 +86,32 @@ impl Operation {
         Self::new(name, arguments, effect, Perform::Held(least, perform))
     }
 
-    /// Performs the operation.
-    pub(super) fn perform(&self, args: &[OsString], held: &mut Held) -> Result<Value> {
+    /// Makes an operation around another one, with at least this number of arguments, the last of which name that one.
+    pub(super) const fn around(
+        name: &'static str,
+        arguments: &'static str,
+        effect: &'static str,
+        least: usize,
+        perform: fn(&[OsString], Performer) -> Result<Value>,
+    ) -> Self {
+        Self::new(name, arguments, effect, Perform::Around(least, perform))
+    }
+
+    /// Performs the operation. `performer` performs the one that it is around.
+    pub(super) fn perform(&self, args: &[OsString], held: &mut Held, performer: Performer) -> Result<Value> {
         match (self.perform, args) {
             (Perform::Nothing(perform), []) => perform(),
             (Perform::Path(perform), [path]) => perform(Path::new(path)),
             (Perform::Paths(perform), [one, other]) => perform(Path::new(one), Path::new(other)),
             (Perform::Arguments(least, perform), args) if args.len() >= least => perform(args),
             (Perform::Held(least, perform), args) if args.len() >= least => perform(args, held),
+            (Perform::Around(least, perform), args) if args.len() >= least => perform(args, performer),
             _ => bail!("usage: {} {}, not with {} arguments", self.name, self.arguments, args.len()),
         }
     }
+}
+
+/// Parses an argument that is a number.
+pub(super) fn number(text: &OsStr) -> Result<u32> {
+    Ok(text.to_str().context("no number")?.parse()?)
 }

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::operation::Operation;
-use super::{number, write};
+use super::operation::{Operation, number};
+use super::write;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

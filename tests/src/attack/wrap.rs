@@ -15,61 +15,78 @@ use rustix::process::WaitOptions;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde_json::{Value, json};
 
-use super::operation::Operation;
-use super::{Held, descriptors, mounts, perform, raw, verify};
-use crate::sensor::wait_for;
+use super::effect::verify;
+use super::operation::{Operation, Performer};
+use super::{answer, descriptors, mounts, raw};
+use crate::image::MARK;
+use crate::program::wait_for;
 
 /// An unsuspicious name of a task.
 pub(super) const NAME: &std::ffi::CStr = c"kworker/0:1";
 
 /// The operations of this module, which perform another one in other circumstances.
 pub(super) const OPERATIONS: &[Operation] = &[
-    Operation::with("in-thread", "OPERATION…", "in another thread", 1, in_thread),
-    Operation::with("without-leader", "OPERATION…", "after the first thread has ended", 1, without_leader),
-    Operation::with("renamed", "OPERATION…", "under another name of the task", 1, renamed),
-    Operation::with("in-namespaces", "OPERATION…", "in a user and a mount namespace of its own", 1, in_namespaces),
-    Operation::with("with-own-mounts", "OPERATION…", "in a mount namespace of its own", 1, with_own_mounts),
-    Operation::with("with-mounts", "SOCKET OPERATION…", "in the mount namespace that a socket passes", 2, |args| {
-        with_mounts(Path::new(&args[0]), &args[1..])
-    }),
-    Operation::with("moved", "CGROUP OPERATION…", "after it has moved itself to another cgroup", 2, |args| {
-        moved(Path::new(&args[0]), &args[1..])
-    }),
-    Operation::with("born", "CGROUP OPERATION…", "in a child that is born in another cgroup", 2, |args| {
-        born(Path::new(&args[0]), &args[1..])
-    }),
-    Operation::with(
+    Operation::around("in-thread", "OPERATION…", "in another thread", 1, in_thread),
+    Operation::around("without-leader", "OPERATION…", "after the first thread has ended", 1, without_leader),
+    Operation::around("renamed", "OPERATION…", "under another name of the task", 1, renamed),
+    Operation::around("in-namespaces", "OPERATION…", "in a user and a mount namespace of its own", 1, in_namespaces),
+    Operation::around("with-own-mounts", "OPERATION…", "in a mount namespace of its own", 1, with_own_mounts),
+    Operation::around(
+        "with-mounts",
+        "SOCKET OPERATION…",
+        "in the mount namespace that a socket passes",
+        2,
+        |args, perform| with_mounts(Path::new(&args[0]), &args[1..], perform),
+    ),
+    Operation::around(
+        "moved",
+        "CGROUP OPERATION…",
+        "after it has moved itself to another cgroup",
+        2,
+        |args, perform| moved(Path::new(&args[0]), &args[1..], perform),
+    ),
+    Operation::around(
+        "born",
+        "CGROUP OPERATION…",
+        "in a child that is born in another cgroup",
+        2,
+        |args, perform| born(Path::new(&args[0]), &args[1..], perform),
+    ),
+    Operation::around(
         "deep-below",
         "DIRECTORY OPERATION…",
         "in a directory whose path is longer than PATH_MAX",
         2,
-        |args| deep_below(Path::new(&args[0]), &args[1..]),
+        |args, perform| deep_below(Path::new(&args[0]), &args[1..], perform),
     ),
     Operation::on("nested", "makes a file as a container in the container, with a directory as its root", nested),
 ];
 
 /// Performs an operation in a new directory with the path of which no system call can be called.
-fn deep_below(directory: &Path, operation: &[OsString]) -> Result<Value> {
+fn deep_below(directory: &Path, operation: &[OsString], perform: Performer) -> Result<Value> {
     std::env::set_current_dir(directory)?;
     let name = "d".repeat(240);
     for _ in 0..=libc::PATH_MAX as usize / name.len() {
         fs::create_dir(&name)?;
         std::env::set_current_dir(&name)?;
     }
-    perform(operation, &mut Held::new())
+    perform(operation)
 }
 
-fn in_thread(operation: &[OsString]) -> Result<Value> {
+fn in_thread(operation: &[OsString], perform: Performer) -> Result<Value> {
     thread::scope(|scope| {
-        let thread = scope.spawn(|| perform(operation, &mut Held::new()));
+        let thread = scope.spawn(|| perform(operation));
         thread.join().expect("an operation does not panic")
     })
 }
 
-fn without_leader(operation: &[OsString]) -> Result<Value> {
+fn without_leader(operation: &[OsString], perform: Performer) -> Result<Value> {
     let operation = operation.to_vec();
     thread::spawn(move || {
-        let outcome = leader_has_ended().and_then(|()| super::main(&operation));
+        let outcome = leader_has_ended().and_then(|()| {
+            println!("{}", answer::of(perform(&operation))?);
+            Ok(())
+        });
         if let Err(error) = &outcome {
             eprintln!("tool: {error:#}");
         }
@@ -85,46 +102,46 @@ fn leader_has_ended() -> Result<()> {
     })
 }
 
-fn renamed(operation: &[OsString]) -> Result<Value> {
+fn renamed(operation: &[OsString], perform: Performer) -> Result<Value> {
     let before = rustix::thread::name()?;
     rustix::thread::set_name(NAME)?;
-    let done = perform(operation, &mut Held::new());
+    let done = perform(operation);
     rustix::thread::set_name(&before)?;
     done
 }
 
 /// Performs an operation in a new user namespace, where the process has all capabilities, and in a new mount namespace.
-fn in_namespaces(operation: &[OsString]) -> Result<Value> {
-    unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation)
+fn in_namespaces(operation: &[OsString], perform: Performer) -> Result<Value> {
+    unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation, perform)
 }
 
-fn unshared(namespaces: UnshareFlags, operation: &[OsString]) -> Result<Value> {
+fn unshared(namespaces: UnshareFlags, operation: &[OsString], perform: Performer) -> Result<Value> {
     let before = fs::read_link("/proc/self/ns/mnt")?;
     raw::unshare(namespaces)?;
     ensure!(fs::read_link("/proc/self/ns/mnt")? != before, "the namespace is the same");
-    perform(operation, &mut Held::new())
+    perform(operation)
 }
 
-fn with_own_mounts(operation: &[OsString]) -> Result<Value> {
-    unshared(UnshareFlags::NEWNS, operation)
+fn with_own_mounts(operation: &[OsString], perform: Performer) -> Result<Value> {
+    unshared(UnshareFlags::NEWNS, operation, perform)
 }
 
-fn with_mounts(socket: &Path, operation: &[OsString]) -> Result<Value> {
+fn with_mounts(socket: &Path, operation: &[OsString], perform: Performer) -> Result<Value> {
     let namespace = descriptors::receive(socket)?;
     let before = fs::metadata("/")?.dev();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
     ensure!(fs::metadata("/")?.dev() != before, "the root is the same");
-    perform(operation, &mut Held::new())
+    perform(operation)
 }
 
-fn moved(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+fn moved(cgroup: &Path, operation: &[OsString], perform: Performer) -> Result<Value> {
     fs::write(cgroup.join("cgroup.procs"), "0")?;
-    perform_in(cgroup, operation)
+    perform_in(cgroup, operation, perform)
 }
 
-fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+fn born(cgroup: &Path, operation: &[OsString], perform: Performer) -> Result<Value> {
     match raw::fork_into(&File::open(cgroup)?)? {
-        None => perform_in(cgroup, operation),
+        None => perform_in(cgroup, operation, perform),
         Some(child) => {
             rustix::process::waitpid(Some(child), WaitOptions::empty())?;
             // The child has answered.
@@ -133,12 +150,12 @@ fn born(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
     }
 }
 
-fn perform_in(cgroup: &Path, operation: &[OsString]) -> Result<Value> {
+fn perform_in(cgroup: &Path, operation: &[OsString], perform: Performer) -> Result<Value> {
     let processes = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     let ours = rustix::process::getpid().to_string();
     // A process of another pid namespace has pid 0 here.
     ensure!(processes.lines().any(|process| process == ours), "the process is not in {}", cgroup.display());
-    perform(operation, &mut Held::new())
+    perform(operation)
 }
 
 /// Creates a file in a nested container: in a cgroup below that of the container, in a new mount namespace, and with
@@ -155,6 +172,6 @@ fn nested(root: &Path) -> Result<Value> {
     raw::unshare(UnshareFlags::NEWNS)?;
     let root = mounts::pivot_to(root)?;
     let path = Path::new("/file");
-    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(super::MARK)?;
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(MARK)?;
     Ok(json!({"root": root, "file": verify(path)?}))
 }

@@ -14,8 +14,10 @@ use rustix::mm::ProtFlags;
 use rustix::pipe::SpliceFlags;
 use serde_json::Value;
 
+use super::effect::{identity, is_marked, verify};
 use super::operation::Operation;
-use super::{MARK, SOURCE, identity, is_marked, raw, uring, verify};
+use super::{raw, uring};
+use crate::image::{MARK, SOURCE};
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[

@@ -3,10 +3,9 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-use super::{Lab, roots};
 use crate::container::{Container, Setup};
 
 /// How many files a container keeps open, which is the number of cases that change one.
@@ -28,96 +27,62 @@ pub(super) struct OldFile {
 #[derive(Default)]
 pub(super) struct Before {
     /// Files that a privileged container has open.
-    held: Vec<OldFile>,
+    pub(super) held: Vec<OldFile>,
     /// A file that a container on btrfs has open.
-    held_on_btrfs: Option<OldFile>,
+    pub(super) held_on_btrfs: Option<OldFile>,
     /// A file with an access control list.
-    with_acl: Option<OldFile>,
+    pub(super) with_acl: Option<OldFile>,
     /// A file that was changed.
-    changed: Option<OldFile>,
+    pub(super) changed: Option<OldFile>,
     /// Containers, with their setups.
     containers: Vec<(Setup, Result<Container>)>,
 }
 
-/// The containers that run before the sensor starts.
-fn setups() -> Vec<Setup> {
-    [Setup::default()].into_iter().chain(roots::setups()).collect()
+/// Whether one of these cases needs a file from before the sensor.
+pub(super) fn need_files(cases: &[&str]) -> bool {
+    need(cases, NEED_FILES)
 }
 
-impl Lab {
-    /// Makes what these cases need, if no sensor is running yet.
-    pub(super) fn prepare(&mut self, cases: &[&str]) -> Result<()> {
-        let need = |what: &[&str]| cases.iter().any(|case| what.iter().any(|what| case.starts_with(what)));
-        if need(NEED_FILES) {
-            self.make_old_files()?;
-        }
-        if need(NEED_CONTAINERS) {
-            self.start_old_containers();
-        }
-        Ok(())
-    }
+/// Whether one of these cases needs a container from before the sensor.
+pub(super) fn need_containers(cases: &[&str]) -> bool {
+    need(cases, NEED_CONTAINERS)
+}
 
-    fn make_old_files(&mut self) -> Result<()> {
-        let (shared, privileged, on_btrfs) = (self.container()?, self.privileged()?, self.on_btrfs()?);
+fn need(cases: &[&str], what: &[&str]) -> bool {
+    cases.iter().any(|case| what.iter().any(|what| case.starts_with(what)))
+}
+
+impl Before {
+    /// Makes the files in these containers. `unchanged` returns the path of an image file that no case has changed.
+    pub(super) fn make_files(
+        &mut self,
+        shared: &Rc<Container>,
+        privileged: &Rc<Container>,
+        on_btrfs: &Rc<Container>,
+        mut unchanged: impl FnMut() -> Result<String>,
+    ) -> Result<()> {
         let mut make = |container: &Rc<Container>, operation: &str| -> Result<OldFile> {
-            let path = self.file()?;
+            let path = unchanged()?;
             let answer = container.service_does(&[operation, &path])?;
             Ok(OldFile { container: Rc::clone(container), path, answer })
         };
-        let held = (0..HELD).map(|_| make(&privileged, "hold")).collect::<Result<_>>()?;
-        let held_on_btrfs = Some(make(&on_btrfs, "hold")?);
-        let with_acl = Some(make(&privileged, "set-acl")?);
-        let changed = Some(make(&shared, "append")?);
-        self.before =
-            Before { held, held_on_btrfs, with_acl, changed, containers: std::mem::take(&mut self.before.containers) };
+        let held = (0..HELD).map(|_| make(privileged, "hold")).collect::<Result<_>>()?;
+        let held_on_btrfs = Some(make(on_btrfs, "hold")?);
+        let with_acl = Some(make(privileged, "set-acl")?);
+        let changed = Some(make(shared, "append")?);
+        *self = Self { held, held_on_btrfs, with_acl, changed, containers: std::mem::take(&mut self.containers) };
         Ok(())
     }
 
-    fn start_old_containers(&mut self) {
+    /// Starts a container with each of these setups. `number` returns a number that no container has.
+    pub(super) fn start_containers(&mut self, setups: &[Setup], mut number: impl FnMut() -> u32) {
         // If one cannot be started, only the case that needs it fails.
-        self.before.containers =
-            setups().into_iter().map(|setup| (setup, Container::service_with(self.number(), setup))).collect();
+        self.containers = setups.iter().map(|&setup| (setup, Container::service_with(number(), setup))).collect();
     }
 
-    /// Takes an old file. If none is left, makes all of them again, which restarts the sensor.
-    fn old_file(&mut self, take: impl Fn(&mut Before) -> Option<OldFile>) -> Result<OldFile> {
-        if let Some(file) = take(&mut self.before) {
-            return Ok(file);
-        }
-        self.without_sensor(Self::make_old_files)?;
-        take(&mut self.before).context("all old files were just made")
-    }
-
-    /// A file of the image that the service of a privileged container opened before the sensor started.
-    pub(super) fn held(&mut self) -> Result<OldFile> {
-        self.old_file(|before| before.held.pop())
-    }
-
-    /// The same in a container on btrfs.
-    pub(super) fn held_on_btrfs(&mut self) -> Result<OldFile> {
-        self.old_file(|before| before.held_on_btrfs.take())
-    }
-
-    /// A file in a privileged container that got an access control list before the sensor started.
-    pub(super) fn with_acl(&mut self) -> Result<OldFile> {
-        self.old_file(|before| before.with_acl.take())
-    }
-
-    /// A file that was changed before the sensor started.
-    pub(super) fn changed(&mut self) -> Result<OldFile> {
-        self.old_file(|before| before.changed.take())
-    }
-
-    /// A container from before the sensor that no other case has used.
-    pub(super) fn container_from_before(&mut self, setup: Setup) -> Result<Container> {
-        let place = |lab: &Self| lab.before.containers.iter().position(|(of, _)| *of == setup);
-        if place(self).is_none() {
-            self.without_sensor(|lab| {
-                lab.start_old_containers();
-                Ok(())
-            })?;
-        }
-        let place = place(self).context("no such container is started before the sensor")?;
-        self.before.containers.swap_remove(place).1
+    /// Takes a container with this setup, if one is left.
+    pub(super) fn take_container(&mut self, setup: Setup) -> Option<Result<Container>> {
+        let place = self.containers.iter().position(|(of, _)| *of == setup)?;
+        Some(self.containers.swap_remove(place).1)
     }
 }

@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Lab;
 use super::flood::HOUSEKEEPING;
+use super::lab::Lab;
 use crate::attack::{DEEP, flooded};
 use crate::container::Container;
 

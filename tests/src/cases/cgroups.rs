@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Lab, NotApplicable, write};
+use super::expectation::write;
+use super::lab::Lab;
+use crate::attack::NotApplicable;
 use crate::container::{Container, HOST, Setup};
 use crate::init::{CGROUPS, cgroup};
 

@@ -6,8 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Lab, write};
-use crate::container::{SECTORS, on_host};
+use super::expectation::write;
+use super::lab::Lab;
+use crate::image::SECTORS;
+use crate::program::on_host;
 
 /// The content of a disk of the host.
 const CONTENT: &str = "/run/lab/disk";

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Lab;
+use super::lab::Lab;
 use crate::sensor::detector;
 
 /// The self-test proves that each hook fires which this kernel has.

@@ -3,8 +3,10 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Lab, compare, shell};
-use crate::container::{Container, DASH, LIBC, LOADER};
+use super::expectation::{compare, shell};
+use super::lab::Lab;
+use crate::container::Container;
+use crate::image::{DASH, LIBC, LOADER};
 
 const BUSYBOX: &str = "/bin/busybox";
 

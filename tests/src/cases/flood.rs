@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Lab;
+use super::lab::Lab;
 use crate::attack::DEEP;
 
 const WRITERS: usize = 4;

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::before::OldFile;
-use super::{Lab, write as change};
+use super::expectation::write as change;
+use super::lab::Lab;
 use crate::attack;
 
 /// The service changes a file that it keeps open. Expects one finding.

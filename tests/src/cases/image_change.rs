@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Lab, write};
+use super::expectation::write;
+use super::lab::Lab;
 use crate::container::Container;
 
 /// A name that is not in the image.

@@ -9,10 +9,13 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 use super::before::OldFile;
-use super::{Lab, NotApplicable, difference, shadowed, shell, write as change, write_on_host};
-use crate::attack;
-use crate::container::{self, Container, EVIL_NAME, Setup, on_host};
+use super::expectation::{difference, shadowed, shell, write as change};
+use super::lab::{Lab, write_on_host};
+use crate::attack::{self, NotApplicable};
+use crate::container::{Container, Setup};
+use crate::image::{self, EVIL_NAME, MARK};
 use crate::init::{CGROUPS, cgroup};
+use crate::program::on_host;
 
 /// What a runtime does in a container: it makes an overlay and a cgroup of this name, and runs `program` there in
 /// new namespaces.
@@ -239,11 +242,11 @@ pub(super) fn symlink(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn deep_path(lab: &mut Lab) -> Result<()> {
-    once(lab, "append", "open_write", &container::deep_path())
+    once(lab, "append", "open_write", &image::deep_path())
 }
 
 pub(super) fn long_path(lab: &mut Lab) -> Result<()> {
-    once(lab, "append", "open_write", &container::long_path())
+    once(lab, "append", "open_write", &image::long_path())
 }
 
 pub(super) fn hostile_name(lab: &mut Lab) -> Result<()> {
@@ -327,8 +330,8 @@ pub(super) fn taken_from_the_host(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let held = container.service_does(&["hold", &path])?;
     let descriptor = attack::take(container.pid, serde_json::from_value(held["descriptor"].clone())?)?;
-    rustix::io::pwrite(descriptor, attack::MARK, 0)?;
-    ensure!(fs::read(container.host_path(&path))?.starts_with(attack::MARK), "{path} was not changed");
+    rustix::io::pwrite(descriptor, MARK, 0)?;
+    ensure!(fs::read(container.host_path(&path))?.starts_with(MARK), "{path} was not changed");
     lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &held)])
 }
 

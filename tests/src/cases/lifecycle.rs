@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-use super::{Lab, shell, write};
+use super::expectation::{shell, write};
+use super::lab::Lab;
 use crate::container::Setup;
 use crate::sensor::detector;
 

@@ -6,9 +6,10 @@ use std::process::{Command, Output};
 use anyhow::{Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::Lab;
+use super::lab::Lab;
 use crate::init::{CGROUPS, mount_cgroups};
-use crate::sensor::{DETECTOR, detector, finish};
+use crate::program::finish;
+use crate::sensor::{DETECTOR, detector};
 
 pub(super) fn no_privilege(_: &mut Lab) -> Result<()> {
     let output = finish(Command::new(DETECTOR).args(["run", "--json", "-"]).uid(65534).gid(65534))?;

@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Lab, shell, write, write_on_host};
+use super::expectation::{shell, write};
+use super::lab::{Lab, write_on_host};
 use crate::container::{Container, Runtime, Setup};
 use crate::root::Root;
 

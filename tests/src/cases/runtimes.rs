@@ -9,11 +9,11 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Lab, difference, shell};
-use crate::container::on_host;
+use super::expectation::{difference, shell};
+use super::lab::Lab;
 use crate::engine::disk::DISK;
 use crate::engine::{CRI, Container, DOCKER, Engine, FOLDER, PODMAN, ROOTLESS};
-use crate::sensor::wait_for;
+use crate::program::{on_host, wait_for};
 
 /// The command of a container that lives for 50 ms.
 const SHORT: &[&str] = &["/bin/sh", "-c", "sleep 0.05"];

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
 
-use super::Lab;
+use super::lab::Lab;
 use crate::attack::flooding_shell;
-use crate::container::IMAGE;
+use crate::image::IMAGE;
 use crate::init::{cgroup, mount_at};
-use crate::sensor::{finish, wait_for};
+use crate::program::{finish, wait_for};
 
 /// The number of containers that run at the same time.
 const CONTAINERS: usize = 1000;

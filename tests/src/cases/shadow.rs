@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Lab, shadowed};
+use super::expectation::shadowed;
+use super::lab::Lab;
 use crate::container::{Container, Setup};
 
 /// The service mounts something over a directory. Expects one finding. `from` is the mounted directory.

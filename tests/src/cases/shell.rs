@@ -5,9 +5,11 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Lab, shell, write_on_host};
-use crate::container::{Container, on_host};
+use super::expectation::{difference, shell};
+use super::lab::{Lab, write_on_host};
+use crate::container::Container;
 use crate::init::cgroup;
+use crate::program::on_host;
 
 const BUSYBOX: &str = "/bin/busybox";
 /// A user of the host.
@@ -194,5 +196,5 @@ pub(super) fn plain_cgroup(lab: &mut Lab) -> Result<()> {
     let [found] = &lab.take_findings()?[..] else { anyhow::bail!("not one finding") };
     let mut expected = shell("entrypoint", BUSYBOX, &["/bin/sh", "-c", "sleep 100"]);
     expected["container"] = json!({"cgroup": "/lab-plain", "cgroup_id": container.cgroup_id, "runtime": null});
-    super::difference(found, &expected).map_or(Ok(()), |difference| Err(anyhow::anyhow!(difference)))
+    difference(found, &expected).map_or(Ok(()), |difference| Err(anyhow::anyhow!(difference)))
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::device::{node, with_disk};
-use super::{Lab, write_on_host};
-use crate::container::{Container, SERVICE, Setup, on_host};
+use super::lab::{Lab, write_on_host};
+use crate::container::{Container, SERVICE, Setup};
 use crate::init::mount_at;
+use crate::program::on_host;
 
 pub(super) fn not_the_image(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;

@@ -5,8 +5,9 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Client, FOLDER, image};
-use crate::container::on_host;
+use super::client::{Client, FOLDER};
+use super::image;
+use crate::program::on_host;
 
 /// The configuration of Podman on a machine without systemd.
 pub const PODMAN_FILES: &[(&str, &str)] = &[

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Client, PATIENCE, image};
-use crate::container::on_host;
+use super::client::{Client, PATIENCE};
+use super::image;
+use crate::program::on_host;
 
 /// The configuration of containerd.
 pub const FILES: &[(&str, &str)] = &[(

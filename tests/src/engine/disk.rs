@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::container::on_host;
+use crate::program::on_host;
 
 /// The only disk that a machine can have.
 pub const DEVICE: &str = "/dev/vda";

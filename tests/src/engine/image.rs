@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::container::{make_base, on_host};
-
-use super::FOLDER;
+use super::client::FOLDER;
+use crate::image::make_base;
+use crate::program::on_host;
 
 /// The name of the image. Engines that shorten names do not change this one.
 pub const NAME: &str = "localhost/lab:1";

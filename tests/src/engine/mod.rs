@@ -3,6 +3,7 @@
 //! To add an engine, add a row here and its name in `cases/runtimes.rs`, and a `Client` if it has a new interface.
 
 mod cli;
+mod client;
 mod cri;
 pub mod disk;
 mod image;
@@ -15,7 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,15 +23,12 @@ use serde_json::{Value, json};
 
 use crate::attack;
 use crate::container::SERVICE;
-use crate::sensor::wait_for;
+use crate::program::wait_for;
 use cli::Cli;
+use client::{Client, PATIENCE};
 use cri::Cri;
 
-/// The directory for files of the engines.
-pub const FOLDER: &str = "/var/lib/lab/engines";
-
-/// The time limit for a daemon's start and its answers on an emulated machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub use client::FOLDER;
 
 /// Files that engines copy into containers, and their contents.
 const FILES: &[(&str, &str)] =
@@ -62,28 +59,6 @@ struct Daemon {
     command: &'static [&'static str],
     /// The daemon is ready when it listens on this socket.
     socket: &'static str,
-}
-
-/// The interface of an engine.
-trait Client: Sync {
-    /// Whether the daemon answers requests, which it may not yet do when it listens.
-    fn is_ready(&self) -> bool {
-        true
-    }
-    /// Loads the image from an archive.
-    fn load(&self, archive: &str) -> Result<()>;
-    /// Makes and starts a container, and returns its id.
-    fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String>;
-    /// Runs a program in a container, and returns its output.
-    fn exec(&self, id: &str, args: &[&str]) -> Result<String>;
-    /// Copies a file of the host into a container.
-    fn copy(&self, id: &str, from: &str, to: &str) -> Result<()>;
-    /// Builds an image with a `RUN` instruction.
-    fn build(&self, run: &str) -> Result<()>;
-    /// Stops and removes a container.
-    fn remove(&self, id: &str) -> Result<()>;
-    /// What findings say about a container of this name beyond what its cgroup tells.
-    fn expected(&self, name: &str) -> Result<Value>;
 }
 
 const CONTAINERD: Daemon = Daemon { command: &["containerd"], socket: "/run/containerd/containerd.sock" };

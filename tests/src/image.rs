@@ -1,0 +1,98 @@
+//! The image of the test containers: the files that containers start with, and that attackers change.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The directory of the image, which is the lower layer of most containers.
+pub const IMAGE: &str = "/var/lib/lab/image";
+/// An image file whose name is not UTF-8 and contains terminal escapes.
+pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
+/// An image file with [`MARK`] as its content, for attackers to copy.
+pub const SOURCE: &str = "/srv/mark";
+/// An image file whose size is a multiple of a sector.
+pub const SECTORS: &str = "/srv/sectors";
+/// The number of files of [`many_file`].
+pub const MANY: usize = 600;
+/// The number of directories of [`place`].
+pub const PLACES: usize = 60;
+/// The text that attackers write.
+pub const MARK: &[u8] = b"changed by the attacker\n";
+/// The content of the image files that attacks change.
+const TEXT: &str = "as it is in the image: nobody has changed it\n";
+/// The applets of busybox in the image.
+const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "true"];
+
+/// A shell that is not busybox, and its libraries.
+pub const DASH: &str = "/usr/bin/dash";
+/// The dynamic loader.
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+/// A shared library.
+pub const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+
+/// The path of an image file for attacks to change.
+pub fn many_file(number: usize) -> String {
+    format!("/srv/many/{number}")
+}
+
+/// The path of an empty image directory for attacks to remove or mount over.
+pub fn place(number: usize) -> String {
+    format!("/srv/places/{number}")
+}
+
+/// The path of an image file at a depth that exceeds what a simple sensor walks.
+pub fn deep_path() -> String {
+    format!("/srv{}/file", "/d".repeat(30))
+}
+
+/// The path of an image file that is longer than what a simple sensor copies.
+pub fn long_path() -> String {
+    format!("/srv{}/file", format!("/{}", "n".repeat(250)).repeat(5))
+}
+
+/// Makes the image.
+pub fn make_image() -> Result<()> {
+    let at = |path: &str| PathBuf::from(format!("{IMAGE}{path}"));
+    make_base(IMAGE)?;
+    fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
+    // This file is longer than the one that is cloned over it.
+    fs::write(at(SOURCE), MARK.repeat(512))?;
+    fs::write(at(SECTORS), TEXT.repeat(512))?;
+    for number in 0..PLACES {
+        fs::create_dir_all(at(&place(number)))?;
+    }
+    for path in (0..MANY).map(many_file).chain([deep_path(), long_path()]) {
+        let path = at(&path);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(path, TEXT)?;
+    }
+    Ok(())
+}
+
+/// Makes the files that all images share, in a directory.
+pub fn make_base(root: &str) -> Result<()> {
+    let at = |path: &str| PathBuf::from(format!("{root}{path}"));
+    for folder in
+        ["bin", "etc", "lib/x86_64-linux-gnu", "lib64", "usr/bin", "tmp", "srv", "data", "proc", "dev", "sys", "run"]
+    {
+        fs::create_dir_all(Path::new(root).join(folder))?;
+    }
+    for program in ["/bin/busybox", DASH, LOADER, LIBC] {
+        fs::copy(program, at(program)).with_context(|| format!("no {program}"))?;
+    }
+    for applet in APPLETS {
+        symlink("/bin/busybox", at(&format!("/bin/{applet}")))?;
+    }
+    for program in ["tool", "backup"] {
+        fs::copy("/init", at("/usr/bin").join(program))?;
+    }
+    // The name of this shell does not tell that it is one.
+    symlink("/bin/busybox", at("/usr/bin/worker"))?;
+    fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
+    fs::write(at("/etc/app.conf"), "mode = safe\n")?;
+    Ok(())
+}

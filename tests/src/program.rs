@@ -1,0 +1,42 @@
+//! Runs programs, and waits for what they do.
+
+use std::ffi::OsStr;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// Runs a program on the host, and returns its output.
+pub fn on_host<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = command.args(args).stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
+    let [said, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    ensure!(output.status.success(), "{command:?}: {}: {complained}{said}", output.status);
+    Ok(said.into_owned())
+}
+
+/// Runs a program that must end within the time limit and write little.
+pub fn finish(command: &mut Command) -> Result<Output> {
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let ended = wait_for(&format!("the end of {shown}"), Duration::from_secs(60), || Ok(child.try_wait()?));
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    ended.map(|_| output)
+}
+
+/// Calls `attempt` until it returns a value.
+pub fn wait_for<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt()? {
+            return Ok(value);
+        }
+        ensure!(start.elapsed() < limit, "{what} did not come within {limit:?}");
+        sleep(Duration::from_millis(10));
+    }
+}
