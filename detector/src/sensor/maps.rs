@@ -1,4 +1,5 @@
-//! The maps that user space fills or reads. Their meaning is documented in `detector-ebpf/src/maps.rs`.
+//! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that
+//! declares it.
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
