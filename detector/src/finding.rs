@@ -454,6 +454,11 @@ pub enum NoticeEvent {
         /// Why.
         reason: String,
     },
+    /// The sensor detects or records less than it can. A later notice of this kind replaces this one.
+    Degraded {
+        /// What is missing, and why, one sentence each. Empty once nothing is missing any more.
+        reasons: Vec<String>,
+    },
     /// Something was lost, or reported without all its details.
     Loss {
         /// What was lost.
@@ -484,6 +489,7 @@ impl NoticeEvent {
         match self {
             Self::Started { .. } => "started",
             Self::Stopped { .. } => "stopped",
+            Self::Degraded { .. } => "degraded",
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::ContainerInfo { .. } => "container_info",

@@ -65,6 +65,10 @@ pub struct Status {
     pub state: DaemonState,
     /// The time at which this state began.
     pub since: Time,
+    /// What the daemon does not detect or record although it can, and why, one sentence each. Empty if nothing is
+    /// missing.
+    #[serde(default)]
+    pub degraded: Vec<String>,
     /// The hooks of the probes. Empty until they are attached.
     pub hooks: Vec<Hook>,
     /// The node's container runtimes that the daemon queries. Empty until the probes are attached.

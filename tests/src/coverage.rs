@@ -425,6 +425,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
     "refusals::",
+    "degraded::",
     "doctor::",
     "runtimes::docker_silent",
     "runtimes::cri_silent",

@@ -55,14 +55,27 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let color = is_coloured(args.color);
         print(|out| show(out, &report, &runtimes, color))?;
     }
-    if !report.is_blind() {
-        return Ok(());
+    let bad = |which: &dyn Fn(&HookReport) -> bool| names(&report, |hook| Grade::of(hook) == Grade::Bad && which(hook));
+    if report.is_blind() {
+        let blind = bad(&|hook| hook.hook.need == Need::Essential);
+        return Err(Failure::new(
+            Exit::Unsupported,
+            format_args!("this host: essential hooks do not work: {blind}; see the remedies in the report"),
+        ));
     }
-    let blind = names(&report, |hook| Grade::of(hook) == Grade::Bad && hook.hook.need == Need::Essential);
-    Err(Failure::new(
-        Exit::Unsupported,
-        format_args!("this host: essential hooks do not work: {blind}; see the remedies in the report"),
-    ))
+    if !report.is_complete() {
+        return Err(Failure::new(
+            Exit::Degraded,
+            format_args!("this host: hooks do not work: {}; see the remedies in the report", bad(&|_| true)),
+        ));
+    }
+    match &report.selftest {
+        Ok(()) => Ok(()),
+        Err(why) => Err(Failure::new(
+            Exit::Degraded,
+            format_args!("the self-test could not run, so it is not known whether the hooks fire: {why}"),
+        )),
+    }
 }
 
 /// How well a hook works.
@@ -290,7 +303,7 @@ mod tests {
                     (attached(false), Some(true), Grade::Good),
                     (attached(false), None, Grade::Good),
                 ] {
-                    let report = HookReport { hook, attachment, refused: Vec::new(), verified };
+                    let report = HookReport { hook, attachment, refused: Vec::new(), is_denied: false, verified };
                     assert_eq!(Grade::of(&report), grade, "{report:?}");
                     let is_fine = matches!(grade, Grade::Good | Grade::Absent);
                     assert_eq!(remedy(&report).is_some(), !is_fine, "{report:?}");

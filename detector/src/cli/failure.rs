@@ -14,7 +14,8 @@ Exit codes:
   2  wrong usage
   3  missing privileges
   4  this kernel or host lacks something that is needed
-  5  no daemon is running, or it is not ready";
+  5  no daemon is running, or it is not ready
+  6  degraded: less is detected or recorded than could be";
 
 /// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(super) enum Exit {
     Privilege = 3,
     Unsupported = 4,
     NotReady = 5,
+    Degraded = 6,
 }
 
 /// Why a command failed, in the form `<what>: <why>; <remedy>`.

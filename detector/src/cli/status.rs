@@ -26,7 +26,15 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let status = wait(&args.socket.path(), args.wait)?;
-    print(|out| show(out, &status))
+    print(|out| show(out, &status))?;
+    if status.degraded.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Degraded,
+        "the daemon detects or records less than it can; see the lines `degraded`, and for hooks the remedies that \
+        `detector doctor` shows",
+    ))
 }
 
 /// Waits until the daemon is ready, and returns its status.
@@ -62,15 +70,22 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
         "detector {} on {}: watching since {:.0} (process {})",
         status.version, status.node, status.since.0, status.pid
     )?;
+    for reason in &status.degraded {
+        writeln!(out, "degraded  {reason}")?;
+    }
     let width = status.hooks.iter().map(|hook| hook.name.len()).max().unwrap_or_default();
-    for Hook { name, attached, verified, .. } in &status.hooks {
+    for Hook { name, attached, absent, verified, .. } in &status.hooks {
         let proof = match (attached, verified) {
             (None, _) => "",
             (Some(_), Some(true)) => " (tested)",
             (Some(_), Some(false)) => " (the self-test did not see it fire)",
             (Some(_), None) => " (not tested)",
         };
-        writeln!(out, "hook      {name:<width$} {}{proof}", attached.as_deref().unwrap_or("not attached"))?;
+        writeln!(
+            out,
+            "hook      {name:<width$} {}{proof}",
+            attached.as_deref().unwrap_or(if *absent { "not needed" } else { "not attached" })
+        )?;
     }
     for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
         writeln!(out, "runtime   {runtime}")?;

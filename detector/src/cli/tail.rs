@@ -104,6 +104,7 @@ impl Source {
             move || hub.close()
         };
         let watch = Watch::start(options, &hub, end_stream)?;
+        hub.publish_undetected();
         // Standard error may be closed.
         let _ = writeln!(
             io::stderr(),

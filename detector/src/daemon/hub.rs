@@ -30,6 +30,8 @@ pub struct Hub {
     losses: Mutex<BTreeMap<&'static str, u64>>,
     /// The number of lines lost since the last [`Hub::take_output_loss`] because the output queue was full.
     output_loss: AtomicU64,
+    /// Why the output cannot be written at the moment.
+    output_failure: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ struct Routes {
 struct Phase {
     state: DaemonState,
     since: Time,
+    /// What the sensor does not detect.
+    undetected: Vec<String>,
     hooks: Vec<Hook>,
     pipeline: Option<Arc<pipeline::Counters>>,
     engines: Arc<Engines>,
@@ -66,6 +70,7 @@ impl Hub {
             phase: Mutex::new(Phase {
                 state: DaemonState::Starting,
                 since: now(),
+                undetected: Vec::new(),
                 hooks: Vec::new(),
                 pipeline: None,
                 engines: Arc::default(),
@@ -73,6 +78,7 @@ impl Hub {
             findings: AtomicU64::new(0),
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
+            output_failure: Mutex::default(),
         }
     }
 
@@ -133,11 +139,36 @@ impl Hub {
         phase.since = now();
     }
 
-    /// Sets the state to ready, with the attached hooks, the counters of the pipeline, and the container engines in
-    /// use.
-    pub fn set_ready(&self, hooks: Vec<Hook>, pipeline: Arc<pipeline::Counters>, engines: Arc<Engines>) {
+    /// Sets the state to ready, with the hooks, what the sensor does not detect, the counters of the pipeline, and the
+    /// container engines in use.
+    pub fn set_ready(
+        &self,
+        hooks: Vec<Hook>,
+        undetected: Vec<String>,
+        pipeline: Arc<pipeline::Counters>,
+        engines: Arc<Engines>,
+    ) {
         let mut phase = lock(&self.phase);
-        *phase = Phase { state: DaemonState::Ready, since: now(), hooks, pipeline: Some(pipeline), engines };
+        *phase =
+            Phase { state: DaemonState::Ready, since: now(), undetected, hooks, pipeline: Some(pipeline), engines };
+    }
+
+    /// Publishes a notice if the sensor does not detect something.
+    pub fn publish_undetected(&self) {
+        if !lock(&self.phase).undetected.is_empty() {
+            self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
+        }
+    }
+
+    /// Records that the output fails, or that it works again, and publishes this.
+    pub(super) fn set_output_failure(&self, failure: Option<String>) {
+        *lock(&self.output_failure) = failure;
+        self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
+    }
+
+    fn degraded(&self) -> Vec<String> {
+        let undetected = lock(&self.phase).undetected.clone();
+        undetected.into_iter().chain(lock(&self.output_failure).clone()).collect()
     }
 
     /// Ends the stream. Readers still receive the lines that are queued for them.
@@ -147,6 +178,7 @@ impl Hub {
 
     /// The status of the daemon.
     pub fn status(&self) -> Status {
+        let degraded = self.degraded();
         let phase = lock(&self.phase);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -154,6 +186,7 @@ impl Hub {
             node: self.node.clone(),
             state: phase.state,
             since: phase.since,
+            degraded,
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),
             counters: Counters {

@@ -127,6 +127,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let watch = joined(watch.await)?;
     tracing::info!("listening for clients on {}", config.socket.display());
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
+    hub.publish_undetected();
     notify(&[NotifyState::Ready]);
 
     let (reason, end) = tokio::select! {

@@ -11,7 +11,7 @@ use crate::pipeline::{self, Message, Pipeline};
 use crate::protocol::Hook;
 use crate::redact::Redactor;
 use crate::runtime::{self, Engines, Enricher};
-use crate::sensor::report::Report;
+use crate::sensor::report::{Attachment, HookReport, Report};
 use crate::sensor::{self, Sensor};
 
 /// The options of a watch.
@@ -72,7 +72,7 @@ impl Watch {
     ) -> Result<Self, Error> {
         let Options { node, redactor, bpf_object, engines, wait } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
-        log_hooks(sensor.report());
+        let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {
             return Err(Error::Blind);
         }
@@ -89,7 +89,7 @@ impl Watch {
         };
         let hooks = sensor.report().hooks.iter().map(Hook::from).collect();
         let pipeline = Pipeline::start(sensor, pipeline::Options { node, redactor }, sink, ended)?;
-        hub.set_ready(hooks, Arc::clone(pipeline.counters()), engines);
+        hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines);
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher })
     }
@@ -100,33 +100,41 @@ impl Watch {
     }
 }
 
-/// Logs whether each hook is attached and verified.
-fn log_hooks(report: &Report) {
-    for hook in report.hooks.iter().map(Hook::from) {
-        let Hook { name, purpose, .. } = &hook;
-        match &hook.attached {
-            None => tracing::warn!(
-                "hook {name}: not attached, so this is not detected: {purpose}; {}",
-                hook.refused.join("; ")
+/// Logs the state of each hook. Returns what is not detected, and why.
+fn log_hooks(report: &Report) -> Vec<String> {
+    for Hook { name, attached, absent, blindable, .. } in report.hooks.iter().map(Hook::from) {
+        match attached {
+            Some(attached) if blindable => tracing::warn!(
+                "hook {name}: {attached}: this kernel can skip calls of this program while it preempts another"
             ),
-            Some(attached) if hook.verified == Some(false) => {
-                tracing::warn!(
-                    "hook {name}: {attached}: the self-test did not see it fire, so this may not be \
-                    detected: {purpose}"
-                );
-            }
-            Some(attached) if hook.blindable => {
-                tracing::warn!(
-                    "hook {name}: {attached}: this kernel can skip calls of this program while it preempts \
-                    another"
-                );
-            }
             Some(attached) => tracing::info!("hook {name}: {attached}"),
+            None if absent => tracing::info!("hook {name}: this kernel does not need it"),
+            None => {}
         }
     }
-    if let Err(why) = &report.selftest {
-        tracing::warn!("the self-test could not run, so it is not known whether the hooks fire: {why}");
-    }
+    let undetected = undetected(report);
+    undetected.iter().for_each(|reason| tracing::warn!("{reason}"));
+    undetected
+}
+
+/// What the sensor does not detect on this host, and why.
+fn undetected(report: &Report) -> Vec<String> {
+    let of_hook = |report: &HookReport| {
+        let Hook { name, purpose, attached, .. } = Hook::from(report);
+        match (report.attachment, attached) {
+            (Attachment::Missing, _) => {
+                Some(format!("hook {name} is not attached, so this is not detected: {purpose} ({})", report.refusals()))
+            }
+            (_, Some(attached)) if report.verified == Some(false) => Some(format!(
+                "hook {name} ({attached}) was not seen to fire in the self-test, so this may not be detected: {purpose}"
+            )),
+            _ => None,
+        }
+    };
+    let untested = report.selftest.as_ref().err();
+    let untested =
+        untested.map(|why| format!("the self-test could not run, so it is not known whether the hooks fire: {why}"));
+    report.hooks.iter().filter_map(of_hook).chain(untested).collect()
 }
 
 /// Returns memory to the system that was needed only during the start, for example for the kernel's BTF types. glibc

@@ -112,7 +112,7 @@ pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &Ato
             lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let ended = match next {
-            Ok(line) => write(&mut output, &line, &lines, stopping).map(|()| false)?,
+            Ok(line) => write(&mut output, &line, &lines, hub, stopping).map(|()| false)?,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
@@ -122,7 +122,7 @@ pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &Ato
         if lost > 0 {
             reported = Some(Instant::now());
             tracing::error!("{}: the output failed or was too slow, so {lost} lines were lost", output.target);
-            write(&mut output, &hub.loss_line(Loss::Output, lost), &lines, stopping)?;
+            write(&mut output, &hub.loss_line(Loss::Output, lost), &lines, hub, stopping)?;
         }
         if ended {
             return Ok(());
@@ -130,8 +130,14 @@ pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &Ato
     }
 }
 
-/// Writes a whole line, however long that takes.
-fn write(output: &mut Output, line: &[u8], queue: &Receiver<Bytes>, stopping: &AtomicBool) -> Result<(), Error> {
+/// Writes a whole line, however long that takes. Tells the hub when the output begins to fail and when it works again.
+fn write(
+    output: &mut Output,
+    line: &[u8],
+    queue: &Receiver<Bytes>,
+    hub: &Hub,
+    stopping: &AtomicBool,
+) -> Result<(), Error> {
     let mut rest = line;
     let mut failures = 0_u64;
     while !rest.is_empty() {
@@ -152,17 +158,19 @@ fn write(output: &mut Output, line: &[u8], queue: &Receiver<Bytes>, stopping: &A
             return Err(Error::Unwritten { target: output.target.clone(), cause, lines });
         }
         if failures == 0 {
-            tracing::error!(
-                "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every \
-                {TICK:?}",
+            let failure = format!(
+                "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every {TICK:?}",
                 output.target
             );
+            tracing::error!("{failure}");
+            hub.set_output_failure(Some(failure));
         }
         failures += 1;
         std::thread::sleep(TICK);
     }
     if failures > 0 {
         tracing::warn!("{}: writing works again after {failures} failed attempts", output.target);
+        hub.set_output_failure(None);
     }
     Ok(())
 }
@@ -201,6 +209,7 @@ mod tests {
             read
         });
         assert_eq!(read, [line.clone(), line].concat());
+        assert_eq!(hub.status().degraded, [""; 0]);
     }
 
     #[test]

@@ -56,6 +56,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
     let (style, text) = match &notice.event {
         NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
         NoticeEvent::Stopped { reason } => (YELLOW, format!("detector stopped watching {}: {reason}", notice.node)),
+        NoticeEvent::Degraded { reasons } if reasons.is_empty() => {
+            (DIM, format!("{} is watched completely again", notice.node))
+        }
+        NoticeEvent::Degraded { reasons } => (RED, format!("on {}: {}", notice.node, reasons.join("; "))),
         NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();

@@ -55,3 +55,12 @@ pub enum Error {
         source: std::io::Error,
     },
 }
+
+/// Whether the kernel refused something for lack of privileges.
+pub(super) fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
+    })
+}

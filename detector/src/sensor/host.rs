@@ -160,6 +160,11 @@ impl Host {
         (!missing.is_empty()).then(|| missing.join(", "))
     }
 
+    /// Whether this process holds `CAP_SYS_ADMIN`.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.capabilities.contains(CapabilitySet::SYS_ADMIN)
+    }
+
     /// Whether BPF programs on LSM hooks are called.
     pub fn has_bpf_lsm(&self) -> bool {
         self.lsms.as_deref().is_some_and(|names| names.iter().any(|name| name == "bpf"))

@@ -72,11 +72,22 @@ impl Sensor {
     /// says so.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let host = privileged_host()?;
-        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory. An error
-        // is ignored here: if the limit is too low, the kernel refuses a map, and that error is reported.
+        // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory, and the
+        // kernel refuses a map if the limit is too low. Newer kernels do not need this.
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
-        let _newer_kernels_do_without = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
-        let (mut ebpf, mut hooks) = load_and_attach(options, &host)?;
+        let is_limited = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited).is_err();
+        let (mut ebpf, mut hooks) = load_and_attach(options, &host).map_err(|error| match error {
+            Error::Load(cause) if is_limited && error::is_denied(&*cause) => Error::Privilege {
+                missing: format!(
+                    "CAP_SYS_RESOURCE, without which this kernel refuses the maps ({cause}; it may be enough to set \
+                    the limit of locked memory to unlimited)"
+                ),
+            },
+            error => error,
+        })?;
+        if let Some(missing) = missing_admin(&host, &hooks) {
+            return Err(Error::Privilege { missing });
+        }
         let is_needed =
             |report: &&HookReport| report.hook.need == Need::Essential && report.attachment == Attachment::Missing;
         if let Some(missing) = hooks.iter().find(is_needed) {
@@ -212,6 +223,20 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The capability that this kernel demands beyond those that [`Host::missing_capabilities`] checks, and why.
+fn missing_admin(host: &Host, hooks: &[HookReport]) -> Option<String> {
+    if host.is_admin() {
+        return None;
+    }
+    let denied = hooks.iter().find(|report| report.attachment == Attachment::Missing && report.is_denied)?;
+    Some(format!(
+        "CAP_SYS_ADMIN, without which this kernel refuses hook {} ({}; it may be enough to set sysctl \
+        kernel.perf_event_paranoid to 2)",
+        denied.hook.name,
+        denied.refusals()
+    ))
 }
 
 fn load_and_attach(options: &Options, host: &Host) -> Result<(Ebpf, Vec<HookReport>), Error> {

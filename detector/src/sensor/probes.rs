@@ -9,7 +9,7 @@ use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
-use super::error::Error;
+use super::error::{Error, is_denied};
 use super::host::Host;
 use super::plan::{self, Attach, Hook, Need};
 use super::report::{Attachment, HookReport};
@@ -127,31 +127,52 @@ pub(super) fn attach_hook(
     functions: Option<&HashSet<&str>>,
 ) -> HookReport {
     let plan::Candidates { mut usable, mut refused } = plan::candidates(hook, host);
+    let mut is_denied = false;
     if hook.need == Need::WherePresent
         && let Some(functions) = functions
     {
         usable.retain(|(_, attach)| functions.contains(attach.target()));
         if usable.is_empty() {
-            return HookReport { hook, attachment: Attachment::Absent, refused, verified: None };
+            return HookReport { hook, attachment: Attachment::Absent, refused, is_denied, verified: None };
         }
     }
     for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
             Ok(()) => {
                 let attachment = Attachment::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
-                return HookReport { hook, attachment, refused, verified: None };
+                return HookReport { hook, attachment, refused, is_denied, verified: None };
             }
-            Err(why) => {
+            Err(Refusal { why, is_denied: denied }) => {
                 tracing::debug!(hook = hook.name, kind = attach.kind(), why, "refused");
                 refused.push((attach, why));
+                is_denied |= denied;
             }
         }
     }
-    HookReport { hook, attachment: Attachment::Missing, refused, verified: None }
+    HookReport { hook, attachment: Attachment::Missing, refused, is_denied, verified: None }
+}
+
+/// Why a program cannot be attached.
+struct Refusal {
+    why: String,
+    /// Whether this process lacks a privilege.
+    is_denied: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, is_denied: false }
+    }
+}
+
+impl From<ProgramError> for Refusal {
+    fn from(error: ProgramError) -> Self {
+        Self { why: explain(&error), is_denied: is_denied(&error) }
+    }
 }
 
 /// Loads and attaches one program. Its link lives in `ebpf`.
-fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -> Result<(), String> {
+fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -> Result<(), Refusal> {
     let program = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no program {name}"))?;
     let target = attach.target();
     match (program, attach) {
@@ -159,9 +180,9 @@ fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -
         (Program::FEntry(program), Attach::Fentry(_)) => attach_fentry(program, target, kernel),
         (Program::BtfTracePoint(program), Attach::TpBtf(_)) => attach_tp_btf(program, target, kernel),
         (Program::KProbe(program), Attach::Kprobe(_)) => attach_kprobe(program, target),
-        _ => return Err(format!("program {name} is not of kind {}", attach.kind())),
+        _ => return Err(format!("program {name} is not of kind {}", attach.kind()).into()),
     }
-    .map_err(|e| explain(&e))
+    .map_err(Refusal::from)
 }
 
 fn attach_lsm(program: &mut Lsm, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {

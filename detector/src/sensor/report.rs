@@ -12,6 +12,8 @@ pub struct HookReport {
     pub attachment: Attachment,
     /// The ways to attach it that do not work here, each with the reason.
     pub refused: Vec<(Attach, String)>,
+    /// Whether one of them does not work for lack of privileges.
+    pub is_denied: bool,
     /// The self-test's result: whether the hook was seen to fire. `None` if the self-test does not reach it, or could
     /// not run.
     pub verified: Option<bool>,

@@ -3,6 +3,7 @@
 mod before;
 mod blinding;
 mod cgroups;
+mod degraded;
 mod device;
 mod doctor;
 mod exec;
@@ -58,6 +59,7 @@ macro_rules! cases {
 cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output;
+    degraded []: few_capabilities, full_disk;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
