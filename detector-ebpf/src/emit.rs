@@ -203,7 +203,8 @@ fn claims(memory: *mut Memory) -> Counter {
 
 /// Claims a draft that no other program has claimed. This looks at the drafts of this CPU first and then at those of
 /// the next CPUs, because any number of programs can be preempted while they have a draft. If another program claims
-/// the same draft before the look at the number of claims, both may go on to the next draft, but they never both get it.
+/// the same draft before the look at the number of claims, both may go on to the next draft, but they never both get
+/// it.
 #[inline(always)]
 fn claim() -> Option<*mut Memory> {
     // SAFETY: the helper takes no argument and changes nothing.

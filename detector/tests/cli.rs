@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use detector::client;
 use detector::daemon::hub::{CLIENT_QUEUE, Hub};
-use detector::daemon::server::{BindError, MAX_CLIENTS, MAX_REQUEST, Server};
-use detector::daemon::writer;
+use detector::daemon::output::{Output as LogFile, Target};
+use detector::daemon::server::{BindError, MAX_REQUEST, MAX_STREAMS, Server};
 use detector::finding::{Line, Loss, Notice, NoticeEvent};
 use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
@@ -386,14 +386,15 @@ fn a_slow_client_is_told_its_losses_and_delays_no_one() {
 }
 
 #[test]
-fn too_many_clients_are_refused_until_one_disconnects() {
+fn too_many_streams_are_refused_until_one_disconnects_and_status_is_not() {
     let daemon = Daemon::start();
-    let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| client::tail(&daemon.socket).expect("there is room")).collect();
-    let refusal = client::status(&daemon.socket).expect_err("there is no room").to_string();
-    assert!(refusal.contains("64 clients are connected already"), "{refusal}");
+    let mut clients: Vec<_> = (0..MAX_STREAMS).map(|_| client::tail(&daemon.socket).expect("there is room")).collect();
+    let refusal = client::tail(&daemon.socket).map(drop).expect_err("there is no room").to_string();
+    assert!(refusal.contains("64 clients already watch"), "{refusal}");
+    client::status(&daemon.socket).expect("there is always room for this");
     clients.pop();
     let until = Instant::now() + Duration::from_secs(5);
-    while let Err(error) = client::status(&daemon.socket) {
+    while let Err(error) = client::tail(&daemon.socket) {
         assert!(Instant::now() < until, "{error}");
     }
 }
@@ -495,7 +496,7 @@ fn tail_into_a_closed_pipe_is_success() {
 fn an_output_file_is_private_and_an_incomplete_line_is_ended() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("findings.json");
-    let open = || writer::Output::open(writer::Target::File(path.clone())).expect("it can be written");
+    let open = || LogFile::open(Target::File(path.clone())).expect("it can be written");
     drop(open());
     assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o7777, 0o600);
     std::fs::write(&path, "{\"time\":\"2026").expect("it is ours");

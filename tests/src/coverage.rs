@@ -424,6 +424,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "exec::failing_script",
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
+    "lifecycle::rotated_output",
     "refusals::",
     "degraded::",
     "doctor::",

@@ -25,6 +25,7 @@ pub fn detector(args: &[&str]) -> Result<Output> {
 pub struct Sensor {
     child: Child,
     log: PathBuf,
+    lines: PathBuf,
     output: File,
     /// The beginning of a line that is not complete yet.
     rest: Vec<u8>,
@@ -43,9 +44,8 @@ impl Sensor {
             .stderr(File::create(&log)?)
             .spawn()
             .with_context(|| format!("cannot run {DETECTOR}"))?;
-        // The output is this file, whichever process creates it first.
-        let output = OpenOptions::new().read(true).append(true).create(true).open(&lines)?;
-        let sensor = Self { child, log, output, rest: Vec::new() };
+        let output = open(&lines)?;
+        let sensor = Self { child, log, lines, output, rest: Vec::new() };
         let status = detector(&["status", "--wait", "60s"])?;
         ensure!(
             status.status.success(),
@@ -84,6 +84,15 @@ impl Sensor {
             .collect()
     }
 
+    /// Moves the output away as logrotate does, and sends the daemon a signal to open it again.
+    pub fn rotate(&mut self, signal: Signal) -> Result<()> {
+        fs::rename(&self.lines, self.lines.with_extension("1"))?;
+        self.signal(signal)?;
+        wait_for("the new output", Duration::from_secs(20), || Ok(self.lines.exists().then_some(())))?;
+        self.output = open(&self.lines)?;
+        Ok(())
+    }
+
     /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -111,6 +120,11 @@ impl Sensor {
         self.signal(Signal::TERM)?;
         wait_for("the sensor's end after SIGTERM", Duration::from_secs(20), || Ok(self.child.try_wait()?))
     }
+}
+
+/// Opens the output. It is the same file whether this or the daemon creates it.
+fn open(lines: &Path) -> Result<File> {
+    Ok(OpenOptions::new().read(true).append(true).create(true).open(lines)?)
 }
 
 impl Drop for Sensor {

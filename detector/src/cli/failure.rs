@@ -45,9 +45,14 @@ impl From<sensor::Error> for Failure {
         use sensor::Error;
         let exit = match &error {
             Error::Privilege { .. } => Exit::Privilege,
-            Error::Host(_) | Error::KernelBtf(_) | Error::Offsets(_) | Error::Load(_) | Error::Hook(_) => {
-                Exit::Unsupported
-            }
+            Error::Host(_)
+            | Error::NoCgroups
+            | Error::Lockdown
+            | Error::FileLimit { .. }
+            | Error::KernelBtf(_)
+            | Error::Offsets(_)
+            | Error::Load(_)
+            | Error::Hook(_) => Exit::Unsupported,
             _ => Exit::Failure,
         };
         Self::new(exit, error)

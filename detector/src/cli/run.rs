@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::arguments::{Runtimes, Socket, duration, level_parser, node_name};
 use super::failure::Failure;
-use crate::daemon::writer::Target;
+use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
 use crate::redact::Redactor;
 use crate::runtime;

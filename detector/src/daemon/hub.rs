@@ -30,8 +30,8 @@ pub struct Hub {
     losses: Mutex<BTreeMap<&'static str, u64>>,
     /// The number of lines lost since the last [`Hub::take_output_loss`] because the output queue was full.
     output_loss: AtomicU64,
-    /// Why the output cannot be written at the moment.
-    output_failure: Mutex<Option<String>>,
+    /// Why the output does not work as it should at the moment.
+    output_failures: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Hub {
             findings: AtomicU64::new(0),
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
-            output_failure: Mutex::default(),
+            output_failures: Mutex::default(),
         }
     }
 
@@ -103,6 +103,14 @@ impl Hub {
         }
         // Sending fails only if no client is connected.
         let _ = routes.clients.send(line);
+    }
+
+    /// Wakes the thread that writes the output, with an empty line.
+    pub(super) fn wake_output(&self) {
+        if let Some(Routes { output: Some(output), .. }) = lock(&self.routes).as_ref() {
+            // If the queue is full, the thread is awake.
+            let _ = output.try_send(Bytes::new());
+        }
     }
 
     /// Publishes a notice about the daemon itself.
@@ -160,15 +168,15 @@ impl Hub {
         }
     }
 
-    /// Records that the output fails, or that it works again, and publishes this.
-    pub(super) fn set_output_failure(&self, failure: Option<String>) {
-        *lock(&self.output_failure) = failure;
+    /// Records why the output does not work as it should, or that it does again, and publishes this.
+    pub(super) fn set_output_failures(&self, failures: Vec<String>) {
+        *lock(&self.output_failures) = failures;
         self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
     }
 
     fn degraded(&self) -> Vec<String> {
         let undetected = lock(&self.phase).undetected.clone();
-        undetected.into_iter().chain(lock(&self.output_failure).clone()).collect()
+        [undetected, lock(&self.output_failures).clone()].concat()
     }
 
     /// Ends the stream. Readers still receive the lines that are queued for them.

@@ -1,6 +1,7 @@
 //! The daemon: sends findings to the output and to live clients until a signal stops it.
 
 pub mod hub;
+pub mod output;
 pub mod server;
 pub(crate) mod watch;
 pub mod writer;
@@ -8,7 +9,7 @@ pub mod writer;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -20,9 +21,10 @@ use tokio::time::timeout;
 
 use crate::finding::NoticeEvent;
 use hub::Hub;
+use output::{Output, Target};
 use server::{BindError, Server};
 use watch::Watch;
-use writer::{Output, Target};
+use writer::Orders;
 
 /// How long the daemon, when it stops, waits for an output that accepts no data.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,7 +85,8 @@ pub enum Error {
     },
 }
 
-/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process immediately.
+/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process immediately. SIGHUP and SIGUSR1 make it
+/// open its output file again.
 ///
 /// # Errors
 ///
@@ -101,6 +104,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 async fn run_async(config: Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
+    let mut reopening = Reopening::new()?;
     let target = config.output.clone();
     let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
     let server = Server::bind(&config.socket)?;
@@ -109,11 +113,21 @@ async fn run_async(config: Config) -> Result<(), Error> {
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
-    let giving_up = Arc::new(AtomicBool::new(false));
+    let orders = Arc::new(Orders::default());
     let mut writer = {
-        let (hub, giving_up) = (Arc::clone(&hub), Arc::clone(&giving_up));
-        spawn_blocking(move || writer::run(output, lines, &hub, &giving_up))
+        let (hub, orders) = (Arc::clone(&hub), Arc::clone(&orders));
+        spawn_blocking(move || writer::run(output, lines, &hub, &orders))
     };
+    {
+        let (hub, orders) = (Arc::clone(&hub), Arc::clone(&orders));
+        tokio::spawn(async move {
+            loop {
+                reopening.ordered().await;
+                orders.reopen.store(true, Relaxed);
+                hub.wake_output();
+            }
+        });
+    }
 
     let (ended, mut watch_ended) = oneshot::channel();
     let watch = {
@@ -144,7 +158,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     joined(spawn_blocking(|| watch.stop()).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
     hub.close();
-    giving_up.store(true, Relaxed);
+    orders.stop.store(true, Relaxed);
     drop(stop_server);
     joined(server.await);
     if let End::Writer(written) = end {
@@ -179,6 +193,39 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
+    signal(kind).map_err(|cause| Error::System { what: "installing the signal handlers", cause })
+}
+
+/// The signals that make the daemon open its output file again.
+struct Reopening {
+    hangup: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+    /// This one is ignored. Without a handler, it would kill the daemon.
+    user2: tokio::signal::unix::Signal,
+}
+
+impl Reopening {
+    fn new() -> Result<Self, Error> {
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            user1: listen(SignalKind::user_defined1())?,
+            user2: listen(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for such a signal.
+    async fn ordered(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => return,
+                _ = self.user1.recv() => return,
+                _ = self.user2.recv() => tracing::info!("SIGUSR2 is ignored"),
+            }
+        }
+    }
+}
+
 /// The signals that stop the daemon.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -187,13 +234,6 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|cause| Error::System {
-                what: "installing the signal \
-            handlers",
-                cause,
-            })
-        };
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 

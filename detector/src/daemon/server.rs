@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, Mode};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -23,8 +24,10 @@ use super::hub::Hub;
 use crate::finding::Loss;
 use crate::protocol::{Call, Reply, Request, VERSION};
 
-/// How many clients are served at the same time.
-pub const MAX_CLIENTS: usize = 64;
+/// How many clients can watch the stream at the same time.
+pub const MAX_STREAMS: usize = 64;
+/// How many clients are served at the same time. Those that do not watch the stream are served quickly.
+const MAX_CLIENTS: usize = MAX_STREAMS + 16;
 /// The maximum length of a request line, in bytes.
 pub const MAX_REQUEST: usize = 1024;
 /// How long a client may take to send its request, and how long a stopping server sends queued lines.
@@ -89,6 +92,7 @@ impl Server {
     /// that are queued for it, for `PATIENCE` at most.
     pub async fn run(self, hub: Arc<Hub>, stop: impl Future) {
         let mut clients = JoinSet::new();
+        let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -98,10 +102,10 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
-                    let hub = Arc::clone(&hub);
+                    let (hub, streams) = (Arc::clone(&hub), Arc::clone(&streams));
                     clients.spawn(async move {
                         // Serving fails only if the client has disconnected.
-                        let _ = serve(stream, &hub).await;
+                        let _ = serve(stream, &hub, &streams).await;
                     });
                 }
                 Ok((stream, _)) => refuse(&stream, format!("{MAX_CLIENTS} clients are connected already")),
@@ -150,7 +154,7 @@ fn refuse(stream: &UnixStream, message: String) {
 }
 
 /// Reads and answers the request of one client.
-async fn serve(stream: UnixStream, hub: &Hub) -> io::Result<()> {
+async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let call = match timeout(PATIENCE, read_request(&mut reader)).await {
@@ -163,6 +167,10 @@ async fn serve(stream: UnixStream, hub: &Hub) -> io::Result<()> {
     match call {
         Call::Status => reply(&mut writer, Reply::Status(Box::new(hub.status()))).await,
         Call::Tail => {
+            let Ok(_permit) = streams.try_acquire() else {
+                let message = format!("{MAX_STREAMS} clients already watch the stream");
+                return reply(&mut writer, Reply::Error { message }).await;
+            };
             // Subscribing before replying makes sure that the stream has everything that happens after the client reads
             // the reply.
             let Some(lines) = hub.subscribe() else {

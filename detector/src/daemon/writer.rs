@@ -1,14 +1,10 @@
-//! Writes JSON lines to a file or to standard output, on a thread of its own.
+//! Writes JSON lines to the output, on a thread of its own.
 //!
 //! Each line is written with one call, so that no reader sees half of it. While the output fails, for example because
 //! the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do not fit into the
 //! queue are counted, and the loss is reported in the output itself once it works again.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -16,63 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::hub::Hub;
+use super::output::{Output, Target};
 use crate::finding::Loss;
 
-/// The interval at which a failing output is retried, and the maximum delay of a loss report.
+/// The interval at which a failing output is retried and a moved file is looked for, and the maximum delay of a loss
+/// report.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Where findings are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Standard output.
-    Stdout,
-    /// A file that is appended to. If it does not exist, it is created, readable by its owner only.
-    File(PathBuf),
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("standard output"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// An opened output.
-#[derive(Debug)]
-pub struct Output {
-    target: Target,
-    file: File,
-}
-
-impl Output {
-    /// Opens the output.
-    pub fn open(target: Target) -> io::Result<Self> {
-        let file = match &target {
-            Target::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            Target::File(path) => open_log(path)?,
-        };
-        Ok(Self { target, file })
-    }
-}
-
-/// Opens a file for appending. Ends the last line if an earlier process died while it wrote that line.
-fn open_log(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    if file.metadata()?.is_file() {
-        let mut written = File::open(path)?;
-        let mut last = [0];
-        if written.seek(SeekFrom::End(0))? > 0 {
-            written.seek(SeekFrom::End(-1))?;
-            written.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-    }
-    Ok(file)
-}
 
 /// Why a writer ended before the hub was closed.
 #[derive(Debug, thiserror::Error)]
@@ -101,82 +46,169 @@ pub enum Error {
     },
 }
 
-/// Writes lines until the hub is closed. Once `stopping` is set, a failing output is not retried.
-pub fn run(mut output: Output, lines: Receiver<Bytes>, hub: &Hub, stopping: &AtomicBool) -> Result<(), Error> {
-    let mut reported: Option<Instant> = None;
-    loop {
-        // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
-        let next = if hub.has_output_loss() {
-            lines.recv_timeout(TICK)
-        } else {
-            lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        let ended = match next {
-            Ok(line) => write(&mut output, &line, &lines, hub, stopping).map(|()| false)?,
-            Err(RecvTimeoutError::Timeout) => false,
-            Err(RecvTimeoutError::Disconnected) => true,
-        };
-        // Reports are at most one per [`TICK`], because writing them takes time too.
-        let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
-        let lost = if is_due { hub.take_output_loss() } else { 0 };
-        if lost > 0 {
-            reported = Some(Instant::now());
-            tracing::error!("{}: the output failed or was too slow, so {lost} lines were lost", output.target);
-            write(&mut output, &hub.loss_line(Loss::Output, lost), &lines, hub, stopping)?;
-        }
-        if ended {
-            return Ok(());
-        }
-    }
+/// What other threads tell a writer.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// The output must be opened again before the next line.
+    pub reopen: AtomicBool,
+    /// The daemon stops, so that a failing output is not retried.
+    pub stop: AtomicBool,
 }
 
-/// Writes a whole line, however long that takes. Tells the hub when the output begins to fail and when it works again.
-fn write(
-    output: &mut Output,
-    line: &[u8],
-    queue: &Receiver<Bytes>,
-    hub: &Hub,
-    stopping: &AtomicBool,
-) -> Result<(), Error> {
-    let mut rest = line;
-    let mut failures = 0_u64;
-    while !rest.is_empty() {
-        let cause = match output.file.write(rest) {
-            Ok(0) => io::ErrorKind::WriteZero.into(),
-            Ok(written) => {
-                rest = &rest[written..];
-                continue;
+/// Writes lines until the hub is closed.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub fn run(output: Output, lines: Receiver<Bytes>, hub: &Hub, orders: &Orders) -> Result<(), Error> {
+    let writer = Writer {
+        output,
+        lines,
+        hub,
+        orders,
+        must_reopen: false,
+        looked: Instant::now(),
+        reopening_failure: None,
+        writing_failure: None,
+    };
+    writer.run()
+}
+
+struct Writer<'a> {
+    output: Output,
+    lines: Receiver<Bytes>,
+    hub: &'a Hub,
+    orders: &'a Orders,
+    /// The output must be opened again. It stays set until this succeeds.
+    must_reopen: bool,
+    /// When it was last checked whether the output must be opened again.
+    looked: Instant,
+    /// Why the output could not be opened again.
+    reopening_failure: Option<String>,
+    /// Why the output cannot be written at the moment.
+    writing_failure: Option<String>,
+}
+
+impl Writer<'_> {
+    fn run(mut self) -> Result<(), Error> {
+        let mut reported: Option<Instant> = None;
+        loop {
+            // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
+            let next = if self.hub.has_output_loss() {
+                self.lines.recv_timeout(TICK)
+            } else {
+                self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            let ended = match next {
+                Ok(line) => self.write(&line).map(|()| false)?,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            // Reports are at most one per [`TICK`], because writing them takes time too.
+            let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
+            let lost = if is_due { self.hub.take_output_loss() } else { 0 };
+            if lost > 0 {
+                reported = Some(Instant::now());
+                let target = self.output.target();
+                tracing::error!("{target}: the output failed or was too slow, so {lost} lines were lost");
+                let line = self.hub.loss_line(Loss::Output, lost);
+                self.write(&line)?;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Err(Error::Closed { target: output.target.clone() });
+            if ended {
+                return Ok(());
             }
-            Err(error) => error,
+        }
+    }
+
+    /// Writes a whole line, however long that takes.
+    fn write(&mut self, line: &[u8]) -> Result<(), Error> {
+        let mut rest = line;
+        let mut failures = 0_u64;
+        self.follow_file();
+        while !rest.is_empty() {
+            let cause = match self.output.write(rest) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Err(Error::Closed { target: self.output.target().clone() });
+                }
+                Err(error) => error,
+            };
+            if self.orders.stop.load(Relaxed) {
+                let lines = 1 + self.lines.try_iter().filter(|line| !line.is_empty()).count() as u64;
+                return Err(Error::Unwritten { target: self.output.target().clone(), cause, lines });
+            }
+            if failures == 0 {
+                let failure = format!(
+                    "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every {TICK:?}",
+                    self.output.target()
+                );
+                tracing::error!("{failure}");
+                self.writing_failure = Some(failure);
+                self.report_failures();
+            }
+            failures += 1;
+            std::thread::sleep(TICK);
+            // A file that replaces a full one gets only whole lines.
+            if rest.len() == line.len() {
+                self.follow_file();
+            }
+        }
+        if failures > 0 {
+            tracing::warn!("{}: writing works again after {failures} failed attempts", self.output.target());
+            self.writing_failure = None;
+            self.report_failures();
+        }
+        Ok(())
+    }
+
+    /// Opens the output again if that was ordered, or if its file was moved or removed. If this fails, the opened file
+    /// stays in use.
+    fn follow_file(&mut self) {
+        let is_ordered = self.orders.reopen.swap(false, Relaxed);
+        if !is_ordered && self.looked.elapsed() < TICK {
+            return;
+        }
+        self.looked = Instant::now();
+        self.must_reopen |= is_ordered || self.output.is_moved();
+        if !self.must_reopen {
+            return;
+        }
+        let failure = match self.output.reopen() {
+            Ok(()) => {
+                tracing::info!("{}: opened again", self.output.target());
+                self.must_reopen = false;
+                None
+            }
+            Err(cause) => Some(format!(
+                "{}: cannot be opened again: {cause}; findings go to the file that was opened before, and this is tried \
+                again with later findings",
+                self.output.target()
+            )),
         };
-        if stopping.load(Relaxed) {
-            let lines = 1 + queue.try_iter().count() as u64;
-            return Err(Error::Unwritten { target: output.target.clone(), cause, lines });
+        if failure != self.reopening_failure {
+            if let Some(failure) = &failure {
+                tracing::error!("{failure}");
+            }
+            self.reopening_failure = failure;
+            self.report_failures();
         }
-        if failures == 0 {
-            let failure = format!(
-                "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every {TICK:?}",
-                output.target
-            );
-            tracing::error!("{failure}");
-            hub.set_output_failure(Some(failure));
-        }
-        failures += 1;
-        std::thread::sleep(TICK);
     }
-    if failures > 0 {
-        tracing::warn!("{}: writing works again after {failures} failed attempts", output.target);
-        hub.set_output_failure(None);
+
+    fn report_failures(&self) {
+        let failures = [&self.reopening_failure, &self.writing_failure];
+        self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect());
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::io::{Read, Seek};
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
 
@@ -185,7 +217,11 @@ mod tests {
     use crate::finding::NoticeEvent;
 
     fn output(file: File) -> Output {
-        Output { target: Target::File("test".into()), file }
+        Output::new(Target::File("test".into()), file)
+    }
+
+    fn stopping() -> Orders {
+        Orders { stop: true.into(), ..Orders::default() }
     }
 
     #[test]
@@ -201,7 +237,7 @@ mod tests {
         let hub = Hub::new(String::new());
         let read = std::thread::scope(|scope| {
             let writer = output(File::from(OwnedFd::from(writer)));
-            let writing = scope.spawn(|| run(writer, lines, &hub, &AtomicBool::new(false)));
+            let writing = scope.spawn(|| run(writer, lines, &hub, &Orders::default()));
             std::thread::sleep(TICK / 10);
             let mut read = Vec::new();
             reader.read_to_end(&mut read).expect("it is written");
@@ -219,7 +255,7 @@ mod tests {
         let copy = output(file.try_clone().expect("a descriptor"));
         (0..OUTPUT_QUEUE + 5).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
         hub.close();
-        run(copy, lines, &hub, &AtomicBool::new(false)).expect("all is written");
+        run(copy, lines, &hub, &Orders::default()).expect("all is written");
         let mut written = String::new();
         file.rewind().expect("it is a file");
         file.read_to_string(&mut written).expect("it is text");
@@ -236,7 +272,7 @@ mod tests {
         hub.close();
         let full = Output::open(Target::File("/dev/full".into())).expect("/dev/full is there");
         let started = Instant::now();
-        let error = run(full, lines, &hub, &AtomicBool::new(true)).expect_err("it is full");
+        let error = run(full, lines, &hub, &stopping()).expect_err("it is full");
         assert!(started.elapsed() < TICK);
         assert!(matches!(error, Error::Unwritten { lines: 3, .. }), "{error}");
     }
@@ -248,7 +284,52 @@ mod tests {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
         let closed = output(File::from(OwnedFd::from(writer)));
-        let error = run(closed, lines, &hub, &AtomicBool::new(false)).expect_err("nobody reads");
+        let error = run(closed, lines, &hub, &Orders::default()).expect_err("nobody reads");
         assert!(matches!(error, Error::Closed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_opened_again_when_this_is_ordered_or_the_file_was_moved() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [log, old, older] = ["log", "old", "older"].map(|name| directory.path().join(name));
+        let (hub, lines) = Hub::with_output(String::new());
+        let orders = Orders::default();
+        let opened = Output::open(Target::File(log.clone())).expect("it can be written");
+        let publish = |reason: &str| hub.publish_event(NoticeEvent::Stopped { reason: reason.to_owned() });
+        let has = |path: &std::path::Path, word: &str| {
+            let until = Instant::now() + 10 * TICK;
+            while !fs::read_to_string(path).is_ok_and(|text| text.contains(word)) {
+                assert!(Instant::now() < until, "{word} did not come to {}", path.display());
+                std::thread::sleep(TICK / 100);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| run(opened, lines, &hub, &orders).expect("all is written"));
+            publish("first");
+            has(&log, "first");
+            fs::rename(&log, &old).expect("it is there");
+            orders.reopen.store(true, Relaxed);
+            hub.wake_output();
+            has(&log, "");
+            publish("second");
+            has(&log, "second");
+
+            fs::rename(&log, &older).expect("it is there");
+            fs::create_dir(&log).expect("nothing is there");
+            std::thread::sleep(TICK);
+            publish("third");
+            has(&older, "third");
+            let degraded = hub.status().degraded;
+            assert!(matches!(&degraded[..], [reason] if reason.contains("cannot be opened again")), "{degraded:?}");
+            fs::remove_dir(&log).expect("it is empty");
+            std::thread::sleep(TICK);
+            publish("fourth");
+            has(&log, "fourth");
+            hub.close();
+        });
+        assert_eq!(hub.status().degraded, [""; 0]);
+        let counts = [&old, &older, &log].map(|path| fs::read_to_string(path).expect("it is there").lines().count());
+        // The notice that the file cannot be opened again comes after the line that showed it.
+        assert_eq!(counts, [1, 3, 2], "each line is in one file");
     }
 }

@@ -18,6 +18,23 @@ pub enum Error {
     /// A fact of this host could not be read.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// Containers are told apart by their cgroups.
+    #[error("no cgroups are mounted, by which containers are told apart; mount cgroup2 at /sys/fs/cgroup")]
+    NoCgroups,
+    /// The kernel refuses BPF programs that read its memory.
+    #[error(
+        "the kernel is locked down for confidentiality, so BPF programs must not read its memory; boot with \
+        lockdown=integrity, or without lockdown"
+    )]
+    Lockdown,
+    /// This process may have too few files open.
+    #[error("this process may open only {limit} files, and the sensor needs {needed}; raise the limit (ulimit -n)")]
+    FileLimit {
+        /// The limit.
+        limit: u64,
+        /// How many the sensor needs.
+        needed: u64,
+    },
     /// The kernel has no type information, or none that can be read.
     #[error("the kernel's BTF: {0}; a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed (5.10 or later)")]
     KernelBtf(String),

@@ -126,7 +126,7 @@ impl Host {
         let kernel_version = text(kernel.version());
         let boot_choice = kernel_file("debugfs", "/sys/kernel/debug", "sched/preempt").ok();
         let (mount_namespace, root) = match first_process() {
-            Err(_) if !missing(capabilities).is_empty() => (0, RootDirectory { dev: 0, inode: 0 }),
+            Err(_) if !missing(capabilities, &NEEDED).is_empty() => (0, RootDirectory { dev: 0, inode: 0 }),
             known => known?,
         };
         let (cgroup_mode, mut hierarchy) = Hierarchy::find(&read("1", "mountinfo")?);
@@ -156,8 +156,14 @@ impl Host {
 
     /// The capabilities that the sensor needs and this process lacks, in one line.
     pub fn missing_capabilities(&self) -> Option<String> {
-        let missing = missing(self.capabilities);
+        let missing = missing(self.capabilities, &NEEDED);
         (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
+    /// The capabilities that only the self-test needs and this process lacks, in one line.
+    pub(crate) fn missing_for_selftest(&self) -> Option<String> {
+        let missing = missing(self.capabilities, &NEEDED_BY_SELFTEST);
+        (!missing.is_empty()).then(|| missing.join(" and "))
     }
 
     /// Whether this process holds `CAP_SYS_ADMIN`.
@@ -204,15 +210,23 @@ fn lsms(list: &str) -> Vec<String> {
     list.trim().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// The capabilities that the sensor needs and that are not held. `CAP_SYS_ADMIN` includes the two that were split off
-/// from it. The self-test needs it too, and says so itself.
-fn missing(held: CapabilitySet) -> Vec<&'static str> {
-    let needed = [
-        ("CAP_BPF", CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
-        ("CAP_PERFMON", CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN),
-        ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE),
-        ("CAP_DAC_READ_SEARCH", CapabilitySet::DAC_READ_SEARCH),
-    ];
+/// A capability that is needed, and the capabilities that include it.
+type Needed = (&'static str, CapabilitySet);
+
+/// The capabilities that the sensor needs. `CAP_SYS_ADMIN` includes the two that were split off from it.
+const NEEDED: [Needed; 4] = [
+    ("CAP_BPF", CapabilitySet::BPF.union(CapabilitySet::SYS_ADMIN)),
+    ("CAP_PERFMON", CapabilitySet::PERFMON.union(CapabilitySet::SYS_ADMIN)),
+    ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE),
+    ("CAP_DAC_READ_SEARCH", CapabilitySet::DAC_READ_SEARCH),
+];
+
+/// The capabilities that the self-test needs to make a container.
+const NEEDED_BY_SELFTEST: [Needed; 2] =
+    [("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN), ("CAP_DAC_OVERRIDE", CapabilitySet::DAC_OVERRIDE)];
+
+/// The needed capabilities that are not held.
+fn missing(held: CapabilitySet, needed: &[Needed]) -> Vec<&'static str> {
     needed.iter().filter(|(_, any)| !held.intersects(*any)).map(|&(name, _)| name).collect()
 }
 
@@ -313,10 +327,10 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        assert_eq!(missing(CapabilitySet::empty()).len(), 4);
-        assert_eq!(missing(CapabilitySet::SYS_ADMIN), ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
+        assert_eq!(missing(CapabilitySet::empty(), &NEEDED).len(), 4);
+        assert_eq!(missing(CapabilitySet::SYS_ADMIN, &NEEDED), ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
         let split = CapabilitySet::BPF | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
-        assert_eq!(missing(split), ["CAP_PERFMON"]);
+        assert_eq!(missing(split, &NEEDED), ["CAP_PERFMON"]);
     }
 
     #[test]

@@ -34,6 +34,7 @@ use maps::Maps;
 use plan::Need;
 use probes::Attached;
 use report::{Attachment, HookReport, Report};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use error::Error;
 pub use selftest::{ARGUMENT as SELFTEST_ARGUMENT, target as selftest_target};
@@ -72,10 +73,15 @@ impl Sensor {
     /// says so.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let host = privileged_host()?;
+        let hierarchy = host.hierarchy.as_ref().ok_or(Error::NoCgroups)?;
+        // `LOCKDOWN_BPF_READ_KERNEL` (bpf_probe_read_kernel_proto, kernel/trace/bpf_trace.c).
+        if host.lockdown.as_deref() == Some("confidentiality") {
+            return Err(Error::Lockdown);
+        }
+        raise_file_limit()?;
         // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory, and the
         // kernel refuses a map if the limit is too low. Newer kernels do not need this.
-        let unlimited = rustix::process::Rlimit { current: None, maximum: None };
-        let is_limited = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited).is_err();
+        let is_limited = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err();
         let (mut ebpf, mut hooks) = load_and_attach(options, &host).map_err(|error| match error {
             Error::Load(cause) if is_limited && error::is_denied(&*cause) => Error::Privilege {
                 missing: format!(
@@ -101,7 +107,8 @@ impl Sensor {
 
         // The probes are attached before the scan, so they see a container that starts in between. Its root and its
         // mount namespace stay as they have recorded them.
-        let running = scan::containers(&host).map_err(|source| Error::System { what: "scanning /proc", source })?;
+        let running =
+            scan::containers(&host, hierarchy).map_err(|source| Error::System { what: "scanning /proc", source })?;
         maps.seed(&running)?;
         if running.unreadable > 0 {
             tracing::warn!(processes = running.unreadable, "could not be read in /proc: containers may be missed");
@@ -115,6 +122,10 @@ impl Sensor {
         let attached = Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
         let selftest = selftest::run(&host, &mut maps, &mut events, &attached, &mut hooks);
+        let selftest = selftest.map_err(|why| match host.missing_for_selftest() {
+            Some(missing) => format!("{why}; the self-test needs {missing}"),
+            None => why,
+        });
         Ok(Self {
             report: Report { host, hooks, selftest },
             events,
@@ -222,6 +233,21 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
             Ok(Report { host, hooks, selftest: Err("an essential hook is missing".to_owned()) })
         }
         Err(error) => Err(error),
+    }
+}
+
+/// How many files the sensor must be able to open: a descriptor for each program, map and link, and one more for each
+/// kprobe and each client.
+const NEEDED_FILES: u64 = 256;
+
+/// Allows this process to open as many files as its hard limit permits.
+fn raise_file_limit() -> Result<(), Error> {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    // An error leaves the soft limit as it is, and that is then the limit.
+    let _unchanged = setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit });
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < NEEDED_FILES => Err(Error::FileLimit { limit, needed: NEEDED_FILES }),
+        _ => Ok(()),
     }
 }
 

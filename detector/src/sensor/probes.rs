@@ -243,7 +243,8 @@ fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(%log, "verifier");
-        let is_statistics = |line: &str| line.starts_with("processed ") || line.starts_with("stack depth ");
+        const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+        let is_statistics = |line: &str| STATISTICS.iter().any(|start| line.starts_with(start));
         let said = log.lines().rev().find(|line| !line.trim().is_empty() && !is_statistics(line));
         return said.map_or_else(|| io_error.to_string(), |said| format!("{io_error}: verifier: {}", said.trim()));
     }

@@ -91,15 +91,8 @@ pub(crate) struct RunningContainer {
 ///
 /// # Errors
 ///
-/// No cgroup hierarchy is mounted, or /proc or the hierarchy cannot be read. It is not an error if a process ends while
-/// it is inspected.
-pub(super) fn containers(host: &Host) -> io::Result<Running> {
-    let Some(hierarchy) = &host.hierarchy else {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "no cgroups are mounted; mount cgroup2 at /sys/fs/cgroup",
-        ));
-    };
+/// /proc or the hierarchy cannot be read. It is not an error if a process ends while it is inspected.
+pub(super) fn containers(host: &Host, hierarchy: &Hierarchy) -> io::Result<Running> {
     // /proc shows cgroups as seen from the reader's cgroup namespace, which belongs to the thread. So the scan runs in
     // a thread of its own, which joins the host's namespace.
     std::thread::scope(|scope| {
@@ -409,7 +402,7 @@ mod tests {
         if host.missing_capabilities().is_some() {
             return;
         }
-        let running = containers(&host).expect("/proc and the cgroups are readable");
+        let running = containers(&host, hierarchy).expect("/proc and the cgroups are readable");
         // Each id leads to a path, and the path leads back to the id, except for cgroups that were removed in the
         // meantime.
         let root = hierarchy.open().expect("it was read");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -24,47 +24,64 @@ const FOLDER: &str = "/run/lab/degraded";
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 /// How long the daemon may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The exit code of `status` for a daemon that is degraded.
+/// The exit code of `detector status` if the daemon is degraded.
 const DEGRADED: i32 = 6;
 
-/// Starts the daemon with the capabilities that its errors ask for, and no others. They must be enough to watch, and
-/// the daemon must not pretend to be complete.
+/// Starts the daemon with the capabilities that its messages ask for, and no others. It must not pretend to be complete
+/// before it is.
 pub(super) fn few_capabilities(_: &mut Lab) -> Result<()> {
     let before = fs::read_to_string(PARANOID)?;
-    // With 3, kernels of Debian refuse perf_event_open(2) without CAP_SYS_ADMIN. The self-test needs that too.
-    for (paranoid, is_complete) in [("3", true), ("2", false)] {
-        fs::write(PARANOID, paranoid)?;
-        let outcome = follow_errors(is_complete).with_context(|| format!("{PARANOID} is {paranoid}"));
-        fs::write(PARANOID, &before)?;
-        outcome?;
+    let outcome = follow_messages();
+    fs::write(PARANOID, before)?;
+    outcome
+}
+
+fn follow_messages() -> Result<()> {
+    // The kernel now attaches kprobes for processes with CAP_PERFMON.
+    fs::write(PARANOID, "2")?;
+    let mut held = CapabilitySet::empty();
+    let reasons = loop {
+        match reasons_with(held)? {
+            Ok(reasons) => break reasons,
+            Err(error) => held |= asked_for(&error, held)?,
+        }
+    };
+    ensure!(!held.contains(CapabilitySet::SYS_ADMIN), "it does not start without CAP_SYS_ADMIN");
+    let wanted = asked_for(&reasons, held)?;
+
+    // Kernels of Debian now refuse perf_event_open(2) to processes without CAP_SYS_ADMIN.
+    fs::write(PARANOID, "3")?;
+    match reasons_with(held)? {
+        Ok(reasons) => bail!("it starts without kprobes: {reasons}"),
+        Err(error) => ensure!(asked_for(&error, held)? == CapabilitySet::SYS_ADMIN, "it says: {error}"),
     }
+    held |= wanted;
+    let reasons = reasons_with(held)?.map_err(Error::msg)?;
+    ensure!(reasons.is_empty(), "with {held:?}, it says: {reasons}");
     Ok(())
 }
 
-fn follow_errors(is_complete: bool) -> Result<()> {
+/// Runs the daemon with these capabilities for a moment. Returns why it is degraded, or why it did not start.
+fn reasons_with(held: CapabilitySet) -> Result<Result<String, String>> {
     fs::create_dir_all(FOLDER)?;
     let output = format!("{FOLDER}/findings.jsonl");
-    let mut held = CapabilitySet::empty();
-    loop {
-        let _previous = fs::remove_file(&output);
-        let error = match Daemon::start(held, &output)? {
-            Ok(daemon) => {
-                let (status, reasons) = (daemon.status()?, degraded(&output)?);
-                let expected = if is_complete { (0, true) } else { (DEGRADED, false) };
-                ensure!(
-                    (status, reasons.is_empty()) == expected,
-                    "with {held:?}, status ended with {status}, and the reasons are {reasons:?}"
-                );
-                return daemon.stop();
-            }
-            Err(error) => error,
-        };
-        let words = error.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_');
-        let asked_for: CapabilitySet =
-            words.filter_map(|word| CapabilitySet::from_name(word.strip_prefix("CAP_")?)).collect();
-        ensure!(!held.contains(asked_for), "with {held:?}, it does not start: {error}");
-        held |= asked_for;
-    }
+    let _previous = fs::remove_file(&output);
+    let daemon = match Daemon::start(held, &output)? {
+        Ok(daemon) => daemon,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (status, reasons) = (daemon.status()?, degraded(&output)?.concat());
+    daemon.stop()?;
+    ensure!((status == 0) == reasons.is_empty(), "status ended with {status}, and the output says {reasons:?}");
+    Ok(Ok(reasons))
+}
+
+/// The capabilities that a message names, of which one at least is missing.
+fn asked_for(message: &str, held: CapabilitySet) -> Result<CapabilitySet> {
+    let words = message.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_');
+    let named: CapabilitySet = words.filter_map(|word| CapabilitySet::from_name(word.strip_prefix("CAP_")?)).collect();
+    ensure!(!held.contains(named), "with {held:?}, it says: {message}");
+    Ok(named)
 }
 
 /// A full disk. The daemon keeps the findings and says that it cannot write them.
@@ -79,7 +96,7 @@ fn fill_and_free() -> Result<()> {
     let (output, filler) = (format!("{FOLDER}/findings.jsonl"), format!("{FOLDER}/filler"));
     File::create(&output)?;
     ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
-    let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(anyhow::Error::msg)?;
+    let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(Error::msg)?;
     ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
     fs::remove_file(filler)?;
     wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::before::{self, Before, OldFile};
@@ -251,6 +252,11 @@ impl Lab {
     /// The sensor.
     pub(super) fn sensor(&self) -> Result<&Sensor> {
         self.sensor.as_ref().context("the sensor is not running")
+    }
+
+    /// Moves the sensor's output away, and sends the sensor a signal to open it again.
+    pub(super) fn rotate_output(&mut self, signal: Signal) -> Result<()> {
+        self.sensor.as_mut().context("the sensor is not running")?.rotate(signal)
     }
 
     /// The sensor's notices since the start of the case.

@@ -1,6 +1,7 @@
 //! Starting and stopping the sensor, with files and containers from before its start.
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::expectation::{shell, write};
@@ -51,5 +52,18 @@ pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
     container.service_does(&["append", &path])?;
     let found = lab.take_findings()?;
     ensure!(found.len() == 1 && !found[0].to_string().contains(DATE.1), "after the clock was set back: {found:?}");
+    Ok(())
+}
+
+/// The signals that logrotate sends make the daemon open its output again, and other signals do not end it.
+pub(super) fn rotated_output(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    for signal in [Signal::HUP, Signal::USR1] {
+        lab.rotate_output(signal)?;
+        lab.sensor()?.signal(Signal::USR2)?;
+        let path = lab.file()?;
+        let identity = container.service_does(&["append", &path])?;
+        lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])?;
+    }
     Ok(())
 }

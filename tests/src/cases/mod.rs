@@ -58,7 +58,7 @@ macro_rules! cases {
 // the ordinary machine of each kernel.
 cases! {
     refusals [Cgroups]: no_cgroups;
-    refusals []: no_privilege, unwritable_output;
+    refusals []: no_privilege, unwritable_output, few_descriptors;
     degraded []: few_capabilities, full_disk;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
@@ -120,7 +120,7 @@ cases! {
     roots []: erofs, erofs_from_before, subvolume, subvolume_from_before, fuse_overlay, fuse_overlay_from_before;
     cgroups [Cgroups, Preemption]: moved, moved_with_own_mounts, born;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
-    lifecycle []: clock_step;
+    lifecycle []: clock_step, rotated_output;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
 
@@ -137,6 +137,8 @@ cases! {
 
     // The sensor does not run after this case.
     lifecycle [Cgroups]: stop_and_status;
+    // No sensor can start after this case.
+    refusals []: lockdown;
 }
 
 /// Runs the cases in a comma-separated list, or all cases of this kind of machine. Fails if no case could run.

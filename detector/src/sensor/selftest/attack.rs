@@ -138,7 +138,15 @@ impl Stage {
     /// Performs all acts, and returns those that were refused. The process has another root and another cgroup
     /// afterwards.
     pub(super) fn do_all_acts(&self) -> Vec<Refusal> {
-        let outcomes = ACTS.iter().map(|(name, act)| (*name, act(self, &self.image.join(name))));
+        let mut is_rooted = true;
+        let outcomes = ACTS.iter().map(|(name, act)| {
+            let result = match is_rooted {
+                true => act(self, &self.image.join(name)),
+                false => Err(io::Error::other("it needs a root in the image")),
+            };
+            is_rooted &= *name != "chroot" || result.is_ok();
+            (*name, result)
+        });
         outcomes.filter_map(|(name, result)| Some((name, result.err()?))).collect()
     }
 }
