@@ -119,7 +119,11 @@ impl<S: FnMut(Message)> Reader<S> {
 
     fn take_event(&mut self, decoded: Decoded) {
         match decoded {
-            Ok(event) => self.analysis.take_event(event, &mut self.sensor, &mut self.outlet),
+            Ok(event) => {
+                // An event that happened after the clock was set gets the new time, even if others are read with it.
+                self.analysis.follow_wall_clock();
+                self.analysis.take_event(event, &mut self.sensor, &mut self.outlet);
+            }
             Err(error) => {
                 if self.undecoded == 0 {
                     tracing::error!(%error, "cannot decode a record from the kernel; further ones are counted as lost, \
