@@ -82,3 +82,10 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s".to_owned())?;
     span.try_into().map_err(|_| "the time must not be negative".to_owned())
 }
+
+/// Parses the interval between two repetitions.
+pub(super) fn interval(text: &str) -> Result<std::time::Duration, String> {
+    let interval = duration(text)?;
+    let is_long_enough = interval >= std::time::Duration::from_secs(1);
+    is_long_enough.then_some(interval).ok_or_else(|| "the time must be at least 1s".to_owned())
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-use super::arguments::{Runtimes, Socket, duration, level_parser, node_name};
+use super::arguments::{Runtimes, Socket, duration, interval, level_parser, node_name};
 use super::failure::Failure;
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// How long a finding waits for a runtime's answer about its container [default: 250ms]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     enrich_wait: Option<Duration>,
+    /// How often the self-test is repeated, which tells whether the probes still fire [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    self_test_interval: Option<Duration>,
 }
 
 impl From<Args> for daemon::Config {
@@ -56,6 +59,7 @@ impl From<Args> for daemon::Config {
                 bpf_object: args.bpf_object,
                 engines: args.runtimes.engines(),
                 wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
+                test_interval: args.self_test_interval.unwrap_or(watch::TEST_INTERVAL),
             },
         }
     }

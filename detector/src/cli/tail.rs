@@ -98,6 +98,7 @@ impl Source {
             bpf_object: None,
             engines: Runtimes::default().engines(),
             wait: runtime::DEFAULT_WAIT,
+            test_interval: watch::TEST_INTERVAL,
         };
         let end_stream = {
             let hub = Arc::clone(&hub);

@@ -161,6 +161,14 @@ impl Hub {
             Phase { state: DaemonState::Ready, since: now(), undetected, hooks, pipeline: Some(pipeline), engines };
     }
 
+    /// Records the result of another self-test, and publishes it.
+    pub(super) fn set_tested(&self, hooks: Vec<Hook>, undetected: Vec<String>) {
+        let mut phase = lock(&self.phase);
+        (phase.hooks, phase.undetected) = (hooks, undetected);
+        drop(phase);
+        self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
+    }
+
     /// Publishes a notice if the sensor does not detect something.
     pub fn publish_undetected(&self) {
         if !lock(&self.phase).undetected.is_empty() {

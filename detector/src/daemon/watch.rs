@@ -11,8 +11,11 @@ use crate::pipeline::{self, Message, Pipeline};
 use crate::protocol::Hook;
 use crate::redact::Redactor;
 use crate::runtime::{self, Engines, Enricher};
-use crate::sensor::report::{Attachment, HookReport, Report};
+use crate::sensor::report::Report;
 use crate::sensor::{self, Sensor};
+
+/// How often the self-test is repeated by default.
+pub(crate) const TEST_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The options of a watch.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Options {
     pub engines: Arc<Engines>,
     /// How long a finding waits at most for an engine's answer about its container.
     pub wait: Duration,
+    /// How often the self-test is repeated.
+    pub test_interval: Duration,
 }
 
 /// Why a watch cannot be started.
@@ -70,7 +75,7 @@ impl Watch {
         hub: &Arc<Hub>,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, bpf_object, engines, wait } = options;
+        let Options { node, redactor, bpf_object, engines, wait, test_interval } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {
@@ -82,13 +87,16 @@ impl Watch {
             let hub = Arc::clone(hub);
             Enricher::start(enrich, move |line| hub.publish(line)).map_err(Error::Enricher)?
         };
-        let inlet = enricher.inlet();
-        let sink = move |message| match message {
-            Message::Line(line) => inlet.send(line),
-            Message::ContainerStarted(container) => inlet.container_started(&container),
+        let sink = {
+            let (inlet, hub) = (enricher.inlet(), Arc::clone(hub));
+            move |message| match message {
+                Message::Line(line) => inlet.send(line),
+                Message::ContainerStarted(container) => inlet.container_started(&container),
+                Message::Tested(report) => hub.set_tested(hooks(&report), report.undetected()),
+            }
         };
-        let hooks = sensor.report().hooks.iter().map(Hook::from).collect();
-        let pipeline = Pipeline::start(sensor, pipeline::Options { node, redactor }, sink, ended)?;
+        let hooks = hooks(sensor.report());
+        let pipeline = Pipeline::start(sensor, pipeline::Options { node, redactor, test_interval }, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines);
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher })
@@ -98,6 +106,11 @@ impl Watch {
     pub(crate) fn stop(self) {
         drop(self);
     }
+}
+
+/// The hooks of a report, for clients.
+fn hooks(report: &Report) -> Vec<Hook> {
+    report.hooks.iter().map(Hook::from).collect()
 }
 
 /// Logs the state of each hook. Returns what is not detected, and why.
@@ -112,29 +125,9 @@ fn log_hooks(report: &Report) -> Vec<String> {
             None => {}
         }
     }
-    let undetected = undetected(report);
+    let undetected = report.undetected();
     undetected.iter().for_each(|reason| tracing::warn!("{reason}"));
     undetected
-}
-
-/// What the sensor does not detect on this host, and why.
-fn undetected(report: &Report) -> Vec<String> {
-    let of_hook = |report: &HookReport| {
-        let Hook { name, purpose, attached, .. } = Hook::from(report);
-        match (report.attachment, attached) {
-            (Attachment::Missing, _) => {
-                Some(format!("hook {name} is not attached, so this is not detected: {purpose} ({})", report.refusals()))
-            }
-            (_, Some(attached)) if report.verified == Some(false) => Some(format!(
-                "hook {name} ({attached}) was not seen to fire in the self-test, so this may not be detected: {purpose}"
-            )),
-            _ => None,
-        }
-    };
-    let untested = report.selftest.as_ref().err();
-    let untested =
-        untested.map(|why| format!("the self-test could not run, so it is not known whether the hooks fire: {why}"));
-    report.hooks.iter().filter_map(of_hook).chain(untested).collect()
 }
 
 /// Returns memory to the system that was needed only during the start, for example for the kernel's BTF types. glibc

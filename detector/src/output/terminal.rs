@@ -14,6 +14,8 @@ use crate::finding::{Container, Finding, ImageOp, Layer, Line, Notice, NoticeEve
 
 /// Digits of a container's id, as container runtimes show it.
 const SHORT_ID: usize = 12;
+/// How many reasons for a degradation are shown in the live view.
+const MAX_REASONS: usize = 3;
 /// Room for the names of findings, so that messages stand below each other.
 const KIND_WIDTH: usize = 18;
 
@@ -59,7 +61,14 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
         NoticeEvent::Degraded { reasons } if reasons.is_empty() => {
             (DIM, format!("{} is watched completely again", notice.node))
         }
-        NoticeEvent::Degraded { reasons } => (RED, format!("on {}: {}", notice.node, reasons.join("; "))),
+        NoticeEvent::Degraded { reasons } => {
+            let (shown, others) = reasons.split_at(reasons.len().min(MAX_REASONS));
+            let more = match others.len() {
+                0 => String::new(),
+                count => format!("; and {count} more, which `detector status` shows"),
+            };
+            (RED, format!("on {}: {}{more}", notice.node, shown.join("; ")))
+        }
         NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();

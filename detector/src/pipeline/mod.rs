@@ -13,6 +13,7 @@ mod threads;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::redact::Redactor;
 use crate::sensor::Sensor;
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub node: String,
     /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
+    /// How often the self-test is repeated.
+    pub test_interval: Duration,
 }
 
 /// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.
@@ -54,9 +57,9 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let stop = Flag::new()?;
         let counters = Arc::new(Counters::default());
-        let Options { node, redactor } = options;
+        let Options { node, redactor, test_interval } = options;
         let outlet = Outlet::new(sink, node, Arc::clone(&counters));
-        let reader = Reader::new(sensor, redactor, outlet, stop.clone())?;
+        let reader = Reader::new(sensor, redactor, test_interval, outlet, stop.clone())?;
         let run = move || {
             // The reader is dropped after a panic, so nobody sees its inconsistent state.
             let result = catch_unwind(AssertUnwindSafe(|| reader.run()));

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
+use crate::sensor::report::Report;
 
 /// A message of the pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Message {
     /// A finding or a notice.
     Line(Line),
     /// A container that has started, or that already ran when the pipeline started.
     ContainerStarted(Box<Container>),
+    /// The report after a self-test whose result differs from that of the one before.
+    Tested(Box<Report>),
 }
 
 /// The counters of a pipeline.
@@ -49,6 +52,10 @@ impl<S: FnMut(Message)> Outlet<S> {
 
     pub(super) fn notice(&mut self, event: NoticeEvent) {
         (self.sink)(Message::Line(Line::Notice(Notice::now(self.node.clone(), event))));
+    }
+
+    pub(super) fn tested(&mut self, report: Report) {
+        (self.sink)(Message::Tested(Box::new(report)));
     }
 
     pub(super) fn container_started(&mut self, container: Container) {

@@ -21,6 +21,8 @@ use crate::sensor::{self, Decoded, Sensor};
 const BUSY: Duration = Duration::from_secs(1);
 /// How often lost events are checked for otherwise, and how often the kernel is asked for skipped calls.
 const QUIET: Duration = Duration::from_secs(10);
+/// How soon the self-test is repeated if it could not run.
+const SOON: Duration = Duration::from_secs(30);
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
 
@@ -43,6 +45,7 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn new(
         mut sensor: Sensor,
         redactor: Redactor,
+        test_interval: Duration,
         mut outlet: Outlet<S>,
         stop: Flag,
     ) -> Result<Self, Error> {
@@ -55,7 +58,7 @@ impl<S: FnMut(Message)> Reader<S> {
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
-            schedule: Schedule::new(Instant::now()),
+            schedule: Schedule::new(Instant::now(), test_interval),
         })
     }
 
@@ -68,6 +71,9 @@ impl<S: FnMut(Message)> Reader<S> {
             let now = Instant::now();
             if now >= self.schedule.losses_due() {
                 self.do_housekeeping(now >= self.schedule.skipped_calls_due());
+            }
+            if now >= self.schedule.test_due() {
+                self.test_again();
             }
         }
         // Later events are not reported: on a busy node the loop might never end.
@@ -84,7 +90,7 @@ impl<S: FnMut(Message)> Reader<S> {
         let left = if self.sensor.has_backlog() {
             Duration::ZERO
         } else {
-            self.schedule.losses_due().saturating_duration_since(Instant::now())
+            self.schedule.next().saturating_duration_since(Instant::now())
         };
         let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         match poll(&mut fds, Some(&left)) {
@@ -158,6 +164,23 @@ impl<S: FnMut(Message)> Reader<S> {
         }
     }
 
+    /// Repeats the self-test, which tells whether somebody has switched the probes off. If it cannot run, for example
+    /// because too much happens on this host, it is repeated soon, and that is reported from the second time on.
+    fn test_again(&mut self) {
+        let started = Instant::now();
+        let result = self.sensor.test_again();
+        tracing::debug!(took = ?started.elapsed(), "repeated the self-test");
+        self.schedule.mark_tested(Instant::now(), result.is_ok());
+        match result {
+            Ok(true) => {
+                self.sensor.report().undetected().iter().for_each(|reason| tracing::warn!("{reason}"));
+                self.outlet.tested(self.sensor.report().clone());
+            }
+            Ok(false) => {}
+            Err(why) => tracing::warn!("the self-test could not be repeated: {why}; it is tried again in {SOON:?}"),
+        }
+    }
+
     /// Reports the losses since the last call. Returns whether the probes have kept short versions of some of the lost
     /// events.
     fn report_losses(&mut self) -> Result<bool, sensor::Error> {
@@ -204,6 +227,8 @@ impl<S: FnMut(Message)> Reader<S> {
 struct Schedule {
     losses_reported: Instant,
     skipped_calls_reported: Instant,
+    test_interval: Duration,
+    test_due: Instant,
     /// Whether records have arrived since the last check.
     is_busy: bool,
     /// Whether the last check found losses of events that the probes keep short versions of.
@@ -211,8 +236,20 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(now: Instant) -> Self {
-        Self { losses_reported: now, skipped_calls_reported: now, is_busy: true, has_lost: false }
+    fn new(now: Instant, test_interval: Duration) -> Self {
+        Self {
+            losses_reported: now,
+            skipped_calls_reported: now,
+            test_interval,
+            test_due: now + test_interval,
+            is_busy: true,
+            has_lost: false,
+        }
+    }
+
+    /// The time of the next regular work.
+    fn next(&self) -> Instant {
+        self.losses_due().min(self.test_due)
     }
 
     fn losses_due(&self) -> Instant {
@@ -221,6 +258,14 @@ impl Schedule {
 
     fn skipped_calls_due(&self) -> Instant {
         self.skipped_calls_reported + QUIET
+    }
+
+    fn test_due(&self) -> Instant {
+        self.test_due
+    }
+
+    fn mark_tested(&mut self, now: Instant, has_run: bool) {
+        self.test_due = now + if has_run { self.test_interval } else { SOON.min(self.test_interval) };
     }
 
     fn has_lost(&self) -> bool {
@@ -247,7 +292,7 @@ mod tests {
     #[test]
     fn losses_are_checked_often_while_records_arrive_and_seldom_otherwise() {
         let now = Instant::now();
-        let mut schedule = Schedule::new(now);
+        let mut schedule = Schedule::new(now, 100 * QUIET);
         schedule.mark_losses_reported(now, false);
         assert_eq!(schedule.losses_due(), now + QUIET);
         schedule.mark_busy();
@@ -255,5 +300,11 @@ mod tests {
         schedule.mark_losses_reported(now, true);
         assert_eq!(schedule.losses_due(), now + BUSY);
         assert_eq!(schedule.skipped_calls_due(), now + QUIET);
+
+        assert_eq!(schedule.test_due(), now + 100 * QUIET);
+        schedule.mark_tested(now, false);
+        assert_eq!(schedule.test_due(), now + SOON);
+        schedule.mark_tested(now, true);
+        assert_eq!((schedule.test_due(), schedule.next()), (now + 100 * QUIET, now + BUSY));
     }
 }

@@ -57,6 +57,8 @@ pub struct Sensor {
     maps: Maps,
     running: Running,
     attached: Vec<Attached>,
+    /// Whether the last self-test could not run.
+    has_failed_to_test: bool,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
     // The programs and links live as long as this value.
@@ -82,7 +84,7 @@ impl Sensor {
         // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory, and the
         // kernel refuses a map if the limit is too low. Newer kernels do not need this.
         let is_limited = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err();
-        let (mut ebpf, mut hooks) = load_and_attach(options, &host).map_err(|error| match error {
+        let (mut ebpf, hooks) = load_and_attach(options, &host).map_err(|error| match error {
             Error::Load(cause) if is_limited && error::is_denied(&*cause) => Error::Privilege {
                 missing: format!(
                     "CAP_SYS_RESOURCE, without which this kernel refuses the maps ({cause}; it may be enough to set \
@@ -121,17 +123,15 @@ impl Sensor {
         }
         let attached = Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
-        let selftest = selftest::run(&host, &mut maps, &mut events, &attached, &mut hooks);
-        let selftest = selftest.map_err(|why| match host.missing_for_selftest() {
-            Some(missing) => format!("{why}; the self-test needs {missing}"),
-            None => why,
-        });
+        let mut report = Report { host, hooks, selftest: Ok(()) };
+        report.selftest = test(&mut report, &mut maps, &mut events, &attached);
         Ok(Self {
-            report: Report { host, hooks, selftest },
+            report,
             events,
             maps,
             running,
             attached,
+            has_failed_to_test: false,
             #[cfg(feature = "probe-log")]
             pass_on_log: Box::new(move || log.flush()),
             _ebpf: ebpf,
@@ -141,6 +141,28 @@ impl Sensor {
     /// The report on the host, the hooks and the self-test.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Repeats the self-test, and updates the report. Events of others that arrive in the meantime are returned later.
+    /// Returns whether the result differs from the last one.
+    ///
+    /// # Errors
+    ///
+    /// The self-test could not run; the error says why. The report changes only if this has happened twice in a row.
+    pub(crate) fn test_again(&mut self) -> Result<bool, String> {
+        let state = |report: &Report| {
+            let verified: Vec<_> = report.hooks.iter().map(|hook| hook.verified).collect();
+            (verified, report.selftest.clone())
+        };
+        let before = state(&self.report);
+        match test(&mut self.report, &mut self.maps, &mut self.events, &self.attached) {
+            Err(why) if !std::mem::replace(&mut self.has_failed_to_test, true) => return Err(why),
+            result => {
+                self.has_failed_to_test = result.is_err();
+                self.report.selftest = result;
+            }
+        }
+        Ok(state(&self.report) != before)
     }
 
     /// The next event, if there is one, or the reason why a record cannot be read.
@@ -234,6 +256,20 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Runs the self-test, and records in the report which hooks were seen to fire.
+///
+/// # Errors
+///
+/// It could not run; the error says why. The report stays as it was.
+fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[Attached]) -> Result<(), String> {
+    selftest::run(&report.host, maps, events, attached, &mut report.hooks).map_err(|why| {
+        match report.host.missing_for_selftest() {
+            Some(missing) => format!("{why}; the self-test needs {missing}"),
+            None => why,
+        }
+    })
 }
 
 /// How many files the sensor must be able to open: a descriptor for each program, map and link, and one more for each

@@ -63,6 +63,31 @@ impl Report {
         self.hooks.iter().all(|hook| hook.attachment != Attachment::Missing && hook.verified != Some(false))
     }
 
+    /// What is not detected, and why, one sentence each.
+    pub fn undetected(&self) -> Vec<String> {
+        let of_hook = |report: &HookReport| {
+            let Hook { name, purpose, .. } = report.hook;
+            match report.attachment {
+                Attachment::Missing => Some(format!(
+                    "hook {name} is not attached, so this is not detected: {purpose} ({})",
+                    report.refusals()
+                )),
+                Attachment::Attached { attach, .. } if report.verified == Some(false) => Some(format!(
+                    "hook {name} ({} {}) was not seen to fire in the self-test, so this may not be detected: {purpose}",
+                    attach.kind(),
+                    attach.target()
+                )),
+                Attachment::Attached { .. } | Attachment::Absent => None,
+            }
+        };
+        let untested = self
+            .selftest
+            .as_ref()
+            .err()
+            .map(|why| format!("the self-test could not run, so it is not known whether the hooks fire: {why}"));
+        self.hooks.iter().filter_map(of_hook).chain(untested).collect()
+    }
+
     /// Whether an essential hook is missing or does not fire.
     pub fn is_blind(&self) -> bool {
         self.hooks.iter().any(|report| {

@@ -109,6 +109,29 @@ fn fill_and_free() -> Result<()> {
     Ok(())
 }
 
+/// Somebody switches all kprobes off while the daemon runs. The self-test notices this, and also the end of it.
+pub(super) fn probes_switched_off(_: &mut Lab) -> Result<()> {
+    const DEBUG: &str = "/run/lab/debug";
+    fs::create_dir_all(FOLDER)?;
+    mount_at("debugfs", DEBUG, "")?;
+    let (output, switch) = (format!("{FOLDER}/switched.jsonl"), format!("{DEBUG}/kprobes/enabled"));
+    let daemon = Daemon::start_with(CapabilitySet::all(), &output, &["--self-test-interval", "1s"])?;
+    let daemon = daemon.map_err(Error::msg)?;
+    ensure!(daemon.status()? == 0, "it is degraded from the start");
+    fs::write(&switch, "0")?;
+    let noticed = wait_for("the notice", PATIENCE, || Ok((daemon.status()? == DEGRADED).then_some(())));
+    fs::write(&switch, "1")?;
+    noticed?;
+    wait_for("the end of the degradation", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
+    daemon.stop()?;
+    let reasons = degraded(&output)?;
+    ensure!(
+        reasons.len() == 2 && reasons[0].contains("hook write (kprobe") && reasons[1] == "[]",
+        "the output says {reasons:?}"
+    );
+    Ok(())
+}
+
 /// The reasons in each `degraded` notice of an output.
 fn degraded(output: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(output)?;
@@ -123,9 +146,18 @@ struct Daemon(Child);
 impl Daemon {
     /// Starts the daemon with these capabilities, and waits until it watches. Returns its message if it does not start.
     fn start(held: CapabilitySet, output: &str) -> Result<Result<Self, String>> {
+        Self::start_with(held, output, &[])
+    }
+
+    /// Like [`Self::start`], with additional arguments.
+    fn start_with(held: CapabilitySet, output: &str, more: &[&str]) -> Result<Result<Self, String>> {
         let log = Path::new("/run/lab/log-of-degraded");
         let mut run = Command::new(DETECTOR);
-        run.args(["run", "--json", output]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log)?);
+        run.args(["run", "--json", output])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?);
         // The capabilities of root's programs are those in the bounding set of the thread that executes them.
         let child = thread::scope(|scope| {
             let spawned = scope.spawn(|| {

@@ -59,7 +59,7 @@ macro_rules! cases {
 cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output, few_descriptors;
-    degraded []: few_capabilities, full_disk;
+    degraded []: few_capabilities, full_disk, probes_switched_off;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:

@@ -4,8 +4,9 @@
 //! The self-test creates a canary container: a cgroup, a mount namespace and a small overlay. A copy of this program
 //! runs in it and performs an [act](attack) for each hook. Most acts change the file that is named after the act. A
 //! record that arrives through the ring buffer verifies the hook; for a hook that sends none, the kernel's count of
-//! [runs] does ([`Proof`]). The self-test ends before anything else reads events. Events that are not the canary's are
-//! kept, in their order, for the later reader, and the canary never causes a finding.
+//! [runs] does ([`Proof`]). The self-test runs at the start, and again at intervals, because the probes can be switched
+//! off at any time. Nothing else reads events meanwhile. Events that are not the canary's are kept, in their order, for
+//! the reader, and the canary never causes a finding.
 
 mod attack;
 mod runs;
@@ -40,8 +41,10 @@ use crate::procfs::{Process, Stat};
 pub const ARGUMENT: &str = "__selftest";
 /// The environment variable that names the file to which the canary writes its process id to leave its cgroup.
 const EXIT: &str = "DETECTOR_SELFTEST_EXIT";
-/// How long to wait for the canary's output, and for all records.
+/// How long to wait for the canary's output.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for records after the canary has ended. All of them should be there already.
+const RECORD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the canary, and records in `hooks` which of them were seen to fire.
 ///
@@ -99,9 +102,9 @@ impl Refused {
     }
 }
 
-/// Waits until all these hooks are verified, but not longer than [`PATIENCE`].
+/// Waits until all these hooks are verified, but not longer than [`RECORD_PATIENCE`].
 fn wait_for_proof(events: &mut Events, hooks: &[&str]) -> Result<(), String> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + RECORD_PATIENCE;
     loop {
         read_past(events)?;
         let canary = events.canary();
