@@ -95,7 +95,7 @@ pub const TEXT_TRUNCATED: u32 = 1;
 pub struct Span {
     /// The number of the text's bytes.
     pub len: u32,
-    /// [`TEXT_TRUNCATED`] or 0.
+    /// [`TEXT_TRUNCATED`], [`PATH_DETACHED`] or 0.
     pub flags: u32,
 }
 
@@ -103,6 +103,10 @@ impl Span {
     /// A text without bytes.
     pub const EMPTY: Self = Self { len: 0, flags: 0 };
 }
+
+/// The flag in [`Span::flags`] of a path that ends at a file without a directory, such as those of memfd_create(2). The
+/// last name is that of the file, for example `memfd:NAME`, or `/` if the file has no name.
+pub const PATH_DETACHED: u32 = 2;
 
 /// A resolved path: its names from the file up to the root, each terminated by a NUL, without slashes. `/etc/passwd` is
 /// `passwd\0etc\0`, and the root itself is empty.

@@ -51,6 +51,13 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
+/// Returns the number of the CPU that the program runs on.
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper takes no argument and changes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
 /// What identifies an act: see [`Header::number`]. It is taken before there is room for a record, so that an act that
 /// is kept in a map for lack of room has it too.
 #[derive(Clone, Copy)]
@@ -74,9 +81,7 @@ impl Stamp {
                 next.write_volatile(count + 1);
             }
         }
-        // SAFETY: the helper takes no argument and changes nothing.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        Self { time: now(), number: u64::from(cpu) << 48 | count }
+        Self { time: now(), number: u64::from(cpu()) << 48 | count }
     }
 }
 
@@ -207,9 +212,7 @@ fn claims(memory: *mut Memory) -> Counter {
 /// it.
 #[inline(always)]
 fn claim() -> Option<*mut Memory> {
-    // SAFETY: the helper takes no argument and changes nothing.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let first = DRAFTS_PER_CPU.wrapping_mul(cpu);
+    let first = DRAFTS_PER_CPU.wrapping_mul(cpu());
     for number in 0..DRAFTS_TRIED {
         let memory = DRAFTS.get_ptr_mut(first.wrapping_add(number))?;
         let claims = claims(memory);

@@ -188,10 +188,10 @@ pub struct Cgroup {
     pub path: Vec<u8>,
 }
 
-/// An absolute path.
+/// An absolute path, or the name of a file that is in no directory, such as `memfd:NAME`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path {
-    /// The bytes. They start with `/`, or with `…/` if the path is truncated.
+    /// The bytes. Those of a path start with `/`, or with `…/` if the path is truncated.
     pub bytes: Vec<u8>,
     /// Whether the upper directories are missing.
     pub truncated: bool,

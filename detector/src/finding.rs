@@ -318,7 +318,7 @@ pub struct Process {
     pub start_time: Time,
     /// The name of the task. The process can choose it, so it is no evidence.
     pub comm: Text,
-    /// The path of the executable from the process's own root.
+    /// The path of the executable from the process's own root, or `memfd:NAME` for one in memory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exe: Option<Text>,
     /// The arguments, `argv[0]` first, as they were at the exec.
@@ -370,7 +370,8 @@ pub struct Ancestor {
 /// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
-    /// The path of the file in the container. It is left out if it was lost; then `dev` and `inode` identify the file.
+    /// The path of the file in the container, or `memfd:NAME` for one in memory. It is left out if it was lost; then
+    /// `dev` and `inode` identify the file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<Text>,
     /// The other path of the file: after a `rename` or `exchange` the new path, after a `link` that of the hard link.

@@ -2,7 +2,7 @@
 //! themselves. The walk is that of `prepend_path` (fs/d_path.c) without its locks, so during a concurrent rename a path
 //! can contain both old and new names.
 
-use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, TEXT_TRUNCATED};
+use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, PATH_DETACHED, TEXT_TRUNCATED};
 
 use super::{
     offsets::*,
@@ -110,9 +110,9 @@ impl Place {
     #[inline(always)]
     pub fn resolve(self, root: Self, out: &mut record::Path, texts: &mut Texts) {
         let mut path = PathWriter { start: texts.used(), texts };
-        let is_whole = path.add_names(self, root);
+        let flags = path.add_names(self, root);
         mem::store(&mut out.len, path.len());
-        mem::store(&mut out.flags, if is_whole { 0 } else { TEXT_TRUNCATED });
+        mem::store(&mut out.flags, flags);
     }
 }
 
@@ -124,35 +124,39 @@ struct PathWriter<'a> {
 }
 
 impl PathWriter<'_> {
-    /// Adds the names from a place up to a root. Without a mount, they end at the top of the file system. Returns
-    /// `false` if the path is incomplete.
+    /// Adds the names from a place up to a root. Without a mount, they end at the top of the file system. Returns the
+    /// flags of the path.
     #[inline(always)]
-    fn add_names(&mut self, place: Place, root: Place) -> bool {
+    fn add_names(&mut self, place: Place, root: Place) -> u32 {
         let Place { mut dentry, mut mount } = place;
         for _ in 0..PATH_DEPTH {
             if dentry == root.dentry && mount == root.mount {
-                return true;
+                return 0;
             }
             let parent = dentry.parent();
             if !mount.is_null() && dentry == mount.top() {
                 let mounted = mount.mount();
                 let above = mounted.parent();
                 if above == mounted {
-                    return true;
+                    return 0;
                 }
                 dentry = mounted.mountpoint();
                 mount = above.after(&OFF_MOUNT_MNT);
                 continue;
             }
-            if parent == dentry || parent.is_null() {
-                return true;
+            let is_top = parent == dentry || parent.is_null();
+            if is_top && mount.is_null() {
+                return 0;
             }
             if !self.add_name(dentry) {
-                return false;
+                return TEXT_TRUNCATED;
+            }
+            if is_top {
+                return PATH_DETACHED;
             }
             dentry = parent;
         }
-        false
+        TEXT_TRUNCATED
     }
 
     /// Adds the name of a dentry. Returns `false` if the path is too long or the name cannot be read.

@@ -124,8 +124,7 @@ pub(super) fn origin(origin: Origin) -> &'static str {
     }
 }
 
-/// The path of a file that was executed or mapped. Returns `None` if the file is in no directory, as files of
-/// memfd_create(2) are.
+/// The path or name of a file that was executed or mapped. Returns `None` if it has none.
 pub(super) fn path(path: &event::Path) -> Option<Text> {
     is_named(path).then(|| text(&path.bytes))
 }
@@ -182,7 +181,11 @@ pub(super) fn text(bytes: &[u8]) -> Text {
     Text::from(bytes)
 }
 
-/// The last component of a path.
+/// The last component of a path. The name of a file in memory stays whole: it can contain any character, and is chosen
+/// by the process.
 pub(super) fn base_name(path: &[u8]) -> &[u8] {
+    if path.starts_with(b"memfd:") {
+        return path;
+    }
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }

@@ -45,6 +45,7 @@ mod tests {
         let (memory, deleted) = (Some("only in memory"), Some("deleted"));
         for (path, layer, nlink, magic, expected) in [
             ("/", None, 0, TMPFS, memory),
+            ("memfd:x", None, 0, TMPFS, memory),
             ("/dev/shm/x", None, 1, TMPFS, memory),
             ("/huge/x", None, 1, 0x9584_58f6, memory),
             ("/tmp/x", Some(Layer::Upper), 0, 0x794c_7630, deleted),

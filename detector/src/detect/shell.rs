@@ -268,6 +268,7 @@ mod tests {
             ("/usr/bin/bashtop", &["bashtop"]),
             ("/usr/bin/fisherman", &["fish-like"]),
             ("/", &[]),
+            ("memfd:/bin/bash", &["x"]),
             ("", &[""]),
         ] {
             assert_eq!(shell(exe, args), None, "{exe} {args:?}");

@@ -100,7 +100,7 @@ impl<'a> Texts<'a> {
 
     /// Takes a path.
     fn path(&mut self, span: record::Path, field: &'static str) -> Result<Path, DecodeError> {
-        Ok(path(self.take(span, field)?, span.flags & record::TEXT_TRUNCATED != 0))
+        Ok(path(self.take(span, field)?, span.flags))
     }
 
     /// Takes an argument vector.
@@ -311,8 +311,19 @@ fn text<'a, const N: usize>(text: &'a record::Text<N>, field: &'static str) -> R
 }
 
 /// Reverses the order of a path's names. The record has the file first, and each name is terminated by a NUL.
-fn path(mut names: &[u8], truncated: bool) -> Path {
+fn path(mut names: &[u8], flags: u32) -> Path {
+    let truncated = flags & record::TEXT_TRUNCATED != 0;
     names = names.strip_suffix(&[0]).unwrap_or(names);
+    if flags & record::PATH_DETACHED != 0 {
+        let split = names.iter().rposition(|&byte| byte == 0);
+        let (below, top) = split.map_or((&[][..], names), |at| (&names[..at], &names[at + 1..]));
+        match (below, top) {
+            // The top of a file system: the path does not lead to the root of the process.
+            (below, b"/") => names = below,
+            ([], name) => return Path { bytes: name.to_vec(), truncated },
+            _ => {}
+        }
+    }
     let mut bytes = Vec::with_capacity(names.len() + '…'.len_utf8() + 1);
     if truncated {
         bytes.extend_from_slice("…".as_bytes());
@@ -478,6 +489,20 @@ mod tests {
         let record = exec_record_of((b"passwd\0deep\0", record::TEXT_TRUNCATED), (b"", 0));
         let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
         assert_eq!(exec.exe, Path { bytes: "…/deep/passwd".into(), truncated: true });
+    }
+
+    #[test]
+    fn a_file_in_no_directory_has_its_name_for_a_path() {
+        for (names, expected) in [
+            (&b"memfd:a/bash\0"[..], "memfd:a/bash"),
+            (b"memfd:/\0", "memfd:/"),
+            (b"/\0", "/"),
+            (b"below\0/\0", "/below"),
+        ] {
+            let record = exec_record_of((names, record::PATH_DETACHED), (b"", 0));
+            let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
+            assert_eq!(exec.exe, Path { bytes: expected.into(), truncated: false });
+        }
     }
 
     #[test]
