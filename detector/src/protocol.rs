@@ -83,7 +83,7 @@ pub struct Status {
 pub enum DaemonState {
     /// The daemon loads, attaches and tests the probes.
     Starting,
-    /// The probes are attached, and the self-test saw them fire.
+    /// The probes are attached. [`Status::degraded`] says what does not work.
     Ready,
     /// The daemon detaches the probes.
     Stopping,

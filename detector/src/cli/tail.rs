@@ -105,7 +105,7 @@ impl Source {
             move || hub.close()
         };
         let watch = Watch::start(options, &hub, end_stream)?;
-        hub.publish_undetected();
+        hub.publish_degradation();
         // Standard error may be closed.
         let _ = writeln!(
             io::stderr(),

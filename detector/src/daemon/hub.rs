@@ -32,6 +32,17 @@ pub struct Hub {
     output_loss: AtomicU64,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
+    /// The reasons in the last notice about what is not detected or recorded.
+    published: Mutex<Vec<String>>,
+}
+
+/// Who gets a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receivers {
+    /// The output and the clients.
+    All,
+    /// The clients only.
+    Clients,
 }
 
 #[derive(Debug)]
@@ -79,6 +90,7 @@ impl Hub {
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
             output_failures: Mutex::default(),
+            published: Mutex::default(),
         }
     }
 
@@ -93,10 +105,14 @@ impl Hub {
             }
             Line::Notice(_) => {}
         }
-        let line = json::line(line);
+        self.send(json::line(line), Receivers::All);
+    }
+
+    fn send(&self, line: Bytes, receivers: Receivers) {
         let routes = lock(&self.routes);
         let Some(routes) = routes.as_ref() else { return };
-        if let Some(output) = &routes.output
+        if receivers == Receivers::All
+            && let Some(output) = &routes.output
             && let Err(TrySendError::Full(_)) = output.try_send(line.clone())
         {
             self.output_loss.fetch_add(1, Relaxed);
@@ -161,25 +177,37 @@ impl Hub {
             Phase { state: DaemonState::Ready, since: now(), undetected, hooks, pipeline: Some(pipeline), engines };
     }
 
-    /// Records the result of another self-test, and publishes it.
+    /// Records the result of another self-test.
     pub(super) fn set_tested(&self, hooks: Vec<Hook>, undetected: Vec<String>) {
         let mut phase = lock(&self.phase);
         (phase.hooks, phase.undetected) = (hooks, undetected);
         drop(phase);
-        self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
+        self.publish_degradation();
     }
 
-    /// Publishes a notice if the sensor does not detect something.
-    pub fn publish_undetected(&self) {
-        if !lock(&self.phase).undetected.is_empty() {
-            self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
-        }
+    /// Publishes what is not detected or recorded, if this has changed since it was published last.
+    pub fn publish_degradation(&self) {
+        self.tell_degradation(Receivers::All);
     }
 
-    /// Records why the output does not work as it should, or that it does again, and publishes this.
-    pub(super) fn set_output_failures(&self, failures: Vec<String>) {
+    /// Records why the output does not work as it should, or that it does again. If this changes what is not recorded,
+    /// publishes it to clients, and returns the line for the output, whose queue may be full.
+    pub(super) fn set_output_failures(&self, failures: Vec<String>) -> Option<Bytes> {
         *lock(&self.output_failures) = failures;
-        self.publish_event(NoticeEvent::Degraded { reasons: self.degraded() });
+        self.tell_degradation(Receivers::Clients)
+    }
+
+    fn tell_degradation(&self, receivers: Receivers) -> Option<Bytes> {
+        // Whoever holds this lock reads the reasons and sends them, so that the last line has the last reasons.
+        let mut published = lock(&self.published);
+        let reasons = self.degraded();
+        if *published == reasons {
+            return None;
+        }
+        published.clone_from(&reasons);
+        let line = json::line(&Line::Notice(self.notice(NoticeEvent::Degraded { reasons })));
+        self.send(line.clone(), receivers);
+        Some(line)
     }
 
     fn degraded(&self) -> Vec<String> {
@@ -194,8 +222,13 @@ impl Hub {
 
     /// The status of the daemon.
     pub fn status(&self) -> Status {
-        let degraded = self.degraded();
+        let mut degraded = self.degraded();
+        let lost = self.output_loss.load(Relaxed);
+        if lost > 0 {
+            degraded.push(format!("the output is blocked or too slow: {lost} lines were lost"));
+        }
         let phase = lock(&self.phase);
+        degraded.extend(phase.pipeline.as_ref().and_then(|pipeline| pipeline.stuck_test()));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -85,7 +85,8 @@ pub enum Error {
     },
 }
 
-/// Runs the daemon until SIGINT or SIGTERM. A second signal ends the process immediately. SIGHUP and SIGUSR1 make it
+/// Runs the daemon until SIGINT or SIGTERM. During the start, these take effect after it; while the daemon stops, a
+/// second signal ends the process immediately. SIGHUP and SIGUSR1 make it
 /// open its output file again.
 ///
 /// # Errors
@@ -141,7 +142,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let watch = joined(watch.await)?;
     tracing::info!("listening for clients on {}", config.socket.display());
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
-    hub.publish_undetected();
+    hub.publish_degradation();
     notify(&[NotifyState::Ready]);
 
     let (reason, end) = tokio::select! {

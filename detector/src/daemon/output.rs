@@ -59,14 +59,16 @@ impl Output {
         &self.target
     }
 
-    /// Opens a regular file again, which creates it if it was moved. Does nothing for other outputs.
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        if let Target::File(path) = &self.target
-            && self.file.metadata()?.is_file()
-        {
-            self.file = open_file(path)?;
+    /// Opens a regular file again, which creates it if it was moved. Returns `false` for other outputs, which stay
+    /// open.
+    pub(super) fn reopen(&mut self) -> io::Result<bool> {
+        match &self.target {
+            Target::File(path) if self.file.metadata()?.is_file() => {
+                self.file = open_file(path)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(())
     }
 
     /// Whether this is a regular file that is no longer found at its path.
@@ -141,6 +143,6 @@ mod tests {
         let mut read = [0];
         reader.read_exact(&mut read).expect("it was written");
         assert!(read == *b"x" && !output.is_moved());
-        output.reopen().expect("a FIFO stays open");
+        assert!(!output.reopen().expect("a FIFO stays open"));
     }
 }

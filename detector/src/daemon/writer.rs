@@ -1,9 +1,10 @@
 //! Writes JSON lines to the output, on a thread of its own.
 //!
-//! Each line is written with one call, so that no reader sees half of it. While the output fails, for example because
-//! the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do not fit into the
-//! queue are counted, and the loss is reported in the output itself once it works again.
+//! Each line is written with one call, so that no reader sees half of it unless the output fails. While it fails, for
+//! example because the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do
+//! not fit into the queue are counted, and the loss is reported in the output itself once it works again.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -11,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::hub::Hub;
+use super::hub::{Hub, OUTPUT_QUEUE};
 use super::output::{Output, Target};
 use crate::finding::Loss;
 
-/// The interval at which a failing output is retried and a moved file is looked for, and the maximum delay of a loss
-/// report.
+/// The interval at which a failing output is retried, and the maximum delay of a loss report.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Why a writer ended before the hub was closed.
@@ -66,8 +66,9 @@ pub fn run(output: Output, lines: Receiver<Bytes>, hub: &Hub, orders: &Orders) -
         lines,
         hub,
         orders,
+        notices: VecDeque::new(),
         must_reopen: false,
-        looked: Instant::now(),
+        tried: None,
         reopening_failure: None,
         writing_failure: None,
     };
@@ -79,10 +80,12 @@ struct Writer<'a> {
     lines: Receiver<Bytes>,
     hub: &'a Hub,
     orders: &'a Orders,
+    /// Notices about the output itself, to be written after the current line.
+    notices: VecDeque<Bytes>,
     /// The output must be opened again. It stays set until this succeeds.
     must_reopen: bool,
-    /// When it was last checked whether the output must be opened again.
-    looked: Instant,
+    /// When this failed last.
+    tried: Option<Instant>,
     /// Why the output could not be opened again.
     reopening_failure: Option<String>,
     /// Why the output cannot be written at the moment.
@@ -94,14 +97,17 @@ impl Writer<'_> {
         let mut reported: Option<Instant> = None;
         loop {
             // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
-            let next = if self.hub.has_output_loss() {
+            let next = if self.must_reopen || self.hub.has_output_loss() {
                 self.lines.recv_timeout(TICK)
             } else {
                 self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             let ended = match next {
                 Ok(line) => self.write(&line).map(|()| false)?,
-                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.follow_file();
+                    false
+                }
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             // Reports are at most one per [`TICK`], because writing them takes time too.
@@ -113,6 +119,9 @@ impl Writer<'_> {
                 tracing::error!("{target}: the output failed or was too slow, so {lost} lines were lost");
                 let line = self.hub.loss_line(Loss::Output, lost);
                 self.write(&line)?;
+            }
+            while let Some(notice) = self.notices.pop_front() {
+                self.write(&notice)?;
             }
             if ended {
                 return Ok(());
@@ -139,12 +148,14 @@ impl Writer<'_> {
                 Err(error) => error,
             };
             if self.orders.stop.load(Relaxed) {
-                let lines = 1 + self.lines.try_iter().filter(|line| !line.is_empty()).count() as u64;
+                let queued = self.lines.try_iter().filter(|line| !line.is_empty()).count() as u64;
+                let lines = 1 + queued + self.hub.take_output_loss();
                 return Err(Error::Unwritten { target: self.output.target().clone(), cause, lines });
             }
             if failures == 0 {
                 let failure = format!(
-                    "{}: cannot write: {cause}; findings are kept in memory, and writing is tried again every {TICK:?}",
+                    "{}: cannot write: {cause}; the next {OUTPUT_QUEUE} lines are kept in memory, and writing is tried \
+                    again every {TICK:?}",
                     self.output.target()
                 );
                 tracing::error!("{failure}");
@@ -153,9 +164,9 @@ impl Writer<'_> {
             }
             failures += 1;
             std::thread::sleep(TICK);
-            // A file that replaces a full one gets only whole lines.
-            if rest.len() == line.len() {
-                self.follow_file();
+            if self.follow_file() {
+                // The file that is open now has no part of the line.
+                rest = line;
             }
         }
         if failures > 0 {
@@ -166,30 +177,25 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Opens the output again if that was ordered, or if its file was moved or removed. If this fails, the opened file
-    /// stays in use.
-    fn follow_file(&mut self) {
+    /// Opens the output again if that was ordered, or if its file was moved or removed, and returns whether it has done
+    /// so. If this fails, the opened file stays in use, and it is tried again later.
+    fn follow_file(&mut self) -> bool {
         let is_ordered = self.orders.reopen.swap(false, Relaxed);
-        if !is_ordered && self.looked.elapsed() < TICK {
-            return;
-        }
-        self.looked = Instant::now();
         self.must_reopen |= is_ordered || self.output.is_moved();
-        if !self.must_reopen {
-            return;
+        let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= TICK);
+        if !self.must_reopen || !(is_ordered || is_due) {
+            return false;
         }
-        let failure = match self.output.reopen() {
-            Ok(()) => {
-                tracing::info!("{}: opened again", self.output.target());
-                self.must_reopen = false;
-                None
-            }
-            Err(cause) => Some(format!(
+        let result = self.output.reopen();
+        self.must_reopen = result.is_err();
+        self.tried = result.is_err().then(Instant::now);
+        let failure = result.as_ref().err().map(|cause| {
+            format!(
                 "{}: cannot be opened again: {cause}; findings go to the file that was opened before, and this is tried \
-                again with later findings",
+                again every {TICK:?}",
                 self.output.target()
-            )),
-        };
+            )
+        });
         if failure != self.reopening_failure {
             if let Some(failure) = &failure {
                 tracing::error!("{failure}");
@@ -197,11 +203,16 @@ impl Writer<'_> {
             self.reopening_failure = failure;
             self.report_failures();
         }
+        let is_reopened = result.unwrap_or(false);
+        if is_reopened {
+            tracing::info!("{}: opened again", self.output.target());
+        }
+        is_reopened
     }
 
-    fn report_failures(&self) {
+    fn report_failures(&mut self) {
         let failures = [&self.reopening_failure, &self.writing_failure];
-        self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect());
+        self.notices.extend(self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect()));
     }
 }
 
@@ -212,12 +223,12 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
 
-    use super::super::hub::OUTPUT_QUEUE;
     use super::*;
     use crate::finding::NoticeEvent;
 
     fn output(file: File) -> Output {
-        Output::new(Target::File("test".into()), file)
+        // The target only appears in messages.
+        Output::new(Target::Stdout, file)
     }
 
     fn stopping() -> Orders {
@@ -244,7 +255,9 @@ mod tests {
             writing.join().expect("no panic").expect("all is written");
             read
         });
-        assert_eq!(read, [line.clone(), line].concat());
+        // Between the lines are the notices about the failure.
+        let is_whole = |text: &&[u8]| text.len() == 100_000 && text.iter().all(|&byte| byte == b'x');
+        assert_eq!(read.split(|&byte| byte == b'\n').filter(is_whole).count(), 2);
         assert_eq!(hub.status().degraded, [""; 0]);
     }
 

@@ -59,13 +59,13 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
         NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
         NoticeEvent::Stopped { reason } => (YELLOW, format!("detector stopped watching {}: {reason}", notice.node)),
         NoticeEvent::Degraded { reasons } if reasons.is_empty() => {
-            (DIM, format!("{} is watched completely again", notice.node))
+            (DIM, format!("nothing is missing any more on {}", notice.node))
         }
         NoticeEvent::Degraded { reasons } => {
             let (shown, others) = reasons.split_at(reasons.len().min(MAX_REASONS));
             let more = match others.len() {
                 0 => String::new(),
-                count => format!("; and {count} more, which `detector status` shows"),
+                count => format!("; and {count} more"),
             };
             (RED, format!("on {}: {}{more}", notice.node, shown.join("; ")))
         }

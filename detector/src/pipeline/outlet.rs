@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use crate::clock;
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 use crate::sensor::report::Report;
 
@@ -22,7 +24,23 @@ pub(crate) enum Message {
 pub struct Counters {
     /// The number of records that were read from the kernel.
     pub events: AtomicU64,
+    /// The time since boot, in nanoseconds, at which a self-test began that has not ended. 0 if none runs.
+    pub(super) testing_since: AtomicU64,
 }
+
+impl Counters {
+    /// Says so if a self-test hangs in the kernel.
+    pub(crate) fn stuck_test(&self) -> Option<String> {
+        let since = self.testing_since.load(Relaxed);
+        let lasts = Duration::from_nanos(clock::since_boot().saturating_sub(since));
+        (since != 0 && lasts > LONGEST_TEST).then(|| {
+            format!("the self-test has not ended for {} s, and nothing is reported meanwhile", lasts.as_secs())
+        })
+    }
+}
+
+/// How long a self-test can take that does not hang.
+const LONGEST_TEST: Duration = Duration::from_secs(30);
 
 /// Sends messages to the sink, and counts the records that were read.
 pub(super) struct Outlet<S> {
@@ -39,6 +57,11 @@ impl<S: FnMut(Message)> Outlet<S> {
     /// Counts a record that was read from the kernel.
     pub(super) fn count_event(&self) {
         self.counters.events.fetch_add(1, Relaxed);
+    }
+
+    /// Records that a self-test begins at this time since boot, or ends, if it is 0.
+    pub(super) fn set_testing_since(&self, boot: u64) {
+        self.counters.testing_since.store(boot, Relaxed);
     }
 
     /// The name of the node in findings and notices.

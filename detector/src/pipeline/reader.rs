@@ -21,7 +21,7 @@ use crate::sensor::{self, Decoded, Sensor};
 const BUSY: Duration = Duration::from_secs(1);
 /// How often lost events are checked for otherwise, and how often the kernel is asked for skipped calls.
 const QUIET: Duration = Duration::from_secs(10);
-/// How soon the self-test is repeated if it could not run.
+/// How soon the self-test is repeated to confirm a worse result.
 const SOON: Duration = Duration::from_secs(30);
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
@@ -164,20 +164,26 @@ impl<S: FnMut(Message)> Reader<S> {
         }
     }
 
-    /// Repeats the self-test, which tells whether somebody has switched the probes off. If it cannot run, for example
-    /// because too much happens on this host, it is repeated soon, and that is reported from the second time on.
+    /// Repeats the self-test, which tells whether somebody has switched the probes off. A worse result is reported only
+    /// if a second test confirms it, because a busy host can disturb a test.
     fn test_again(&mut self) {
         let started = Instant::now();
+        self.outlet.set_testing_since(clock::since_boot());
         let result = self.sensor.test_again();
+        self.outlet.set_testing_since(0);
         tracing::debug!(took = ?started.elapsed(), "repeated the self-test");
-        self.schedule.mark_tested(Instant::now(), result.is_ok());
+        let next = self.schedule.mark_tested(Instant::now(), result.is_ok());
         match result {
+            Ok(false) => {}
             Ok(true) => {
-                self.sensor.report().undetected().iter().for_each(|reason| tracing::warn!("{reason}"));
+                let undetected = self.sensor.report().undetected();
+                undetected.iter().for_each(|reason| tracing::warn!("{reason}"));
+                if undetected.is_empty() {
+                    tracing::info!("the self-test saw the hooks fire again");
+                }
                 self.outlet.tested(self.sensor.report().clone());
             }
-            Ok(false) => {}
-            Err(why) => tracing::warn!("the self-test could not be repeated: {why}; it is tried again in {SOON:?}"),
+            Err(why) => tracing::warn!("the self-test failed: {why}; it is repeated in {next:?} to confirm this"),
         }
     }
 
@@ -264,8 +270,11 @@ impl Schedule {
         self.test_due
     }
 
-    fn mark_tested(&mut self, now: Instant, has_run: bool) {
-        self.test_due = now + if has_run { self.test_interval } else { SOON.min(self.test_interval) };
+    /// Schedules the next test, and returns the time until then.
+    fn mark_tested(&mut self, now: Instant, is_certain: bool) -> Duration {
+        let next = if is_certain { self.test_interval } else { SOON.min(self.test_interval) };
+        self.test_due = now + next;
+        next
     }
 
     fn has_lost(&self) -> bool {

@@ -50,7 +50,7 @@ pub enum Error {
         why: String,
     },
     /// The kernel refused a map or the object as a whole.
-    #[error("loading the BPF object: {0}; `detector doctor` shows what this kernel allows")]
+    #[error("loading the BPF object: {0}")]
     Load(#[source] Box<aya::EbpfError>),
     /// An essential hook cannot be attached.
     #[error("hook {}: no way to attach it: {}; `detector doctor` shows what this kernel allows", .0.hook.name, .0.refusals())]

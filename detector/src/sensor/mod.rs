@@ -57,7 +57,7 @@ pub struct Sensor {
     maps: Maps,
     running: Running,
     attached: Vec<Attached>,
-    /// Whether the last self-test could not run.
+    /// Whether the last self-test could not run, or had a worse result than the one before.
     has_failed_to_test: bool,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
@@ -125,13 +125,14 @@ impl Sensor {
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
         let mut report = Report { host, hooks, selftest: Ok(()) };
         report.selftest = test(&mut report, &mut maps, &mut events, &attached);
+        let has_failed_to_test = report.selftest.is_err();
         Ok(Self {
             report,
             events,
             maps,
             running,
             attached,
-            has_failed_to_test: false,
+            has_failed_to_test,
             #[cfg(feature = "probe-log")]
             pass_on_log: Box::new(move || log.flush()),
             _ebpf: ebpf,
@@ -144,25 +145,29 @@ impl Sensor {
     }
 
     /// Repeats the self-test, and updates the report. Events of others that arrive in the meantime are returned later.
-    /// Returns whether the result differs from the last one.
+    /// Returns whether the report has changed.
     ///
     /// # Errors
     ///
-    /// The self-test could not run; the error says why. The report changes only if this has happened twice in a row.
+    /// The result is worse than the last one; the error says why. The report changes only if a second test in a row
+    /// confirms this.
     pub(crate) fn test_again(&mut self) -> Result<bool, String> {
-        let state = |report: &Report| {
-            let verified: Vec<_> = report.hooks.iter().map(|hook| hook.verified).collect();
-            (verified, report.selftest.clone())
+        let mut tested = self.report.clone();
+        tested.selftest = test(&mut tested, &mut self.maps, &mut self.events, &self.attached);
+        let failure = match &tested.selftest {
+            Err(why) => Some(why.clone()),
+            Ok(()) => newly_silent(&self.report, &tested),
         };
-        let before = state(&self.report);
-        match test(&mut self.report, &mut self.maps, &mut self.events, &self.attached) {
-            Err(why) if !std::mem::replace(&mut self.has_failed_to_test, true) => return Err(why),
-            result => {
-                self.has_failed_to_test = result.is_err();
-                self.report.selftest = result;
-            }
+        let is_confirmed = std::mem::replace(&mut self.has_failed_to_test, failure.is_some());
+        if let Some(why) = failure
+            && !is_confirmed
+        {
+            return Err(why);
         }
-        Ok(state(&self.report) != before)
+        let is_changed = self.report.undetected() != tested.undetected()
+            || self.report.hooks.iter().zip(&tested.hooks).any(|(before, now)| before.verified != now.verified);
+        self.report = tested;
+        Ok(is_changed)
     }
 
     /// The next event, if there is one, or the reason why a record cannot be read.
@@ -262,7 +267,7 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
 ///
 /// # Errors
 ///
-/// It could not run; the error says why. The report stays as it was.
+/// It could not run; the error says why.
 fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[Attached]) -> Result<(), String> {
     selftest::run(&report.host, maps, events, attached, &mut report.hooks).map_err(|why| {
         match report.host.missing_for_selftest() {
@@ -270,6 +275,15 @@ fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[A
             None => why,
         }
     })
+}
+
+/// The hooks that fired in the test before and not in this one, in one line.
+fn newly_silent(before: &Report, now: &Report) -> Option<String> {
+    let silent = |(before, now): (&HookReport, &HookReport)| {
+        (now.verified == Some(false) && before.verified != Some(false)).then_some(now.hook.name)
+    };
+    let names: Vec<_> = before.hooks.iter().zip(&now.hooks).filter_map(silent).collect();
+    (!names.is_empty()).then(|| format!("these hooks were not seen to fire: {}", names.join(", ")))
 }
 
 /// How many files the sensor must be able to open: a descriptor for each program, map and link, and one more for each

@@ -167,7 +167,10 @@ impl From<String> for Refusal {
 
 impl From<ProgramError> for Refusal {
     fn from(error: ProgramError) -> Self {
-        Self { why: explain(&error), is_denied: is_denied(&error) }
+        // The verifier also refuses programs with this error, whatever the privileges.
+        let is_verdict = matches!(&error, ProgramError::LoadError { io_error, .. }
+            if io_error.raw_os_error() == Some(rustix::io::Errno::ACCESS.raw_os_error()));
+        Self { why: explain(&error), is_denied: !is_verdict && is_denied(&error) }
     }
 }
 

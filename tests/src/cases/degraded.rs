@@ -84,7 +84,7 @@ fn asked_for(message: &str, held: CapabilitySet) -> Result<CapabilitySet> {
     Ok(named)
 }
 
-/// A full disk. The daemon keeps the findings and says that it cannot write them.
+/// A full disk. The daemon keeps the findings and says that it cannot write them, until somebody removes its file.
 pub(super) fn full_disk(_: &mut Lab) -> Result<()> {
     mount_at("tmpfs", FOLDER, "size=64k")?;
     let outcome = fill_and_free();
@@ -94,18 +94,18 @@ pub(super) fn full_disk(_: &mut Lab) -> Result<()> {
 
 fn fill_and_free() -> Result<()> {
     let (output, filler) = (format!("{FOLDER}/findings.jsonl"), format!("{FOLDER}/filler"));
-    File::create(&output)?;
+    // There is room for a part of the first line in the last block of the file.
+    fs::write(&output, format!("{{\"of\": \"{:4000}\"}}\n", "an earlier daemon"))?;
     ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
     let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(Error::msg)?;
     ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
-    fs::remove_file(filler)?;
+    fs::remove_file(&output)?;
     wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
     daemon.stop()?;
+    let events: Vec<_> = lines(&output)?.into_iter().map(|line| line["event"].clone()).collect();
+    ensure!(events == ["started", "degraded", "degraded", "stopped"], "the new file has {events:?}");
     let reasons = degraded(&output)?;
-    ensure!(
-        reasons.len() == 2 && reasons[0].contains("No space left on device") && reasons[1] == "[]",
-        "the output says {reasons:?}"
-    );
+    ensure!(reasons[0].contains("No space left on device") && reasons[1] == "[]", "the output says {reasons:?}");
     Ok(())
 }
 
@@ -132,10 +132,14 @@ pub(super) fn probes_switched_off(_: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// The lines of an output.
+fn lines(output: &str) -> Result<Vec<Value>> {
+    Ok(fs::read_to_string(output)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
 /// The reasons in each `degraded` notice of an output.
 fn degraded(output: &str) -> Result<Vec<String>> {
-    let text = fs::read_to_string(output)?;
-    let lines = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let lines = lines(output)?;
     let degraded = lines.iter().filter(|line| line["event"] == "degraded");
     Ok(degraded.map(|line| line["detail"]["reasons"].to_string()).collect())
 }

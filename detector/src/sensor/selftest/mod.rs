@@ -42,7 +42,7 @@ pub const ARGUMENT: &str = "__selftest";
 /// The environment variable that names the file to which the canary writes its process id to leave its cgroup.
 const EXIT: &str = "DETECTOR_SELFTEST_EXIT";
 /// How long to wait for the canary's output.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for records after the canary has ended. All of them should be there already.
 const RECORD_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -273,8 +273,10 @@ struct CgroupDirectory {
 
 impl CgroupDirectory {
     fn make(path: PathBuf) -> Result<Self, String> {
-        fs::create_dir(&path).map_err(|e| format!("making cgroup {}: {e}", path.display()))?;
-        let id = fs::metadata(&path).map_err(|e| format!("cgroup {}: {e}", path.display()))?.ino();
+        // The name of the cgroup is another one in each test, but the same failure must have the same reason.
+        let failed = |error| format!("making a cgroup in {}: {error}", path.parent().unwrap_or(&path).display());
+        fs::create_dir(&path).map_err(failed)?;
+        let id = fs::metadata(&path).map_err(failed)?.ino();
         Ok(Self { path, id })
     }
 }
