@@ -65,7 +65,7 @@ impl Analysis {
             }
             Event::CgroupRemoved(removed) => self.containers.remove(removed),
             Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
-                escape.cgroup = self.containers.path_of(escape.at.cgroup).unwrap_or_default();
+                escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
                 if let Some(root_dev) = sensor.root_dev(exec.at.container) {

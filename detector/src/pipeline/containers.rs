@@ -55,7 +55,7 @@ impl Containers {
     }
 
     /// The path of a cgroup from the root of the hierarchy, or `None` if the cgroup no longer exists.
-    pub(super) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
+    fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         self.hierarchy.as_ref()?.path_of(id)
     }
 

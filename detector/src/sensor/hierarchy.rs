@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -105,6 +106,10 @@ impl Hierarchy {
         let found = open_by_id(&root, id).ok()?;
         let path = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
         let (mount, found) = (path(&root)?, path(&found)?);
+        // The kernel appends this to the path of a directory that was removed. A directory can also have such a name.
+        if found.as_os_str().as_bytes().ends_with(b" (deleted)") && fs::metadata(&found).ok()?.ino() != id {
+            return None;
+        }
         Some([b"/", found.strip_prefix(mount).ok()?.as_os_str().as_bytes()].concat())
     }
 
