@@ -407,13 +407,9 @@ fn keep_entered(process: u32, container: u64) {
 /// Registers a fork. The child of a process that came from outside came from outside too, even if it outlives its
 /// parent and is reparented to the container's init.
 #[inline(always)]
-pub fn register_fork(parent: Task, child: Task) {
-    let (above, process) = (parent.process(), child.process());
-    if above == process {
-        return;
-    }
-    if let Some(container) = ENTERED.copied(&above) {
-        keep_entered(process, container);
+pub fn register_fork(parent: u32, child: u32) {
+    if let Some(container) = ENTERED.copied(&parent) {
+        keep_entered(child, container);
     }
 }
 

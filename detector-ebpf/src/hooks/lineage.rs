@@ -16,7 +16,14 @@ use crate::{
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::new(ctx.arg(0)), Task::new(ctx.arg(1)));
-    container::register_fork(parent, child);
+    // A thread is in the process of its parent. It cannot be created in the cgroup of another domain
+    // (`cgroup_attach_permissions`, kernel/cgroup/cgroup.c), but both can be moved while this program compares them: a
+    // runtime moves its own process into the cgroup of a container while that starts its threads.
+    let (above, process) = (parent.process(), child.process());
+    if above == process {
+        return 0;
+    }
+    container::register_fork(above, process);
     // With `CLONE_INTO_CGROUP` of clone3(2), the child is created in another cgroup and is not moved there.
     let born = child.cgroup_id();
     if born != parent.cgroup_id() {
