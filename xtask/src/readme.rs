@@ -91,7 +91,7 @@ fn samples_of(document: &str) -> Vec<(String, String)> {
         } else if is_fenced || line.starts_with("    ") {
             *text += line;
             *text += "\n";
-        } else if !line.is_empty() || !text.is_empty() {
+        } else if !line.is_empty() {
             is_open = false;
         }
     }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn samples_are_the_blocks_behind_their_names() {
-        let document = "a\n\n<!-- sample: tail -->\n\n    one\n    two\n\ntext\n\n    no sample\n\n\
+        let document = "a\n\n<!-- sample: tail -->\n\n    one\n\n    two\n\ntext\n\n    no sample\n\n\
                         <!-- sample: finding -->\n```json\n{\n}\n```\n    no sample\n";
         let samples = samples_of(document);
         let samples: Vec<_> = samples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
