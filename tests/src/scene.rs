@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::container::{self, Container};
 use crate::image::make_image;
-use crate::program::wait_for;
+use crate::program::{Running, wait_for};
 use crate::protocol::Message;
 use crate::sensor::{DETECTOR, Sensor, detector};
 
@@ -47,7 +47,7 @@ in() { runc exec --tty \"$WEB\" /bin/sh; }
 pub fn run(interactive: bool) -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start(Path::new("/run/lab"))?;
-    let tail = Tail::start(Stdio::inherit())?;
+    let tail = start_tail(Stdio::inherit())?;
     if interactive {
         leave_to_person()?;
     } else {
@@ -67,7 +67,7 @@ pub fn send_samples() -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start(Path::new("/run/lab"))?;
     let shown = Path::new("/run/lab/tail");
-    let tail = Tail::start(File::create(shown)?.into())?;
+    let tail = start_tail(File::create(shown)?.into())?;
     play(Duration::ZERO)?;
     let mut findings = Vec::new();
     let text = wait_for("the findings in the file and in the live view", PATIENCE, || {
@@ -164,28 +164,13 @@ fn conclude(findings: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// The live view.
-struct Tail(Child);
-
-impl Tail {
-    fn start(output: Stdio) -> Result<Self> {
-        let mut command = Command::new(DETECTOR);
-        command.arg("tail").stdin(Stdio::null()).stdout(output);
-        let child = command.spawn().context("cannot run the live view")?;
-        let mut tail = Self(child);
-        // `detector tail` does not report that it is connected, so this checks that it keeps running.
-        let connected = Duration::from_millis(500);
-        sleep(connected);
-        let ended = wait_for("the live view's state", connected, || Ok(Some(tail.0.try_wait()?)))?;
-        ensure!(ended.is_none(), "detector tail ended: {ended:?}");
-        Ok(tail)
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        // The process may already have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts the live view.
+fn start_tail(output: Stdio) -> Result<Running> {
+    let mut tail = Running::start(Command::new(DETECTOR).arg("tail").stdout(output))?;
+    // `detector tail` does not report that it is connected, so this checks that it keeps running.
+    let connected = Duration::from_millis(500);
+    sleep(connected);
+    let ended = wait_for("the live view's state", connected, || Ok(Some(tail.ended()?)))?;
+    ensure!(ended.is_none(), "detector tail ended: {ended:?}");
+    Ok(tail)
 }

@@ -3,15 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::time::{ClockId, clock_gettime};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{finish, wait_for};
+use crate::program::{Running, finish, wait_for};
 
 /// The path of the program.
 pub const DETECTOR: &str = "/usr/bin/detector";
@@ -21,9 +21,16 @@ pub fn detector(args: &[&str]) -> Result<Output> {
     finish(Command::new(DETECTOR).args(args))
 }
 
-/// A running `detector run`.
+/// The command `detector run`, with its findings in the file `lines` and its messages in the file `log`.
+pub fn run_command(lines: &Path, log: &Path) -> Result<Command> {
+    let mut run = Command::new(DETECTOR);
+    run.args(["run", "--json"]).arg(lines).stdout(Stdio::null()).stderr(File::create(log)?);
+    Ok(run)
+}
+
+/// A running `detector run`, which is killed when this is dropped.
 pub struct Sensor {
-    child: Child,
+    process: Running,
     log: PathBuf,
     lines: PathBuf,
     output: File,
@@ -36,16 +43,9 @@ impl Sensor {
     pub fn start(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let (lines, log) = (folder.join("findings.jsonl"), folder.join("log"));
-        let child = Command::new(DETECTOR)
-            .args(["run", "--json"])
-            .arg(&lines)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
-            .spawn()
-            .with_context(|| format!("cannot run {DETECTOR}"))?;
+        let process = Running::start(&mut run_command(&lines, &log)?)?;
         let output = open(&lines)?;
-        let sensor = Self { child, log, lines, output, rest: Vec::new() };
+        let sensor = Self { process, log, lines, output, rest: Vec::new() };
         let status = detector(&["status", "--wait", "60s"])?;
         ensure!(
             status.status.success(),
@@ -64,12 +64,12 @@ impl Sensor {
 
     /// Whether the daemon still runs.
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+        Ok(self.process.ended()?.is_none())
     }
 
     /// The lines written since the last call.
     pub fn take_lines(&mut self) -> Result<Vec<Value>> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.process.ended()? {
             bail!("the sensor is gone: {status}");
         }
         self.output.read_to_end(&mut self.rest)?;
@@ -95,7 +95,7 @@ impl Sensor {
 
     /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let size = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -105,32 +105,22 @@ impl Sensor {
 
     /// The CPU time of the daemon, in user and kernel mode.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.child.id().cast_signed()))?;
+        let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.process.id().cast_signed()))?;
         Ok(clock_gettime(clock)?.into())
     }
 
     /// Stops or continues the daemon with a signal. While it is stopped, only its probes run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).context("the process id is 0")?;
-        Ok(kill_process(pid, signal)?)
+        self.process.signal(signal)
     }
 
     /// Asks the daemon to stop, and waits until it has ended.
-    pub fn stop(mut self) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
-        wait_for("the sensor's end after SIGTERM", Duration::from_secs(20), || Ok(self.child.try_wait()?))
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.process.stop()
     }
 }
 
 /// Opens the output. It is the same file whether this or the daemon creates it.
 fn open(lines: &Path) -> Result<File> {
     Ok(OpenOptions::new().read(true).append(true).create(true).open(lines)?)
-}
-
-impl Drop for Sensor {
-    fn drop(&mut self) {
-        // The process may already have ended, and nobody can handle an error here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

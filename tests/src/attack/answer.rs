@@ -50,6 +50,12 @@ pub(super) fn of(outcome: Result<Value>) -> Result<Value> {
     })
 }
 
+/// Prints the answer of an operation, as the output of the tool.
+pub(super) fn print(outcome: Result<Value>) -> Result<()> {
+    println!("{}", of(outcome)?);
+    Ok(())
+}
+
 /// Converts a received value to an answer.
 pub(super) fn found(value: Value) -> Result<Value> {
     match value["not_applicable"].as_str() {

@@ -49,11 +49,13 @@ pub const SOCKET: &str = "/data/tool.sock";
 /// Performs the operation that the arguments name.
 pub fn main(args: &[OsString]) -> Result<()> {
     match args.first().and_then(|operation| operation.to_str()) {
-        Some("serve") => return serve(),
-        Some("help") => help(),
-        _ => println!("{}", answer::of(perform(args, &mut Held::new()))?),
+        Some("serve") => serve(),
+        Some("help") => {
+            help();
+            Ok(())
+        }
+        _ => answer::print(perform(args, &mut Held::new())),
     }
-    Ok(())
 }
 
 /// Makes a service perform an operation.

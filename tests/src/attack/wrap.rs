@@ -83,10 +83,7 @@ fn in_thread(operation: &[OsString], perform: Performer) -> Result<Value> {
 fn without_leader(operation: &[OsString], perform: Performer) -> Result<Value> {
     let operation = operation.to_vec();
     thread::spawn(move || {
-        let outcome = leader_has_ended().and_then(|()| {
-            println!("{}", answer::of(perform(&operation))?);
-            Ok(())
-        });
+        let outcome = leader_has_ended().and_then(|()| answer::print(perform(&operation)));
         if let Err(error) = &outcome {
             eprintln!("tool: {error:#}");
         }

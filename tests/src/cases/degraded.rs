@@ -1,28 +1,26 @@
 //! Hosts on which the sensor detects or records less than it can. It says so, or does not start. No other sensor runs
 //! in the meantime.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
 use super::lab::Lab;
 use crate::init::mount_at;
-use crate::program::wait_for;
-use crate::sensor::{DETECTOR, detector};
+use crate::program::{Running, wait_for};
+use crate::sensor::{detector, run_command};
 
 /// The directory for the output.
 const FOLDER: &str = "/run/lab/degraded";
 /// How strictly the kernel restricts perf_event_open(2), which attaches kprobes.
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
-/// How long the daemon may take to start and to stop.
+/// How long the daemon may take to start and to report.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The exit code of `detector status` if the daemon is degraded.
 const DEGRADED: i32 = 6;
@@ -144,8 +142,8 @@ fn degraded(output: &str) -> Result<Vec<String>> {
     Ok(degraded.map(|line| line["detail"]["reasons"].to_string()).collect())
 }
 
-/// A running daemon, which is killed when it is dropped.
-struct Daemon(Child);
+/// A running daemon, which is killed when this is dropped.
+struct Daemon(Running);
 
 impl Daemon {
     /// Starts the daemon with these capabilities, and waits until it watches. Returns its message if it does not start.
@@ -156,26 +154,22 @@ impl Daemon {
     /// Like [`Self::start`], with additional arguments.
     fn start_with(held: CapabilitySet, output: &str, more: &[&str]) -> Result<Result<Self, String>> {
         let log = Path::new("/run/lab/log-of-degraded");
-        let mut run = Command::new(DETECTOR);
-        run.args(["run", "--json", output])
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(log)?);
+        let mut run = run_command(Path::new(output), log)?;
+        run.args(more);
         // The capabilities of root's programs are those in the bounding set of the thread that executes them.
-        let child = thread::scope(|scope| {
-            let spawned = scope.spawn(|| {
+        let process = thread::scope(|scope| {
+            let started = scope.spawn(|| {
                 for capability in CapabilitySet::all().difference(held).iter() {
                     // Only newer kernels know all capabilities.
                     let _unknown = remove_capability_from_bounding_set(capability);
                 }
-                run.spawn()
+                Running::start(&mut run)
             });
-            spawned.join().expect("it does not panic")
+            started.join().expect("it does not panic")
         });
-        let mut daemon = Self(child?);
+        let mut daemon = Self(process?);
         wait_for("the start of the daemon or its error", PATIENCE, || {
-            if daemon.0.try_wait()?.is_some() {
+            if daemon.0.ended()?.is_some() {
                 let message = fs::read_to_string(log)?;
                 return Ok(Some(Err(message.lines().last().unwrap_or_default().to_owned())));
             }
@@ -189,20 +183,9 @@ impl Daemon {
         detector(&["status"])?.status.code().context("status was killed")
     }
 
-    fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.0), Signal::TERM)?;
-        let ended = wait_for("the end of the daemon", PATIENCE, || Ok(self.0.try_wait()?))?;
-        if !ended.success() {
-            bail!("the daemon ended with {ended}");
-        }
+    fn stop(self) -> Result<()> {
+        let ended = self.0.stop()?;
+        ensure!(ended.success(), "the daemon ended with {ended}");
         Ok(())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // The process may already have ended, and nobody can handle an error here.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
