@@ -114,12 +114,10 @@ pub struct Hook {
 impl From<&HookReport> for Hook {
     fn from(report: &HookReport) -> Self {
         let (attached, blindable) = match report.attachment {
-            Attachment::Attached { attach, blindable, .. } => {
-                (Some(format!("{} {}", attach.kind(), attach.target())), blindable)
-            }
+            Attachment::Attached { attach, blindable, .. } => (Some(attach.to_string()), blindable),
             Attachment::Missing | Attachment::Absent => (None, false),
         };
-        let refused = |(attach, why): &(Attach, String)| format!("{} {}: {why}", attach.kind(), attach.target());
+        let refused = |(attach, why): &(Attach, String)| format!("{attach}: {why}");
         Self {
             name: report.hook.name.to_owned(),
             purpose: report.hook.purpose.to_owned(),

@@ -55,9 +55,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let color = is_coloured(args.color);
         print(|out| show(out, &report, &runtimes, color))?;
     }
-    let bad = |which: &dyn Fn(&HookReport) -> bool| names(&report, |hook| Grade::of(hook) == Grade::Bad && which(hook));
+    let is_bad = |hook: &HookReport| Grade::of(hook) == Grade::Bad;
     if report.is_blind() {
-        let blind = bad(&|hook| hook.hook.need == Need::Essential);
+        let blind = names(&report, |hook| is_bad(hook) && hook.hook.need == Need::Essential);
         return Err(Failure::new(
             Exit::Unsupported,
             format_args!("this host: essential hooks do not work: {blind}; see the remedies in the report"),
@@ -66,16 +66,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if !report.is_complete() {
         return Err(Failure::new(
             Exit::Degraded,
-            format_args!("this host: hooks do not work: {}; see the remedies in the report", bad(&|_| true)),
+            format_args!("this host: hooks do not work: {}; see the remedies in the report", names(&report, is_bad)),
         ));
     }
-    match &report.selftest {
-        Ok(()) => Ok(()),
-        Err(why) => Err(Failure::new(
-            Exit::Degraded,
-            format_args!("the self-test could not run, so it is not known whether the hooks fire: {why}"),
-        )),
-    }
+    report.untested().map_or(Ok(()), |why| Err(Failure::new(Exit::Degraded, why)))
 }
 
 /// How well a hook works.
@@ -132,10 +126,8 @@ fn remedy(report: &HookReport) -> Option<String> {
             ))
         }
         (Attachment::Attached { attach, .. }, Some(false)) => Some(format!(
-            "the kernel never calls {} {}: check whether sysctl kernel.ftrace_enabled is 0, or a hardening tool \
-                disables tracing",
-            attach.kind(),
-            attach.target()
+            "the kernel never calls {attach}: check whether sysctl kernel.ftrace_enabled is 0, or a hardening tool \
+                disables tracing"
         )),
         (Attachment::Attached { blindable: true, .. }, _) if lsm => {
             Some("add `bpf` to the list of the kernel parameter lsm=, or boot with preempt=voluntary".to_owned())

@@ -124,7 +124,7 @@ impl Sensor {
         let attached = Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
         let mut report = Report { host, hooks, selftest: Ok(()) };
-        report.selftest = test(&mut report, &mut maps, &mut events, &attached);
+        test(&mut report, &mut maps, &mut events, &attached);
         let has_failed_to_test = report.selftest.is_err();
         Ok(Self {
             report,
@@ -153,7 +153,7 @@ impl Sensor {
     /// confirms this.
     pub(crate) fn test_again(&mut self) -> Result<bool, String> {
         let mut tested = self.report.clone();
-        tested.selftest = test(&mut tested, &mut self.maps, &mut self.events, &self.attached);
+        test(&mut tested, &mut self.maps, &mut self.events, &self.attached);
         let failure = match &tested.selftest {
             Err(why) => Some(why.clone()),
             Ok(()) => newly_silent(&self.report, &tested),
@@ -263,18 +263,13 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
     }
 }
 
-/// Runs the self-test, and records in the report which hooks were seen to fire.
-///
-/// # Errors
-///
-/// It could not run; the error says why.
-fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[Attached]) -> Result<(), String> {
-    selftest::run(&report.host, maps, events, attached, &mut report.hooks).map_err(|why| {
-        match report.host.missing_for_selftest() {
-            Some(missing) => format!("{why}; the self-test needs {missing}"),
-            None => why,
-        }
-    })
+/// Runs the self-test, and records in the report which hooks were seen to fire, or why it could not run.
+fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[Attached]) {
+    let result = selftest::run(&report.host, maps, events, attached, &mut report.hooks);
+    report.selftest = result.map_err(|why| match report.host.missing_for_selftest() {
+        Some(missing) => format!("{why}; the self-test needs {missing}"),
+        None => why,
+    });
 }
 
 /// The hooks that fired in the test before and not in this one, in one line.

@@ -22,8 +22,7 @@ pub struct HookReport {
 impl HookReport {
     /// The reasons why ways to attach it were refused, in one line.
     pub fn refusals(&self) -> String {
-        let reasons: Vec<_> =
-            self.refused.iter().map(|(attach, why)| format!("{} {}: {why}", attach.kind(), attach.target())).collect();
+        let reasons: Vec<_> = self.refused.iter().map(|(attach, why)| format!("{attach}: {why}")).collect();
         reasons.join("; ")
     }
 }
@@ -73,19 +72,19 @@ impl Report {
                     report.refusals()
                 )),
                 Attachment::Attached { attach, .. } if report.verified == Some(false) => Some(format!(
-                    "hook {name} ({} {}) was not seen to fire in the self-test, so this may not be detected: {purpose}",
-                    attach.kind(),
-                    attach.target()
+                    "hook {name} ({attach}) was not seen to fire in the self-test, so this may not be detected: \
+                    {purpose}"
                 )),
                 Attachment::Attached { .. } | Attachment::Absent => None,
             }
         };
-        let untested = self
-            .selftest
-            .as_ref()
-            .err()
-            .map(|why| format!("the self-test could not run, so it is not known whether the hooks fire: {why}"));
-        self.hooks.iter().filter_map(of_hook).chain(untested).collect()
+        self.hooks.iter().filter_map(of_hook).chain(self.untested()).collect()
+    }
+
+    /// Why it is not known whether the hooks fire, in a sentence. `None` if the self-test could run.
+    pub fn untested(&self) -> Option<String> {
+        let why = self.selftest.as_ref().err()?;
+        Some(format!("the self-test could not run, so it is not known whether the hooks fire: {why}"))
     }
 
     /// Whether an essential hook is missing or does not fire.

@@ -1,5 +1,7 @@
 //! What the load plan says about a hook.
 
+use std::fmt;
+
 use crate::sensor::host::Host;
 
 /// A way to attach a program.
@@ -35,6 +37,13 @@ impl Attach {
     /// Whether the kernel skips the program while an instance of it is preempted on the same CPU.
     pub fn can_be_blinded(self, host: &Host) -> bool {
         host.preemption.is_preemptible() && matches!(self, Self::Fentry(_) | Self::TpBtf(_))
+    }
+}
+
+/// The kind and the target, such as `kprobe vfs_create`.
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.target())
     }
 }
 
