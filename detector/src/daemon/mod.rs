@@ -86,8 +86,7 @@ pub enum Error {
 }
 
 /// Runs the daemon until SIGINT or SIGTERM. During the start, these take effect after it; while the daemon stops, a
-/// second signal ends the process immediately. SIGHUP and SIGUSR1 make it
-/// open its output file again.
+/// second signal ends the process immediately. SIGHUP and SIGUSR1 make the daemon open its output file again.
 ///
 /// # Errors
 ///

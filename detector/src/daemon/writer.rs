@@ -67,8 +67,7 @@ pub fn run(output: Output, lines: Receiver<Bytes>, hub: &Hub, orders: &Orders) -
         hub,
         orders,
         notices: VecDeque::new(),
-        must_reopen: false,
-        tried: None,
+        refused: None,
         reopening_failure: None,
         writing_failure: None,
     };
@@ -82,10 +81,8 @@ struct Writer<'a> {
     orders: &'a Orders,
     /// Notices about the output itself, to be written after the current line.
     notices: VecDeque<Bytes>,
-    /// The output must be opened again. It stays set until this succeeds.
-    must_reopen: bool,
-    /// When this failed last.
-    tried: Option<Instant>,
+    /// When the output could last not be opened again. `None` if that is not tried any more.
+    refused: Option<Instant>,
     /// Why the output could not be opened again.
     reopening_failure: Option<String>,
     /// Why the output cannot be written at the moment.
@@ -97,7 +94,7 @@ impl Writer<'_> {
         let mut reported: Option<Instant> = None;
         loop {
             // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
-            let next = if self.must_reopen || self.hub.has_output_loss() {
+            let next = if self.refused.is_some() || self.hub.has_output_loss() {
                 self.lines.recv_timeout(TICK)
             } else {
                 self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -181,18 +178,16 @@ impl Writer<'_> {
     /// so. If this fails, the opened file stays in use, and it is tried again later.
     fn follow_file(&mut self) -> bool {
         let is_ordered = self.orders.reopen.swap(false, Relaxed);
-        self.must_reopen |= is_ordered || self.output.is_moved();
-        let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= TICK);
-        if !self.must_reopen || !(is_ordered || is_due) {
+        let is_due = self.refused.map_or_else(|| self.output.is_moved(), |refused| refused.elapsed() >= TICK);
+        if !(is_ordered || is_due) {
             return false;
         }
         let result = self.output.reopen();
-        self.must_reopen = result.is_err();
-        self.tried = result.is_err().then(Instant::now);
+        self.refused = result.is_err().then(Instant::now);
         let failure = result.as_ref().err().map(|cause| {
             format!(
-                "{}: cannot be opened again: {cause}; findings go to the file that was opened before, and this is tried \
-                again every {TICK:?}",
+                "{}: cannot be opened again: {cause}; findings go to the file that was opened before, and opening is \
+                tried again every {TICK:?}",
                 self.output.target()
             )
         });

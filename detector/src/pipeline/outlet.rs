@@ -8,6 +8,9 @@ use crate::clock;
 use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
 use crate::sensor::report::Report;
 
+/// How long a self-test can take that does not hang.
+const LONGEST_TEST: Duration = Duration::from_secs(30);
+
 /// A message of the pipeline.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
@@ -38,9 +41,6 @@ impl Counters {
         })
     }
 }
-
-/// How long a self-test can take that does not hang.
-const LONGEST_TEST: Duration = Duration::from_secs(30);
 
 /// Sends messages to the sink, and counts the records that were read.
 pub(super) struct Outlet<S> {

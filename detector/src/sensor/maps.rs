@@ -1,5 +1,4 @@
-//! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that
-//! declares it.
+//! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that declares it.
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
