@@ -119,11 +119,12 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &[
                     "image_change::rename",
                     "image_change::rename_over",
+                    "image_change::rename_again",
                     "image_change::rename_directory",
                     "image_change::uring_rename",
                 ],
             ),
-            way("exchange of two names", &["rename"], &["image_change::exchange"]),
+            way("exchange of two names", &["rename"], &["image_change::exchange", "image_change::exchange_again"]),
             way(
                 "unlink",
                 &["unlink"],

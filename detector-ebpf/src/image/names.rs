@@ -80,8 +80,8 @@ fn granted(dentry: Dentry, new: Dentry) -> Option<Change> {
     let request = pending::request()?;
     let op = request.op()?;
     let is_granted = match op {
-        ImageOp::Rename | ImageOp::Exchange => request.dentry.inode().upper_dentry() == dentry,
-        ImageOp::Rmdir => request.dentry.parent().inode().upper_dentry() == new.parent(),
+        ImageOp::Rename | ImageOp::Exchange => request.dentry.inode().is_above(dentry),
+        ImageOp::Rmdir => request.dentry.parent().inode().is_above(new.parent()),
         _ => false,
     };
     is_granted.then(pending::forget)?;

@@ -137,7 +137,7 @@ pub fn request_by_name(dentry: Dentry, content: Known) -> Option<Request> {
 #[inline(always)]
 pub fn request_above(upper: Dentry) -> Option<Request> {
     let request = request()?;
-    (request.op != 0 && request.dentry.inode().upper_dentry() == upper).then_some(request)
+    (request.op != 0 && request.dentry.inode().is_above(upper)).then_some(request)
 }
 
 /// Forgets the request of the running thread, because the change is reported or the thread ends.

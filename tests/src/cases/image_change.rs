@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde_json::{Value, json};
 
 use super::expectation::write;
@@ -113,10 +113,34 @@ pub(super) fn rename_over(lab: &mut Lab) -> Result<()> {
     )
 }
 
+/// A file that is renamed again is in the upper layer already.
+pub(super) fn rename_again(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let names = ["", "-2", "-3", "-4"].map(|end| path.clone() + end);
+    let rename = |layer, [old, new]: [&str; 2]| {
+        let identity = container.service_does(&["rename", old, new])?;
+        Ok::<_, Error>(moved("rename", layer, old, new, &identity))
+    };
+    let findings = [
+        rename("lower", [&names[0], &names[1]])?,
+        rename("upper", [&names[1], &names[2]])?,
+        rename("upper", [&names[2], &names[3]])?,
+    ];
+    lab.expect(&container, findings)
+}
+
 pub(super) fn exchange(lab: &mut Lab) -> Result<()> {
     let (container, path, other) = (lab.container()?, lab.file()?, lab.file()?);
     let before = container.service_does(&["exchange", &path, &other])?;
     lab.expect(&container, [moved("exchange", "lower", &path, &other, &before[0])])
+}
+
+pub(super) fn exchange_again(lab: &mut Lab) -> Result<()> {
+    let (container, path, other) = (lab.container()?, lab.file()?, lab.file()?);
+    let exchange = || container.service_does(&["exchange", &path, &other]);
+    let before = [exchange()?, exchange()?];
+    let finding = |layer, before: &Value| moved("exchange", layer, &path, &other, &before[0]);
+    lab.expect(&container, [finding("lower", &before[0]), finding("upper", &before[1])])
 }
 
 pub(super) fn rename_directory(lab: &mut Lab) -> Result<()> {

@@ -100,7 +100,7 @@ cases! {
     image_change [Preemption]: rename, unlink, chmod;
     image_change [Cgroups]: from_the_host;
     image_change []:
-        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename_over, exchange,
+        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename_over, rename_again, exchange, exchange_again,
         rename_directory, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename, uring_unlink,
         uring_rmdir, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr, set_capability, set_acl, set_flags,
         set_flags_of_changed, file_setattr, of_own_file, power_to_own_file, times_after_write;
