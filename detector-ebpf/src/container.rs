@@ -186,6 +186,14 @@ pub fn contains(task: Task, container: u64) -> bool {
     of(task).map_or(0, |cgroup| cgroup.container) == container
 }
 
+/// Returns whether a task was started in the container with this id: it is in the container's cgroup, and does not see
+/// the host's mounts. A task that is only in the container's mount namespace came from outside, such as that of
+/// `nsenter --mount --pid`, which forks to enter the pid namespace too.
+#[inline(always)]
+fn is_member(task: Task, container: u64) -> bool {
+    task.mount_namespace() != HOST_MNT_NS.load() && of_cgroup(task).map_or(0, |cgroup| cgroup.container) == container
+}
+
 /// Returns the container of the running task, which has just executed a program, and the origin of the process. If this
 /// exec is the first one from a root of its own, it starts the container.
 #[inline(always)]
@@ -390,7 +398,7 @@ pub fn register_origin(task: Task, container: u64) -> Origin {
     if is_init {
         return Origin::Entrypoint;
     }
-    if contains(task.parent(), container) {
+    if is_member(task.parent(), container) {
         return Origin::Application;
     }
     keep_entered(process, container);

@@ -285,6 +285,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "fork", "exit"],
                 &["shell::entered_descendant", "shell::entered_without_leader"],
             ),
+            way("`nsenter` into the mount and pid namespaces", &["exec"], &["shell::entered_by_fork"]),
             way(
                 "`nsenter`, and then a mount namespace of its own",
                 &["exec", "open"],

@@ -48,6 +48,15 @@ pub(super) fn entered_without_leader(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "true"])])
 }
 
+/// A process that enters a pid namespace forks, because only its children are in it.
+pub(super) fn entered_by_fork(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let pid = container.pid.to_string();
+    let entered = on_host("nsenter", ["-t", &pid, "--mount", "--pid", "/bin/sh", "-c", "echo $PPID"])?;
+    ensure!(entered == "0\n", "the shell is not in the pid namespace: its parent is {entered}");
+    lab.expect(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", "echo $PPID"])])
+}
+
 /// A process that enters from a cgroup that the sensor has seen being created, and then creates a mount namespace, is
 /// not a new container. After it has ended, the container's image is watched as before.
 pub(super) fn entered_with_own_mounts(lab: &mut Lab) -> Result<()> {
