@@ -19,6 +19,10 @@ pub struct Cgroup {
     pub init: u32,
     /// The address of the dentry of the container's root directory. 0 if it is not known.
     pub root: u64,
+    /// The inode number of the container's user namespace. 0 if it is not known.
+    pub user_ns: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
 }
 
 /// A value of the map `ROOTS` that takes the place of a container's id: the file system holds the roots of several
@@ -68,7 +72,7 @@ pub struct SeenKey {
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
     /// half is the number of an operation, [`CLASS_MAP_EXEC`] or [`CLASS_DEVICE_OPEN`]. The upper half is a value that
     /// distinguishes acts with the same lower half: the new permissions of a chmod, a hash of the number of an opened
-    /// device, and 0 otherwise.
+    /// device, whether a chroot is in a user namespace of its own, and 0 otherwise.
     pub class: u32,
 }
 
@@ -152,7 +156,7 @@ pub struct KeptExec {
 }
 
 const _: () = {
-    assert!(size_of::<Cgroup>() == 32);
+    assert!(size_of::<Cgroup>() == 40);
     assert!(size_of::<MountNamespace>() == 16);
     assert!(size_of::<SeenKey>() == 24);
     assert!(size_of::<Seen>() == 64);

@@ -63,6 +63,8 @@ macro_rules! for_each_offset {
             OFF_CRED_UID: "cred" "uid";
             OFF_CRED_GID: "cred" "gid";
             OFF_CRED_CAPABILITIES: "cred" "cap_effective";
+            OFF_CRED_USER_NS: "cred" "user_ns";
+            OFF_USER_NS_INUM: "user_namespace" "ns.inum";
             OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
             OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
             // Kernels from 6.18 on have the second one.

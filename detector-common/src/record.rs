@@ -241,7 +241,8 @@ pub struct FileRecord {
     pub file: File,
     /// The number of the operation. The kind tells its type.
     pub op: u32,
-    /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). 0 for everything else.
+    /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). For [`Kind::MountChange`], whether
+    /// the process is in a user namespace that the rest of its container is not in: 1 means yes. 0 for everything else.
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,

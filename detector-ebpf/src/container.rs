@@ -32,6 +32,9 @@ static HOST_ROOT_DEV: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HOST_ROOT_INODE: Global<u64> = Global::new(0);
 
+/// The inode number of the host's user namespace: `PROC_USER_INIT_INO` (include/linux/proc_ns.h, 5.10 to 7.3).
+const HOST_USER_NS: u32 = 0xefff_fffd;
+
 /// The state of each cgroup, by its id. A cgroup that has no entry is unknown.
 #[map]
 static CGROUPS: HashMap<u64, map::Cgroup> = HashMap::with_max_entries(16_384, 0);
@@ -186,6 +189,17 @@ pub fn contains(task: Task, container: u64) -> bool {
     of(task).map_or(0, |cgroup| cgroup.container) == container
 }
 
+/// Returns whether a task is in a user namespace that the rest of its container is not in, as sandboxes are. What it
+/// mounts is then seen only by itself and its descendants, because a process with such credentials may mount only in a
+/// mount namespace that belongs to its user namespace or to one below (`may_mount`, fs/namespace.c, 5.10 to 7.3), and
+/// mounts there are not propagated to other namespaces (`copy_mnt_ns`, in the same file). A process that has entered
+/// from outside can be in the host's user namespace.
+#[inline(always)]
+pub fn is_private(task: Task, container: &map::Cgroup) -> bool {
+    let namespace = task.credentials().user_namespace();
+    container.user_ns != 0 && namespace != container.user_ns && namespace != HOST_USER_NS
+}
+
 /// Returns whether a task was started in the container with this id: it is in the container's cgroup, and does not see
 /// the host's mounts. A task that is only in the container's mount namespace came from outside, such as that of
 /// `nsenter --mount --pid`, which forks to enter the pid namespace too.
@@ -219,6 +233,8 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         phase: PHASE_STARTED,
         init: current_process(),
         root: root.dentry.address(),
+        user_ns: task.credentials().user_namespace(),
+        reserved: 0,
     };
     start(task, id, &started);
     Some((id, Origin::Entrypoint))
@@ -338,7 +354,16 @@ pub fn root_of(container: u64, device: u32) -> Dentry {
 pub fn add_cgroup(cgroup: Cgroup) {
     let state = match known(cgroup.parent_id()) {
         Some(parent) if parent.phase == PHASE_STARTED => known(parent.container).unwrap_or(parent),
-        _ => map::Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_SETUP, init: 0, root: 0 },
+        _ => map::Cgroup {
+            container: 0,
+            root_dev: 0,
+            mnt_ns: 0,
+            phase: PHASE_SETUP,
+            init: 0,
+            root: 0,
+            user_ns: 0,
+            reserved: 0,
+        },
     };
     if CGROUPS.insert(cgroup.id(), state, BPF_ANY.into()).is_err() {
         count_loss(Loss::CgroupsFull);

@@ -108,6 +108,9 @@ pub struct MountChange {
     pub op: MountOp,
     /// The file or directory of the image that was covered, uncovered or made the root.
     pub file: File,
+    /// Whether the process is in a user namespace that the rest of its container is not in. The rest of the container
+    /// then does not see the change. `false` if the record was lost.
+    pub is_private: bool,
     /// The process that did it, and the path in the image. `None` if the record was lost.
     pub detail: Option<Detail>,
 }

@@ -22,8 +22,9 @@ use crate::{
 #[inline(always)]
 pub fn mounted(dentry: Dentry, op: MountOp) -> Option<Change> {
     let image = Image::at(dentry)?;
-    container::of(Task::current())?;
-    Some(Change::of_mount(image, dentry, op, EACH))
+    let task = Task::current();
+    let container = container::of(task)?;
+    Some(Change::of_mount(image, dentry, op, EACH, container::is_private(task, &container)))
 }
 
 /// Checks a file system that gets other options. If it is not the one of the running task's root, the only name that is
@@ -64,12 +65,14 @@ pub fn set_attributes() -> Option<Change> {
 /// Checks a directory that becomes the root of the running process, or of its mount namespace.
 #[inline(always)]
 pub fn rooted(place: Place, op: MountOp) -> Option<Change> {
-    let container = container::of(Task::current())?.container;
+    let task = Task::current();
+    let container = container::of(task)?;
     let inode = place.dentry.inode();
-    let image = Image { owner: container, device: inode.device() };
-    let class = if op == MountOp::Chroot { class(op.number(), 0) } else { EACH };
+    let image = Image { owner: container.container, device: inode.device() };
+    let is_private = container::is_private(task, &container);
+    let class = if op == MountOp::Chroot { class(op.number(), u32::from(is_private)) } else { EACH };
     if class != EACH && seen::is_known(SeenKey { class, ..seen::content_key(image, inode.number()) }) {
         return None;
     }
-    Some(Change { mount: place.mount, ..Change::of_mount(image, place.dentry, op, class) })
+    Some(Change { mount: place.mount, ..Change::of_mount(image, place.dentry, op, class, is_private) })
 }

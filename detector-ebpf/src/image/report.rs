@@ -72,10 +72,12 @@ impl Change {
         Self::new(Kind::ImageChange, image, inode, dentry, op.number(), class)
     }
 
-    /// Creates the change of a mount or root at a name of an image.
+    /// Creates the change of a mount or root at a name of an image. `is_private` says whether the process is in a user
+    /// namespace that the rest of its container is not in.
     #[inline(always)]
-    pub fn of_mount(image: Image, dentry: Dentry, op: MountOp, class: u32) -> Self {
-        Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class)
+    pub fn of_mount(image: Image, dentry: Dentry, op: MountOp, class: u32, is_private: bool) -> Self {
+        let value = u32::from(is_private);
+        Self { value, ..Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class) }
     }
 
     /// Creates the change for a device that is opened or for code that is mapped. The path of the file starts at the

@@ -41,6 +41,8 @@ pub mod kind {
         Task
         /// `struct cred`.
         Credentials
+        /// `struct user_namespace`.
+        UserNamespace
         /// `struct pid`.
         Pid
         /// `struct nsproxy`.

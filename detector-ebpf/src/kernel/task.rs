@@ -234,6 +234,12 @@ impl Credentials {
         self.0.read(&OFF_CRED_CAPABILITIES)
     }
 
+    /// Returns the inode number of the user namespace.
+    #[inline(always)]
+    pub fn user_namespace(self) -> u32 {
+        self.0.follow::<kind::UserNamespace>(&OFF_CRED_USER_NS).read(&OFF_USER_NS_INUM)
+    }
+
     /// Returns whether the task has `CAP_SYS_ADMIN` in its own user namespace, and so may mount file systems there.
     #[inline(always)]
     pub fn may_mount(self) -> bool {

@@ -3,9 +3,12 @@
 //! path.
 //!
 //! **Severity**: high at programs, libraries and files that control access (see [`place`](super::place)), and for
-//! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise.
+//! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise. Info if the process is
+//! in a user namespace that the rest of the container is not in, as the sandboxes of browsers are: only that process and
+//! its descendants see the change.
 //!
-//! **MITRE ATT&CK**: T1564.013 (bind mounts) if something was mounted over a path, else none.
+//! **MITRE ATT&CK**: T1564.013 (bind mounts) if something was mounted over a path for the rest of the container, else
+//! none.
 
 use super::assessment::Assessment;
 use super::describe::{self, Actor};
@@ -46,17 +49,19 @@ pub(super) fn detect(change: &MountChange, actor: Option<&Actor>, container: &Tr
     let (done, effect) = describe(change.op);
     let place = detail.map_or(Place::Other, |detail| Place::of_tree(&detail.path.bytes));
     let severity = match (effect, place) {
+        _ if change.is_private => Severity::Info,
         (Effect::Confines, _) => Severity::Low,
         (Effect::Replaces, _) | (_, Place::Program | Place::Control) => Severity::High,
         (Effect::Covers | Effect::Alters, Place::Scratch | Place::Other) => Severity::Medium,
     };
     let path = describe::path_or_inode(detail, &change.file);
+    let scope = if change.is_private { " for a sandbox (a user namespace of its own)" } else { "" };
     Assessment {
         finding: Kind::ImageShadowed,
         severity,
-        message: describe::message(&format!("{path} {done}"), container, actor),
+        message: describe::message(&format!("{path} {done}{scope}"), container, actor),
         file: Some(describe::changed_file(&change.file, detail, Some(Op::Mount(change.op)))),
-        mitre: if effect == Effect::Covers { &["T1564.013"] } else { &[] },
+        mitre: if effect == Effect::Covers && !change.is_private { &["T1564.013"] } else { &[] },
     }
 }
 
@@ -83,12 +88,27 @@ mod tests {
             (MountOp::PivotRoot, "/srv", High, None, "made the root with pivot_root"),
         ] {
             let ImageChange { at, file, detail, .. } = change(ImageOp::OpenWrite, Layer::Lower, 0o040755, path);
-            let event = Event::MountChange(Box::new(MountChange { at, op, file, detail }));
+            let event = Event::MountChange(Box::new(MountChange { at, op, file, is_private: false, detail }));
             let finding = found(event).expect("it is one");
             assert_eq!(finding.finding, Kind::ImageShadowed);
             assert_eq!(finding.severity, severity, "{op:?} {path}");
             assert_eq!(finding.mitre.first().map(AsRef::as_ref), technique, "{op:?} {path}");
             let message = format!("{path} {done} in container 3f2a0c6d9e1b by python3.12");
+            assert_eq!(finding.message, message);
+        }
+    }
+
+    #[test]
+    fn sandboxes_shadow_nothing_for_others() {
+        for op in [MountOp::Mount, MountOp::PivotRoot, MountOp::Chroot] {
+            let ImageChange { at, file, detail, .. } = change(ImageOp::OpenWrite, Layer::Lower, 0o040755, "/usr/bin");
+            let event = Event::MountChange(Box::new(MountChange { at, op, file, is_private: true, detail }));
+            let finding = found(event).expect("it is one");
+            assert_eq!((finding.severity, finding.mitre.len()), (Severity::Info, 0));
+            let message = format!(
+                "/usr/bin {} for a sandbox (a user namespace of its own) in container 3f2a0c6d9e1b by python3.12",
+                describe(op).0
+            );
             assert_eq!(finding.message, message);
         }
     }

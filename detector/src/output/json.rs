@@ -64,7 +64,13 @@ mod tests {
             Event::Exec(Box::new(hostile)),
             Event::ImageChange(Box::new(create)),
             Event::ImageChange(Box::new(lost)),
-            Event::MountChange(Box::new(MountChange { at, op: MountOp::Bind, file, detail: detail.clone() })),
+            Event::MountChange(Box::new(MountChange {
+                at,
+                op: MountOp::Bind,
+                file,
+                is_private: false,
+                detail: detail.clone(),
+            })),
             Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail })),
         ]
         .map(|event| Line::Finding(Box::new(samples::found(event).expect("it is a finding"))));

@@ -153,13 +153,14 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     let new_path = texts.path(record.new_path, "new path")?;
     let new_path = (kind == Kind::ImageMove).then_some(new_path);
     let detail = Detail { process: process(&record.process)?, exe, path, new_path };
-    file_event(kind, record.op, at(&record.header), file, record.bytes, Some(detail))
+    file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))
 }
 
 /// The event for something that was done to a file or with it.
 fn file_event(
     kind: Kind,
     op: u32,
+    value: u32,
     at: At,
     file: File,
     bytes: u64,
@@ -172,7 +173,7 @@ fn file_event(
         }
         Kind::MountChange => {
             let op = term("op", op, MountOp::from_number)?;
-            Ok(Event::MountChange(Box::new(MountChange { at, op, file, detail })))
+            Ok(Event::MountChange(Box::new(MountChange { at, op, file, is_private: value != 0, detail })))
         }
         Kind::DeviceOpen => Ok(Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail }))),
         Kind::MapExec => Ok(Event::MapExec(Box::new(MapExec { at, file, detail }))),
@@ -212,7 +213,7 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
     let at = At { time: seen.first, number: seen.number, cgroup: key.container, container: key.container };
     let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 0, layer: layer(seen.layer)?, size: 0, magic: 0 };
     let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
-    file_event(kind, seen.op, at, file, seen.bytes, None)
+    file_event(kind, seen.op, 0, at, file, seen.bytes, None)
 }
 
 fn cgroup_escape((record, mut texts): (&record::CgroupEscapeRecord, Texts<'_>)) -> Result<Event, DecodeError> {

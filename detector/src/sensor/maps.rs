@@ -71,6 +71,8 @@ pub(super) struct WatchedContainer {
     pub(super) root_kind: RootKind,
     /// The inode number of its mount namespace.
     pub(super) mnt_ns: u32,
+    /// The inode number of its user namespace.
+    pub(super) user_ns: u32,
     /// The id of its first process.
     pub(super) init: u32,
 }
@@ -93,7 +95,16 @@ impl Maps {
     /// Tells the probes what was running before they were attached.
     pub(super) fn seed(&mut self, running: &Running) -> Result<(), Error> {
         for &cgroup in &running.host_cgroups {
-            let state = Cgroup { container: 0, root_dev: 0, mnt_ns: 0, phase: PHASE_HOST, init: 0, root: 0 };
+            let state = Cgroup {
+                container: 0,
+                root_dev: 0,
+                mnt_ns: 0,
+                phase: PHASE_HOST,
+                init: 0,
+                root: 0,
+                user_ns: 0,
+                reserved: 0,
+            };
             tolerate(self.calls().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
         for found in &running.containers {
@@ -102,6 +113,7 @@ impl Maps {
                 root_dev: found.root_dev,
                 root_kind: found.root_kind,
                 mnt_ns: found.mount_namespace,
+                user_ns: found.user_namespace,
                 init: found.init,
             };
             self.watch(watched, &found.cgroups)?;
@@ -111,8 +123,8 @@ impl Maps {
 
     /// Makes the probes watch a container that they did not see start.
     pub(super) fn watch(&mut self, watched: WatchedContainer, cgroups: &[u64]) -> Result<(), Error> {
-        let WatchedContainer { container, root_dev, root_kind, mnt_ns, init } = watched;
-        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0 };
+        let WatchedContainer { container, root_dev, root_kind, mnt_ns, user_ns, init } = watched;
+        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0, user_ns, reserved: 0 };
         let mut maps = self.calls();
         for &cgroup in cgroups.iter().chain([&container]) {
             maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;

@@ -81,6 +81,8 @@ pub(crate) struct RunningContainer {
     pub(crate) root_kind: RootKind,
     /// The inode number of the first process's mount namespace.
     pub(crate) mount_namespace: u32,
+    /// The inode number of the first process's user namespace.
+    pub(crate) user_namespace: u32,
     /// The id of its first process, which is the one that started first.
     pub(crate) init: u32,
     /// Its processes. Their start times are truncated to hundredths of a second.
@@ -120,6 +122,7 @@ fn join_host_cgroup_namespace() -> io::Result<()> {
 struct Candidate {
     cgroup_path: Vec<u8>,
     mount_namespace: u32,
+    user_namespace: u32,
     root_dev: u32,
     root_kind: RootKind,
     program: Program,
@@ -214,7 +217,8 @@ impl Scan<'_> {
             args: event::Args { bytes: args, truncated },
             cwd: event::Path { bytes: process.read_link("cwd")?, truncated: false },
         };
-        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, root_dev, root_kind, program }))
+        let user_namespace = process.user_namespace()?;
+        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, user_namespace, root_dev, root_kind, program }))
     }
 
     /// Whether this is a runtime that is setting up a container: it is named like one, and its program is not from a
@@ -302,6 +306,7 @@ fn found(
         root_dev: first.root_dev,
         root_kind: first.root_kind,
         mount_namespace: first.mount_namespace,
+        user_namespace: first.user_namespace,
         init: first.program.pid,
         processes: processes.into_iter().map(|found| found.program).collect(),
     })
@@ -338,7 +343,14 @@ mod tests {
         let program =
             Program { pid, start_time: u64::from(pid), args: event::Args::default(), cwd: event::Path::default() };
         let cgroup_path = path.replace("ID", ID).into_bytes();
-        Candidate { cgroup_path, mount_namespace, root_dev: 40, root_kind: RootKind::Overlay, program }
+        Candidate {
+            cgroup_path,
+            mount_namespace,
+            user_namespace: 6,
+            root_dev: 40,
+            root_kind: RootKind::Overlay,
+            program,
+        }
     }
 
     /// The process ids in each container, and how many processes are in none.

@@ -6,20 +6,23 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::expectation::{shell, write};
 use super::lab::Lab;
+use super::shadow::in_sandbox;
 use crate::container::Setup;
 use crate::sensor::detector;
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.container_from_before(Setup::default())?, lab.file()?);
+    let (container, path, place) = (lab.container_from_before(Setup::default())?, lab.file()?, lab.place()?);
     container.exec(&["/bin/sh", "-c", "true"])?;
     container.service_does(&["run", "/bin/sh", "-c", "true"])?;
     let identity = container.service_does(&["append", &path])?;
+    let covered = container.child_does(&["in-namespaces", "mount-tmpfs", &place])?;
     lab.expect(
         &container,
         [
             shell("entered", "/bin/busybox", &["/bin/sh", "-c", "true"]),
             shell("application", "/bin/busybox", &["/bin/sh", "-c", "true"]),
             write("entrypoint", "open_write", "lower", &path, &identity),
+            in_sandbox("mount", &place, &covered),
         ],
     )
 }

@@ -107,7 +107,7 @@ cases! {
         set_flags_of_changed, file_setattr, of_own_file, power_to_own_file, times_after_write;
     shadow []:
         mount_tmpfs, mount_overlay, bind, bind_file, remount, remount_file_system, fspick, mount_setattr, mount_moved,
-        move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace;
+        move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace, chroot_in_user_namespace, in_mount_namespace;
     device []: block_device, loop_on_image_file;
 
     silence [Cgroups, Preemption]:

@@ -111,8 +111,14 @@ fn of_root(op: &str, identity: &Value) -> Value {
 pub(super) fn pivot_root(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.place()?);
     let identity = container.child_does(&["in-namespaces", "pivot-root", &path])?;
-    let findings = ["bind", "pivot_root"].map(|op| shadowed("application", op, &path, &identity));
-    lab.expect(&container, findings)
+    lab.expect(&container, ["bind", "pivot_root"].map(|op| in_sandbox(op, &path, &identity)))
+}
+
+/// The finding about a process that has created a user namespace for itself, as sandboxes do.
+pub(super) fn in_sandbox(op: &str, path: &str, identity: &Value) -> Value {
+    let mut finding = shadowed("application", op, path, identity);
+    finding["severity"] = json!("info");
+    finding
 }
 
 pub(super) fn chroot(lab: &mut Lab) -> Result<()> {
@@ -123,9 +129,29 @@ pub(super) fn chroot(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
+pub(super) fn chroot_in_user_namespace(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.place()?);
+    let identity = container.child_does(&["in-namespaces", "chroot", &path])?;
+    lab.expect(&container, [in_sandbox("chroot", &path, &identity)])?;
+    // The container's own chroot to the same directory is another act.
+    container.child_does(&["chroot", &path])?;
+    let mut finding = shadowed("application", "chroot", &path, &identity);
+    finding["severity"] = json!("low");
+    lab.expect(&container, [finding])
+}
+
+/// What is mounted in another mount namespace of the same user namespace may be propagated to other processes.
+pub(super) fn in_mount_namespace(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.privileged()?, lab.place()?);
+    let identity = container.child_does(&["with-own-mounts", "mount-tmpfs", &path])?;
+    let mut finding = shadowed("application", "mount", &path, &identity);
+    finding["severity"] = json!("medium");
+    lab.expect(&container, [finding])
+}
+
 /// The container needs no privileges, because a process that creates a user namespace may mount in it.
 pub(super) fn in_user_namespace(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.place()?);
     let identity = container.child_does(&["in-namespaces", "mount-tmpfs", &path])?;
-    lab.expect(&container, [shadowed("application", "mount", &path, &identity)])
+    lab.expect(&container, [in_sandbox("mount", &path, &identity)])
 }

@@ -67,8 +67,14 @@ pub(super) fn run(
     let name = format!("/detector-selftest-{}-{:016x}", std::process::id(), u64::from_ne_bytes(nonce));
     events.arm(Canary::new(name.clone().into_bytes()));
     let cgroup = CgroupDirectory::make(hierarchy.directory(name.as_bytes()))?;
-    let mut watched =
-        WatchedContainer { container: cgroup.id, root_dev: 0, root_kind: RootKind::Overlay, mnt_ns: 0, init: 0 };
+    let mut watched = WatchedContainer {
+        container: cgroup.id,
+        root_dev: 0,
+        root_kind: RootKind::Overlay,
+        mnt_ns: 0,
+        user_ns: 0,
+        init: 0,
+    };
     let result = act(&cgroup, &mut watched, maps, events);
     drop(cgroup);
     let result = result.and_then(|refused| {
