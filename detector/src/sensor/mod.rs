@@ -12,6 +12,7 @@ pub mod offsets;
 pub mod plan;
 pub(crate) mod report;
 
+mod account;
 mod bpf;
 mod canary;
 mod error;
@@ -313,8 +314,10 @@ fn missing_admin(host: &Host, hooks: &[HookReport]) -> Option<String> {
 fn load_and_attach(options: &Options, host: &Host) -> Result<(Ebpf, Vec<HookReport>), Error> {
     let object = probes::object(options.bpf_object.as_deref())?;
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
-    let mut ebpf = probes::load(&object, &kernel, host)?;
-    drop(kernel);
-    let hooks = probes::attach(&mut ebpf, host)?;
-    Ok((ebpf, hooks))
+    account::charge_apart(account::is_needed(&kernel), move || {
+        let mut ebpf = probes::load(&object, &kernel, host)?;
+        drop(kernel);
+        let hooks = probes::attach(&mut ebpf, host)?;
+        Ok((ebpf, hooks))
+    })
 }

@@ -3,24 +3,28 @@
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::Value;
 
 use super::effect::verify;
 use super::operation::Operation;
-use super::raw;
+use super::{raw, uring};
 use crate::image::MARK;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation::plain("harmless", "writes to everything that is not the image", everything),
+    Operation::plain("lock-memory", "locks some memory for io_uring and for sending without a copy", lock_memory),
+    Operation::plain("make-map", "makes a BPF map", make_map),
     Operation::on("look", "does everything with a file that does not change it", look),
     Operation::on("denied", "tries to change a file, and lacks the permission", |path| denied(path, true)),
     Operation::on("read-only", "tries to change a file of a read-only file system", |path| denied(path, false)),
@@ -48,6 +52,28 @@ fn everything() -> Result<Value> {
     ensure!(content == MARK, "the socket gave something else");
     let mut memory = File::from(rustix::fs::memfd_create(c"memory", rustix::fs::MemfdFlags::CLOEXEC)?);
     memory.write_all(MARK)?;
+    Ok(Value::Null)
+}
+
+/// Allows this process to lock only a little memory, as is usual.
+fn limit_locked_memory() -> Result<()> {
+    const USUAL: Option<u64> = Some(64 << 10);
+    Ok(setrlimit(Resource::Memlock, Rlimit { current: USUAL, maximum: USUAL })?)
+}
+
+fn lock_memory() -> Result<Value> {
+    limit_locked_memory()?;
+    uring::register(&mut [0; 16 << 10]).context("cannot register a buffer with io_uring")?;
+    let receiver = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = TcpStream::connect(receiver.local_addr()?)?;
+    let sent = raw::send_without_copy(&sender, &[0; 16 << 10]).context("cannot send without a copy")?;
+    ensure!(sent > 0, "nothing was sent");
+    Ok(Value::Null)
+}
+
+fn make_map() -> Result<Value> {
+    limit_locked_memory()?;
+    raw::make_map().context("cannot make a BPF map")?;
     Ok(Value::Null)
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::{CString, c_long, c_void};
 use std::fs::File;
 use std::io;
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -25,6 +26,29 @@ fn checked(answer: impl TryInto<i64>) -> Result<u64, Errno> {
 
 fn path(path: &Path) -> Result<CString, Errno> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)
+}
+
+/// Sends with `MSG_ZEROCOPY`, which locks the memory until it is sent.
+pub(super) fn send_without_copy(socket: &TcpStream, bytes: &[u8]) -> Result<u64, Errno> {
+    let (fd, yes) = (socket.as_raw_fd(), 1_i32);
+    let size = libc::socklen_t::try_from(size_of_val(&yes)).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the option is a number of this size, which lives until the call returns.
+    checked(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, (&raw const yes).cast(), size) })?;
+    // SAFETY: the bytes live until the call returns. If they change before they are sent, something else is sent.
+    checked(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_ZEROCOPY) })
+}
+
+/// Makes a BPF map, which is an array with one element.
+pub(super) fn make_map() -> Result<OwnedFd, Errno> {
+    // These are `BPF_MAP_CREATE` and `BPF_MAP_TYPE_ARRAY`, and the first members of `union bpf_attr`: the type, the
+    // size of a key, the size of a value, and the number of elements (include/uapi/linux/bpf.h).
+    const BPF_MAP_CREATE: c_long = 0;
+    let attributes: [u32; 4] = [2, 4, 8, 1];
+    let size = size_of_val(&attributes);
+    // SAFETY: the attributes live until the call returns, and the call reads only the given size.
+    let map = checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, attributes.as_ptr(), size) })?;
+    // SAFETY: the descriptor is new, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(map).map_err(|_| Errno::BADF)?) })
 }
 
 /// truncate(2).

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use io_uring::types::{DestinationSlot, Fd, Fixed};
 use io_uring::{IoUring, opcode, squeue};
 use rustix::io::Errno;
@@ -70,6 +70,14 @@ pub(super) fn write(file: &File, bytes: &[u8], how: How) -> Result<usize> {
     };
     // SAFETY: the caller keeps the bytes alive, and the copy is dropped after the ring.
     Ok(unsafe { perform(&mut ring, &entry)? } as usize)
+}
+
+/// Registers a buffer, which locks its memory.
+pub(super) fn register(buffer: &mut [u8]) -> Result<()> {
+    let ring = IoUring::new(1)?;
+    let memory = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: the buffer lives longer than the ring.
+    unsafe { ring.submitter().register_buffers(&[memory]) }.map_err(Error::from)
 }
 
 /// Opens a file for writing.

@@ -69,6 +69,13 @@ pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
     lab.expect_none()
 }
 
+/// The sensor's maps are locked memory on kernels before 5.11. They take nothing away from programs of the same user.
+pub(super) fn programs_that_lock_memory(lab: &mut Lab) -> Result<()> {
+    lab.container()?.child_does(&["lock-memory"])?;
+    lab.privileged()?.child_does(&["make-map"])?;
+    lab.expect_none()
+}
+
 pub(super) fn block_device_read(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
     with_disk(|disk| {
