@@ -25,6 +25,14 @@ macro_rules! for_each_offset {
             OFF_FILE_FLAGS: "file" "f_flags";
             OFF_FILE_DENTRY: "file" "f_path.dentry";
             OFF_FILE_MNT: "file" "f_path.mnt";
+            OFF_FILE_PRIVATE: "file" "private_data";
+            OFF_SOCKET_SK: "socket" "sk";
+            OFF_SOCK_COMMON: "sock" "__sk_common";
+            OFF_SOCK_FAMILY: "sock_common" "skc_family";
+            OFF_SOCK_PORT: "sock_common" "skc_dport";
+            OFF_SOCK_ADDRESS: "sock_common" "skc_daddr";
+            // It is absent from kernels without IPv6.
+            OFF_SOCK_ADDRESS_V6: "sock_common" (optional "skc_v6_daddr");
             OFF_INODE_MODE: "inode" "i_mode";
             OFF_INODE_SB: "inode" "i_sb";
             OFF_INODE_INO: "inode" "i_ino";

@@ -150,6 +150,28 @@ pub struct Stdio {
     pub rdev: u32,
 }
 
+/// The other end of a socket.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct Peer {
+    /// `sock_common.skc_family`: [`Peer::INET`] or [`Peer::INET6`]. There is no peer if it is another number.
+    pub family: u16,
+    /// The port, in network byte order. 0 if the socket is not connected.
+    pub port: u16,
+    /// The address in network byte order. That of IPv4 is in the first four bytes, and the others are undefined.
+    pub address: [u8; 16],
+    /// Reserved. It is 0.
+    pub reserved: u32,
+}
+
+impl Peer {
+    /// `AF_INET` (include/linux/socket.h).
+    pub const INET: u16 = 2;
+    /// `AF_INET6`.
+    pub const INET6: u16 = 10;
+}
+
 /// An ancestor of the acting process.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -197,6 +219,8 @@ pub struct Process {
     pub tty: [u8; COMM_LEN],
     /// The descriptors 0, 1 and 2.
     pub stdio: [Stdio; 3],
+    /// The other end of the descriptor 0, if that is a socket.
+    pub peer: Peer,
     /// The ancestors of the process, nearest first.
     pub ancestors: [Ancestor; ANCESTORS],
 }
@@ -308,8 +332,9 @@ const _: () = {
     assert!(size_of::<Header>() == 40);
     assert!(size_of::<File>() == 40);
     assert!(size_of::<Stdio>() == 16);
+    assert!(size_of::<Peer>() == 24);
     assert!(size_of::<Ancestor>() == 32);
-    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + ANCESTORS * 32);
+    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
     assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 3 * 8);
     assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 3 * 8);

@@ -29,7 +29,7 @@ pub fn describe(task: Task, origin: Origin, container: u64, out: &mut Process) {
     out.capabilities = credentials.capabilities();
     task.leader().copy_comm(&mut out.comm);
     task.copy_terminal(&mut out.tty);
-    task.describe_standard_descriptors(&mut out.stdio);
+    task.describe_standard_descriptors(&mut out.stdio, &mut out.peer);
     describe_ancestors(task, container, &mut out.ancestors);
 }
 

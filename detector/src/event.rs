@@ -3,6 +3,8 @@
 //! Strings are bytes, because paths, arguments and names in Linux have no encoding, and their author may be hostile.
 //! They become text, escaped, only in [`crate::finding`] and [`crate::output`].
 
+use std::net::SocketAddr;
+
 use detector_common::record::COMM_LEN;
 pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind};
 
@@ -292,6 +294,8 @@ pub struct Process {
     pub tty: Option<Name>,
     /// What the descriptors 0 to 2 refer to.
     pub stdio: [StdioKind; 3],
+    /// The other end of standard input, if that is an IP socket that is connected.
+    pub peer: Option<SocketAddr>,
     /// The ancestors of the process, nearest first.
     pub ancestors: Vec<Ancestor>,
 }

@@ -338,6 +338,10 @@ pub struct Process {
     pub origin: Origin,
     /// What the descriptors 0, 1 and 2 refer to.
     pub stdio: [StdioKind; 3],
+    /// The address and port of the other end of standard input, if that is an IP socket with a connection. An IPv6
+    /// address is in brackets.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<String>,
     /// The ancestors of the process, nearest first; at most 8.
     pub ancestors: Vec<Ancestor>,
 }

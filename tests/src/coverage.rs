@@ -298,7 +298,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("shell of the application", &["exec"], &["shell::application"]),
             way("busybox by argument and by link", &["exec"], &["shell::busybox_by_argument"]),
             way("login shell", &["exec"], &["shell::login_shell"]),
-            way("reverse shell", &["exec"], &["shell::reverse_shell"]),
+            way("reverse shell, with the peer's address", &["exec"], &["shell::socket_shell", "shell::reverse_shell"]),
             way("shell on a pseudoterminal of its parent", &["exec"], &["exec::on_terminal"]),
             way("container that lives 50 ms", &["exec", "cgroup_mkdir"], &["shell::short_lived"]),
             way("cgroup that no known runtime makes", &["exec", "cgroup_mkdir"], &["shell::plain_cgroup"]),

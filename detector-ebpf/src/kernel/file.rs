@@ -22,10 +22,11 @@ const FMODE_CREATED: u32 = 1 << 20;
 const O_TRUNC: u32 = 0o1000;
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-/// `S_IFMT` and two of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and three of its values (include/uapi/linux/stat.h).
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
+const S_IFSOCK: u32 = 0o140_000;
 /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h).
 const IN_MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
@@ -140,6 +141,12 @@ impl Inode {
     #[inline(always)]
     pub fn is_directory(self) -> bool {
         self.mode() & S_IFMT == S_IFDIR
+    }
+
+    /// Returns whether this is a socket.
+    #[inline(always)]
+    pub fn is_socket(self) -> bool {
+        self.mode() & S_IFMT == S_IFSOCK
     }
 
     /// Returns whether the file has no name any more, or is on a file system that is only in memory, as files of

@@ -7,6 +7,7 @@ mod file;
 mod offsets;
 mod path;
 mod pointer;
+mod socket;
 mod task;
 
 pub use attributes::{AttributeChange, XattrKind};

@@ -57,6 +57,12 @@ pub mod kind {
         FdTable
         /// An array of pointers to `struct file`.
         FileArray
+        /// `struct socket`.
+        Socket
+        /// `struct sock`.
+        Sock
+        /// `struct sock_common`: the start of a `struct sock`.
+        SockCommon
         /// `struct signal_struct`.
         Signal
         /// `struct tty_struct`.

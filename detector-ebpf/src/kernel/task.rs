@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
 use detector_common::{
     offsets::ABSENT,
-    record::{COMM_LEN, NO_LOGIN, Stdio, TEXT_TRUNCATED},
+    record::{COMM_LEN, NO_LOGIN, Peer, Stdio, TEXT_TRUNCATED},
 };
 
 use super::{
@@ -159,10 +159,10 @@ impl Task {
         (pid.read_at(number), level)
     }
 
-    /// Describes the first three descriptors. The RCU read lock need not be taken to read the table, because BPF
-    /// programs run in an RCU read-side critical section.
+    /// Describes the first three descriptors, and the other end of the first one, if that is a socket. The RCU read lock
+    /// need not be taken to read the table, because BPF programs run in an RCU read-side critical section.
     #[inline(always)]
-    pub fn describe_standard_descriptors(self, out: &mut [Stdio; 3]) {
+    pub fn describe_standard_descriptors(self, out: &mut [Stdio; 3], peer: &mut Peer) {
         let table: Ptr<kind::FdTable> = self.follow::<kind::FilesStruct>(&OFF_TASK_FILES).follow(&OFF_FILES_FDT);
         let files: Ptr<kind::FileArray> = table.follow(&OFF_FDT_FD);
         let size: u32 = table.read(&OFF_FDT_MAX);
@@ -170,6 +170,9 @@ impl Task {
             // Everything reads as zero for a closed descriptor.
             let open = if fd < size { files.get(fd) } else { File::NULL };
             let inode = open.inode();
+            if fd == 0 {
+                open.describe_peer(peer);
+            }
             let stdio = &mut out[fd as usize];
             stdio.inode = inode.number();
             stdio.mode = inode.mode();

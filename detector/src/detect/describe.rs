@@ -88,6 +88,7 @@ impl<'a> Actor<'a> {
             tty: process.tty.as_ref().map(|tty| text(tty.as_bytes())),
             origin: process.origin,
             stdio: process.stdio,
+            peer: process.peer.map(|peer| peer.to_string()),
             ancestors: process
                 .ancestors
                 .iter()

@@ -241,6 +241,7 @@ pub(crate) mod samples {
             comm: name("sh"),
             tty: None,
             stdio: [StdioKind::Null, StdioKind::Pipe, StdioKind::Pipe],
+            peer: None,
             ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: false, comm: name("runc") }],
         }
     }

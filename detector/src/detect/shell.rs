@@ -203,8 +203,10 @@ fn message(shell: &Shell, how: How, script: Option<&Script>, is_remote: bool, co
         None if has_terminal(process) => circumstances += ", with a terminal",
         None => {}
     }
-    if is_remote {
-        circumstances += ", takes commands from a socket";
+    match (is_remote, process.peer) {
+        (true, Some(peer)) => circumstances += &format!(", takes commands from {peer}"),
+        (true, None) => circumstances += ", takes commands from a socket",
+        (false, _) => {}
     }
     if how == How::Mapped {
         circumstances += &format!(", loaded by {}", shell.actor.name());

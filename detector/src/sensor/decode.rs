@@ -3,6 +3,8 @@
 //! The bytes come from this project's own probes, but a wrong byte must cost only the record, not the daemon: every
 //! length is checked, nothing panics, and the error names the wrong field.
 
+use std::net::{IpAddr, SocketAddr};
+
 use detector_common::map;
 use detector_common::record::{self, Kind};
 use thiserror::Error;
@@ -250,6 +252,7 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
         comm: Name::new(process.comm),
         tty: (process.tty[0] != 0).then(|| Name::new(process.tty)),
         stdio: process.stdio.map(stdio),
+        peer: peer(process.peer),
         ancestors: process
             .ancestors
             .iter()
@@ -280,6 +283,18 @@ fn stdio(stdio: record::Stdio) -> StdioKind {
         libc::S_IFREG => StdioKind::File,
         _ => StdioKind::Other,
     }
+}
+
+/// The other end of a connected IP socket.
+fn peer(peer: record::Peer) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = peer.address;
+    let address = match peer.family {
+        record::Peer::INET => IpAddr::from([a, b, c, d]),
+        record::Peer::INET6 => IpAddr::from(peer.address).to_canonical(),
+        _ => return None,
+    };
+    let port = u16::from_be(peer.port);
+    (port != 0).then_some(SocketAddr::new(address, port))
 }
 
 fn file(file: &record::File) -> Result<File, DecodeError> {
@@ -352,7 +367,7 @@ mod tests {
     }
 
     const PROCESS: usize = 40;
-    const FILE: usize = PROCESS + 384;
+    const FILE: usize = PROCESS + 408;
 
     impl Record {
         fn new(kind: Kind, len: usize) -> Self {
@@ -411,9 +426,12 @@ mod tests {
         // The descriptors are a pseudo-terminal, `/dev/null`, and a closed one.
         record.put(PROCESS + 80 + 8, &[0o20620_u32.to_ne_bytes(), (136_u32 << 20 | 2).to_ne_bytes()].concat());
         record.put(PROCESS + 96 + 8, &[0o20666_u32.to_ne_bytes(), (1_u32 << 20 | 3).to_ne_bytes()].concat());
-        record.put(PROCESS + 128, &60_u64.to_ne_bytes());
-        record.put(PROCESS + 136, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
-        record.put(PROCESS + 144, b"runc");
+        // The other end of the first one is a host with IPv4. What follows its address is undefined.
+        record.put(PROCESS + 128, &[2_u16.to_ne_bytes(), 4444_u16.to_be_bytes()].concat());
+        record.put(PROCESS + 132, b"\xc0\x00\x02\x01junk");
+        record.put(PROCESS + 152, &60_u64.to_ne_bytes());
+        record.put(PROCESS + 160, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
+        record.put(PROCESS + 168, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
         for (nth, value) in [45_u32, 0o100755, 1, Layer::Lower.number()].into_iter().enumerate() {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
@@ -451,6 +469,7 @@ mod tests {
                 comm: name("sh"),
                 tty: Some(name("pts0")),
                 stdio: [StdioKind::Tty, StdioKind::Null, StdioKind::Closed],
+                peer: Some(SocketAddr::from(([192, 0, 2, 1], 4444))),
                 ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: true, comm: name("runc") }],
             },
             file: File {
@@ -467,6 +486,26 @@ mod tests {
             args: Args { bytes: b"sh\0-c\0\0id\0".to_vec(), truncated: true },
         };
         assert_eq!(*exec, expected);
+    }
+
+    #[test]
+    fn other_ends_of_sockets_are_read() {
+        let mut mapped = [0; 16];
+        mapped[10..].copy_from_slice(b"\xff\xff\xc0\x00\x02\x02");
+        let mut local = [0; 16];
+        local[15] = 1;
+        for (family, port, address, expected) in [
+            (record::Peer::INET, 4444, *b"\xc0\x00\x02\x01junkjunkjunk", Some("192.0.2.1:4444")),
+            (record::Peer::INET6, 80, mapped, Some("192.0.2.2:80")),
+            (record::Peer::INET6, 80, local, Some("[::1]:80")),
+            // These are a socket without a connection, a Unix socket, and no socket.
+            (record::Peer::INET, 0, [0; 16], None),
+            (1, 4444, [1; 16], None),
+            (0, 0, [0; 16], None),
+        ] {
+            let decoded = peer(record::Peer { family, port: u16::to_be(port), address, reserved: 0 });
+            assert_eq!(decoded.map(|peer| peer.to_string()).as_deref(), expected);
+        }
     }
 
     fn decoded_args(text: &[u8]) -> Vec<Vec<u8>> {
@@ -530,7 +569,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 510 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 534 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -1,6 +1,7 @@
 //! Executes programs.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -20,7 +21,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("run-as", "NAME PROGRAM ARGUMENT…", "runs a program with another argument 0", 2, |args| {
         run(Command::new(&args[1]).arg0(&args[0]).args(&args[2..]))
     }),
-    Operation::plain("reverse-shell", "runs a shell that takes its commands from a socket", reverse_shell),
+    Operation::plain("socket-shell", "runs a shell that takes its commands from a socket pair", || {
+        let (attacker, victim) = UnixStream::pair()?;
+        remote_shell(attacker, || victim.try_clone().map(OwnedFd::from))
+    }),
+    Operation::with("reverse-shell", "ADDRESS", "runs a shell that takes its commands from the network", 1, |args| {
+        let address: IpAddr = args[0].to_str().context("no address")?.parse()?;
+        let attacker = TcpListener::bind((address, 0))?;
+        let peer = attacker.local_addr()?;
+        let victim = TcpStream::connect(peer)?;
+        remote_shell(attacker.accept()?.0, || victim.try_clone().map(OwnedFd::from))?;
+        Ok(json!(peer.to_string()))
+    }),
     Operation::with("poke", "METHOD PID ADDRESS", "writes to the memory of another process", 3, |args| {
         let address = args[2].to_str().context("no address")?.parse()?;
         write::poke(&args[0], number(&args[1])?, address)
@@ -34,15 +46,13 @@ pub(super) fn run(command: &mut Command) -> Result<Value> {
     Ok(json!({"stdout": String::from_utf8_lossy(&output.stdout)}))
 }
 
-fn reverse_shell() -> Result<Value> {
-    let (mut attacker, victim) = UnixStream::pair()?;
-    let end = || Ok::<_, std::io::Error>(Stdio::from(OwnedFd::from(victim.try_clone()?)));
+/// Runs a shell that takes its commands from a socket, and gives it some. `end` returns the shell's end of it.
+fn remote_shell(mut attacker: impl Read + Write, end: impl Fn() -> io::Result<OwnedFd>) -> Result<Value> {
     let mut shell = Command::new("/bin/sh").stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
-    drop(victim);
     attacker.write_all(b"echo $((6 * 7))\nexit\n")?;
-    let mut answer = String::new();
-    attacker.read_to_string(&mut answer)?;
+    let mut answer = [0; 3];
+    attacker.read_exact(&mut answer)?;
     shell.wait()?;
-    ensure!(answer == "42\n", "the shell answered {answer:?}");
+    ensure!(answer == *b"42\n", "the shell answered {answer:?}");
     Ok(Value::Null)
 }

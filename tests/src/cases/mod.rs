@@ -65,7 +65,7 @@ cases! {
     shell [Cgroups, Preemption]:
         entered, entered_with_tty, entered_descendant, entered_without_leader, entered_by_fork, entered_with_own_mounts,
         on_the_host,
-        entrypoint, application, of_a_login, busybox_by_argument, login_shell, reverse_shell, short_lived, plain_cgroup;
+        entrypoint, application, of_a_login, busybox_by_argument, login_shell, socket_shell, reverse_shell, short_lived, plain_cgroup;
     // The content of records and findings.
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::expectation::{difference, shell};
 use super::lab::{Lab, write_on_host};
@@ -168,12 +168,26 @@ pub(super) fn disguised_name_and_arguments(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
+/// The finding of a shell that takes its commands from a socket.
+fn remote(peer: &Value) -> Value {
+    let mut finding = shell("application", BUSYBOX, &["/bin/sh"]);
+    finding["severity"] = json!("critical");
+    finding["process"]["stdio"] = json!(["socket", "socket", "socket"]);
+    finding["process"]["peer"] = peer.clone();
+    finding
+}
+
+pub(super) fn socket_shell(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["socket-shell"])?;
+    lab.expect(&container, [remote(&Value::Null)])
+}
+
 pub(super) fn reverse_shell(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    container.service_does(&["reverse-shell"])?;
-    let mut finding = shell("application", BUSYBOX, &["/bin/sh"]);
-    finding["process"]["stdio"] = json!(["socket", "socket", "socket"]);
-    lab.expect(&container, [finding])
+    let peers =
+        [container.service_does(&["reverse-shell", "127.0.0.1"])?, container.service_does(&["reverse-shell", "::1"])?];
+    lab.expect(&container, peers.map(|peer| remote(&peer)))
 }
 
 pub(super) fn other_program(lab: &mut Lab) -> Result<()> {
