@@ -85,8 +85,9 @@ pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &Tr
     if change.op.reports_directory() {
         (file.inode, file.mode) = (None, None);
     }
-    let is_directory = change.file.mode & libc::S_IFMT == libc::S_IFDIR;
-    let is_executable = change.file.mode & 0o111 != 0 && !is_directory;
+    // Symbolic links and most sockets have all permissions, and nobody can execute them.
+    let is_regular = change.file.mode & libc::S_IFMT == libc::S_IFREG;
+    let is_executable = change.file.mode & 0o111 != 0 && is_regular;
     let (_, _, aspect) = describe(change.op);
     let gives_power = match aspect {
         Aspect::Capabilities => true,
@@ -172,6 +173,20 @@ mod tests {
             let finding = finding(&change(op, layer, 0o100000 | mode, path));
             assert_eq!(finding.severity, severity, "{path}");
             assert_eq!(finding.mitre.first().map(AsRef::as_ref), technique, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_are_programs() {
+        for (kind, op, severity, technique) in [
+            (libc::S_IFREG, ImageOp::Rename, Severity::High, "T1554"),
+            (libc::S_IFLNK, ImageOp::Rename, Severity::Medium, "T1565.001"),
+            (libc::S_IFSOCK, ImageOp::Unlink, Severity::Medium, "T1070.004"),
+            (libc::S_IFSOCK, ImageOp::Chmod, Severity::Medium, "T1222.002"),
+            (libc::S_IFDIR, ImageOp::Chmod, Severity::Medium, "T1222.002"),
+        ] {
+            let finding = finding(&change(op, Layer::Upper, kind | 0o6777, "/var/lib/app/entry"));
+            assert_eq!((finding.severity, finding.mitre[0].as_ref()), (severity, technique), "{op:?} of {kind:o}");
         }
     }
 
