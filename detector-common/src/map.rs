@@ -51,22 +51,87 @@ pub const fn drafts(cpus: u32) -> u32 {
     DRAFTS_PER_CPU.saturating_mul(cpus).saturating_add(DRAFTS_TRIED)
 }
 
-/// The cgroup is new: no program has been executed in it from a root of its own. What happens in it is the set-up by a
-/// runtime.
-pub const PHASE_SETUP: u32 = 1;
 /// The cgroup belongs to a running container.
 pub const PHASE_STARTED: u32 = 2;
 /// The cgroup belongs to the host: when the sensor started, processes in the host's mount namespace were in it.
 pub const PHASE_HOST: u32 = 3;
 
-/// The key of the map `SEEN`: a file, and what a container did to it.
+/// A process that was brought into a container from outside, or that descends from one. This is the value of the map
+/// `ENTERED`, whose key is the id of the process (thread group id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entered {
+    /// The id of the container's outermost cgroup.
+    pub container: u64,
+    /// The actor that all processes of this entry are: see [`visit`].
+    pub visit: u64,
+}
+
+/// The actor that everybody is who is in no container and has not entered one. An actor is who changed a file, so that
+/// a change is reported once for each. The processes that a container itself has started are one actor, whose number is
+/// the id of the container. Each entry into a container from outside is another one.
+pub const HOST: u64 = 0;
+/// A number that no actor has.
+pub const NOBODY: u64 = u64::MAX;
+/// The bit that distinguishes the number of an entry from the id of a container.
+const VISIT: u64 = 1 << 63;
+
+/// Returns the actor that a process is who came into a container from outside, with all its descendants. `start_time`
+/// is when that process started, in nanoseconds.
+pub const fn visit(start_time: u64) -> u64 {
+    VISIT | start_time
+}
+
+/// Returns whether this actor came into a container from outside.
+pub const fn is_visit(actor: u64) -> bool {
+    actor & VISIT != 0 && actor != NOBODY
+}
+
+/// The key of the map `FILES`: a file of a container to which something was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct SeenKey {
+pub struct FileKey {
     /// The id of the container's outermost cgroup.
     pub container: u64,
     /// `inode.i_ino`.
     pub inode: u64,
+    /// `super_block.s_dev`.
+    pub dev: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
+}
+
+/// The value of the map `FILES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FileState {
+    /// When something was done to the file for the first time. It distinguishes the file from the next one with the
+    /// same inode number.
+    pub first: u64,
+    /// The time of the last change of the content. 0 if there was none.
+    pub last: u64,
+    /// The actor who changed the content last, combined with `first`: see [`writer`].
+    pub writer: u64,
+    /// The actor who created the file, or [`NOBODY`].
+    pub creator: u64,
+}
+
+/// Returns the [`FileState::writer`] for an actor. An element of a map can be used for another file while a program
+/// still has a pointer to it. What the program then stores is not the writer of that file, because `first` differs.
+pub const fn writer(first: u64, actor: u64) -> u64 {
+    first ^ actor
+}
+
+/// The key of the map `SEEN`: what an actor did to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SeenKey {
+    /// The [`FileState::first`] of the file. An entry with another number is about a file that is gone.
+    pub first: u64,
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// The actor.
+    pub actor: u64,
     /// `super_block.s_dev`.
     pub dev: u32,
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
@@ -89,36 +154,28 @@ pub const fn class(number: u32, value: u32) -> u32 {
     number | value << 16
 }
 
-/// The value of the map `SEEN`. It is written before the record is sent, so that nothing is lost if the ring buffer is
-/// full.
+/// The value of the map `SEEN`: the first such act. It is written before the record is sent, so that nothing is lost if
+/// the ring buffer is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Seen {
-    /// The time of the first change.
-    pub first: u64,
-    /// The time of the last change.
-    pub last: u64,
-    /// The number of writes.
-    pub count: u64,
-    /// The number of bytes that these writes asked to write.
-    pub bytes: u64,
-    /// The number that the record of the first change has or would have had. See
-    /// [`Header::number`](crate::record::Header::number).
+    /// The time of the act.
+    pub time: u64,
+    /// The number that its record has or would have had. See [`Header::number`](crate::record::Header::number).
     pub number: u64,
-    /// The number of that record's [`Kind`](crate::record::Kind).
+    /// The number of bytes that the call asked to write.
+    pub bytes: u64,
+    /// The id of the container's outermost cgroup.
+    pub container: u64,
+    /// The number of the record's [`Kind`](crate::record::Kind).
     pub kind: u32,
-    /// The number of the first operation. The kind tells its type; see
-    /// [`FileRecord::op`](crate::record::FileRecord::op).
+    /// The number of the operation. The kind tells its type; see [`FileRecord::op`](crate::record::FileRecord::op).
     pub op: u32,
-    /// Whether user space knows of the change, because its record is in the ring buffer or because the daemon has read
-    /// this value. 0 means no: the ring buffer was full, and the daemon reports the change from this map.
+    /// Whether user space knows of the act, because its record is in the ring buffer or because the daemon has read
+    /// this value. 0 means no: the ring buffer was full, and the daemon reports the act from this map.
     pub reported: u32,
-    /// The process that made the first change, in the host's pid namespace.
-    pub pid: u32,
-    /// The number of the [`Layer`](crate::vocabulary::Layer) at the first change. 0 if it is not known.
+    /// The number of the [`Layer`](crate::vocabulary::Layer) before the act. 0 if it is not known.
     pub layer: u32,
-    /// Reserved. It is 0.
-    pub reserved: u32,
 }
 
 /// The key of the map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
@@ -158,8 +215,11 @@ pub struct KeptExec {
 const _: () = {
     assert!(size_of::<Cgroup>() == 40);
     assert!(size_of::<MountNamespace>() == 16);
-    assert!(size_of::<SeenKey>() == 24);
-    assert!(size_of::<Seen>() == 64);
+    assert!(size_of::<Entered>() == 16);
+    assert!(size_of::<FileKey>() == 24);
+    assert!(size_of::<FileState>() == 32);
+    assert!(size_of::<SeenKey>() == 32);
+    assert!(size_of::<Seen>() == 48);
     assert!(size_of::<KeptExecKey>() == 24);
     assert!(size_of::<KeptExec>() == 24 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
 };
@@ -173,6 +233,12 @@ mod pod {
     unsafe impl aya::Pod for super::Cgroup {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::MountNamespace {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Entered {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FileKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FileState {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::SeenKey {}
     // SAFETY: as above.

@@ -148,6 +148,8 @@ terms! {
     Entered = 2, "entered";
     /// The process was started by a process of the container.
     Application = 3, "application";
+    /// Nothing is known about the container, because the map of cgroups is full.
+    Unknown = 4, "unknown";
 }
 
 terms! {
@@ -184,7 +186,7 @@ terms! {
     Cgroup = 2, "cgroup";
     /// The map of changed files is full: the change was reported, but repeats of it will be reported again.
     SeenFull = 3, "seen_full";
-    /// The map of cgroups is full: the cgroup is treated as unknown.
+    /// The map of cgroups is full: the origin of what happens in the cgroup is unknown.
     CgroupsFull = 4, "cgroups_full";
     /// The map of container roots or of mount namespaces is full: a container's image is not watched.
     RootsFull = 5, "roots_full";
@@ -198,6 +200,8 @@ terms! {
     Call = 9, "call";
     /// The map of kept execs is full: an exec is lost.
     KeptExecsFull = 10, "kept_execs_full";
+    /// The map of dynamic linkers is full: the program that one runs is not reported.
+    LoadersFull = 11, "loaders_full";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected.
@@ -210,7 +214,7 @@ terms! {
 
 impl Loss {
     /// The number of kinds that the probes count. Their numbers are those below this one.
-    pub const KERNEL_KINDS: u32 = 11;
+    pub const KERNEL_KINDS: u32 = 12;
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Determines which container a task belongs to, and when a cgroup becomes a container.
 //!
-//! A new cgroup is in set-up. The first program that is executed in it from a root of its own, in a mount namespace of
-//! its own, starts the container. This program is the entrypoint, because a runtime prepares the root before it
-//! executes the program. From this moment on, before the new program runs, the container's image is watched. There is
-//! no polling, so there is no gap.
+//! A new cgroup is in set-up, and nothing is kept about it. The first program that is executed in it from a root of its
+//! own, in a mount namespace of its own, starts the container. This program is the entrypoint, because a runtime
+//! prepares the root before it executes the program. From this moment on, before the new program runs, the container's
+//! image is watched. There is no polling, so there is no gap.
 
 use aya_ebpf::{
     Global,
@@ -12,11 +12,12 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use detector_common::{
-    map::{self, PHASE_HOST, PHASE_SETUP, PHASE_STARTED, ROOTS_SHARED},
+    map::{self, HOST, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
     vocabulary::{Loss, Origin},
 };
 
 use crate::{
+    actor,
     emit::count_loss,
     kernel::{Cgroup, Dentry, Task, current_process},
     mem::Lookup,
@@ -35,7 +36,8 @@ static HOST_ROOT_INODE: Global<u64> = Global::new(0);
 /// The inode number of the host's user namespace: `PROC_USER_INIT_INO` (include/linux/proc_ns.h, 5.10 to 7.3).
 const HOST_USER_NS: u32 = 0xefff_fffd;
 
-/// The state of each cgroup, by its id. A cgroup that has no entry is unknown.
+/// The state of each cgroup that belongs to a container or had processes of the host in it when the sensor started, by
+/// its id. All others have no entry, so that nobody can fill the map by making cgroups, except in a container.
 #[map]
 static CGROUPS: HashMap<u64, map::Cgroup> = HashMap::with_max_entries(16_384, 0);
 
@@ -55,10 +57,10 @@ static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_192, 0);
 
-/// The container of each process that was brought into it from outside, and of each descendant of such a process, by
-/// the id (thread group id) of the process.
+/// The processes that were brought into a container from outside, and their descendants, by the id (thread group id) of
+/// the process.
 #[map]
-static ENTERED: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+static ENTERED: HashMap<u32, map::Entered> = HashMap::with_max_entries(8_192, 0);
 
 /// Returns whether a task with this mount namespace sees the host's mounts. It is then not in a container, whatever its
 /// cgroup is. The namespace 0 is that of a task that has given up its namespaces because it is exiting.
@@ -151,11 +153,11 @@ pub fn of_executing(task: Task) -> Option<u64> {
     if is_elsewhere(task) {
         return None;
     }
-    let id = task.cgroup_id();
-    if let Some(cgroup) = entered(task, id, &Root::of(task)) {
+    let (root, id) = (Root::of(task), task.cgroup_id());
+    if let Some(cgroup) = entered(task, id, &root) {
         return Some(cgroup.container);
     }
-    matches!(known(id), Some(cgroup) if cgroup.phase == PHASE_SETUP).then_some(id)
+    (!root.is_host() && !is_of_host(id)).then_some(id)
 }
 
 /// Returns the container that a task leaves when the running task moves it to the cgroup `to`, or creates it there.
@@ -212,6 +214,7 @@ fn is_member(task: Task, container: u64) -> bool {
 /// exec is the first one from a root of its own, it starts the container.
 #[inline(always)]
 pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
+    actor::forget(current_process());
     let namespace = task.mount_namespace();
     if is_host(namespace) {
         // The task belongs to a container nevertheless if it has escaped from one, as with
@@ -236,8 +239,9 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         user_ns: task.credentials().user_namespace(),
         reserved: 0,
     };
-    start(task, id, &started);
-    Some((id, Origin::Entrypoint))
+    // If the container cannot be kept, nothing distinguishes this exec from the next ones.
+    let is_kept = start(task, id, &started);
+    Some((id, if is_kept { Origin::Entrypoint } else { Origin::Unknown }))
 }
 
 /// Starts a container that runs inside another container, in a cgroup below. Its own image is watched as that of the
@@ -249,11 +253,9 @@ fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
         return;
     }
     if root.dentry.superblock().is_overlay() {
-        start(
-            task,
-            id,
-            &map::Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry.address(), ..outer },
-        );
+        let nested = map::Cgroup { root_dev: root.device, mnt_ns: namespace, root: root.dentry.address(), ..outer };
+        // If it cannot be kept, it is part of the outer container nevertheless.
+        let _is_kept = start(task, id, &nested);
     }
 }
 
@@ -283,12 +285,13 @@ fn is_first(task: Task) -> bool {
 }
 
 /// Marks the container of a cgroup as started, and its image as watched. If another container already has the same
-/// root, the image remains that container's.
+/// root, the image remains that container's. Returns `false` if there is no room for the container.
 #[inline(always)]
-fn start(task: Task, id: u64, cgroup: &map::Cgroup) {
+fn start(task: Task, id: u64, cgroup: &map::Cgroup) -> bool {
     let before = ROOTS.copied(&cgroup.root_dev).and_then(known);
     let is_taken = matches!(before, Some(before) if before.root == cgroup.root && before.container != cgroup.container);
-    if CGROUPS.insert(id, cgroup, BPF_ANY.into()).is_err() {
+    let is_kept = CGROUPS.insert(id, cgroup, BPF_ANY.into()).is_ok();
+    if !is_kept {
         count_loss(Loss::CgroupsFull);
     }
     let namespace = map::MountNamespace { container: cgroup.container, id: task.mount_namespace_id() };
@@ -297,6 +300,7 @@ fn start(task: Task, id: u64, cgroup: &map::Cgroup) {
     {
         count_loss(Loss::RootsFull);
     }
+    is_kept
 }
 
 /// Makes sure that the type of file system that a container's root is on is watched, and returns the owner of the
@@ -352,19 +356,8 @@ pub fn root_of(container: u64, device: u32) -> Dentry {
 /// container.
 #[inline(always)]
 pub fn add_cgroup(cgroup: Cgroup) {
-    let state = match known(cgroup.parent_id()) {
-        Some(parent) if parent.phase == PHASE_STARTED => known(parent.container).unwrap_or(parent),
-        _ => map::Cgroup {
-            container: 0,
-            root_dev: 0,
-            mnt_ns: 0,
-            phase: PHASE_SETUP,
-            init: 0,
-            root: 0,
-            user_ns: 0,
-            reserved: 0,
-        },
-    };
+    let Some(parent) = known(cgroup.parent_id()).filter(|parent| parent.phase == PHASE_STARTED) else { return };
+    let state = known(parent.container).unwrap_or(parent);
     if CGROUPS.insert(cgroup.id(), state, BPF_ANY.into()).is_err() {
         count_loss(Loss::CgroupsFull);
     }
@@ -400,14 +393,41 @@ pub fn register_actor(task: Task, owner: u64, root_dev: u32) -> (u64, Origin) {
             (cgroup.container, register_origin(task, cgroup.container))
         }
         _ if has_entered(current_process(), owner) => (owner, Origin::Entered),
+        _ if !is_elsewhere(task) && known(owner).is_none() => (owner, Origin::Unknown),
         _ => (owner, Origin::Outside),
     }
+}
+
+/// Returns which actor the running process is, and remembers it. `container` and `origin` are what [`register_actor`]
+/// has found.
+#[inline(always)]
+pub fn actor(task: Task, container: u64, origin: Origin) -> u64 {
+    let process = current_process();
+    let actor = match ENTERED.copied(&process) {
+        Some(entered) => entered.visit,
+        None => match origin {
+            // The map is full.
+            Origin::Entered => visit(task),
+            Origin::Outside if is_elsewhere(task) => HOST,
+            // This is another container, or a service of the host that has its own mounts.
+            Origin::Outside | Origin::Unknown => task.cgroup_id(),
+            Origin::Entrypoint | Origin::Application => container,
+        },
+    };
+    actor::remember(process, actor);
+    actor
 }
 
 /// Returns whether a process was brought into a container from outside, or descends from such a process.
 #[inline(always)]
 fn has_entered(process: u32, container: u64) -> bool {
-    ENTERED.copied(&process) == Some(container)
+    matches!(ENTERED.copied(&process), Some(entered) if entered.container == container)
+}
+
+/// Returns the actor that a process is if it is the one that came in from outside.
+#[inline(always)]
+fn visit(task: Task) -> u64 {
+    map::visit(task.leader().start_time())
 }
 
 /// Returns the origin of the running process in its container. If the process came from outside, this is kept for its
@@ -426,13 +446,13 @@ pub fn register_origin(task: Task, container: u64) -> Origin {
     if is_member(task.parent(), container) {
         return Origin::Application;
     }
-    keep_entered(process, container);
+    keep_entered(process, map::Entered { container, visit: visit(task) });
     Origin::Entered
 }
 
 #[inline(always)]
-fn keep_entered(process: u32, container: u64) {
-    if ENTERED.insert(process, container, BPF_ANY.into()).is_err() {
+fn keep_entered(process: u32, entered: map::Entered) {
+    if ENTERED.insert(process, entered, BPF_ANY.into()).is_err() {
         count_loss(Loss::EnteredFull);
     }
 }
@@ -441,13 +461,15 @@ fn keep_entered(process: u32, container: u64) {
 /// parent and is reparented to the container's init.
 #[inline(always)]
 pub fn register_fork(parent: u32, child: u32) {
-    if let Some(container) = ENTERED.copied(&parent) {
-        keep_entered(child, container);
+    actor::forget(child);
+    if let Some(entered) = ENTERED.copied(&parent) {
+        keep_entered(child, entered);
     }
 }
 
 /// Forgets a process that has ended.
 #[inline(always)]
 pub fn forget_process(process: u32) {
+    actor::forget(process);
     let _never_known = ENTERED.remove(process);
 }

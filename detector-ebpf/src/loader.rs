@@ -1,8 +1,12 @@
 //! Dynamic linkers that are executed as programs, and that map the real program next.
 
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::HashMap};
+use detector_common::vocabulary::Loss;
 
-use crate::kernel::{Dentry, current_process};
+use crate::{
+    emit::count_loss,
+    kernel::{Dentry, current_process},
+};
 
 /// The processes (thread group ids) that have executed a dynamic linker as their program and have not mapped the real
 /// program yet.
@@ -17,7 +21,9 @@ pub fn note_exec(executed: Dentry) {
     let name: [u8; 3] = executed.name().start();
     if name == *b"ld-" || name == *b"ld." {
         // If the map is full, the exec of the linker is still reported, but the program that the linker runs is not.
-        let _full = LOADERS.insert(current_process(), 1, BPF_ANY.into());
+        if LOADERS.insert(current_process(), 1, BPF_ANY.into()).is_err() {
+            count_loss(Loss::LoadersFull);
+        }
     } else {
         forget(current_process());
     }

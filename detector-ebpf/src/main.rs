@@ -20,6 +20,7 @@
 // The feature is needed for a few instructions in `mem`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod actor;
 mod cgroups;
 mod container;
 mod emit;

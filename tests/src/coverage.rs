@@ -206,6 +206,16 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["image_write::from_the_host", "image_change::from_the_host"],
             ),
             way(
+                "`docker exec`, repeated visits, or the host, changing what the application changed before",
+                &["open", "setattr", "exec"],
+                &["actor::entered_after_application", "actor::two_visits", "actor::host_after_application"],
+            ),
+            way(
+                "file that another one created",
+                &["open", "unlink"],
+                &["actor::file_of_a_visit", "actor::removed_by_a_visit"],
+            ),
+            way(
                 "service of the host with a mount namespace of its own, started after the sensor",
                 &["open"],
                 &["image_write::from_private_mounts"],
@@ -414,6 +424,12 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["blinding::parallel_writers", "blinding::while_maps_are_read"],
             ),
             way("flood, while the sensor stands still", &["open", "exec"], &["flood::full_ring_buffer"]),
+            way("more cgroups than the sensor keeps", &["exec"], &["cgroups::full_map"]),
+            way(
+                "a month of changed files, cgroups and visits",
+                &["open", "unlink", "rename"],
+                &["long_life::month_of_churn"],
+            ),
         ],
     ),
 ];
@@ -422,6 +438,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "scale::",
+    "actor::application_and_its_child",
     "shell::other_program",
     "shell::secret_in_arguments",
     "exec::unchanged_programs",

@@ -31,6 +31,8 @@ pub mod init;
 #[cfg(feature = "guest")]
 pub mod machine;
 #[cfg(feature = "guest")]
+pub mod maps;
+#[cfg(feature = "guest")]
 pub mod measure;
 #[cfg(feature = "guest")]
 pub mod program;

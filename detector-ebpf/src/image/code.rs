@@ -1,17 +1,12 @@
 //! Files that are mapped: code that did not come with the image, and shared mappings of files that are open for
 //! writing.
 
-use detector_common::{
-    map::{CLASS_MAP_EXEC, SeenKey},
-    record::Kind,
-    vocabulary::ImageOp,
-};
+use detector_common::{map::CLASS_MAP_EXEC, record::Kind, vocabulary::ImageOp};
 
 use super::{
     content,
     locate::Image,
     report::{Change, EACH},
-    seen,
 };
 use crate::{
     container,
@@ -69,11 +64,6 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
     let class = if is_program { EACH } else { CLASS_MAP_EXEC };
     if is_program {
         loader::forget(process);
-    } else {
-        let content = seen::content_key(image, inode.number());
-        if seen::is_repeated(SeenKey { class, ..content }, seen::get(content)) {
-            return None;
-        }
     }
-    Some(Change::at_place(Kind::MapExec, image, inode, file.place(), class))
+    Change::at_place(Kind::MapExec, image, inode, file.place(), class).unless_repeated()
 }

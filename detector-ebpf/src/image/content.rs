@@ -1,7 +1,7 @@
 //! The content of files.
 
 use detector_common::{
-    map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, SeenKey, class},
+    map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, class},
     record::Kind,
     vocabulary::ImageOp,
 };
@@ -52,11 +52,7 @@ pub fn device_opened(file: File) -> Option<Change> {
     // The node of another device may get the inode number of a removed node, so the class depends on the device.
     let device = inode.represented_device();
     let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
-    let key = SeenKey { class, ..seen::content_key(image, inode.number()) };
-    if seen::is_known(key) {
-        return None;
-    }
-    Some(Change::at_place(Kind::DeviceOpen, image, inode, file.place(), class))
+    Change::at_place(Kind::DeviceOpen, image, inode, file.place(), class).unless_repeated()
 }
 
 /// Checks a write to a file, seen by a hook that sees every write on the machine. `bytes` returns the number of bytes,
@@ -76,8 +72,8 @@ pub fn stored(file: File, op: ImageOp, bytes: u64) -> Option<Change> {
     changed(image, inode, inode.number(), dentry, op, bytes)
 }
 
-/// Counts a change of the content. Returns the change if it is the first one of this file or the creation of the file.
-/// A file without a name is no longer part of the image, so a change of it is not reported.
+/// Returns the change of the content if it is the first one of this file by this actor, or the creation of the file. A
+/// file without a name is no longer part of the image, so a change of it is not reported.
 #[inline(always)]
 pub(super) fn changed(
     image: Image,
@@ -87,7 +83,7 @@ pub(super) fn changed(
     op: ImageOp,
     bytes: u64,
 ) -> Option<Change> {
-    if seen::count(image, number, op, bytes) || inode.links() == 0 {
+    if seen::repeats(image, number, op) || inode.links() == 0 {
         return None;
     }
     let is_new = u32::from(op == ImageOp::Create);

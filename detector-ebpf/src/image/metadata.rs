@@ -1,7 +1,7 @@
 //! Changes of a file's metadata: permissions, ownership, timestamps and attributes.
 
 use detector_common::{
-    map::{CLASS_CONTENT, SeenKey, class},
+    map::{CLASS_CONTENT, class},
     vocabulary::ImageOp,
 };
 
@@ -11,13 +11,9 @@ use super::{
     names,
     pending::{self, Request},
     report::Change,
-    seen::{self, Known},
+    seen,
 };
 use crate::kernel::Dentry;
-
-/// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
-/// owner or group.
-const POWER: u32 = 0o6111;
 
 /// Checks a change of the file with this name. The change is requested by a process, or made by overlayfs in the upper
 /// layer on such a request.
@@ -59,8 +55,8 @@ pub fn ended(op: ImageOp, is_done: bool) -> Option<Change> {
 pub fn copied_up(dentry: Dentry) -> Option<Change> {
     let image = Image::at(dentry)?;
     let inode = dentry.inode();
-    let content = seen::get(seen::content_key(image, inode.number()));
-    if let Some(request) = pending::request_by_name(dentry, content) {
+    let file = seen::get(image, inode.number());
+    if let Some(request) = pending::request_by_name(dentry, file) {
         return match request.op() {
             None => None,
             Some(op) if names::is_of_names(op) && inode.is_directory() => None,
@@ -79,10 +75,10 @@ pub fn copied_up(dentry: Dentry) -> Option<Change> {
         // The request was refused: this copy-up is for something else.
         pending::forget();
     }
-    if content.is_any() || !inode.is_regular() {
+    if !inode.is_regular() {
         return None;
     }
-    Some(Change::of_image(image, inode, dentry, ImageOp::CopyUp, CLASS_CONTENT))
+    Change::of_image(image, inode, dentry, ImageOp::CopyUp, CLASS_CONTENT).unless_repeated()
 }
 
 /// Checks a regular file that is requested to be created without an open.
@@ -118,23 +114,6 @@ fn changed(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
     if op == ImageOp::Truncate {
         return content::changed(image, inode, number, dentry, op, 0);
     }
-    let key = seen::content_key(image, number);
-    let content = seen::get(key);
     let class = class(op.number(), if op == ImageOp::Chmod { value } else { 0 });
-    if is_part_of(content, op, value, inode.mode()) || seen::is_repeated(SeenKey { class, ..key }, content) {
-        return None;
-    }
-    Some(Change { value, ..Change::of_image(image, inode, dentry, op, class) })
-}
-
-/// Returns whether a change of the metadata belongs to a change of the content that was reported. A change belongs to
-/// the creation of the file, unless it adds dangerous permissions or capabilities. A change of timestamps also belongs
-/// to a write.
-#[inline(always)]
-fn is_part_of(content: Known, op: ImageOp, value: u32, mode: u32) -> bool {
-    if op == ImageOp::Utimes {
-        return content.is_any();
-    }
-    let gives_power = op == ImageOp::SetCapability || op == ImageOp::Chmod && value & POWER & !mode != 0;
-    content.is_creation() && !gives_power
+    Change { value, ..Change::of_image(image, inode, dentry, op, class) }.unless_repeated()
 }

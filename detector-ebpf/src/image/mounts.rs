@@ -1,16 +1,12 @@
 //! Changes of mounts and roots. They do not change the files of the image, but other files are then found at their
 //! paths.
 
-use detector_common::{
-    map::{SeenKey, class},
-    vocabulary::MountOp,
-};
+use detector_common::{map::class, vocabulary::MountOp};
 
 use super::{
     locate::Image,
     pending::{self, Request},
     report::{Change, EACH},
-    seen,
 };
 use crate::{
     container,
@@ -71,8 +67,5 @@ pub fn rooted(place: Place, op: MountOp) -> Option<Change> {
     let image = Image { owner: container.container, device: inode.device() };
     let is_private = container::is_private(task, &container);
     let class = if op == MountOp::Chroot { class(op.number(), u32::from(is_private)) } else { EACH };
-    if class != EACH && seen::is_known(SeenKey { class, ..seen::content_key(image, inode.number()) }) {
-        return None;
-    }
-    Some(Change { mount: place.mount, ..Change::of_mount(image, place.dentry, op, class, is_private) })
+    Change { mount: place.mount, ..Change::of_mount(image, place.dentry, op, class, is_private) }.unless_repeated()
 }

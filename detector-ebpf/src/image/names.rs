@@ -8,7 +8,7 @@ use super::{
     report::{Change, EACH},
     seen,
 };
-use crate::kernel::Dentry;
+use crate::kernel::{Dentry, Inode};
 
 /// Returns whether an operation changes names and may be refused by overlayfs, for instance because a directory is not
 /// empty.
@@ -26,28 +26,28 @@ pub fn made(dentry: Dentry, op: ImageOp) -> Option<Change> {
     Some(Change { is_new: 1, ..Change::of_image(image, directory, dentry, op, EACH) })
 }
 
-/// Checks a name that is being removed. If the container itself has created the file, this does not change the image.
+/// Checks a name that is being removed. If the actor itself has created the file, this does not change the image.
 #[inline(always)]
 pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {
     let image = Image::at(dentry)?;
+    let inode = dentry.inode();
+    let creator = lose_name(image, inode);
     if op == ImageOp::Rmdir && dentry.superblock().is_overlay() && Request::to_change(dentry, op, 0).defer() {
         return None;
     }
     pending::note_reported(dentry, Dentry::NULL);
-    let inode = dentry.inode();
-    let key = seen::content_key(image, inode.number());
-    if op == ImageOp::Unlink {
-        let content = seen::get(key);
-        // The next file with this inode number will be another file, so what is known is forgotten. But a change that
-        // is not reported yet must stay, so that the daemon can report it.
-        if content.is_reported() && inode.links() == 1 {
-            seen::forget(key);
-        }
-        if content.is_creation() {
-            return None;
-        }
+    Change { creator, ..Change::of_image(image, inode, dentry, op, EACH) }.unless_repeated()
+}
+
+/// Forgets a file or directory that is about to lose its last name. If that is refused, its next change is reported
+/// again. Returns who created it.
+#[inline(always)]
+fn lose_name(image: Image, inode: Inode) -> u64 {
+    let file = seen::get(image, inode.number());
+    if inode.is_directory() || inode.links() == 1 {
+        file.forget();
     }
-    Some(Change::of_image(image, inode, dentry, op, EACH))
+    file.creator
 }
 
 /// Checks the file `dentry`, which gets the additional name `new`.
@@ -65,6 +65,10 @@ pub fn renamed(dentry: Dentry, new: Dentry, op: ImageOp) -> Option<Change> {
     let Some(image) = Image::at(dentry) else {
         return granted(dentry, new);
     };
+    let replaced = new.inode();
+    if op == ImageOp::Rename && !replaced.is_null() {
+        lose_name(image, replaced);
+    }
     if dentry.superblock().is_overlay() && Request::to_move(dentry, new, op).defer() {
         return None;
     }

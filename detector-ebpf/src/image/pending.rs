@@ -123,12 +123,12 @@ fn take_number(op: u32) -> Option<Request> {
     Some(request)
 }
 
-/// Returns the request of the running thread, if it has this name. `content` is what is known about the file's content:
-/// if the content was changed after the request, the request was refused and is not the reason for what happens now.
+/// Returns the request of the running thread, if it has this name. `file` is what is known about the file: if the
+/// content was changed after the request, the request was refused and is not the reason for what happens now.
 #[inline(always)]
-pub fn request_by_name(dentry: Dentry, content: Known) -> Option<Request> {
+pub fn request_by_name(dentry: Dentry, file: Known) -> Option<Request> {
     let request = request()?;
-    let is_old = content.last > request.time;
+    let is_old = file.last > request.time;
     (!is_old && request.is_by_name(dentry)).then_some(request)
 }
 

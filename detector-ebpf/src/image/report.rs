@@ -7,14 +7,14 @@ use aya_ebpf::{
     maps::{PerCpuArray, ProgramArray},
 };
 use detector_common::{
-    map::{CLASS_DEVICE_OPEN, CLASS_MAP_EXEC, Seen, SeenKey},
+    map::{CLASS_CONTENT, NOBODY, Seen, SeenKey},
     record::{FileRecord, Kind, Span},
     vocabulary::{ImageOp, Layer, Loss, MountOp, Origin},
 };
 
 use super::{locate::Image, seen};
 use crate::{
-    container,
+    actor, container,
     emit::{Draft, Stamp, count_loss},
     kernel::{Dentry, Inode, Place, Task, VfsMount, current_process},
     process,
@@ -31,8 +31,13 @@ static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
-/// The [`Change::class`] of a change that is not kept in `SEEN`. Each such change is reported.
+/// The [`Change::class`] of a change of which each one is reported. It is kept in `SEEN` only until it is reported, if
+/// there is no room for its record.
 pub const EACH: u32 = u32::MAX;
+
+/// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
+/// owner or group.
+const POWER: u32 = 0o6111;
 
 /// A change to report.
 #[derive(Clone, Copy)]
@@ -63,6 +68,8 @@ pub struct Change {
     pub(super) new_dentry: Dentry,
     /// The number of bytes that the call asked to write.
     pub(super) bytes: u64,
+    /// The actor who created a file that is removed, or [`NOBODY`].
+    pub(super) creator: u64,
 }
 
 impl Change {
@@ -102,7 +109,44 @@ impl Change {
             mount: VfsMount::NULL,
             new_dentry: Dentry::NULL,
             bytes: 0,
+            creator: NOBODY,
         }
+    }
+
+    /// Returns the change, unless the actor that the running process is remembered to be has made it before.
+    #[inline(always)]
+    pub fn unless_repeated(self) -> Option<Self> {
+        let actor = actor::remembered(current_process());
+        if actor != NOBODY && self.is_repeated(actor) { None } else { Some(self) }
+    }
+
+    /// Returns whether an actor repeats a change, or whether the change is part of one that the same actor has made. A
+    /// change of the metadata is part of the creation of the file, unless it adds dangerous permissions or
+    /// capabilities. A change of timestamps is also part of a write. The removal of a file by the actor who has created
+    /// it does not change the image.
+    #[inline(always)]
+    fn is_repeated(&self, actor: u64) -> bool {
+        let is = |op: ImageOp| self.op == op.number();
+        if self.class == EACH {
+            return is(ImageOp::Unlink) && self.creator == actor;
+        }
+        if is(ImageOp::Create) {
+            return false;
+        }
+        let file = seen::get(Image { owner: self.owner, device: self.device }, self.inode.number());
+        let is_metadata = self.op >= ImageOp::Chmod.number() && self.op <= ImageOp::SetFlags.number();
+        if is_metadata && file.creator == actor && !self.gives_power() {
+            return true;
+        }
+        let is_part = is(ImageOp::Utimes) && file.has_seen(actor, CLASS_CONTENT);
+        is_part || file.has_seen(actor, self.class)
+    }
+
+    /// Returns whether the change makes the file more dangerous.
+    #[inline(always)]
+    fn gives_power(&self) -> bool {
+        let is = |op: ImageOp| self.op == op.number();
+        is(ImageOp::SetCapability) || is(ImageOp::Chmod) && self.value & POWER & !self.inode.mode() != 0
     }
 
     /// Returns the layer that the file is in, or `None` if it is not on an overlay.
@@ -111,21 +155,11 @@ impl Change {
         if self.is_new != 0 { Some(Layer::New) } else { self.inode.layer() }
     }
 
-    /// Returns the key under which the change is kept.
+    /// Returns the key under which the change is kept. `first` is when something was done to the file for the first
+    /// time, or the time of a change that is kept without its file.
     #[inline(always)]
-    fn key(&self, class: u32) -> SeenKey {
-        SeenKey { container: self.owner, inode: self.inode.number(), dev: self.device, class }
-    }
-
-    /// Returns the class under which the change is kept if there is no room for its record.
-    #[inline(always)]
-    fn class_to_keep(&self) -> u32 {
-        match (self.class, self.kind) {
-            (EACH, Kind::MapExec) => CLASS_MAP_EXEC,
-            (EACH, Kind::DeviceOpen) => CLASS_DEVICE_OPEN,
-            (EACH, _) => self.op,
-            (class, _) => class,
-        }
+    fn key(&self, first: u64, actor: u64) -> SeenKey {
+        SeenKey { first, inode: self.inode.number(), actor, dev: self.device, class: self.class }
     }
 }
 
@@ -170,52 +204,52 @@ pub fn take_over<const REPORTER: u32>() {
 pub fn report<const REPORTER: u32>(change: &Change) {
     let task = Task::current();
     let (container, origin) = container::register_actor(task, change.owner, change.device);
+    let actor = container::actor(task, container, origin);
+    if change.is_repeated(actor) {
+        return;
+    }
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
     // If there is no room for a record, the daemon finds the change in `SEEN`.
     let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, Loss::ImageWrite) else {
-        keep(change, kind, stamp, change.class_to_keep(), 0);
+        keep(change, actor, kind, stamp, 0);
         return;
     };
-    if change.class != EACH && !keep(change, kind, stamp, change.class, 1) {
-        return;
+    let mut first = 0;
+    if change.class != EACH {
+        first = keep(change, actor, kind, stamp, 1);
+        if first == 0 {
+            return;
+        }
     }
     let (record, texts) = draft.parts();
     describe::<REPORTER>(change, task, origin, container, record, texts);
-    if !draft.send() {
-        keep_unreported(change, kind, stamp);
+    if draft.send() {
+        return;
     }
-}
-
-/// Keeps a change whose record could not be sent after all.
-#[inline(always)]
-fn keep_unreported(change: &Change, kind: Kind, stamp: Stamp) {
     if change.class == EACH {
-        keep(change, kind, stamp, change.class_to_keep(), 0);
+        keep(change, actor, kind, stamp, 0);
     } else {
-        seen::mark_unreported(change.key(change.class));
+        seen::mark_unreported(change.key(first, actor));
     }
 }
 
-/// Puts the change into `SEEN`. Returns `false` if another CPU was first, and reports the change.
+/// Puts the change into `SEEN`. Returns 0 if another CPU was first, and reports the change.
 #[inline(always)]
-fn keep(change: &Change, kind: Kind, stamp: Stamp, class: u32, reported: u32) -> bool {
+fn keep(change: &Change, actor: u64, kind: Kind, stamp: Stamp, reported: u32) -> u64 {
     let seen = Seen {
-        first: stamp.time,
-        last: stamp.time,
-        // No operation of another kind has the number of a write.
-        count: u64::from(change.op == ImageOp::Write.number()),
-        bytes: change.bytes,
+        time: stamp.time,
         number: stamp.number,
+        bytes: change.bytes,
+        container: change.owner,
         kind: kind.number(),
         op: change.op,
         reported,
-        pid: current_process(),
         layer: change.layer().map_or(0, Layer::number),
-        reserved: 0,
     };
-    seen::keep(change.key(class), seen)
+    let key = change.key(stamp.time, actor);
+    if change.class == EACH { seen::keep_each(key, seen) } else { seen::keep(key, seen) }
 }
 
 /// Fills a record.

@@ -110,6 +110,7 @@ pub(super) fn message(what: &str, container: &TrackedContainer, actor: Option<&A
     let from = match actor.process.origin {
         Origin::Outside => " (from outside)",
         Origin::Entered => " (entered from outside)",
+        Origin::Unknown => " (of unknown origin)",
         Origin::Entrypoint | Origin::Application => "",
     };
     format!("{what} in {container} by {}{from}", actor.name())
@@ -122,6 +123,7 @@ pub(super) fn origin(origin: Origin) -> &'static str {
         Origin::Entered => "entered from outside",
         Origin::Entrypoint => "its entrypoint",
         Origin::Application => "by the application",
+        Origin::Unknown => "of unknown origin",
     }
 }
 

@@ -17,7 +17,7 @@
 //! | critical | a process of the container entered the host's mounts, as with `nsenter --target 1 --mount`, and starts it there |
 //! | info | it is the container's entrypoint |
 //! | high | it has a terminal: a person is inside |
-//! | medium | anything else: a command run from outside, or by the application |
+//! | medium | anything else: a command run from outside, by the application, or by somebody unknown |
 //!
 //! A socket as standard input counts only if commands come from it. With `-c` or a script, the parent only uses the
 //! socket to talk to its child: Node.js gives a socket pair to every command that it runs, and systemd gives a socket
@@ -74,7 +74,7 @@ pub(super) fn detect(
         Origin::Outside => Severity::Critical,
         Origin::Entrypoint => Severity::Info,
         _ if has_terminal(process) => Severity::High,
-        Origin::Entered | Origin::Application => Severity::Medium,
+        Origin::Entered | Origin::Application | Origin::Unknown => Severity::Medium,
     };
     Some(Assessment {
         finding: Kind::ShellInContainer,
@@ -84,7 +84,7 @@ pub(super) fn detect(
         mitre: match process.origin {
             Origin::Outside => &["T1059.004", "T1611"],
             Origin::Entered => &["T1059.004", "T1609"],
-            Origin::Entrypoint | Origin::Application => &["T1059.004"],
+            Origin::Entrypoint | Origin::Application | Origin::Unknown => &["T1059.004"],
         },
     })
 }
@@ -363,6 +363,7 @@ mod tests {
                 verdict(Origin::Entrypoint, Some("pts0"), null, &["sh"]),
                 (Info, "sh started (its entrypoint, tty pts0)", 1),
             ),
+            (verdict(Origin::Unknown, None, null, &["sh"]), (Medium, "sh started (of unknown origin)", 1)),
             (
                 verdict(Origin::Application, None, socket, &["busybox", "sh", "-i"]),
                 (Critical, "sh started (by the application, takes commands from a socket)", 1),

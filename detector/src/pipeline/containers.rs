@@ -10,6 +10,8 @@ use crate::sensor::hierarchy::Hierarchy;
 
 /// The interval at which the state of ended containers is freed. All containers that ended in it are handled at once.
 const SWEEP: Duration = Duration::from_secs(10);
+/// The interval at which the probes' state is freed of what has gone while its container runs.
+const SWEEP_RUNNING: Duration = Duration::from_secs(60);
 
 /// The table of containers, and the cgroup hierarchy in which unknown containers are looked up.
 pub(super) struct Containers {
@@ -17,11 +19,18 @@ pub(super) struct Containers {
     hierarchy: Option<Hierarchy>,
     ended: HashSet<u64>,
     swept: Instant,
+    is_sweep_urgent: bool,
 }
 
 impl Containers {
     pub(super) fn new(hierarchy: Option<Hierarchy>) -> Self {
-        Self { table: Table::default(), hierarchy, ended: HashSet::new(), swept: Instant::now() }
+        Self {
+            table: Table::default(),
+            hierarchy,
+            ended: HashSet::new(),
+            swept: Instant::now(),
+            is_sweep_urgent: false,
+        }
     }
 
     /// Adds a cgroup that was just created, or that existed before the detector started.
@@ -65,10 +74,17 @@ impl Containers {
         Some(hierarchy.directory(path))
     }
 
-    /// Returns the containers that have ended, if [`SWEEP`] has passed since the last time.
+    /// Makes the state of the probes be freed at the next opportunity, because one of their maps is full.
+    pub(super) fn sweep_soon(&mut self) {
+        self.is_sweep_urgent = true;
+    }
+
+    /// Returns the containers that have ended since the last time, if the state of the probes must be freed now.
     pub(super) fn take_ended(&mut self) -> Option<HashSet<u64>> {
-        let is_due = !self.ended.is_empty() && self.swept.elapsed() >= SWEEP;
+        let interval = if self.ended.is_empty() { SWEEP_RUNNING } else { SWEEP };
+        let is_due = self.is_sweep_urgent || self.swept.elapsed() >= interval;
         is_due.then(|| {
+            self.is_sweep_urgent = false;
             self.swept = Instant::now();
             std::mem::take(&mut self.ended)
         })

@@ -140,8 +140,7 @@ impl<S: FnMut(Message)> Reader<S> {
         }
     }
 
-    /// Reports lost events and, if `with_skipped_calls`, skipped calls, and frees the probes' state of ended
-    /// containers.
+    /// Reports lost events and, if `with_skipped_calls`, skipped calls, and frees the probes' state of what has gone.
     fn do_housekeeping(&mut self, with_skipped_calls: bool) {
         #[cfg(feature = "probe-log")]
         self.sensor.pass_on_log();
@@ -158,9 +157,9 @@ impl<S: FnMut(Message)> Reader<S> {
             self.report_skipped_calls();
         }
         if let Some(ended) = self.analysis.containers().take_ended()
-            && let Err(error) = self.sensor.forget_files(&ended)
+            && let Err(error) = self.sensor.sweep(&ended)
         {
-            tracing::error!(%error, "cannot remove the files of ended containers from the BPF maps");
+            tracing::error!(%error, "cannot remove what has gone from the BPF maps");
         }
     }
 
@@ -203,6 +202,9 @@ impl<S: FnMut(Message)> Reader<S> {
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {
             self.analysis.containers().remove_missing(clock::since_boot());
+        }
+        if is_new(Loss::SeenFull) {
+            self.analysis.containers().sweep_soon();
         }
         // The probes count a lost event before they store its short version, so a version that is missing now is found
         // the next time.

@@ -212,7 +212,7 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
 ///
 /// As for [`decode`].
 pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
-    let at = At { time: seen.first, number: seen.number, cgroup: key.container, container: key.container };
+    let at = At { time: seen.time, number: seen.number, cgroup: seen.container, container: seen.container };
     let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 0, layer: layer(seen.layer)?, size: 0, magic: 0 };
     let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
     file_event(kind, seen.op, 0, at, file, seen.bytes, None)

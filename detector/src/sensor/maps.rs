@@ -6,7 +6,8 @@ use std::ops::{Deref, DerefMut};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use detector_common::map::{
-    Cgroup, KeptExec, KeptExecKey, MountNamespace, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey,
+    Cgroup, Entered, FileKey, FileState, KeptExec, KeptExecKey, MountNamespace, PHASE_HOST, PHASE_STARTED,
+    ROOTS_SHARED, Seen, SeenKey, is_visit,
 };
 use detector_common::vocabulary::Loss;
 
@@ -54,6 +55,8 @@ struct Inner {
     roots: HashMap<MapData, u32, u64>,
     other_roots: Array<MapData, u32>,
     mnt_ns: HashMap<MapData, u32, MountNamespace>,
+    entered: HashMap<MapData, u32, Entered>,
+    files: HashMap<MapData, FileKey, FileState>,
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
     loss: PerCpuArray<MapData, u64>,
@@ -85,6 +88,8 @@ impl Maps {
             roots: hash(ebpf, "ROOTS")?,
             other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
             mnt_ns: hash(ebpf, "MNT_NS")?,
+            entered: hash(ebpf, "ENTERED")?,
+            files: hash(ebpf, "FILES")?,
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
@@ -161,7 +166,7 @@ impl Maps {
             tolerate(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
         }
         drop(maps);
-        self.forget_files(&[container].into())
+        self.sweep(&[container].into())
     }
 
     /// The `s_dev` of the root of a running container. Returns `None` if the container is gone, or if the number is not
@@ -212,13 +217,31 @@ impl Maps {
         Ok(entries)
     }
 
-    /// Forgets the changed files of containers that are gone.
-    pub(super) fn forget_files(&mut self, containers: &HashSet<u64>) -> Result<(), Error> {
+    /// Removes what is known about the files of containers that have ended, and what matches nothing any more: acts on
+    /// files that are gone, and those of actors who have left.
+    pub(super) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<(), Error> {
         let mut maps = self.calls();
-        let gone: Vec<_> =
-            maps.seen.keys().filter_map(Result::ok).filter(|key| containers.contains(&key.container)).collect();
+        // Whatever has an entry in `SEEN` has got its other entries before, so `SEEN` is read first.
+        let seen: Vec<_> = maps.seen.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        let mut files = HashSet::new();
+        let mut gone = Vec::new();
+        for (key, file) in maps.files.iter().take(MOST_STEPS).filter_map(Result::ok) {
+            if ended.contains(&key.container) {
+                gone.push(key);
+            } else {
+                files.insert((file.first, key.dev, key.inode));
+            }
+        }
+        let visits = maps.entered.iter().take(MOST_STEPS).filter_map(Result::ok);
+        let visits: HashSet<_> = visits.map(|(_, entered)| entered.visit).collect();
         for key in gone {
-            tolerate(maps.seen.remove(&key)).map_err(|e| failed("SEEN", &e))?;
+            tolerate(maps.files.remove(&key)).map_err(|e| failed("FILES", &e))?;
+        }
+        for key in seen.iter().filter(|key| is_stale(key, &files, &visits)) {
+            // What is not reported yet must stay until it is.
+            if maps.seen.get(key, 0).is_ok_and(|seen| seen.reported != 0) {
+                tolerate(maps.seen.remove(key)).map_err(|e| failed("SEEN", &e))?;
+            }
         }
         Ok(())
     }
@@ -227,6 +250,16 @@ impl Maps {
         let _real_time = self.is_preemptible.then(RealTime::begin);
         Calls { inner: &mut self.inner, _real_time }
     }
+}
+
+/// How many entries of a map are read at most. This is more than any map has: if an entry is removed while it is being
+/// read, the kernel starts again with the first one.
+const MOST_STEPS: usize = 1 << 18;
+
+/// Whether an entry of `SEEN` matches nothing any more. `files` has the time of the first act, the device and the inode
+/// number of each file, and `visits` the actors who came from outside.
+fn is_stale(key: &SeenKey, files: &HashSet<(u64, u32, u64)>, visits: &HashSet<u64>) -> bool {
+    !files.contains(&(key.first, key.dev, key.inode)) || is_visit(key.actor) && !visits.contains(&key.actor)
 }
 
 /// Takes a map out of the object.

@@ -211,9 +211,9 @@ impl Sensor {
         self.maps.root_dev(container)
     }
 
-    /// Makes the probes forget which files these containers have changed.
-    pub(crate) fn forget_files(&mut self, containers: &HashSet<u64>) -> Result<(), Error> {
-        self.maps.forget_files(containers)
+    /// Removes what the probes know about the files of containers that have ended, and what matches nothing any more.
+    pub(crate) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<(), Error> {
+        self.maps.sweep(ended)
     }
 
     /// Passes the probes' own messages on to the log.

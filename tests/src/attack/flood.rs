@@ -1,15 +1,18 @@
 //! Makes more changes, and executes more programs, than the sensor can report individually.
 
-use std::fs::{self, OpenOptions};
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::operation::{Operation, number};
+use crate::image::MARK;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -18,6 +21,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
     Operation::with("flood-run", "THREADS PROGRAMS", "runs many programs with many threads at once", 2, |args| {
         run(number(&args[0])?, number(&args[1])?)
+    }),
+    Operation::with("replace", "PATH TIMES", "replaces a file many times, as careful programs do", 2, |args| {
+        replace(Path::new(&args[0]), number(&args[1])?)
     }),
 ];
 
@@ -57,6 +63,31 @@ fn run(threads: u32, programs: u32) -> Result<Value> {
             Ok(())
         })
     })
+}
+
+/// Replaces a file with a new one, which is renamed over it. Every tenth one is made executable. The inode number of
+/// none is used again, and each is written once more after it has lost its name.
+fn replace(path: &Path, times: u32) -> Result<Value> {
+    let temporary = path.with_extension("tmp");
+    let (mut inodes, mut powers) = (HashSet::new(), 0);
+    let mut before: Option<File> = None;
+    for time in 0..times {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(MARK)?;
+        if time.is_multiple_of(10) {
+            file.set_permissions(Permissions::from_mode(0o700))?;
+            powers += 1;
+        }
+        inodes.insert(file.metadata()?.ino());
+        fs::rename(&temporary, path)?;
+        if let Some(mut replaced) = before.replace(file) {
+            replaced.write_all(MARK)?;
+            ensure!(replaced.metadata()?.nlink() == 0, "a replaced file still has a name");
+        }
+    }
+    ensure!(fs::read(path)? == MARK, "{} is not the new file", path.display());
+    ensure!(inodes.len() == times as usize, "only {} of {times} inode numbers are new ones", inodes.len());
+    Ok(json!({"powers": powers}))
 }
 
 fn at_once(threads: u32, action: impl Fn(u32) -> Result<()> + Sync) -> Result<Value> {

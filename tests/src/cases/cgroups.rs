@@ -1,11 +1,14 @@
 //! Processes that leave their container's cgroup, but not their container.
 
 use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::expectation::write;
+use super::expectation::{shell, write};
+use super::flood::HOUSEKEEPING;
 use super::lab::Lab;
 use crate::attack::NotApplicable;
 use crate::container::{Container, HOST, Setup};
@@ -29,6 +32,39 @@ pub(super) fn born(lab: &mut Lab) -> Result<()> {
         return Err(NotApplicable("processes are born only in cgroups of version 2".to_owned()).into());
     }
     escaped(lab, &["born"], "application")
+}
+
+/// More cgroups than the sensor keeps. On the host, they cost nothing. In a container, they leave no room for further
+/// containers, and whoever then enters one is not taken for its entrypoint.
+pub(super) fn full_map(lab: &mut Lab) -> Result<()> {
+    /// More than the map of cgroups has entries for.
+    const CGROUPS: usize = 17_000;
+    let each = |parent: &str, action: fn(PathBuf) -> std::io::Result<()>| {
+        (0..CGROUPS).try_for_each(|number| action(cgroup(&format!("{parent}/many-{number}")).into()))
+    };
+    let args = ["/bin/sh", "-c", "true"];
+    let enter = |lab: &mut Lab, origin: &str| -> Result<Container> {
+        let container = lab.new_container()?;
+        container.exec(&args)?;
+        let mut expected = shell(origin, "/bin/busybox", &args);
+        expected["severity"] = json!("medium");
+        lab.expect(&container, [expected])?;
+        Ok(container)
+    };
+    fs::create_dir(cgroup(ELSEWHERE))?;
+    each(ELSEWHERE, fs::create_dir)?;
+    let container = enter(lab, "entered")?;
+    each(ELSEWHERE, fs::remove_dir)?;
+    fs::remove_dir(cgroup(ELSEWHERE))?;
+    each(&container.cgroup, fs::create_dir)?;
+    let unknown = enter(lab, "unknown");
+    each(&container.cgroup, fs::remove_dir)?;
+    drop(unknown?);
+    sleep(HOUSEKEEPING);
+    lab.take_findings()?;
+    let is_said = |notice: &Value| notice["event"] == "loss" && notice["detail"]["kind"] == "cgroups_full";
+    ensure!(lab.notices().iter().any(is_said), "nothing was said of the full map: {:?}", lab.notices());
+    enter(lab, "entered").map(drop)
 }
 
 /// A process of a container that sees the host's cgroups moves into one and changes an image file from there, with the

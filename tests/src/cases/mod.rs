@@ -1,5 +1,6 @@
 //! The test cases. Each performs an action in a real container, and checks that it has exactly the expected findings.
 
+mod actor;
 mod before;
 mod blinding;
 mod cgroups;
@@ -14,6 +15,7 @@ mod image_change;
 mod image_write;
 mod lab;
 mod lifecycle;
+mod long_life;
 mod refusals;
 mod roots;
 mod runtimes;
@@ -119,7 +121,11 @@ cases! {
     // A root of each type, identified by its file system or by cgroup. Another runtime makes other cgroups.
     roots [Cgroups]: ext4, ext4_from_before, directory, directory_from_before, crun, crun_from_before;
     roots []: erofs, erofs_from_before, subvolume, subvolume_from_before, fuse_overlay, fuse_overlay_from_before;
+    actor [Cgroups, Preemption]: entered_after_application, two_visits, host_after_application;
+    actor []: application_and_its_child, file_of_a_visit, removed_by_a_visit;
     cgroups [Cgroups, Preemption]: moved, moved_with_own_mounts, born;
+    cgroups []: full_map;
+    long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
     lifecycle []: clock_step, rotated_output;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
