@@ -32,8 +32,8 @@ struct Info {
     name: [u8; 16],
 }
 
-/// Returns the number of entries of the newest map with this name. An entry that is replaced meanwhile may be missing or
-/// count twice.
+/// Returns the number of entries of the newest map with this name. An entry that is replaced meanwhile may be missing
+/// or count twice.
 pub fn entries(name: &str) -> Result<usize> {
     let mut newest = None;
     let mut id = 0;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
@@ -218,22 +219,27 @@ impl Maps {
     }
 
     /// Removes what is known about the files of containers that have ended, and what matches nothing any more: acts on
-    /// files that are gone, and those of actors who have left.
+    /// files that are gone, and those of visits that have ended.
     pub(super) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<(), Error> {
-        let mut maps = self.calls();
         // Whatever has an entry in `SEEN` has got its other entries before, so `SEEN` is read first.
-        let seen: Vec<_> = maps.seen.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
-        let mut files = HashSet::new();
-        let mut gone = Vec::new();
+        let seen: Vec<_> = self.calls().seen.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        let visits = self.forget_dead_processes()?;
+        let mut maps = self.calls();
+        let roots: HashSet<_> = maps.roots.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        let (mut files, mut elsewhere, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
         for (key, file) in maps.files.iter().take(MOST_STEPS).filter_map(Result::ok) {
             if ended.contains(&key.container) {
                 gone.push(key);
-            } else {
+            } else if roots.contains(&key.dev) {
                 files.insert((file.first, key.dev, key.inode));
+            } else {
+                elsewhere.push((file.first, key));
             }
         }
-        let visits = maps.entered.iter().take(MOST_STEPS).filter_map(Result::ok);
-        let visits: HashSet<_> = visits.map(|(_, entered)| entered.visit).collect();
+        elsewhere.sort_unstable_by_key(|(first, _)| *first);
+        let oldest = if elsewhere.len() > MOST_ELSEWHERE { elsewhere.len() - MOST_ELSEWHERE / 2 } else { 0 };
+        gone.extend(elsewhere.drain(..oldest).map(|(_, key)| key));
+        files.extend(elsewhere.into_iter().map(|(first, key)| (first, key.dev, key.inode)));
         for key in gone {
             tolerate(maps.files.remove(&key)).map_err(|e| failed("FILES", &e))?;
         }
@@ -246,6 +252,17 @@ impl Maps {
         Ok(())
     }
 
+    /// Removes the processes that came from outside and whose end was missed. Returns the visits of all others.
+    fn forget_dead_processes(&mut self) -> Result<HashSet<u64>, Error> {
+        let entered: Vec<_> = self.calls().entered.iter().take(MOST_STEPS).filter_map(Result::ok).collect();
+        let (living, dead): (Vec<_>, Vec<_>) =
+            entered.into_iter().partition(|(process, _)| Path::new(&format!("/proc/{process}")).exists());
+        for (process, _) in dead {
+            tolerate(self.calls().entered.remove(&process)).map_err(|e| failed("ENTERED", &e))?;
+        }
+        Ok(living.into_iter().map(|(_, entered)| entered.visit).collect())
+    }
+
     fn calls(&mut self) -> Calls<'_> {
         let _real_time = self.is_preemptible.then(RealTime::begin);
         Calls { inner: &mut self.inner, _real_time }
@@ -255,6 +272,10 @@ impl Maps {
 /// How many entries of a map are read at most. This is more than any map has: if an entry is removed while it is being
 /// read, the kernel starts again with the first one.
 const MOST_STEPS: usize = 1 << 18;
+
+/// How many entries of `FILES` about files outside the images are kept at most, such as programs in memory. The probes
+/// do not see how these files end, so the oldest entries are removed.
+const MOST_ELSEWHERE: usize = 4096;
 
 /// Whether an entry of `SEEN` matches nothing any more. `files` has the time of the first act, the device and the inode
 /// number of each file, and `visits` the actors who came from outside.
@@ -285,5 +306,32 @@ fn tolerate(result: Result<(), MapError>) -> Result<(), MapError> {
         }
         Err(MapError::KeyNotFound) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use detector_common::map::{CLASS_CONTENT, HOST, NOBODY, visit};
+
+    use super::*;
+
+    #[test]
+    fn what_is_about_another_file_or_an_ended_visit_is_stale() {
+        let (here, gone) = (visit(1), visit(2));
+        let files = [(10, 1, 7)].into();
+        let visits = [here].into();
+        for (first, actor, expected) in [
+            (10, HOST, false),
+            (10, 1234, false),
+            (10, NOBODY, false),
+            (10, here, false),
+            (10, gone, true),
+            // This was an earlier file with the same inode number.
+            (9, HOST, true),
+            (9, here, true),
+        ] {
+            let key = SeenKey { first, inode: 7, actor, dev: 1, class: CLASS_CONTENT };
+            assert_eq!(is_stale(&key, &files, &visits), expected, "{key:?}");
+        }
     }
 }
