@@ -43,6 +43,7 @@ macro_rules! for_each_offset {
             OFF_SB_MAGIC: "super_block" "s_magic";
             OFF_SB_DEV: "super_block" "s_dev";
             OFF_SB_ROOT: "super_block" "s_root";
+            OFF_DENTRY_FLAGS: "dentry" "d_flags";
             OFF_DENTRY_PARENT: "dentry" "d_parent";
             OFF_DENTRY_NAME: "dentry" "d_name.name";
             OFF_DENTRY_INODE: "dentry" "d_inode";

@@ -133,8 +133,9 @@ pub struct File {
     pub size: u64,
     /// `super_block.s_magic`: the type of the file system.
     pub magic: u32,
-    /// Reserved. It is 0.
-    pub reserved: u32,
+    /// For an executed or mapped file on an overlay: 1 if a layer that has the file, or a directory of its path, is
+    /// served by a process or another machine, as FUSE and network file systems are. Otherwise 0.
+    pub is_served: u32,
 }
 
 /// What one of the descriptors 0 to 2 refers to.

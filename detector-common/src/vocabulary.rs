@@ -8,7 +8,7 @@
 macro_rules! terms {
     ($(#[$meta:meta])* $name:ident: $($(#[$doc:meta])* $variant:ident = $number:literal, $text:tt;)+) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
         #[repr(u32)]
         pub enum $name {
@@ -204,12 +204,21 @@ terms! {
     LoadersFull = 11, "loaders_full";
     /// A record could not be decoded.
     Record = 32, "record";
-    /// An executed file was gone before its content could be inspected.
+    /// An executed file was gone before its content could be inspected, or could not be found again.
     Content = 33, "content";
     /// A live viewer was too slow for lines of the stream.
     Client = 34, "client";
     /// The daemon's output could not take lines of the stream.
     Output = 35, "output";
+    /// The content of an executed file was not inspected, because the file or a directory of its path is on FUSE or a
+    /// network file system, which may never answer.
+    ContentRemote = 36, "content_remote";
+    /// The content of an executed file was inspected only in part, because the file is too large.
+    ContentTooLarge = 37, "content_too_large";
+    /// The content of an executed file was not inspected, because too many files of its container waited for that.
+    ContentQueueFull = 38, "content_queue_full";
+    /// The content of an executed file could not be inspected in time.
+    ContentTimedOut = 39, "content_timed_out";
 }
 
 impl Loss {

@@ -47,6 +47,7 @@ pub fn report_exec(program: Binprm) {
     let (record, texts) = draft.parts();
     process::describe(task, origin, container, &mut record.process);
     inode.describe(inode.layer(), &mut record.file);
+    record.file.is_served = place.dentry.is_served().into();
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
     texts.add::<ARGS_CAPACITY>(&mut record.args, |room| task.copy_arguments(room));
@@ -75,6 +76,7 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
     kept.number = stamp.number;
     kept.cgroup = task.cgroup_id();
     inode.describe(inode.layer(), &mut kept.file);
+    kept.file.is_served = file.dentry().is_served().into();
     process::describe(task, origin, container, &mut kept.process);
     (kept.args.len, kept.args.flags) = task.copy_arguments(&mut kept.args.bytes);
     file.dentry().name().copy_to_text(&mut kept.name);

@@ -263,6 +263,9 @@ pub struct File {
     pub size: u64,
     /// The type of the file system that the file is on, as in `statfs.f_type`.
     pub magic: u32,
+    /// Whether the file is on an overlay, and a layer that has it or a directory of its path is on FUSE or a network
+    /// file system. Only known of executed and mapped files.
+    pub is_served: bool,
 }
 
 /// The acting process.

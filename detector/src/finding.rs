@@ -410,6 +410,43 @@ pub struct File {
     /// Whether the image declares a volume where the file is. It is left out if the runtime has not answered (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub declared_volume: Option<bool>,
+    /// The finding is unverified, because the content of the file was not read for this reason. That it is a shell is
+    /// only known from the name by which it was called, which the process could choose.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unverified: Option<Unread>,
+}
+
+/// Why the content of an executed file was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Unread {
+    /// The file was gone, or could not be found again, when it should have been read.
+    Gone,
+    /// The file, or a directory of its path, is on FUSE or a network file system, which may never answer.
+    Remote,
+    /// The file has too much data to read all of it.
+    TooLarge,
+    /// The container executed too many files at once.
+    QueueFull,
+    /// The file could not be read in time.
+    TimedOut,
+    /// The file was executed on the host.
+    OnHost,
+}
+
+impl Unread {
+    /// The reason in a message.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Gone => "its file was gone",
+            Self::Remote => "its file is on a remote file system",
+            Self::TooLarge => "its file is too large to read",
+            Self::QueueFull => "too many files wait to be read",
+            Self::TimedOut => "its file could not be read in time",
+            Self::OnHost => "its file is on the host",
+        }
+    }
 }
 
 /// What was done to a file, or to a mount or root over it.

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::clock;
@@ -87,18 +87,68 @@ impl Process {
         Ok(mount.map(|mount| RootDirectory { dev: mount.dev, inode: found.stx_ino }))
     }
 
-    /// Opens the first mapped file that `is_wanted` accepts, for reading. Needs CAP_CHECKPOINT_RESTORE or
-    /// CAP_SYS_ADMIN.
-    pub(crate) fn open_mapped(&self, is_wanted: impl Fn(&rustix::fs::Stat) -> bool) -> Option<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(&self.directory, "map_files", flags, Mode::empty()).ok()?;
-        Dir::read_from(&directory).ok()?.flatten().find_map(|entry| {
-            let stat = rustix::fs::statat(&directory, entry.file_name(), AtFlags::empty()).ok()?;
-            let open =
-                || rustix::fs::openat(&directory, entry.file_name(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            is_wanted(&stat).then(open)?.ok()
-        })
+    /// Holds the target of a link such as `exe`, without opening it: no file system is asked for anything.
+    pub(crate) fn hold(&self, link: &str) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(&self.directory, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     }
+
+    /// Like [`hold`](Self::hold), for the mapped files that `is_wanted` accepts, and returns the first one that `take`
+    /// takes. Needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+    pub(crate) fn hold_mapped(
+        &self,
+        is_wanted: impl Fn(&MappedFile) -> bool,
+        take: impl Fn(OwnedFd) -> Option<OwnedFd>,
+    ) -> Option<OwnedFd> {
+        /// This is enough for the maximum number of mappings, with paths of a usual length.
+        const MOST: u64 = 16 << 20;
+        let maps = self.read_at_most("maps", MOST).ok()?;
+        mapped_files(&maps)
+            .filter(is_wanted)
+            .find_map(|MappedFile { start, end, .. }| take(self.hold(&format!("map_files/{start:x}-{end:x}")).ok()?))
+    }
+}
+
+/// The id of the mount through which a file is held. No file system is asked for anything.
+pub(crate) fn mount_of(held: &OwnedFd) -> Option<u64> {
+    let text = fs::read(format!("/proc/self/fdinfo/{}", held.as_raw_fd())).ok()?;
+    let mut lines = text.split(|&byte| byte == b'\n');
+    number(lines.find_map(|line| line.strip_prefix(b"mnt_id:"))?.trim_ascii())
+}
+
+/// Opens a file that is held, for reading. Does not wait for a lease on the file.
+pub(crate) fn open_held(held: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(format!("/proc/self/fd/{}", held.as_raw_fd()), flags, Mode::empty())
+}
+
+/// A line of /proc/PID/maps about a mapped file (proc(5)).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MappedFile {
+    /// The first address.
+    pub(crate) start: u64,
+    /// The address after the last one.
+    pub(crate) end: u64,
+    /// The number of the file system's device. For a file on an overlay, older kernels show that of the layer.
+    pub(crate) dev: u32,
+    /// The inode number.
+    pub(crate) inode: u64,
+}
+
+/// Parses /proc/PID/maps. Skips what is not a file.
+pub(crate) fn mapped_files(text: &[u8]) -> impl Iterator<Item = MappedFile> {
+    let hex = |digits: &[u8]| u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+    let pair = move |text: &[u8], between| {
+        let middle = text.iter().position(|&byte| byte == between)?;
+        Some((hex(&text[..middle])?, hex(&text[middle + 1..])?))
+    };
+    text.split(|&byte| byte == b'\n').filter_map(move |line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let (start, end) = pair(fields.next()?, b'-')?;
+        let (major, minor) = pair(fields.nth(2)?, b':')?;
+        let inode = number(fields.next()?)?;
+        let dev = u32::try_from(major << 20 | minor).ok()?;
+        (inode != 0).then_some(MappedFile { start, end, dev, inode })
+    })
 }
 
 /// The ids of all processes. Some of them may end before the caller opens them.
@@ -316,6 +366,31 @@ mod tests {
             Stat::parse(&text[..length]);
         }
         assert_eq!(Stat::parse(b")("), None);
+    }
+
+    #[test]
+    fn mapped_files_are_parsed() {
+        const MAPS: &[u8] = b"\
+00400000-00401000 r-xp 00000000 fe:01 1771                               /bin/a b\\012c (deleted)
+7f5c1c000000-7f5c1c021000 rw-p 00000000 00:00 0 
+7ffd0b7f6000-7ffd0b817000 rw-p 00000000 00:00 0                          [stack]
+";
+        let found: Vec<_> = mapped_files(MAPS).collect();
+        assert_eq!(found, [MappedFile { start: 0x40_0000, end: 0x40_1000, dev: 254 << 20 | 1, inode: 1771 }]);
+        for length in 0..MAPS.len() {
+            mapped_files(&MAPS[..length]).count();
+        }
+        assert_eq!(mapped_files(b"1-2 r-xp 0 ffff:ffffffff 1\n1-x r-xp 0 0:1 1\n1 r-xp 0 0:1 1").count(), 0);
+    }
+
+    #[test]
+    fn a_held_file_is_found_among_the_mounts() {
+        let this = Process::open("self").expect("this process runs");
+        let held = this.hold("exe").expect("it has an executable");
+        let mountinfo = this.read("mountinfo").expect("it can be read");
+        let id = mount_of(&held).expect("the kernel shows it");
+        assert!(mounts(&mountinfo).any(|mount| mount.id == id));
+        assert!(File::from(open_held(&held).expect("it can be opened")).read(&mut [0; 4]).is_ok_and(|read| read == 4));
     }
 
     #[test]

@@ -269,6 +269,7 @@ fn describe<const REPORTER: u32>(
     record.bytes = change.bytes;
     let top = container::root_of(change.owner, change.device);
     if REPORTER == PLACE {
+        record.file.is_served = change.dentry.is_served().into();
         Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path, texts);
     } else {
         change.dentry.resolve(top, &mut record.path, texts);

@@ -2,7 +2,7 @@
 
 use aya_ebpf::cty::c_ulong;
 use detector_common::{
-    record::{self, TEXT_TRUNCATED, Text},
+    record::{self, PATH_DEPTH, TEXT_TRUNCATED, Text},
     vocabulary::Layer,
 };
 
@@ -20,6 +20,8 @@ const FMODE_CREATED: u32 = 1 << 20;
 /// `O_TRUNC` (include/uapi/asm-generic/fcntl.h, which x86 and arm64 use). `do_dentry_open` clears it after it has
 /// called `security_file_open`.
 const O_TRUNC: u32 = 0o1000;
+/// `DCACHE_OP_REVALIDATE` and `DCACHE_OP_WEAK_REVALIDATE` (include/linux/dcache.h, 5.10 to 7.3).
+const REVALIDATE: u32 = 1 << 2 | 1 << 11;
 /// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 /// `S_IFMT` and three of its values (include/uapi/linux/stat.h).
@@ -198,7 +200,7 @@ impl Inode {
         out.nlink = self.links();
         out.size = self.read(&OFF_INODE_SIZE);
         out.magic = superblock.magic() as u32;
-        out.reserved = 0;
+        out.is_served = 0;
     }
 }
 
@@ -247,6 +249,29 @@ impl Dentry {
     #[inline(always)]
     pub fn parent(self) -> Self {
         self.follow(&OFF_DENTRY_PARENT)
+    }
+
+    /// Returns whether this is on an overlay, and a layer that has it or a directory above it has to ask somebody
+    /// whether the name is still valid, as FUSE and network file systems do. Overlayfs passes this on to its own
+    /// dentries, except the one at the top (`ovl_dentry_init_flags`, fs/overlayfs/util.c). The result is also `true` if
+    /// this is too deep to find out.
+    #[inline(always)]
+    pub fn is_served(self) -> bool {
+        if !self.superblock().is_overlay() {
+            return false;
+        }
+        let mut dentry = self;
+        for _ in 0..PATH_DEPTH {
+            let parent = dentry.parent();
+            if parent == dentry || parent.is_null() {
+                return false;
+            }
+            if dentry.read::<u32>(&OFF_DENTRY_FLAGS) & REVALIDATE != 0 {
+                return true;
+            }
+            dentry = parent;
+        }
+        true
     }
 
     /// Returns `d_name.name`: the last component of the path.

@@ -30,6 +30,8 @@ pub struct Hub {
     losses: Mutex<BTreeMap<&'static str, u64>>,
     /// The number of lines lost since the last [`Hub::take_output_loss`] because the output queue was full.
     output_loss: AtomicU64,
+    /// Why executed files are not inspected at the moment.
+    inspection_failure: Mutex<Option<String>>,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
     /// The reasons in the last notice about what is not detected or recorded.
@@ -89,6 +91,7 @@ impl Hub {
             findings: AtomicU64::new(0),
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
+            inspection_failure: Mutex::default(),
             output_failures: Mutex::default(),
             published: Mutex::default(),
         }
@@ -185,6 +188,12 @@ impl Hub {
         self.publish_degradation();
     }
 
+    /// Records why executed files are not inspected, or that they are again.
+    pub(super) fn set_inspection_failure(&self, failure: Option<String>) {
+        *lock(&self.inspection_failure) = failure;
+        self.publish_degradation();
+    }
+
     /// Publishes what is not detected or recorded, if this has changed since it was published last.
     pub fn publish_degradation(&self) {
         self.tell_degradation(Receivers::All);
@@ -211,8 +220,10 @@ impl Hub {
     }
 
     fn degraded(&self) -> Vec<String> {
-        let undetected = lock(&self.phase).undetected.clone();
-        [undetected, lock(&self.output_failures).clone()].concat()
+        let mut degraded = lock(&self.phase).undetected.clone();
+        degraded.extend(lock(&self.inspection_failure).clone());
+        degraded.extend(lock(&self.output_failures).iter().cloned());
+        degraded
     }
 
     /// Ends the stream. Readers still receive the lines that are queued for them.

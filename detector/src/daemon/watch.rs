@@ -93,6 +93,7 @@ impl Watch {
                 Message::Line(line) => inlet.send(line),
                 Message::ContainerStarted(container) => inlet.container_started(&container),
                 Message::Tested(report) => hub.set_tested(hooks(&report), report.undetected()),
+                Message::InspectionFailure(failure) => hub.set_inspection_failure(failure),
             }
         };
         let hooks = hooks(sensor.report());

@@ -8,10 +8,13 @@
 //! This recognises copies. A shell that was packed or patched is not recognised, but the detector still finds that the
 //! file is not as in the image.
 
-use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::LazyLock;
 
+use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use crate::finding::Unread;
 
 /// What a program is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,9 @@ pub(crate) enum Content {
     /// Neither.
     Other,
 }
+
+/// What is known of the content of a file that was looked at.
+pub(crate) type Look = Result<Content, Unread>;
 
 /// The words of a family of shells, and how many of them a member must have.
 struct Family {
@@ -56,76 +62,161 @@ const MEMBERS: [(&str, Content); 6] = [
     ("Toybox %s", Content::Box),
 ];
 
-/// Finds all words in one pass. `bits` has the bit of the word that each pattern of the automaton stands for.
-struct Words {
-    automaton: AhoCorasick,
-    bits: Vec<u32>,
+/// How many bytes the longest word takes, with its end, as a string of `wchar_t`.
+pub(crate) const LONGEST: usize = 64;
+
+/// A word, as the search finds it.
+struct Pattern {
+    /// The bit that stands for the word.
+    bit: u32,
+    /// The number of bytes of a letter: that of a `char` or of a `wchar_t`.
+    letter: usize,
+    /// Whether the string must end after the word, or a variable get its first value.
+    is_whole: bool,
 }
 
-static WORDS: LazyLock<Words> = LazyLock::new(|| {
-    let mut patterns: Vec<Vec<u8>> = Vec::new();
-    let mut bits = Vec::new();
-    let words = FAMILIES.iter().flat_map(|family| family.words).copied();
-    for (bit, word) in words.enumerate() {
-        // After the word, the string ends, or a variable gets its first value.
-        for end in ["\0", "="] {
-            for pattern in [word.to_owned() + end, wide(word) + &wide(end)] {
-                patterns.push(pattern.into_bytes());
-                bits.push(1 << bit);
-            }
+/// Finds all words in one pass.
+struct Patterns {
+    search: Search,
+    patterns: Vec<Pattern>,
+}
+
+enum Search {
+    /// With instructions that compare many bytes at once.
+    Packed(packed::Searcher),
+    /// For processors without them.
+    Plain(AhoCorasick),
+}
+
+static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
+    let whole = FAMILIES.iter().flat_map(|family| family.words).map(|word| (*word, true));
+    let words = whole.chain(MEMBERS.iter().map(|(word, _)| (*word, false)));
+    let (mut texts, mut patterns) = (Vec::new(), Vec::new());
+    for (bit, (word, is_whole)) in (0..).map(|nth| 1 << nth).zip(words) {
+        for letter in [1, size_of::<libc::wchar_t>()] {
+            texts.push(spread(word, letter));
+            patterns.push(Pattern { bit, letter, is_whole });
         }
     }
-    let members = FAMILIES.iter().map(|family| family.words.len()).sum::<usize>();
-    for (bit, (word, _)) in (members..).zip(MEMBERS) {
-        for pattern in [word.to_owned(), wide(word)] {
-            patterns.push(pattern.into_bytes());
-            bits.push(1 << bit);
-        }
-    }
-    let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(patterns);
-    Words { automaton: automaton.expect("a few short words make a small automaton"), bits }
+    let search = packed::Config::new().builder().extend(&texts).build().map_or_else(
+        || {
+            let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(&texts);
+            Search::Plain(automaton.expect("a few short words make a small automaton"))
+        },
+        Search::Packed,
+    );
+    Patterns { search, patterns }
 });
 
-/// The word as a string of `wchar_t`. Some shells store their words in this form.
-fn wide(word: &str) -> String {
-    word.chars().flat_map(|letter| [letter, '\0', '\0', '\0']).collect()
+/// The word as a string of letters of this many bytes.
+fn spread(word: &str, letter: usize) -> Vec<u8> {
+    word.bytes().flat_map(|byte| [byte].into_iter().chain(std::iter::repeat_n(0, letter - 1))).collect()
 }
 
-/// Recognises a program by its bytes. A script is not a program, but its interpreter is.
-///
-/// # Errors
-///
-/// The program cannot be read.
-pub(crate) fn recognise(mut program: impl Read) -> io::Result<Content> {
-    let mut magic = [0; 4];
-    match program.read_exact(&mut magic) {
-        Ok(()) if magic == *b"\x7fELF" => {}
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-        _ => return Ok(Content::Other),
+/// The words that were found in a program so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Words(u32);
+
+impl Words {
+    /// Searches a part of a program. A word that is in two parts is not found, so parts must overlap by [`LONGEST`].
+    pub(crate) fn search(&mut self, part: &[u8]) {
+        let patterns = &PATTERNS.patterns;
+        let mut found = |number: usize, end: usize| {
+            let Pattern { bit, letter, is_whole } = patterns[number];
+            let next = &part[end..];
+            let is_end = |last: u8| next.first() == Some(&last) && next.get(1..letter).is_some_and(is_zero);
+            if !is_whole || is_end(0) || is_end(b'=') {
+                self.0 |= bit;
+            }
+        };
+        match &PATTERNS.search {
+            Search::Packed(search) => search.find_iter(part).for_each(|at| found(at.pattern().as_usize(), at.end())),
+            Search::Plain(search) => search.find_iter(part).for_each(|at| found(at.pattern().as_usize(), at.end())),
+        }
     }
-    let mut found = 0_u32;
-    for word in WORDS.automaton.stream_find_iter(program) {
-        found |= WORDS.bits[word?.pattern().as_usize()];
+
+    /// What a program with these words is.
+    pub(crate) fn content(self) -> Content {
+        let Self(found) = self;
+        let mut from = 0;
+        let mut take = |bits: usize| {
+            let taken = found >> from & ((1 << bits) - 1);
+            from += bits;
+            taken
+        };
+        let families =
+            FAMILIES.map(|family| (take(family.words.len()).count_ones() >= family.enough).then_some(family.name));
+        let members = take(MEMBERS.len());
+        let member =
+            MEMBERS.iter().enumerate().find(|(bit, _)| members >> bit & 1 != 0).map(|(_, (_, content))| *content);
+        match families.into_iter().flatten().next() {
+            Some(name) if name == BOURNE.name => member.unwrap_or(Content::Shell(name)),
+            Some(name) => Content::Shell(name),
+            None => Content::Other,
+        }
     }
-    Ok(decide(found))
 }
 
-fn decide(found: u32) -> Content {
-    let mut from = 0;
-    let mut take = |bits: usize| {
-        let taken = found >> from & ((1 << bits) - 1);
-        from += bits;
-        taken
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// The parts of a program that can contain its words: those that are loaded and not executed. A program that has no
+/// such part only for reading has its words beside its instructions, and is searched whole. `start` are the first bytes
+/// of the file, and `size` is its size. Returns `None` if the file is not a program: a script is none, but its
+/// interpreter is.
+pub(crate) fn searched_parts(start: &[u8], size: u64) -> Option<Vec<Range<u64>>> {
+    if !start.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let segments = segments(start).unwrap_or_default();
+    let is_separate = segments.iter().any(|segment| segment.flags & (EXECUTABLE | WRITABLE) == 0);
+    let chosen = segments.into_iter().filter(|segment| !is_separate || segment.flags & EXECUTABLE == 0);
+    let mut parts: Vec<_> = chosen.map(|Segment { range, .. }| range.start.min(size)..range.end.min(size)).collect();
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
+        parts.push(0..size);
+    }
+    Some(parts)
+}
+
+/// `PF_X` and `PF_W` (elf(5)).
+const EXECUTABLE: u32 = 1;
+const WRITABLE: u32 = 2;
+
+/// A part of a program that is loaded.
+struct Segment {
+    flags: u32,
+    range: Range<u64>,
+}
+
+/// The parts of a program that are loaded, or `None` if its headers are not all at its start, or not as those of
+/// programs are.
+fn segments(start: &[u8]) -> Option<Vec<Segment>> {
+    /// `PT_LOAD` (elf(5)).
+    const LOAD: u64 = 1;
+    let &[is_32_bit, 1] = start.get(4..6)? else { return None };
+    let is_32_bit = is_32_bit == 1;
+    let number = |at: u64, bytes: usize| {
+        let at = usize::try_from(at).ok()?;
+        let bytes = start.get(at..at.checked_add(bytes)?)?;
+        Some(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     };
-    let families =
-        FAMILIES.map(|family| (take(family.words.len()).count_ones() >= family.enough).then_some(family.name));
-    let members = take(MEMBERS.len());
-    let member = MEMBERS.iter().enumerate().find(|(bit, _)| members >> bit & 1 != 0).map(|(_, (_, content))| *content);
-    match families.into_iter().flatten().next() {
-        Some(name) if name == BOURNE.name => member.unwrap_or(Content::Shell(name)),
-        Some(name) => Content::Shell(name),
-        None => Content::Other,
+    let word = if is_32_bit { 4 } else { 8 };
+    let (table, entry, count) = if is_32_bit { (28, 42, 44) } else { (32, 54, 56) };
+    let (table, entry, count) = (number(table, word)?, number(entry, 2)?, number(count, 2)?);
+    let (flags_at, offset_at, size_at) = if is_32_bit { (24, 4, 16) } else { (4, 8, 32) };
+    let mut segments = Vec::new();
+    for nth in 0..count {
+        let header = table.checked_add(nth * entry)?;
+        let field = |at: u64, bytes| number(header.checked_add(at)?, bytes);
+        if field(0, 4)? == LOAD {
+            let offset = field(offset_at, word)?;
+            let flags = u32::try_from(field(flags_at, 4)?).ok()?;
+            segments.push(Segment { flags, range: offset..offset.checked_add(field(size_at, word)?)? });
+        }
     }
+    Some(segments)
 }
 
 #[cfg(test)]
@@ -135,7 +226,9 @@ mod tests {
     /// Recognises a program that has these strings.
     fn content(strings: &[&str]) -> Content {
         let text: String = strings.iter().flat_map(|string| ["\u{1}", string, "\0"]).collect();
-        recognise(["\x7fELF", &text].concat().as_bytes()).expect("bytes can be read")
+        let mut words = Words::default();
+        words.search(text.as_bytes());
+        words.content()
     }
 
     #[test]
@@ -156,8 +249,10 @@ mod tests {
             assert_eq!(found, expected);
         }
         // These are variables with a first value, in strings of `wchar_t`.
-        let assigned: String = BOURNE.words.iter().map(|word| wide(&format!("{word}=x"))).collect();
-        assert_eq!(content(&[&assigned]), Content::Shell("sh"));
+        let assigned: Vec<u8> = BOURNE.words.iter().flat_map(|word| spread(&format!("{word}=x"), 4)).collect();
+        let mut words = Words::default();
+        words.search(&assigned);
+        assert_eq!(words.content(), Content::Shell("sh"));
     }
 
     #[test]
@@ -187,10 +282,46 @@ mod tests {
     }
 
     #[test]
+    fn parts_that_overlap_hide_no_word() {
+        assert!(PATTERNS.patterns.iter().all(|pattern| pattern.letter <= 4));
+        let longest = FAMILIES.iter().flat_map(|family| family.words).map(|word| spread(word, 4).len() + 4).max();
+        assert!(longest.is_some_and(|longest| longest <= LONGEST));
+    }
+
+    /// A program with these segments: flags, offset and size.
+    fn program(segments: &[(u32, u64, u64)]) -> Vec<u8> {
+        let mut program = [&b"\x7fELF\x02\x01\x01"[..], &[0; 57]].concat();
+        program[32] = 64;
+        program[54] = 56;
+        program[56] = segments.len() as u8;
+        for &(flags, offset, size) in segments {
+            let [flags, size, zero] = [u64::from(flags) << 32 | 1, size, 0].map(u64::to_le_bytes);
+            program.extend([flags, offset.to_le_bytes(), zero, zero, size, zero, zero].concat());
+        }
+        program
+    }
+
+    #[test]
+    fn instructions_are_not_searched() {
+        let only = |part: Range<u64>| vec![part];
+        let parts = |segments: &[(u32, u64, u64)]| searched_parts(&program(segments), 1000).expect("it is a program");
+        assert_eq!(parts(&[(4, 0, 100), (5, 100, 300), (4, 400, 100), (6, 500, 50)]), [0..100, 400..500, 500..550]);
+        assert_eq!(parts(&[(5, 0, 400), (6, 400, 100)]), [0..400, 400..500], "words are beside instructions");
+        assert_eq!(parts(&[(4, 900, u64::MAX - 900), (5, 0, 900)]), only(900..1000), "it ends with the file");
+        assert_eq!(parts(&[(4, 900, u64::MAX)]), only(0..1000), "no program is like that");
+        assert_eq!(parts(&[(4, 1000, 5)]), only(0..1000));
+        assert_eq!(parts(&[]), only(0..1000));
+        let whole = program(&[(4, 0, 100), (5, 100, 300)]);
+        // The rest of the last header does not matter.
+        for length in 4..160 {
+            assert_eq!(searched_parts(&whole[..length], 1000), Some(only(0..1000)), "at {length}");
+        }
+    }
+
+    #[test]
     fn what_is_no_program_is_not_searched() {
-        let script = "#!/bin/sh\n".to_owned() + &BOURNE.words.join("\0") + "\0";
-        for bytes in ["", "\x7fE", "\x7fELF", &script] {
-            assert_eq!(recognise(bytes.as_bytes()).ok(), Some(Content::Other));
+        for bytes in [&b""[..], b"\x7fEL", b"#!/bin/sh\n"] {
+            assert_eq!(searched_parts(bytes, 1000), None);
         }
     }
 }

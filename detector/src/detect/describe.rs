@@ -168,6 +168,7 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         deleted: is_known && file.nlink == 0,
         bytes: None,
         declared_volume: None,
+        unverified: None,
     }
 }
 

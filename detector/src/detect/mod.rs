@@ -24,7 +24,7 @@ use crate::event::{At, Detail, Event, Process, Script};
 use crate::finding::{Finding, SCHEMA_VERSION};
 use assessment::Assessment;
 use code::Code;
-use content::Content;
+use content::Look;
 use describe::Actor;
 use process::Program;
 
@@ -66,8 +66,8 @@ impl<F: FnMut(Finding)> Report<'_, F> {
     }
 
     /// Reports the code if it is a shell.
-    fn add_shell(&mut self, code: &Code, content: Option<Content>, script: Option<&Script>) {
-        self.add_code(code, shell::detect(code, content, script, self.container));
+    fn add_shell(&mut self, code: &Code, look: Option<Look>, script: Option<&Script>) {
+        self.add_code(code, shell::detect(code, look, script, self.container));
     }
 
     fn add_code(&mut self, code: &Code, assessment: Option<Assessment>) {
@@ -137,19 +137,18 @@ impl Detector {
         }
     }
 
-    /// Looks for findings in an event whose file's content is known by now. This is for the events that [need
-    /// it](needs_content).
+    /// Looks for findings in an event whose file was looked at. This is for the events that [need it](needs_content).
     pub(crate) fn detect_by_content(
         &mut self,
         event: &Event,
-        content: Content,
+        look: Look,
         container: &TrackedContainer,
         context: &Context,
         found: impl FnMut(Finding),
     ) {
         let mut report = Report { container, context, found };
         if let Some(code) = code_of(event, |detail| self.actor(detail)) {
-            report.add_shell(&code, Some(content), None);
+            report.add_shell(&code, Some(look), None);
         }
     }
 
@@ -250,7 +249,16 @@ pub(crate) mod samples {
         Exec {
             at: At { time: 77, number: 1, cgroup: 501, container: 500 },
             process: process(origin),
-            file: File { inode: 99, dev: 45, mode: 0o100755, nlink: 1, layer: Some(Layer::Lower), size: 1, magic: 0 },
+            file: File {
+                inode: 99,
+                dev: 45,
+                mode: 0o100755,
+                nlink: 1,
+                layer: Some(Layer::Lower),
+                size: 1,
+                magic: 0,
+                is_served: false,
+            },
             exe: path(exe),
             cwd: path("/srv"),
             args: args(list),
@@ -261,7 +269,7 @@ pub(crate) mod samples {
         ImageChange {
             at: At { time: 88, number: 2, cgroup: 500, container: 500 },
             op,
-            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0 },
+            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0, is_served: false },
             bytes: 0,
             detail: Some(Detail {
                 process: process(Origin::Application),

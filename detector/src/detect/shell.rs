@@ -3,8 +3,9 @@
 //! **What is a shell** is decided by the resolved name of the executed file, never by the name of the task. Version and
 //! build suffixes do not count (`bash-5.2`, `ksh93`). BusyBox and Toybox contain many programs. For them, the applet
 //! counts: `argv[0]`, or the argument after it if `argv[0]` is `busybox` or `toybox` itself. A file with another name
-//! is also a shell if it is called by a shell's name: it may be a hard link to BusyBox, or a renamed copy. If none of
-//! this shows a shell, the [content](super::content) of the file can show it, a moment later.
+//! can be a hard link to BusyBox, or a renamed copy of a shell: its [content](super::content) shows that, a moment
+//! later. Only if the content cannot be read, a file is also a shell if it is called by a shell's name. A process can
+//! choose that name, so the finding says that it is unverified, and why.
 //!
 //! A shell can also be run by the dynamic loader (`ld.so /bin/sh`). In this case the loader is executed, and it maps
 //! the shell.
@@ -28,11 +29,11 @@
 
 use super::assessment::Assessment;
 use super::code::{Code, How};
-use super::content::Content;
+use super::content::{Content, Look};
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::{Origin, Path, Process, Script, StdioKind};
-use crate::finding::{Kind, Severity};
+use crate::finding::{File, Kind, Severity, Unread};
 
 /// The names of shells, without versions.
 const SHELLS: &[&[u8]] = &[
@@ -57,15 +58,15 @@ const LOADER_OPTIONS: &[&[u8]] = &[
     b"--glibc-hwcaps-mask",
 ];
 
-/// `content` is what the file is, if it was inspected. `script` is the script that the shell interprets, if there is
-/// one.
+/// `look` is what is known of the file's content, if it was inspected. `script` is the script that the shell
+/// interprets, if there is one.
 pub(super) fn detect(
     code: &Code,
-    content: Option<Content>,
+    look: Option<Look>,
     script: Option<&Script>,
     container: &TrackedContainer,
 ) -> Option<Assessment> {
-    let shell = identify(code, content)?;
+    let shell = identify(code, look)?;
     let process = shell.actor.process;
     let mut args = shell.actor.args().map(|args| args.iter().skip(shell.arguments));
     let remote = process.stdio[0] == StdioKind::Socket && args.as_mut().is_some_and(commands_from_stdin);
@@ -80,7 +81,7 @@ pub(super) fn detect(
         finding: Kind::ShellInContainer,
         severity,
         message: message(&shell, code.how, script, remote, container),
-        file: Some(code.describe_file()),
+        file: Some(File { unverified: shell.unverified, ..code.describe_file() }),
         mitre: match process.origin {
             Origin::Outside => &["T1059.004", "T1611"],
             Origin::Entered => &["T1059.004", "T1609"],
@@ -106,35 +107,54 @@ struct Shell<'a> {
     arguments: usize,
     /// Whether the name of its file is not that of a shell.
     is_disguised: bool,
+    /// Why it is not certain that it is a shell.
+    unverified: Option<Unread>,
 }
 
 /// Returns `None` if the code is not a shell, as far as is known, or if the record was lost.
-fn identify<'a>(code: &Code<'a>, content: Option<Content>) -> Option<Shell<'a>> {
+fn identify<'a>(code: &Code<'a>, look: Option<Look>) -> Option<Shell<'a>> {
     let (path, actor) = (code.path?, code.actor?);
     let name = describe::base_name(&path.bytes);
     let is_loaded = code.how == How::Mapped;
     if is_loaded && path == actor.exe {
         return None;
     }
-    // If the file was loaded, `argv[0]` is that of the loader. The name by which a program is called then counts only
-    // for a box such as BusyBox, because the loader decides which file it maps.
+    // If the file was loaded, `argv[0]` is that of the loader.
     let first = if is_loaded { operand(code.args()) } else { 0 };
-    let known = |name, arguments| Some(Shell { name, actor, path, arguments: first + arguments, is_disguised: false });
+    let known = |name, arguments| {
+        let arguments = first + arguments;
+        Some(Shell { name, actor, path, arguments, is_disguised: false, unverified: None })
+    };
     if is_one_of(name, SHELLS) {
         return known(name, 1);
     }
-    if let Some(Content::Shell(name)) = content {
+    if let Some(Ok(Content::Shell(name))) = look {
         return known(name.as_bytes(), 1).map(|shell| Shell { is_disguised: true, ..shell });
+    }
+    let is_box = is_one_of(name, BOXES) || look == Some(Ok(Content::Box));
+    // The arguments of a loader show nothing: it decides which file it maps.
+    let unverified = unread(&actor, look).filter(|_| !is_box && !is_loaded);
+    if !is_box && unverified.is_none() {
+        return None;
     }
     let mut args = code.args().skip(first);
     let called = args.next().map(asked_for)?;
-    let is_box = is_one_of(name, BOXES) || content == Some(Content::Box);
-    if is_one_of(called, SHELLS) && (is_box || !is_loaded) {
-        return known(called, 1);
+    let shell = if is_one_of(called, SHELLS) {
+        known(called, 1)
+    } else {
+        let applet = BOXES.iter().any(|name| called.starts_with(name));
+        let called = applet.then(|| args.next()).flatten().map(asked_for)?;
+        if is_one_of(called, SHELLS) { known(called, 2) } else { None }
+    };
+    shell.map(|shell| Shell { is_disguised: unverified.is_some(), unverified, ..shell })
+}
+
+/// Why the content of the file is not known, and will not be.
+fn unread(actor: &Actor, look: Option<Look>) -> Option<Unread> {
+    match look {
+        Some(look) => look.err(),
+        None => (actor.process.origin == Origin::Outside).then_some(Unread::OnHost),
     }
-    let applet = is_box && BOXES.iter().any(|name| called.starts_with(name));
-    let called = applet.then(|| args.next()).flatten().map(asked_for)?;
-    if is_one_of(called, SHELLS) { known(called, 2) } else { None }
 }
 
 /// Whether the process runs the dynamic loader as a program.
@@ -213,6 +233,9 @@ fn message(shell: &Shell, how: How, script: Option<&Script>, is_remote: bool, co
     } else if let Some(path) = describe::path(shell.path).filter(|_| shell.is_disguised) {
         circumstances += &format!(", as {path}");
     }
+    if let Some(unread) = shell.unverified {
+        circumstances += &format!(", unverified: {}", unread.reason());
+    }
     if let Some(script) = script {
         circumstances += &format!(", for script {}", describe::text(&script.path.bytes));
     }
@@ -248,9 +271,6 @@ mod tests {
             ("/bin/busybox-extras", &["busybox-extras", "/bin/ash"]),
             ("/usr/bin/toybox", &["toybox", "sh"]),
             ("/usr/bin/toybox", &["/bin/sh"]),
-            // These are a hard link to BusyBox, and a renamed copy of a shell.
-            ("/bin/ls", &["/bin/sh"]),
-            ("/tmp/x", &["-bash"]),
         ] {
             assert!(shell(exe, args).is_some(), "{exe} {args:?}");
         }
@@ -264,6 +284,9 @@ mod tests {
             ("/bin/busybox", &["busybox"]),
             ("/bin/busybox", &[]),
             ("/bin/ls", &["ls", "/bin/sh"]),
+            // Whether this is a hard link to BusyBox, or a renamed copy of a shell, only its content can show.
+            ("/bin/ls", &["/bin/sh"]),
+            ("/tmp/x", &["-bash"]),
             ("/usr/bin/ssh", &["ssh"]),
             ("/usr/sbin/sshd", &["sshd"]),
             ("/usr/bin/shred", &["shred"]),
@@ -288,14 +311,21 @@ mod tests {
             detector.detect_by_content(&event, content, &container, &context, found);
             message.map(|message| message.replace(" in container 3f2a0c6d9e1b (by the application", ""))
         };
-        let bash = Content::Shell("bash");
+        let bash = Ok(Content::Shell("bash"));
         assert_eq!(message("/tmp/x", &["x"], bash), Some("bash started, as /tmp/x)".into()));
         assert_eq!(message("/tmp/x", &[], bash), Some("bash started, as /tmp/x)".into()));
         assert_eq!(message("/tmp/busybox", &["busybox", "ls"], bash), Some("bash started, as /tmp/busybox)".into()));
-        assert_eq!(message("/tmp/x", &["busybox", "sh"], Content::Box), Some("sh started)".into()));
-        assert_eq!(message("/tmp/x", &["busybox", "ls"], Content::Box), None);
-        assert_eq!(message("/tmp/x", &["x", "sh"], Content::Box), None);
-        assert_eq!(message("/tmp/x", &["x"], Content::Other), None);
+        assert_eq!(message("/tmp/x", &["busybox", "sh"], Ok(Content::Box)), Some("sh started)".into()));
+        assert_eq!(message("/tmp/x", &["busybox", "ls"], Ok(Content::Box)), None);
+        assert_eq!(message("/tmp/x", &["x", "sh"], Ok(Content::Box)), None);
+        assert_eq!(message("/tmp/x", &["x"], Ok(Content::Other)), None);
+        // The process can choose what it is called, so that counts only where nothing else is known.
+        assert_eq!(message("/tmp/x", &["/bin/sh"], Ok(Content::Box)), Some("sh started)".into()));
+        assert_eq!(message("/tmp/x", &["/bin/sh"], Ok(Content::Other)), None);
+        let unverified = "sh started, as /tmp/x, unverified: its file was gone)";
+        assert_eq!(message("/tmp/x", &["/bin/sh"], Err(Unread::Gone)), Some(unverified.into()));
+        assert_eq!(message("/tmp/x", &["busybox", "sh"], Err(Unread::Gone)), Some(unverified.into()));
+        assert_eq!(message("/tmp/x", &["x", "sh"], Err(Unread::Gone)), None);
     }
 
     #[test]
@@ -321,6 +351,10 @@ mod tests {
         assert_eq!(loaded(&options, "/usr/bin/dash", socket), dash(Critical, ", takes commands from a socket"));
         assert_eq!(loaded(&["ld.so", "/bin/sh"], "/usr/lib/libc.so.6", null), []);
         assert_eq!(loaded(&["ld.so", "/bin/sh"], LOADER, null), []);
+
+        let event = Event::MapExec(Box::new(mapped(LOADER, "/tmp/x")));
+        let unread = |finding| panic!("the loader chose what the file is called: {finding:?}");
+        Detector::default().detect_by_content(&event, Err(Unread::Gone), &container(), &context(), unread);
 
         let content = |exe: &str, file: &str| needs_content(&Event::MapExec(Box::new(mapped(exe, file))));
         assert!(content(LOADER, "/tmp/x"));
@@ -391,6 +425,9 @@ mod tests {
             found.message.starts_with("bash started on the host by container 3f2a0c6d9e1b (with the host's mounts")
         );
         assert_eq!(found.mitre, ["T1059.004", "T1611"]);
+        // Files of the host are not read.
+        let [found] = &all_found(&[deleted("/tmp/x", &["bash"])])[..] else { panic!("not one finding") };
+        assert_eq!(found.file.as_ref().and_then(|file| file.unverified), Some(Unread::OnHost));
         let runtime = deleted("/", &["runc", "init"]);
         assert!(!needs_content(&runtime));
         assert_eq!(all_found(&[runtime]), []);

@@ -1,8 +1,11 @@
 //! Turns events into findings: finds the event's container, runs the detections, and adds the content of executed
 //! files.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
+
+use detector_common::vocabulary::Loss;
 
 use super::containers::Containers;
 use super::inspection::{Inspected, Inspector};
@@ -22,6 +25,8 @@ pub(super) struct Analysis {
     containers: Containers,
     detector: Detector,
     inspector: Inspector,
+    /// Why executed files are not inspected, as it was reported last.
+    inspection_failure: Option<String>,
     wall_clock: WallClock,
     context: Context,
 }
@@ -45,7 +50,8 @@ impl Analysis {
         let wall_clock = WallClock::read();
         let boot_id = &sensor.report().host.boot_id;
         let context = Context::new(outlet.node().to_owned(), boot_id, wall_clock.ahead(), redactor);
-        Ok(Self { containers, detector, inspector: Inspector::start()?, wall_clock, context })
+        let inspector = Inspector::start()?;
+        Ok(Self { containers, detector, inspector, inspection_failure: None, wall_clock, context })
     }
 
     /// Updates the state by an event and runs the detections on it.
@@ -94,8 +100,14 @@ impl Analysis {
     /// Runs the detections on all files that the inspector has finished since the last call.
     pub(super) fn take_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
         self.inspector.reset();
+        self.inspector.abandon_stuck();
         while let Some(inspected) = self.inspector.next_inspected() {
             self.take_content(&inspected, outlet);
+        }
+        let failure = self.inspector.failure();
+        if failure != self.inspection_failure {
+            self.inspection_failure.clone_from(&failure);
+            outlet.inspection_failure(failure);
         }
     }
 
@@ -110,8 +122,13 @@ impl Analysis {
     fn take_content(&mut self, inspected: &Inspected, outlet: &mut Outlet<impl FnMut(Message)>) {
         let Some(at) = inspected.event.at() else { return };
         let container = self.containers.lookup(at.container);
-        let Inspected { event, content } = inspected;
-        self.detector.detect_by_content(event, *content, container, &self.context, |finding| outlet.finding(finding));
+        let Inspected { event, look } = inspected;
+        self.detector.detect_by_content(event, *look, container, &self.context, |finding| outlet.finding(finding));
+    }
+
+    /// When [`take_contents`](Self::take_contents) must be called, at the latest.
+    pub(super) fn contents_due(&self) -> Option<Instant> {
+        self.inspector.due()
     }
 
     /// A descriptor that becomes readable when contents can be [taken](Self::take_contents).
@@ -119,9 +136,9 @@ impl Analysis {
         self.inspector.ready()
     }
 
-    /// The number of executed files that could not be inspected.
-    pub(super) fn uninspected(&self) -> u64 {
-        self.inspector.failures()
+    /// The number of executed files that were not inspected, by reason.
+    pub(super) fn unread(&self) -> &BTreeMap<Loss, u64> {
+        self.inspector.unread()
     }
 
     /// The table of containers, for the reader's housekeeping.

@@ -20,6 +20,8 @@ pub(crate) enum Message {
     ContainerStarted(Box<Container>),
     /// The report after a self-test whose result differs from that of the one before.
     Tested(Box<Report>),
+    /// Why executed files are not inspected from now on, or that they are inspected again.
+    InspectionFailure(Option<String>),
 }
 
 /// The counters of a pipeline.
@@ -79,6 +81,10 @@ impl<S: FnMut(Message)> Outlet<S> {
 
     pub(super) fn tested(&mut self, report: Report) {
         (self.sink)(Message::Tested(Box::new(report)));
+    }
+
+    pub(super) fn inspection_failure(&mut self, failure: Option<String>) {
+        (self.sink)(Message::InspectionFailure(failure));
     }
 
     pub(super) fn container_started(&mut self, container: Container) {

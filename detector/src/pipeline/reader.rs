@@ -90,7 +90,8 @@ impl<S: FnMut(Message)> Reader<S> {
         let left = if self.sensor.has_backlog() {
             Duration::ZERO
         } else {
-            self.schedule.next().saturating_duration_since(Instant::now())
+            let due = self.analysis.contents_due().into_iter().chain([self.schedule.next()]).min();
+            due.unwrap_or_else(Instant::now).saturating_duration_since(Instant::now())
         };
         let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         match poll(&mut fds, Some(&left)) {
@@ -189,11 +190,8 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Reports the losses since the last call. Returns whether the probes have kept short versions of some of the lost
     /// events.
     fn report_losses(&mut self) -> Result<bool, sensor::Error> {
-        let losses = Losses {
-            kernel: self.sensor.losses()?,
-            undecoded: self.undecoded,
-            uninspected: self.analysis.uninspected(),
-        };
+        let losses =
+            Losses { kernel: self.sensor.losses()?, undecoded: self.undecoded, unread: self.analysis.unread().clone() };
         let new = losses.since(&self.losses);
         self.losses = losses;
         for &(kind, count) in &new {

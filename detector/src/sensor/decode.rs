@@ -213,7 +213,16 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
 /// As for [`decode`].
 pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event, DecodeError> {
     let at = At { time: seen.time, number: seen.number, cgroup: seen.container, container: seen.container };
-    let file = File { inode: key.inode, dev: key.dev, mode: 0, nlink: 0, layer: layer(seen.layer)?, size: 0, magic: 0 };
+    let file = File {
+        inode: key.inode,
+        dev: key.dev,
+        mode: 0,
+        nlink: 0,
+        layer: layer(seen.layer)?,
+        size: 0,
+        magic: 0,
+        is_served: false,
+    };
     let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
     file_event(kind, seen.op, 0, at, file, seen.bytes, None)
 }
@@ -306,6 +315,7 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
         layer: layer(file.layer)?,
         size: file.size,
         magic: file.magic,
+        is_served: file.is_served != 0,
     })
 }
 
@@ -438,6 +448,7 @@ mod tests {
         }
         record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
         record.put(FILE + 32, &0x794c_7630_u32.to_ne_bytes());
+        record.put(FILE + 36, &1_u32.to_ne_bytes());
         record.text(PATH, path.0, path.1);
         record.text(CWD, b"", 0);
         record.text(ARGS, args.0, args.1);
@@ -480,6 +491,7 @@ mod tests {
                 layer: Some(Layer::Lower),
                 size: 1_000_000,
                 magic: 0x794c_7630,
+                is_served: true,
             },
             exe: Path { bytes: b"/bin/busybox".to_vec(), truncated: false },
             cwd: Path { bytes: b"/".to_vec(), truncated: false },

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use super::effect::identity;
 use super::operation::Operation;
 use super::programs::run;
+use super::raw;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -28,6 +30,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("copy-and-run", "FROM TO ARGUMENT…", "copies a program, and runs the copy", 2, |args| {
         fs::copy(&args[0], &args[1])?;
         run(Command::new(&args[1]).args(&args[2..]))
+    }),
+    Operation::with("run-and-remove", "FROM TO NAME ARGUMENT…", "runs a copy that is removed at once", 3, |args| {
+        copy(Path::new(&args[0]), Path::new(&args[1]))?;
+        let ran = run(Command::new(&args[1]).arg0(&args[2]).args(&args[3..]));
+        fs::remove_file(&args[1])?;
+        ran
     }),
     Operation::with("script", "PATH TEXT", "makes a script", 2, |args| script(Path::new(&args[0]), &args[1])),
     Operation::with("run-in-memory", "PROGRAM ARGUMENT…", "copies a program into memory, and runs that", 1, |args| {
@@ -56,6 +64,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("run-on-terminal", "PROGRAM ARGUMENT…", "runs a program on a terminal of its own", 1, |args| {
         on_terminal(&args[0], &args[1..])
     }),
+    Operation::on_two("map-above", "FILE PROGRAM", "maps a program as a loader does, above another file", map_above),
+    Operation::on("make-sparse", "makes a program of 5 GB that is one hole", make_sparse),
     Operation::with("become", "PROGRAM ARGUMENT…", "executes a program in place of this one", 1, |args| {
         let error = become_program(&args[0], &args[1..])?;
         bail!("cannot become {:?}: {error}", args[0])
@@ -150,6 +160,50 @@ fn on_terminal(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let status = command.stdin(end.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(json!({"terminal": name}))
+}
+
+/// Maps a file, and then a program at a higher address as code. Both stay mapped for a while.
+fn map_above(file: &Path, program: &Path) -> Result<Value> {
+    let (file, program) = (File::open(file)?, File::open(program)?);
+    let length = program.metadata()?.len() as usize;
+    // The kernel fills the room from above, and uses the highest gap first.
+    let gap = raw::Map::private(&file, length)?;
+    let below = raw::Map::private(&file, length)?;
+    drop(gap);
+    let above = raw::Map::code(&program, length)?;
+    ensure!(below.address() < above.address(), "the kernel has mapped them in another order");
+    thread::sleep(Duration::from_secs(2));
+    Ok(Value::Null)
+}
+
+/// Makes a program that ends at once. Almost all of it is data that is loaded to be read, and that is a hole.
+fn make_sparse(path: &Path) -> Result<Value> {
+    const PAGE: u64 = 4096;
+    const SIZE: u64 = 5 << 30;
+    const ADDRESS: u64 = 0x40_0000;
+    let number = |number: u64, bytes: usize| number.to_le_bytes()[..bytes].to_vec();
+    // `Elf64_Phdr` (elf(5)): the type, the flags, the offset, two addresses, two sizes and the alignment.
+    let segment = |flags, offset, size| {
+        let address = number(ADDRESS + offset, 8);
+        let (kind, size) = (number(1, 4), number(size, 8));
+        [kind, number(flags, 4), number(offset, 8), address.clone(), address, size.clone(), size, number(PAGE, 8)]
+            .concat()
+    };
+    // `Elf64_Ehdr`: a program for x86_64, whose segments follow and whose instructions follow these.
+    let header = [
+        b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
+        [number(2, 2), number(62, 2), number(1, 4), number(ADDRESS + 64 + 2 * 56, 8), number(64, 8), number(0, 8)]
+            .concat(),
+        [number(0, 4), number(64, 2), number(56, 2), number(2, 2), number(0, 6)].concat(),
+    ];
+    // exit(0)
+    let code = b"\xb8\x3c\0\0\0\x31\xff\x0f\x05";
+    let program = [header.concat(), segment(5, 0, PAGE), segment(4, PAGE, SIZE - PAGE), code.to_vec()].concat();
+    let mut file = create(path)?;
+    file.write_all(&program)?;
+    file.set_len(SIZE)?;
+    ensure!(file.metadata()?.blocks() * 512 < 1 << 20, "it is not sparse");
+    identity(path)
 }
 
 /// Replaces this process by a program, by an open file without a path (execveat(2)). With `--in-thread`, another thread

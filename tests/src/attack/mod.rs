@@ -11,6 +11,7 @@ mod devices;
 mod effect;
 mod exec;
 mod flood;
+mod fuse;
 mod harmless;
 mod measured;
 mod metadata;
@@ -99,6 +100,7 @@ const OPERATIONS: &[&[Operation]] = &[
     programs::OPERATIONS,
     exec::OPERATIONS,
     flood::OPERATIONS,
+    fuse::OPERATIONS,
     harmless::OPERATIONS,
     wrap::OPERATIONS,
     measured::OPERATIONS,

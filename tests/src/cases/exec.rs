@@ -131,6 +131,38 @@ pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drift(), late, drift()])
 }
 
+/// The shell is gone while a large program is read, so only the name by which it was called tells what it is.
+pub(super) fn gone_shell(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let args = ["sh", "-c", "true"];
+    container.service_does(&["make-sparse", "/srv/sparse"])?;
+    container.service_does(&["run", "/srv/sparse"])?;
+    container.service_does(&[&["run-and-remove", DASH, "/tmp/gone-shell"], &args[..]].concat())?;
+    let mut found = lab.take_late_findings()?;
+    found.retain(|finding| finding["finding"] == "shell_in_container");
+    let mut expected = disguised("/tmp/gone-shell", &args);
+    expected["process"]["exe"] = json!("/tmp/gone-shell");
+    expected["file"]["unverified"] = json!("gone");
+    expected["message"] = json!(format!(
+        "sh started in container {} (by the application, as /tmp/gone-shell, unverified: its file was gone)",
+        &container.id[..12]
+    ));
+    compare(&found, &container.identity(), &[expected])
+}
+
+/// A program that gives itself the name of a shell is none, also if its file was added.
+pub(super) fn called_like_a_shell(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let copy = container.service_does(&["copy", "/usr/bin/tool", "/tmp/called-sh"])?;
+    for program in ["/usr/bin/tool", "/tmp/called-sh"] {
+        for name in ["sh", "-bash"] {
+            container.service_does(&["run-as", name, program, "run", "/bin/true"])?;
+        }
+    }
+    let drift = || drifted("/tmp/called-sh", &copy);
+    expect(lab, &container, [drift(), drift()])
+}
+
 /// Creating a hard link copies the shell's file up.
 pub(super) fn linked_shell(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;

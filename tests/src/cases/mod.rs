@@ -13,6 +13,7 @@ mod flood;
 mod held;
 mod image_change;
 mod image_write;
+mod inspection;
 mod lab;
 mod lifecycle;
 mod long_life;
@@ -72,10 +73,13 @@ cases! {
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 
     exec [Preemption]:
-        added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed, copied_box,
-        linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script,
+        added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed, copied_box, gone_shell,
+        called_like_a_shell, linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script,
         added_script_in_thread, chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library,
         preloaded_from_memory, unchanged_programs;
+
+    inspection []:
+        remote_program, remote_program_next, remote_mapping, remote_directory, remote_layer, large_programs;
 
     // The ways to open a file.
     image_write [Preemption]:

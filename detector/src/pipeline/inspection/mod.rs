@@ -1,0 +1,610 @@
+//! Inspects executed files whose names do not tell what they are. A thread of its own reads the files, and sends each
+//! event back with what is known of the [content].
+//!
+//! Each file is read only once. A file on a lower layer of an image cannot change, so its device and inode identify it.
+//! For any other file the thread also compares size and change time at each execution.
+//!
+//! The thread touches no file system that may never answer, but a container can make the kernel wait in other ways, for
+//! example for a lock of a process's memory. So a thread that does not come back is abandoned, and another one goes on.
+//! The container that it waits for is not inspected any more until it comes back.
+
+mod locate;
+mod queue;
+mod read;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use detector_common::vocabulary::Loss;
+
+use super::threads::{Error, Flag, spawn};
+use crate::detect::content::Look;
+use crate::event::{self, Event, Layer};
+use crate::finding::Unread;
+use crate::recent::Recent;
+use queue::Queue;
+
+/// How many results are cached.
+const CACHE_CAPACITY: usize = 16_384;
+/// How long a thread may take for a file before it is abandoned.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// How many threads are abandoned at most. No more files are inspected until one of them comes back.
+const MAX_STUCK: usize = 8;
+/// How long a shutdown waits for running inspections.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Identifies a file on a lower layer: the container, and the file's device, inode and size. The kernel reuses device
+/// numbers, so the container's cgroup id, which it never reuses, is part of the key.
+type Key = (u64, u32, u64, u64);
+
+/// The pipeline's side of the inspection: sends files to the thread, and caches the results for files that cannot
+/// change.
+pub(super) struct Inspector {
+    shared: Arc<Shared>,
+    known: Recent<Key, Look>,
+    /// The number of files that were not inspected, by reason.
+    unread: BTreeMap<Loss, u64>,
+}
+
+/// An execution to inspect, and the directory of the container's cgroup.
+struct Request {
+    event: Event,
+    cgroup: Option<PathBuf>,
+}
+
+impl Request {
+    fn container(&self) -> u64 {
+        self.event.at().map_or(0, |at| at.container)
+    }
+}
+
+/// An execution, and what is known of the content of the executed file.
+pub(super) struct Inspected {
+    pub(super) event: Event,
+    pub(super) look: Look,
+}
+
+/// Looks at a file, and remembers results.
+type Inspect = fn(&Event, Option<&Path>, &mut Recent<Version, Look>) -> Look;
+
+/// What the pipeline and the threads share.
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when the state changes.
+    changed: Condvar,
+    /// Raised when a file has been inspected.
+    ready: Flag,
+    inspect: Inspect,
+}
+
+struct State {
+    queue: Queue,
+    /// What the serving thread inspects, since when.
+    running: Option<(Arc<Request>, Instant)>,
+    inspected: VecDeque<(Arc<Request>, Look)>,
+    /// The number of the thread that serves the queue. `None` if all threads are stuck.
+    serving: Option<u64>,
+    /// The number of the last thread that was started.
+    started: u64,
+    /// The containers whose inspection is stuck.
+    stuck: Vec<u64>,
+    /// Whether no more files will come.
+    is_closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No thread leaves the state inconsistent, even if it panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread that serves the queue.
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+        state.started += 1;
+        let (number, shared) = (state.started, Arc::clone(self));
+        spawn("inspector", move || shared.serve(number))?;
+        state.serving = Some(number);
+        Ok(())
+    }
+
+    /// Runs the thread with this number.
+    fn serve(&self, number: u64) {
+        let mut known = Recent::new(CACHE_CAPACITY);
+        let mut state = self.lock();
+        loop {
+            let Some(request) = state.queue.pop() else {
+                if state.is_closed {
+                    return;
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.running = Some((Arc::clone(&request), Instant::now()));
+            drop(state);
+            let look = (self.inspect)(&request.event, request.cgroup.as_deref(), &mut known);
+            state = self.lock();
+            if state.serving == Some(number) {
+                state.running = None;
+                state.inspected.push_back((request, look));
+                self.ready.raise();
+                self.changed.notify_all();
+                continue;
+            }
+            // It was abandoned, and its result was given up.
+            let container = request.container();
+            if let Some(at) = state.stuck.iter().position(|stuck| *stuck == container) {
+                state.stuck.remove(at);
+            }
+            self.ready.raise();
+            match state.serving {
+                Some(_) => return,
+                None => state.serving = Some(number),
+            }
+        }
+    }
+}
+
+/// The executed or mapped file of an event, with its path and its process.
+fn executed(event: &Event) -> Option<(&event::File, &event::Path, &event::Process)> {
+    match event {
+        Event::Exec(exec) => Some((&exec.file, &exec.exe, &exec.process)),
+        Event::MapExec(mapped) => mapped.detail.as_ref().map(|detail| (&mapped.file, &detail.path, &detail.process)),
+        _ => None,
+    }
+}
+
+/// The cache key of the event's file, or `None` if the file is not on a lower layer.
+fn key(event: &Event) -> Option<Key> {
+    let ((file, ..), at) = (executed(event)?, event.at()?);
+    (file.layer == Some(Layer::Lower)).then_some((at.container, file.dev, file.inode, file.size))
+}
+
+/// How an inspection that failed for a reason is counted.
+fn loss(reason: Unread) -> Loss {
+    match reason {
+        Unread::Remote => Loss::ContentRemote,
+        Unread::TooLarge => Loss::ContentTooLarge,
+        Unread::QueueFull => Loss::ContentQueueFull,
+        Unread::TimedOut => Loss::ContentTimedOut,
+        Unread::Gone | Unread::OnHost => Loss::Content,
+    }
+}
+
+impl Inspector {
+    /// Starts the thread, which ends when the inspector is dropped.
+    pub(super) fn start() -> Result<Self, Error> {
+        Self::start_with(inspect)
+    }
+
+    fn start_with(inspect: Inspect) -> Result<Self, Error> {
+        let state = State {
+            queue: Queue::default(),
+            running: None,
+            inspected: VecDeque::new(),
+            serving: None,
+            started: 0,
+            stuck: Vec::new(),
+            is_closed: false,
+        };
+        let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), ready: Flag::new()?, inspect };
+        let shared = Arc::new(shared);
+        shared.start_thread(&mut shared.lock())?;
+        Ok(Self { shared, known: Recent::new(CACHE_CAPACITY), unread: BTreeMap::new() })
+    }
+
+    /// Returns what is known of the event's file. If nothing is, sends the event to the thread, and returns the event
+    /// of a file that had to give way, if there is one. `cgroup` returns the directory of the container's cgroup.
+    pub(super) fn inspect(&mut self, event: Event, cgroup: impl FnOnce() -> Option<PathBuf>) -> Option<Inspected> {
+        if let Some(&look) = key(&event).and_then(|key| self.known.get(&key)) {
+            return Some(self.take(event, look));
+        }
+        let refuse = |event, reason| Some((event, Err(reason)));
+        let refused = if executed(&event).is_some_and(|(file, ..)| locate::is_remote(file)) {
+            refuse(event, Unread::Remote)
+        } else {
+            let request = Arc::new(Request { event, cgroup: cgroup() });
+            let mut state = self.shared.lock();
+            if state.serving.is_none() || state.stuck.contains(&request.container()) {
+                refuse(request.event.clone(), Unread::TimedOut)
+            } else {
+                let given_way = state.queue.push(request);
+                self.shared.changed.notify_all();
+                given_way.and_then(|request| refuse(request.event.clone(), Unread::QueueFull))
+            }
+        };
+        refused.map(|(event, look)| self.take(event, look))
+    }
+
+    /// Returns the next inspected file, if the thread has finished one or was abandoned.
+    pub(super) fn next_inspected(&mut self) -> Option<Inspected> {
+        let (request, look) = self.shared.lock().inspected.pop_front()?;
+        Some(self.take(event_of(request), look))
+    }
+
+    /// Remembers what was found, or counts what was not.
+    fn take(&mut self, event: Event, look: Look) -> Inspected {
+        if is_final(look)
+            && let Some(key) = key(&event)
+        {
+            self.known.insert(key, look);
+        }
+        if let Err(reason) = look {
+            let path = executed(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
+            tracing::debug!(?path, ?reason, "an executed file was not inspected");
+            *self.unread.entry(loss(reason)).or_default() += 1;
+        }
+        Inspected { event, look }
+    }
+
+    /// Abandons the thread if it has waited too long for a file. Its container is not inspected any more.
+    pub(super) fn abandon_stuck(&mut self) {
+        let mut state = self.shared.lock();
+        let Some((request, _)) = state.running.take_if(|(_, since)| since.elapsed() >= MAX_WAIT) else { return };
+        let container = request.container();
+        tracing::warn!(container, "reading an executed file does not end; no more files of its container are read");
+        state.serving = None;
+        state.stuck.push(container);
+        if state.stuck.len() < MAX_STUCK
+            && let Err(error) = self.shared.start_thread(&mut state)
+        {
+            tracing::error!(%error, "cannot replace the thread that reads executed files");
+        }
+        let waiting = match state.serving {
+            Some(_) => state.queue.remove(container),
+            None => std::iter::from_fn(|| state.queue.pop()).collect(),
+        };
+        let given_up = [request].into_iter().chain(waiting);
+        state.inspected.extend(given_up.map(|request| (request, Err(Unread::TimedOut))));
+    }
+
+    /// When [`abandon_stuck`](Self::abandon_stuck) must be called, at the latest.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        match &state.running {
+            Some((_, since)) => Some(*since + MAX_WAIT),
+            None => (!state.queue.is_empty()).then(|| Instant::now() + MAX_WAIT),
+        }
+    }
+
+    /// Why executed files are not inspected at the moment, in a sentence.
+    pub(super) fn failure(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let containers: HashSet<_> = state.stuck.iter().collect();
+        match (containers.len(), state.serving) {
+            (0, _) => None,
+            (_, None) => Some(
+                "the content of executed files is not inspected, because the kernel does not return from reading some; \
+                shells are known by the names of their files only"
+                    .to_owned(),
+            ),
+            (count, Some(_)) => Some(format!(
+                "the content of what {count} containers execute is not inspected, because the kernel does not return \
+                from reading a file of theirs; shells are known there by the names of their files only"
+            )),
+        }
+    }
+
+    /// Makes the descriptor of [`ready`](Self::ready) unreadable. The caller must then take all inspected files.
+    pub(super) fn reset(&self) {
+        self.shared.ready.lower();
+    }
+
+    /// Stops sending files to the thread, and returns the next of those it was still inspecting.
+    pub(super) fn last_inspected(&mut self, since: Instant) -> Option<Inspected> {
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        self.shared.changed.notify_all();
+        loop {
+            if let Some((request, look)) = state.inspected.pop_front() {
+                drop(state);
+                return Some(self.take(event_of(request), look));
+            }
+            let left = SHUTDOWN_TIMEOUT.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                // The thread is abandoned, so that its result is not reported too.
+                state.serving = None;
+                let running = state.running.take().map(|(request, _)| request);
+                let waiting = running.or_else(|| state.queue.pop())?;
+                drop(state);
+                return Some(self.take(event_of(waiting), Err(Unread::TimedOut)));
+            }
+            if state.running.is_none() && state.queue.is_empty() {
+                return None;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The number of files that were not inspected, by reason.
+    pub(super) fn unread(&self) -> &BTreeMap<Loss, u64> {
+        &self.unread
+    }
+
+    /// A descriptor that becomes readable when files have been inspected.
+    pub(super) fn ready(&self) -> BorrowedFd<'_> {
+        self.shared.ready.as_fd()
+    }
+}
+
+impl Drop for Inspector {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// The event of a request, which a thread that was abandoned may still use.
+fn event_of(request: Arc<Request>) -> Event {
+    Arc::try_unwrap(request).map_or_else(|shared| shared.event.clone(), |request| request.event)
+}
+
+/// Whether another look at the same file would show the same.
+fn is_final(look: Look) -> bool {
+    matches!(look, Ok(_) | Err(Unread::TooLarge))
+}
+
+/// Identifies a version of a file: the container, and the fields of `stat` that change whenever the file does.
+type Version = (u64, u64, u64, i64, i64, u64);
+
+/// Looks at the file of an event. Results are remembered.
+fn inspect(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Look>) -> Look {
+    let file = locate::open(event, cgroup)?;
+    let stat = rustix::fs::fstat(&file).map_err(|_| Unread::Gone)?;
+    let version = (
+        event.at().map_or(0, |at| at.container),
+        stat.st_dev,
+        stat.st_ino,
+        stat.st_ctime,
+        i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
+        stat.st_size.unsigned_abs(),
+    );
+    if let Some(&look) = known.get(&version) {
+        return look;
+    }
+    let look = read::recognise(&file, stat.st_size.unsigned_abs());
+    if is_final(look) {
+        known.insert(version, look);
+    }
+    look
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use rustix::fs::{FileType, Mode};
+
+    use crate::detect::content::Content;
+    use crate::detect::samples;
+    use crate::event::{Detail, Exec, MapExec, Origin};
+
+    const BUSYBOX: &str = "/bin/busybox";
+
+    /// An execution of a file of this machine, by a process that no longer exists.
+    fn executed(path: &Path) -> Exec {
+        let path = path.canonicalize().expect("it exists");
+        let stat = fs::metadata(&path).expect("it exists");
+        let mut exec = samples::exec(Origin::Application, &path.to_string_lossy(), &["x"]);
+        exec.file.inode = stat.ino();
+        exec.file.size = stat.size();
+        exec.file.dev = rustix::fs::major(stat.dev()) << 20 | rustix::fs::minor(stat.dev());
+        (exec.file.layer, exec.file.magic) = (None, 0);
+        (exec.process.pid, exec.process.start_time) = (u32::MAX, 0);
+        exec.process.ancestors[0].pid = std::process::id();
+        exec.process.ancestors[0].in_container = true;
+        exec
+    }
+
+    fn content(exec: &Exec) -> Option<Content> {
+        inspect(&Event::Exec(Box::new(exec.clone())), None, &mut Recent::new(2)).ok()
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_path_for_another_process() {
+        let exec = executed(Path::new(BUSYBOX));
+        assert_eq!(content(&exec), Some(Content::Box));
+
+        let mut alone = exec.clone();
+        alone.process.ancestors.clear();
+        assert_eq!(content(&alone), None);
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        fs::write(folder.path().join("cgroup.procs"), format!("{}\n", std::process::id())).expect("it can be written");
+        let event = Event::Exec(Box::new(alone));
+        assert_eq!(inspect(&event, Some(folder.path()), &mut Recent::new(2)).ok(), Some(Content::Box));
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_process() {
+        let mut sleeper = Command::new(BUSYBOX).args(["sleep", "100"]).spawn().expect("busybox is here");
+        let mut exec = executed(Path::new(BUSYBOX));
+        // The path of a deleted file looks like this.
+        exec.exe = event::Path { bytes: b"/gone".into(), truncated: false };
+        exec.process.pid = sleeper.id();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).expect("it runs");
+        let ticks: u64 = stat.split(' ').nth(21).and_then(|field| field.parse().ok()).expect("proc(5) says so");
+        exec.process.start_time = ticks * 10_000_000;
+        let found = content(&exec);
+        let Exec { at, process, file, exe: path, .. } = exec.clone();
+        let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
+        let detail = Some(Detail { process, exe, path, new_path: None });
+        let mapped = Event::MapExec(Box::new(MapExec { at, file, detail }));
+        let mapped = inspect(&mapped, None, &mut Recent::new(2)).ok();
+        exec.process.start_time += 10_000_000;
+        let later = content(&exec);
+        sleeper.kill().and_then(|()| sleeper.wait()).expect("it is ours");
+        assert_eq!(found, Some(Content::Box));
+        // Reading the mapped files of a process needs a capability.
+        assert!(mapped == found || !rustix::process::geteuid().is_root());
+        assert_eq!(later, None, "that is another process");
+    }
+
+    #[test]
+    fn a_file_that_replaced_the_executed_one_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        fs::copy(BUSYBOX, &path).expect("busybox is here");
+        let exec = executed(&path);
+        assert_eq!(content(&exec), Some(Content::Box));
+
+        fs::remove_file(&path).expect("it is there");
+        std::os::unix::fs::symlink(BUSYBOX, &path).expect("there is nothing now");
+        assert_eq!(content(&exec), None, "a link");
+        fs::remove_file(&path).expect("it is there");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("there is nothing now");
+        assert_eq!(content(&exec), None, "a FIFO");
+        fs::remove_file(&path).expect("it is there");
+        fs::write(&path, "another").expect("there is nothing now");
+        assert_eq!(content(&exec), None, "another file");
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_has_changed() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        let shell = fs::read(BUSYBOX).expect("busybox is here");
+        let mut other = shell.clone();
+        other[..4].copy_from_slice(b"none");
+        fs::write(&path, other).expect("it can be written");
+        let event = Event::Exec(Box::new(executed(&path)));
+        let mut known = Recent::new(2);
+        let mut content = || inspect(&event, None, &mut known).ok();
+        assert_eq!((content(), content()), (Some(Content::Other), Some(Content::Other)));
+        // Change times have the resolution of the timer tick.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, shell).expect("it can be written");
+        assert_eq!(content(), Some(Content::Box));
+    }
+
+    #[test]
+    fn a_file_of_the_image_is_inspected_once() {
+        let mut inspector = Inspector::start().expect("a thread can be started");
+        let mut exec = executed(Path::new(BUSYBOX));
+        exec.file.layer = Some(Layer::Lower);
+        let event = Event::Exec(Box::new(exec.clone()));
+        assert!(inspector.inspect(event.clone(), || None).is_none());
+        assert_eq!(wait(&mut inspector).look, Ok(Content::Box));
+        assert_eq!(inspector.inspect(event, || None).map(|inspected| inspected.look), Some(Ok(Content::Box)));
+
+        exec.at.container += 1;
+        assert!(inspector.inspect(Event::Exec(Box::new(exec)), || None).is_none(), "another container's image");
+        let since = Instant::now();
+        assert_eq!(inspector.last_inspected(since).map(|inspected| inspected.look), Some(Ok(Content::Box)));
+        assert!(inspector.last_inspected(since).is_none());
+        assert!(inspector.unread().is_empty());
+    }
+
+    /// Waits for the next result as the reader thread does.
+    fn wait(inspector: &mut Inspector) -> Inspected {
+        loop {
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(inspector.ready(), rustix::event::PollFlags::IN)];
+            let due = inspector.due().map_or(MAX_WAIT, |due| due.saturating_duration_since(Instant::now()));
+            let due = rustix::event::Timespec { tv_sec: due.as_secs() as i64, tv_nsec: due.subsec_nanos().into() };
+            rustix::event::poll(&mut fds, Some(&due)).expect("it can be waited for");
+            inspector.reset();
+            inspector.abandon_stuck();
+            if let Some(inspected) = inspector.next_inspected() {
+                return inspected;
+            }
+        }
+    }
+
+    #[test]
+    fn a_remote_file_is_not_touched() {
+        let mut inspector = Inspector::start_with(|_, _, _| panic!("it is touched")).expect("a thread can be started");
+        for (magic, is_served) in [(0x6573_5546, false), (0x6969, false), (0x794c_7630, true)] {
+            let mut exec = executed(Path::new(BUSYBOX));
+            (exec.file.magic, exec.file.is_served) = (magic, is_served);
+            let inspected = inspector.inspect(Event::Exec(Box::new(exec)), || None);
+            assert_eq!(inspected.map(|inspected| inspected.look), Some(Err(Unread::Remote)));
+        }
+        assert_eq!(inspector.unread(), &[(Loss::ContentRemote, 3)].into());
+    }
+
+    /// What a container does that makes the kernel wait.
+    static HANGS: AtomicBool = AtomicBool::new(true);
+
+    fn hang_in_container_1(event: &Event, _: Option<&Path>, _: &mut Recent<Version, Look>) -> Look {
+        while event.at().is_some_and(|at| at.container == 1) && HANGS.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Content::Other)
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_back_is_replaced() {
+        let of = |container| {
+            let mut exec = executed(Path::new(BUSYBOX));
+            exec.at.container = container;
+            Event::Exec(Box::new(exec))
+        };
+        let result = |inspected: Inspected| (inspected.event.at().map(|at| at.container), inspected.look);
+        let mut inspector = Inspector::start_with(hang_in_container_1).expect("a thread can be started");
+        for container in [1, 1, 2] {
+            assert!(inspector.inspect(of(container), || None).is_none());
+        }
+        let results = [(); 3].map(|()| result(wait(&mut inspector)));
+        let timed_out = (Some(1), Err(Unread::TimedOut));
+        assert_eq!(results, [timed_out, timed_out, (Some(2), Ok(Content::Other))]);
+        assert_eq!(inspector.inspect(of(1), || None).map(result), Some(timed_out), "it would hang again");
+        assert!(inspector.failure().is_some_and(|failure| failure.contains("what 1 containers execute")));
+        assert_eq!(inspector.unread(), &[(Loss::ContentTimedOut, 3)].into());
+
+        HANGS.store(false, Relaxed);
+        while inspector.failure().is_some() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(inspector.inspect(of(1), || None).is_none());
+        assert_eq!(result(wait(&mut inspector)), (Some(1), Ok(Content::Other)));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_back_does_not_delay_the_end() {
+        let hang = |_: &Event, _: Option<&Path>, _: &mut _| -> Look {
+            loop {
+                std::thread::park();
+            }
+        };
+        let mut inspector = Inspector::start_with(hang).expect("a thread can be started");
+        let event = Event::Exec(Box::new(executed(Path::new(BUSYBOX))));
+        for _ in 0..3 {
+            assert!(inspector.inspect(event.clone(), || None).is_none());
+        }
+        let since = Instant::now();
+        let mut last = || inspector.last_inspected(since).map(|inspected| inspected.look);
+        assert_eq!(
+            [last(), last(), last(), last()],
+            [Some(Err(Unread::TimedOut)), Some(Err(Unread::TimedOut)), Some(Err(Unread::TimedOut)), None]
+        );
+        assert!(since.elapsed() < 2 * SHUTDOWN_TIMEOUT);
+    }
+
+    #[test]
+    fn a_large_file_is_read_in_part() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        let inspected = |bytes: &[u8], words_at: u64| {
+            fs::write(&path, bytes).expect("it can be written");
+            let file = File::options().write(true).open(&path).expect("it was just made");
+            let words = "PS1 PS4 IFS OPTIND PPID CDPATH LINENO getopts readonly elif esac".replace(' ', "\0") + "\0";
+            file.write_all_at(words.as_bytes(), words_at).expect("it can be written");
+            file.set_len(5 << 30).expect("it can be sparse");
+            content(&executed(&path))
+        };
+        let started = Instant::now();
+        assert_eq!(inspected(b"\x7fELF", 5000), Some(Content::Shell("sh")));
+        assert_eq!(inspected(b"\x7fELF", read::MAX_BYTES + 100), None, "that is too far");
+        assert_eq!(inspected(b"#!/bin/sh", 5000), Some(Content::Other), "that is no program");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        // These words are in two of the parts that are read.
+        for words_at in [(256 << 10) - 40, (256 << 10) - 100] {
+            assert_eq!(inspected(b"\x7fELF", words_at), Some(Content::Shell("sh")));
+        }
+    }
+}

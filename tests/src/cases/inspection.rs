@@ -1,0 +1,124 @@
+//! Attacks on the reading of executed files: what one container does must not keep the shells of others from being
+//! recognised.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use crate::container::{Container, Setup};
+use crate::image::DASH;
+use crate::program::wait_for;
+
+/// How soon a renamed shell of another container is found.
+const SOON: Duration = Duration::from_secs(8);
+
+/// A container with a file system that never answers the host.
+fn with_fuse(lab: &mut Lab) -> Result<Container> {
+    let setup = Setup { is_privileged: true, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    container.service_does(&["mount-fuse", DASH, "/data/fuse"])?;
+    Ok(container)
+}
+
+/// Takes the findings, and expects that a renamed shell of another container is found soon.
+fn take_findings_soon(lab: &mut Lab) -> Result<Vec<Value>> {
+    let since = Instant::now();
+    let findings = lab.take_late_findings()?;
+    ensure!(since.elapsed() < SOON, "a shell of another container was found after {:?}", since.elapsed());
+    Ok(findings)
+}
+
+/// The findings of shells.
+fn shells(found: &[Value]) -> Vec<&Value> {
+    found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect()
+}
+
+/// Expects that the sensor has counted as many losses of this kind, and none of another.
+fn expect_losses(lab: &mut Lab, kind: &str, count: u64) -> Result<()> {
+    let losses = wait_for("the notice of the loss", Duration::from_secs(30), || {
+        lab.take_late_findings()?;
+        let losses: Vec<_> = lab.notices().into_iter().filter(|notice| notice["event"] == "loss").collect();
+        let counts = losses.iter().filter_map(|notice| notice["detail"]["count"].as_u64());
+        Ok((counts.sum::<u64>() >= count).then_some(losses))
+    })?;
+    ensure!(losses.iter().all(|notice| notice["detail"]["kind"] == kind), "these were lost: {losses:?}");
+    ensure!(lab.notices().iter().all(|notice| notice["event"] != "degraded"), "the sensor is degraded");
+    Ok(())
+}
+
+/// A program on FUSE.
+pub(super) fn remote_program(lab: &mut Lab) -> Result<()> {
+    let container = with_fuse(lab)?;
+    container.service_does(&["run", "/data/fuse/program", "-c", "true"])?;
+    let found = take_findings_soon(lab)?;
+    ensure!(found.is_empty(), "its content was read: {found:?}");
+    expect_losses(lab, "content_remote", 1)?;
+    // What it is called is all that is known of it.
+    container.service_does(&["run-as", "sh", "/data/fuse/program", "-c", "true"])?;
+    let [found] = &take_findings_soon(lab)?[..] else { anyhow::bail!("not one finding") };
+    let expected = json!({"path": "/data/fuse/program", "unverified": "remote"});
+    let difference = super::expectation::difference(&found["file"], &expected);
+    ensure!(difference.is_none(), "{difference:?}");
+    Ok(())
+}
+
+/// A process that executes a program on FUSE after one that is read.
+pub(super) fn remote_program_next(lab: &mut Lab) -> Result<()> {
+    let container = with_fuse(lab)?;
+    container.service_does(&["copy", "/usr/bin/tool", "/srv/first"])?;
+    for _ in 0..10 {
+        container.service_does(&["run", "/srv/first", "become", "/data/fuse/program", "-c", "true"])?;
+    }
+    take_findings_soon(lab)?;
+    expect_losses(lab, "content_remote", 10)
+}
+
+/// A file on FUSE that is mapped by a process whose program is looked for among its mappings.
+pub(super) fn remote_mapping(lab: &mut Lab) -> Result<()> {
+    let container = with_fuse(lab)?;
+    container.service_does(&["copy", "/usr/bin/tool", "/data/ld-tool"])?;
+    container.service_does(&["copy", DASH, "/srv/renamed"])?;
+    container.service_does(&["run", "/data/ld-tool", "map-above", "/data/fuse/program", "/srv/renamed"])?;
+    let found = take_findings_soon(lab)?;
+    let shells = shells(&found);
+    ensure!(shells.len() == 1 && shells[0]["file"]["path"] == "/srv/renamed", "these shells were found: {shells:?}");
+    Ok(())
+}
+
+/// A program that is reached through FUSE, and gone when it is looked for.
+pub(super) fn remote_directory(lab: &mut Lab) -> Result<()> {
+    const COPY: &str = "/data/fuse/directory/renamed";
+    let container = with_fuse(lab)?;
+    container.service_does(&["mount-on-fuse", "/data/fuse/directory"])?;
+    container.service_does(&["copy", DASH, COPY])?;
+    for _ in 0..3 {
+        container.service_does(&["run", COPY, "-c", "true"])?;
+    }
+    let shells = shells(&take_findings_soon(lab)?).len() as u64;
+    expect_losses(lab, "content_remote", 3 - shells)
+}
+
+/// A program on an overlay with a layer on FUSE.
+pub(super) fn remote_layer(lab: &mut Lab) -> Result<()> {
+    let container = with_fuse(lab)?;
+    container.service_does(&["mount-over-fuse", "/data/fuse", "/data/over"])?;
+    for _ in 0..3 {
+        container.service_does(&["run", "/data/over/merged/program", "-c", "sleep 0.2"])?;
+    }
+    take_findings_soon(lab)?;
+    expect_losses(lab, "content_remote", 3)
+}
+
+/// Programs that are large, and more of them than can wait.
+pub(super) fn large_programs(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    for number in 0..5 {
+        let path = format!("/data/sparse-{number}");
+        container.service_does(&["make-sparse", &path])?;
+        container.service_does(&["run", &path])?;
+    }
+    take_findings_soon(lab)?;
+    expect_losses(lab, "content_too_large", 5)
+}
