@@ -4,14 +4,15 @@
 //! global of each row; `detector` resolves each row against the running kernel's BTF and sets the global before the
 //! probes are loaded. Offsets are in bytes.
 
-/// The offset of an optional member on a kernel that does not have it.
+/// The offset of an optional member on a kernel that does not have the member or its struct.
 pub const ABSENT: u64 = u64::MAX;
 
 /// Calls `$callback! { rows… }`. There are four forms of rows:
 ///
 /// - `NAME: "struct" "member.member";` is the offset of the member from the start of the struct. Each step may be in an
 ///   anonymous struct or union. `a|b` stands for `a`, or for `b` on kernels that have no `a`.
-/// - `NAME: "struct" (optional "member");` is the offset of the member, or [`ABSENT`] if there is no such member.
+/// - `NAME: "struct" (optional "member");` is the offset of the member, or [`ABSENT`] if there is no such member or
+///   struct.
 /// - `NAME: "struct" sizeof;` is the size of the struct.
 /// - `NAME: "function" (argument "name");` is the position of an argument of the function, from 0. If the kernel does
 ///   not have the function, nothing is attached to it, and the position is 0.
@@ -33,6 +34,9 @@ macro_rules! for_each_offset {
             OFF_SOCK_ADDRESS: "sock_common" "skc_daddr";
             // It is absent from kernels without IPv6.
             OFF_SOCK_ADDRESS_V6: "sock_common" (optional "skc_v6_daddr");
+            // Kernels from 6.7 on have these.
+            OFF_BACKING_DENTRY: "backing_file" (optional "user_path.dentry");
+            OFF_BACKING_MNT: "backing_file" (optional "user_path.mnt");
             OFF_INODE_MODE: "inode" "i_mode";
             OFF_INODE_SB: "inode" "i_sb";
             OFF_INODE_INO: "inode" "i_ino";
@@ -68,6 +72,7 @@ macro_rules! for_each_offset {
             OFF_TASK_MM: "task_struct" "mm";
             OFF_TASK_PID_STRUCT: "task_struct" "thread_pid";
             OFF_TASK_CRED: "task_struct" "real_cred";
+            OFF_TASK_PERSONALITY: "task_struct" "personality";
             OFF_TASK_LOGINUID: "task_struct" (optional "loginuid");
             OFF_CRED_UID: "cred" "uid";
             OFF_CRED_GID: "cred" "gid";
@@ -96,6 +101,8 @@ macro_rules! for_each_offset {
             OFF_CGROUP_SELF_PARENT: "cgroup" "self.parent";
             OFF_CGROUP_ROOT_ID: "cgroup_root" "hierarchy_id";
             OFF_KN_ID: "kernfs_node" "id";
+            OFF_VMA_FILE: "vm_area_struct" "vm_file";
+            OFF_VMA_FLAGS: "vm_area_struct" "vm_flags";
             OFF_MM_ARG_START: "mm_struct" "arg_start";
             OFF_MM_ARG_END: "mm_struct" "arg_end";
             OFF_MM_EXE: "mm_struct" "exe_file";

@@ -340,6 +340,16 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["mmap"],
                 &["exec::preloaded_library", "exec::preloaded_from_memory"],
             ),
+            way(
+                "code made executable after it was mapped, also in memory",
+                &["mprotect"],
+                &["exec::made_executable", "exec::made_executable_in_memory"],
+            ),
+            way(
+                "code mapped by a process to which all readable memory is executable",
+                &["mmap"],
+                &["exec::executable_by_personality"],
+            ),
         ],
     ),
     (
@@ -454,6 +464,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "actor::application_and_its_child",
     "shell::other_program",
     "shell::secret_in_arguments",
+    "exec::unchanged_code",
     "exec::unchanged_programs",
     "exec::called_like_a_shell",
     "exec::failing_script",

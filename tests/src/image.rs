@@ -29,6 +29,12 @@ const APPLETS: &[&str] = &["ash", "cat", "cp", "echo", "ls", "sh", "sleep", "tru
 
 /// A shell that is not busybox, and its libraries.
 pub const DASH: &str = "/usr/bin/dash";
+/// The machine code of a function that returns [`ANSWER`]: `mov $42, %eax; ret`.
+pub const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3];
+/// What the function returns.
+pub const ANSWER: u32 = 42;
+/// An image file with that function.
+pub const CODE_FILE: &str = "/srv/code";
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// A shared library.
@@ -61,6 +67,7 @@ pub fn make_image() -> Result<()> {
     fs::write(Path::new(OsStr::from_bytes(&[IMAGE.as_bytes(), EVIL_NAME].concat())), TEXT)?;
     // This file is longer than the one that is cloned over it.
     fs::write(at(SOURCE), MARK.repeat(512))?;
+    fs::write(at(CODE_FILE), CODE)?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
     for number in 0..PLACES {
         fs::create_dir_all(at(&place(number)))?;

@@ -1,5 +1,5 @@
-//! Files that are mapped: code that did not come with the image, and shared mappings of files that are open for
-//! writing.
+//! Files that are mapped, and mapped files that become executable: code that did not come with the image, and shared
+//! mappings of files that are open for writing.
 
 use detector_common::{map::CLASS_MAP_EXEC, record::Kind, vocabulary::ImageOp};
 
@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     container,
-    kernel::{File, Task, current_process},
+    kernel::{File, Inode, Place, Task, Vma, current_process},
     loader,
 };
 
-/// `PROT_EXEC`, and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
+/// `PROT_READ`, `PROT_EXEC`, and `MAP_TYPE` with two of its values (include/uapi/asm-generic/mman-common.h).
+const PROT_READ: u64 = 1;
 const PROT_EXEC: u64 = 4;
 const MAP_TYPE: u64 = 15;
 const MAP_SHARED: u64 = 1;
@@ -26,14 +27,16 @@ pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
     if file.is_null() {
         return None;
     }
-    if protection & PROT_EXEC != 0 {
-        return mapped_code(file, flags);
+    if protection & PROT_EXEC == 0 {
+        // A shared mapping counts even if it is not writable, because mprotect(2) can make it writable at any time.
+        if flags & MAP_SHARED != 0 && file.is_writable() {
+            return content::stored(file, ImageOp::MmapWrite, 0);
+        }
+        if protection & PROT_READ == 0 || !Task::current().executes_what_it_reads() {
+            return None;
+        }
     }
-    // A shared mapping counts even if it is not writable, because mprotect(2) can make it writable at any time.
-    if flags & MAP_SHARED != 0 && file.is_writable() {
-        return content::stored(file, ImageOp::MmapWrite, 0);
-    }
-    None
+    mapped_code(file, flags)
 }
 
 /// Checks code that is being mapped. It is reported if it is in the upper layer of an overlay, if it is in a file that
@@ -51,11 +54,43 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
     } else {
         flags & MAP_TYPE == MAP_PRIVATE && inode.is_fleeting()
     };
-    let process = current_process();
-    let is_program = loader::is_loading(process);
+    let is_program = loader::is_loading(current_process());
     if !is_foreign && !is_program {
         return None;
     }
+    loaded(task, inode, file.place(), is_program)
+}
+
+/// Checks mapped memory whose protection is being changed. If it becomes executable, it is reported like code that is
+/// mapped.
+#[inline(always)]
+pub fn protected(memory: Vma, protection: u64) -> Option<Change> {
+    if protection & PROT_EXEC == 0 || memory.is_executable() {
+        return None;
+    }
+    let file = memory.file();
+    if file.is_null() {
+        return None;
+    }
+    let task = Task::current();
+    if container::is_elsewhere(task) {
+        return None;
+    }
+    let (place, is_foreign) = match file.place_on_overlay() {
+        // The file may have been copied up after its lower layer was mapped.
+        Some(place) => (place, file.inode() == place.dentry.inode().upper_dentry().inode()),
+        None => (file.place(), !memory.is_shared() && file.inode().is_fleeting()),
+    };
+    if !is_foreign {
+        return None;
+    }
+    loaded(task, place.dentry.inode(), place, false)
+}
+
+/// Returns the change for code that the running task loads, unless it is the task's own program or was reported before.
+/// Each program of a dynamic linker is reported.
+#[inline(always)]
+fn loaded(task: Task, inode: Inode, place: Place, is_program: bool) -> Option<Change> {
     if task.executable().dentry().inode() == inode {
         return None;
     }
@@ -63,7 +98,7 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
     let image = Image { owner: container, device: inode.device() };
     let class = if is_program { EACH } else { CLASS_MAP_EXEC };
     if is_program {
-        loader::forget(process);
+        loader::forget(current_process());
     }
-    Change::at_place(Kind::MapExec, image, inode, file.place(), class).unless_repeated()
+    Change::at_place(Kind::MapExec, image, inode, place, class).unless_repeated()
 }

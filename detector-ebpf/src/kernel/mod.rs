@@ -4,6 +4,7 @@ mod attributes;
 mod cgroup;
 mod exec;
 mod file;
+mod mapping;
 mod offsets;
 mod path;
 mod pointer;
@@ -14,6 +15,7 @@ pub use attributes::{AttributeChange, XattrKind};
 pub use offsets::{ARG_CREATE_DENTRY, ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY};
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock, Task, VfsMount,
+    Access, Attributes, Binprm, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock, Task,
+    VfsMount, Vma,
 };
 pub use task::{current_process, current_thread};

@@ -69,6 +69,8 @@ pub mod kind {
         Tty
         /// `struct mm_struct`.
         Memory
+        /// `struct vm_area_struct`: mapped memory.
+        Vma
         /// `struct linux_binprm`: a program that is being executed.
         Binprm
         /// `struct css_set`.
@@ -245,7 +247,7 @@ macro_rules! pointers {
 }
 
 pointers! {
-    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Binprm Cgroup Str
+    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Vma Binprm Cgroup Str
 }
 
 impl Ptr<kind::Str> {

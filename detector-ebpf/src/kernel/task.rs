@@ -138,6 +138,13 @@ impl Task {
         Place { dentry: fs.follow(&OFF_FS_PWD_DENTRY), mount: fs.follow(&OFF_FS_PWD_MNT) }
     }
 
+    /// Returns whether memory that is mapped readable becomes executable too (`READ_IMPLIES_EXEC`, personality(2)).
+    #[inline(always)]
+    pub fn executes_what_it_reads(self) -> bool {
+        const READ_IMPLIES_EXEC: u32 = 0x40_0000;
+        self.read::<u32>(&OFF_TASK_PERSONALITY) & READ_IMPLIES_EXEC != 0
+    }
+
     #[inline(always)]
     fn memory(self) -> Ptr<kind::Memory> {
         self.follow(&OFF_TASK_MM)

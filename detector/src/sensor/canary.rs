@@ -67,7 +67,8 @@ impl Canary {
             },
             Event::DeviceOpen(_) => self.seen.push("device"),
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
-            Event::MapExec(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
+            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
         true
     }

@@ -20,7 +20,7 @@ pub struct Row {
 pub enum Value {
     /// The offset of a member in a struct, in bytes. See [`Btf::member_offset`].
     Member(&'static str),
-    /// The same, or [`ABSENT`] if the kernel has no such member.
+    /// The same, or [`ABSENT`] if the kernel has no such member or struct.
     Optional(&'static str),
     /// The size of a struct in bytes.
     Size,
@@ -52,7 +52,7 @@ impl Row {
         match self.value {
             Value::Member(member) => kernel.member_offset(self.subject, member),
             Value::Optional(member) => match kernel.member_offset(self.subject, member) {
-                Err(Error::NoMember { .. }) => Ok(ABSENT),
+                Err(Error::NoMember { .. } | Error::NoStruct { .. }) => Ok(ABSENT),
                 offset => offset,
             },
             Value::Size => kernel.struct_size(self.subject),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::mm::ProtFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
@@ -21,6 +22,7 @@ use super::effect::identity;
 use super::operation::Operation;
 use super::programs::run;
 use super::raw;
+use crate::image::{ANSWER, CODE};
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -61,6 +63,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         2,
         |args| run(Command::new(&args[1]).args(&args[2..]).env("LD_PRELOAD", &args[0])),
     ),
+    Operation::on("execute-later", "maps code for reading, makes it executable, and calls it", |path| {
+        execute_later(&File::open(path)?)
+    }),
+    Operation::plain("execute-later-in-memory", "does the same with code in a file in memory", || {
+        execute_later(&code_in_memory()?)
+    }),
+    Operation::on("execute-readable", "maps code for reading, which this makes executable, and calls it", |path| {
+        raw::execute_what_is_readable()?;
+        call(&raw::Map::readable(&File::open(path)?, CODE.len())?)
+    }),
+    Operation::plain("compile", "makes code in anonymous and in shared memory, and calls it", compile),
     Operation::with("run-on-terminal", "PROGRAM ARGUMENT…", "runs a program on a terminal of its own", 1, |args| {
         on_terminal(&args[0], &args[1..])
     }),
@@ -123,6 +136,36 @@ fn in_memory(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let file = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
     drop(writable);
     run_open(&file, args)
+}
+
+/// Maps code for reading, makes it executable, and calls it.
+fn execute_later(code: &File) -> Result<Value> {
+    let mut map = raw::Map::readable(code, CODE.len())?;
+    map.allow_executing()?;
+    call(&map)
+}
+
+fn call(map: &raw::Map) -> Result<Value> {
+    let answer = map.call();
+    ensure!(answer == ANSWER, "the code returned {answer}");
+    Ok(Value::Null)
+}
+
+fn code_in_memory() -> Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create(c"code", MemfdFlags::CLOEXEC)?);
+    file.write_all(CODE)?;
+    Ok(file)
+}
+
+/// Does what just-in-time compilers do.
+fn compile() -> Result<Value> {
+    let mut map = raw::Map::anonymous(CODE.len())?;
+    map.store(CODE);
+    map.allow_executing()?;
+    call(&map)?;
+    let mut map = raw::Map::shared(&code_in_memory()?, CODE.len(), ProtFlags::READ)?;
+    map.allow_executing()?;
+    call(&map)
 }
 
 /// Copies a program, deletes the copy while it is open, and executes it.

@@ -161,6 +161,12 @@ pub(super) fn fork_into(cgroup: &File) -> Result<Option<Pid>, Errno> {
     Ok(i32::try_from(child).ok().and_then(Pid::from_raw))
 }
 
+/// Makes memory that is mapped readable from now on executable too (personality(2)).
+pub(super) fn execute_what_is_readable() -> Result<(), Errno> {
+    // SAFETY: the call changes only a flag of this thread.
+    checked(unsafe { libc::personality(libc::READ_IMPLIES_EXEC as libc::c_ulong) }).map(drop)
+}
+
 /// Creates a mount namespace and a user namespace, in which the process is root.
 pub(super) fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     // SAFETY: the descriptor table stays shared.
@@ -202,6 +208,36 @@ impl Map {
         unsafe { rustix::mm::mprotect(self.start, self.length, MprotectFlags::READ | MprotectFlags::WRITE)? };
         self.is_writable = true;
         Ok(())
+    }
+
+    /// Maps the beginning of a file privately, for reading only.
+    pub(super) fn readable(file: &File, length: usize) -> Result<Self, Errno> {
+        Self::of(file, length, ProtFlags::READ, MapFlags::PRIVATE)
+    }
+
+    /// Maps anonymous memory, as just-in-time compilers do.
+    pub(super) fn anonymous(length: usize) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses an unused address, to which no reference exists.
+        let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)? };
+        Ok(Self { start, length, is_writable: true })
+    }
+
+    /// Calls mprotect(2).
+    pub(super) fn allow_executing(&mut self) -> Result<(), Errno> {
+        self.is_writable = false;
+        // SAFETY: one of the functions above made this mapping, and nothing else uses it.
+        unsafe { rustix::mm::mprotect(self.start, self.length, MprotectFlags::READ | MprotectFlags::EXEC) }
+    }
+
+    /// Calls the function at the start of the mapping, which must be [`CODE`](crate::image::CODE) and executable.
+    pub(super) fn call(&self) -> u32 {
+        // SAFETY: the memory has the size of the code, and the kernel keeps it mapped while `self` lives.
+        let code = unsafe { std::slice::from_raw_parts(self.start.cast::<u8>(), crate::image::CODE.len()) };
+        assert_eq!(code, crate::image::CODE, "this is another function");
+        // SAFETY: the code is that of a function without arguments that returns a number.
+        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(self.start) };
+        function()
     }
 
     /// Writes to the mapping.

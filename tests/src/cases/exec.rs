@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::expectation::{compare, shell};
 use super::lab::Lab;
 use crate::container::Container;
-use crate::image::{DASH, LIBC, LOADER};
+use crate::image::{CODE_FILE, DASH, LIBC, LOADER};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -289,6 +289,49 @@ pub(super) fn preloaded_from_memory(lab: &mut Lab) -> Result<()> {
     container.service_does(&["run-preloaded", "/dev/shm/evil.so", DASH, "-c", "true"])?;
     let found = fileless("/dev/shm/evil.so", false);
     expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
+}
+
+/// The expected finding of code that was added and is executed later.
+fn added_code(container: &Container, path: &str) -> Result<Value> {
+    let copy = container.service_does(&["copy", CODE_FILE, path])?;
+    let mut found = drifted(path, &copy);
+    found["mitre"] = json!(["T1129"]);
+    Ok(found)
+}
+
+/// Code that is mapped for reading, and made executable afterwards.
+pub(super) fn made_executable(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let found = added_code(&container, "/srv/later")?;
+    for _ in 0..2 {
+        container.service_does(&["execute-later", "/srv/later"])?;
+    }
+    expect(lab, &container, [found])
+}
+
+pub(super) fn made_executable_in_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["execute-later-in-memory"])?;
+    container.service_does(&["copy", CODE_FILE, "/dev/shm/later"])?;
+    container.service_does(&["execute-later", "/dev/shm/later"])?;
+    expect(lab, &container, [fileless("memfd:code", true), fileless("/dev/shm/later", false)])
+}
+
+/// Whatever such a process maps for reading is executable.
+pub(super) fn executable_by_personality(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let found = added_code(&container, "/srv/readable")?;
+    container.child_does(&["execute-readable", "/srv/readable"])?;
+    expect(lab, &container, [found])
+}
+
+/// Code of the image can be executed in any way, and so can code that a process makes.
+pub(super) fn unchanged_code(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["execute-later", CODE_FILE])?;
+    container.child_does(&["execute-readable", CODE_FILE])?;
+    container.service_does(&["compile"])?;
+    expect(lab, &container, [])
 }
 
 /// Programs of the image have no findings, whatever they are called and however they are reached.

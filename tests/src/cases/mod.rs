@@ -76,7 +76,8 @@ cases! {
         added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed, copied_box, gone_shell,
         called_like_a_shell, linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script,
         added_script_in_thread, chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library,
-        preloaded_from_memory, unchanged_programs;
+        preloaded_from_memory, made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
+        unchanged_programs;
 
     inspection []:
         remote_program, remote_program_next, remote_mapping, remote_directory, remote_layer, large_programs;

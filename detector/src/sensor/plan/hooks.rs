@@ -173,6 +173,18 @@ pub const HOOKS: &[Hook] = &[
         proof: Proof::Record("mmap"),
     },
     Hook {
+        name: "mprotect",
+        purpose: "code that is not the image's made executable after it was mapped",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("file_mprotect", Attach::Kprobe("security_file_mprotect"))],
+        prototypes: &[always(
+            "int security_file_mprotect(struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)",
+            &[(0, "vma"), (2, "prot")],
+        )],
+        proof: Proof::Record("mprotect"),
+    },
+    Hook {
         name: "copy_up",
         purpose: "image files copied up by overlayfs, since something is about to change them",
         need: Need::Wanted,

@@ -9,13 +9,13 @@ use std::process::Command;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
 use rustix::pipe::SpliceFlags;
 use rustix::process::{Pid, WaitOptions};
 
-/// The files that are written to through descriptors that were opened before the canary is watched.
-const HELD: [&str; 6] = ["write", "splice", "fallocate", "copy_range", "clone_range", "mmap"];
+/// The files that are written to, or mapped, through descriptors that were opened before the canary is watched.
+const HELD: [&str; 7] = ["write", "splice", "fallocate", "copy_range", "clone_range", "mmap", "mprotect"];
 /// The files that are changed in other ways.
 const FILES: [&str; 9] =
     ["link", "unlink", "rename", "setattr", "setxattr", "removexattr", "set_acl", "fileattr", "ioctl"];
@@ -57,6 +57,7 @@ const ACTS: &[(&str, Act)] = &[
     ("copy_range", |stage, _| copy_range(stage.held("write")?, stage.held("copy_range")?)),
     ("clone_range", |stage, _| Ok(rustix::fs::ioctl_ficlone(stage.held("clone_range")?, stage.held("write")?)?)),
     ("mmap", |stage, _| map(stage.held("mmap")?)),
+    ("mprotect", |stage, _| make_executable(stage.held("mprotect")?)),
     ("open", |_, file| fs::write(file, "canary")),
     ("device", |_, file| open_device(file)),
     ("create", |_, file| make(file, FileType::RegularFile)),
@@ -171,6 +172,17 @@ fn map(file: &File) -> io::Result<()> {
     // SAFETY: it was mapped above, and nothing uses it.
     unsafe { rustix::mm::munmap(mapped, 4096)? };
     Ok(())
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to map a file")]
+fn make_executable(file: &File) -> io::Result<()> {
+    // SAFETY: the kernel chooses an unused address, so nothing refers to this memory.
+    let mapped = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
+    // SAFETY: it was mapped above, and nothing uses it.
+    let protected = unsafe { rustix::mm::mprotect(mapped, 4096, MprotectFlags::READ | MprotectFlags::EXEC) };
+    // SAFETY: as above.
+    unsafe { rustix::mm::munmap(mapped, 4096)? };
+    Ok(protected?)
 }
 
 /// Creates a file of some kind. A device gets the number 0, which no driver can have.
