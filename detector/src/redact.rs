@@ -17,12 +17,19 @@ macro_rules! names {
     };
 }
 
+/// A secret after its name. Other names can come between, as in `secret: {password: x}`, or the scheme of a header.
+macro_rules! value {
+    () => {
+        r#"\\?["']?((?:[^\s"'&;|]*[=:]\s+\\?["']?|(?:bearer|basic)\s+)*[^\s"'&;|]+)"#
+    };
+}
+
 /// The default rules. The group is the secret.
 const DEFAULT: [&str; 5] = [
     // `--password=x`, `DB_PASSWORD=x`, `"token": "x"`, also in a script.
-    concat!("(?i-u)", names!(), r#"["']?\s*[=:]\s*["']?([^\s"'&;|]+)"#),
+    concat!("(?i-u)", names!(), r#"\\?["']?\s*[=:]\s*"#, value!()),
     // `--password x` in a script.
-    concat!(r"(?i-u)(?:^|\s)--?[a-z0-9_-]*", names!(), r#"\s+["']?([^\s"'&;|]+)"#),
+    concat!(r"(?i-u)(?:^|\s)--?[a-z0-9_-]*", names!(), r"\s+", value!()),
     // `scheme://user:x@host`.
     r"(?i-u)[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s/@]+)@",
     // A header for HTTP.
@@ -111,6 +118,13 @@ mod tests {
             (&["git", "clone", "https://me:pw@host/x"], &["git", "clone", "https://me:[redacted]@host/x"]),
             (&["curl", "-H", "Authorization: Bearer abcdefgh1"], &["curl", "-H", "Authorization: Bearer [redacted]"]),
             (&["aws", "AKIAIOSFODNN7EXAMPLE"], &["aws", "[redacted]"]),
+            // Other names or a scheme between the name and the secret, and quotes that are quoted.
+            (&["helm", "secret: {password: x}"], &["helm", "secret: [redacted]"]),
+            (&["curl", "X-Auth-Token: Bearer abcdefgh1"], &["curl", "X-Auth-Token: [redacted]"]),
+            (
+                &["sh", "-c", r#"curl -d "{\"password\": \"x\"}""#],
+                &["sh", "-c", r#"curl -d "{\"password\": \"[redacted]"}""#],
+            ),
         ] {
             assert_eq!(redacted(&redactor, args), expected);
         }
