@@ -374,3 +374,15 @@ fn what_is_not_btf_is_refused_with_the_reason() {
     assert!(reason(&future).contains("type 1 is of kind 31, which this version does not know"));
     assert!(Btf::open(Path::new("/nonexistent")).err().expect("refused").to_string().contains("/nonexistent"));
 }
+
+#[test]
+fn structs_that_contain_each_other_are_searched_once() {
+    // Two anonymous members of `s`, both of the type `s`.
+    let types = [1, 4 << 24 | 2, 8, 0, 1, 0, 0, 1, 0_u32];
+    let header = [1 << 16 | 0xeb9f, 24, 0, 36, 36, 3_u32];
+    let words = header.into_iter().chain(types).flat_map(u32::to_ne_bytes);
+    let kernel = Btf::parse(words.chain(*b"\0s\0").collect()).unwrap();
+    let start = Instant::now();
+    assert!(kernel.member_offset("s", "x").is_err());
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+}

@@ -6,6 +6,7 @@
 //! and unions, and the parameters and return types of functions. The bytes are not trusted: damaged ones cause an
 //! error.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -377,7 +378,8 @@ impl Btf {
         let mut within = structure;
         for name in path.split('.') {
             let parent = self.composite(id).ok_or_else(|| format!("{within} is no struct"))?;
-            let member = self.member(parent, name, 0).ok_or_else(|| format!("no {name} in {within}"))?;
+            let member =
+                self.member(parent, name, 0, &mut HashSet::new()).ok_or_else(|| format!("no {name} in {within}"))?;
             if member.bitfield || !member.bits.is_multiple_of(8) {
                 return Err(format!("{name} is a bit-field"));
             }
@@ -388,9 +390,10 @@ impl Btf {
         Ok(bits / 8)
     }
 
-    /// The member of a struct or union, or of an anonymous struct or union in it.
-    fn member(&self, parent: &Type, name: &str, depth: usize) -> Option<Member> {
-        if depth > MAX_DEPTH {
+    /// The member of a struct or union, or of an anonymous struct or union in it. `searched` has the structs that were
+    /// searched in vain, by the positions of their tails: in damaged tables, many lead to the same ones.
+    fn member(&self, parent: &Type, name: &str, depth: usize, searched: &mut HashSet<usize>) -> Option<Member> {
+        if depth > MAX_DEPTH || !searched.insert(parent.tail) {
             return None;
         }
         (0..parent.count as usize).find_map(|index| {
@@ -405,7 +408,7 @@ impl Btf {
             if name_at != 0 {
                 return self.is_named(name_at, name).then_some(found);
             }
-            let inner = self.member(self.composite(type_id)?, name, depth + 1)?;
+            let inner = self.member(self.composite(type_id)?, name, depth + 1, searched)?;
             Some(Member { bits: found.bits + inner.bits, ..inner })
         })
     }
