@@ -29,13 +29,13 @@ impl<K: Eq + Hash, V> Recent<K, V> {
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
         let cost = (self.cost)(&value);
+        let replaced = self.young.remove(&key);
+        self.young_cost -= replaced.as_ref().map_or(0, self.cost);
         if self.young_cost + cost > self.half {
             self.age();
         }
         self.young_cost += cost;
-        if let Some(replaced) = self.young.insert(key, value) {
-            self.young_cost -= (self.cost)(&replaced);
-        }
+        self.young.insert(key, value);
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
@@ -46,7 +46,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.get(key)
     }
 
-    /// Drops the values that were neither inserted nor requested since the last call.
+    /// Drops the values that were neither inserted nor requested since the last call, or since the young half was last
+    /// full.
     pub(crate) fn age(&mut self) {
         self.old = std::mem::take(&mut self.young);
         self.young_cost = 0;
@@ -62,6 +63,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -94,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn a_replaced_value_needs_no_room_beside_the_new_one() {
+        let mut recent = Recent::with_cost(20, |cost: &usize| *cost);
+        recent.insert("other", 2);
+        for _ in 0..3 {
+            recent.insert("replaced", 8);
+        }
+        assert_eq!(recent.get(&"other"), Some(&2));
+    }
+
+    #[test]
     fn unused_values_are_dropped_by_aging() {
         let mut recent = Recent::new(100);
         recent.insert("used", 1);
@@ -115,5 +128,72 @@ mod tests {
         assert_eq!(recent.remove(&1), None);
         assert_eq!(recent.get(&1), None);
         assert_eq!(recent.get(&2), Some(&'b'));
+    }
+
+    /// What a cache is asked to do. The keys are few, so that they meet.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u8, usize),
+        Get(u8),
+        Remove(u8),
+        Age,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let key = || 0..8_u8;
+        prop_oneof![
+            4 => (key(), 0..=10_usize).prop_map(|(key, cost)| Step::Insert(key, cost)),
+            3 => key().prop_map(Step::Get),
+            1 => key().prop_map(Step::Remove),
+            1 => Just(Step::Age),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn values_are_never_stale_and_those_used_last_are_kept(steps in prop::collection::vec(step(), 0..64)) {
+            const HALF: usize = 10;
+            let mut recent = Recent::with_cost(2 * HALF, |(cost, _): &(usize, usize)| *cost);
+            let mut inserted = HashMap::new();
+            // The keys whose values must be there, the last used one at the end.
+            let mut kept: Vec<u8> = Vec::new();
+            for (nth, step) in steps.into_iter().enumerate() {
+                if let Step::Insert(key, _) | Step::Get(key) | Step::Remove(key) = step {
+                    kept.retain(|kept| *kept != key);
+                }
+                match step {
+                    Step::Insert(key, cost) => {
+                        recent.insert(key, (cost, nth));
+                        inserted.insert(key, (cost, nth));
+                        kept.push(key);
+                    }
+                    Step::Get(key) => {
+                        if let Some(found) = recent.get(&key) {
+                            prop_assert_eq!(Some(found), inserted.get(&key));
+                            kept.push(key);
+                        }
+                    }
+                    Step::Remove(key) => {
+                        let removed = recent.remove(&key);
+                        let expected = inserted.remove(&key);
+                        prop_assert!(removed.is_none() || removed == expected);
+                    }
+                    Step::Age => {
+                        kept.retain(|key| recent.young.contains_key(key));
+                        recent.age();
+                    }
+                }
+                let held = || recent.young.keys().chain(recent.old.keys());
+                prop_assert!(recent.young.values().chain(recent.old.values()).map(|(cost, _)| cost).sum::<usize>() <= 2 * HALF);
+                let mut cost = 0;
+                let is_too_much = |key: &u8| {
+                    cost += inserted[key].0;
+                    cost > HALF
+                };
+                let first = kept.iter().rev().position(is_too_much).map_or(0, |at| kept.len() - at);
+                kept.drain(..first);
+                prop_assert!(kept.iter().all(|key| held().any(|held| held == key)), "not all of {:?} are there", kept);
+            }
+        }
     }
 }
