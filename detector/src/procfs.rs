@@ -320,6 +320,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The mountinfo of a Debian 12 node that has only cgroup2.
@@ -407,5 +409,18 @@ mod tests {
         assert!(Process::open_started(std::process::id(), start_time + TICK / 2).is_some());
         assert!(Process::open_started(std::process::id(), start_time + TICK).is_none());
         assert!(process_ids().expect("/proc is mounted").contains(&std::process::id()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_start_time_covers_its_tick_and_nothing_else(exact in TICK..=u64::MAX - TICK) {
+            let (shown, start) = (StartTime::of(exact), exact / TICK * TICK);
+            for covered in [start, exact, start + TICK - 1] {
+                prop_assert!(shown.covers(covered));
+            }
+            for other in [0, start - 1, start + TICK, u64::MAX] {
+                prop_assert!(!shown.covers(other));
+            }
+        }
     }
 }

@@ -198,6 +198,8 @@ fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const A: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
@@ -341,5 +343,30 @@ mod tests {
         assert_eq!(parse(b"/machine.slice/machine-\\x.scope").map(|found| found.id), Some(b"\\x".to_vec()));
         assert_eq!(parse(b"/machine.slice/machine-\\x2.scope").map(|found| found.id), Some(b"\\x2".to_vec()));
         assert_eq!(parse(b"/machine.slice/machine-\\x+1.scope").map(|found| found.id), Some(b"\\x+1".to_vec()));
+    }
+
+    proptest! {
+        /// What an administrator may put above a container, and what a container may make in its own cgroup.
+        #[test]
+        fn a_container_is_found_wherever_it_is_and_whatever_it_makes_below(
+            above in "(/[a-z][a-z0-9_@-]{0,12}\\.(slice|service)){0,4}",
+            id in "[0-9a-f]{64}",
+            (name, runtime) in prop::sample::select(vec![
+                ("docker-ID.scope", Some("docker")),
+                ("cri-containerd-ID.scope", Some("containerd")),
+                ("nerdctl-ID.scope", Some("containerd")),
+                ("crio-ID.scope", Some("cri-o")),
+                ("libpod-ID.scope", Some("podman")),
+                ("libpod-payload-ID", Some("podman")),
+                ("docker/ID", Some("docker")),
+                ("default/ID", None),
+            ]),
+            below in "(/[ -.0-~]{1,80}){0,3}",
+        ) {
+            let outermost = format!("{above}/{}", name.replace("ID", &id));
+            let found = ContainerRef { id: id.into_bytes(), runtime, pod_uid: None };
+            prop_assert!(is_container(outermost.as_bytes()));
+            prop_assert_eq!(parse((outermost + &below).as_bytes()), Some(found));
+        }
     }
 }

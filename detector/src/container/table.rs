@@ -100,6 +100,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn cgroup(id: u64, time: u64) -> Cgroup {
@@ -144,5 +146,39 @@ mod tests {
         let container = table.lookup(7, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
         assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));
         table.lookup(7, |_| panic!("it is known"));
+    }
+
+    proptest! {
+        /// The kernel uses the id of a cgroup once.
+        #[test]
+        fn a_container_is_known_from_its_start_until_a_while_after_its_end(
+            steps in prop::collection::vec((any::<prop::sample::Index>(), 0..KEEP / 2), 0..64),
+        ) {
+            let (mut table, mut now) = (Table::default(), 0);
+            // The time of the removal of each cgroup, by id.
+            let mut removed: Vec<Option<u64>> = Vec::new();
+            for (choice, passed) in steps {
+                now += passed;
+                let at = choice.index(removed.len() + 1);
+                match removed.get_mut(at) {
+                    None => {
+                        table.add(cgroup(at as u64, now));
+                        removed.push(None);
+                    }
+                    Some(time) if time.is_none() => {
+                        table.remove(&cgroup(at as u64, now));
+                        *time = Some(now);
+                    }
+                    // Time passes only with an event.
+                    Some(_) => table.expire(now),
+                }
+                for (id, time) in removed.iter().enumerate() {
+                    let is_kept = time.is_none_or(|time| now - time <= KEEP);
+                    prop_assert_eq!(known(&mut table, id as u64), is_kept, "{}", id);
+                }
+                let live = removed.iter().filter(|time| time.is_none()).count();
+                prop_assert_eq!(table.ids().count(), live);
+            }
+        }
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn parts(text: &str) -> impl Iterator<Item = (&str, Option<char>)> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Bytes that attack whoever prints them.
@@ -68,5 +70,20 @@ pub(super) mod tests {
             parts("\u{1b}a\u{85}\u{202e}").collect::<Vec<_>>(),
             [("", Some('\u{1b}')), ("a", Some('\u{85}')), ("", Some('\u{202e}'))]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_the_whole_text(text in any::<String>(), hostile in prop::sample::select(HOSTILE)) {
+            let text = text + &String::from_utf8_lossy(hostile);
+            let mut whole = String::new();
+            for (plain, found) in parts(&text) {
+                prop_assert!(!plain.contains(is_unsafe));
+                prop_assert!(found.is_none_or(is_unsafe));
+                whole.push_str(plain);
+                whole.extend(found);
+            }
+            prop_assert_eq!(whole, text);
+        }
     }
 }

@@ -195,6 +195,10 @@ fn is_in_volume(image: &Image, file: &File) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, ImageOp, Layer};
@@ -325,5 +329,90 @@ mod tests {
             assert_eq!(declared(path, &web), Some(expected), "{path}");
         }
         assert_eq!(declared("/data/x", &Metadata::default()), None);
+    }
+
+    static SAMPLE: LazyLock<Box<Finding>> = LazyLock::new(|| finding("/"));
+
+    /// What the caller of a join does about one of a few containers.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Start(u64),
+        Finding,
+        Release,
+        Settle(bool),
+        Forget,
+        Age,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..3_u64).prop_map(Step::Start),
+            Just(Step::Finding),
+            Just(Step::Finding),
+            Just(Step::Release),
+            any::<bool>().prop_map(Step::Settle),
+            Just(Step::Forget),
+            Just(Step::Age),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_finding_comes_out_once_in_order_and_no_container_is_queried_twice_at_a_time(
+            steps in prop::collection::vec((0..3_usize, step()), 0..64),
+        ) {
+            let keys: Vec<_> = (0..3)
+                .map(|nth| Key { id: Id::new(&format!("{nth:064x}")).expect("it is one"), user: None })
+                .collect();
+            let (mut join, mut out) = (Join::default(), Vec::new());
+            let (mut running, mut timers, mut added) = ([false; 3], [false; 3], Vec::new());
+            for (at, step) in steps {
+                let (key, before) = (&keys[at], join.waiting);
+                let todo = match step {
+                    Step::Start(cgroup) => join.start_query(key, cgroup),
+                    Step::Finding => {
+                        let (path, mut finding) = (format!("/{at}/{}", added.len()), SAMPLE.clone());
+                        finding.file.as_mut().expect("it has one").path = Some(path.as_bytes().into());
+                        added.push(path);
+                        join.add_finding(key, finding, &mut |it| out.push(it))
+                    }
+                    Step::Release => {
+                        join.release(key, &mut |it| out.push(it));
+                        timers[at] = false;
+                        NOTHING
+                    }
+                    // The answer comes only to a query.
+                    Step::Settle(_) | Step::Forget if !running[at] => NOTHING,
+                    Step::Settle(is_known) => {
+                        (running[at], timers[at]) = (false, false);
+                        join.settle(key, is_known.then(|| metadata("web")), &mut |it| out.push(it));
+                        NOTHING
+                    }
+                    Step::Forget => {
+                        (running[at], timers[at]) = (false, false);
+                        join.forget(key, &mut |it| out.push(it));
+                        NOTHING
+                    }
+                    Step::Age => {
+                        join.age();
+                        NOTHING
+                    }
+                };
+                prop_assert!(!(todo.query && running[at]), "queried twice at a time");
+                running[at] |= todo.query;
+                timers[at] |= todo.timer;
+                prop_assert!(join.waiting <= before || timers[at], "a finding waits without a timer");
+                prop_assert_eq!(join.waiting, join.pending.values().map(|pending| pending.waiting.len()).sum::<usize>());
+                prop_assert!(keys.iter().zip(running).all(|(key, runs)| join.pending.contains_key(key) == runs));
+            }
+            join.release_all(&mut |it| out.push(it));
+            let came: Vec<_> = shown(out).into_iter().map(|(path, _)| path).filter(|path| path != "info").collect();
+            for at in 0..3 {
+                let of = |all: &[String]| {
+                    all.iter().filter(|path| path.starts_with(&format!("/{at}/"))).cloned().collect::<Vec<_>>()
+                };
+                prop_assert_eq!(of(&came), of(&added));
+            }
+        }
     }
 }
