@@ -275,3 +275,62 @@ fn now() -> Time {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::*;
+
+    /// The number of lines that a receiver too slow for them misses, as its notices say.
+    fn told(line: &[u8]) -> u64 {
+        match serde_json::from_slice(line).expect("it is a line") {
+            Line::Notice(Notice { event: NoticeEvent::Loss { count, .. }, .. }) => count,
+            other => panic!("{other:?} is no notice of a loss"),
+        }
+    }
+
+    #[test]
+    fn every_line_is_received_or_counted_as_lost_by_every_receiver() {
+        const THREADS: u64 = 4;
+        const LINES: u64 = OUTPUT_QUEUE as u64;
+        let (hub, output) = Hub::with_output("node-1".to_owned());
+        let mut client = hub.subscribe().expect("the hub is open");
+        let (written, watched) = thread::scope(|scope| {
+            let publish = || (0..LINES).for_each(|_| hub.publish_event(NoticeEvent::Degraded { reasons: Vec::new() }));
+            let publishers = [(); THREADS as usize].map(|()| scope.spawn(publish));
+            while !hub.has_output_loss() {
+                thread::yield_now();
+            }
+            let writer = scope.spawn(|| {
+                let (mut received, mut lost) = (0, 0);
+                for _ in output {
+                    received += 1;
+                    lost += hub.take_output_loss();
+                }
+                (received, lost + hub.take_output_loss())
+            });
+            let watcher = scope.spawn(|| {
+                let (mut received, mut lost) = (0, 0);
+                loop {
+                    match client.try_recv() {
+                        Ok(_) => received += 1,
+                        Err(TryRecvError::Lagged(missed)) => lost += told(&hub.loss_line(Loss::Client, missed)),
+                        Err(TryRecvError::Empty) => thread::yield_now(),
+                        Err(TryRecvError::Closed) => return (received, lost),
+                    }
+                }
+            });
+            publishers.into_iter().for_each(|publisher| publisher.join().expect("it does not panic"));
+            hub.close();
+            (writer.join().expect("it does not panic"), watcher.join().expect("it does not panic"))
+        });
+        for (receiver, (received, lost)) in [("the output", written), ("the client", watched)] {
+            assert!(lost > 0, "{receiver} was not too slow");
+            assert_eq!(received + lost, THREADS * LINES, "{receiver}: {received} received, {lost} lost");
+        }
+        assert_eq!(hub.status().counters.losses, [("client".to_owned(), watched.1)].into());
+    }
+}

@@ -53,3 +53,27 @@ impl AsFd for Flag {
         self.eventfd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn is_raised(flag: &Flag) -> bool {
+        let mut waiting = [PollFd::new(flag, PollFlags::IN)];
+        poll(&mut waiting, Some(&Timespec::default())).expect("the descriptor can be polled") > 0
+    }
+
+    #[test]
+    fn a_flag_stays_raised_until_it_is_lowered() {
+        let flag = Flag::new().expect("there are descriptors");
+        assert!(!is_raised(&flag));
+        flag.raise();
+        flag.raise();
+        assert!(is_raised(&flag) && is_raised(&flag));
+        flag.lower();
+        assert!(!is_raised(&flag));
+        flag.lower();
+    }
+}
