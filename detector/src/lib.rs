@@ -8,6 +8,9 @@ pub mod daemon;
 pub mod detect;
 pub mod event;
 pub mod finding;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod output;
 pub mod protocol;
 pub mod redact;

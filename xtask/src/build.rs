@@ -12,7 +12,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use crate::{project, setup, shell};
 
 /// The target is always given explicitly, so that the flags below do not apply to build scripts.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The output of `dist`.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ pub mod build;
 pub mod coverage;
 pub mod debian;
 pub mod demo;
+pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
 pub mod project;

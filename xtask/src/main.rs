@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
 use xtask::vm::Vm;
-use xtask::{bench, build, coverage, demo, readme, setup, shell, style, test};
+use xtask::{bench, build, coverage, demo, fuzz, readme, setup, shell, style, test};
 
 /// Build, test and demonstrate the detector.
 #[derive(Parser)]
@@ -48,6 +48,8 @@ enum Task {
     Demo(demo::Args),
     /// Measure the cost of the detector in executed instructions and memory.
     Bench(bench::Args),
+    /// Feed what parses and shows untrusted bytes with random ones, guided by the code that they reach.
+    Fuzz(fuzz::Args),
     /// Print the sample outputs for README.md, or check those that it contains.
     Readme(readme::Args),
     /// Check the length of all lines, which rustfmt does not.
@@ -96,6 +98,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Readme(args) => readme::run(&args),
         Task::Style => style::run(),
         Task::Run { args } => native(&args),

@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libpolly-22-dev", "to build bpf-linker"),
     ("libzstd-dev", "to build bpf-linker"),
     ("gcc", "to link"),
+    ("g++", "to build libFuzzer"),
     ("libc6-dev", "to link statically"),
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "the container runtime of the tests"),
@@ -39,6 +40,7 @@ const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 /// The programs that are required on a machine where this module cannot install packages.
 const TOOLS: &[&str] = &[
     "bpf-linker",
+    "c++",
     "qemu-system-x86_64",
     "runc",
     "crun",

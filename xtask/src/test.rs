@@ -53,10 +53,10 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
 /// The integration tests of `detector`.
 const UNIT_TESTS: &[&str] = &["btf", "cli", "runtimes"];
 
-/// The eBPF crate has no tests and needs a target of its own.
+/// The eBPF crate has no tests and needs a target of its own, and the fuzzer is built by `cargo xtask fuzz`.
 fn cargo_test() -> Command {
     let mut test = shell::cargo();
-    test.args(["test", "--workspace", "--exclude", "detector-ebpf"]);
+    test.args(["test", "--workspace", "--exclude", "detector-ebpf", "--exclude", "detector-fuzz"]);
     test
 }
 

@@ -154,7 +154,7 @@ fn refuse(stream: &UnixStream, message: String) {
 }
 
 /// Reads and answers the request of one client.
-async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) -> io::Result<()> {
+pub(crate) async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let call = match timeout(PATIENCE, read_request(&mut reader)).await {

@@ -41,7 +41,7 @@ pub struct Hierarchy {
 impl Hierarchy {
     /// Finds out which hierarchies are mounted, and which of them identifies containers. A hierarchy of version 1 with
     /// one of the [`CONTROLLERS`] is preferred, because a runtime need not create cgroups in cgroup2 if there is one.
-    pub(super) fn find(mountinfo: &[u8]) -> (CgroupMode, Option<Self>) {
+    pub(crate) fn find(mountinfo: &[u8]) -> (CgroupMode, Option<Self>) {
         let path = |mount: &Mount| PathBuf::from(OsString::from_vec(mount.mount_point.clone()));
         // Seen from a cgroup namespace, the root of the hierarchy is `/..`.
         let is_whole = |mount: &Mount| mount.root.split(|&byte| byte == b'/').all(|name| matches!(name, b"" | b".."));
@@ -94,7 +94,7 @@ impl Hierarchy {
 
     /// The path of a process's cgroup, from the text of its /proc/PID/cgroup. Returns `None` if the cgroup is gone, or
     /// lies outside the reader's cgroup namespace.
-    pub(super) fn path_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn path_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
         let (_, path) = self.entry(text)?;
         (path.starts_with(b"/") && !path.starts_with(b"/..") && !path.ends_with(b" (deleted)")).then_some(path)
     }
