@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
 use detector_common::record;
-use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -23,6 +22,7 @@ use crate::output::{json, terminal};
 use crate::procfs;
 use crate::protocol::{Call, Reply, Request, VERSION};
 use crate::redact::Redactor;
+use crate::runtime;
 use crate::sensor::btf::Btf;
 use crate::sensor::decode::decode;
 use crate::sensor::hierarchy::Hierarchy;
@@ -31,7 +31,8 @@ use crate::sensor::hierarchy::Hierarchy;
 pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
     ("content", content),
@@ -43,6 +44,19 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("request", request),
     ("text", text),
 ];
+
+/// What a container runtime answers: it can be shown, and is no longer than a finding can be.
+fn answer(data: &[u8]) {
+    let Some(container) = runtime::described(data) else { return };
+    let pod = container.pod.iter().flat_map(|pod| &pod.labels.values);
+    let labels = container.labels.values.iter().chain(pod).flat_map(|(name, value)| [name, value]);
+    let image = container.image.iter().flat_map(|image| image.name.iter().chain(&image.entrypoint));
+    for text in container.name.iter().chain(image).chain(labels) {
+        // Each backslash is doubled, and an ellipsis stands for what is missing.
+        assert!(text.as_str().len() <= 2 * 320 + 3, "{text}");
+    }
+    shown(&container_info(container));
+}
 
 /// The types of a kernel: no table of types makes a question panic or take long.
 fn btf(data: &[u8]) {
@@ -269,9 +283,9 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 /// What a client sends to the daemon: every request has one answer, the right one.
 fn request(data: &[u8]) {
     static HUB: LazyLock<Hub> = LazyLock::new(|| Hub::new("node-1".into()));
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime needs a few descriptors")
+    static EXECUTOR: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        executor.expect("it needs a few descriptors")
     });
     // More is not read by the server, and would fill the socket's buffer.
     let data = &data[..data.len().min(2 * server::MAX_REQUEST)];
@@ -283,7 +297,7 @@ fn request(data: &[u8]) {
     let (mut client, served) = UnixStream::pair().expect("a pair of sockets can be made");
     client.write_all(data).expect("the buffer of a socket is larger");
     client.shutdown(Shutdown::Write).expect("it is connected");
-    RUNTIME.block_on(async {
+    EXECUTOR.block_on(async {
         served.set_nonblocking(true).expect("it is a socket");
         let served = tokio::net::UnixStream::from_std(served).expect("it is a socket");
         // Errors are those of a client that has gone.

@@ -92,6 +92,18 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
     }
 }
 
+/// The container as a runtime describes it with the answers about it and its image, each on a line. Returns `None` if
+/// the first line is no answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn described(answers: &[u8]) -> Option<crate::finding::Container> {
+    let mut lines = answers.split(|&byte| byte == b'\n');
+    let container: Container = serde_json::from_slice(lines.next()?).ok()?;
+    let image = lines.next().and_then(|line| serde_json::from_slice::<Image>(line).ok());
+    let mut described = crate::finding::Container::default();
+    metadata(&container, Id::new(&container.image).as_ref(), image.as_ref()).fill(&mut described);
+    Some(described)
+}
+
 /// A connection, which is closed when it is dropped.
 struct Connection {
     requests: SendRequest<Empty<Bytes>>,

@@ -19,6 +19,8 @@ mod owner;
 
 use std::time::Duration;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use docker::described;
 pub use engines::{EngineState, EngineStatus, Engines, check};
 pub use enricher::{Enricher, Inlet, Options};
 pub use id::Id;
