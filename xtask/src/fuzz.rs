@@ -108,7 +108,8 @@ fn fuzz(fuzzer: &Path, target: &str, seconds: u32) -> Result<()> {
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     if !status.success() {
         let input = said.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
-        let why = said.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR:")).take(8);
+        let why = said.lines().skip_while(|line| !line.contains("panicked at") && !line.contains("ERROR:"));
+        let why = why.take_while(|line| !line.starts_with("stack backtrace") && !line.starts_with("stat::")).take(8);
         bail!(
             "target {target} failed ({status}):\n{}\nthe input is in {}; try it again with `cargo xtask fuzz {target} \
              --input FILE`",
