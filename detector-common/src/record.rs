@@ -18,6 +18,8 @@ pub const NAME_CAPACITY: usize = 256;
 pub const PATH_DEPTH: usize = 64;
 /// The maximum number of bytes of the argument vector that are reported, including the NULs between arguments.
 pub const ARGS_CAPACITY: usize = 2048;
+/// The size of `linux_binprm.buf` (`BINPRM_BUF_SIZE`): the first bytes of a program, with its headers.
+pub const HEAD_CAPACITY: usize = 256;
 /// The size of `task_struct.comm` (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 /// The maximum number of ancestors of a process that are reported, nearest first.
@@ -241,6 +243,8 @@ pub struct ExecRecord {
     pub process: Process,
     /// The executed file. For a script, this is its interpreter.
     pub file: File,
+    /// The first bytes of that file, which the kernel has read to execute it. Those after its end are 0.
+    pub head: [u8; HEAD_CAPACITY],
     /// The path of the executed file from the process's root.
     pub path: Path,
     /// The working directory from the process's root.
@@ -337,7 +341,7 @@ const _: () = {
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
-    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 3 * 8);
+    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + HEAD_CAPACITY + 3 * 8);
     assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);

@@ -109,7 +109,7 @@ macro_rules! records {
 records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord ScriptRecord }
 
 /// The size of the largest record without its texts.
-const RECORD_SIZE: usize = size_of::<FileRecord>();
+const RECORD_SIZE: usize = size_of::<ExecRecord>();
 
 /// The ring buffer is treated as full when it holds more bytes than this. The rest is for the records that other CPUs
 /// are putting together.

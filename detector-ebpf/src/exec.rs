@@ -48,6 +48,7 @@ pub fn report_exec(program: Binprm) {
     process::describe(task, origin, container, &mut record.process);
     inode.describe(inode.layer(), &mut record.file);
     record.file.is_served = place.dentry.is_served().into();
+    program.copy_head(&mut record.head);
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
     texts.add::<ARGS_CAPACITY>(&mut record.args, |room| task.copy_arguments(room));

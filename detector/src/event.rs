@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use detector_common::record::COMM_LEN;
+use detector_common::record::{COMM_LEN, HEAD_CAPACITY};
 pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind};
 
 /// One event.
@@ -78,6 +78,8 @@ pub struct Exec {
     pub process: Process,
     /// The executed file. For a script, this is its interpreter.
     pub file: File,
+    /// The first bytes of `file`, or `None` if the record was lost.
+    pub head: Option<[u8; HEAD_CAPACITY]>,
     /// The path of `file`.
     pub exe: Path,
     /// The working directory.

@@ -1,5 +1,7 @@
 //! `struct linux_binprm`: a program that is being executed.
 
+use detector_common::record::HEAD_CAPACITY;
+
 use super::{
     offsets::*,
     pointer::{Binprm, File},
@@ -10,6 +12,12 @@ impl Binprm {
     #[inline(always)]
     pub fn file(self) -> File {
         self.follow(&OFF_BINPRM_FILE)
+    }
+
+    /// Copies the first bytes of the file.
+    #[inline(always)]
+    pub fn copy_head(self, to: &mut [u8; HEAD_CAPACITY]) {
+        self.copy(&OFF_BINPRM_BUF, to);
     }
 
     /// Returns whether the file is a script. `buf` has its first bytes, which then name an interpreter.

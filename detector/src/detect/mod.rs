@@ -24,7 +24,7 @@ use crate::event::{At, Detail, Event, Process, Script};
 use crate::finding::{Finding, SCHEMA_VERSION};
 use assessment::Assessment;
 use code::Code;
-use content::Look;
+use content::{Content, Look};
 use describe::Actor;
 use process::Program;
 
@@ -107,7 +107,9 @@ impl Detector {
                 report.add_shell(&code, None, scripts.first());
                 report.add_foreign(&code);
                 for script in &scripts {
-                    report.add_foreign(&Code::interpreted(script, exec));
+                    let code = Code::interpreted(script, exec);
+                    report.add_shell(&code, None, None);
+                    report.add_foreign(&code);
                 }
             }
             Event::Script(script) => self.scripts.insert(Script::clone(script)),
@@ -167,6 +169,12 @@ impl Detector {
 pub(crate) fn needs_content(event: &Event) -> bool {
     code_of(event, |detail| Some(Actor::new(&detail?.process, &detail?.exe, None)))
         .is_some_and(|code| shell::is_unknown(&code))
+}
+
+/// What an executed program of an image is, if its name shows that.
+pub(crate) fn content_by_name(event: &Event) -> Option<Content> {
+    let Event::Exec(exec) = event else { return None };
+    shell::content_by_name(&Code::executed(exec))
 }
 
 /// The code that an event runs, if it runs any by itself. `actor` finds the process that runs it.
@@ -259,6 +267,7 @@ pub(crate) mod samples {
                 magic: 0,
                 is_served: false,
             },
+            head: None,
             exe: path(exe),
             cwd: path("/srv"),
             args: args(list),

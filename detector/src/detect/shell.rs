@@ -7,6 +7,8 @@
 //! later. Only if the content cannot be read, a file is also a shell if it is called by a shell's name. A process can
 //! choose that name, so the finding says that it is unverified, and why.
 //!
+//! A shell that is a script, as xonsh is one of Python, is known by the resolved name of the script.
+//!
 //! A shell can also be run by the dynamic loader (`ld.so /bin/sh`). In this case the loader is executed, and it maps
 //! the shell.
 //!
@@ -32,17 +34,21 @@ use super::code::{Code, How};
 use super::content::{Content, Look};
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
-use crate::event::{Origin, Path, Process, Script, StdioKind};
+use crate::event::{Layer, Origin, Path, Process, Script, StdioKind};
 use crate::finding::{File, Kind, Severity, Unread};
 
 /// The names of shells, without versions.
 const SHELLS: &[&[u8]] = &[
-    b"ash", b"bash", b"csh", b"dash", b"elvish", b"fish", b"hush", b"ksh", b"lksh", b"mksh", b"oksh", b"pdksh",
-    b"posh", b"pwsh", b"rbash", b"rksh", b"rzsh", b"sash", b"sh", b"tcsh", b"toysh", b"xonsh", b"yash", b"zsh",
+    b"ash", b"bash", b"brush", b"csh", b"dash", b"elvish", b"es", b"fish", b"hush", b"ion", b"ksh", b"lksh", b"mksh",
+    b"murex", b"nu", b"oksh", b"osh", b"pdksh", b"posh", b"pwsh", b"rbash", b"rc", b"rksh", b"rzsh", b"sash", b"sh",
+    b"tcsh", b"toysh", b"xonsh", b"yash", b"ysh", b"zsh",
 ];
 
-/// The names of files that contain many programs.
-const BOXES: &[&[u8]] = &[b"busybox", b"toybox"];
+/// The names of shells that are scripts of another interpreter.
+const SCRIPTS: &[&[u8]] = &[b"xonsh"];
+
+/// The names of files that contain many programs. The last one contains osh and ysh.
+const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"oils-for-unix"];
 
 /// What distributions append to the names of programs, in addition to versions.
 const SUFFIXES: &[&[u8]] = &[b"-static", b".static", b".distrib", b"-extras", b".nosuid", b".suid"];
@@ -98,6 +104,18 @@ pub(super) fn is_unknown(code: &Code) -> bool {
     }) && identify(code, None).is_none()
 }
 
+/// What a program is that is as in the image, if its name shows that.
+pub(super) fn content_by_name(code: &Code) -> Option<Content> {
+    let name = describe::base_name(&code.path?.bytes);
+    if code.file.layer != Some(Layer::Lower) {
+        return None;
+    }
+    match find(name, SHELLS) {
+        Some(name) => str::from_utf8(name).ok().map(Content::Shell),
+        None => is_one_of(name, BOXES).then_some(Content::Box),
+    }
+}
+
 /// A shell that runs.
 struct Shell<'a> {
     name: &'a [u8],
@@ -125,6 +143,10 @@ fn identify<'a>(code: &Code<'a>, look: Option<Look>) -> Option<Shell<'a>> {
         let arguments = first + arguments;
         Some(Shell { name, actor, path, arguments, is_disguised: false, unverified: None })
     };
+    if code.how == How::Interpreted {
+        let script = code.args().position(|arg| describe::base_name(arg) == name);
+        return is_one_of(name, SCRIPTS).then(|| known(name, script.map_or(1, |at| at + 1)))?;
+    }
     if is_one_of(name, SHELLS) {
         return known(name, 1);
     }
@@ -181,12 +203,15 @@ fn asked_for(argument: &[u8]) -> &[u8] {
 }
 
 /// Whether the name is in the list, apart from a version and from what distributions append.
-fn is_one_of(name: &[u8], list: &[&[u8]]) -> bool {
+fn is_one_of(name: &[u8], list: &[&'static [u8]]) -> bool {
+    find(name, list).is_some()
+}
+
+/// The name in the list that this name is, apart from a version and from what distributions append.
+fn find(name: &[u8], list: &[&'static [u8]]) -> Option<&'static [u8]> {
     let name = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name);
-    list.iter().any(|known| {
-        name.strip_prefix(*known)
-            .is_some_and(|version| version.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'_' | b'+')))
-    })
+    let is_version = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'_' | b'+');
+    list.iter().copied().find(|known| name.strip_prefix(*known).is_some_and(|rest| rest.iter().all(is_version)))
 }
 
 /// Whether the shell reads its commands from standard input, because neither `-c` nor a script tells it what to do.
@@ -271,6 +296,10 @@ mod tests {
             ("/bin/busybox-extras", &["busybox-extras", "/bin/ash"]),
             ("/usr/bin/toybox", &["toybox", "sh"]),
             ("/usr/bin/toybox", &["/bin/sh"]),
+            ("/usr/bin/oils-for-unix", &["osh", "-c", "id"]),
+            ("/usr/bin/oils-for-unix", &["oils-for-unix", "ysh"]),
+            ("/usr/bin/nu", &["x"]),
+            ("/usr/lib/plan9/bin/rc", &["x"]),
         ] {
             assert!(shell(exe, args).is_some(), "{exe} {args:?}");
         }
@@ -298,6 +327,24 @@ mod tests {
         ] {
             assert_eq!(shell(exe, args), None, "{exe} {args:?}");
         }
+    }
+
+    #[test]
+    fn a_script_can_be_a_shell() {
+        let run = |file: &str, stdin| {
+            let mut exec = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "-I", file]);
+            exec.process.stdio[0] = stdin;
+            let events = [Event::Script(Box::new(script(file))), Event::Exec(Box::new(exec))];
+            let [found] = <[Finding; 1]>::try_from(all_found(&events)).ok()?;
+            Some((found.severity, found.message, found.file?.path?.to_string()))
+        };
+        let message = |more| format!("xonsh started in container 3f2a0c6d9e1b (by the application{more})");
+        let file = "/usr/bin/xonsh".to_owned();
+        let found = run(&file, StdioKind::Null);
+        assert_eq!(found, Some((Severity::Medium, message(""), file.clone())));
+        let found = run(&file, StdioKind::Socket);
+        assert_eq!(found, Some((Severity::Critical, message(", takes commands from a socket"), file)));
+        assert_eq!(run("/usr/bin/bash", StdioKind::Null), None, "an interpreter in its place is not that shell");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::threads::Error;
 use crate::clock::WallClock;
 use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
-use crate::detect::{self, Context, Detector, needs_content};
+use crate::detect::{self, Context, Detector, content_by_name, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
 use crate::finding::Time;
 use crate::redact::Redactor;
@@ -88,6 +88,9 @@ impl Analysis {
     fn detect(&mut self, event: Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
         let container = self.containers.lookup(at.container);
         self.detector.detect(&event, container, &self.context, |finding| outlet.finding(finding));
+        if let Some(content) = content_by_name(&event) {
+            self.inspector.learn(&event, content);
+        }
         if needs_content(&event) {
             let path = container.path.clone();
             let cgroup = || self.containers.directory(&path);

@@ -129,6 +129,7 @@ fn exec((record, mut texts): (&record::ExecRecord, Texts<'_>)) -> Result<Event, 
         at: at(&record.header),
         process: process(&record.process)?,
         file: file(&record.file)?,
+        head: Some(record.head),
         exe: texts.path(record.path, "path")?,
         cwd: texts.path(record.cwd, "cwd")?,
         args: texts.args(record.args)?,
@@ -196,6 +197,7 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
         at: At { time: kept.time, number: kept.number, cgroup: kept.cgroup, container: key.container },
         process: process(&kept.process)?,
         file: file(&kept.file)?,
+        head: None,
         exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
         cwd: Path { bytes: "…".into(), truncated: true },
         args: Args {
@@ -411,7 +413,8 @@ mod tests {
         }
     }
 
-    const PATH: usize = FILE + 40;
+    const HEAD: usize = FILE + 40;
+    const PATH: usize = HEAD + record::HEAD_CAPACITY;
     const CWD: usize = PATH + 8;
     const ARGS: usize = CWD + 8;
 
@@ -449,6 +452,7 @@ mod tests {
         record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
         record.put(FILE + 32, &0x794c_7630_u32.to_ne_bytes());
         record.put(FILE + 36, &1_u32.to_ne_bytes());
+        record.put(HEAD, b"\x7fELF");
         record.text(PATH, path.0, path.1);
         record.text(CWD, b"", 0);
         record.text(ARGS, args.0, args.1);
@@ -464,6 +468,8 @@ mod tests {
     #[test]
     fn exec_is_read() {
         let Ok(Event::Exec(exec)) = decode(exec_record().bytes()) else { panic!("no exec") };
+        let mut head = [0; record::HEAD_CAPACITY];
+        head[..4].copy_from_slice(b"\x7fELF");
         let expected = Exec {
             at: At { time: 77, number: 78, cgroup: 501, container: 500 },
             process: Process {
@@ -493,6 +499,7 @@ mod tests {
                 magic: 0x794c_7630,
                 is_served: true,
             },
+            head: Some(head),
             exe: Path { bytes: b"/bin/busybox".to_vec(), truncated: false },
             cwd: Path { bytes: b"/".to_vec(), truncated: false },
             args: Args { bytes: b"sh\0-c\0\0id\0".to_vec(), truncated: true },
@@ -581,7 +588,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 534 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 790 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -131,20 +131,40 @@ pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drift(), late, drift()])
 }
 
-/// The shell is gone while a large program is read, so only the name by which it was called tells what it is.
-pub(super) fn gone_shell(lab: &mut Lab) -> Result<()> {
-    let container = lab.container()?;
-    let args = ["sh", "-c", "true"];
-    container.service_does(&["make-sparse", "/srv/sparse"])?;
-    container.service_does(&["run", "/srv/sparse"])?;
-    container.service_does(&[&["run-and-remove", DASH, "/tmp/gone-shell"], &args[..]].concat())?;
+/// Runs a copy of a program that is gone when it should be read, because a large program is read before it. Takes the
+/// findings of shells.
+fn run_gone(lab: &mut Lab, container: &Container, program: &str, path: &str, args: &[&str]) -> Result<Vec<Value>> {
+    let large = format!("{path}-waits-for-this");
+    container.service_does(&["make-sparse", &large])?;
+    container.service_does(&["run", &large])?;
+    container.service_does(&[&["run-and-remove", program, path], args].concat())?;
     let mut found = lab.take_late_findings()?;
     found.retain(|finding| finding["finding"] == "shell_in_container");
-    let mut expected = disguised("/tmp/gone-shell", &args);
-    expected["process"]["exe"] = json!("/tmp/gone-shell");
+    Ok(found)
+}
+
+/// The shell is known by how it begins, because another copy of it was read before.
+pub(super) fn gone_shell(lab: &mut Lab) -> Result<()> {
+    const GONE: &str = "/tmp/gone-shell";
+    let container = lab.container()?;
+    let args = [GONE, "-c", "true"];
+    lab.take_late_findings()?;
+    let found = run_gone(lab, &container, DASH, GONE, &args)?;
+    let mut expected = disguised(GONE, &args);
+    expected["file"]["unverified"] = json!(null);
+    compare(&found, &container.identity(), &[expected])
+}
+
+/// Only the name by which the program was called tells what it may be.
+pub(super) fn gone_program(lab: &mut Lab) -> Result<()> {
+    const GONE: &str = "/tmp/gone-program";
+    let container = lab.container()?;
+    let args = ["sh", "run", "/bin/true"];
+    let found = run_gone(lab, &container, "/usr/bin/tool", GONE, &args)?;
+    let mut expected = disguised(GONE, &args);
     expected["file"]["unverified"] = json!("gone");
     expected["message"] = json!(format!(
-        "sh started in container {} (by the application, as /tmp/gone-shell, unverified: its file was gone)",
+        "sh started in container {} (by the application, as {GONE}, unverified: its file was gone)",
         &container.id[..12]
     ));
     compare(&found, &container.identity(), &[expected])
@@ -241,6 +261,16 @@ pub(super) fn chain_of_scripts(lab: &mut Lab) -> Result<()> {
     let mut shell = shell("application", BUSYBOX, &["/bin/sh", "/srv/inner", "-x", "/srv/outer", "argument"]);
     shell["file"] = json!({"path": BUSYBOX});
     expect(lab, &container, [drifted("/srv/outer", &outer), drifted("/srv/inner", &inner), shell])
+}
+
+/// xonsh is a script. Its name is evidence, as that of a program is.
+pub(super) fn shell_that_is_a_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = container.service_does(&["script", "/srv/xonsh", "#!/bin/cat\n"])?;
+    container.service_does(&["run", "/srv/xonsh"])?;
+    let mut shell = shell("application", BUSYBOX, &["/bin/cat", "/srv/xonsh"]);
+    shell["file"] = json!({"path": "/srv/xonsh"});
+    expect(lab, &container, [drifted("/srv/xonsh", &script), shell])
 }
 
 /// A script that cannot be executed was not executed.

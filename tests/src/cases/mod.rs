@@ -73,14 +73,16 @@ cases! {
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 
     exec [Preemption]:
-        added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed, copied_box, gone_shell,
-        called_like_a_shell, linked_shell, by_descriptor, on_terminal, in_memory, in_shared_memory, deleted, added_script,
-        added_script_in_thread, chain_of_scripts, failing_script, by_loader, copy_by_loader, preloaded_library,
-        preloaded_from_memory, made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
+        added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed,
+        copied_box, gone_shell, gone_program, called_like_a_shell, linked_shell, by_descriptor, on_terminal,
+        in_memory, in_shared_memory, deleted, added_script, added_script_in_thread, chain_of_scripts,
+        shell_that_is_a_script, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
+        made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
         unchanged_programs;
 
     inspection []:
-        remote_program, remote_program_next, remote_mapping, remote_directory, remote_layer, large_programs;
+        remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
+        large_programs;
 
     // The ways to open a file.
     image_write [Preemption]:

@@ -24,8 +24,8 @@ const MAX_PROCS: u64 = 4096;
 const MAX_MOUNTINFO: u64 = 32 << 20;
 
 /// The magic numbers of file systems that a process or another machine serves, and that may never answer: FUSE, NFS,
-/// SMB of three kinds, Ceph, 9P, AFS of two kinds, Coda, NCP, OCFS2, GFS2, OrangeFS, Lustre, GPFS, and those of VirtualBox
-/// and VMware (include/uapi/linux/magic.h, and the file systems).
+/// SMB of three kinds, Ceph, 9P, AFS of two kinds, Coda, NCP, OCFS2, GFS2, OrangeFS, Lustre, those of VirtualBox and
+/// VMware, and GPFS (include/uapi/linux/magic.h, and the file systems).
 const REMOTE: [u32; 18] = [
     0x6573_5546,
     0x6969,

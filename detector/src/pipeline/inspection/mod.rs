@@ -4,6 +4,10 @@
 //! Each file is read only once. A file on a lower layer of an image cannot change, so its device and inode identify it.
 //! For any other file the thread also compares size and change time at each execution.
 //!
+//! A copy of a shell that is gone before it can be read, or that is not read for another reason, is known by how it
+//! begins: the kernel reports the first bytes of what it executes, with the headers of the program, and these are
+//! compared with those of shells that were executed before.
+//!
 //! The thread touches no file system that may never answer, but a container can make the kernel wait in other ways, for
 //! example for a lock of a process's memory. So a thread that does not come back is abandoned, and another one goes on.
 //! The container that it waits for is not inspected any more until it comes back.
@@ -18,10 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use detector_common::record::HEAD_CAPACITY;
 use detector_common::vocabulary::Loss;
 
 use super::threads::{Error, Flag, spawn};
-use crate::detect::content::Look;
+use crate::detect::content::{Content, Look};
 use crate::event::{self, Event, Layer};
 use crate::finding::Unread;
 use crate::recent::Recent;
@@ -29,6 +34,8 @@ use queue::Queue;
 
 /// How many results are cached.
 const CACHE_CAPACITY: usize = 16_384;
+/// Of how many shells it is known how they begin.
+const HEADS_CAPACITY: usize = 1024;
 /// How long a thread may take for a file before it is abandoned.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How many threads are abandoned at most. No more files are inspected until one of them comes back.
@@ -40,11 +47,16 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// numbers, so the container's cgroup id, which it never reuses, is part of the key.
 type Key = (u64, u32, u64, u64);
 
+/// How a program begins: its first bytes, and its size.
+type Head = ([u8; HEAD_CAPACITY], u64);
+
 /// The pipeline's side of the inspection: sends files to the thread, and caches the results for files that cannot
 /// change.
 pub(super) struct Inspector {
     shared: Arc<Shared>,
     known: Recent<Key, Look>,
+    /// How shells begin.
+    heads: Recent<Head, Content>,
     /// The number of files that were not inspected, by reason.
     unread: BTreeMap<Loss, u64>,
 }
@@ -162,6 +174,12 @@ fn key(event: &Event) -> Option<Key> {
     (file.layer == Some(Layer::Lower)).then_some((at.container, file.dev, file.inode, file.size))
 }
 
+/// How the executed program of the event begins.
+fn head(event: &Event) -> Option<Head> {
+    let Event::Exec(exec) = event else { return None };
+    Some((exec.head?, exec.file.size))
+}
+
 /// How an inspection that failed for a reason is counted.
 fn loss(reason: Unread) -> Loss {
     match reason {
@@ -192,7 +210,12 @@ impl Inspector {
         let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), ready: Flag::new()?, inspect };
         let shared = Arc::new(shared);
         shared.start_thread(&mut shared.lock())?;
-        Ok(Self { shared, known: Recent::new(CACHE_CAPACITY), unread: BTreeMap::new() })
+        Ok(Self {
+            shared,
+            known: Recent::new(CACHE_CAPACITY),
+            heads: Recent::new(HEADS_CAPACITY),
+            unread: BTreeMap::new(),
+        })
     }
 
     /// Returns what is known of the event's file. If nothing is, sends the event to the thread, and returns the event
@@ -208,11 +231,11 @@ impl Inspector {
             let request = Arc::new(Request { event, cgroup: cgroup() });
             let mut state = self.shared.lock();
             if state.serving.is_none() || state.stuck.contains(&request.container()) {
-                refuse(request.event.clone(), Unread::TimedOut)
+                refuse(event_of(request), Unread::TimedOut)
             } else {
                 let given_way = state.queue.push(request);
                 self.shared.changed.notify_all();
-                given_way.and_then(|request| refuse(request.event.clone(), Unread::QueueFull))
+                given_way.and_then(|request| refuse(event_of(request), Unread::QueueFull))
             }
         };
         refused.map(|(event, look)| self.take(event, look))
@@ -224,8 +247,20 @@ impl Inspector {
         Some(self.take(event_of(request), look))
     }
 
-    /// Remembers what was found, or counts what was not.
-    fn take(&mut self, event: Event, look: Look) -> Inspected {
+    /// Remembers how a shell begins.
+    pub(super) fn learn(&mut self, event: &Event, content: Content) {
+        if let Some(head) = head(event) {
+            self.heads.insert(head, content);
+        }
+    }
+
+    /// Remembers what was found, or counts what was not, unless it is known by how it begins.
+    fn take(&mut self, event: Event, mut look: Look) -> Inspected {
+        match look {
+            Ok(Content::Other) => {}
+            Ok(content) => self.learn(&event, content),
+            Err(reason) => look = head(&event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
+        }
         if is_final(look)
             && let Some(key) = key(&event)
         {
@@ -281,8 +316,9 @@ impl Inspector {
                     .to_owned(),
             ),
             (count, Some(_)) => Some(format!(
-                "the content of what {count} containers execute is not inspected, because the kernel does not return \
-                from reading a file of theirs; shells are known there by the names of their files only"
+                "the content of executed files is not inspected in some containers ({count} at the moment), because \
+                the kernel does not return from reading a file of theirs; shells are known there by the names of their \
+                files only"
             )),
         }
     }
@@ -381,7 +417,6 @@ mod tests {
 
     use rustix::fs::{FileType, Mode};
 
-    use crate::detect::content::Content;
     use crate::detect::samples;
     use crate::event::{Detail, Exec, MapExec, Origin};
 
@@ -527,6 +562,32 @@ mod tests {
         assert_eq!(inspector.unread(), &[(Loss::ContentRemote, 3)].into());
     }
 
+    #[test]
+    fn a_shell_that_is_gone_is_known_by_how_it_begins() {
+        let mut inspector = Inspector::start().expect("a thread can be started");
+        let mut exec = executed(Path::new(BUSYBOX));
+        let bytes = fs::read(BUSYBOX).expect("busybox is here");
+        exec.head = bytes[..HEAD_CAPACITY].try_into().ok();
+        let mut gone = exec.clone();
+        gone.process.ancestors.clear();
+        let mut look = |exec: &Exec| {
+            assert!(inspector.inspect(Event::Exec(Box::new(exec.clone())), || None).is_none());
+            wait(&mut inspector).look
+        };
+        assert_eq!(look(&gone), Err(Unread::Gone), "no shell was seen yet");
+        assert_eq!(look(&exec), Ok(Content::Box));
+        assert_eq!(look(&gone), Ok(Content::Box));
+        gone.file.size += 1;
+        assert_eq!(look(&gone), Err(Unread::Gone), "this is another program");
+        let named = samples::exec(Origin::Application, "/usr/bin/zsh-5.9", &[]);
+        let content = crate::detect::content_by_name(&Event::Exec(Box::new(named))).expect("its name shows it");
+        inspector.learn(&Event::Exec(Box::new(gone.clone())), content);
+        gone.file.magic = 0x6573_5546;
+        let remote = inspector.inspect(Event::Exec(Box::new(gone)), || None);
+        assert_eq!(remote.map(|remote| remote.look), Some(Ok(Content::Shell("zsh"))));
+        assert_eq!(inspector.unread(), &[(Loss::Content, 2)].into());
+    }
+
     /// What a container does that makes the kernel wait.
     static HANGS: AtomicBool = AtomicBool::new(true);
 
@@ -553,7 +614,7 @@ mod tests {
         let timed_out = (Some(1), Err(Unread::TimedOut));
         assert_eq!(results, [timed_out, timed_out, (Some(2), Ok(Content::Other))]);
         assert_eq!(inspector.inspect(of(1), || None).map(result), Some(timed_out), "it would hang again");
-        assert!(inspector.failure().is_some_and(|failure| failure.contains("what 1 containers execute")));
+        assert!(inspector.failure().is_some_and(|failure| failure.contains("(1 at the moment)")));
         assert_eq!(inspector.unread(), &[(Loss::ContentTimedOut, 3)].into());
 
         HANGS.store(false, Relaxed);
