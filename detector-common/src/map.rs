@@ -135,7 +135,7 @@ pub struct SeenKey {
     /// `super_block.s_dev`.
     pub dev: u32,
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
-    /// half is the number of an operation, [`CLASS_MAP_EXEC`] or [`CLASS_DEVICE_OPEN`]. The upper half is a value that
+    /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`] or [`CLASS_HANDLE_OPEN`]. The upper half is a value that
     /// distinguishes acts with the same lower half: the new permissions of a chmod, a hash of the number of an opened
     /// device, whether a chroot is in a user namespace of its own, and 0 otherwise.
     pub class: u32,
@@ -147,6 +147,12 @@ pub const CLASS_CONTENT: u32 = 0;
 pub const CLASS_MAP_EXEC: u32 = 23;
 /// The [`SeenKey::class`] of a device that was opened for writing. No operation has this number.
 pub const CLASS_DEVICE_OPEN: u32 = 24;
+
+/// The [`SeenKey::class`] of a control of the kernel that was opened for writing. No operation has this number.
+pub const CLASS_CONTROL_OPEN: u32 = 33;
+
+/// The [`SeenKey::class`] of a file that was opened by its handle. No operation has this number.
+pub const CLASS_HANDLE_OPEN: u32 = 34;
 
 /// Returns the [`SeenKey::class`] of an act that is not a change of the content. `value` is 0 if it makes no
 /// difference.
@@ -210,6 +216,22 @@ pub struct KeptExec {
     pub name: Text<64>,
     /// The first arguments.
     pub args: Text<256>,
+}
+
+/// The key of the map `TAMPERERS`: a process that changed a map of the sensor, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Tamperer {
+    /// The `task_struct.start_boottime` of the process's leader.
+    pub start_time: u64,
+    /// The process, in the host's pid namespace.
+    pub pid: u32,
+    /// The id of the map.
+    pub map: u32,
+    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand).
+    pub command: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
 }
 
 const _: () = {

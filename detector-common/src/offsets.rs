@@ -37,6 +37,8 @@ macro_rules! for_each_offset {
             // Kernels from 6.7 on have these.
             OFF_BACKING_DENTRY: "backing_file" (optional "user_path.dentry");
             OFF_BACKING_MNT: "backing_file" (optional "user_path.mnt");
+            OFF_BPF_MAP_ID: "bpf_map" "id";
+            OFF_BPF_MAP_NAME: "bpf_map" "name";
             OFF_INODE_MODE: "inode" "i_mode";
             OFF_INODE_SB: "inode" "i_sb";
             OFF_INODE_INO: "inode" "i_ino";
@@ -48,6 +50,8 @@ macro_rules! for_each_offset {
             OFF_SB_DEV: "super_block" "s_dev";
             OFF_SB_ROOT: "super_block" "s_root";
             OFF_DENTRY_FLAGS: "dentry" "d_flags";
+            OFF_SB_USER_NS: "super_block" "s_user_ns";
+            OFF_USER_NS_PARENT: "user_namespace" "parent";
             OFF_DENTRY_PARENT: "dentry" "d_parent";
             OFF_DENTRY_NAME: "dentry" "d_name.name";
             OFF_DENTRY_INODE: "dentry" "d_inode";
@@ -116,6 +120,7 @@ macro_rules! for_each_offset {
             OFF_PID_NUMBERS: "pid" "numbers";
             OFF_UPID_NR: "upid" "nr";
             SIZE_UPID: "upid" sizeof;
+            ARG_OPEN_ROOT_NAME: "file_open_root" (argument "filename");
             ARG_CREATE_DENTRY: "vfs_create" (argument "dentry");
             ARG_SETATTR_DENTRY: "security_inode_setattr" (argument "dentry");
             ARG_SETXATTR_DENTRY: "security_inode_setxattr" (argument "dentry");

@@ -50,6 +50,14 @@ terms! {
     MountChange = 9, "mount_change";
     /// A container opened a block device for writing: [`FileRecord`], whose `op` is 0.
     DeviceOpen = 10, "device_open";
+    /// A container opened for writing a control of the kernel, or any process one that switches probes off:
+    /// [`FileRecord`], whose `op` is a [`Control`](crate::vocabulary::Control).
+    ControlOpen = 11, "control_open";
+    /// A process that is not the sensor changed a map of the sensor: [`MapChangeRecord`].
+    MapChange = 12, "map_change";
+    /// A container opened a file by its handle: [`FileRecord`], whose `op` is 1 if the file is known to be in the mount
+    /// that it was opened through, and 0 otherwise.
+    HandleOpen = 13, "handle_open";
 }
 
 /// The first bytes of every record.
@@ -253,9 +261,9 @@ pub struct ExecRecord {
     pub args: Args,
 }
 
-/// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`] and
-/// [`Kind::MapExec`]: what a process did to one file, or with it. An act that the map `SEEN` keeps is sent only the
-/// first time that the actor does it to the file. Every creation of a file is sent, and so is every act that the
+/// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
+/// [`Kind::ControlOpen`], [`Kind::HandleOpen`] and [`Kind::MapExec`]: what a process did to one file, or with it. An act
+/// that the map `SEEN` keeps is sent only the first time that the actor does it to the file. Every creation of a file is sent, and so is every act that the
 /// map does not keep.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -275,8 +283,9 @@ pub struct FileRecord {
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code and
-    /// a directory that becomes the root, it starts at the process's root.
+    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code, a file that was opened by its handle, and
+    /// a directory that becomes the root, it starts at the process's root. For a control of the kernel, it starts at
+    /// the top of the file system.
     pub path: Path,
     /// The path of the process's executable from the process's root.
     pub exe: Path,
@@ -322,6 +331,25 @@ pub struct CgroupEscapeRecord {
     pub cgroup: Span,
 }
 
+/// The record of [`Kind::MapChange`]. A process is reported once for each map and command.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct MapChangeRecord {
+    /// The header.
+    pub header: Header,
+    /// The process.
+    pub process: Process,
+    /// The path of the executable of that process, from its root.
+    pub exe: Path,
+    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand).
+    pub command: u32,
+    /// The id of the map.
+    pub map: u32,
+    /// The name of the map, padded with NULs.
+    pub name: [u8; COMM_LEN],
+}
+
 /// The record of [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -345,5 +373,6 @@ const _: () = {
     assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
+    assert!(size_of::<MapChangeRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

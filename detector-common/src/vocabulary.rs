@@ -125,6 +125,57 @@ terms! {
 }
 
 terms! {
+    /// A file that controls the kernel. Only those are listed that name a program which the kernel then executes, and
+    /// those that switch probes off.
+    Control:
+    /// The program that takes core dumps: `/proc/sys/kernel/core_pattern`.
+    CorePattern = 1, "core_pattern";
+    /// The program that loads modules: `/proc/sys/kernel/modprobe`.
+    Modprobe = 2, "modprobe";
+    /// The program that is told of devices: `/proc/sys/kernel/hotplug`.
+    Hotplug = 3, "hotplug";
+    /// The program that powers the machine off: `/proc/sys/kernel/poweroff_cmd`.
+    PoweroffCommand = 4, "poweroff_cmd";
+    /// The program that is told of devices, in sysfs: `/sys/kernel/uevent_helper`.
+    UeventHelper = 5, "uevent_helper";
+    /// The program that is told of cgroups of version 1 that are empty: `release_agent`.
+    ReleaseAgent = 6, "release_agent";
+    /// The programs that execute files of other formats: `/proc/sys/fs/binfmt_misc/register`.
+    BinaryFormats = 7, "binfmt_misc";
+    /// The switch of all kprobes: `/sys/kernel/debug/kprobes/enabled`.
+    Kprobes = 8, "kprobes";
+    /// The switch of ftrace, on which kprobes and fentry programs depend: `/proc/sys/kernel/ftrace_enabled`.
+    Ftrace = 9, "ftrace";
+}
+
+impl Control {
+    /// Returns whether this switches probes off.
+    pub const fn switches_probes(self) -> bool {
+        matches!(self, Self::Kprobes | Self::Ftrace)
+    }
+}
+
+// The numbers are those of the kernel (`enum bpf_cmd`, include/uapi/linux/bpf.h).
+terms! {
+    /// A command of bpf(2) that changes a map.
+    MapCommand:
+    /// An entry was added or changed.
+    Update = 2, "update";
+    /// An entry was deleted.
+    Delete = 3, "delete";
+    /// An entry was read and deleted.
+    Take = 21, "lookup_and_delete";
+    /// The map was made read-only for user space.
+    Freeze = 22, "freeze";
+    /// Entries were read and deleted.
+    TakeBatch = 25, "lookup_and_delete_batch";
+    /// Entries were added or changed.
+    UpdateBatch = 26, "update_batch";
+    /// Entries were deleted.
+    DeleteBatch = 27, "delete_batch";
+}
+
+terms! {
     /// The layer of an overlay that a file was in before the event.
     Layer:
     /// The file is as in the image: it is only in a lower layer.
@@ -202,6 +253,8 @@ terms! {
     KeptExecsFull = 10, "kept_execs_full";
     /// The map of dynamic linkers is full: the program that one runs is not reported.
     LoadersFull = 11, "loaders_full";
+    /// The ring buffer was full, so the record of a process that changed a map of the sensor was not sent.
+    MapChange = 12, "map_change";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected, or could not be found again.
@@ -223,7 +276,7 @@ terms! {
 
 impl Loss {
     /// The number of kinds that the probes count. Their numbers are those below this one.
-    pub const KERNEL_KINDS: u32 = 12;
+    pub const KERNEL_KINDS: u32 = 13;
 }
 
 #[cfg(test)]

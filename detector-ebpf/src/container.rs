@@ -160,6 +160,13 @@ pub fn of_executing(task: Task) -> Option<u64> {
     (!root.is_host() && !is_of_host(id)).then_some(id)
 }
 
+/// Returns the container that a task acts for: the one that it runs in or, if it has taken the host's mounts, the one
+/// whose cgroup it is still in. Returns 0 if the task belongs to the host.
+#[inline(always)]
+pub fn responsible(task: Task) -> u64 {
+    of(task).or_else(|| of_cgroup(task)).map_or(0, |cgroup| cgroup.container)
+}
+
 /// Returns the container that a task leaves when the running task moves it to the cgroup `to`, or creates it there.
 /// Returns `None` if one of the two tasks is not a container's, or if the cgroup belongs to the same container.
 #[inline(always)]
@@ -183,7 +190,7 @@ fn left(task: Task) -> Option<u64> {
     of_namespace(task, namespace).or_else(|| Some(Root::of(task).container()?.container))
 }
 
-/// Returns whether a task runs in the container with this id.
+/// Returns whether a task runs in the container with this id, or for 0, whether it runs in none.
 #[inline(always)]
 pub fn contains(task: Task, container: u64) -> bool {
     // Without the 0, the compiler compares a register that is not initialised if there is no container, because the

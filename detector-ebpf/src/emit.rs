@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{DRAFTS_PER_CPU, DRAFTS_TRIED},
-    record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, ScriptRecord},
+    record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, MapChangeRecord, ScriptRecord},
     vocabulary::Loss,
 };
 
@@ -106,7 +106,7 @@ macro_rules! records {
     };
 }
 
-records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord ScriptRecord }
+records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord MapChangeRecord ScriptRecord }
 
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<ExecRecord>();

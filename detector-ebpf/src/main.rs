@@ -31,6 +31,7 @@ mod kernel;
 mod loader;
 mod mem;
 mod process;
+mod tampering;
 mod texts;
 
 use aya_ebpf::Global;

@@ -36,6 +36,7 @@ plain!(
     record::CgroupRecord,
     record::ExecRecord,
     record::FileRecord,
+    record::MapChangeRecord,
     record::ScriptRecord,
     KeptExec,
 );

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use detector_common::record::{COMM_LEN, HEAD_CAPACITY};
-pub use detector_common::vocabulary::{ImageOp, Layer, MountOp, Origin, StdioKind};
+pub use detector_common::vocabulary::{Control, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,13 @@ pub enum Event {
     MountChange(Box<MountChange>),
     /// A container opened a block device for writing.
     DeviceOpen(Box<DeviceOpen>),
+    /// A control of the kernel was opened for writing: by a container or, if the control switches probes off, by any
+    /// process.
+    ControlOpen(Box<ControlOpen>),
+    /// A process changed a map of the sensor.
+    MapChange(Box<MapChange>),
+    /// A container opened a file by its handle.
+    HandleOpen(Box<HandleOpen>),
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape(Box<CgroupEscape>),
     /// A cgroup was created.
@@ -42,6 +49,9 @@ impl Event {
             Self::ImageChange(change) => Some(change.at),
             Self::MountChange(change) => Some(change.at),
             Self::DeviceOpen(open) => Some(open.at),
+            Self::ControlOpen(open) => Some(open.at),
+            Self::MapChange(change) => Some(change.at),
+            Self::HandleOpen(open) => Some(open.at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
@@ -65,7 +75,7 @@ pub struct At {
     pub number: u64,
     /// The id of the acting task's cgroup.
     pub cgroup: u64,
-    /// The id of the outermost cgroup of the container concerned.
+    /// The id of the outermost cgroup of the container concerned. 0 if only the host is.
     pub container: u64,
 }
 
@@ -127,6 +137,48 @@ pub struct DeviceOpen {
     /// The device's file.
     pub file: File,
     /// The process that did it, and the path from its root. `None` if the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// A control of the kernel that was opened for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlOpen {
+    /// Where and when it happened.
+    pub at: At,
+    /// The control.
+    pub control: Control,
+    /// The control's file.
+    pub file: File,
+    /// The process that did it, and the path from the top of the control's file system. `None` if the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// A map of the sensor that another process changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapChange {
+    /// Where and when it happened.
+    pub at: At,
+    /// The process.
+    pub process: Process,
+    /// The path of the process's executable.
+    pub exe: Path,
+    /// The command of bpf(2).
+    pub command: MapCommand,
+    /// The name of the map.
+    pub map: Name,
+}
+
+/// A file that was opened by its handle, with open_by_handle_at(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandleOpen {
+    /// Where and when it happened.
+    pub at: At,
+    /// The file.
+    pub file: File,
+    /// Whether the file is known to be in the mount that it was opened through.
+    pub is_inside: bool,
+    /// The process that did it, and the path from its root, or from the top of the file system for a file that is not
+    /// in the mount. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 

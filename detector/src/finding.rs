@@ -61,8 +61,10 @@ pub struct Finding {
     pub severity: Severity,
     /// A line for people. It is not meant to be parsed.
     pub message: String,
-    /// The container in which it happened.
-    pub container: Container,
+    /// The container in which it happened, or whose process did it. It is left out if a process of the host did it and
+    /// no container is concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<Container>,
     /// The process that did it, as it was at that moment. It is left out if the details were lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<Process>,
@@ -98,11 +100,17 @@ pub enum Kind {
     FilelessExec = 6,
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape = 7,
+    /// A container opened for writing a file that names a program for the kernel to execute on the host.
+    KernelControlWrite = 8,
+    /// A process opened for writing a file that switches off the probes of the sensor, or changed a map of the sensor.
+    SensorTampering = 9,
+    /// A container opened a file by its handle, which needs no name and leads past mounts.
+    HandleOpen = 10,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::ShellInContainer,
         Self::ImageWrite,
         Self::ImageShadowed,
@@ -110,6 +118,9 @@ impl Kind {
         Self::DriftedExec,
         Self::FilelessExec,
         Self::CgroupEscape,
+        Self::KernelControlWrite,
+        Self::SensorTampering,
+        Self::HandleOpen,
     ];
 
     /// The name, as in JSON.
@@ -122,6 +133,9 @@ impl Kind {
             Self::DriftedExec => "drifted_exec",
             Self::FilelessExec => "fileless_exec",
             Self::CgroupEscape => "cgroup_escape",
+            Self::KernelControlWrite => "kernel_control_write",
+            Self::SensorTampering => "sensor_tampering",
+            Self::HandleOpen => "handle_open",
         }
     }
 }

@@ -110,6 +110,10 @@ impl Way {
         self.out.recv_timeout(SOON).expect("a line")
     }
 
+    fn next_container(&self) -> Container {
+        self.next_finding().container.expect("it is in one")
+    }
+
     fn next_finding(&self) -> Finding {
         match self.next() {
             Line::Finding(finding) => *finding,
@@ -121,7 +125,7 @@ impl Way {
     fn passes_unfilled(&self, id: &str) {
         let since = Instant::now();
         self.find(id);
-        assert_eq!(self.next_finding().container, container(id));
+        assert_eq!(self.next_container(), container(id));
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
     }
 
@@ -153,7 +157,7 @@ fn finding(id: &str) -> Finding {
         finding: Kind::ShellInContainer,
         severity: Severity::High,
         message: "sh started".to_owned(),
-        container: container(id),
+        container: Some(container(id)),
         process: None,
         file: None,
         mitre: Vec::new(),
@@ -247,7 +251,7 @@ fn a_finding_gets_the_runtimes_metadata_which_is_queried_once() {
         way.find(&id(1));
     }
     for _ in 0..3 {
-        let container = way.next_finding().container;
+        let container = way.next_container();
         assert_eq!(container.name.as_ref().map(ToString::to_string), Some("web".to_owned()));
         assert_eq!(container.labels.values[&b"a"[..].into()].as_str(), "b");
     }
@@ -263,9 +267,9 @@ fn a_hanging_runtime_delays_only_its_own_findings_and_only_briefly() {
         let way = Way::past(kind, &runtime.path);
         way.find(&id(1));
         way.find("no id that a runtime could be asked about/../..");
-        assert_eq!(way.next_finding().container.id.expect("it has one").as_str().len(), 47);
+        assert_eq!(way.next_container().id.expect("it has one").as_str().len(), 47);
         let since = Instant::now();
-        assert_eq!(way.next_finding().container, container(&id(1)));
+        assert_eq!(way.next_container(), container(&id(1)));
         assert!(since.elapsed() < WAIT + Duration::from_secs(2), "{:?}", since.elapsed());
         wait_until(|| matches!(way.state(), EngineState::Failing { why } if why.contains("no answer within")));
         // Once the runtime counts as failing, findings do not wait for it.
@@ -323,7 +327,7 @@ fn metadata_that_is_too_long_is_truncated_and_marked() {
     let way = Way::patient(Protocol::Docker, &runtime.path);
     way.find(&id(1));
     let finding = way.next_finding();
-    let container = &finding.container;
+    let container = finding.container.as_ref().expect("it is in one");
     assert!(container.labels.truncated && !container.labels.values.is_empty());
     assert!(container.name.as_ref().expect("it has one").as_str().ends_with('…'));
     assert!(
@@ -357,7 +361,7 @@ fn an_endless_answer_is_not_read_and_other_containers_are_still_queried() {
     let way = Way::patient(Protocol::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
     way.find(&id(2));
-    assert!(way.next_finding().container.name.is_some());
+    assert!(way.next_container().name.is_some());
     assert_eq!(way.state(), EngineState::Answers);
 }
 
@@ -376,7 +380,7 @@ fn a_restarted_runtime_completes_earlier_findings() {
     assert_eq!(container.id, Some(id(1).as_bytes().into()));
     assert_eq!(container.name, Some(b"web"[..].into()));
     way.find(&id(1));
-    assert_eq!(way.next_finding().container.name, container.name);
+    assert_eq!(way.next_container().name, container.name);
 }
 
 #[test]
@@ -397,7 +401,7 @@ fn a_container_is_queried_when_it_starts() {
     way.put(|inlet| inlet.container_started(&container(&id(1))));
     wait_until(|| way.state() == EngineState::Answers);
     way.find(&id(1));
-    assert!(way.next_finding().container.name.is_some());
+    assert!(way.next_container().name.is_some());
 }
 
 #[test]
@@ -413,7 +417,7 @@ fn too_many_labels_through_cri_are_truncated_or_not_read() {
     let way = Way::patient(Protocol::Cri, &runtime.path);
     way.passes_unfilled(&id(1));
     way.find(&id(2));
-    let container = way.next_finding().container;
+    let container = way.next_container();
     assert_eq!(container.name, Some(b"app"[..].into()));
     assert!(container.labels.truncated && container.labels.values.len() < 30);
     assert_eq!(way.state(), EngineState::Answers);

@@ -1,5 +1,6 @@
 //! The hooks, with one file for each subject. Each hook takes its arguments and passes them on.
 
+mod bpf;
 mod cgroup;
 mod exec;
 mod lineage;

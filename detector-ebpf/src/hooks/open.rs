@@ -6,19 +6,22 @@
 //!
 //! `blkdev_open(struct inode *inode, struct file *filp)` (fs/block_dev.c, block/fops.c, 5.10 to 7.3) is called when a
 //! block device is opened.
+//!
+//! `file_open_root` (fs/open.c) opens a file below a directory. Only open_by_handle_at(2) calls it with an empty name
+//! (`do_handle_open`, fs/fhandle.c, 5.10 to 7.3): the directory is then the file itself, which was found by its handle.
 
 use aya_ebpf::{
     macros::{fentry, kprobe, lsm},
     programs::{FEntryContext, LsmContext, ProbeContext},
 };
 
-use super::argument;
+use super::{argument, argument_at};
 use crate::{
     image::{
         self,
         report::{Change, NAME, hand_over, report},
     },
-    kernel::{File, Ptr},
+    kernel::{ARG_OPEN_ROOT_NAME, File, Path, Place, Ptr, Str},
 };
 
 /// Reports a change from a program that cannot call the programs of `hooks::report`, because those are kprobes.
@@ -57,6 +60,21 @@ fn open_kprobe(ctx: ProbeContext) -> u32 {
 fn device_open(ctx: ProbeContext) -> u32 {
     if let Some(file) = argument(&ctx, 1) {
         hand_over(&ctx, image::device_opened(file));
+    }
+    0
+}
+
+/// Before 5.13, the function takes the dentry and the mount as two arguments.
+#[kprobe]
+fn handle_open(ctx: ProbeContext) -> u32 {
+    let position = ARG_OPEN_ROOT_NAME.load();
+    let name: Option<Str> = argument_at(&ctx, position);
+    let place = match position {
+        2 => argument(&ctx, 0).zip(argument(&ctx, 1)).map(|(dentry, mount)| Place { dentry, mount }),
+        _ => argument(&ctx, 0).map(Path::place),
+    };
+    if let (Some(name), Some(place)) = (name, place) {
+        hand_over(&ctx, image::opened_by_handle(place, name));
     }
     0
 }

@@ -1,15 +1,15 @@
 //! The content of files.
 
 use detector_common::{
-    map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, class},
+    map::{CLASS_CONTENT, CLASS_DEVICE_OPEN, CLASS_HANDLE_OPEN, class},
     record::Kind,
     vocabulary::ImageOp,
 };
 
-use super::{locate::Image, report::Change, seen};
+use super::{controls, locate::Image, report::Change, seen};
 use crate::{
     container,
-    kernel::{Access, Dentry, File, Inode, Task},
+    kernel::{Access, Dentry, File, Inode, Place, Str, Task},
 };
 
 /// Checks a file that is being opened.
@@ -26,7 +26,10 @@ pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     }
     let superblock = inode.superblock();
     let dentry = || file.probed().dentry();
-    let image = Image::on(superblock, dentry)?;
+    let Some(image) = Image::on(superblock, dentry) else {
+        let magic = superblock.magic();
+        return if controls::are_on(magic) { controls::opened(file.probed(), magic) } else { None };
+    };
     if superblock.is_overlay() {
         file.learn_overlay_operations();
     }
@@ -53,6 +56,30 @@ pub fn device_opened(file: File) -> Option<Change> {
     let device = inode.represented_device();
     let class = class(CLASS_DEVICE_OPEN, (device ^ device >> 16) & 0xffff);
     Change::at_place(Kind::DeviceOpen, image, inode, file.place(), class).unless_repeated()
+}
+
+/// Checks a file that is being opened by its handle, unless it has a `name`, by which it is looked for. It is reported
+/// if a container opens it. Handles of cgroups are nothing but their ids, from which tools find their paths.
+#[inline(always)]
+pub fn opened_by_handle(place: Place, name: Str) -> Option<Change> {
+    /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
+    const CGROUPS: [u64; 2] = [0x0027_e0eb, 0x6367_7270];
+    if name.start() != [0_u8] {
+        return None;
+    }
+    let owner = container::responsible(Task::current());
+    let inode = place.dentry.inode();
+    let superblock = inode.superblock();
+    let magic = superblock.magic();
+    if owner == 0 || magic == CGROUPS[0] || magic == CGROUPS[1] {
+        return None;
+    }
+    // The place of a file whose directory is not in memory is not known, except in a mount of the whole file system.
+    let top = place.mount.top();
+    let is_inside = u32::from(top == superblock.top() || place.dentry.is_below(top));
+    let image = Image { owner, device: superblock.device() };
+    let class = class(CLASS_HANDLE_OPEN, is_inside);
+    Change { op: is_inside, ..Change::at_place(Kind::HandleOpen, image, inode, place, class) }.unless_repeated()
 }
 
 /// Checks a write to a file, seen by a hook that sees every write on the machine. `bytes` returns the number of bytes,

@@ -9,6 +9,7 @@
 
 mod code;
 mod content;
+mod controls;
 mod locate;
 mod metadata;
 mod mounts;
@@ -18,7 +19,7 @@ pub mod report;
 mod seen;
 
 pub use code::{mapped, protected};
-pub use content::{device_opened, opened, stored, written};
+pub use content::{device_opened, opened, opened_by_handle, stored, written};
 pub use metadata::{changing, copied_up, creating, ended, to_create};
 pub use mounts::{mounted, remounted, rooted, set_attributes, setting_attributes};
 pub use names::{linked, made, removed, renamed};

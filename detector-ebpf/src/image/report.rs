@@ -9,7 +9,7 @@ use aya_ebpf::{
 use detector_common::{
     map::{CLASS_CONTENT, NOBODY, Seen, SeenKey},
     record::{FileRecord, Kind, Span},
-    vocabulary::{ImageOp, Layer, Loss, MountOp, Origin},
+    vocabulary::{Control, ImageOp, Layer, Loss, MountOp, Origin},
 };
 
 use super::{locate::Image, seen};
@@ -85,6 +85,12 @@ impl Change {
     pub fn of_mount(image: Image, dentry: Dentry, op: MountOp, class: u32, is_private: bool) -> Self {
         let value = u32::from(is_private);
         Self { value, ..Self::new(Kind::MountChange, image, dentry.inode(), dentry, op.number(), class) }
+    }
+
+    /// Creates the change for a control of the kernel that is opened.
+    #[inline(always)]
+    pub fn of_control(image: Image, inode: Inode, dentry: Dentry, control: Control) -> Self {
+        Self::new(Kind::ControlOpen, image, inode, dentry, control.number(), EACH)
     }
 
     /// Creates the change for a device that is opened or for code that is mapped. The path of the file starts at the

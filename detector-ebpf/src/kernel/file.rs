@@ -2,14 +2,14 @@
 
 use aya_ebpf::cty::c_ulong;
 use detector_common::{
-    record::{self, PATH_DEPTH, TEXT_TRUNCATED, Text},
+    record::{self, COMM_LEN, PATH_DEPTH, TEXT_TRUNCATED, Text},
     vocabulary::Layer,
 };
 
 use super::{
     offsets::*,
     path::Place,
-    pointer::{Access, Dentry, File, Inode, IovIter, Kiocb, Ptr, Str, Superblock, kind},
+    pointer::{Access, BpfAttributes, BpfMap, Dentry, File, Inode, IovIter, Kiocb, Ptr, Str, Superblock, kind},
 };
 use crate::mem::{self, Word};
 
@@ -78,6 +78,18 @@ impl File {
     #[inline(always)]
     pub fn is_created(self) -> bool {
         self.read::<u32>(&OFF_FILE_MODE) & FMODE_CREATED != 0
+    }
+
+    /// Returns `f_op`, as a number to compare.
+    #[inline(always)]
+    pub fn operations(self) -> u64 {
+        self.read(&OFF_FILE_OP)
+    }
+
+    /// Returns `private_data`, which for a BPF map is the map.
+    #[inline(always)]
+    pub fn map(self) -> BpfMap {
+        self.follow(&OFF_FILE_PRIVATE)
     }
 
     /// Returns `f_path.dentry`.
@@ -207,7 +219,7 @@ impl Inode {
 impl<A: Access> Superblock<A> {
     /// Returns `s_magic`: the type of the file system.
     #[inline(always)]
-    fn magic(self) -> u64 {
+    pub fn magic(self) -> u64 {
         self.read(&OFF_SB_MAGIC)
     }
 
@@ -229,6 +241,12 @@ impl Superblock {
     #[inline(always)]
     pub fn top(self) -> Dentry {
         self.follow(&OFF_SB_ROOT)
+    }
+
+    /// Returns whether this belongs to the host's user namespace, which is the only one without a parent.
+    #[inline(always)]
+    pub fn is_of_host_users(self) -> bool {
+        self.follow::<kind::UserNamespace>(&OFF_SB_USER_NS).follow::<kind::UserNamespace>(&OFF_USER_NS_PARENT).is_null()
     }
 }
 
@@ -290,6 +308,28 @@ impl Str {
         text.len = copied.saturating_sub(1) as u32;
         // A string that fills the text is taken to be truncated. This is wrong only for one that fits exactly.
         text.flags = if copied == N as u64 { TEXT_TRUNCATED } else { 0 };
+    }
+}
+
+impl BpfMap {
+    /// Returns the id.
+    #[inline(always)]
+    pub fn id(self) -> u32 {
+        self.read(&OFF_BPF_MAP_ID)
+    }
+
+    /// Copies the name, padded with NULs.
+    #[inline(always)]
+    pub fn copy_name(self, to: &mut [u8; COMM_LEN]) {
+        self.copy(&OFF_BPF_MAP_NAME, to);
+    }
+}
+
+impl BpfAttributes {
+    /// Returns the number at this offset, which depends on the command. The offsets are part of the kernel's interface.
+    #[inline(always)]
+    pub fn number(self, offset: u64) -> u32 {
+        self.read_at(offset)
     }
 }
 

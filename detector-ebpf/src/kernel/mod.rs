@@ -12,10 +12,12 @@ mod socket;
 mod task;
 
 pub use attributes::{AttributeChange, XattrKind};
-pub use offsets::{ARG_CREATE_DENTRY, ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY};
+pub use offsets::{
+    ARG_CREATE_DENTRY, ARG_OPEN_ROOT_NAME, ARG_REMOVEXATTR_DENTRY, ARG_SETATTR_DENTRY, ARG_SETXATTR_DENTRY,
+};
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock, Task,
-    VfsMount, Vma,
+    Access, Attributes, Binprm, BpfAttributes, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock,
+    Task, VfsMount, Vma,
 };
 pub use task::{current_process, current_thread};

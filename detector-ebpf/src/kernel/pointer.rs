@@ -83,6 +83,10 @@ pub mod kind {
         CgroupRoot
         /// `struct kernfs_node`.
         KernfsNode
+        /// `struct bpf_map`.
+        BpfMap
+        /// `union bpf_attr`: the arguments of bpf(2).
+        BpfAttributes
         /// A string that ends with a NUL.
         Str
     }
@@ -247,7 +251,7 @@ macro_rules! pointers {
 }
 
 pointers! {
-    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Vma Binprm Cgroup Str
+    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Vma Binprm Cgroup BpfMap BpfAttributes Str
 }
 
 impl Ptr<kind::Str> {

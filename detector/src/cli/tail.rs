@@ -50,11 +50,12 @@ impl Filter {
     fn admits(&self, finding: &Finding) -> bool {
         self.severity.is_none_or(|least| finding.severity >= least)
             && (self.finding.is_empty() || self.finding.contains(&finding.finding))
-            && self.admits_container(&finding.container)
+            && self.admits_container(finding.container.as_ref())
     }
 
-    fn admits_container(&self, container: &Container) -> bool {
-        self.container.is_empty() || self.container.iter().any(|wanted| is_container(container, wanted))
+    fn admits_container(&self, container: Option<&Container>) -> bool {
+        self.container.is_empty()
+            || container.is_some_and(|container| self.container.iter().any(|wanted| is_container(container, wanted)))
     }
 }
 
@@ -161,7 +162,7 @@ fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: b
     match serde_json::from_slice::<Line>(line) {
         Ok(Line::Finding(finding)) if !filter.admits(&finding) => Ok(()),
         Ok(Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }))
-            if !filter.admits_container(&container) =>
+            if !filter.admits_container(Some(&container)) =>
         {
             Ok(())
         }
@@ -194,7 +195,7 @@ mod tests {
         let shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
         let mut finding = samples::found(Event::Exec(Box::new(shell))).expect("it is a shell");
         finding.severity = Severity::Medium;
-        finding.container.name = Some(b"web"[..].into());
+        finding.container.as_mut().expect("it is in one").name = Some(b"web"[..].into());
         let arguments = ["tail"].iter().chain(arguments);
         Only::try_parse_from(arguments).expect("they are right").filter.admits(&finding)
     }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::process::Program;
 use crate::container::table::TrackedContainer;
 use crate::event;
-use crate::event::Origin;
+use crate::event::{Control, Origin};
 use crate::finding::{Ancestor, Capabilities, Container, Device, File, Mode, Op, Pod, Process, ProcessField, Text};
 
 /// The container, as far as its cgroup shows it.
@@ -103,17 +103,18 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// The message about a change: `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`.
+/// The message about a change: `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`. The container 0 is the host.
 pub(super) fn message(what: &str, container: &TrackedContainer, actor: Option<&Actor>) -> String {
-    let container = container_name(container);
-    let Some(actor) = actor else { return format!("{what} in {container}") };
+    let is_host = container.cgroup_id == 0;
+    let place = if is_host { "on the host".to_owned() } else { format!("in {}", container_name(container)) };
+    let Some(actor) = actor else { return format!("{what} {place}") };
     let from = match actor.process.origin {
-        Origin::Outside => " (from outside)",
+        Origin::Outside if !is_host => " (from outside)",
         Origin::Entered => " (entered from outside)",
         Origin::Unknown => " (of unknown origin)",
-        Origin::Entrypoint | Origin::Application => "",
+        Origin::Outside | Origin::Entrypoint | Origin::Application => "",
     };
-    format!("{what} in {container} by {}{from}", actor.name())
+    format!("{what} {place} by {}{from}", actor.name())
 }
 
 /// How a process came into the container, in a message about what it runs.
@@ -170,6 +171,28 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         declared_volume: None,
         unverified: None,
     }
+}
+
+/// The path of a control where it usually is, wherever it was opened. A `release_agent` is in the root of a hierarchy
+/// of cgroups, which can be anywhere.
+pub(super) fn control(control: Control) -> &'static str {
+    match control {
+        Control::CorePattern => "/proc/sys/kernel/core_pattern",
+        Control::Modprobe => "/proc/sys/kernel/modprobe",
+        Control::Hotplug => "/proc/sys/kernel/hotplug",
+        Control::PoweroffCommand => "/proc/sys/kernel/poweroff_cmd",
+        Control::UeventHelper => "/sys/kernel/uevent_helper",
+        Control::ReleaseAgent => "/release_agent",
+        Control::BinaryFormats => "/proc/sys/fs/binfmt_misc/register",
+        Control::Kprobes => "/sys/kernel/debug/kprobes/enabled",
+        Control::Ftrace => "/proc/sys/kernel/ftrace_enabled",
+    }
+}
+
+/// The description of a control that was opened.
+pub(super) fn control_file(open: &event::ControlOpen) -> File {
+    let path = Some(text(control(open.control).as_bytes()));
+    File { path, truncated: false, ..describe_file(&open.file, None) }
 }
 
 /// The path of a file in a message, or its inode number if the path was lost.

@@ -12,11 +12,14 @@ mod describe;
 mod device_write;
 mod drifted_exec;
 mod fileless_exec;
+mod handle_open;
 mod image_shadowed;
 mod image_write;
+mod kernel_control_write;
 mod place;
 pub(crate) mod process;
 mod script;
+mod sensor_tampering;
 mod shell;
 
 use crate::container::table::TrackedContainer;
@@ -51,7 +54,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             finding,
             severity,
             message,
-            container: describe::container(self.container),
+            container: (at.container != 0).then(|| describe::container(self.container)),
             process: actor.map(|actor| actor.describe(self.context)),
             file,
             mitre: mitre.iter().map(|&id| id.into()).collect(),
@@ -130,6 +133,23 @@ impl Detector {
                 let actor = self.actor(open.detail.as_ref());
                 report.add(open.at, actor.as_ref(), device_write::detect(open, actor.as_ref(), container));
             }
+            Event::ControlOpen(open) => {
+                let actor = self.actor(open.detail.as_ref());
+                let detect = match open.control.switches_probes() {
+                    true => sensor_tampering::detect_switch,
+                    false => kernel_control_write::detect,
+                };
+                report.add(open.at, actor.as_ref(), detect(open, actor.as_ref(), container));
+            }
+            Event::MapChange(change) => {
+                let program = self.program_of(&change.process);
+                let actor = Actor::new(&change.process, &change.exe, program);
+                report.add(change.at, Some(&actor), sensor_tampering::detect_change(change, &actor, container));
+            }
+            Event::HandleOpen(open) => {
+                let actor = self.actor(open.detail.as_ref());
+                report.add(open.at, actor.as_ref(), handle_open::detect(open, actor.as_ref(), container));
+            }
             Event::CgroupEscape(escape) => {
                 let program = self.program_of(&escape.process);
                 let actor = Actor::new(&escape.process, &escape.exe, program);
@@ -186,6 +206,9 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::ImageChange(_)
         | Event::MountChange(_)
         | Event::DeviceOpen(_)
+        | Event::ControlOpen(_)
+        | Event::MapChange(_)
+        | Event::HandleOpen(_)
         | Event::CgroupEscape(_)
         | Event::CgroupCreated(_)
         | Event::CgroupRemoved(_) => None,
@@ -198,8 +221,8 @@ pub(crate) mod samples {
 
     use super::*;
     use crate::event::{
-        Ancestor, Args, At, Detail, Exec, File, ImageChange, ImageOp, Layer, MapExec, Name, Origin, Path, Process,
-        Script, StdioKind,
+        Ancestor, Args, At, Control, ControlOpen, Detail, Exec, File, ImageChange, ImageOp, Layer, MapExec, Name,
+        Origin, Path, Process, Script, StdioKind,
     };
     use crate::finding;
     use crate::redact::Redactor;
@@ -287,6 +310,11 @@ pub(crate) mod samples {
                 new_path: None,
             }),
         }
+    }
+
+    pub(crate) fn control_open(control: Control) -> ControlOpen {
+        let ImageChange { at, file, detail, .. } = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/x");
+        ControlOpen { at, control, file: File { layer: None, ..file }, detail }
     }
 
     pub(crate) fn script(file: &str) -> Script {

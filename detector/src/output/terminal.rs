@@ -42,7 +42,10 @@ fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
     pen.plain("  ")?;
     pen.styled(style(finding.severity), &format!("{:<8}", finding.severity))?;
     pen.plain("  ")?;
-    pen.styled(CYAN, &format!("{:<SHORT_ID$}", container(&finding.container)))?;
+    pen.styled(
+        CYAN,
+        &format!("{:<SHORT_ID$}", finding.container.as_ref().map_or_else(|| "host".to_owned(), container)),
+    )?;
     pen.plain("  ")?;
     pen.styled(BOLD, &format!("{:<KIND_WIDTH$}", finding.finding))?;
     pen.plain("  ")?;
@@ -122,7 +125,7 @@ fn whose(container: &Container) -> Vec<String> {
 
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
-    let mut details = whose(&finding.container);
+    let mut details = finding.container.as_ref().map(whose).unwrap_or_default();
     if finding.revision > 1 {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }
@@ -273,7 +276,7 @@ mod tests {
         let container = Box::new(samples::known_container(b"web"));
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         let mut finding = samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding");
-        finding.container = (*container).clone();
+        finding.container = Some((*container).clone());
         let info = Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container });
         for (line, expected) in [
             (Line::Finding(Box::new(finding)), "by python3.12 · image web · pod web/web · /usr/bin/python3.12"),

@@ -141,7 +141,7 @@ impl Shared {
     }
 
     fn send_finding(self: &Arc<Self>, finding: Box<Finding>) {
-        match self.engines_for(&finding.container) {
+        match finding.container.as_ref().and_then(|container| self.engines_for(container)) {
             Some((key, engines)) => {
                 let todo = self.with(key.user, |join, out| join.add_finding(&key, finding, out));
                 self.start_tasks(todo, key, engines);

@@ -127,7 +127,7 @@ impl Join {
         pending.is_over = true;
         self.waiting -= pending.waiting.len();
         for finding in pending.waiting.drain(..) {
-            pending.told = Some(finding.container.clone());
+            pending.told.clone_from(&finding.container);
             out(Out::Finding(Box::new(finding)));
         }
     }
@@ -179,7 +179,9 @@ impl Join {
 }
 
 fn fill(metadata: &Metadata, finding: &mut Finding) {
-    metadata.fill(&mut finding.container);
+    if let Some(container) = &mut finding.container {
+        metadata.fill(container);
+    }
     if let (Some(image), Some(file)) = (&metadata.image, &mut finding.file) {
         file.declared_volume = is_in_volume(image, file);
     }
@@ -226,7 +228,7 @@ mod tests {
         let show = |out| match out {
             Out::Finding(found) => {
                 let path = found.file.as_ref().and_then(|file| file.path.as_ref()).expect("it has one").to_string();
-                (path, name(&found.container))
+                (path, found.container.as_ref().and_then(name))
             }
             Out::Info(container) => ("info".into(), name(&container)),
         };

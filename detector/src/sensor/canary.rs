@@ -68,7 +68,8 @@ impl Canary {
             Event::DeviceOpen(_) => self.seen.push("device"),
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
-            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::HandleOpen(_) => self.seen.push("handle"),
+            Event::ControlOpen(_) | Event::MapChange(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
         true
     }
@@ -86,6 +87,9 @@ impl Canary {
             Event::ImageChange(change) => is_actor(&change.detail) || self.is_by_child(&change.file, &change.detail),
             Event::MountChange(change) => is_actor(&change.detail),
             Event::DeviceOpen(open) => is_actor(&open.detail),
+            Event::ControlOpen(open) => is_actor(&open.detail),
+            Event::HandleOpen(open) => is_actor(&open.detail),
+            Event::MapChange(change) => canary.is(&change.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
             // All that the event contains of the process is its id, which is that of a child. But the file is the
             // canary's own.

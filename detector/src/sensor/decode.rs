@@ -11,8 +11,9 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, CgroupEscape, Detail, DeviceOpen, Event, Exec, File, ImageChange, ImageOp, Layer,
-    MapExec, MountChange, MountOp, Name, Origin, Path, Process, Script, StdioKind,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Event, Exec, File, HandleOpen,
+    ImageChange, ImageOp, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name, Origin, Path, Process,
+    Script, StdioKind,
 };
 
 /// Why a record could not be read.
@@ -79,9 +80,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     match kind {
         Kind::Exec => exec(parts(bytes, header)?),
         Kind::Script => script(parts(bytes, header)?),
-        Kind::ImageChange | Kind::ImageMove | Kind::MountChange | Kind::DeviceOpen | Kind::MapExec => {
-            file_record(kind, parts(bytes, header)?)
-        }
+        Kind::ImageChange
+        | Kind::ImageMove
+        | Kind::MountChange
+        | Kind::DeviceOpen
+        | Kind::ControlOpen
+        | Kind::HandleOpen
+        | Kind::MapExec => file_record(kind, parts(bytes, header)?),
+        Kind::MapChange => map_change(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
@@ -127,7 +133,7 @@ fn parts<'a, T: FromBytes + Immutable + KnownLayout>(
 fn exec((record, mut texts): (&record::ExecRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     Ok(Event::Exec(Box::new(Exec {
         at: at(&record.header),
-        process: process(&record.process)?,
+        process: process(&record.process, record.header.container)?,
         file: file(&record.file)?,
         head: Some(record.head),
         exe: texts.path(record.path, "path")?,
@@ -155,7 +161,7 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     let exe = texts.path(record.exe, "exe")?;
     let new_path = texts.path(record.new_path, "new path")?;
     let new_path = (kind == Kind::ImageMove).then_some(new_path);
-    let detail = Detail { process: process(&record.process)?, exe, path, new_path };
+    let detail = Detail { process: process(&record.process, record.header.container)?, exe, path, new_path };
     file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))
 }
 
@@ -179,8 +185,18 @@ fn file_event(
             Ok(Event::MountChange(Box::new(MountChange { at, op, file, is_private: value != 0, detail })))
         }
         Kind::DeviceOpen => Ok(Event::DeviceOpen(Box::new(DeviceOpen { at, file, detail }))),
+        Kind::ControlOpen => {
+            let control = term("op", op, Control::from_number)?;
+            Ok(Event::ControlOpen(Box::new(ControlOpen { at, control, file, detail })))
+        }
+        Kind::HandleOpen => Ok(Event::HandleOpen(Box::new(HandleOpen { at, file, is_inside: op != 0, detail }))),
         Kind::MapExec => Ok(Event::MapExec(Box::new(MapExec { at, file, detail }))),
-        Kind::Exec | Kind::Script | Kind::CgroupEscape | Kind::CgroupCreated | Kind::CgroupRemoved => {
+        Kind::Exec
+        | Kind::Script
+        | Kind::MapChange
+        | Kind::CgroupEscape
+        | Kind::CgroupCreated
+        | Kind::CgroupRemoved => {
             Err(DecodeError::UnknownValue { field: "kind of what was done to a file", value: kind.number() })
         }
     }
@@ -195,7 +211,7 @@ fn file_event(
 pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<Event, DecodeError> {
     Ok(Event::Exec(Box::new(Exec {
         at: At { time: kept.time, number: kept.number, cgroup: kept.cgroup, container: key.container },
-        process: process(&kept.process)?,
+        process: process(&kept.process, key.container)?,
         file: file(&kept.file)?,
         head: None,
         exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
@@ -229,10 +245,20 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
     file_event(kind, seen.op, 0, at, file, seen.bytes, None)
 }
 
+fn map_change((record, mut texts): (&record::MapChangeRecord, Texts<'_>)) -> Result<Event, DecodeError> {
+    Ok(Event::MapChange(Box::new(MapChange {
+        at: at(&record.header),
+        process: process(&record.process, record.header.container)?,
+        exe: texts.path(record.exe, "exe")?,
+        command: term("command", record.command, MapCommand::from_number)?,
+        map: Name::new(record.name),
+    })))
+}
+
 fn cgroup_escape((record, mut texts): (&record::CgroupEscapeRecord, Texts<'_>)) -> Result<Event, DecodeError> {
     Ok(Event::CgroupEscape(Box::new(CgroupEscape {
         at: at(&record.header),
-        process: process(&record.process)?,
+        process: process(&record.process, record.header.container)?,
         exe: texts.path(record.exe, "exe")?,
         moved: record.moved,
         cgroup: texts.take(record.cgroup, "cgroup path")?.to_vec(),
@@ -248,7 +274,8 @@ fn at(header: &record::Header) -> At {
     At { time: header.time, number: header.number, cgroup: header.cgroup, container: header.container }
 }
 
-fn process(process: &record::Process) -> Result<Process, DecodeError> {
+/// Decodes the process that acts in this container, or on the host if it is 0.
+fn process(process: &record::Process, container: u64) -> Result<Process, DecodeError> {
     Ok(Process {
         start_time: process.start_time,
         pid: process.pid,
@@ -271,7 +298,7 @@ fn process(process: &record::Process) -> Result<Process, DecodeError> {
             .map(|ancestor| Ancestor {
                 start_time: ancestor.start_time,
                 pid: ancestor.pid,
-                in_container: ancestor.in_container != 0,
+                in_container: container != 0 && ancestor.in_container != 0,
                 comm: Name::new(ancestor.comm),
             })
             .collect(),

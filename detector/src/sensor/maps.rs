@@ -61,6 +61,7 @@ struct Inner {
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
     loss: PerCpuArray<MapData, u64>,
+    own_maps: HashMap<MapData, u32, u32>,
 }
 
 /// A container that the probes are to watch. The fields are what the probes learn about any other container at its
@@ -93,9 +94,19 @@ impl Maps {
             files: hash(ebpf, "FILES")?,
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
+            own_maps: hash(ebpf, "OWN_MAPS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
         };
         Ok(Self { inner, is_preemptible: preemption.is_preemptible() })
+    }
+
+    /// Tells the probes the ids of the sensor's maps, so that they report who else changes them.
+    pub(super) fn guard(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+        let mut maps = self.calls();
+        for id in ids {
+            maps.own_maps.insert(id, 1, 0).map_err(|e| failed("OWN_MAPS", &e))?;
+        }
+        Ok(())
     }
 
     /// Tells the probes what was running before they were attached.

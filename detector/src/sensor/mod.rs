@@ -102,7 +102,10 @@ impl Sensor {
         if let Some(missing) = hooks.iter().find(is_needed) {
             return Err(Error::Hook(Box::new(missing.clone())));
         }
+        let map_ids = probes::map_ids(&ebpf)
+            .map_err(|e| Error::System { what: "asking for the ids of maps", source: io::Error::other(e) })?;
         let mut maps = Maps::take(&mut ebpf, host.preemption)?;
+        maps.guard(map_ids)?;
         let mut events = Events::take(&mut ebpf)?;
         #[cfg(feature = "probe-log")]
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 
-use aya::maps::ProgramArray;
+use aya::maps::{Map, MapError, ProgramArray};
 use aya::programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError};
 use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
@@ -73,6 +73,8 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         .map_max_entries("DRAFTS", detector_common::map::drafts(u32::try_from(cpus).unwrap_or(u32::MAX)))
         .override_global("HIERARCHY", &number, true)
         .override_global("HIERARCHY_STATE", &state, true)
+        // The sensor is in the initial pid namespace, so this is its number there.
+        .override_global("SENSOR", &std::process::id(), true)
         .override_global("HOST_MNT_NS", &host.mount_namespace, true)
         .override_global("HOST_ROOT_DEV", &host.root_dev, true)
         .override_global("HOST_ROOT_INODE", &host.root_inode, true)
@@ -80,6 +82,24 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(object)
         .map_err(|e| Error::Load(Box::new(e)))
+}
+
+/// The ids of all maps.
+///
+/// # Errors
+///
+/// The kernel does not tell them.
+pub(super) fn map_ids(ebpf: &Ebpf) -> Result<Vec<u32>, MapError> {
+    let id = |(_, map): (&str, &Map)| match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => data.info().map(|info| info.id()),
+        other => unreachable!("no module of the probes has a map like {other:?}"),
+    };
+    ebpf.maps().map(id).collect()
 }
 
 /// Attaches one program to each hook.

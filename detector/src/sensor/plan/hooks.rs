@@ -161,6 +161,28 @@ pub const HOOKS: &[Hook] = &[
         proof: Proof::Record("device"),
     },
     Hook {
+        name: "handle",
+        purpose: "files opened by their handle, past all mounts",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("handle_open", Attach::Kprobe("file_open_root"))],
+        prototypes: &[
+            between(
+                (5, 10),
+                (5, 12),
+                "struct file *file_open_root(struct dentry *dentry, struct vfsmount *mnt, const char *filename, \
+                 int flags, umode_t mode)",
+                &[(0, "dentry"), (1, "mnt"), (2, "filename")],
+            ),
+            since(
+                (5, 13),
+                "struct file *file_open_root(const struct path *root, const char *filename, int flags, umode_t mode)",
+                &[(0, "root"), (1, "filename")],
+            ),
+        ],
+        proof: Proof::Record("handle"),
+    },
+    Hook {
         name: "mmap",
         purpose: "code mapped that is not the image's, and files mapped shared and writable",
         need: Need::Wanted,
@@ -593,6 +615,18 @@ pub const HOOKS: &[Hook] = &[
         programs: &[("bprm_check", Attach::Kprobe("security_bprm_check"))],
         prototypes: &[always("int security_bprm_check(struct linux_binprm *bprm)", &[(0, "bprm")])],
         proof: Proof::Record("script"),
+    },
+    Hook {
+        name: "bpf",
+        purpose: "other processes that change the sensor's maps",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("bpf_call", Attach::Kprobe("security_bpf"))],
+        prototypes: &[always(
+            "int security_bpf(int cmd, union bpf_attr *attr, unsigned int size, ...)",
+            &[(0, "cmd"), (1, "attr")],
+        )],
+        proof: Proof::Run("bpf"),
     },
     Hook {
         name: "cgroup_attach",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +60,8 @@ const ACTS: &[(&str, Act)] = &[
     ("mprotect", |stage, _| make_executable(stage.held("mprotect")?)),
     ("open", |_, file| fs::write(file, "canary")),
     ("device", |_, file| open_device(file)),
+    ("handle", |_, _| open_by_handle()),
+    ("bpf", |_, _| call_bpf()),
     ("create", |_, file| make(file, FileType::RegularFile)),
     ("mknod", |_, file| make(file, FileType::Fifo)),
     ("mkdir", |_, file| fs::create_dir(file)),
@@ -197,6 +199,45 @@ fn open_device(path: &Path) -> io::Result<()> {
         Ok(_) | Err(Errno::NXIO) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens a directory by its handle. It is not in the image, because overlays often have no handles.
+#[expect(unsafe_code, reason = "rustix does not have handles of files")]
+fn open_by_handle() -> io::Result<()> {
+    /// The size of a `struct file_handle` (include/uapi/linux/fcntl.h) in words: the number of bytes of the handle, its
+    /// type, and the handle itself.
+    const SIZE: usize = 2 + libc::MAX_HANDLE_SZ as usize / 4;
+    let mount = File::open("/dev")?;
+    let mut handle = [0_u32; SIZE];
+    handle[0] = libc::MAX_HANDLE_SZ.cast_unsigned();
+    let (name, mut id) = (c"/dev/lower", 0);
+    // SAFETY: the name is a C string, and the handle has room for the number of bytes in its first word.
+    let named =
+        unsafe { libc::name_to_handle_at(libc::AT_FDCWD, name.as_ptr(), handle.as_mut_ptr().cast(), &raw mut id, 0) };
+    if named != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the kernel has filled the handle.
+    let opened = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), handle.as_mut_ptr().cast(), flags) };
+    if opened < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, so nothing else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(opened) });
+    Ok(())
+}
+
+/// Calls bpf(2), to ask for the first map of the host.
+#[expect(unsafe_code, reason = "aya does not make this call alone")]
+fn call_bpf() -> io::Result<()> {
+    /// `BPF_MAP_GET_NEXT_ID` (include/uapi/linux/bpf.h), whose attributes are the previous id, the next id and flags.
+    const MAP_GET_NEXT_ID: libc::c_long = 12;
+    let mut attributes = [0_u32; 3];
+    let size = size_of_val(&attributes);
+    // SAFETY: the attributes are those of the command and have the given size.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_GET_NEXT_ID, attributes.as_mut_ptr(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
