@@ -135,7 +135,7 @@ pub struct SeenKey {
     /// `super_block.s_dev`.
     pub dev: u32,
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
-    /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`] or [`CLASS_HANDLE_OPEN`]. The upper half is a value that
+    /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`], [`CLASS_HANDLE_OPEN`] or [`CLASS_HOST_EXEC`]. The upper half is a value that
     /// distinguishes acts with the same lower half: the new permissions of a chmod, a hash of the number of an opened
     /// device, whether a chroot is in a user namespace of its own, and 0 otherwise.
     pub class: u32,
@@ -153,6 +153,8 @@ pub const CLASS_CONTROL_OPEN: u32 = 33;
 
 /// The [`SeenKey::class`] of a file that was opened by its handle. No operation has this number.
 pub const CLASS_HANDLE_OPEN: u32 = 34;
+/// The [`SeenKey::class`] of a file that was executed on the host. No operation has this number.
+pub const CLASS_HOST_EXEC: u32 = 35;
 
 /// Returns the [`SeenKey::class`] of an act that is not a change of the content. `value` is 0 if it makes no
 /// difference.

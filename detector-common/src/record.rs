@@ -58,6 +58,8 @@ terms! {
     /// A container opened a file by its handle: [`FileRecord`], whose `op` is 1 if the file is known to be in the mount
     /// that it was opened through, and 0 otherwise.
     HandleOpen = 13, "handle_open";
+    /// A process with the host's mounts is about to execute a file of a container: [`FileRecord`], whose `op` is 0.
+    HostExec = 14, "host_exec";
 }
 
 /// The first bytes of every record.
@@ -262,8 +264,9 @@ pub struct ExecRecord {
 }
 
 /// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
-/// [`Kind::ControlOpen`], [`Kind::HandleOpen`] and [`Kind::MapExec`]: what a process did to one file, or with it. An act
-/// that the map `SEEN` keeps is sent only the first time that the actor does it to the file. Every creation of a file is sent, and so is every act that the
+/// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`] and [`Kind::MapExec`]: what a process did to one file,
+/// or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does it to the file. Every
+/// creation of a file is sent, and so is every act that the
 /// map does not keep.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -283,7 +286,7 @@ pub struct FileRecord {
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code, a file that was opened by its handle, and
+    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code, a file that is opened by its handle or executed on the host, and
     /// a directory that becomes the root, it starts at the process's root. For a control of the kernel, it starts at
     /// the top of the file system.
     pub path: Path,

@@ -9,10 +9,11 @@ use aya_ebpf::{
     Global,
     bindings::BPF_ANY,
     macros::map,
-    maps::{Array, HashMap},
+    maps::{Array, HashMap, LruHashMap},
 };
 use detector_common::{
     map::{self, HOST, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
+    record::PATH_DEPTH,
     vocabulary::{Loss, Origin},
 };
 
@@ -56,6 +57,11 @@ static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 /// for processes that enter the namespace but stay in a cgroup of the host, as those of `nsenter` do.
 #[map]
 static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_192, 0);
+
+/// The containers whose upper directories are known, by the address of the directory's dentry. An overlay keeps the
+/// dentry of its upper directory, so an entry is right as long as its container runs.
+#[map]
+static UPPERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8_192, 0);
 
 /// The processes that were brought into a container from outside, and their descendants, by the id (thread group id) of
 /// the process.
@@ -230,6 +236,10 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     }
     let (root, id) = (Root::of(task), task.cgroup_id());
     if let Some(cgroup) = entered(task, id, &root) {
+        if cgroup.root == 0 && cgroup.root_dev == root.device {
+            // The container was running before the probes were attached.
+            note_upper(root.dentry, cgroup.container);
+        }
         start_nested(task, id, namespace, &root);
         return Some((cgroup.container, register_origin(task, cgroup.container)));
     }
@@ -301,6 +311,7 @@ fn start(task: Task, id: u64, cgroup: &map::Cgroup) -> bool {
     if !is_kept {
         count_loss(Loss::CgroupsFull);
     }
+    note_upper(Dentry::new(cgroup.root), cgroup.container);
     let namespace = map::MountNamespace { container: cgroup.container, id: task.mount_namespace_id() };
     if !is_taken && ROOTS.insert(cgroup.root_dev, watch_root(cgroup), BPF_ANY.into()).is_err()
         || MNT_NS.insert(cgroup.mnt_ns, namespace, BPF_ANY.into()).is_err()
@@ -339,6 +350,35 @@ pub fn owner_of(device: u32, dentry: impl FnOnce() -> Dentry) -> Option<u64> {
         ROOTS_SHARED => sharing(Task::current(), device, dentry()),
         owner => Some(owner),
     }
+}
+
+/// Notes where the upper directory of a container's root is, if the root is on an overlay.
+#[inline(always)]
+fn note_upper(root: Dentry, container: u64) {
+    let superblock = root.superblock();
+    if superblock.is_overlay() {
+        // The map makes room by itself.
+        let _always_fits = UPPERS.insert(superblock.top().inode().upper_dentry().address(), container, BPF_ANY.into());
+    }
+}
+
+/// Returns the running container in whose upper directory a file is.
+#[inline(always)]
+pub fn owner_of_upper(file: Dentry) -> Option<u64> {
+    let mut dentry = file;
+    for _ in 0..PATH_DEPTH {
+        let parent = dentry.parent();
+        if parent == dentry || parent.is_null() {
+            return None;
+        }
+        if let Some(container) = UPPERS.get_ptr(parent.address()) {
+            // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+            let container = unsafe { container.read_volatile() };
+            return known(container).map(|cgroup| cgroup.container);
+        }
+        dentry = parent;
+    }
+    None
 }
 
 /// Returns the container of a task, if `dentry`, which is on a shared file system, is at or below the container's root.

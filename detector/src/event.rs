@@ -30,6 +30,8 @@ pub enum Event {
     MapChange(Box<MapChange>),
     /// A container opened a file by its handle.
     HandleOpen(Box<HandleOpen>),
+    /// A process with the host's mounts is about to execute a file of a container.
+    HostExec(Box<HostExec>),
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape(Box<CgroupEscape>),
     /// A cgroup was created.
@@ -52,6 +54,7 @@ impl Event {
             Self::ControlOpen(open) => Some(open.at),
             Self::MapChange(change) => Some(change.at),
             Self::HandleOpen(open) => Some(open.at),
+            Self::HostExec(exec) => Some(exec.at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
@@ -179,6 +182,18 @@ pub struct HandleOpen {
     pub is_inside: bool,
     /// The process that did it, and the path from its root, or from the top of the file system for a file that is not
     /// in the mount. `None` if the record was lost.
+    pub detail: Option<Detail>,
+}
+
+/// A container's file that a process with the host's mounts is about to execute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostExec {
+    /// Where and when it happened.
+    pub at: At,
+    /// The program or script.
+    pub file: File,
+    /// The process, as it is before the exec, and the path from its root, or from the container's root for a file that
+    /// was reached through `/proc/PID/root`. `None` if the record was lost.
     pub detail: Option<Detail>,
 }
 

@@ -106,11 +106,13 @@ pub enum Kind {
     SensorTampering = 9,
     /// A container opened a file by its handle, which needs no name and leads past mounts.
     HandleOpen = 10,
+    /// A process with the host's mounts, or the kernel itself, executed a file of a container.
+    HostExec = 11,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ShellInContainer,
         Self::ImageWrite,
         Self::ImageShadowed,
@@ -121,6 +123,7 @@ impl Kind {
         Self::KernelControlWrite,
         Self::SensorTampering,
         Self::HandleOpen,
+        Self::HostExec,
     ];
 
     /// The name, as in JSON.
@@ -136,6 +139,7 @@ impl Kind {
             Self::KernelControlWrite => "kernel_control_write",
             Self::SensorTampering => "sensor_tampering",
             Self::HandleOpen => "handle_open",
+            Self::HostExec => "host_exec",
         }
     }
 }
@@ -515,6 +519,11 @@ pub enum NoticeEvent {
         /// What is missing, and why, one sentence each. Empty once nothing is missing any more.
         reasons: Vec<String>,
     },
+    /// The sensor has undone what another process had done to it.
+    Healed {
+        /// What was done, in a sentence.
+        what: String,
+    },
     /// Something was lost, or reported without all its details.
     Loss {
         /// What was lost.
@@ -546,6 +555,7 @@ impl NoticeEvent {
             Self::Started { .. } => "started",
             Self::Stopped { .. } => "stopped",
             Self::Degraded { .. } => "degraded",
+            Self::Healed { .. } => "healed",
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::ContainerInfo { .. } => "container_info",

@@ -6,7 +6,7 @@
 //!
 //! If a script is executed, these hooks see the interpreter. The script itself is seen by `security_bprm_check(bprm)`
 //! (security/security.c), which `search_binary_handler` (fs/exec.c, 5.10 to 7.3) calls earlier, once for each step of a
-//! chain of interpreters.
+//! chain of interpreters. It also sees what a process of the host executes of a container's files.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, kprobe},
@@ -14,7 +14,12 @@ use aya_ebpf::{
 };
 
 use super::argument;
-use crate::{exec, kernel::Binprm, probe_log};
+use crate::{
+    exec,
+    image::{self, report::hand_over},
+    kernel::Binprm,
+    probe_log,
+};
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn exec_tp(ctx: BtfTracePointContext) -> i32 {
@@ -34,8 +39,10 @@ fn exec_kprobe(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn bprm_check(ctx: ProbeContext) -> u32 {
-    if let Some(program) = argument(&ctx, 0) {
+    let program: Option<Binprm> = argument(&ctx, 0);
+    if let Some(program) = program {
         exec::report_script(program);
+        hand_over(&ctx, image::executing(program.file()));
     }
     0
 }

@@ -1,5 +1,5 @@
-//! Files that are mapped, and mapped files that become executable: code that did not come with the image, and shared
-//! mappings of files that are open for writing.
+//! Files that are executed on the host, files that are mapped, and mapped files that become executable: code that did
+//! not come with the image, and shared mappings of files that are open for writing.
 
 use detector_common::{map::CLASS_MAP_EXEC, record::Kind, vocabulary::ImageOp};
 
@@ -101,4 +101,25 @@ fn loaded(task: Task, inode: Inode, place: Place, is_program: bool) -> Option<Ch
         loader::forget(current_process());
     }
     Change::at_place(Kind::MapExec, image, inode, place, class).unless_repeated()
+}
+
+/// Checks a file that is about to be executed, be it a program or a script. It is reported if it is a container's, on
+/// its overlay or in the upper directory of that, and the process is in no container.
+#[inline(always)]
+pub fn executing(file: File) -> Option<Change> {
+    let task = Task::current();
+    let place = file.place();
+    let inode = file.inode();
+    let superblock = inode.superblock();
+    let image = match Image::on(superblock, || place.dentry) {
+        Some(image) => image,
+        None if container::is_elsewhere(task) => {
+            Image { owner: container::owner_of_upper(place.dentry)?, device: superblock.device() }
+        }
+        None => return None,
+    };
+    if container::of_executing(task).is_some() {
+        return None;
+    }
+    Some(Change::at_place(Kind::HostExec, image, inode, place, EACH))
 }

@@ -18,7 +18,7 @@ pub mod pending;
 pub mod report;
 mod seen;
 
-pub use code::{mapped, protected};
+pub use code::{executing, mapped, protected};
 pub use content::{device_opened, opened, opened_by_handle, stored, written};
 pub use metadata::{changing, copied_up, creating, ended, to_create};
 pub use mounts::{mounted, remounted, rooted, set_attributes, setting_attributes};

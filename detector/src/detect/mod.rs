@@ -13,6 +13,7 @@ mod device_write;
 mod drifted_exec;
 mod fileless_exec;
 mod handle_open;
+mod host_exec;
 mod image_shadowed;
 mod image_write;
 mod kernel_control_write;
@@ -150,6 +151,10 @@ impl Detector {
                 let actor = self.actor(open.detail.as_ref());
                 report.add(open.at, actor.as_ref(), handle_open::detect(open, actor.as_ref(), container));
             }
+            Event::HostExec(exec) => {
+                let actor = self.actor(exec.detail.as_ref());
+                report.add(exec.at, actor.as_ref(), host_exec::detect(exec, actor.as_ref(), container));
+            }
             Event::CgroupEscape(escape) => {
                 let program = self.program_of(&escape.process);
                 let actor = Actor::new(&escape.process, &escape.exe, program);
@@ -209,6 +214,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::ControlOpen(_)
         | Event::MapChange(_)
         | Event::HandleOpen(_)
+        | Event::HostExec(_)
         | Event::CgroupEscape(_)
         | Event::CgroupCreated(_)
         | Event::CgroupRemoved(_) => None,

@@ -72,6 +72,7 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             };
             (RED, format!("on {}: {}{more}", notice.node, shown.join("; ")))
         }
+        NoticeEvent::Healed { what } => (YELLOW, format!("on {}: {what}", notice.node)),
         NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();

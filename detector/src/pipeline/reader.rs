@@ -12,6 +12,7 @@ use super::losses::Losses;
 use super::outlet::{Message, Outlet};
 use super::threads::{Error, Flag};
 use crate::clock;
+use crate::event::Event;
 use crate::finding::NoticeEvent;
 use crate::redact::Redactor;
 use crate::sensor::{self, Decoded, Sensor};
@@ -38,6 +39,8 @@ pub(super) struct Reader<S> {
     blind_windows: BlindWindows,
     /// The number of records that could not be decoded.
     undecoded: u64,
+    /// Whether another process has changed the maps of the probes.
+    must_refill: bool,
     schedule: Schedule,
 }
 
@@ -58,6 +61,7 @@ impl<S: FnMut(Message)> Reader<S> {
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
+            must_refill: false,
             schedule: Schedule::new(Instant::now(), test_interval),
         })
     }
@@ -127,6 +131,7 @@ impl<S: FnMut(Message)> Reader<S> {
     fn take_event(&mut self, decoded: Decoded) {
         match decoded {
             Ok(event) => {
+                self.must_refill |= matches!(event, Event::MapChange(_));
                 // An event that happened after the clock was set gets the new time, even if others are read with it.
                 self.analysis.follow_wall_clock();
                 self.analysis.take_event(event, &mut self.sensor, &mut self.outlet);
@@ -153,6 +158,9 @@ impl<S: FnMut(Message)> Reader<S> {
                 self.schedule.mark_losses_reported(now, true);
             }
         }
+        if std::mem::take(&mut self.must_refill) {
+            self.refill();
+        }
         if with_skipped_calls {
             self.schedule.mark_skipped_calls_reported(now);
             self.report_skipped_calls();
@@ -161,6 +169,19 @@ impl<S: FnMut(Message)> Reader<S> {
             && let Err(error) = self.sensor.sweep(&ended)
         {
             tracing::error!(%error, "cannot remove what has gone from the BPF maps");
+        }
+    }
+
+    /// Fills the maps of the probes again, because another process has changed some.
+    fn refill(&mut self) {
+        match self.sensor.refill() {
+            Ok(()) => self.outlet.notice(NoticeEvent::Healed {
+                what: "another process had changed maps of the probes; they were filled again".to_owned(),
+            }),
+            Err(error) => {
+                tracing::error!(%error, "cannot fill the maps of the probes again; trying again");
+                self.must_refill = true;
+            }
         }
     }
 

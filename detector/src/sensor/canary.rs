@@ -69,7 +69,11 @@ impl Canary {
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
             Event::HandleOpen(_) => self.seen.push("handle"),
-            Event::ControlOpen(_) | Event::MapChange(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::ControlOpen(_)
+            | Event::MapChange(_)
+            | Event::HostExec(_)
+            | Event::CgroupCreated(_)
+            | Event::CgroupRemoved(_) => {}
         }
         true
     }
@@ -89,6 +93,7 @@ impl Canary {
             Event::DeviceOpen(open) => is_actor(&open.detail),
             Event::ControlOpen(open) => is_actor(&open.detail),
             Event::HandleOpen(open) => is_actor(&open.detail),
+            Event::HostExec(exec) => is_actor(&exec.detail),
             Event::MapChange(change) => canary.is(&change.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
             // All that the event contains of the process is its id, which is that of a child. But the file is the

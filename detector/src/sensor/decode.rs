@@ -12,8 +12,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Event, Exec, File, HandleOpen,
-    ImageChange, ImageOp, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name, Origin, Path, Process,
-    Script, StdioKind,
+    HostExec, ImageChange, ImageOp, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name, Origin, Path,
+    Process, Script, StdioKind,
 };
 
 /// Why a record could not be read.
@@ -86,6 +86,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         | Kind::DeviceOpen
         | Kind::ControlOpen
         | Kind::HandleOpen
+        | Kind::HostExec
         | Kind::MapExec => file_record(kind, parts(bytes, header)?),
         Kind::MapChange => map_change(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
@@ -190,6 +191,7 @@ fn file_event(
             Ok(Event::ControlOpen(Box::new(ControlOpen { at, control, file, detail })))
         }
         Kind::HandleOpen => Ok(Event::HandleOpen(Box::new(HandleOpen { at, file, is_inside: op != 0, detail }))),
+        Kind::HostExec => Ok(Event::HostExec(Box::new(HostExec { at, file, detail }))),
         Kind::MapExec => Ok(Event::MapExec(Box::new(MapExec { at, file, detail }))),
         Kind::Exec
         | Kind::Script

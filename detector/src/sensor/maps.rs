@@ -19,6 +19,8 @@ use super::scan::{RootKind, Running};
 
 /// `BPF_NOEXIST`. It keeps an entry that the probes have written in the meantime, because that one is newer.
 const BPF_NOEXIST: u64 = 1;
+/// `BPF_ANY`. It replaces an entry.
+const BPF_ANY: u64 = 0;
 
 /// What the probes could not report or keep since they were loaded: a count of each kind, in the order of
 /// [`Loss::ALL`].
@@ -101,7 +103,7 @@ impl Maps {
     }
 
     /// Tells the probes the ids of the sensor's maps, so that they report who else changes them.
-    pub(super) fn guard(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+    pub(super) fn guard(&mut self, ids: &[u32]) -> Result<(), Error> {
         let mut maps = self.calls();
         for id in ids {
             maps.own_maps.insert(id, 1, 0).map_err(|e| failed("OWN_MAPS", &e))?;
@@ -109,8 +111,17 @@ impl Maps {
         Ok(())
     }
 
-    /// Tells the probes what was running before they were attached.
+    /// Tells the probes what was running before they were attached. What they have learnt themselves stays.
     pub(super) fn seed(&mut self, running: &Running) -> Result<(), Error> {
+        self.fill(running, BPF_NOEXIST)
+    }
+
+    /// Tells the probes what is running, after somebody has changed the maps. Nothing that was in them counts.
+    pub(super) fn refill(&mut self, running: &Running) -> Result<(), Error> {
+        self.fill(running, BPF_ANY)
+    }
+
+    fn fill(&mut self, running: &Running, flags: u64) -> Result<(), Error> {
         for &cgroup in &running.host_cgroups {
             let state = Cgroup {
                 container: 0,
@@ -133,13 +144,18 @@ impl Maps {
                 user_ns: found.user_namespace,
                 init: found.init,
             };
-            self.watch(watched, &found.cgroups)?;
+            self.watch_as(watched, &found.cgroups, flags)?;
         }
         Ok(())
     }
 
     /// Makes the probes watch a container that they did not see start.
     pub(super) fn watch(&mut self, watched: WatchedContainer, cgroups: &[u64]) -> Result<(), Error> {
+        self.watch_as(watched, cgroups, BPF_NOEXIST)
+    }
+
+    /// `flags` are those for what the probes learn of the container's root and mount namespace.
+    fn watch_as(&mut self, watched: WatchedContainer, cgroups: &[u64], flags: u64) -> Result<(), Error> {
         let WatchedContainer { container, root_dev, root_kind, mnt_ns, user_ns, init } = watched;
         let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0, user_ns, reserved: 0 };
         let mut maps = self.calls();
@@ -148,13 +164,13 @@ impl Maps {
         }
         if root_dev != 0 {
             let owner = if root_kind == RootKind::Shared { ROOTS_SHARED } else { container };
-            tolerate(maps.roots.insert(root_dev, owner, BPF_NOEXIST)).map_err(|e| failed("ROOTS", &e))?;
+            tolerate(maps.roots.insert(root_dev, owner, flags)).map_err(|e| failed("ROOTS", &e))?;
             if root_kind != RootKind::Overlay {
                 maps.other_roots.set(0, 1, 0).map_err(|e| failed("OTHER_ROOTS", &e))?;
             }
         }
         if mnt_ns != 0 {
-            tolerate(maps.mnt_ns.insert(mnt_ns, MountNamespace { container, id: 0 }, BPF_NOEXIST))
+            tolerate(maps.mnt_ns.insert(mnt_ns, MountNamespace { container, id: 0 }, flags))
                 .map_err(|e| failed("MNT_NS", &e))?;
         }
         Ok(())

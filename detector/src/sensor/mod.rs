@@ -62,8 +62,9 @@ pub struct Sensor {
     has_failed_to_test: bool,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
+    map_ids: Vec<u32>,
     // The programs and links live as long as this value.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
 }
 
 impl Sensor {
@@ -105,7 +106,7 @@ impl Sensor {
         let map_ids = probes::map_ids(&ebpf)
             .map_err(|e| Error::System { what: "asking for the ids of maps", source: io::Error::other(e) })?;
         let mut maps = Maps::take(&mut ebpf, host.preemption)?;
-        maps.guard(map_ids)?;
+        maps.guard(&map_ids)?;
         let mut events = Events::take(&mut ebpf)?;
         #[cfg(feature = "probe-log")]
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)
@@ -139,7 +140,8 @@ impl Sensor {
             has_failed_to_test,
             #[cfg(feature = "probe-log")]
             pass_on_log: Box::new(move || log.flush()),
-            _ebpf: ebpf,
+            map_ids,
+            ebpf,
         })
     }
 
@@ -172,6 +174,22 @@ impl Sensor {
             || self.report.hooks.iter().zip(&tested.hooks).any(|(before, now)| before.verified != now.verified);
         self.report = tested;
         Ok(is_changed)
+    }
+
+    /// Fills the maps again after another process has changed them. The findings about what the containers did before
+    /// may come once more.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub(crate) fn refill(&mut self) -> Result<(), Error> {
+        let host = &self.report.host;
+        let hierarchy = host.hierarchy.as_ref().ok_or(Error::NoCgroups)?;
+        let running =
+            scan::containers(host, hierarchy).map_err(|source| Error::System { what: "scanning /proc", source })?;
+        self.maps.guard(&self.map_ids)?;
+        probes::fill_reporters(&mut self.ebpf)?;
+        self.maps.refill(&running)
     }
 
     /// The next event, if there is one, or the reason why a record cannot be read.

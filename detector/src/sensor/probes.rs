@@ -119,22 +119,35 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Er
     Ok(plan::HOOKS.iter().map(|hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref())).collect())
 }
 
-/// Loads the programs that other programs call, and puts them into the map in which those look for them.
+/// Loads the programs that other programs call.
 fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
-    const MAP: &str = "REPORTERS";
-    let refused = |why: String| Error::Map { name: MAP, why };
-    for (index, &name) in (0..).zip(&plan::REPORTERS) {
+    for name in plan::REPORTERS {
         let Some(Program::KProbe(program)) = ebpf.program_mut(name) else {
             return Err(refused(format!("the BPF object has no program {name}")));
         };
         program.load().map_err(|e| refused(format!("program {name}: {}", explain(&e))))?;
+    }
+    fill_reporters(ebpf)
+}
+
+/// Puts the programs that other programs call into the map in which those look for them.
+pub(super) fn fill_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
+    for (index, &name) in (0..).zip(&plan::REPORTERS) {
+        let program = ebpf.program(name).ok_or_else(|| refused(format!("the BPF object has no program {name}")))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| refused(e.to_string()))?;
         // The map stays in `ebpf`, because the kernel empties it when user space closes it.
-        let map = ebpf.map_mut(MAP).ok_or_else(|| refused("the BPF object has no such map".to_owned()))?;
+        let map = ebpf.map_mut(REPORTERS).ok_or_else(|| refused("the BPF object has no such map".to_owned()))?;
         let mut reporters = ProgramArray::try_from(map).map_err(|e| refused(e.to_string()))?;
         reporters.set(index, &fd, 0).map_err(|e| refused(e.to_string()))?;
     }
     Ok(())
+}
+
+/// The map of the programs that other programs call.
+const REPORTERS: &str = "REPORTERS";
+
+fn refused(why: String) -> Error {
+    Error::Map { name: REPORTERS, why }
 }
 
 /// Tries the candidates for one hook. `functions` are those functions of the plan that this kernel has, if that is

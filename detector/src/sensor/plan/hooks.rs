@@ -609,7 +609,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "script",
-        purpose: "scripts executed",
+        purpose: "scripts executed, and files of containers executed on the host",
         need: Need::Wanted,
         hot: false,
         programs: &[("bprm_check", Attach::Kprobe("security_bprm_check"))],
