@@ -354,6 +354,31 @@ pub const WAYS: &[(&str, &[Way])] = &[
         ],
     ),
     (
+        "Ways out",
+        &[
+            way("program for core dumps", &["open", "script"], &["escape::core_pattern"]),
+            way("program that loads modules", &["open", "script"], &["escape::modprobe"]),
+            way("program for events of devices", &["open", "script"], &["escape::uevent_helper"]),
+            way("`release_agent`", &["open", "script"], &["escape::release_agent"]),
+            way("interpreter of a binary format", &["open"], &["escape::binary_format"]),
+            way("file of a container executed by a process of the host", &["script"], &["escape::executed_by_host"]),
+            way(
+                "open_by_handle_at, of a file in the mount and outside",
+                &["handle"],
+                &["escape::guessed_handle", "escape::handle_inside"],
+            ),
+        ],
+    ),
+    (
+        "The sensor itself",
+        &[
+            way("`kprobes/enabled` in debugfs", &["open"], &["tampering::kprobes_switched"]),
+            way("`kernel.ftrace_enabled`", &["open"], &["tampering::ftrace_switched"]),
+            way("its maps changed with bpf", &["bpf"], &["tampering::maps_changed"]),
+            way("its links detached with bpf", &["open"], &["tampering::links_detached"]),
+        ],
+    ),
+    (
         "Containers of engines",
         &[
             way(
@@ -462,6 +487,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
 /// Cases that are not attacks. A name that ends with `::` stands for all cases of a module.
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
+    "escape::harmless",
+    "tampering::maps_read",
     "scale::",
     "actor::application_and_its_child",
     "shell::other_program",

@@ -6,6 +6,7 @@
 //! Some operations perform another one in other circumstances: `in-thread append /etc/app.conf`.
 
 mod answer;
+mod controls;
 mod descriptors;
 mod devices;
 mod effect;
@@ -13,6 +14,7 @@ mod exec;
 mod flood;
 mod fuse;
 mod harmless;
+mod maps;
 mod measured;
 mod metadata;
 mod mounts;
@@ -40,7 +42,9 @@ use serde_json::Value;
 pub use answer::{NotApplicable, kernel, read as read_answer};
 pub use descriptors::{pass, take};
 pub use flood::{DEEP, flooded, flooding_shell};
+pub use maps::{empty_map, read_maps};
 pub use measured::measure;
+pub use open::handle_of;
 
 use operation::{Held, Operation};
 
@@ -95,6 +99,8 @@ const OPERATIONS: &[&[Operation]] = &[
     names::OPERATIONS,
     metadata::OPERATIONS,
     mounts::OPERATIONS,
+    controls::OPERATIONS,
+    maps::OPERATIONS,
     devices::OPERATIONS,
     descriptors::OPERATIONS,
     programs::OPERATIONS,

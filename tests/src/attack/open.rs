@@ -1,15 +1,15 @@
 //! Opens files for writing, and writes to them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::effect::{identity, verify};
-use super::operation::Operation;
+use super::operation::{Operation, number};
 use super::{raw, uring};
 use crate::image::MARK;
 
@@ -32,6 +32,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         verify(path)
     }),
     Operation::on("open-by-handle", "opens a file by its number instead of its name, and writes", open_by_handle),
+    Operation::with(
+        "open-handle",
+        "FILE WORD…",
+        "opens a file by a handle, through the mount of another file",
+        2,
+        |args| open_handle(Path::new(&args[0]), args[1..].iter().map(|word| number(word)).collect::<Result<_>>()?),
+    ),
 ];
 
 fn written(options: &OpenOptions, path: &Path) -> Result<Value> {
@@ -60,4 +67,19 @@ fn shorten(path: &Path) -> Result<Value> {
 fn open_by_handle(path: &Path) -> Result<Value> {
     let handle = raw::Handle::of(path).context("no handle")?;
     finish(handle.open(&File::open("/")?).context("the handle cannot be opened")?, path)
+}
+
+/// The handle of a file, for [`open_handle`].
+pub fn handle_of(path: &Path) -> Result<Vec<String>> {
+    Ok(raw::Handle::of(path).context("no handle")?.words().iter().map(ToString::to_string).collect())
+}
+
+/// Opens the file with this handle through the mount of another file, writes to it, and returns what it had.
+fn open_handle(mount: &Path, words: Vec<u32>) -> Result<Value> {
+    let handle = raw::Handle::from_words(&words);
+    let mut found = handle.open(&File::open(mount)?).context("the handle cannot be opened")?;
+    let mut content = String::new();
+    found.read_to_string(&mut content)?;
+    found.write_all(MARK)?;
+    Ok(json!(content))
 }

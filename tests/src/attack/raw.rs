@@ -120,15 +120,150 @@ impl Handle {
         checked(answer).map(|_| handle)
     }
 
-    /// Calls open_by_handle_at(2) for writing. `mount` is any open file of the file system.
+    /// All words of the handle, which a process can guess.
+    pub(super) fn words(&self) -> &[u32] {
+        &self.words[..2 + (self.words[0] as usize).div_ceil(4)]
+    }
+
+    /// The handle with these words.
+    pub(super) fn from_words(words: &[u32]) -> Self {
+        let mut handle = Self { words: [0; 2 + libc::MAX_HANDLE_SZ as usize / 4] };
+        handle.words.iter_mut().zip(words).for_each(|(to, from)| *to = *from);
+        handle
+    }
+
+    /// Calls open_by_handle_at(2) for reading and writing. `mount` is any open file of the file system.
     pub(super) fn open(&self, mount: &File) -> Result<File, Errno> {
         let mut words = self.words;
-        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let flags = libc::O_RDWR | libc::O_CLOEXEC;
         // SAFETY: the kernel has filled the handle.
         let answer = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), words.as_mut_ptr().cast(), flags) };
         // SAFETY: the descriptor is new, so nothing else owns it.
         checked(answer).map(|number| unsafe { File::from_raw_fd(number as i32) })
     }
+}
+
+/// A BPF map of the host.
+pub(super) struct BpfMap {
+    file: OwnedFd,
+    /// The sizes of its keys and values in bytes, and its name.
+    sizes: [usize; 2],
+    name: String,
+}
+
+impl BpfMap {
+    /// All maps.
+    pub(super) fn all() -> Result<Vec<Self>, Errno> {
+        let (mut maps, mut id) = (Vec::new(), 0);
+        loop {
+            let mut next = [id, 0, 0];
+            match bpf(BPF_MAP_GET_NEXT_ID, &mut next) {
+                Ok(_) => id = next[1],
+                Err(Errno::NOENT) => return Ok(maps),
+                Err(error) => return Err(error),
+            }
+            maps.push(Self::open(id)?);
+        }
+    }
+
+    fn open(id: u32) -> Result<Self, Errno> {
+        // SAFETY: the descriptor is new, so nothing else owns it.
+        let file = unsafe { OwnedFd::from_raw_fd(bpf(BPF_MAP_GET_FD_BY_ID, &mut [id, 0, 0])? as i32) };
+        // `struct bpf_map_info`: the type, the id, the sizes of keys and values, the number of entries, the flags, and
+        // the name, which has 16 bytes.
+        let mut info = [0_u32; 10];
+        let [low, high] = halves(info.as_mut_ptr() as u64);
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut [file.as_raw_fd().cast_unsigned(), size_of_val(&info) as u32, low, high])?;
+        let name: Vec<u8> =
+            info[6..].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+        let sizes = [info[2] as usize, info[3] as usize];
+        Ok(Self { file, sizes, name: String::from_utf8_lossy(&name).into_owned() })
+    }
+
+    /// The name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The keys of a map that is not for each CPU.
+    pub(super) fn keys(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let mut next = vec![0; self.sizes[0]];
+            let before = keys.last().map_or(0, |key| key.as_ptr() as u64);
+            match self.call(BPF_MAP_GET_NEXT_KEY, before, next.as_mut_ptr() as u64) {
+                Ok(()) => keys.push(next),
+                Err(Errno::NOENT) => return Ok(keys),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads an entry.
+    pub(super) fn look_up(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        let mut value = vec![0; self.sizes[1]];
+        self.call(BPF_MAP_LOOKUP_ELEM, key.as_ptr() as u64, value.as_mut_ptr() as u64).map(|()| value)
+    }
+
+    /// Changes an entry.
+    pub(super) fn update(&self, key: &[u8], value: &[u8]) -> Result<(), Errno> {
+        self.call(BPF_MAP_UPDATE_ELEM, key.as_ptr() as u64, value.as_ptr() as u64)
+    }
+
+    /// Deletes an entry.
+    pub(super) fn delete(&self, key: &[u8]) -> Result<(), Errno> {
+        self.call(BPF_MAP_DELETE_ELEM, key.as_ptr() as u64, 0)
+    }
+
+    fn call(&self, command: c_long, key: u64, value: u64) -> Result<(), Errno> {
+        let ([key, key_high], [value, value_high]) = (halves(key), halves(value));
+        let file = self.file.as_raw_fd().cast_unsigned();
+        bpf(command, &mut [file, 0, key, key_high, value, value_high, 0, 0]).map(drop)
+    }
+}
+
+/// Tries to detach all BPF links. Returns the errors.
+pub(super) fn detach_links() -> Result<Vec<Errno>, Errno> {
+    let (mut errors, mut id) = (Vec::new(), 0);
+    loop {
+        let mut next = [id, 0, 0];
+        match bpf(BPF_LINK_GET_NEXT_ID, &mut next) {
+            Ok(_) => id = next[1],
+            Err(Errno::NOENT) => return Ok(errors),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: the descriptor is new, so nothing else owns it.
+        let link = unsafe { OwnedFd::from_raw_fd(bpf(BPF_LINK_GET_FD_BY_ID, &mut [id, 0, 0])? as i32) };
+        errors.extend(bpf(BPF_LINK_DETACH, &mut [link.as_raw_fd().cast_unsigned()]).err());
+    }
+}
+
+/// Commands of bpf(2) (include/uapi/linux/bpf.h).
+const BPF_MAP_LOOKUP_ELEM: c_long = 1;
+const BPF_MAP_UPDATE_ELEM: c_long = 2;
+const BPF_MAP_DELETE_ELEM: c_long = 3;
+const BPF_MAP_GET_NEXT_KEY: c_long = 4;
+const BPF_MAP_GET_NEXT_ID: c_long = 12;
+const BPF_MAP_GET_FD_BY_ID: c_long = 14;
+const BPF_OBJ_GET_INFO_BY_FD: c_long = 15;
+const BPF_LINK_GET_FD_BY_ID: c_long = 30;
+const BPF_LINK_GET_NEXT_ID: c_long = 31;
+const BPF_LINK_DETACH: c_long = 34;
+
+fn halves(address: u64) -> [u32; 2] {
+    [address as u32, (address >> 32) as u32]
+}
+
+fn bpf<const N: usize>(command: c_long, attributes: &mut [u32; N]) -> Result<u64, Errno> {
+    // The kernel wants addresses at multiples of eight.
+    let mut aligned: Vec<u64> =
+        attributes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(*pair.get(1).unwrap_or(&0)) << 32).collect();
+    // SAFETY: the attributes have the given size, and the callers' buffers have the sizes that the command demands.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, aligned.as_mut_ptr(), size_of_val(attributes)) };
+    for (pair, word) in attributes.chunks_mut(2).zip(aligned) {
+        pair.iter_mut().zip(halves(word)).for_each(|(half, value)| *half = value);
+    }
+    checked(answer)
 }
 
 /// Calls clone3(2), with a cgroup for the child. Returns `None` in the child.

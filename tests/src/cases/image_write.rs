@@ -94,7 +94,8 @@ pub(super) fn open_by_handle(lab: &mut Lab) -> Result<()> {
     let setup = Setup { is_privileged: true, overlay_options: ",index=on,nfs_export=on", ..Setup::default() };
     let (container, path) = (Container::service_with(lab.number(), setup)?, lab.file()?);
     let identity = container.service_does(&["open-by-handle", &path])?;
-    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &identity)])
+    let opened = json!({"finding": "handle_open", "severity": "low"});
+    lab.expect(&container, [opened, change("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 pub(super) fn clone(lab: &mut Lab) -> Result<()> {

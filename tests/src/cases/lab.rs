@@ -330,6 +330,18 @@ impl Lab {
         })
     }
 
+    /// Waits until the sensor says this, and keeps all findings until then.
+    pub(super) fn wait_for_notice(&mut self, event: &str) -> Result<()> {
+        let sensor = self.sensor.as_mut().context("the sensor is not running")?;
+        wait_for("the notice", PATIENCE, || {
+            let lines = sensor.take_lines()?;
+            let has_come = lines.iter().any(|line| line["event"] == event);
+            self.history.extend(lines.iter().cloned());
+            self.pending.extend(lines.into_iter().filter(|line| !line["finding"].is_null()));
+            Ok(has_come.then_some(()))
+        })
+    }
+
     /// Expects exactly these findings of this container, in this order. Only the given fields are compared.
     pub(super) fn expect<const N: usize>(&mut self, container: &Container, expected: [Value; N]) -> Result<()> {
         self.expect_and_take(container, expected).map(drop)

@@ -7,6 +7,7 @@ mod cgroups;
 mod degraded;
 mod device;
 mod doctor;
+mod escape;
 mod exec;
 mod expectation;
 mod flood;
@@ -24,6 +25,7 @@ mod scale;
 mod shadow;
 mod shell;
 mod silence;
+mod tampering;
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -118,6 +120,11 @@ cases! {
         mount_tmpfs, mount_overlay, bind, bind_file, remount, remount_file_system, fspick, mount_setattr, mount_moved,
         move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace, chroot_in_user_namespace, in_mount_namespace;
     device []: block_device, loop_on_image_file;
+    escape [Cgroups]: release_agent, executed_by_host;
+    escape []: core_pattern, modprobe, uevent_helper, binary_format, guessed_handle, handle_inside, harmless;
+    // Switches work on kprobes and fentry programs in different ways.
+    tampering [Preemption]: kprobes_switched, ftrace_switched;
+    tampering []: maps_changed, links_detached, maps_read;
 
     silence [Cgroups, Preemption]:
         not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;

@@ -1,0 +1,225 @@
+//! Containers that make the kernel run their programs on the host.
+
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::expectation::write;
+use super::lab::Lab;
+use crate::attack::{self, NotApplicable};
+use crate::container::{Container, HOST, Setup};
+use crate::image::MARK;
+use crate::init::{CGROUPS, cgroup};
+use crate::program::{on_host, wait_for};
+
+/// The file in which the container's program tells on the host who it is.
+const PROOF: &str = "/run/lab/proof";
+/// The container's program.
+const AGENT: &str = "/srv/agent";
+
+/// The expected finding of a control that was opened. `identity` is the result of the attacker's stat.
+fn control(path: &str, identity: &Value) -> Value {
+    json!({
+        "finding": "kernel_control_write",
+        "severity": "critical",
+        "process": {"origin": "entrypoint", "exe": "/usr/bin/tool", "uid": 0},
+        "file": {"path": path, "op": null, "layer": null, "dev": identity["dev"], "inode": identity["inode"]},
+    })
+}
+
+/// Makes the container's program. Returns its expected finding.
+fn make_agent(container: &Container) -> Result<Value> {
+    fs::create_dir_all("/run/lab")?;
+    let script =
+        format!("#!/bin/busybox sh\n(id -u; readlink /proc/self/ns/mnt) > {PROOF}.new\nmv {PROOF}.new {PROOF}\n");
+    let identity = container.service_does(&["script", AGENT, &script])?;
+    Ok(write("entrypoint", "create", "new", AGENT, &identity))
+}
+
+/// The expected finding of the container's program that is executed on the host, by the kernel or by a program.
+fn executed(path: &str, exe: Option<&str>) -> Value {
+    json!({
+        "finding": "host_exec",
+        "severity": "critical",
+        "process": {"origin": "outside", "exe": exe, "uid": 0},
+        "file": {"path": path, "op": null},
+        "mitre": ["T1611"],
+    })
+}
+
+/// Waits until the kernel has run the container's program as root in the host's mounts.
+fn wait_for_agent() -> Result<()> {
+    let proof = wait_for("the container's program on the host", Duration::from_secs(20), || {
+        Ok(Path::new(PROOF).exists().then(|| fs::read_to_string(PROOF)).transpose()?)
+    })?;
+    fs::remove_file(PROOF)?;
+    let ours = fs::read_link("/proc/self/ns/mnt")?;
+    ensure!(proof == format!("0\n{}\n", ours.display()), "it says: {proof}");
+    Ok(())
+}
+
+/// A control of the host, which gets its value back when this is dropped.
+struct Restored {
+    path: &'static str,
+    value: String,
+}
+
+impl Restored {
+    fn new(path: &'static str) -> Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(value) => Ok(Self { path, value }),
+            Err(error) => Err(NotApplicable(format!("this kernel has no {path}: {error}")).into()),
+        }
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.path, &self.value) {
+            eprintln!("cannot restore {}: {error}", self.path);
+        }
+    }
+}
+
+/// A privileged container that no other case has used.
+fn privileged(lab: &mut Lab) -> Result<Rc<Container>> {
+    let setup = Setup { is_privileged: true, ..Setup::default() };
+    Ok(Rc::new(Container::service_with(lab.number(), setup)?))
+}
+
+/// The container mounts a procfs of its own, and gives the control another name there.
+pub(super) fn core_pattern(lab: &mut Lab) -> Result<()> {
+    let restored = Restored::new("/proc/sys/kernel/core_pattern")?;
+    let container = privileged(lab)?;
+    let agent = make_agent(&container)?;
+    let pattern = format!("|/proc/%P/root{AGENT}");
+    let identity = container.service_does(&["bound-control", "sys/kernel/core_pattern", &pattern])?;
+    ensure!(fs::read_to_string(restored.path)?.trim_end() == pattern, "the pattern was not changed");
+    container.service_does(&["crash"])?;
+    wait_for_agent()?;
+    lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
+}
+
+pub(super) fn modprobe(lab: &mut Lab) -> Result<()> {
+    let restored = Restored::new("/proc/sys/kernel/modprobe")?;
+    let container = privileged(lab)?;
+    let agent = make_agent(&container)?;
+    let program = format!("/proc/{}/root{AGENT}", container.pid);
+    let identity = container.service_does(&["control", "proc", "sys/kernel/modprobe", &program])?;
+    container.service_does(&["want-module"])?;
+    wait_for_agent()?;
+    lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
+}
+
+pub(super) fn uevent_helper(lab: &mut Lab) -> Result<()> {
+    let restored = Restored::new("/sys/kernel/uevent_helper")?;
+    let container = privileged(lab)?;
+    let agent = make_agent(&container)?;
+    let program = format!("/proc/{}/root{AGENT}", container.pid);
+    let identity = container.service_does(&["control", "sysfs", "kernel/uevent_helper", &program])?;
+    fs::write("/sys/class/mem/null/uevent", "change")?;
+    wait_for_agent()?;
+    lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
+}
+
+/// A hierarchy of cgroups of version 1 that the container sees, and that is not the one by which containers are known.
+pub(super) fn release_agent(lab: &mut Lab) -> Result<()> {
+    if cgroup("") == CGROUPS {
+        return Err(NotApplicable("only cgroups of version 1 have a release_agent".to_owned()).into());
+    }
+    let setup = Setup { is_privileged: true, sees_cgroups: true, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    let agent = make_agent(&container)?;
+    let hierarchy = format!("{CGROUPS}/systemd");
+    let program = format!("/proc/{}/root{AGENT}", container.pid);
+    let identity = container.service_does(&["set-control", &format!("{HOST}{hierarchy}/release_agent"), &program])?;
+    container.service_does(&["leave-empty", &format!("{HOST}{hierarchy}")])?;
+    wait_for_agent()?;
+    fs::remove_dir(format!("{hierarchy}/left"))?;
+    fs::write(format!("{hierarchy}/release_agent"), "")?;
+    lab.expect(&container, [agent, control("/release_agent", &identity), executed(AGENT, None)])
+}
+
+/// A container registers itself as the interpreter of a format, with the flag that makes the kernel open it at once.
+pub(super) fn binary_format(lab: &mut Lab) -> Result<()> {
+    const ON_HOST: &str = "/run/lab/binfmt";
+    let container = privileged(lab)?;
+    let agent = make_agent(&container)?;
+    let rule = format!(":escape:M::escape::{AGENT}:F");
+    let identity = container.service_does(&["control", "binfmt_misc", "register", &rule])?;
+    crate::init::mount_at("binfmt_misc", ON_HOST, "")?;
+    fs::write("/run/lab/program", "escape")?;
+    on_host("/bin/busybox", ["chmod", "+x", "/run/lab/program"])?;
+    on_host("/run/lab/program", [""])?;
+    fs::write(format!("{ON_HOST}/escape"), "-1")?;
+    rustix::mount::unmount(ON_HOST, rustix::mount::UnmountFlags::empty())?;
+    wait_for_agent()?;
+    lab.expect(&container, [agent, control("/proc/sys/fs/binfmt_misc/register", &identity)])
+}
+
+/// The host executes programs of a container: one through `/proc`, one in the upper directory.
+pub(super) fn executed_by_host(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    let identity = container.service_does(&["copy", "/bin/busybox", "/srv/true"])?;
+    let copied = write("entrypoint", "create", "new", "/srv/true", &identity);
+    let inside = container.host_path("/bin/busybox").display().to_string();
+    let upper = container.volume().with_file_name("upper/srv/true").display().to_string();
+    on_host(&inside, ["true"])?;
+    on_host(&upper, [""; 0])?;
+    let by = Some("/init");
+    lab.expect(&container, [copied, executed("/bin/busybox", by), executed(&upper, by)])
+}
+
+/// The expected finding of a file that was opened by its handle.
+fn by_handle(severity: &str, path: Option<&str>) -> Value {
+    json!({
+        "finding": "handle_open",
+        "severity": severity,
+        "process": {"origin": "entrypoint", "exe": "/usr/bin/tool"},
+        "file": {"path": path, "op": null, "layer": null},
+    })
+}
+
+/// Makes a container open the file with this path on the host by its handle, and returns what the file had.
+fn open_handle(container: &Container, path: &Path) -> Result<Value> {
+    let handle = attack::handle_of(path)?;
+    let operation = ["open-handle", "/data/file"].into_iter().chain(handle.iter().map(String::as_str));
+    container.service_does(&operation.collect::<Vec<_>>())
+}
+
+/// A container guesses the handle of a file of the host that is on the file system of its volume.
+pub(super) fn guessed_handle(lab: &mut Lab) -> Result<()> {
+    let container = privileged(lab)?;
+    let secret = container.volume().with_file_name("secret");
+    fs::write(&secret, "of the host")?;
+    fs::write(container.volume().join("file"), "of the container")?;
+    let content = open_handle(&container, &secret)?;
+    ensure!(content == "of the host", "the container has read {content}");
+    ensure!(fs::read(&secret)?.ends_with(MARK), "the container has not written");
+    let path = secret.display().to_string();
+    lab.expect(&container, [by_handle("critical", Some(&path))])
+}
+
+/// A container opens a file in its volume.
+pub(super) fn handle_inside(lab: &mut Lab) -> Result<()> {
+    let container = privileged(lab)?;
+    fs::write(container.volume().join("file"), "of the container")?;
+    open_handle(&container, &container.volume().join("file"))?;
+    lab.expect(&container, [by_handle("low", Some("/data/file"))])
+}
+
+/// The host sets what it likes, and a container reads it.
+pub(super) fn harmless(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    for path in ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/poweroff_cmd"] {
+        let value = fs::read_to_string(path)?;
+        fs::write(path, &value)?;
+        let seen = container.service_does(&["read-control", path.trim_start_matches("/proc/")])?;
+        ensure!(seen == value.trim_end(), "the container sees {seen} instead of {value}");
+    }
+    lab.expect_none()
+}
