@@ -266,8 +266,7 @@ pub struct ExecRecord {
 /// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
 /// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`] and [`Kind::MapExec`]: what a process did to one file,
 /// or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does it to the file. Every
-/// creation of a file is sent, and so is every act that the
-/// map does not keep.
+/// creation of a file is sent, and so is every act that the map does not keep.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]

@@ -30,7 +30,8 @@ use crate::sensor::hierarchy::Hierarchy;
 /// What is called with any bytes.
 pub type Target = fn(&[u8]);
 
-/// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`.
+/// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
+/// are made by the fuzzer, so that they follow the layout.
 pub const TARGETS: [(&str, Target); 11] = [
     ("answer", answer),
     ("btf", btf),
@@ -151,9 +152,8 @@ fn findings(data: &[u8]) {
         let container = table.lookup(at.container, |_| None);
         let mut found = Vec::new();
         detector.detect(&event, container, &context, |finding| found.push(finding));
-        if let Some(kind) = certain {
-            assert_eq!(found.iter().map(|finding| finding.finding).collect::<Vec<_>>(), [kind]);
-        }
+        let is_reported = certain.is_none_or(|kind| found.iter().any(|finding| finding.finding == kind));
+        assert!(is_reported, "{event:?} is not reported");
         found.into_iter().for_each(|finding| shown(&Line::Finding(Box::new(finding))));
     }
 }

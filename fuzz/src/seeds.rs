@@ -11,46 +11,44 @@ use records::Record;
 #[path = "../../detector/benches/records/mod.rs"]
 mod records;
 
-/// Writes the records to the folder that the environment names, each to a file, and all of them to another one.
+/// Writes the records to the folder that the environment names, each to a file, and those that belong together to
+/// another one.
 pub(crate) fn write() {
     let Some(folder) = env::var_os("DETECTOR_FUZZ_RECORDS").map(PathBuf::from) else { return };
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).expect("the folder can be written");
+    let sequence = sequence();
     let mut all = Vec::new();
-    for (nth, record) in records().iter().enumerate() {
-        fs::write(folder.join(format!("record-{nth}")), record.bytes()).expect("the folder can be written");
+    for record in &sequence {
         all.resize(all.len().next_multiple_of(8), 0);
         all.extend_from_slice(record.bytes());
     }
-    fs::write(folder.join("records"), all).expect("the folder can be written");
+    write("sequence", &all);
+    for (nth, record) in sequence.into_iter().chain(acts()).enumerate() {
+        write(&format!("record-{nth}"), record.bytes());
+    }
 }
 
-/// A record of each kind, in an order in which they can come.
-fn records() -> Vec<Record> {
-    let scope = format!("/system.slice/docker-{:064x}.scope", 7);
+/// A container that starts and runs a script.
+fn sequence() -> [Record; 3] {
+    let interpreter = Record::exec(b"python3.12\0bin\0usr\0", b"/usr/bin/python3\0-u\0/srv/app/main.py\0--workers=4\0");
+    [cgroup(Kind::CgroupCreated), script(b"main.py\0app\0srv\0"), interpreter]
+}
+
+/// Every other kind of record, with every operation.
+fn acts() -> Vec<Record> {
     let mut shell = Record::exec(b"busybox\0bin\0", b"sh\0-c\0mysql --password=hunter2 -h db\0");
     let process = offset_of!(ExecRecord, process);
     shell.put(process + offset_of!(Process, origin), &Origin::Entered.number().to_ne_bytes());
     shell.put(process + offset_of!(Process, tty), b"pts0");
-    let interpreter = Record::exec(b"python3.12\0bin\0usr\0", b"/usr/bin/python3\0-u\0/srv/app/main.py\0--workers=4\0");
-    let change = |op: ImageOp, path: &[u8]| Record::act(Kind::ImageChange, op.number(), path);
-    let mut chmod = change(ImageOp::Chmod, b"su\0bin\0usr\0");
-    chmod.put(offset_of!(FileRecord, value), &0o4755_u32.to_ne_bytes());
+    let hostile = Record::act(Kind::ImageChange, ImageOp::Create.number(), b"\xffname\x1b[2J\0tmp\0");
     let mut rename = Record::act(Kind::ImageMove, ImageOp::Rename.number(), b"app.conf\0etc\0");
     rename.text(offset_of!(FileRecord, new_path), b"app.conf.old\0tmp\0");
-    vec![
-        cgroup(Kind::CgroupCreated, scope.as_bytes()),
-        shell,
-        script(b"main.py\0app\0srv\0"),
-        interpreter,
-        change(ImageOp::OpenWrite, b"app.conf\0conf.d\0etc\0"),
-        change(ImageOp::Create, b"\xffname\x1b[2J\0tmp\0"),
-        chmod,
-        rename,
-        Record::act(Kind::MountChange, MountOp::Bind.number(), b"passwd\0etc\0"),
-        Record::act(Kind::DeviceOpen, 0, b"vda\0dev\0"),
-        Record::act(Kind::MapExec, 0, b"libc.so.6\0lib\0usr\0"),
-        escape(b"/system.slice/ssh.service"),
-        cgroup(Kind::CgroupRemoved, scope.as_bytes()),
-    ]
+    let device = Record::act(Kind::DeviceOpen, 0, b"vda\0dev\0");
+    let mapped = Record::act(Kind::MapExec, 0, b"libc.so.6\0lib\0usr\0");
+    let mut all = vec![shell, hostile, rename, device, mapped, escape(), cgroup(Kind::CgroupRemoved)];
+    all.extend(ImageOp::ALL.iter().map(|op| Record::act(Kind::ImageChange, op.number(), b"su\0bin\0usr\0")));
+    all.extend(MountOp::ALL.iter().map(|op| Record::act(Kind::MountChange, op.number(), b"passwd\0etc\0")));
+    all
 }
 
 fn script(path: &[u8]) -> Record {
@@ -61,17 +59,18 @@ fn script(path: &[u8]) -> Record {
     record
 }
 
-fn escape(to: &[u8]) -> Record {
+fn escape() -> Record {
     let mut record = Record::new(Kind::CgroupEscape, size_of::<CgroupEscapeRecord>());
     record.process(offset_of!(CgroupEscapeRecord, process));
     record.text(offset_of!(CgroupEscapeRecord, exe), b"tee\0bin\0usr\0");
-    record.text(offset_of!(CgroupEscapeRecord, cgroup), to);
+    record.text(offset_of!(CgroupEscapeRecord, cgroup), b"/system.slice/ssh.service");
     record
 }
 
-fn cgroup(kind: Kind, path: &[u8]) -> Record {
+fn cgroup(kind: Kind) -> Record {
     let mut record = Record::new(kind, size_of::<CgroupRecord>());
     record.put(offset_of!(CgroupRecord, header.cgroup), &500_u64.to_ne_bytes());
-    record.text(offset_of!(CgroupRecord, path), path);
+    let path = format!("/system.slice/docker-{:064x}.scope", 7);
+    record.text(offset_of!(CgroupRecord, path), path.as_bytes());
     record
 }
