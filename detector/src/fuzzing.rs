@@ -137,6 +137,11 @@ fn findings(data: &[u8]) {
             Event::ImageChange(_) => Some(Kind::ImageWrite),
             Event::MountChange(_) => Some(Kind::ImageShadowed),
             Event::DeviceOpen(_) => Some(Kind::DeviceWrite),
+            Event::ControlOpen(open) if open.control.switches_probes() => Some(Kind::SensorTampering),
+            Event::ControlOpen(_) => Some(Kind::KernelControlWrite),
+            Event::MapChange(_) => Some(Kind::SensorTampering),
+            Event::HandleOpen(_) => Some(Kind::HandleOpen),
+            Event::HostExec(_) => Some(Kind::HostExec),
             Event::CgroupEscape(_) => Some(Kind::CgroupEscape),
             Event::Exec(_) | Event::Script(_) | Event::MapExec(_) => None,
             Event::CgroupCreated(created) => {
