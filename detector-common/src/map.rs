@@ -135,9 +135,10 @@ pub struct SeenKey {
     /// `super_block.s_dev`.
     pub dev: u32,
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
-    /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`], [`CLASS_HANDLE_OPEN`] or [`CLASS_HOST_EXEC`]. The upper half is a value that
-    /// distinguishes acts with the same lower half: the new permissions of a chmod, a hash of the number of an opened
-    /// device, whether a chroot is in a user namespace of its own, and 0 otherwise.
+    /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`],
+    /// [`CLASS_HANDLE_OPEN`] or [`CLASS_HOST_EXEC`]. The upper half is a value that distinguishes acts with the same
+    /// lower half: the new permissions of a chmod, a hash of the number of an opened device, whether a chroot is in a
+    /// user namespace of its own, and 0 otherwise.
     pub class: u32,
 }
 

@@ -1,5 +1,5 @@
-//! `host_exec`: a process with the host's mounts executed a file of a container, or the kernel did, which a container can
-//! tell it in a `core_pattern`, for example. The program then has the host to itself.
+//! `host_exec`: a process with the host's mounts executed a file of a container, or the kernel did, which a container
+//! can tell it in a `core_pattern`, for example. The program then has the host to itself.
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 

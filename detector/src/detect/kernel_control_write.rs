@@ -1,5 +1,5 @@
-//! `kernel_control_write`: a container opened for writing a file that names a program for the kernel to execute, such as
-//! `/proc/sys/kernel/core_pattern` or a `release_agent`. The kernel executes it on the host with all privileges.
+//! `kernel_control_write`: a container opened for writing a file that names a program for the kernel to execute, such
+//! as `/proc/sys/kernel/core_pattern` or a `release_agent`. The kernel executes it on the host with all privileges.
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1611 (escape to host).
 

@@ -1,5 +1,5 @@
-//! `sensor_tampering`: a process of a container or of the host opened for writing a file that switches off probes, among
-//! them those of the sensor, or changed a map of the sensor with bpf(2). To list and to read maps is no finding.
+//! `sensor_tampering`: a process of a container or of the host opened for writing a file that switches off probes,
+//! among them those of the sensor, or changed a map of the sensor with bpf(2). To list and to read maps is no finding.
 //!
 //! **Severity**: critical. **MITRE ATT&CK**: T1562.001 (disable or modify tools).
 

@@ -38,15 +38,16 @@ fn shells(found: &[Value]) -> Vec<&Value> {
     found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect()
 }
 
-/// Expects that the sensor has counted as many losses of this kind, and none of another.
-fn expect_losses(lab: &mut Lab, kind: &str, count: u64) -> Result<()> {
+/// Expects that the sensor has counted as many losses of these kinds, and none of another.
+fn expect_losses(lab: &mut Lab, kinds: &[&str], count: u64) -> Result<()> {
     let losses = wait_for("the notice of the loss", Duration::from_secs(30), || {
         lab.take_late_findings()?;
         let losses: Vec<_> = lab.notices().into_iter().filter(|notice| notice["event"] == "loss").collect();
         let counts = losses.iter().filter_map(|notice| notice["detail"]["count"].as_u64());
         Ok((counts.sum::<u64>() >= count).then_some(losses))
     })?;
-    ensure!(losses.iter().all(|notice| notice["detail"]["kind"] == kind), "these were lost: {losses:?}");
+    let is_expected = |loss: &Value| kinds.iter().any(|kind| loss["detail"]["kind"] == *kind);
+    ensure!(losses.iter().all(is_expected), "these were lost: {losses:?}");
     ensure!(lab.notices().iter().all(|notice| notice["event"] != "degraded"), "the sensor is degraded");
     Ok(())
 }
@@ -57,7 +58,7 @@ pub(super) fn remote_program(lab: &mut Lab) -> Result<()> {
     container.service_does(&["run", "/data/fuse/program", "run", "/bin/true"])?;
     let found = take_findings_soon(lab)?;
     ensure!(found.is_empty(), "its content was read: {found:?}");
-    expect_losses(lab, "content_remote", 1)?;
+    expect_losses(lab, &["content_remote"], 1)?;
     // What it is called is all that is known of it.
     container.service_does(&["run-as", "sh", "/data/fuse/program", "run", "/bin/true"])?;
     let found = take_findings_soon(lab)?;
@@ -74,7 +75,7 @@ pub(super) fn remote_shell(lab: &mut Lab) -> Result<()> {
     let found = take_findings_soon(lab)?;
     let expected = json!({"finding": "shell_in_container", "file": {"path": "/data/fuse/program", "unverified": null}});
     compare(&found, &container.identity(), &[expected])?;
-    expect_losses(lab, "content_remote", 0)
+    expect_losses(lab, &["content_remote"], 0)
 }
 
 /// A process that executes a program on FUSE after one that is read.
@@ -85,7 +86,7 @@ pub(super) fn remote_program_next(lab: &mut Lab) -> Result<()> {
         container.service_does(&["run", "/srv/first", "become", "/data/fuse/program", "run", "/bin/true"])?;
     }
     take_findings_soon(lab)?;
-    expect_losses(lab, "content_remote", 10)
+    expect_losses(lab, &["content_remote"], 10)
 }
 
 /// A file on FUSE that is mapped by a process whose program is looked for among its mappings.
@@ -112,7 +113,7 @@ pub(super) fn remote_directory(lab: &mut Lab) -> Result<()> {
     }
     let found = take_findings_soon(lab)?;
     ensure!(shells(&found).len() == 3, "these shells were found: {:?}", shells(&found));
-    expect_losses(lab, "content_remote", 0)
+    expect_losses(lab, &["content_remote"], 0)
 }
 
 /// A program on an overlay with a layer on FUSE.
@@ -123,7 +124,7 @@ pub(super) fn remote_layer(lab: &mut Lab) -> Result<()> {
         container.service_does(&["run", "/data/over/merged/program", "run", "/bin/true"])?;
     }
     take_findings_soon(lab)?;
-    expect_losses(lab, "content_remote", 3)
+    expect_losses(lab, &["content_remote"], 3)
 }
 
 /// Programs that are large.
@@ -135,5 +136,6 @@ pub(super) fn large_programs(lab: &mut Lab) -> Result<()> {
         container.service_does(&["run", &path])?;
     }
     take_findings_soon(lab)?;
-    expect_losses(lab, "content_too_large", 5)
+    // On a busy machine, there may be no time for as much as is read at most.
+    expect_losses(lab, &["content_too_large", "content_timed_out"], 5)
 }

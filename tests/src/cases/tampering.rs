@@ -43,8 +43,8 @@ fn verify(path: &str, value: &str, is_refused: bool) -> Result<()> {
     Ok(())
 }
 
-/// Expects that probes were seen to be switched off. That they were switched on again is seen only if the probe of opens
-/// does not depend on the switch.
+/// Expects that probes were seen to be switched off. That they were switched on again is seen only if the probe of
+/// opens does not depend on the switch.
 fn seen(lab: &mut Lab, container: &Value, expected: &Value) -> Result<()> {
     let found = lab.take_findings()?;
     ensure!((1..=2).contains(&found.len()), "{} findings came", found.len());
