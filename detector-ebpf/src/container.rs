@@ -455,7 +455,8 @@ pub fn actor(task: Task, container: u64, origin: Origin) -> u64 {
         None => match origin {
             // The map is full.
             Origin::Entered => visit(task),
-            Origin::Outside if is_elsewhere(task) => HOST,
+            // A process of a container that has got out to the host's mounts is still in its cgroup.
+            Origin::Outside if is_elsewhere(task) => of_cgroup(task).map_or(HOST, |cgroup| cgroup.container),
             // This is another container, or a service of the host that has its own mounts.
             Origin::Outside | Origin::Unknown => task.cgroup_id(),
             Origin::Entrypoint | Origin::Application => container,

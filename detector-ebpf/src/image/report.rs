@@ -122,14 +122,21 @@ impl Change {
     /// Returns the change, unless the actor that the running process is remembered to be has made it before.
     #[inline(always)]
     pub fn unless_repeated(self) -> Option<Self> {
-        let actor = actor::remembered(current_process());
+        let actor = self.keeper(actor::remembered(current_process()));
         if actor != NOBODY && self.is_repeated(actor) { None } else { Some(self) }
     }
 
-    /// Returns whether an actor repeats a change, or whether the change is part of one that the same actor has made. A
-    /// change of the metadata is part of the creation of the file, unless it adds dangerous permissions or
-    /// capabilities. A change of timestamps is also part of a write. The removal of a file by the actor who has created
-    /// it does not change the image.
+    /// Returns the actor under whom the change by this actor is kept. Code is reported when the container first maps
+    /// it, because what a program loads is not decided by who runs it.
+    #[inline(always)]
+    fn keeper(&self, actor: u64) -> u64 {
+        if self.kind == Kind::MapExec { self.owner } else { actor }
+    }
+
+    /// Returns whether an actor repeats a change, or whether the change is part of one that the same actor has made.
+    /// What a thread of the kernel writes is part of the change by anybody. A change of the metadata is part of the
+    /// creation of the file, unless it adds dangerous permissions or capabilities. A change of timestamps is also part
+    /// of a write. The removal of a file by the actor who has created it does not change the image.
     #[inline(always)]
     fn is_repeated(&self, actor: u64) -> bool {
         let is = |op: ImageOp| self.op == op.number();
@@ -142,6 +149,9 @@ impl Change {
         let file = seen::get(Image { owner: self.owner, device: self.device }, self.inode.number());
         let is_metadata = self.op >= ImageOp::Chmod.number() && self.op <= ImageOp::SetFlags.number();
         if is_metadata && file.creator == actor && !self.gives_power() {
+            return true;
+        }
+        if self.class == CLASS_CONTENT && file.last != 0 && Task::current().is_of_kernel() {
             return true;
         }
         let is_part = is(ImageOp::Utimes) && file.has_seen(actor, CLASS_CONTENT);
@@ -210,7 +220,7 @@ pub fn take_over<const REPORTER: u32>() {
 pub fn report<const REPORTER: u32>(change: &Change) {
     let task = Task::current();
     let (container, origin) = container::register_actor(task, change.owner, change.device);
-    let actor = container::actor(task, container, origin);
+    let actor = change.keeper(container::actor(task, container, origin));
     if change.is_repeated(actor) {
         return;
     }

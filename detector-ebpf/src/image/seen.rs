@@ -14,7 +14,7 @@ use super::locate::Image;
 use crate::{
     actor,
     emit::{self, count_loss},
-    kernel::current_process,
+    kernel::{Task, current_process},
     mem::{Counter, Lookup},
 };
 
@@ -84,9 +84,9 @@ fn file_key(container: u64, dev: u32, inode: u64) -> FileKey {
     FileKey { container, inode, dev, reserved: 0 }
 }
 
-/// Returns whether the running process repeats a change of the content that is known of its actor. For most files, one
-/// actor makes all changes, so that this takes one look-up. The result is also `false` if it is not remembered which
-/// actor the process is.
+/// Returns whether the running process repeats a change of the content that is known of its actor, or is a thread of
+/// the kernel, for which a change by anybody is enough. For most files, one actor makes all changes, so that this takes
+/// one look-up. The result is also `false` if it is not remembered which actor the process is.
 #[inline(always)]
 pub fn repeats(image: Image, inode: u64, op: ImageOp) -> bool {
     let key = file_key(image.owner, image.device, inode);
@@ -105,10 +105,11 @@ pub fn repeats(image: Image, inode: u64, op: ImageOp) -> bool {
     }
     if last_writer.get() != writer(first, actor) {
         let before = SeenKey { first, inode, actor, dev: image.device, class: CLASS_CONTENT };
-        if SEEN.get_ptr(before).is_none() {
+        if SEEN.get_ptr(before).is_some() {
+            last_writer.set(writer(first, actor));
+        } else if last.get() == 0 || !Task::current().is_of_kernel() {
             return false;
         }
-        last_writer.set(writer(first, actor));
     }
     last.set(emit::now());
     true

@@ -150,6 +150,13 @@ impl Task {
         self.follow(&OFF_TASK_MM)
     }
 
+    /// Returns whether this is a thread of the kernel, which has no memory of its own. What it writes was asked for by
+    /// a process, as by one that has attached a file to a loop device.
+    #[inline(always)]
+    pub fn is_of_kernel(self) -> bool {
+        self.memory().is_null()
+    }
+
     /// Returns the executable (`mm->exe_file`).
     #[inline(always)]
     pub fn executable(self) -> File {

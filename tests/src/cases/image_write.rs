@@ -305,7 +305,7 @@ pub(super) fn joined_mounts(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [finding])
 }
 
-/// The host opens an image file and sends the descriptor to the container. Expects one finding of the open.
+/// The host opens an image file and sends the descriptor to the container. Expects a finding for each of them.
 pub(super) fn received(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let file = OpenOptions::new().read(true).write(true).open(container.host_path(&path))?;
@@ -315,7 +315,10 @@ pub(super) fn received(lab: &mut Lab) -> Result<()> {
         "process": {"origin": "outside", "pid": std::process::id()},
         "file": {"op": "open_write", "layer": "lower", "path": path},
     });
-    lab.expect(&container, [finding])
+    let mut written = finding.clone();
+    written["process"] = json!({"origin": "entrypoint", "pid": container.pid});
+    written["file"] = json!({"op": "write", "layer": "upper", "path": path});
+    lab.expect(&container, [finding, written])
 }
 
 /// One container sends the descriptor to another one.
@@ -323,7 +326,9 @@ pub(super) fn received_in_another_container(lab: &mut Lab) -> Result<()> {
     let (owner, writer, path) = (lab.privileged()?, lab.container()?, lab.file()?);
     let held = owner.service_does(&["hold", &path])?;
     writer.receive(&attack::take(owner.pid, serde_json::from_value(held["descriptor"].clone())?)?)?;
-    lab.expect(&owner, [change("entrypoint", "open_write", "lower", &path, &held)])
+    let mut written = change("outside", "write", "upper", &path, &held);
+    written["process"]["pid"] = json!(writer.pid);
+    lab.expect(&owner, [change("entrypoint", "open_write", "lower", &path, &held), written])
 }
 
 /// The host takes a descriptor from the container, and writes.
@@ -333,7 +338,9 @@ pub(super) fn taken_from_the_host(lab: &mut Lab) -> Result<()> {
     let descriptor = attack::take(container.pid, serde_json::from_value(held["descriptor"].clone())?)?;
     rustix::io::pwrite(descriptor, MARK, 0)?;
     ensure!(fs::read(container.host_path(&path))?.starts_with(MARK), "{path} was not changed");
-    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &held)])
+    let mut written = change("outside", "write", "upper", &path, &held);
+    written["process"]["pid"] = json!(std::process::id());
+    lab.expect(&container, [change("entrypoint", "open_write", "lower", &path, &held), written])
 }
 
 /// In the container, one process opens the file and another one writes.
