@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+pub mod code;
 pub mod map;
 pub mod offsets;
 pub mod record;

@@ -45,6 +45,9 @@ macro_rules! for_each_offset {
             OFF_INODE_NLINK: "inode" "i_nlink";
             OFF_INODE_SIZE: "inode" "i_size";
             OFF_INODE_RDEV: "inode" "i_rdev";
+            // Kernels from 6.6 on have the second ones, and from 6.11 on the third ones.
+            OFF_INODE_CTIME: "inode" "i_ctime.tv_sec|__i_ctime.tv_sec|i_ctime_sec";
+            OFF_INODE_CTIME_NSEC: "inode" "i_ctime.tv_nsec|__i_ctime.tv_nsec|i_ctime_nsec";
             SIZE_INODE: "inode" sizeof;
             OFF_SB_MAGIC: "super_block" "s_magic";
             OFF_SB_DEV: "super_block" "s_dev";
@@ -54,6 +57,7 @@ macro_rules! for_each_offset {
             OFF_USER_NS_PARENT: "user_namespace" "parent";
             OFF_DENTRY_PARENT: "dentry" "d_parent";
             OFF_DENTRY_NAME: "dentry" "d_name.name";
+            OFF_DENTRY_NAME_LEN: "dentry" "d_name.len";
             OFF_DENTRY_INODE: "dentry" "d_inode";
             OFF_DENTRY_SB: "dentry" "d_sb";
             OFF_PATH_DENTRY: "path" "dentry";

@@ -39,7 +39,8 @@ terms! {
     CgroupRemoved = 4, "cgroup_removed";
     /// A file of a container's image was renamed or hard-linked, or two files exchanged their names: [`FileRecord`].
     ImageMove = 5, "image_move";
-    /// A script is about to be executed in a container: [`ScriptRecord`].
+    /// A script is about to be executed in a container, or a program whose standard input is a file that is not as in
+    /// the image: [`ScriptRecord`].
     Script = 6, "script";
     /// Code of a file was mapped into a process of a container: [`FileRecord`], whose `op` is 0.
     MapExec = 7, "map_exec";
@@ -60,6 +61,9 @@ terms! {
     HandleOpen = 13, "handle_open";
     /// A process with the host's mounts is about to execute a file of a container: [`FileRecord`], whose `op` is 0.
     HostExec = 14, "host_exec";
+    /// A process of a container opened a file for reading that is not as in the image and may be code for an
+    /// interpreter: [`FileRecord`], whose `op` is 0.
+    Interpret = 15, "interpret";
 }
 
 /// The first bytes of every record.
@@ -148,6 +152,11 @@ pub struct File {
     /// For an executed or mapped file on an overlay: 1 if a layer that has the file, or a directory of its path, is
     /// served by a process or another machine, as FUSE and network file systems are. Otherwise 0.
     pub is_served: u32,
+}
+
+impl File {
+    /// No file.
+    pub const NONE: Self = Self { inode: 0, dev: 0, mode: 0, nlink: 0, layer: 0, size: 0, magic: 0, is_served: 0 };
 }
 
 /// What one of the descriptors 0 to 2 refers to.
@@ -264,9 +273,9 @@ pub struct ExecRecord {
 }
 
 /// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
-/// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`] and [`Kind::MapExec`]: what a process did to one file,
-/// or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does it to the file. Every
-/// creation of a file is sent, and so is every act that the map does not keep.
+/// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`], [`Kind::MapExec`] and [`Kind::Interpret`]: what a
+/// process did to one file, or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does
+/// it to the file. Every creation of a file is sent, and so is every act that the map does not keep.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -285,9 +294,11 @@ pub struct FileRecord {
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, mapped code, a file that is opened by its handle or executed on the host, and
-    /// a directory that becomes the root, it starts at the process's root. For a control of the kernel, it starts at
-    /// the top of the file system.
+    /// The process's executable, for [`Kind::Interpret`]. All members are 0 for everything else.
+    pub program: File,
+    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, code, a file that
+    /// is opened by its handle or executed on the host, and a directory that becomes the root, it starts at the process's
+    /// root. For a control of the kernel, it starts at the top of the file system.
     pub path: Path,
     /// The path of the process's executable from the process's root.
     pub exe: Path,
@@ -306,8 +317,8 @@ pub struct ScriptRecord {
     /// The process id (thread group id) in the host's pid namespace. The thread that executes the script becomes the
     /// only one of its process.
     pub pid: u32,
-    /// Reserved. It is 0.
-    pub reserved: u32,
+    /// Whether the file is not executed, but is the standard input of the program that is: 0 means no.
+    pub is_input: u32,
     /// The script.
     pub file: File,
     /// The path of the script from the process's root.
@@ -372,7 +383,7 @@ const _: () = {
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
     assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + HEAD_CAPACITY + 3 * 8);
-    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + 16 + 3 * 8);
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 40 + 16 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<MapChangeRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);

@@ -14,6 +14,7 @@ use detector_common::{
 use crate::{
     container,
     emit::{Draft, Stamp, count_loss},
+    image::interpreted,
     kernel::{Binprm, File, Task, current_process},
     loader, process,
 };
@@ -37,6 +38,7 @@ pub fn report_exec(program: Binprm) {
     let file = program.file();
     let place = file.place();
     loader::note_exec(place.dentry);
+    interpreted::note_exec();
     let inode = file.inode();
     let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
     let Some(mut draft) = Draft::<ExecRecord>::begin(Kind::Exec, stamp, cgroup, container, Loss::Exec) else {
@@ -85,22 +87,24 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
     unsafe { (&raw mut kept.time).write_volatile(stamp.time) };
 }
 
-/// Reports that the running task is about to execute a script.
+/// Reports that the running task is about to execute a script, or a program whose standard input may be a script.
 #[inline(always)]
 pub fn report_script(program: Binprm) {
-    if !program.is_script() {
+    let task = Task::current();
+    let is_script = program.is_script();
+    let script = if is_script { program.file() } else { task.descriptor(0) };
+    if !is_script && (container::is_elsewhere(task) || !interpreted::is_foreign(script.inode())) {
         return;
     }
-    let task = Task::current();
     let Some(container) = container::of_executing(task) else { return };
     let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
     let Some(mut draft) = Draft::<ScriptRecord>::begin(Kind::Script, stamp, cgroup, container, Loss::Script) else {
         return;
     };
-    let (script, inode) = (program.file(), program.file().inode());
+    let inode = script.inode();
     let (record, texts) = draft.parts();
     record.pid = current_process();
-    record.reserved = 0;
+    record.is_input = u32::from(!is_script);
     inode.describe(inode.layer(), &mut record.file);
     script.place().resolve(task.root(), &mut record.path, texts);
     // If it is not sent, the loss is counted.

@@ -17,6 +17,8 @@ pub enum Event {
     Script(Box<Script>),
     /// Code of a file was mapped into a process of a container.
     MapExec(Box<MapExec>),
+    /// A file that is not as in the image and may be code was opened for reading in a container.
+    Interpret(Box<Interpret>),
     /// A file of a container's image was changed.
     ImageChange(Box<ImageChange>),
     /// A mount or root through which a container sees its image was changed.
@@ -48,6 +50,7 @@ impl Event {
             Self::Exec(exec) => Some(exec.at),
             Self::Script(script) => Some(script.at),
             Self::MapExec(mapped) => Some(mapped.at),
+            Self::Interpret(read) => Some(read.at),
             Self::ImageChange(change) => Some(change.at),
             Self::MountChange(change) => Some(change.at),
             Self::DeviceOpen(open) => Some(open.at),
@@ -211,13 +214,28 @@ pub struct Detail {
     pub new_path: Option<Path>,
 }
 
-/// A script that is about to be executed.
+/// A file that is not as in the image and may be code was opened for reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpret {
+    /// Where and when it happened.
+    pub at: At,
+    /// The file.
+    pub file: File,
+    /// The executable of the process that opened it.
+    pub program: File,
+    /// The process, and the path of the file from its root.
+    pub detail: Detail,
+}
+
+/// A script that is about to be executed, or given to a program as its standard input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     /// Where and when it happened.
     pub at: At,
     /// The process id on the host. The exec that follows is by this process.
     pub pid: u32,
+    /// Whether the file is not executed, but is the standard input of the program that is.
+    pub is_input: bool,
     /// The script.
     pub file: File,
     /// The path of the script.

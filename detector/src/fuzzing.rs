@@ -143,7 +143,7 @@ fn findings(data: &[u8]) {
             Event::HandleOpen(_) => Some(Kind::HandleOpen),
             Event::HostExec(_) => Some(Kind::HostExec),
             Event::CgroupEscape(_) => Some(Kind::CgroupEscape),
-            Event::Exec(_) | Event::Script(_) | Event::MapExec(_) => None,
+            Event::Exec(_) | Event::Script(_) | Event::MapExec(_) | Event::Interpret(_) => None,
             Event::CgroupCreated(created) => {
                 table.add(created.clone());
                 None

@@ -334,6 +334,18 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["script", "exec"],
                 &["exec::added_script", "exec::added_script_in_thread", "exec::chain_of_scripts"],
             ),
+            way(
+                "script as the argument of its interpreter, also of busybox, in memory, and changed",
+                &["open", "exec"],
+                &[
+                    "exec::script_as_argument",
+                    "exec::script_of_an_applet",
+                    "exec::script_in_memory",
+                    "exec::changed_script",
+                ],
+            ),
+            way("script that a script includes", &["open"], &["exec::included_script"]),
+            way("script as the standard input of its interpreter", &["script", "exec"], &["exec::script_as_input"]),
             way("program in memory: memfd, `/dev/shm`", &["exec"], &["exec::in_memory", "exec::in_shared_memory"]),
             way("program that was deleted", &["exec"], &["exec::deleted"]),
             way(
@@ -493,6 +505,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "actor::application_and_its_child",
     "shell::other_program",
     "shell::secret_in_arguments",
+    "exec::data",
     "exec::unchanged_code",
     "exec::unchanged_programs",
     "exec::called_like_a_shell",
@@ -521,7 +534,7 @@ pub const OPEN: &[&str] = &[
     "A second file with the inode number of one that was changed before, in an overlay whose layers are on several \
      file systems.",
     "Guests of gVisor and Kata: they have a kernel of their own.",
-    "An interpreter that runs code without executing a program.",
+    "An interpreter that runs code from its arguments or from what it receives.",
     "Stores through a shared mapping that was writable before the sensor: they are page faults of memory, not calls.",
     "Writes by a loop device that was attached before the sensor: a thread of the kernel makes them.",
     "Processes of a container in a cgroup that it shares with processes of the host, as the steps of `podman build` \

@@ -35,6 +35,8 @@ pub const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3];
 pub const ANSWER: u32 = 42;
 /// An image file with that function.
 pub const CODE_FILE: &str = "/srv/code";
+/// An image file with a script that prints `42`.
+pub const SCRIPT: &str = "/srv/script.sh";
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// A shared library.
@@ -68,6 +70,7 @@ pub fn make_image() -> Result<()> {
     // This file is longer than the one that is cloned over it.
     fs::write(at(SOURCE), MARK.repeat(512))?;
     fs::write(at(CODE_FILE), CODE)?;
+    fs::write(at(SCRIPT), "echo $((6 * 7))\n")?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
     for number in 0..PLACES {
         fs::create_dir_all(at(&place(number)))?;

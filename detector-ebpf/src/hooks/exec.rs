@@ -6,7 +6,8 @@
 //!
 //! If a script is executed, these hooks see the interpreter. The script itself is seen by `security_bprm_check(bprm)`
 //! (security/security.c), which `search_binary_handler` (fs/exec.c, 5.10 to 7.3) calls earlier, once for each step of a
-//! chain of interpreters. It also sees what a process of the host executes of a container's files.
+//! chain of interpreters. It also sees which file is the standard input of the program, and what a process of the host
+//! executes of a container's files.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, kprobe},

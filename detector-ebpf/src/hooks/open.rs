@@ -1,5 +1,5 @@
 //! Files that are opened for writing, or truncated by an open. Every change of a file's content requires such an open,
-//! except for truncate(2).
+//! except for truncate(2). Files that are opened for reading can be code for an interpreter.
 //!
 //! `security_file_open(struct file *file)` is called by `do_dentry_open` (fs/open.c, 5.10 to 7.3), after access was
 //! granted and before overlayfs copies a file up. The LSM hook `file_open` is called from it.
@@ -19,7 +19,7 @@ use super::{argument, argument_at};
 use crate::{
     image::{
         self,
-        report::{Change, NAME, hand_over, report},
+        report::{Change, NAME_OR_PLACE, hand_over, report},
     },
     kernel::{ARG_OPEN_ROOT_NAME, File, Path, Place, Ptr, Str},
 };
@@ -28,7 +28,7 @@ use crate::{
 #[inline(always)]
 fn report_here(change: Option<Change>) {
     if let Some(change) = change {
-        report::<NAME>(&change);
+        report::<NAME_OR_PLACE>(&change);
     }
 }
 

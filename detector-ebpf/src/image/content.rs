@@ -6,7 +6,7 @@ use detector_common::{
     vocabulary::ImageOp,
 };
 
-use super::{controls, locate::Image, report::Change, seen};
+use super::{controls, interpreted, locate::Image, report::Change, seen};
 use crate::{
     container,
     kernel::{Access, Dentry, File, Inode, Place, Str, Task},
@@ -18,7 +18,7 @@ pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     // open(2) can truncate a file without opening it for writing.
     let is_truncating = file.is_truncating();
     if !file.is_writable() && !is_truncating {
-        return None;
+        return interpreted::opened(file);
     }
     let inode = file.inode();
     if !inode.is_regular() {

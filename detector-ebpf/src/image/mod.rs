@@ -10,6 +10,7 @@
 mod code;
 mod content;
 mod controls;
+pub mod interpreted;
 mod locate;
 mod metadata;
 mod mounts;

@@ -8,16 +8,16 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{CLASS_CONTENT, NOBODY, Seen, SeenKey},
-    record::{FileRecord, Kind, Span},
+    record::{File, FileRecord, Kind, Span},
     vocabulary::{Control, ImageOp, Layer, Loss, MountOp, Origin},
 };
 
-use super::{locate::Image, seen};
+use super::{interpreted, locate::Image, seen};
 use crate::{
     actor, container,
     emit::{Draft, Stamp, count_loss},
     kernel::{Dentry, Inode, Place, Task, VfsMount, current_process},
-    process,
+    mem, process,
     texts::Texts,
 };
 
@@ -185,6 +185,8 @@ pub const NAME: u32 = 0;
 pub const NAMES: u32 = 1;
 /// The number of the program that describes a change by a path from the process's root.
 pub const PLACE: u32 = 2;
+/// For a program that describes a change by one name or by a path from the process's root. It calls no other program.
+pub const NAME_OR_PLACE: u32 = 3;
 
 /// Reports a change from a kprobe. The kprobe must call this last, because it returns only if it fails. This way, the
 /// expensive part of a report is in the kernel, and is verified, only once for all hooks.
@@ -227,9 +229,14 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
+    // Without the record, nobody can tell whether the file is code, so it is not kept.
+    let is_read = (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && kind == Kind::Interpret;
+    let loss = if is_read { Loss::Script } else { Loss::ImageWrite };
     // If there is no room for a record, the daemon finds the change in `SEEN`.
-    let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, Loss::ImageWrite) else {
-        keep(change, actor, kind, stamp, 0);
+    let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, loss) else {
+        if !is_read {
+            keep(change, actor, kind, stamp, 0);
+        }
         return;
     };
     let mut first = 0;
@@ -241,7 +248,11 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     }
     let (record, texts) = draft.parts();
     describe::<REPORTER>(change, task, origin, container, record, texts);
-    if draft.send() {
+    let is_sent = draft.send();
+    if is_read && is_sent {
+        interpreted::note_reported(task, change.owner, change.inode, change.device);
+    }
+    if is_read || is_sent {
         return;
     }
     if change.class == EACH {
@@ -283,10 +294,22 @@ fn describe<const REPORTER: u32>(
     record.op = change.op;
     record.value = change.value;
     record.bytes = change.bytes;
+    if (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.kind == Kind::Interpret {
+        let program = task.executable().inode();
+        program.describe(program.layer(), &mut record.program);
+    } else {
+        record.program = File::NONE;
+    }
     let top = container::root_of(change.owner, change.device);
     if REPORTER == PLACE {
         record.file.is_served = change.dentry.is_served().into();
         Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path, texts);
+    } else if REPORTER == NAME_OR_PLACE {
+        let root = if change.mount.is_null() { Place { dentry: top, mount: VfsMount::NULL } } else { task.root() };
+        // The verifier is not to know which of the two it is, so that it checks the walk once.
+        let [from, to] = [Place { dentry: change.dentry, mount: change.mount }, root]
+            .map(|place| Place { mount: VfsMount::new(mem::opaque(place.mount.address())), ..place });
+        from.resolve(to, &mut record.path, texts);
     } else {
         change.dentry.resolve(top, &mut record.path, texts);
     }

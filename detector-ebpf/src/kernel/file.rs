@@ -167,8 +167,15 @@ impl Inode {
     /// memfd_create(2) are.
     #[inline(always)]
     pub fn is_fleeting(self) -> bool {
-        let magic = self.superblock().magic();
-        self.links() == 0 || magic == IN_MEMORY[0] || magic == IN_MEMORY[1] || magic == IN_MEMORY[2]
+        self.links() == 0 || self.superblock().is_in_memory()
+    }
+
+    /// Returns when the file was last changed, in nanoseconds of the wall clock.
+    #[inline(always)]
+    pub fn change_time(self) -> u64 {
+        // From 6.13 on, the highest bit says whether somebody has asked for the time (`I_CTIME_QUERIED`).
+        let nanoseconds = self.read::<u32>(&OFF_INODE_CTIME_NSEC) & 0x7fff_ffff;
+        self.read::<u64>(&OFF_INODE_CTIME).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds.into())
     }
 
     /// Returns the dentry in the upper layer of an overlay's inode, or null if the file is only in a lower layer.
@@ -227,6 +234,13 @@ impl<A: Access> Superblock<A> {
     #[inline(always)]
     pub fn is_overlay(self) -> bool {
         self.magic() == OVERLAYFS_SUPER_MAGIC
+    }
+
+    /// Returns whether the file system is only in memory.
+    #[inline(always)]
+    pub fn is_in_memory(self) -> bool {
+        let magic = self.magic();
+        magic == IN_MEMORY[0] || magic == IN_MEMORY[1] || magic == IN_MEMORY[2]
     }
 
     /// Returns `s_dev`.
@@ -296,6 +310,14 @@ impl Dentry {
     #[inline(always)]
     pub fn name(self) -> Str {
         self.follow(&OFF_DENTRY_NAME)
+    }
+
+    /// Returns the last eight bytes of the name as a little-endian number. If the name is shorter, other bytes come
+    /// before it.
+    #[inline(always)]
+    pub fn end_of_name(self) -> u64 {
+        let len: u32 = self.read(&OFF_DENTRY_NAME_LEN);
+        u64::from_le(self.name().word(u64::from(len).wrapping_sub(8)))
     }
 }
 

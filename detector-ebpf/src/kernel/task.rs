@@ -173,20 +173,25 @@ impl Task {
         (pid.read_at(number), level)
     }
 
-    /// Returns the file that a descriptor of the running task refers to, or null. The RCU read lock need not be taken,
-    /// as in [`describe_standard_descriptors`](Self::describe_standard_descriptors).
+    /// Returns the table of descriptors. The RCU read lock need not be taken to read it, because BPF programs run in an
+    /// RCU read-side critical section.
+    #[inline(always)]
+    fn descriptors(self) -> Ptr<kind::FdTable> {
+        self.follow::<kind::FilesStruct>(&OFF_TASK_FILES).follow(&OFF_FILES_FDT)
+    }
+
+    /// Returns the file that a descriptor of the running task refers to, or null.
     #[inline(always)]
     pub fn descriptor(self, number: u32) -> File {
-        let table: Ptr<kind::FdTable> = self.follow::<kind::FilesStruct>(&OFF_TASK_FILES).follow(&OFF_FILES_FDT);
+        let table = self.descriptors();
         let files: Ptr<kind::FileArray> = table.follow(&OFF_FDT_FD);
         if number < table.read::<u32>(&OFF_FDT_MAX) { files.get(number) } else { File::NULL }
     }
 
-    /// Describes the first three descriptors, and the other end of the first one, if that is a socket. The RCU read lock
-    /// need not be taken to read the table, because BPF programs run in an RCU read-side critical section.
+    /// Describes the first three descriptors, and the other end of the first one, if that is a socket.
     #[inline(always)]
     pub fn describe_standard_descriptors(self, out: &mut [Stdio; 3], peer: &mut Peer) {
-        let table: Ptr<kind::FdTable> = self.follow::<kind::FilesStruct>(&OFF_TASK_FILES).follow(&OFF_FILES_FDT);
+        let table = self.descriptors();
         let files: Ptr<kind::FileArray> = table.follow(&OFF_FDT_FD);
         let size: u32 = table.read(&OFF_FDT_MAX);
         for fd in 0..3_u32 {

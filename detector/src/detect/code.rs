@@ -2,7 +2,7 @@
 
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
-use crate::event::{Args, At, Exec, File, Layer, MapExec, Origin, Path, Script};
+use crate::event::{Args, At, Exec, File, Interpret, Layer, MapExec, Origin, Path, Script};
 use crate::finding;
 
 /// The file systems that exist only in memory, as in `statfs.f_type` (include/uapi/linux/magic.h): tmpfs, which also
@@ -28,6 +28,8 @@ pub(super) enum How {
     Executed,
     /// It is a script that was executed. Its first line names the interpreter that runs it.
     Interpreted,
+    /// It was read by an interpreter that runs it: a script that is an argument or the standard input, or a module.
+    Read,
     /// It was mapped. It is a library, or a program that is run by its loader.
     Mapped,
 }
@@ -60,7 +62,12 @@ impl<'a> Code<'a> {
 
     pub(super) fn interpreted(script: &'a Script, exec: &'a Exec) -> Self {
         let interpreter = Self::executed(exec);
-        Self { at: script.at, file: &script.file, how: How::Interpreted, path: Some(&script.path), ..interpreter }
+        let how = if script.is_input { How::Read } else { How::Interpreted };
+        Self { at: script.at, file: &script.file, how, path: Some(&script.path), ..interpreter }
+    }
+
+    pub(super) fn read(read: &'a Interpret, actor: Actor<'a>) -> Self {
+        Self { at: read.at, file: &read.file, how: How::Read, path: Some(&read.detail.path), actor: Some(actor) }
     }
 
     pub(super) fn mapped(mapped: &'a MapExec, actor: Option<Actor<'a>>) -> Self {
@@ -114,6 +121,7 @@ impl<'a> Code<'a> {
         match self.how {
             How::Executed => format!("{path}, which is {state}, executed in {container} ({origin})"),
             How::Interpreted => format!("script {path}, which is {state}, executed in {container} by {exe} ({origin})"),
+            How::Read => format!("{path}, which is {state}, run in {container} by {exe} ({origin})"),
             How::Mapped => format!("{path}, which is {state}, loaded in {container} by {exe} ({origin})"),
         }
     }

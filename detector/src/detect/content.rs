@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use detector_common::code::Language;
 
 use crate::finding::Unread;
 
@@ -24,7 +25,9 @@ pub(crate) enum Content {
     Shell(&'static str),
     /// A shell and many other programs in one file, such as BusyBox. Its arguments decide what it does.
     Box,
-    /// Neither.
+    /// An interpreter of another language.
+    Interpreter(Language),
+    /// None of these.
     Other,
 }
 
@@ -102,6 +105,25 @@ const MEMBERS: [(&str, Content); 6] = [
     ("Toybox %s", Content::Box),
 ];
 
+/// The words of interpreters. One of them is enough: it is the name of the library that has the interpreter, of a
+/// function of this library, or of a variable of the environment that only the interpreter reads.
+const INTERPRETERS: [(&str, Language); 14] = [
+    ("JDK_JAVA|_OPTIONS", Language::Java),
+    ("JLI|_Launch", Language::Java),
+    ("NODE_REPL|_HISTORY", Language::JavaScript),
+    ("LUA|_INIT", Language::Lua),
+    ("PERL5|LIB", Language::Perl),
+    ("perl|_parse", Language::Perl),
+    ("PHP_INI|_SCAN_DIR", Language::Php),
+    ("PYTHON|STARTUP", Language::Python),
+    ("Py|_BytesMain", Language::Python),
+    ("RUBY|LIB", Language::Ruby),
+    ("ruby|_run_node", Language::Ruby),
+    ("AWK|PATH", Language::Awk),
+    ("TCL|LIBPATH", Language::Tcl),
+    ("Tcl|_MainEx", Language::Tcl),
+];
+
 /// How many bytes a word takes at most, with its end, as a string of `wchar_t`.
 pub(crate) const LONGEST: usize = 128;
 
@@ -115,14 +137,17 @@ struct Pattern {
     is_whole: bool,
 }
 
-/// Finds all words in one pass.
+/// Finds all words. Each search looks for [`AT_ONCE`] of the patterns, the last one for what is left.
 struct Patterns {
-    search: Search,
+    searches: Vec<Search>,
     patterns: Vec<Pattern>,
 }
 
+/// How many patterns [`packed`] takes at most.
+const AT_ONCE: usize = 64;
+
 enum Search {
-    /// With instructions that compare many bytes at once. It takes 64 patterns at most.
+    /// With instructions that compare many bytes at once.
     Packed(packed::Searcher),
     /// For processors without them.
     Plain(AhoCorasick),
@@ -130,7 +155,8 @@ enum Search {
 
 static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
     let families = FAMILIES.iter().flat_map(|family| family.words.iter().map(|word| (*word, family.kind)));
-    let words = families.chain(MEMBERS.iter().map(|(word, _)| (*word, Kind::Part)));
+    let members = MEMBERS.iter().map(|(word, _)| *word).chain(INTERPRETERS.iter().map(|(word, _)| *word));
+    let words = families.chain(members.map(|word| (word, Kind::Part)));
     let (mut texts, mut patterns) = (Vec::new(), Vec::new());
     for (bit, (word, kind)) in (0..).map(|nth| 1 << nth).zip(words) {
         let letters: &[usize] = if kind == Kind::WideToo || word == WIDE_MEMBER { &[1, WIDE] } else { &[1] };
@@ -139,15 +165,20 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
             patterns.push(Pattern { bit, letter, is_whole: kind != Kind::Part });
         }
     }
-    let search = packed::Config::new().builder().extend(&texts).build().map_or_else(
-        || {
-            let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(&texts);
-            Search::Plain(automaton.expect("a few short words make a small automaton"))
-        },
-        Search::Packed,
-    );
-    Patterns { search, patterns }
+    Patterns { searches: texts.chunks(AT_ONCE).map(Search::of).collect(), patterns }
 });
+
+impl Search {
+    fn of(texts: &[Vec<u8>]) -> Self {
+        packed::Config::new().builder().extend(texts).build().map_or_else(
+            || {
+                let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(texts);
+                Self::Plain(automaton.expect("a few short words make a small automaton"))
+            },
+            Self::Packed,
+        )
+    }
+}
 
 /// The word, without bars, as a string of letters of this many bytes.
 fn spread(word: &str, letter: usize) -> Vec<u8> {
@@ -164,7 +195,12 @@ pub(crate) struct Words(u64);
 impl Words {
     /// Searches a part of a program. A word that is in two parts is not found, so parts must overlap by [`LONGEST`].
     pub(crate) fn search(&mut self, part: &[u8]) {
-        let patterns = &PATTERNS.patterns;
+        for (search, patterns) in PATTERNS.searches.iter().zip(PATTERNS.patterns.chunks(AT_ONCE)) {
+            self.search_for(search, patterns, part);
+        }
+    }
+
+    fn search_for(&mut self, search: &Search, patterns: &[Pattern], part: &[u8]) {
         let mut found = |number: usize, end: usize| {
             let Pattern { bit, letter, is_whole } = patterns[number];
             let next = &part[end..];
@@ -173,7 +209,7 @@ impl Words {
                 self.0 |= bit;
             }
         };
-        match &PATTERNS.search {
+        match search {
             Search::Packed(search) => search.find_iter(part).for_each(|at| found(at.pattern().as_usize(), at.end())),
             Search::Plain(search) => search.find_iter(part).for_each(|at| found(at.pattern().as_usize(), at.end())),
         }
@@ -196,7 +232,11 @@ impl Words {
         match families.into_iter().flatten().next() {
             Some(name) if name == BOURNE.name => member.unwrap_or(Content::Shell(name)),
             Some(name) => Content::Shell(name),
-            None => Content::Other,
+            None => {
+                let found = take(INTERPRETERS.len());
+                let language = INTERPRETERS.iter().enumerate().find(|(bit, _)| found >> bit & 1 != 0);
+                language.map_or(Content::Other, |(_, (_, language))| Content::Interpreter(*language))
+            }
         }
     }
 }
@@ -344,7 +384,7 @@ mod tests {
     #[test]
     fn parts_that_overlap_hide_no_word() {
         #[cfg(target_arch = "x86_64")]
-        assert!(matches!(PATTERNS.search, Search::Packed(_)), "there are too many patterns");
+        assert!(PATTERNS.searches.iter().all(|search| matches!(search, Search::Packed(_))), "a search is slow");
         let longest = FAMILIES.iter().flat_map(|family| family.words).map(|word| spread(word, 4).len() + 4).max();
         assert!(longest.is_some_and(|longest| longest <= LONGEST));
     }

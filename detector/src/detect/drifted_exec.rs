@@ -21,7 +21,7 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assess
         message: code.message("not as in the image", container),
         file: Some(code.describe_file()),
         mitre: match code.how {
-            How::Executed | How::Interpreted => &[],
+            How::Executed | How::Interpreted | How::Read => &[],
             How::Mapped => &["T1129"],
         },
     })

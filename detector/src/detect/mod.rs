@@ -16,6 +16,7 @@ mod handle_open;
 mod host_exec;
 mod image_shadowed;
 mod image_write;
+mod interpreter;
 mod kernel_control_write;
 mod place;
 pub(crate) mod process;
@@ -24,7 +25,7 @@ mod sensor_tampering;
 mod shell;
 
 use crate::container::table::TrackedContainer;
-use crate::event::{At, Detail, Event, Process, Script};
+use crate::event::{At, Detail, Event, Interpret, Process, Script};
 use crate::finding::{Finding, SCHEMA_VERSION};
 use assessment::Assessment;
 use code::Code;
@@ -105,10 +106,10 @@ impl Detector {
         let mut report = Report { container, context, found };
         match event {
             Event::Exec(exec) => {
-                self.programs.insert(Program::of(exec));
                 let scripts = self.scripts.take(exec);
+                self.programs.insert(Program::of(exec, &scripts));
                 let code = Code::executed(exec);
-                report.add_shell(&code, None, scripts.first());
+                report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
                 report.add_foreign(&code);
                 for script in &scripts {
                     let code = Code::interpreted(script, exec);
@@ -122,6 +123,7 @@ impl Detector {
                 report.add_shell(&code, None, None);
                 report.add_foreign(&code);
             }
+            Event::Interpret(read) => self.detect_interpreted(read, None, &mut report),
             Event::ImageChange(change) => {
                 let actor = self.actor(change.detail.as_ref());
                 report.add(change.at, actor.as_ref(), image_write::detect(change, actor.as_ref(), container));
@@ -174,8 +176,27 @@ impl Detector {
         found: impl FnMut(Finding),
     ) {
         let mut report = Report { container, context, found };
+        if let Event::Interpret(read) = event {
+            return self.detect_interpreted(read, look.ok(), &mut report);
+        }
         if let Some(code) = code_of(event, |detail| self.actor(detail)) {
             report.add_shell(&code, Some(look), None);
+        }
+    }
+
+    /// Reports a file that a program reads, if it is code that the program runs. `content` is what the program is, if it
+    /// was inspected.
+    fn detect_interpreted(
+        &mut self,
+        read: &Interpret,
+        content: Option<Content>,
+        report: &mut Report<'_, impl FnMut(Finding)>,
+    ) {
+        let program = self.program_of(&read.detail.process);
+        let is_reported = program.is_some_and(|program| program.scripts.contains(&(read.file.dev, read.file.inode)));
+        let actor = Actor::new(&read.detail.process, &read.detail.exe, program);
+        if !is_reported && interpreter::runs(&actor, read, content) {
+            report.add_foreign(&Code::read(read, actor));
         }
     }
 
@@ -190,8 +211,11 @@ impl Detector {
     }
 }
 
-/// Whether only the content of the executed or mapped file can show what it is.
+/// Whether only the content of the executed or mapped file, or of the program that reads a file, can show what it is.
 pub(crate) fn needs_content(event: &Event) -> bool {
+    if let Event::Interpret(read) = event {
+        return !interpreter::is_known(&read.detail.exe);
+    }
     code_of(event, |detail| Some(Actor::new(&detail?.process, &detail?.exe, None)))
         .is_some_and(|code| shell::is_unknown(&code))
 }
@@ -208,6 +232,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         Event::Exec(exec) => Some(Code::executed(exec)),
         Event::MapExec(mapped) => Some(Code::mapped(mapped, actor(mapped.detail.as_ref()))),
         Event::Script(_)
+        | Event::Interpret(_)
         | Event::ImageChange(_)
         | Event::MountChange(_)
         | Event::DeviceOpen(_)
@@ -325,12 +350,19 @@ pub(crate) mod samples {
 
     pub(crate) fn script(file: &str) -> Script {
         let exec = exec(Origin::Application, file, &[]);
-        Script { at: exec.at, pid: exec.process.pid, file: exec.file, path: exec.exe }
+        Script { at: exec.at, pid: exec.process.pid, is_input: false, file: exec.file, path: exec.exe }
     }
 
     pub(crate) fn mapped(exe: &str, file: &str) -> MapExec {
         let Exec { at, process, exe, file: mapped, .. } = exec(Origin::Application, exe, &[]);
         MapExec { at, file: mapped, detail: Some(Detail { process, exe, path: path(file), new_path: None }) }
+    }
+
+    pub(crate) fn read(exe: &str, file: &str) -> Interpret {
+        let mapped = mapped(exe, file);
+        let file = File { layer: Some(Layer::Upper), ..mapped.file };
+        let detail = mapped.detail.expect("a sample tells who did it");
+        Interpret { at: mapped.at, file, program: mapped.file, detail }
     }
 
     pub(crate) fn all_found(events: &[Event]) -> Vec<Finding> {

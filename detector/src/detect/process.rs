@@ -1,7 +1,7 @@
 //! Remembers the arguments and working directories that the processes of containers were started with, so that a later
 //! finding can contain them. The kernel reports them only at the exec.
 
-use crate::event::{Args, Exec, Path};
+use crate::event::{Args, Exec, Path, Script};
 use crate::recent::Recent;
 
 /// How much is remembered at most, in bytes.
@@ -23,21 +23,25 @@ pub(crate) struct Program {
     pub args: Args,
     /// The working directory.
     pub cwd: Path,
+    /// The scripts that the exec was for: the device and inode numbers of each.
+    pub scripts: Vec<(u32, u64)>,
 }
 
 impl Program {
-    /// The program that an exec started.
-    pub(super) fn of(exec: &Exec) -> Self {
+    /// The program that an exec started for these scripts.
+    pub(super) fn of(exec: &Exec, scripts: &[Script]) -> Self {
         Self {
             pid: exec.process.pid,
             start_time: exec.process.start_time,
             args: exec.args.clone(),
             cwd: exec.cwd.clone(),
+            scripts: scripts.iter().map(|script| (script.file.dev, script.file.inode)).collect(),
         }
     }
 
     fn cost(&self) -> usize {
-        OVERHEAD + self.args.bytes.capacity() + self.cwd.bytes.capacity()
+        let scripts = self.scripts.capacity() * size_of::<(u32, u64)>();
+        OVERHEAD + self.args.bytes.capacity() + self.cwd.bytes.capacity() + scripts
     }
 }
 
@@ -74,7 +78,7 @@ mod tests {
 
     fn program(pid: u32) -> Program {
         let args = Args { bytes: vec![b'x'; 2048], truncated: true };
-        Program { pid, start_time: 1, args, cwd: Path::default() }
+        Program { pid, start_time: 1, args, cwd: Path::default(), scripts: Vec::new() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Scripts that wait for the exec of their interpreter. The kernel reports a script when it looks at the script's first
 //! line, and later the exec of the interpreter, if there is one. An interpreter may be a script too, and so on.
 
-use super::describe;
+use super::{describe, interpreter};
 use crate::event::{Exec, Script};
 use crate::recent::Recent;
 
@@ -39,11 +39,15 @@ impl Scripts {
     /// process.
     pub(super) fn take(&mut self, exec: &Exec) -> Vec<Script> {
         let mut chain = self.0.remove(&exec.process.pid).unwrap_or_default();
-        let last = chain.len().saturating_sub(1);
+        let last = chain.iter().rposition(|script| !script.is_input);
         let mut nth = 0..;
         chain.retain(|script| {
-            let is_last = nth.next() == Some(last);
-            exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(script, is_last, exec)
+            let is_last = nth.next() == last;
+            let is_of = |script: &Script| match script.is_input {
+                true => interpreter::reads_commands(exec),
+                false => is_of(script, is_last, exec),
+            };
+            exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(script)
         });
         chain
     }

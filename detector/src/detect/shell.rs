@@ -38,7 +38,7 @@ use crate::event::{Layer, Origin, Path, Process, Script, StdioKind};
 use crate::finding::{File, Kind, Severity, Unread};
 
 /// The names of shells, without versions.
-const SHELLS: &[&[u8]] = &[
+pub(super) const SHELLS: &[&[u8]] = &[
     b"ash", b"bash", b"brush", b"csh", b"dash", b"elvish", b"es", b"fish", b"hush", b"ion", b"ksh", b"lksh", b"mksh",
     b"murex", b"nu", b"oksh", b"osh", b"pdksh", b"posh", b"pwsh", b"rbash", b"rc", b"rksh", b"rzsh", b"sash", b"sh",
     b"tcsh", b"toysh", b"xonsh", b"yash", b"ysh", b"zsh",
@@ -48,7 +48,7 @@ const SHELLS: &[&[u8]] = &[
 const SCRIPTS: &[&[u8]] = &[b"xonsh"];
 
 /// The names of files that contain many programs. The last one contains osh and ysh.
-const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"oils-for-unix"];
+pub(super) const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"oils-for-unix"];
 
 /// What distributions append to the names of programs, in addition to versions.
 const SUFFIXES: &[&[u8]] = &[b"-static", b".static", b".distrib", b"-extras", b".nosuid", b".suid"];
@@ -197,13 +197,13 @@ fn operand<'a>(args: impl Iterator<Item = &'a [u8]>) -> usize {
 }
 
 /// The program that an `argv[0]` asks for: without directories, and without the `-` of a login shell.
-fn asked_for(argument: &[u8]) -> &[u8] {
+pub(super) fn asked_for(argument: &[u8]) -> &[u8] {
     let name = describe::base_name(argument);
     name.strip_prefix(b"-").unwrap_or(name)
 }
 
 /// Whether the name is in the list, apart from a version and from what distributions append.
-fn is_one_of(name: &[u8], list: &[&'static [u8]]) -> bool {
+pub(super) fn is_one_of(name: &[u8], list: &[&'static [u8]]) -> bool {
     find(name, list).is_some()
 }
 

@@ -72,6 +72,7 @@ impl Canary {
             Event::ControlOpen(_)
             | Event::MapChange(_)
             | Event::HostExec(_)
+            | Event::Interpret(_)
             | Event::CgroupCreated(_)
             | Event::CgroupRemoved(_) => {}
         }
@@ -88,6 +89,7 @@ impl Canary {
         match event {
             Event::Exec(exec) => canary.is(&exec.process),
             Event::MapExec(mapped) => is_actor(&mapped.detail),
+            Event::Interpret(read) => canary.is(&read.detail.process),
             Event::ImageChange(change) => is_actor(&change.detail) || self.is_by_child(&change.file, &change.detail),
             Event::MountChange(change) => is_actor(&change.detail),
             Event::DeviceOpen(open) => is_actor(&open.detail),

@@ -12,8 +12,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Event, Exec, File, HandleOpen,
-    HostExec, ImageChange, ImageOp, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name, Origin, Path,
-    Process, Script, StdioKind,
+    HostExec, ImageChange, ImageOp, Interpret, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name,
+    Origin, Path, Process, Script, StdioKind,
 };
 
 /// Why a record could not be read.
@@ -87,7 +87,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         | Kind::ControlOpen
         | Kind::HandleOpen
         | Kind::HostExec
-        | Kind::MapExec => file_record(kind, parts(bytes, header)?),
+        | Kind::MapExec
+        | Kind::Interpret => file_record(kind, parts(bytes, header)?),
         Kind::MapChange => map_change(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
@@ -147,6 +148,7 @@ fn script((record, mut texts): (&record::ScriptRecord, Texts<'_>)) -> Result<Eve
     Ok(Event::Script(Box::new(Script {
         at: at(&record.header),
         pid: record.pid,
+        is_input: record.is_input != 0,
         file: file(&record.file)?,
         path: texts.path(record.path, "path")?,
     })))
@@ -163,6 +165,10 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     let new_path = texts.path(record.new_path, "new path")?;
     let new_path = (kind == Kind::ImageMove).then_some(new_path);
     let detail = Detail { process: process(&record.process, record.header.container)?, exe, path, new_path };
+    if kind == Kind::Interpret {
+        let program = self::file(&record.program)?;
+        return Ok(Event::Interpret(Box::new(Interpret { at: at(&record.header), file, program, detail })));
+    }
     file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))
 }
 
@@ -196,6 +202,7 @@ fn file_event(
         Kind::Exec
         | Kind::Script
         | Kind::MapChange
+        | Kind::Interpret
         | Kind::CgroupEscape
         | Kind::CgroupCreated
         | Kind::CgroupRemoved => {

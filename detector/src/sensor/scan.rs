@@ -216,6 +216,7 @@ impl Scan<'_> {
             start_time: stat.start_time().nanoseconds(),
             args: event::Args { bytes: args, truncated },
             cwd: event::Path { bytes: process.read_link("cwd")?, truncated: false },
+            scripts: Vec::new(),
         };
         let user_namespace = process.user_namespace()?;
         Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, user_namespace, root_dev, root_kind, program }))
@@ -340,8 +341,13 @@ mod tests {
     const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
     fn candidate(pid: u32, mount_namespace: u32, path: &str) -> Candidate {
-        let program =
-            Program { pid, start_time: u64::from(pid), args: event::Args::default(), cwd: event::Path::default() };
+        let program = Program {
+            pid,
+            start_time: u64::from(pid),
+            args: event::Args::default(),
+            cwd: event::Path::default(),
+            scripts: Vec::new(),
+        };
         let cgroup_path = path.replace("ID", ID).into_bytes();
         Candidate {
             cgroup_path,

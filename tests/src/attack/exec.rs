@@ -63,6 +63,24 @@ pub(super) const OPERATIONS: &[Operation] = &[
         2,
         |args| run(Command::new(&args[1]).args(&args[2..]).env("LD_PRELOAD", &args[0])),
     ),
+    Operation::with(
+        "run-with-input",
+        "FILE PROGRAM ARGUMENT…",
+        "runs a program with a file as its input",
+        2,
+        |args| {
+            let output = Command::new(&args[1]).args(&args[2..]).stdin(File::open(&args[0])?).output()?;
+            ensure!(output.status.success(), "{:?}: {}", args[1], output.status);
+            Ok(json!({"stdout": String::from_utf8_lossy(&output.stdout)}))
+        },
+    ),
+    Operation::with(
+        "run-script-in-memory",
+        "TEXT INTERPRETER ARGUMENT…",
+        "makes a script in memory, and runs an interpreter with it as the last argument",
+        2,
+        |args| script_in_memory(&args[0], &args[1..]),
+    ),
     Operation::on("execute-later", "maps code for reading, makes it executable, and calls it", |path| {
         execute_later(&File::open(path)?)
     }),
@@ -136,6 +154,14 @@ fn in_memory(program: &OsStr, args: &[OsString]) -> Result<Value> {
     let file = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
     drop(writable);
     run_open(&file, args)
+}
+
+/// Makes a script in memory, and runs an interpreter with it.
+fn script_in_memory(text: &OsStr, interpreter: &[OsString]) -> Result<Value> {
+    // The interpreter inherits the descriptor.
+    let mut script = File::from(rustix::fs::memfd_create(c"script", MemfdFlags::empty())?);
+    script.write_all(text.as_bytes())?;
+    run(Command::new(&interpreter[0]).args(&interpreter[1..]).arg(format!("/proc/self/fd/{}", script.as_raw_fd())))
 }
 
 /// Maps code for reading, makes it executable, and calls it.

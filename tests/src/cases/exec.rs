@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::expectation::{compare, shell};
 use super::lab::Lab;
 use crate::container::Container;
-use crate::image::{CODE_FILE, DASH, LIBC, LOADER};
+use crate::image::{CODE_FILE, DASH, LIBC, LOADER, SCRIPT};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -319,6 +319,99 @@ pub(super) fn preloaded_from_memory(lab: &mut Lab) -> Result<()> {
     container.service_does(&["run-preloaded", "/dev/shm/evil.so", DASH, "-c", "true"])?;
     let found = fileless("/dev/shm/evil.so", false);
     expect(lab, &container, [shell("application", DASH, &[DASH, "-c", "true"]), found])
+}
+
+/// Adds a file with a script, which prints `42`, and returns the expected finding of its execution.
+fn added_text(container: &Container, path: &str) -> Result<Value> {
+    let script = container.service_does(&["script", path, PRINTS])?;
+    Ok(drifted(path, &script))
+}
+
+/// A script for shells.
+const PRINTS: &str = "echo $((6 * 7))\n";
+
+/// Runs an operation that makes a script print its text.
+fn prints(container: &Container, operation: &[&str]) -> Result<()> {
+    let answer = container.service_does(operation)?;
+    ensure!(answer["stdout"] == "42\n", "the script was not run: {answer}");
+    Ok(())
+}
+
+/// A script that is the argument of its interpreter. A second run with the same arguments has no finding of its own.
+pub(super) fn script_as_argument(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = added_text(&container, "/srv/argument")?;
+    prints(&container, &["run", DASH, "-e", "/srv/argument"])?;
+    prints(&container, &["run", DASH, "-e", "/srv/argument"])?;
+    let shell = || shell("application", DASH, &[DASH, "-e", "/srv/argument"]);
+    expect(lab, &container, [shell(), script, shell()])
+}
+
+/// busybox is a shell and much else. What it reads as `cat` is data.
+pub(super) fn script_of_an_applet(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = added_text(&container, "/srv/applet")?;
+    container.service_does(&["run", "/bin/cat", "/srv/applet"])?;
+    prints(&container, &["run", "/bin/sh", "/srv/applet"])?;
+    expect(lab, &container, [shell("application", BUSYBOX, &["/bin/sh", "/srv/applet"]), script])
+}
+
+/// The interpreter opens the script after many other files. The script is known by its name then, and so is what a
+/// script includes.
+pub(super) fn included_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = added_text(&container, "/srv/included.sh")?;
+    container.service_does(&["script", "/srv/data", "unused\n"])?;
+    let text = format!("{}. /srv/included.sh", "read line < /srv/data\n".repeat(40));
+    prints(&container, &["run", DASH, "-c", &text])?;
+    expect(lab, &container, [shell("application", DASH, &[DASH, "-c", &text]), script])
+}
+
+pub(super) fn script_as_input(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = added_text(&container, "/srv/input")?;
+    prints(&container, &["run-with-input", "/srv/input", DASH])?;
+    expect(lab, &container, [script, shell("application", DASH, &[DASH])])
+}
+
+pub(super) fn script_in_memory(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    prints(&container, &["run-script-in-memory", PRINTS, DASH])?;
+    let mut found = lab.take_late_findings()?;
+    found.retain(|finding| finding["finding"] != "shell_in_container");
+    compare(&found, &container.identity(), &[fileless("memfd:script", true)])
+}
+
+/// A script that was changed runs again.
+pub(super) fn changed_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    let script = added_text(&container, "/srv/changed")?;
+    let run = ["run", DASH, "/srv/changed"];
+    prints(&container, &run)?;
+    container.service_does(&["append", "/srv/changed"])?;
+    // What was appended is no command.
+    let _failed = container.service_does(&run);
+    let shell = || shell("application", DASH, &[DASH, "/srv/changed"]);
+    expect(lab, &container, [shell(), script.clone(), shell(), script])
+}
+
+/// What programs read as data has no finding, whatever its name is, and scripts of the image have none.
+pub(super) fn data(lab: &mut Lab) -> Result<()> {
+    let container = lab.container()?;
+    container.service_does(&["script", "/srv/data.py", "unused\n"])?;
+    container.service_does(&["script", "/srv/data.sh", "unused\n"])?;
+    for round in ["/data/one", "/data/two"] {
+        for file in ["/srv/data.py", "/srv/data.sh"] {
+            // The content of this program shows that it is no interpreter.
+            container.child_does(&["copy", file, &format!("{round}{}", &file[10..])])?;
+            container.service_does(&["run", "/bin/cat", file])?;
+            container.service_does(&["run-with-input", file, "/bin/cat"])?;
+        }
+    }
+    prints(&container, &["run", DASH, SCRIPT])?;
+    prints(&container, &["run-with-input", SCRIPT, DASH])?;
+    let shells = [shell("application", DASH, &[DASH, SCRIPT]), shell("application", DASH, &[DASH])];
+    expect(lab, &container, shells)
 }
 
 /// The expected finding of code that was added and is executed later.

@@ -164,6 +164,7 @@ fn executed(event: &Event) -> Option<(&event::File, &event::Path, &event::Proces
     match event {
         Event::Exec(exec) => Some((&exec.file, &exec.exe, &exec.process)),
         Event::MapExec(mapped) => mapped.detail.as_ref().map(|detail| (&mapped.file, &detail.path, &detail.process)),
+        Event::Interpret(read) => Some((&read.program, &read.detail.exe, &read.detail.process)),
         _ => None,
     }
 }
