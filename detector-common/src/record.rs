@@ -147,6 +147,8 @@ pub struct File {
     pub layer: u32,
     /// `inode.i_size`, in bytes.
     pub size: u64,
+    /// `inode.i_ctime`: when the file was last changed, in nanoseconds of the wall clock.
+    pub change_time: u64,
     /// `super_block.s_magic`: the type of the file system.
     pub magic: u32,
     /// For an executed or mapped file on an overlay: 1 if a layer that has the file, or a directory of its path, is
@@ -156,7 +158,8 @@ pub struct File {
 
 impl File {
     /// No file.
-    pub const NONE: Self = Self { inode: 0, dev: 0, mode: 0, nlink: 0, layer: 0, size: 0, magic: 0, is_served: 0 };
+    pub const NONE: Self =
+        Self { inode: 0, dev: 0, mode: 0, nlink: 0, layer: 0, size: 0, change_time: 0, magic: 0, is_served: 0 };
 }
 
 /// What one of the descriptors 0 to 2 refers to.
@@ -275,7 +278,8 @@ pub struct ExecRecord {
 /// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
 /// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`], [`Kind::MapExec`] and [`Kind::Interpret`]: what a
 /// process did to one file, or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does
-/// it to the file. Every creation of a file is sent, and so is every act that the map does not keep.
+/// it to the file, and code that the map `VERSIONS` keeps once with each version of the file. Every creation of a file is
+/// sent, and so is every act that no map keeps.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -376,15 +380,15 @@ pub struct CgroupRecord {
 
 const _: () = {
     assert!(size_of::<Header>() == 40);
-    assert!(size_of::<File>() == 40);
+    assert!(size_of::<File>() == 48);
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Peer>() == 24);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
-    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 40 + HEAD_CAPACITY + 3 * 8);
-    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 40 + 16 + 3 * 8);
-    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 40 + 8);
+    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 48 + HEAD_CAPACITY + 3 * 8);
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 48 + 16 + 3 * 8);
+    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 48 + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<MapChangeRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);

@@ -243,7 +243,7 @@ terms! {
     RootsFull = 5, "roots_full";
     /// The map of entered processes is full: a process that came from outside is reported as one of the application.
     EnteredFull = 6, "entered_full";
-    /// The ring buffer was full, so the record of a script was not sent.
+    /// The ring buffer was full, so the record of a script, or of a library on a volume, was not sent.
     Script = 7, "script";
     /// The ring buffer was full, so the record of a process that left its container's cgroup was not sent.
     CgroupEscape = 8, "cgroup_escape";

@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user},
-    maps::HashMap,
+    maps::{HashMap, LruHashMap},
 };
 use detector_common::{map::KeptExec, record};
 
@@ -108,6 +108,14 @@ impl<K, V: Copy> Lookup<K, V> for HashMap<K, V> {
     fn copied(&self, key: &K) -> Option<V> {
         // SAFETY: the reference is to an element of the map, which stays in memory while the program runs. The
         // reference is dropped here.
+        unsafe { self.get(key).copied() }
+    }
+}
+
+impl<K, V: Copy> Lookup<K, V> for LruHashMap<K, V> {
+    #[inline(always)]
+    fn copied(&self, key: &K) -> Option<V> {
+        // SAFETY: as above.
         unsafe { self.get(key).copied() }
     }
 }

@@ -339,8 +339,8 @@ pub struct File {
     pub inode: u64,
     /// The device number in the kernel's encoding, `major << 20 | minor`.
     pub dev: u32,
-    /// The type and the permissions, as in `st_mode`. 0 if the record was lost; then `nlink`, `size` and `magic` are
-    /// not known either.
+    /// The type and the permissions, as in `st_mode`. 0 if the record was lost; then `nlink`, `size`, `change_time`
+    /// and `magic` are not known either.
     pub mode: u32,
     /// The number of hard links. 0 if the file was deleted or never linked (memfd).
     pub nlink: u32,
@@ -348,6 +348,8 @@ pub struct File {
     pub layer: Option<Layer>,
     /// The size in bytes.
     pub size: u64,
+    /// When the file was last changed, in nanoseconds of the wall clock since 1970.
+    pub change_time: u64,
     /// The type of the file system that the file is on, as in `statfs.f_type`.
     pub magic: u32,
     /// Whether the file is on an overlay, and a layer that has it or a directory of its path is on FUSE or a network

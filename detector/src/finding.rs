@@ -108,11 +108,13 @@ pub enum Kind {
     HandleOpen = 10,
     /// A process with the host's mounts, or the kernel itself, executed a file of a container.
     HostExec = 11,
+    /// A program, script or library on a volume was executed.
+    VolumeExec = 12,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ShellInContainer,
         Self::ImageWrite,
         Self::ImageShadowed,
@@ -124,6 +126,7 @@ impl Kind {
         Self::SensorTampering,
         Self::HandleOpen,
         Self::HostExec,
+        Self::VolumeExec,
     ];
 
     /// The name, as in JSON.
@@ -140,6 +143,7 @@ impl Kind {
             Self::SensorTampering => "sensor_tampering",
             Self::HandleOpen => "handle_open",
             Self::HostExec => "host_exec",
+            Self::VolumeExec => "volume_exec",
         }
     }
 }

@@ -17,6 +17,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::attack;
+use crate::image::LIBC;
 use crate::init::{self, CGROUPS};
 use crate::program::{on_host, wait_for};
 use crate::root::Root;
@@ -27,6 +28,11 @@ pub const HOST: &str = "/host";
 const CONTAINERS: &str = "/var/lib/lab/containers";
 /// The program that containers run by default.
 pub const SERVICE: &[&str] = &["/usr/bin/tool", "serve"];
+
+/// A copy of the tool on the volume.
+pub const OLD_PROGRAM: &str = "/data/old";
+/// A copy of a library on the volume.
+pub const OLD_LIBRARY: &str = "/data/old.so";
 
 /// How a container differs from an ordinary one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub struct Setup {
     pub root: Root,
     /// The runtime that makes it.
     pub runtime: Runtime,
+    /// A program and a library are on its volume before it starts: [`OLD_PROGRAM`] and [`OLD_LIBRARY`].
+    pub has_old_programs: bool,
     /// Additional options of its overlay mount.
     pub overlay_options: &'static str,
 }
@@ -144,7 +152,14 @@ impl Container {
         let folder = Path::new(CONTAINERS).join(id);
         fs::create_dir_all(&folder)?;
         setup.root.make(&folder.display().to_string(), setup.overlay_options).context("cannot make the root")?;
-        fs::create_dir_all(folder.join("volume"))?;
+        let volume = folder.join("volume");
+        fs::create_dir_all(&volume)?;
+        if setup.has_old_programs {
+            fs::copy("/init", volume.join("old"))?;
+            fs::copy(LIBC, volume.join("old.so"))?;
+            // The clock for files ticks less often.
+            thread::sleep(Duration::from_millis(50));
+        }
         let mut container = Self {
             id: id.to_owned(),
             cgroup: cgroup.to_owned(),

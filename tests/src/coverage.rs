@@ -346,6 +346,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
             ),
             way("script that a script includes", &["open"], &["exec::included_script"]),
             way("script as the standard input of its interpreter", &["script", "exec"], &["exec::script_as_input"]),
+            way("program on a volume", &["exec"], &["exec::program_on_volume"]),
+            way("library on a volume, also changed", &["mmap", "mprotect"], &["exec::library_on_volume"]),
             way("program in memory: memfd, `/dev/shm`", &["exec"], &["exec::in_memory", "exec::in_shared_memory"]),
             way("program that was deleted", &["exec"], &["exec::deleted"]),
             way(

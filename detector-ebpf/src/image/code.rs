@@ -6,7 +6,8 @@ use detector_common::{map::CLASS_MAP_EXEC, record::Kind, vocabulary::ImageOp};
 use super::{
     content,
     locate::Image,
-    report::{Change, EACH},
+    report::{Change, EACH, VERSION},
+    versions,
 };
 use crate::{
     container,
@@ -40,8 +41,7 @@ pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
 }
 
 /// Checks code that is being mapped. It is reported if it is in the upper layer of an overlay, if it is in a file that
-/// is only in memory or has no name, or if it is the program of a dynamic linker. A file in memory or without a name
-/// counts only if it is mapped privately, as loaders do: just-in-time compilers use shared mappings.
+/// is only in memory, has no name or is on a volume, or if it is the program of a dynamic linker.
 #[inline(always)]
 fn mapped_code(file: File, flags: u64) -> Option<Change> {
     let task = Task::current();
@@ -49,16 +49,17 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
         return None;
     }
     let inode = file.inode();
-    let is_foreign = if inode.superblock().is_overlay() {
-        !inode.upper_dentry().is_null()
+    let class = if loader::is_loading(current_process()) {
+        EACH
+    } else if inode.superblock().is_overlay() {
+        if inode.upper_dentry().is_null() {
+            return None;
+        }
+        CLASS_MAP_EXEC
     } else {
-        flags & MAP_TYPE == MAP_PRIVATE && inode.is_fleeting()
+        class_elsewhere(task, inode, flags & MAP_TYPE == MAP_PRIVATE)?
     };
-    let is_program = loader::is_loading(current_process());
-    if !is_foreign && !is_program {
-        return None;
-    }
-    loaded(task, inode, file.place(), is_program)
+    loaded(task, inode, file.place(), class)
 }
 
 /// Checks mapped memory whose protection is being changed. If it becomes executable, it is reported like code that is
@@ -76,29 +77,46 @@ pub fn protected(memory: Vma, protection: u64) -> Option<Change> {
     if container::is_elsewhere(task) {
         return None;
     }
-    let (place, is_foreign) = match file.place_on_overlay() {
-        // The file may have been copied up after its lower layer was mapped.
-        Some(place) => (place, file.inode() == place.dentry.inode().upper_dentry().inode()),
-        None => (file.place(), !memory.is_shared() && file.inode().is_fleeting()),
+    let Some(place) = file.place_on_overlay() else {
+        let class = class_elsewhere(task, file.inode(), !memory.is_shared())?;
+        return loaded(task, file.inode(), file.place(), class);
     };
-    if !is_foreign {
+    // The file may have been copied up after its lower layer was mapped.
+    if file.inode() != place.dentry.inode().upper_dentry().inode() {
         return None;
     }
-    loaded(task, place.dentry.inode(), place, false)
+    loaded(task, place.dentry.inode(), place, CLASS_MAP_EXEC)
+}
+
+/// Returns the class of code in a file that is not on an overlay, or `None` if it is not to be reported. A file in
+/// memory, without a name or on a volume counts only if it is mapped privately, as loaders do: just-in-time compilers
+/// use shared mappings. A volume is any file system but the one that holds the container's root.
+#[inline(always)]
+fn class_elsewhere(task: Task, inode: Inode, is_private: bool) -> Option<u32> {
+    if !is_private || !inode.is_regular() {
+        return None;
+    }
+    if inode.is_fleeting() {
+        return Some(CLASS_MAP_EXEC);
+    }
+    let root = container::of(task)?.root_dev;
+    (root != 0 && root != inode.device()).then_some(VERSION)
 }
 
 /// Returns the change for code that the running task loads, unless it is the task's own program or was reported before.
 /// Each program of a dynamic linker is reported.
 #[inline(always)]
-fn loaded(task: Task, inode: Inode, place: Place, is_program: bool) -> Option<Change> {
+fn loaded(task: Task, inode: Inode, place: Place, class: u32) -> Option<Change> {
     if task.executable().dentry().inode() == inode {
         return None;
     }
     let container = container::of(task)?.container;
     let image = Image { owner: container, device: inode.device() };
-    let class = if is_program { EACH } else { CLASS_MAP_EXEC };
-    if is_program {
+    if class == EACH {
         loader::forget(current_process());
+    }
+    if class == VERSION && versions::is_noted(task, Kind::MapExec, container, inode, image.device) {
+        return None;
     }
     Change::at_place(Kind::MapExec, image, inode, place, class).unless_repeated()
 }

@@ -11,7 +11,8 @@ use detector_common::{code, record::Kind};
 
 use super::{
     locate::Image,
-    report::{Change, EACH},
+    report::{Change, VERSION},
+    versions,
 };
 use crate::{
     container,
@@ -25,32 +26,6 @@ const FIRST: u32 = 16;
 /// How many more such files each process can open, by the id (thread group id) of the process.
 #[map]
 static FRESH: LruHashMap<u32, u32> = LruHashMap::with_max_entries(4_096, 0);
-
-/// The files that were reported. The value is the time of the file's last change before that.
-#[map]
-static READ: LruHashMap<Key, u64> = LruHashMap::with_max_entries(16_384, 0);
-
-/// A file, and the program that reads it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Key {
-    /// The container of the process.
-    container: u64,
-    /// `inode.i_ino` of the file.
-    inode: u64,
-    /// `super_block.s_dev` of the file's file system.
-    dev: u32,
-    /// A number for the executable and its first arguments, because one file can be many programs, as busybox is.
-    program: u32,
-}
-
-impl Key {
-    #[inline(always)]
-    fn new(task: Task, container: u64, inode: Inode, dev: u32) -> Self {
-        let executable = task.executable().inode().number() as u32;
-        Self { container, inode: inode.number(), dev, program: executable ^ task.hash_arguments() }
-    }
-}
 
 /// Notes that the running process has executed a program.
 #[inline(always)]
@@ -109,17 +84,8 @@ pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     }
     let container = container::of(task)?.container;
     let image = Image { owner: container, device: inode.device() };
-    let key = Key::new(task, container, inode, image.device);
-    // SAFETY: the reference is to an element of the map, which stays in memory while the program runs.
-    if unsafe { READ.get(key) }.is_some_and(|version| *version == inode.change_time()) {
+    if versions::is_noted(task, Kind::Interpret, container, inode, image.device) {
         return None;
     }
-    Some(Change::at_place(Kind::Interpret, image, inode, place, EACH))
-}
-
-/// Notes that a file was reported, so that it is not reported again with the same program.
-#[inline(always)]
-pub(super) fn note_reported(task: Task, container: u64, inode: Inode, dev: u32) {
-    // The map makes room for the entry. If it cannot, the file is reported again.
-    let _forgotten = READ.insert(Key::new(task, container, inode, dev), inode.change_time(), BPF_ANY.into());
+    Some(Change::at_place(Kind::Interpret, image, inode, place, VERSION))
 }

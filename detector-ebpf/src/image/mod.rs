@@ -18,6 +18,7 @@ mod names;
 pub mod pending;
 pub mod report;
 mod seen;
+mod versions;
 
 pub use code::{executing, mapped, protected};
 pub use content::{device_opened, opened, opened_by_handle, stored, written};

@@ -12,7 +12,7 @@ use detector_common::{
     vocabulary::{Control, ImageOp, Layer, Loss, MountOp, Origin},
 };
 
-use super::{interpreted, locate::Image, seen};
+use super::{locate::Image, seen, versions};
 use crate::{
     actor, container,
     emit::{Draft, Stamp, count_loss},
@@ -35,6 +35,10 @@ static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 /// there is no room for its record.
 pub const EACH: u32 = u32::MAX;
 
+/// The [`Change::class`] of a file that is code, or may be. It is reported once with each of its versions, and is not
+/// kept if there is no room for its record, because the record alone tells what it is.
+pub const VERSION: u32 = u32::MAX - 1;
+
 /// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
 /// owner or group.
 const POWER: u32 = 0o6111;
@@ -53,7 +57,7 @@ pub struct Change {
     pub(super) op: u32,
     /// The `value` of the record.
     pub(super) value: u32,
-    /// The `class` of the `SeenKey`, or [`EACH`].
+    /// The `class` of the `SeenKey`, or [`EACH`] or [`VERSION`].
     pub(super) class: u32,
     /// Whether the operation creates the file: 0 means no.
     pub(super) is_new: u32,
@@ -140,7 +144,7 @@ impl Change {
     #[inline(always)]
     fn is_repeated(&self, actor: u64) -> bool {
         let is = |op: ImageOp| self.op == op.number();
-        if self.class == EACH {
+        if self.class == EACH || self.class == VERSION {
             return is(ImageOp::Unlink) && self.creator == actor;
         }
         if is(ImageOp::Create) {
@@ -229,18 +233,17 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
-    // Without the record, nobody can tell whether the file is code, so it is not kept.
-    let is_read = (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && kind == Kind::Interpret;
-    let loss = if is_read { Loss::Script } else { Loss::ImageWrite };
+    let is_version = (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.class == VERSION;
+    let loss = if is_version { Loss::Script } else { Loss::ImageWrite };
     // If there is no room for a record, the daemon finds the change in `SEEN`.
     let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, loss) else {
-        if !is_read {
+        if !is_version {
             keep(change, actor, kind, stamp, 0);
         }
         return;
     };
     let mut first = 0;
-    if change.class != EACH {
+    if change.class != EACH && !is_version {
         first = keep(change, actor, kind, stamp, 1);
         if first == 0 {
             return;
@@ -249,10 +252,10 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let (record, texts) = draft.parts();
     describe::<REPORTER>(change, task, origin, container, record, texts);
     let is_sent = draft.send();
-    if is_read && is_sent {
-        interpreted::note_reported(task, change.owner, change.inode, change.device);
+    if is_version && is_sent {
+        versions::note(task, change.kind, change.owner, change.inode, change.device);
     }
-    if is_read || is_sent {
+    if is_version || is_sent {
         return;
     }
     if change.class == EACH {

@@ -218,6 +218,7 @@ impl Inode {
         out.mode = self.mode();
         out.nlink = self.links();
         out.size = self.read(&OFF_INODE_SIZE);
+        out.change_time = self.change_time();
         out.magic = superblock.magic() as u32;
         out.is_served = 0;
     }

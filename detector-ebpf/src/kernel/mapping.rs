@@ -38,11 +38,11 @@ impl Vma {
 }
 
 impl File {
-    /// Returns the place in an overlay if this is the file of a layer, which the overlay has opened for a process. Up to
-    /// 6.6, `f_path` has this place. From 6.7 on, `f_path` is the place in the layer, and the file is the first member
-    /// of a `struct backing_file`, whose `user_path` is this place (`backing_file_open`, fs/file_table.c). No flag with
-    /// the same value on all kernels tells such a file from others. In other files, something else is in this memory,
-    /// which is no dentry of an overlay.
+    /// Returns the place in an overlay if this is the file of a layer, which the overlay has opened for a process. Up
+    /// to 6.6, `f_path` has this place. From 6.7 on, `f_path` is the place in the layer, and the file is the first
+    /// member of a `struct backing_file`, whose `user_path` is this place (`backing_file_open`, fs/file_table.c). No
+    /// flag with the same value on all kernels tells such a file from others. In other files, something else is in
+    /// this memory, which is no dentry of an overlay.
     #[inline(always)]
     pub fn place_on_overlay(self) -> Option<Place> {
         let place = if OFF_BACKING_DENTRY.load() == ABSENT {

@@ -23,13 +23,16 @@ pub struct TrackedContainer {
     /// The device number of the container's root file system, in the kernel's encoding. `None` if it is not known or
     /// the container has not started.
     pub root_dev: Option<u32>,
+    /// When the container started, in nanoseconds since boot. `None` if it is not known or the container has not
+    /// started.
+    pub started: Option<u64>,
 }
 
 impl TrackedContainer {
     /// The container of a cgroup.
     pub fn new(cgroup_id: u64, path: Vec<u8>) -> Self {
         let reference = parse_known(&path);
-        Self { cgroup_id, path, reference, root_dev: None }
+        Self { cgroup_id, path, reference, root_dev: None, started: None }
     }
 }
 
@@ -56,6 +59,13 @@ impl Table {
     pub(crate) fn set_root_dev(&mut self, cgroup_id: u64, root_dev: u32) {
         if let Some(container) = self.live.get_mut(&cgroup_id) {
             container.root_dev = Some(root_dev);
+        }
+    }
+
+    /// Records when a container started, at its first exec.
+    pub(crate) fn set_started(&mut self, cgroup_id: u64, time: u64) {
+        if let Some(container) = self.live.get_mut(&cgroup_id) {
+            container.started.get_or_insert(time);
         }
     }
 
@@ -141,7 +151,9 @@ mod tests {
     fn unknown_cgroups_are_resolved_as_soon_as_possible() {
         let mut table = Table::default();
         let container = table.lookup(7, |_| None).clone();
-        assert_eq!(container, TrackedContainer { cgroup_id: 7, path: Vec::new(), reference: None, root_dev: None });
+        let unknown =
+            TrackedContainer { cgroup_id: 7, path: Vec::new(), reference: None, root_dev: None, started: None };
+        assert_eq!(container, unknown);
         assert_eq!(table.ids().count(), 0);
         let container = table.lookup(7, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
         assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));

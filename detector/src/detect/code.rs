@@ -45,7 +45,9 @@ pub(super) enum Source {
     MemoryOrDeleted,
     /// A file in the container's root file system that is not as in the image.
     Changed,
-    /// A file that is as in the image, a file on a volume, or a file of the host.
+    /// A file on a volume, or on anything else that is not the container's root file system.
+    Volume,
+    /// A file that is as in the image, or a file of the host.
     Expected,
 }
 
@@ -96,6 +98,8 @@ impl<'a> Code<'a> {
         }
         match self.file.layer {
             Some(Layer::Upper | Layer::New) => Source::Changed,
+            // On a root that shares its file system with volumes, the two cannot be told apart.
+            None if container.root_dev.is_some_and(|root| root != self.file.dev) => Source::Volume,
             Some(Layer::Lower) | None => Source::Expected,
         }
     }

@@ -1,4 +1,5 @@
-//! Recognises a shell by the content of its file, if the name of the file does not show that it is one.
+//! Recognises a shell, or another interpreter, by the content of its file, if the name of the file does not show that
+//! it is one.
 //!
 //! The file of a shell contains the names of the variables that it sets, of its builtins and of its reserved words,
 //! each as a string of its own. Other programs contain a few of them, because they set variables for a shell or

@@ -31,7 +31,12 @@ impl Context {
 
     /// The wall clock's time at `boot` nanoseconds of `CLOCK_BOOTTIME`.
     pub(crate) fn wall(&self, boot: u64) -> Time {
-        Time::from_nanoseconds(i128::from(boot) + i128::from(self.boot_to_wall))
+        Time::from_nanoseconds(self.wall_nanoseconds(boot))
+    }
+
+    /// The same time, in nanoseconds since 1970.
+    pub(super) fn wall_nanoseconds(&self, boot: u64) -> i128 {
+        i128::from(boot) + i128::from(self.boot_to_wall)
     }
 
     /// The id of the finding of a kind about an event. [`Finding::id`](crate::finding::Finding::id) describes its

@@ -13,7 +13,7 @@ use crate::finding::{Kind, Severity};
 pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
     match code.source(container) {
         Source::Changed => {}
-        Source::Memory | Source::Deleted | Source::MemoryOrDeleted | Source::Expected => return None,
+        Source::Memory | Source::Deleted | Source::MemoryOrDeleted | Source::Volume | Source::Expected => return None,
     }
     Some(Assessment {
         finding: Kind::DriftedExec,
@@ -67,7 +67,7 @@ mod tests {
             (Some(Layer::Upper), Some((Kind::DriftedExec, "not as in the image"))),
             (None, Some((Kind::FilelessExec, "only in memory or deleted"))),
         ] {
-            mapped.file = File { mode: 0, nlink: 0, layer, size: 0, magic: 0, ..mapped.file };
+            mapped.file = File { mode: 0, nlink: 0, layer, size: 0, change_time: 0, magic: 0, ..mapped.file };
             let finding = found(Event::MapExec(Box::new(mapped.clone())));
             let message = |state| format!("the file with inode 99, which is {state}, loaded in container 3f2a0c6d9e1b");
             let expected = expected.map(|(kind, state)| (kind, message(state)));

@@ -13,7 +13,7 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assess
         Source::Memory => "only in memory",
         Source::Deleted => "deleted",
         Source::MemoryOrDeleted => "only in memory or deleted",
-        Source::Changed | Source::Expected => return None,
+        Source::Changed | Source::Volume | Source::Expected => return None,
     };
     Some(Assessment {
         finding: Kind::FilelessExec,

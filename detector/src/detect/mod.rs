@@ -23,6 +23,7 @@ pub(crate) mod process;
 mod script;
 mod sensor_tampering;
 mod shell;
+mod volume_exec;
 
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Process, Script};
@@ -66,7 +67,9 @@ impl<F: FnMut(Finding)> Report<'_, F> {
 
     /// Reports code that should not run in a container.
     fn add_foreign(&mut self, code: &Code) {
-        let found = fileless_exec::detect(code, self.container).or_else(|| drifted_exec::detect(code, self.container));
+        let found = fileless_exec::detect(code, self.container)
+            .or_else(|| drifted_exec::detect(code, self.container))
+            .or_else(|| volume_exec::detect(code, self.container, self.context));
         self.add_code(code, found);
     }
 
@@ -184,8 +187,8 @@ impl Detector {
         }
     }
 
-    /// Reports a file that a program reads, if it is code that the program runs. `content` is what the program is, if it
-    /// was inspected.
+    /// Reports a file that a program reads, if it is code that the program runs. `content` is what the program is, if
+    /// it was inspected.
     fn detect_interpreted(
         &mut self,
         read: &Interpret,
@@ -318,6 +321,7 @@ pub(crate) mod samples {
                 nlink: 1,
                 layer: Some(Layer::Lower),
                 size: 1,
+                change_time: 0,
                 magic: 0,
                 is_served: false,
             },
@@ -332,7 +336,17 @@ pub(crate) mod samples {
         ImageChange {
             at: At { time: 88, number: 2, cgroup: 500, container: 500 },
             op,
-            file: File { inode: 101, dev: 45, mode, nlink: 1, layer: Some(layer), size: 1, magic: 0, is_served: false },
+            file: File {
+                inode: 101,
+                dev: 45,
+                mode,
+                nlink: 1,
+                layer: Some(layer),
+                size: 1,
+                change_time: 0,
+                magic: 0,
+                is_served: false,
+            },
             bytes: 0,
             detail: Some(Detail {
                 process: process(Origin::Application),

@@ -45,6 +45,9 @@ impl Analysis {
             outlet.container_started(detect::container(&container));
             containers.add(Cgroup { time: 0, id: running.container, path: running.cgroup_path });
             containers.set_root_dev(running.container, running.root_dev);
+            if let Some(started) = running.processes.iter().map(|process| process.start_time).min() {
+                containers.set_started(running.container, started);
+            }
             running.processes.into_iter().for_each(|process| detector.remember(process));
         }
         let wall_clock = WallClock::read();
@@ -74,6 +77,7 @@ impl Analysis {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
+                self.containers.set_started(exec.at.container, exec.at.time);
                 if let Some(root_dev) = sensor.root_dev(exec.at.container) {
                     self.containers.set_root_dev(exec.at.container, root_dev);
                 }

@@ -43,6 +43,11 @@ impl Containers {
         self.table.set_root_dev(id, root_dev);
     }
 
+    /// Records when a container started.
+    pub(super) fn set_started(&mut self, id: u64, time: u64) {
+        self.table.set_started(id, time);
+    }
+
     /// Removes a cgroup, and marks its container as ended.
     pub(super) fn remove(&mut self, cgroup: &Cgroup) {
         self.ended.insert(cgroup.id);

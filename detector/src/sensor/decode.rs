@@ -247,6 +247,7 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
         nlink: 0,
         layer: layer(seen.layer)?,
         size: 0,
+        change_time: 0,
         magic: 0,
         is_served: false,
     };
@@ -352,6 +353,7 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
         nlink: file.nlink,
         layer: layer(file.layer)?,
         size: file.size,
+        change_time: file.change_time,
         magic: file.magic,
         is_served: file.is_served != 0,
     })
@@ -449,7 +451,7 @@ mod tests {
         }
     }
 
-    const HEAD: usize = FILE + 40;
+    const HEAD: usize = FILE + 48;
     const PATH: usize = HEAD + record::HEAD_CAPACITY;
     const CWD: usize = PATH + 8;
     const ARGS: usize = CWD + 8;
@@ -486,8 +488,9 @@ mod tests {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
         }
         record.put(FILE + 24, &1_000_000_u64.to_ne_bytes());
-        record.put(FILE + 32, &0x794c_7630_u32.to_ne_bytes());
-        record.put(FILE + 36, &1_u32.to_ne_bytes());
+        record.put(FILE + 32, &1_800_000_000_u64.to_ne_bytes());
+        record.put(FILE + 40, &0x794c_7630_u32.to_ne_bytes());
+        record.put(FILE + 44, &1_u32.to_ne_bytes());
         record.put(HEAD, b"\x7fELF");
         record.text(PATH, path.0, path.1);
         record.text(CWD, b"", 0);
@@ -532,6 +535,7 @@ mod tests {
                 nlink: 1,
                 layer: Some(Layer::Lower),
                 size: 1_000_000,
+                change_time: 1_800_000_000,
                 magic: 0x794c_7630,
                 is_served: true,
             },
@@ -624,7 +628,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 790 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 798 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

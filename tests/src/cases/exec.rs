@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::expectation::{compare, shell};
 use super::lab::Lab;
-use crate::container::Container;
+use crate::container::{Container, OLD_LIBRARY, OLD_PROGRAM, Setup};
 use crate::image::{CODE_FILE, DASH, LIBC, LOADER, SCRIPT};
+use crate::root::Root;
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -455,6 +456,50 @@ pub(super) fn unchanged_code(lab: &mut Lab) -> Result<()> {
     container.child_does(&["execute-readable", CODE_FILE])?;
     container.service_does(&["compile"])?;
     expect(lab, &container, [])
+}
+
+/// A container whose volume is on a disk and has programs on it before the container starts.
+fn with_disk_volume(lab: &mut Lab) -> Result<Container> {
+    let setup = Setup { root: Root::OverlayOnBtrfs, has_old_programs: true, ..Setup::default() };
+    Container::service_with(lab.number(), setup)
+}
+
+/// The expected finding of a program or library on a volume.
+fn on_volume(path: &str, severity: &str, mitre: Value) -> Value {
+    json!({
+        "finding": "volume_exec",
+        "severity": severity,
+        "mitre": mitre,
+        "file": {"path": path, "layer": null, "op": null, "deleted": null},
+    })
+}
+
+pub(super) fn program_on_volume(lab: &mut Lab) -> Result<()> {
+    let container = with_disk_volume(lab)?;
+    container.service_does(&["run", OLD_PROGRAM, "run", "/bin/true"])?;
+    container.service_does(&["copy", "/usr/bin/tool", "/data/new"])?;
+    container.service_does(&["run", "/data/new", "run", "/bin/true"])?;
+    container.service_does(&["append", OLD_PROGRAM])?;
+    container.service_does(&["run", OLD_PROGRAM, "run", "/bin/true"])?;
+    let found = |path, severity| on_volume(path, severity, Value::Null);
+    expect(lab, &container, [found(OLD_PROGRAM, "low"), found("/data/new", "high"), found(OLD_PROGRAM, "high")])
+}
+
+/// A library is reported once with each of its versions.
+pub(super) fn library_on_volume(lab: &mut Lab) -> Result<()> {
+    let container = with_disk_volume(lab)?;
+    for _ in 0..2 {
+        container.service_does(&["run-preloaded", OLD_LIBRARY, DASH, "-c", "true"])?;
+    }
+    container.service_does(&["append", OLD_LIBRARY])?;
+    container.service_does(&["run-preloaded", OLD_LIBRARY, DASH, "-c", "true"])?;
+    container.service_does(&["copy", CODE_FILE, "/data/code"])?;
+    container.service_does(&["execute-later", "/data/code"])?;
+    let found = |path, severity| on_volume(path, severity, json!(["T1129"]));
+    let shell = || shell("application", DASH, &[DASH, "-c", "true"]);
+    let found =
+        [shell(), found(OLD_LIBRARY, "low"), shell(), shell(), found(OLD_LIBRARY, "high"), found("/data/code", "high")];
+    expect(lab, &container, found)
 }
 
 /// Programs of the image have no findings, whatever they are called and however they are reached.

@@ -81,7 +81,7 @@ cases! {
         shell_that_is_a_script, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
         made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
         script_as_argument, script_of_an_applet, included_script, script_as_input, script_in_memory, changed_script,
-        data, unchanged_programs;
+        data, program_on_volume, library_on_volume, unchanged_programs;
 
     inspection []:
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
