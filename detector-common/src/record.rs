@@ -277,9 +277,9 @@ pub struct ExecRecord {
 
 /// The record of [`Kind::ImageChange`], [`Kind::ImageMove`], [`Kind::MountChange`], [`Kind::DeviceOpen`],
 /// [`Kind::ControlOpen`], [`Kind::HandleOpen`], [`Kind::HostExec`], [`Kind::MapExec`] and [`Kind::Interpret`]: what a
-/// process did to one file, or with it. An act that the map `SEEN` keeps is sent only the first time that the actor does
-/// it to the file, and code that the map `VERSIONS` keeps once with each version of the file. Every creation of a file is
-/// sent, and so is every act that no map keeps.
+/// process did to one file, or with it. An act that the map `SEEN` keeps is sent only the first time that the actor
+/// does it to the file, and code that the map `VERSIONS` keeps once with each version of the file. Every creation of a
+/// file is sent, and so is every act that no map keeps.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
@@ -293,16 +293,17 @@ pub struct FileRecord {
     pub file: File,
     /// The number of the operation. The kind tells its type.
     pub op: u32,
-    /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). For [`Kind::MountChange`], whether
-    /// the process is in a user namespace that the rest of its container is not in: 1 means yes. 0 for everything else.
+    /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). For [`Kind::MountChange`],
+    /// whether the process is in a user namespace that the rest of its container is not in: 1 means yes. 0 for
+    /// everything else.
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
     /// The process's executable, for [`Kind::Interpret`]. All members are 0 for everything else.
     pub program: File,
-    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, code, a file that
-    /// is opened by its handle or executed on the host, and a directory that becomes the root, it starts at the process's
-    /// root. For a control of the kernel, it starts at the top of the file system.
+    /// The path of the file. For a file in the image, it starts at the root of the image. For a device, code, a file
+    /// that is opened by its handle or executed on the host, and a directory that becomes the root, it starts at the
+    /// process's root. For a control of the kernel, it starts at the top of the file system.
     pub path: Path,
     /// The path of the process's executable from the process's root.
     pub exe: Path,

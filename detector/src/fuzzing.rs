@@ -93,8 +93,8 @@ fn cgroup_path(path: &[u8]) {
     shown(&container_info(container));
 }
 
-/// The content of a program: only the program is searched, it makes no difference in which pieces, and bytes that follow
-/// do not hide a shell.
+/// The content of a program: only the program is searched, it makes no difference in which pieces, and bytes that
+/// follow do not hide a shell.
 fn content(data: &[u8]) {
     let program = [b"\x7fELF", data].concat();
     let size = program.len() as u64;

@@ -187,9 +187,9 @@ impl Inode {
         self.follow(&SIZE_INODE)
     }
 
-    /// Returns whether `dentry`, which is not null, is a name of the file in the upper layer of this overlay's inode. It
-    /// need not be the name that overlayfs keeps: the copy-up of a file makes an unnamed file first, and overlayfs may
-    /// go on to keep its dentry without a name (`ovl_copy_up_tmpfile`, fs/overlayfs/copy_up.c).
+    /// Returns whether `dentry`, which is not null, is a name of the file in the upper layer of this overlay's inode.
+    /// It need not be the name that overlayfs keeps: the copy-up of a file makes an unnamed file first, and overlayfs
+    /// may go on to keep its dentry without a name (`ovl_copy_up_tmpfile`, fs/overlayfs/copy_up.c).
     #[inline(always)]
     pub fn is_above(self, dentry: Dentry) -> bool {
         let upper = self.upper_dentry();

@@ -3,9 +3,9 @@
 //! path.
 //!
 //! **Severity**: high at programs, libraries and files that control access (see [`place`](super::place)), and for
-//! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise. Info if the process is
-//! in a user namespace that the rest of the container is not in, as the sandboxes of browsers are: only that process and
-//! its descendants see the change.
+//! pivot_root(2); low for chroot(2), by which many services protect themselves; medium otherwise. Info if the process
+//! is in a user namespace that the rest of the container is not in, as the sandboxes of browsers are: only that process
+//! and its descendants see the change.
 //!
 //! **MITRE ATT&CK**: T1564.013 (bind mounts) if something was mounted over a path for the rest of the container, else
 //! none.

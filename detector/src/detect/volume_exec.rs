@@ -1,5 +1,5 @@
-//! `volume_exec`: a program, script or library on a volume was executed. It is not part of the image, and what writes to
-//! volumes is not watched, so all that is known is when it was last changed.
+//! `volume_exec`: a program, script or library on a volume was executed. It is not part of the image, and what writes
+//! to volumes is not watched, so all that is known is when it was last changed.
 //!
 //! **Severity**: high if the file was changed after the container had started, else low. If it is not known when the
 //! container started, medium. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else none.

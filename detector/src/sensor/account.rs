@@ -1,9 +1,9 @@
 //! The account on which the memory of the probes is charged.
 //!
-//! Before 5.11, the kernel counts the maps and programs of BPF as locked memory of the user who makes them, which is the
-//! user with the thread's real user id (`bpf_map_charge_init`, `__bpf_prog_charge`, kernel/bpf/syscall.c, 5.10). On the
-//! account of root, they would take up what every other process of root may lock, and root in most containers is the
-//! same user: io_uring and sending without a copy would fail there.
+//! Before 5.11, the kernel counts the maps and programs of BPF as locked memory of the user who makes them, which is
+//! the user with the thread's real user id (`bpf_map_charge_init`, `__bpf_prog_charge`, kernel/bpf/syscall.c, 5.10). On
+//! the account of root, they would take up what every other process of root may lock, and root in most containers is
+//! the same user: io_uring and sending without a copy would fail there.
 
 use rustix::io::Errno;
 use rustix::thread::Uid;
