@@ -69,7 +69,7 @@ fn open_by_handle(path: &Path) -> Result<Value> {
     finish(handle.open(&File::open("/")?).context("the handle cannot be opened")?, path)
 }
 
-/// The handle of a file, for [`open_handle`].
+/// The handle of a file, for `open_handle`.
 pub fn handle_of(path: &Path) -> Result<Vec<String>> {
     Ok(raw::Handle::of(path).context("no handle")?.words().iter().map(ToString::to_string).collect())
 }

@@ -1,5 +1,5 @@
 //! Inspects executed files whose names do not tell what they are. A thread of its own reads the files, and sends each
-//! event back with what is known of the [content].
+//! event back with what is known of the [content](crate::detect::content).
 //!
 //! Each file is read only once. A file on a lower layer of an image cannot change, so its device and inode identify it.
 //! For any other file the thread also compares size and change time at each execution.
