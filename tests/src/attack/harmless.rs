@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
@@ -19,6 +20,7 @@ use super::effect::verify;
 use super::operation::Operation;
 use super::{raw, uring};
 use crate::image::MARK;
+use crate::program::wait_for;
 
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -63,11 +65,21 @@ fn limit_locked_memory() -> Result<()> {
 
 fn lock_memory() -> Result<Value> {
     limit_locked_memory()?;
-    uring::register(&mut [0; 16 << 10]).context("cannot register a buffer with io_uring")?;
     let receiver = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let sender = TcpStream::connect(receiver.local_addr()?)?;
-    let sent = raw::send_without_copy(&sender, &[0; 16 << 10]).context("cannot send without a copy")?;
-    ensure!(sent > 0, "nothing was sent");
+    let mut bytes = [0; 4096];
+    let mut lock = || {
+        let sent = raw::send_without_copy(&sender, &bytes).context("cannot send without a copy")?;
+        ensure!(sent > 0, "nothing was sent");
+        uring::register(&mut bytes).context("cannot register a buffer with io_uring")
+    };
+    // What earlier programs of the user have locked is freed some time after they have ended.
+    let mut last = Ok(());
+    wait_for("memory that can be locked", Duration::from_secs(10), || {
+        last = lock();
+        Ok(last.is_ok().then_some(()))
+    })
+    .or(last)?;
     Ok(Value::Null)
 }
 
