@@ -63,7 +63,9 @@ fn set(path: &Path, text: &str) -> Result<Value> {
     let mut file = File::options().write(true).open(path).with_context(|| format!("no {}", path.display()))?;
     let mut answer = identity(path)?;
     match file.write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => answer["refused"] = json!(true),
+        Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::Unsupported) => {
+            answer["refused"] = json!(true);
+        }
         written => written.with_context(|| format!("{} cannot be written", path.display()))?,
     }
     Ok(answer)
