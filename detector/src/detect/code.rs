@@ -109,6 +109,15 @@ impl<'a> Code<'a> {
         self.actor.and_then(|actor| actor.args()).into_iter().flat_map(Args::iter)
     }
 
+    /// The technique that the act shows by itself: T1129 (shared modules) if the code was loaded into a process. How a
+    /// program came to be executed is not in the event.
+    pub(super) fn technique(&self) -> &'static [&'static str] {
+        match self.how {
+            How::Executed | How::Interpreted | How::Read => &[],
+            How::Mapped => &["T1129"],
+        }
+    }
+
     /// The description of the file in a finding.
     pub(super) fn describe_file(&self) -> finding::File {
         describe::code_file(self.file, self.path)

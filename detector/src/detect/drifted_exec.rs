@@ -6,7 +6,7 @@
 //! event does not show where the program came from.
 
 use super::assessment::Assessment;
-use super::code::{Code, How, Source};
+use super::code::{Code, Source};
 use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};
 
@@ -20,10 +20,7 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assess
         severity: Severity::High,
         message: code.message("not as in the image", container),
         file: Some(code.describe_file()),
-        mitre: match code.how {
-            How::Executed | How::Interpreted | How::Read => &[],
-            How::Mapped => &["T1129"],
-        },
+        mitre: code.technique(),
     })
 }
 

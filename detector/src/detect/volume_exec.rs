@@ -9,7 +9,7 @@
 //! made tells nothing more.
 
 use super::assessment::Assessment;
-use super::code::{Code, How, Source};
+use super::code::{Code, Source};
 use super::context::Context;
 use crate::container::table::TrackedContainer;
 use crate::finding::{Kind, Severity};
@@ -32,10 +32,7 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer, context: &Contex
         severity,
         message: code.message(state, container),
         file: Some(code.describe_file()),
-        mitre: match code.how {
-            How::Executed | How::Interpreted | How::Read => &[],
-            How::Mapped => &["T1129"],
-        },
+        mitre: code.technique(),
     })
 }
 
