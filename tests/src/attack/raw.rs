@@ -154,16 +154,7 @@ pub(super) struct BpfMap {
 impl BpfMap {
     /// All maps.
     pub(super) fn all() -> Result<Vec<Self>, Errno> {
-        let (mut maps, mut id) = (Vec::new(), 0);
-        loop {
-            let mut next = [id, 0, 0];
-            match bpf(BPF_MAP_GET_NEXT_ID, &mut next) {
-                Ok(_) => id = next[1],
-                Err(Errno::NOENT) => return Ok(maps),
-                Err(error) => return Err(error),
-            }
-            maps.push(Self::open(id)?);
-        }
+        ids(BPF_MAP_GET_NEXT_ID)?.into_iter().map(Self::open).collect()
     }
 
     fn open(id: u32) -> Result<Self, Errno> {
@@ -224,17 +215,26 @@ impl BpfMap {
 
 /// Tries to detach all BPF links. Returns the errors.
 pub(super) fn detach_links() -> Result<Vec<Errno>, Errno> {
-    let (mut errors, mut id) = (Vec::new(), 0);
-    loop {
-        let mut next = [id, 0, 0];
-        match bpf(BPF_LINK_GET_NEXT_ID, &mut next) {
-            Ok(_) => id = next[1],
-            Err(Errno::NOENT) => return Ok(errors),
-            Err(error) => return Err(error),
-        }
+    let mut errors = Vec::new();
+    for id in ids(BPF_LINK_GET_NEXT_ID)? {
         // SAFETY: the descriptor is new, so nothing else owns it.
         let link = unsafe { OwnedFd::from_raw_fd(bpf(BPF_LINK_GET_FD_BY_ID, &mut [id, 0, 0])? as i32) };
         errors.extend(bpf(BPF_LINK_DETACH, &mut [link.as_raw_fd().cast_unsigned()]).err());
+    }
+    Ok(errors)
+}
+
+/// The ids of all BPF objects of a kind. `next` is the command that returns the next id of this kind.
+fn ids(next: c_long) -> Result<Vec<u32>, Errno> {
+    let (mut ids, mut id) = (Vec::new(), 0);
+    loop {
+        let mut attributes = [id, 0, 0];
+        match bpf(next, &mut attributes) {
+            Ok(_) => id = attributes[1],
+            Err(Errno::NOENT) => return Ok(ids),
+            Err(error) => return Err(error),
+        }
+        ids.push(id);
     }
 }
 

@@ -104,26 +104,34 @@ pub(super) fn core_pattern(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
 }
 
-pub(super) fn modprobe(lab: &mut Lab) -> Result<()> {
-    let restored = Restored::new("/proc/sys/kernel/modprobe")?;
+/// Sets a control to the path of a container's program. `at` has the type of the control's file system and its path
+/// there. `provoke` makes the kernel run the program.
+fn by_path(
+    lab: &mut Lab,
+    path: &'static str,
+    at: [&str; 2],
+    provoke: impl FnOnce(&Container) -> Result<()>,
+) -> Result<()> {
+    let restored = Restored::new(path)?;
     let container = privileged(lab)?;
     let agent = make_agent(&container)?;
     let program = format!("/proc/{}/root{AGENT}", container.pid);
-    let identity = container.service_does(&["control", "proc", "sys/kernel/modprobe", &program])?;
-    container.service_does(&["want-module"])?;
+    let identity = container.service_does(&["control", at[0], at[1], &program])?;
+    provoke(&container)?;
     wait_for_agent()?;
     lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
 }
 
+pub(super) fn modprobe(lab: &mut Lab) -> Result<()> {
+    by_path(lab, "/proc/sys/kernel/modprobe", ["proc", "sys/kernel/modprobe"], |container| {
+        container.service_does(&["want-module"]).map(drop)
+    })
+}
+
 pub(super) fn uevent_helper(lab: &mut Lab) -> Result<()> {
-    let restored = Restored::new("/sys/kernel/uevent_helper")?;
-    let container = privileged(lab)?;
-    let agent = make_agent(&container)?;
-    let program = format!("/proc/{}/root{AGENT}", container.pid);
-    let identity = container.service_does(&["control", "sysfs", "kernel/uevent_helper", &program])?;
-    fs::write("/sys/class/mem/null/uevent", "change")?;
-    wait_for_agent()?;
-    lab.expect(&container, [agent, control(restored.path, &identity), executed(AGENT, None)])
+    by_path(lab, "/sys/kernel/uevent_helper", ["sysfs", "kernel/uevent_helper"], |_| {
+        Ok(fs::write("/sys/class/mem/null/uevent", "change")?)
+    })
 }
 
 /// A hierarchy of cgroups of version 1 that the container sees, and that is not the one by which containers are known.
