@@ -184,7 +184,8 @@ mod tests {
                     }
                 }
                 let held = || recent.young.keys().chain(recent.old.keys());
-                prop_assert!(recent.young.values().chain(recent.old.values()).map(|(cost, _)| cost).sum::<usize>() <= 2 * HALF);
+                let all = recent.young.values().chain(recent.old.values());
+                prop_assert!(all.map(|(cost, _)| cost).sum::<usize>() <= 2 * HALF);
                 let mut cost = 0;
                 let is_too_much = |key: &u8| {
                     cost += inserted[key].0;

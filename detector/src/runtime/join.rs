@@ -404,7 +404,8 @@ mod tests {
                 running[at] |= todo.query;
                 timers[at] |= todo.timer;
                 prop_assert!(join.waiting <= before || timers[at], "a finding waits without a timer");
-                prop_assert_eq!(join.waiting, join.pending.values().map(|pending| pending.waiting.len()).sum::<usize>());
+                let waiting = join.pending.values().map(|pending| pending.waiting.len());
+                prop_assert_eq!(join.waiting, waiting.sum::<usize>());
                 prop_assert!(keys.iter().zip(running).all(|(key, runs)| join.pending.contains_key(key) == runs));
             }
             join.release_all(&mut |it| out.push(it));

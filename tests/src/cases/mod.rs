@@ -70,7 +70,8 @@ cases! {
     shell [Cgroups, Preemption]:
         entered, entered_with_tty, entered_descendant, entered_without_leader, entered_by_fork, entered_with_own_mounts,
         on_the_host,
-        entrypoint, application, of_a_login, busybox_by_argument, login_shell, socket_shell, reverse_shell, short_lived, plain_cgroup;
+        entrypoint, application, of_a_login, busybox_by_argument, login_shell, socket_shell, reverse_shell, short_lived,
+        plain_cgroup;
     // The content of records and findings.
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
 
@@ -113,13 +114,15 @@ cases! {
     image_change [Preemption]: rename, unlink, chmod;
     image_change [Cgroups]: from_the_host;
     image_change []:
-        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename_over, rename_again, exchange, exchange_again,
+        mkdir, mknod, mknod_file, mknod_device, bind_socket, symlink, link, tmpfile, rename_over, rename_again,
+        exchange, exchange_again,
         rename_directory, unlink_own, rmdir, uring_mkdir, uring_symlink, uring_link, uring_rename, uring_unlink,
         uring_rmdir, fchmod, fchmodat2, chmod_twice, chown, fchown, utimes, xattr, set_capability, set_acl, set_flags,
         set_flags_of_changed, file_setattr, of_own_file, power_to_own_file, times_after_write;
     shadow []:
         mount_tmpfs, mount_overlay, bind, bind_file, remount, remount_file_system, fspick, mount_setattr, mount_moved,
-        move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace, chroot_in_user_namespace, in_mount_namespace;
+        move_mount, fsmount, open_tree, umount, pivot_root, chroot, in_user_namespace, chroot_in_user_namespace,
+        in_mount_namespace;
     device []: block_device, loop_on_image_file;
     escape [Cgroups]: release_agent, executed_by_host;
     escape []: core_pattern, modprobe, uevent_helper, binary_format, guessed_handle, handle_inside, harmless;
