@@ -61,7 +61,7 @@ pub fn report_escape(task: Task, to: u64, path: Str) {
     let current = Task::current();
     let origin = container::register_origin(current, container);
     let (record, texts) = draft.parts();
-    process::describe(current, origin, container, &mut record.process);
+    process::describe(current, origin.number(), container, &mut record.process);
     current.executable().place().resolve(current.root(), &mut record.exe, texts);
     record.moved = task.process();
     record.reserved = 0;

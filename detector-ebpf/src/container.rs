@@ -21,7 +21,7 @@ use crate::{
     actor,
     emit::count_loss,
     kernel::{Cgroup, Dentry, Task, current_process},
-    mem::Lookup,
+    mem::{Lookup, Word},
 };
 
 /// The inode number of the host's mount namespace.
@@ -75,11 +75,23 @@ fn is_host(namespace: u32) -> bool {
     namespace == 0 || namespace == HOST_MNT_NS.load()
 }
 
+/// The address of the namespaces (`struct nsproxy`) that the sensor has, if it is in the host's mount namespace. Most
+/// processes of the host share them. They are not freed as long as the sensor runs.
+static SENSOR_NAMESPACES: Word = Word::new(0);
+
+/// Learns the namespaces of the sensor, which is the running task.
+#[inline(always)]
+pub fn learn_namespaces(task: Task) {
+    if is_host(task.mount_namespace()) {
+        SENSOR_NAMESPACES.set(task.namespaces().address());
+    }
+}
+
 /// Returns whether the mount namespace of a task suffices to show that the task is in no container. This check is
 /// cheaper than [`of`].
 #[inline(always)]
 pub fn is_elsewhere(task: Task) -> bool {
-    is_host(task.mount_namespace())
+    task.namespaces().address() == SENSOR_NAMESPACES.get() || is_host(task.mount_namespace())
 }
 
 /// Returns what is known about a cgroup.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use detector_common::{
     map::{KeptExec, KeptExecKey},
     record::{ARGS_CAPACITY, ExecRecord, Kind, ScriptRecord},
-    vocabulary::{Loss, Origin},
+    vocabulary::Loss,
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     emit::{Draft, Stamp, count_loss},
     image::interpreted,
     kernel::{Binprm, File, Task, current_process},
-    loader, process,
+    loader, mem, process,
 };
 
 /// Programs that were executed while the ring buffer was full.
@@ -35,6 +35,7 @@ pub fn report_exec(program: Binprm) {
     let Some((container, origin)) = container::register_exec(task) else {
         return;
     };
+    let (container, origin) = mem::forget((container, origin.number()));
     let file = program.file();
     let place = file.place();
     loader::note_exec(place.dentry);
@@ -49,7 +50,7 @@ pub fn report_exec(program: Binprm) {
     let (record, texts) = draft.parts();
     process::describe(task, origin, container, &mut record.process);
     inode.describe(inode.layer(), &mut record.file);
-    record.file.is_served = place.dentry.is_served().into();
+    mem::store(&mut record.file.is_served, place.dentry.is_served().into());
     program.copy_head(&mut record.head);
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
@@ -62,7 +63,7 @@ pub fn report_exec(program: Binprm) {
 /// Keeps what is needed to report which program was executed, because there is no room for a record. Only the first
 /// exec of each program with the same first arguments is kept.
 #[inline(always)]
-fn keep(stamp: Stamp, task: Task, container: u64, origin: Origin, file: File) {
+fn keep(stamp: Stamp, task: Task, container: u64, origin: u32, file: File) {
     let inode = file.inode();
     let key = KeptExecKey { container, inode: inode.number(), dev: inode.device(), args: task.hash_arguments() };
     let Some(nothing) = NO_EXEC.get(0) else { return };

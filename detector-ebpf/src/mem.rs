@@ -1,6 +1,6 @@
 //! Reads and changes memory in the ways that the verifier allows.
 
-use core::cell::UnsafeCell;
+use core::{cell::UnsafeCell, mem::MaybeUninit};
 
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user},
@@ -52,6 +52,19 @@ pub fn read_kernel<T: Plain>(address: u64) -> T {
     // `T`. It accepts any address, because it fails if the access faults.
     unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address as *const _) };
     value
+}
+
+/// Returns `value`. The verifier knows nothing about the result, so it checks what follows once, and not once for each
+/// value that it knew before.
+#[inline(always)]
+pub fn forget<T: Copy>(value: T) -> T {
+    let mut copy = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes `size_of::<T>()` bytes to `copy`, which are those of `value`, because the stack can be
+    // read.
+    unsafe {
+        bpf_probe_read_kernel(copy.as_mut_ptr().cast(), size_of::<T>() as u32, (&raw const value).cast());
+        copy.assume_init()
+    }
 }
 
 /// Copies as many bytes as `to` has from an address of the kernel. They are zeros if the memory cannot be read.
@@ -236,6 +249,14 @@ pub fn opaque(mut value: u64) -> u64 {
     // SAFETY: the instruction moves a register to itself.
     unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
     value
+}
+
+/// Returns whether two numbers are equal. The compiler cannot combine the comparison with others to a flag that is
+/// checked later: the verifier would know the flag on each path, and would check everything in between once for each of
+/// its values.
+#[inline(always)]
+pub fn is_same(left: u64, right: u64) -> bool {
+    opaque(left ^ right) == 0
 }
 
 /// Returns `value & MASK`. The compiler cannot optimise the operation away, so that it tells the verifier the bound.

@@ -1,9 +1,6 @@
 //! The acting process of a record.
 
-use detector_common::{
-    record::{ANCESTORS, Ancestor, Process},
-    vocabulary::Origin,
-};
+use detector_common::record::{ANCESTORS, Ancestor, Process};
 
 use crate::{
     container,
@@ -11,11 +8,10 @@ use crate::{
     mem,
 };
 
-/// Describes the running process, which acts in a container.
+/// Describes the running process, which acts in a container. `origin` is the number of its `Origin`.
 #[inline(always)]
-pub fn describe(task: Task, origin: Origin, container: u64, out: &mut Process) {
-    // The origin is stored first, because the verifier checks what comes before that once for each origin.
-    mem::store(&mut out.origin, origin.number());
+pub fn describe(task: Task, origin: u32, container: u64, out: &mut Process) {
+    out.origin = origin;
     let thread = current_thread();
     let credentials = task.credentials();
     out.start_time = task.leader().start_time();

@@ -53,6 +53,7 @@ pub fn report_call(command: u32, attributes: BpfAttributes) {
     let file = task.descriptor(attributes.number(at));
     if current_process() == SENSOR.load() {
         MAP_OPERATIONS.set(file.operations());
+        container::learn_namespaces(task);
         return;
     }
     let map = file.map();
@@ -73,7 +74,7 @@ pub fn report_call(command: u32, attributes: BpfAttributes) {
         return;
     };
     let (record, texts) = draft.parts();
-    process::describe(task, origin, container, &mut record.process);
+    process::describe(task, origin.number(), container, &mut record.process);
     task.executable().place().resolve(task.root(), &mut record.exe, texts);
     record.command = command;
     record.map = id;

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use detector_common::{
     map::{CLASS_CONTENT, NOBODY, Seen, SeenKey},
     record::{File, FileRecord, Kind, Span},
-    vocabulary::{Control, ImageOp, Layer, Loss, MountOp, Origin},
+    vocabulary::{Control, ImageOp, Layer, Loss, MountOp},
 };
 
 use super::{locate::Image, seen, versions};
@@ -230,6 +230,19 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     if change.is_repeated(actor) {
         return;
     }
+    // There are many ways to get here. The verifier is to check what follows once, and not once for each of them.
+    let local;
+    let (change, container, origin, actor) = if REPORTER == NAME_OR_PLACE {
+        // This change is not in a map, so the verifier knows more about it.
+        let Change { kind, op, class, is_new, mount, new_dentry, .. } = *change;
+        let known = (kind, op, class, is_new, mount, new_dentry, container, origin.number(), actor);
+        let (kind, op, class, is_new, mount, new_dentry, container, origin, actor) = mem::forget(known);
+        local = Change { kind, op, class, is_new, mount, new_dentry, ..*change };
+        (&local, container, origin, actor)
+    } else {
+        let (container, origin, actor) = mem::forget((container, origin.number(), actor));
+        (change, container, origin, actor)
+    };
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
@@ -242,26 +255,21 @@ pub fn report<const REPORTER: u32>(change: &Change) {
         }
         return;
     };
-    let mut first = 0;
-    if change.class != EACH && !is_version {
-        first = keep(change, actor, kind, stamp, 1);
-        if first == 0 {
-            return;
-        }
-    }
     let (record, texts) = draft.parts();
     describe::<REPORTER>(change, task, origin, container, record, texts);
-    let is_sent = draft.send();
-    if is_version && is_sent {
-        versions::note(task, change.kind, change.owner, change.inode, change.device);
-    }
-    if is_version || is_sent {
-        return;
-    }
-    if change.class == EACH {
-        keep(change, actor, kind, stamp, 0);
+    if is_version {
+        if draft.send() {
+            versions::note(task, change.kind, change.owner, change.inode, change.device);
+        }
+    } else if change.class == EACH {
+        if !draft.send() {
+            keep(change, actor, kind, stamp, 0);
+        }
     } else {
-        seen::mark_unreported(change.key(first, actor));
+        let first = keep(change, actor, kind, stamp, 1);
+        if first != 0 && !draft.send() {
+            seen::mark_unreported(change.key(first, actor));
+        }
     }
 }
 
@@ -287,7 +295,7 @@ fn keep(change: &Change, actor: u64, kind: Kind, stamp: Stamp, reported: u32) ->
 fn describe<const REPORTER: u32>(
     change: &Change,
     task: Task,
-    origin: Origin,
+    origin: u32,
     container: u64,
     record: &mut FileRecord,
     texts: &mut Texts,
@@ -305,14 +313,12 @@ fn describe<const REPORTER: u32>(
     }
     let top = container::root_of(change.owner, change.device);
     if REPORTER == PLACE {
-        record.file.is_served = change.dentry.is_served().into();
+        mem::store(&mut record.file.is_served, change.dentry.is_served().into());
         Place { dentry: change.dentry, mount: change.mount }.resolve(task.root(), &mut record.path, texts);
     } else if REPORTER == NAME_OR_PLACE {
         let root = if change.mount.is_null() { Place { dentry: top, mount: VfsMount::NULL } } else { task.root() };
-        // The verifier is not to know which of the two it is, so that it checks the walk once.
-        let [from, to] = [Place { dentry: change.dentry, mount: change.mount }, root]
-            .map(|place| Place { mount: VfsMount::new(mem::opaque(place.mount.address())), ..place });
-        from.resolve(to, &mut record.path, texts);
+        let (mount, root) = mem::forget((change.mount, root));
+        Place { dentry: change.dentry, mount }.resolve(root, &mut record.path, texts);
     } else {
         change.dentry.resolve(top, &mut record.path, texts);
     }

@@ -19,6 +19,16 @@ pub struct Place {
     pub mount: VfsMount,
 }
 
+impl PartialEq for Place {
+    /// This is one comparison, for the reason that [`mem::is_same`] gives.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let dentries = self.dentry.address() ^ other.dentry.address();
+        let mounts = self.mount.address() ^ other.mount.address();
+        mem::is_same(dentries | mounts, 0)
+    }
+}
+
 impl Path {
     /// Returns the place.
     #[inline(always)]
@@ -130,11 +140,11 @@ impl PathWriter<'_> {
     fn add_names(&mut self, place: Place, root: Place) -> u32 {
         let Place { mut dentry, mut mount } = place;
         for _ in 0..PATH_DEPTH {
-            if dentry == root.dentry && mount == root.mount {
+            if (Place { dentry, mount }) == root {
                 return 0;
             }
-            let parent = dentry.parent();
-            if !mount.is_null() && dentry == mount.top() {
+            // The top of no mount is null.
+            if dentry == mount.top() {
                 let mounted = mount.mount();
                 let above = mounted.parent();
                 if above == mounted {
@@ -144,15 +154,15 @@ impl PathWriter<'_> {
                 mount = above.after(&OFF_MOUNT_MNT);
                 continue;
             }
-            let is_top = parent == dentry || parent.is_null();
-            if is_top && mount.is_null() {
-                return 0;
+            let parent = dentry.parent();
+            if parent == dentry || parent.is_null() {
+                if mount.is_null() {
+                    return 0;
+                }
+                return if self.add_name(dentry) { PATH_DETACHED } else { TEXT_TRUNCATED };
             }
             if !self.add_name(dentry) {
                 return TEXT_TRUNCATED;
-            }
-            if is_top {
-                return PATH_DETACHED;
             }
             dentry = parent;
         }

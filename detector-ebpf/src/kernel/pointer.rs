@@ -145,7 +145,7 @@ impl<T, A> Copy for Ptr<T, A> {}
 impl<T, A> PartialEq for Ptr<T, A> {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address
+        mem::is_same(self.address, other.address)
     }
 }
 

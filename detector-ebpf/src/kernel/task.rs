@@ -100,23 +100,28 @@ impl Task {
         }
     }
 
+    /// Returns the namespaces, or null for a task that has none any more because it is exiting.
+    #[inline(always)]
+    pub fn namespaces(self) -> Ptr<kind::NsProxy> {
+        self.follow(&OFF_TASK_NSPROXY)
+    }
+
     /// Returns the inode number of the mount namespace, or 0 for a task that has no namespaces any more because it is
     /// exiting.
     #[inline(always)]
     pub fn mount_namespace(self) -> u32 {
-        let proxy: Ptr<kind::NsProxy> = self.follow(&OFF_TASK_NSPROXY);
-        if proxy.is_null() {
+        let namespaces = self.namespaces();
+        if namespaces.is_null() {
             return 0;
         }
-        proxy.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
+        namespaces.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
     }
 
     /// Returns the kernel's number of the mount namespace, which is never given to another one (`alloc_mnt_ns`,
     /// fs/namespace.c, 5.10 to 6.17; `__ns_tree_gen_id`, kernel/nstree.c, from 6.18).
     #[inline(always)]
     pub fn mount_namespace_id(self) -> u64 {
-        let proxy: Ptr<kind::NsProxy> = self.follow(&OFF_TASK_NSPROXY);
-        proxy.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_ID)
+        self.namespaces().follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_ID)
     }
 
     #[inline(always)]
