@@ -10,7 +10,8 @@ use detector_common::code::{Language, language};
 use super::content::Content;
 use super::describe::{self, Actor};
 use super::shell::{self, BOXES, SHELLS};
-use crate::event::{Exec, Interpret, Path};
+use crate::event::{Exec, Interpret, Origin, Path};
+use crate::recent::Recent;
 
 /// How a kind of interpreter is called.
 struct Interpreter {
@@ -40,6 +41,8 @@ enum Value {
     Inline,
     /// A script.
     Script,
+    /// Scripts, archives and directories, separated by colons.
+    Scripts,
     /// Anything else.
     Other,
 }
@@ -81,7 +84,8 @@ const INTERPRETERS: &[Interpreter] = &[
         names: &[b"node", b"nodejs", b"bun", b"deno"],
         language: Language::JavaScript,
         inline: b"ep",
-        value: b"rC",
+        script: b"r",
+        value: b"C",
         long: &[
             (b"--eval", Value::Inline),
             (b"--print", Value::Inline),
@@ -96,9 +100,9 @@ const INTERPRETERS: &[Interpreter] = &[
         language: Language::Java,
         long: &[
             (b"-jar", Value::Script),
-            (b"-cp", Value::Other),
-            (b"-classpath", Value::Other),
-            (b"--class-path", Value::Other),
+            (b"-cp", Value::Scripts),
+            (b"-classpath", Value::Scripts),
+            (b"--class-path", Value::Scripts),
             (b"-p", Value::Other),
             (b"--module-path", Value::Other),
             (b"-m", Value::Inline),
@@ -132,16 +136,58 @@ pub(super) fn is_known(exe: &Path) -> bool {
     by_name(name).is_some() || shell::is_one_of(name, BOXES)
 }
 
-/// Whether the process that has opened a file for reading runs it as code. `content` is what the process's program is,
-/// if it was inspected.
-pub(super) fn runs(actor: &Actor, read: &Interpret, content: Option<Content>) -> bool {
+/// What a file is for the interpreter that runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The arguments of the interpreter name it.
+    Script,
+    /// It is named like code.
+    Module,
+}
+
+/// What a file is for the process that has opened it for reading, or `None` if it is data. `content` is what the
+/// process's program is, if it was inspected.
+pub(super) fn role(actor: &Actor, read: &Interpret, content: Option<Content>) -> Option<Role> {
     let args: Vec<&[u8]> = actor.args().into_iter().flat_map(|args| args.iter()).collect();
-    let Some((interpreter, own)) = identify(actor.exe, &args, content) else { return false };
+    let (interpreter, own) = identify(actor.exe, &args, content)?;
     let name = describe::base_name(&read.detail.path.bytes);
     // The number of a descriptor names a file that has no other name.
     let is_script =
         |script: &&[u8]| describe::base_name(script) == name || read.file.nlink == 0 && is_descriptor(script);
-    language(end(name)) == Some(interpreter.language) || interpreter.scripts(own).0.iter().any(is_script)
+    if interpreter.scripts(own).0.iter().any(is_script) {
+        return Some(Role::Script);
+    }
+    (language(end(name)) == Some(interpreter.language)).then_some(Role::Module)
+}
+
+/// The versions of modules that were reported. A program can read hundreds each time that it runs, and its arguments
+/// make no difference.
+#[derive(Debug)]
+pub(super) struct Modules(Recent<Version, ()>);
+
+/// The container, how the process came there, the device and inode of the file, and when it was changed.
+type Version = (u64, Origin, u32, u64, u64);
+
+/// How many versions are remembered.
+const MOST: usize = 16_384;
+
+impl Default for Modules {
+    fn default() -> Self {
+        Self(Recent::new(MOST))
+    }
+}
+
+impl Modules {
+    /// Remembers the file that a process reads. Returns whether this version was not remembered before.
+    pub(super) fn remember(&mut self, read: &Interpret) -> bool {
+        let (file, origin) = (&read.file, read.detail.process.origin);
+        let version = (read.at.container, origin, file.dev, file.inode, file.change_time);
+        let is_new = self.0.get(&version).is_none();
+        if is_new {
+            self.0.insert(version, ());
+        }
+        is_new
+    }
 }
 
 /// Whether an exec starts an interpreter that reads its commands from the standard input.
@@ -186,6 +232,11 @@ fn end(name: &[u8]) -> u64 {
     u64::from_le_bytes(end)
 }
 
+/// Whether an argument stands for the standard input.
+fn is_input(argument: &[u8]) -> bool {
+    matches!(argument, b"-" | b"/dev/stdin" | b"/dev/fd/0" | b"/proc/self/fd/0")
+}
+
 fn is_descriptor(argument: &[u8]) -> bool {
     argument.starts_with(b"/dev/fd/") || argument.starts_with(b"/proc/self/fd/")
 }
@@ -197,14 +248,12 @@ impl Interpreter {
         let mut args = args.iter().copied();
         while let Some(arg) = args.next() {
             let value = match arg {
-                b"-" => break,
+                _ if is_input(arg) => break,
                 b"--" => {
                     scripts.extend(args.next().filter(|_| self.takes_script));
                     break;
                 }
-                _ if let Some((_, value)) = self.long.iter().find(|(long, _)| *long == arg) => {
-                    args.next().map(|next| (next, *value))
-                }
+                _ if let Some(value) = self.long_value(arg, &mut args) => Some(value),
                 [b'-', b'-', ..] | [b'+', ..] => None,
                 [b'-', flags @ ..] if flags.iter().any(|letter| self.input.contains(letter)) => break,
                 [b'-', flags @ ..] => self.value_of(flags, &mut args),
@@ -215,12 +264,23 @@ impl Interpreter {
             };
             match value {
                 Some((_, Value::Inline)) => return (scripts, false),
+                Some((script, Value::Script)) if is_input(script) => return (scripts, true),
                 Some((script, Value::Script)) => scripts.push(script),
+                Some((list, Value::Scripts)) => scripts.extend(list.split(|&byte| byte == b':')),
                 Some((_, Value::Other)) | None => {}
             }
         }
         let reads_input = self.takes_input && scripts.is_empty();
         (scripts, reads_input)
+    }
+
+    /// The value of an option of several letters: what follows `=`, or else the next argument.
+    fn long_value<'a>(&self, arg: &'a [u8], args: &mut impl Iterator<Item = &'a [u8]>) -> Option<(&'a [u8], Value)> {
+        self.long.iter().find_map(|(long, kind)| match arg.strip_prefix(*long)? {
+            [] => Some((args.next()?, *kind)),
+            [b'=', value @ ..] => Some((value, *kind)),
+            _ => None,
+        })
     }
 
     /// The value of the first option among these letters that has one: what follows the letter, or else the next
@@ -241,7 +301,7 @@ mod tests {
     use super::super::samples::*;
     use super::super::{Detector, needs_content};
     use super::*;
-    use crate::event::{Event, Layer, Origin};
+    use crate::event::{Event, Layer};
     use crate::finding::{Finding, Kind};
 
     /// The finding about a program that was executed with these arguments and reads the file. `content` is what the
@@ -274,8 +334,11 @@ mod tests {
             ("/usr/bin/perl", &["perl", "-w", "-I", "lib", "./x"], "/tmp/x"),
             ("/usr/local/bin/node", &["node", "--max-old-space-size=9", "x"], "/tmp/x"),
             ("/usr/local/bin/node", &["node", "--require", "x", "app"], "/tmp/x"),
+            ("/usr/local/bin/node", &["node", "--import=./x", "app"], "/tmp/x"),
+            ("/usr/local/bin/node", &["node", "-r", "./x", "app"], "/tmp/x"),
             ("/usr/bin/php8.2", &["php", "-f", "x"], "/tmp/x"),
             ("/usr/bin/java", &["java", "-cp", "a:b", "-jar", "x"], "/tmp/x"),
+            ("/usr/bin/java", &["java", "-cp", "a:/tmp/x", "Main"], "/tmp/x"),
             ("/usr/bin/mawk", &["awk", "-F:", "-fx", "/etc/passwd"], "/tmp/x"),
             ("/bin/dash", &["sh", "-e", "x", "y"], "/tmp/x"),
             ("/bin/busybox", &["/bin/sh", "x"], "/tmp/x"),
@@ -309,6 +372,31 @@ mod tests {
         ] {
             assert_eq!(read_by(exe, args, file, None), None, "{args:?} {file}");
         }
+    }
+
+    #[test]
+    fn a_module_is_reported_once_with_each_version() {
+        let run = |pid, origin, args: &[&str]| {
+            let mut exec = exec(origin, "/usr/bin/python3.12", args);
+            exec.process.pid = pid;
+            Event::Exec(Box::new(exec))
+        };
+        let reads = |pid, origin, file: &str, change_time| {
+            let mut read = read("/usr/bin/python3.12", file);
+            (read.detail.process.pid, read.detail.process.origin) = (pid, origin);
+            read.file.change_time = change_time;
+            Event::Interpret(Box::new(read))
+        };
+        let (application, entered) = (Origin::Application, Origin::Entered);
+        let found = |then: [Event; 2]| {
+            let first = [run(1, application, &["python3", "x"]), reads(1, application, "/srv/m.pyc", 5)];
+            all_found(&[first, then].concat()).iter().filter(|found| found.finding == Kind::DriftedExec).count()
+        };
+        assert_eq!(found([run(2, application, &["python3", "y"]), reads(2, application, "/srv/m.pyc", 5)]), 1);
+        assert_eq!(found([run(2, application, &["python3", "y"]), reads(2, application, "/srv/m.pyc", 6)]), 2);
+        assert_eq!(found([run(2, entered, &["python3", "y"]), reads(2, entered, "/srv/m.pyc", 5)]), 2);
+        let script = "/srv/m.pyc";
+        assert_eq!(found([run(2, application, &["python3", script]), reads(2, application, script, 5)]), 2);
     }
 
     #[test]
@@ -348,6 +436,8 @@ mod tests {
             ("/bin/dash", &["sh", "-s", "x"]),
             ("/bin/busybox", &["sh", "-e"]),
             ("/usr/bin/python3", &["python3", "-"]),
+            ("/usr/bin/python3", &["python3", "/dev/stdin", "x"]),
+            ("/usr/bin/mawk", &["awk", "-f", "/dev/stdin"]),
         ] {
             assert_eq!(found(exe, args), 1, "{args:?}");
         }
@@ -357,6 +447,8 @@ mod tests {
             ("/bin/busybox", &["cat"]),
             ("/usr/bin/python3", &["python3", "app.py"]),
             ("/usr/bin/sort", &["sort"]),
+            ("/usr/bin/mawk", &["awk", "-f", "x", "-"]),
+            ("/usr/bin/mawk", &["awk", "{ print }", "/dev/stdin"]),
         ] {
             assert_eq!(found(exe, args), 0, "{args:?}");
         }

@@ -32,6 +32,7 @@ use assessment::Assessment;
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
+use interpreter::Role;
 use process::Program;
 
 pub use context::Context;
@@ -90,6 +91,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
 pub struct Detector {
     programs: process::Programs,
     scripts: script::Scripts,
+    modules: interpreter::Modules,
 }
 
 impl Detector {
@@ -195,10 +197,16 @@ impl Detector {
         content: Option<Content>,
         report: &mut Report<'_, impl FnMut(Finding)>,
     ) {
-        let program = self.program_of(&read.detail.process);
+        let process = &read.detail.process;
+        let program = self.programs.get(process.pid, process.start_time);
         let is_reported = program.is_some_and(|program| program.scripts.contains(&(read.file.dev, read.file.inode)));
-        let actor = Actor::new(&read.detail.process, &read.detail.exe, program);
-        if !is_reported && interpreter::runs(&actor, read, content) {
+        let actor = Actor::new(process, &read.detail.exe, program);
+        let is_new = match interpreter::role(&actor, read, content) {
+            Some(Role::Script) => !is_reported,
+            Some(Role::Module) => !is_reported && self.modules.remember(read),
+            None => false,
+        };
+        if is_new {
             report.add_foreign(&Code::read(read, actor));
         }
     }
