@@ -79,6 +79,14 @@ const INTERPRETERS: &[Interpreter] = &[
         value: b"cdzF",
         ..ORDINARY
     },
+    // A web server with PHP in it.
+    Interpreter {
+        names: &[b"apache2", b"httpd"],
+        language: Language::Php,
+        takes_script: false,
+        takes_input: false,
+        ..ORDINARY
+    },
     Interpreter { names: &[b"lua", b"luajit"], language: Language::Lua, value: b"el", ..ORDINARY },
     Interpreter {
         names: &[b"node", b"nodejs", b"bun", b"deno"],
@@ -337,6 +345,7 @@ mod tests {
             ("/usr/local/bin/node", &["node", "--import=./x", "app"], "/tmp/x"),
             ("/usr/local/bin/node", &["node", "-r", "./x", "app"], "/tmp/x"),
             ("/usr/bin/php8.2", &["php", "-f", "x"], "/tmp/x"),
+            ("/usr/sbin/apache2", &["apache2", "-k", "start"], "/var/www/html/upload.php"),
             ("/usr/bin/java", &["java", "-cp", "a:b", "-jar", "x"], "/tmp/x"),
             ("/usr/bin/java", &["java", "-cp", "a:/tmp/x", "Main"], "/tmp/x"),
             ("/usr/bin/mawk", &["awk", "-F:", "-fx", "/etc/passwd"], "/tmp/x"),
@@ -368,6 +377,8 @@ mod tests {
             ("/bin/busybox", &["cat", "x.sh"], "/tmp/x.sh"),
             ("/bin/busybox", &["busybox", "cat", "x"], "/tmp/x"),
             ("/usr/sbin/nginx", &["nginx", "-c", "x"], "/tmp/x"),
+            ("/usr/sbin/apache2", &["apache2", "-f", "x"], "/tmp/x"),
+            ("/usr/sbin/apache2", &["apache2", "-k", "start"], "/var/www/html/page.html"),
             ("/usr/bin/python3.12", &["python3", "/proc/self/fd/3"], "/lib/libssl.so.3"),
         ] {
             assert_eq!(read_by(exe, args, file, None), None, "{args:?} {file}");
