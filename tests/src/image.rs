@@ -37,6 +37,18 @@ pub const ANSWER: u32 = 42;
 pub const CODE_FILE: &str = "/srv/code";
 /// An image file with a script that prints `42`.
 pub const SCRIPT: &str = "/srv/script.sh";
+/// The directory of image files in several languages, `answer` with the suffix of each, which print `42`.
+pub const SCRIPTS: &str = "/srv/scripts";
+/// The suffixes of these files, and their content.
+const ANSWERS: &[(&str, &str)] = &[
+    ("awk", "BEGIN { print 6 * 7 }\n"),
+    ("js", "console.log(6 * 7)\n"),
+    ("lua", "print(6 * 7)\n"),
+    ("php", "<?php echo 6 * 7, \"\\n\";\n"),
+    ("pl", "print 6 * 7, \"\\n\";\n"),
+    ("py", "print(6 * 7)\n"),
+    ("rb", "puts 6 * 7\n"),
+];
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// A shared library.
@@ -72,6 +84,10 @@ pub fn make_image() -> Result<()> {
     fs::write(at(CODE_FILE), CODE)?;
     fs::write(at(SCRIPT), "echo $((6 * 7))\n")?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
+    fs::create_dir(at(SCRIPTS))?;
+    for (suffix, text) in ANSWERS {
+        fs::write(at(SCRIPTS).join(format!("answer.{suffix}")), text)?;
+    }
     for number in 0..PLACES {
         fs::create_dir_all(at(&place(number)))?;
     }

@@ -9,8 +9,8 @@ pub enum Dependence {
     /// Preemption and LSM programs. With preemption the kernel can skip fentry and LSM programs, so the programs for
     /// `open` and `exec` differ there. All other programs are kprobes on every machine, which are never preempted.
     Preemption,
-    /// Container engines and a lot of memory, which only the node machine has. Engines behave in the same way on all
-    /// kernels.
+    /// Container engines, interpreters and a lot of memory, which only the node machine has. Engines and interpreters
+    /// behave in the same way on all kernels.
     Node,
 }
 
@@ -25,7 +25,7 @@ pub enum Kind {
     Cgroup1,
     /// Cgroups of both versions.
     Hybrid,
-    /// The disk with container engines.
+    /// The disk with container engines and interpreters.
     Node,
 }
 

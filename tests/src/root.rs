@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use rustix::mount::{UnmountFlags, unmount};
 
+use crate::engine::disk::{self, DISK};
 use crate::image::IMAGE;
 use crate::init::mount_at;
 use crate::program::on_host;
@@ -23,6 +24,8 @@ pub enum Root {
     OverlayOnBtrfs,
     /// An overlay over an EROFS image.
     OverlayOnErofs,
+    /// An overlay over the disk with interpreters, and over the directory of the image.
+    OverlayOnDisk,
     /// A file system of its own, as the devicemapper driver makes it.
     Ext4,
     /// A copy of the image's directory, as the VFS driver makes it.
@@ -52,6 +55,10 @@ impl Root {
                 mount_at("overlay", &root, &layers(&image)?)
             }
             Self::OverlayOnErofs => mount_at("overlay", &root, &layers(image_on_erofs()?)?),
+            Self::OverlayOnDisk => {
+                disk::mount()?;
+                mount_at("overlay", &root, &layers(&format!("{DISK}:{IMAGE}"))?)
+            }
             Self::Ext4 => {
                 let file = format!("{folder}/ext4");
                 File::create(&file)?.set_len(SIZE)?;
@@ -71,7 +78,7 @@ impl Root {
 
     /// Whether it is an overlay, so that a file is in one of its layers.
     pub fn is_overlay(self) -> bool {
-        matches!(self, Self::Overlay | Self::OverlayOnBtrfs | Self::OverlayOnErofs)
+        matches!(self, Self::Overlay | Self::OverlayOnBtrfs | Self::OverlayOnErofs | Self::OverlayOnDisk)
     }
 
     /// Whether its file system has other files too. A change by the host is then not recognisable as a change of an

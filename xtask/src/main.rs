@@ -37,7 +37,7 @@ enum Task {
         /// Connect this terminal to the machine's console. A shell always is.
         #[arg(long)]
         interactive: bool,
-        /// Attach the disk with container engines as /dev/vda.
+        /// Attach the disk with container engines and interpreters as /dev/vda.
         #[arg(long)]
         runtimes: bool,
         /// The command to run. Default: a shell.

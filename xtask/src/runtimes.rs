@@ -1,4 +1,5 @@
-//! Makes the disk with the container engines that nodes have, as an EROFS image for the test machines.
+//! Makes the disk with the container engines that nodes have, and with the interpreters that images have, as an EROFS
+//! image for the test machines.
 //!
 //! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
@@ -26,6 +27,16 @@ const PACKAGES: &[&str] = &[
     // These are for a container that runs a whole system, with this disk as its image.
     "systemd",
     "dash",
+    // These are for containers whose image is this disk.
+    "python3",
+    "perl-base",
+    "nodejs",
+    "php8.2-cli",
+    "libapache2-mod-php8.2",
+    "openjdk-17-jre-headless",
+    "mawk",
+    "lua5.4",
+    "ruby",
 ];
 
 /// Files that no program reads.
@@ -57,8 +68,11 @@ pub fn disk() -> Result<PathBuf> {
             .with_context(|| format!("the packages have no {name}"))?;
     }
     let mut make = Command::new("mkfs.erofs");
-    make.args(["--quiet", "--all-root"]).arg(&disk).arg(partial.path());
-    shell::long("making the disk of container runtimes", &mut make)?;
+    // A running machine keeps the disk that it has.
+    let new = folder.join("disk.new");
+    make.args(["--quiet", "--all-root"]).arg(&new).arg(partial.path());
+    shell::long("making the disk of container engines and interpreters", &mut make)?;
+    fs::rename(new, &disk)?;
     fs::write(wanted, PACKAGES.join("\n"))?;
     Ok(disk)
 }

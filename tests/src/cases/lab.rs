@@ -42,6 +42,8 @@ pub(super) struct Lab {
     privileged: Option<Rc<Container>>,
     /// The container for cases that need a file system with more features.
     on_btrfs: Option<Rc<Container>>,
+    /// The container for cases that need interpreters.
+    with_interpreters: Option<Rc<Container>>,
     /// Files and containers from before the sensor.
     before: Before,
     /// The setups of the containers that run before the sensor starts.
@@ -69,6 +71,7 @@ impl Lab {
             shared: None,
             privileged: None,
             on_btrfs: None,
+            with_interpreters: None,
             before: Before::default(),
             old_setups,
             cases,
@@ -102,7 +105,8 @@ impl Lab {
             return Outcome::NotApplicable(reason.clone());
         }
         // The state of a failed case must not affect the next one.
-        (self.shared, self.privileged, self.on_btrfs, self.before) = (None, None, None, Before::default());
+        (self.shared, self.privileged, self.on_btrfs, self.with_interpreters) = (None, None, None, None);
+        self.before = Before::default();
         let log = self.sensor.as_ref().map_or_else(|| "the sensor is not running".to_owned(), Sensor::log);
         let all = self.history.len();
         let findings: Vec<String> = self.history.iter().take(REPORTED).map(|finding| format!("  {finding}")).collect();
@@ -136,6 +140,15 @@ impl Lab {
             self.on_btrfs = Some(Rc::new(Container::service_with(self.number(), setup)?));
         }
         self.on_btrfs.clone().context("there is one")
+    }
+
+    /// A container on the disk with interpreters.
+    pub(super) fn with_interpreters(&mut self) -> Result<Rc<Container>> {
+        if self.with_interpreters.is_none() {
+            let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+            self.with_interpreters = Some(Rc::new(Container::service_with(self.number(), setup)?));
+        }
+        self.with_interpreters.clone().context("there is one")
     }
 
     /// Runs a function without the sensor, which is started afterwards.

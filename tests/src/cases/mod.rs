@@ -15,6 +15,7 @@ mod held;
 mod image_change;
 mod image_write;
 mod inspection;
+mod interpreters;
 mod lab;
 mod lifecycle;
 mod long_life;
@@ -151,6 +152,8 @@ cases! {
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
+    interpreters [Node]:
+        python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted,

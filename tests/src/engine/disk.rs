@@ -1,4 +1,4 @@
-//! The disk with the engines' programs, which are unpacked Debian packages.
+//! The disk with the programs of engines and with interpreters, which are unpacked Debian packages.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -21,7 +21,7 @@ pub fn mount() -> Result<()> {
     }
     fs::create_dir_all(DISK)?;
     on_host("busybox", ["mount", "-t", "erofs", "-o", "ro", DEVICE, DISK])
-        .context("this machine has no disk with engines")?;
+        .context("this machine has no disk with engines and interpreters")?;
     fs::create_dir_all("/var/tmp")?;
     fs::set_permissions("/var/tmp", Permissions::from_mode(0o1777))?;
     symlink("/run", "/var/run")?;
