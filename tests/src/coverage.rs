@@ -389,9 +389,10 @@ pub const WAYS: &[(&str, &[Way])] = &[
         &[
             way("program for core dumps", &["open", "script"], &["escape::core_pattern"]),
             way("program that loads modules", &["open", "script"], &["escape::modprobe"]),
+            way("program that powers the machine off", &["open"], &["escape::poweroff_command"]),
             way("program for events of devices", &["open", "script"], &["escape::uevent_helper"]),
             way("`release_agent`", &["open", "script"], &["escape::release_agent"]),
-            way("interpreter of a binary format", &["open"], &["escape::binary_format"]),
+            way("interpreter of a binary format", &["open", "script"], &["escape::binary_format"]),
             way("file of a container executed by a process of the host", &["script"], &["escape::executed_by_host"]),
             way(
                 "open_by_handle_at, of a file in the mount and outside",
@@ -519,6 +520,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "escape::harmless",
+    "escape::own_binary_format",
     "tampering::maps_read",
     "scale::",
     "actor::application_and_its_child",

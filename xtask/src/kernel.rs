@@ -37,6 +37,7 @@ const MODULES: &[&str] = &[
     "fuse",
     "virtio_pci",
     "virtio_blk",
+    "binfmt_misc",
 ];
 
 /// A kernel in the cache.

@@ -30,6 +30,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::around("without-leader", "OPERATION…", "after the first thread has ended", 1, without_leader),
     Operation::around("renamed", "OPERATION…", "under another name of the task", 1, renamed),
     Operation::around("in-namespaces", "OPERATION…", "in a user and a mount namespace of its own", 1, in_namespaces),
+    Operation::around(
+        "as-root-of-namespaces",
+        "OPERATION…",
+        "in these, as the user that owns what is there",
+        1,
+        as_root,
+    ),
     Operation::around("with-own-mounts", "OPERATION…", "in a mount namespace of its own", 1, with_own_mounts),
     Operation::around(
         "with-mounts",
@@ -110,6 +117,13 @@ fn renamed(operation: &[OsString], perform: Performer) -> Result<Value> {
 /// Performs an operation in a new user namespace, where the process has all capabilities, and in a new mount namespace.
 fn in_namespaces(operation: &[OsString], perform: Performer) -> Result<Value> {
     unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation, perform)
+}
+
+/// Does the same as a process that has the user id 0 there, so that it may open what belongs to this user.
+fn as_root(operation: &[OsString], perform: Performer) -> Result<Value> {
+    raw::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    fs::write("/proc/self/uid_map", "0 0 1")?;
+    perform(operation)
 }
 
 fn unshared(namespaces: UnshareFlags, operation: &[OsString], perform: Performer) -> Result<Value> {

@@ -31,12 +31,14 @@ fn control(path: &str, identity: &Value) -> Value {
     })
 }
 
+/// The commands that tell who executes them.
+fn leave_proof() -> String {
+    format!("(id -u; readlink /proc/self/ns/mnt) > {PROOF}.new\nmv {PROOF}.new {PROOF}\n")
+}
+
 /// Makes the container's program. Returns its expected finding.
 fn make_agent(container: &Container) -> Result<Value> {
-    fs::create_dir_all("/run/lab")?;
-    let script =
-        format!("#!/bin/busybox sh\n(id -u; readlink /proc/self/ns/mnt) > {PROOF}.new\nmv {PROOF}.new {PROOF}\n");
-    let identity = container.service_does(&["script", AGENT, &script])?;
+    let identity = container.service_does(&["script", AGENT, &format!("#!/bin/busybox sh\n{}", leave_proof())])?;
     Ok(write("entrypoint", "create", "new", AGENT, &identity))
 }
 
@@ -128,6 +130,15 @@ pub(super) fn modprobe(lab: &mut Lab) -> Result<()> {
     })
 }
 
+/// Powering off would end the machine. The container only sets the program.
+pub(super) fn poweroff_command(lab: &mut Lab) -> Result<()> {
+    let restored = Restored::new("/proc/sys/kernel/poweroff_cmd")?;
+    let container = lab.privileged()?;
+    let identity = container.service_does(&["control", "proc", "sys/kernel/poweroff_cmd", AGENT])?;
+    ensure!(fs::read_to_string(restored.path)?.trim_end() == AGENT, "the program was not changed");
+    lab.expect(&container, [control(restored.path, &identity)])
+}
+
 pub(super) fn uevent_helper(lab: &mut Lab) -> Result<()> {
     by_path(lab, "/sys/kernel/uevent_helper", ["sysfs", "kernel/uevent_helper"], |_| {
         Ok(fs::write("/sys/class/mem/null/uevent", "change")?)
@@ -155,18 +166,30 @@ pub(super) fn release_agent(lab: &mut Lab) -> Result<()> {
 /// A container registers itself as the interpreter of a format, with the flag that makes the kernel open it at once.
 pub(super) fn binary_format(lab: &mut Lab) -> Result<()> {
     const ON_HOST: &str = "/run/lab/binfmt";
+    /// A shell, because the interpreter of a format cannot be a script.
+    const INTERPRETER: &str = "/srv/sh";
     let container = privileged(lab)?;
-    let agent = make_agent(&container)?;
-    let rule = format!(":escape:M::escape::{AGENT}:F");
+    let identity = container.service_does(&["copy", "/bin/busybox", INTERPRETER])?;
+    let copied = write("entrypoint", "create", "new", INTERPRETER, &identity);
+    let rule = format!(":escape:M::escape::{INTERPRETER}:F");
     let identity = container.service_does(&["control", "binfmt_misc", "register", &rule])?;
     crate::init::mount_at("binfmt_misc", ON_HOST, "")?;
-    fs::write("/run/lab/program", "escape")?;
+    fs::write("/run/lab/program", format!("escape=1\n{}", leave_proof()))?;
     on_host("/bin/busybox", ["chmod", "+x", "/run/lab/program"])?;
     on_host("/run/lab/program", [""])?;
     fs::write(format!("{ON_HOST}/escape"), "-1")?;
     rustix::mount::unmount(ON_HOST, rustix::mount::UnmountFlags::empty())?;
     wait_for_agent()?;
-    lab.expect(&container, [agent, control("/proc/sys/fs/binfmt_misc/register", &identity)])
+    let register = control("/proc/sys/fs/binfmt_misc/register", &identity);
+    lab.expect(&container, [copied, register, executed(INTERPRETER, Some("/init"))])
+}
+
+/// A format that is registered in a user namespace is only for programs that are executed there.
+pub(super) fn own_binary_format(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    let rule = ":own:M::own::/bin/busybox:";
+    container.child_does(&["as-root-of-namespaces", "control", "binfmt_misc", "register", rule])?;
+    lab.expect_none()
 }
 
 /// The host executes programs of a container: one through `/proc`, one in the upper directory.

@@ -126,7 +126,9 @@ cases! {
         in_mount_namespace;
     device []: block_device, loop_on_image_file;
     escape [Cgroups]: release_agent, executed_by_host;
-    escape []: core_pattern, modprobe, uevent_helper, binary_format, guessed_handle, handle_inside, harmless;
+    escape []:
+        core_pattern, modprobe, poweroff_command, uevent_helper, binary_format, own_binary_format, guessed_handle,
+        handle_inside, harmless;
     // Switches work on kprobes and fentry programs in different ways.
     tampering [Preemption]: kprobes_switched, ftrace_switched;
     tampering []: maps_changed, links_detached, maps_read;
