@@ -521,6 +521,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "escape::harmless",
     "escape::own_binary_format",
+    "volumes::",
     "tampering::maps_read",
     "scale::",
     "actor::application_and_its_child",

@@ -27,6 +27,7 @@ mod shadow;
 mod shell;
 mod silence;
 mod tampering;
+mod volumes;
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -84,6 +85,7 @@ cases! {
         made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
         script_as_argument, script_of_an_applet, included_script, script_as_input, script_in_memory, changed_script,
         data, program_on_volume, library_on_volume, unchanged_programs;
+    volumes []: old_programs_and_data;
 
     inspection []:
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
