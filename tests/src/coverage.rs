@@ -210,6 +210,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["open", "setattr", "exec"],
                 &["actor::entered_after_application", "actor::two_visits", "actor::host_after_application"],
             ),
+            way("process of the host that enters", &["open", "exec"], &["actor::host_that_enters"]),
             way(
                 "file that another one created",
                 &["open", "unlink"],

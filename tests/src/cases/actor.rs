@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::expectation::{shell, write};
 use super::lab::{Lab, write_on_host};
 use crate::container::Container;
+use crate::program::on_host;
 
 /// A name that is not in the image.
 fn new(path: &str) -> String {
@@ -79,6 +80,22 @@ pub(super) fn host_after_application(lab: &mut Lab) -> Result<()> {
     write_on_host(&container.host_path(&path))?;
     write_on_host(&container.host_path(&path))?;
     lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity), truncated_by_host(&path)])
+}
+
+/// A process of the host changes a file, and enters the container then. It is another actor afterwards.
+pub(super) fn host_that_enters(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let pid = container.pid;
+    let script = format!("echo >> /proc/{pid}/root{path}; exec nsenter -t {pid} -m /usr/bin/tool append {path}");
+    on_host("/bin/busybox", ["sh", "-ec", &script])?;
+    let changed = |origin: &str, layer: &str| {
+        json!({
+            "finding": "image_write",
+            "process": {"origin": origin},
+            "file": {"op": "open_write", "layer": layer, "path": path},
+        })
+    };
+    lab.expect(&container, [changed("outside", "lower"), changed("entered", "upper")])
 }
 
 /// Whoever creates a file may write it, and change its permissions. For the others, it is a file like any other.

@@ -43,28 +43,36 @@ pub(super) fn full_map(lab: &mut Lab) -> Result<()> {
         (0..CGROUPS).try_for_each(|number| action(cgroup(&format!("{parent}/many-{number}")).into()))
     };
     let args = ["/bin/sh", "-c", "true"];
-    let enter = |lab: &mut Lab, origin: &str| -> Result<Container> {
-        let container = lab.new_container()?;
+    /// How many cgroups and containers have found no room so far.
+    fn lost(lab: &mut Lab) -> Result<u64> {
+        sleep(HOUSEKEEPING);
+        lab.expect_none()?;
+        let is_one = |notice: &&Value| notice["event"] == "loss" && notice["detail"]["kind"] == "cgroups_full";
+        Ok(lab.notices().iter().filter(is_one).filter_map(|notice| notice["detail"]["count"].as_u64()).sum())
+    }
+    let enter = |lab: &mut Lab, [entered, service]: [&str; 2]| -> Result<Container> {
+        let (container, path) = (lab.new_container()?, lab.file()?);
         container.exec(&args)?;
-        let mut expected = shell(origin, "/bin/busybox", &args);
-        expected["severity"] = json!("medium");
-        lab.expect(&container, [expected])?;
+        let identity = container.service_does(&["append", &path])?;
+        let mut shell = shell(entered, "/bin/busybox", &args);
+        shell["severity"] = json!("medium");
+        lab.expect(&container, [shell, write(service, "open_write", "lower", &path, &identity)])?;
         Ok(container)
     };
+    const ORDINARY: [&str; 2] = ["entered", "entrypoint"];
     fs::create_dir(cgroup(ELSEWHERE))?;
     each(ELSEWHERE, fs::create_dir)?;
-    let container = enter(lab, "entered")?;
+    let container = enter(lab, ORDINARY)?;
     each(ELSEWHERE, fs::remove_dir)?;
     fs::remove_dir(cgroup(ELSEWHERE))?;
     each(&container.cgroup, fs::create_dir)?;
-    let unknown = enter(lab, "unknown");
+    let of_cgroups = lost(lab);
+    let unknown = enter(lab, ["unknown", "unknown"]);
     each(&container.cgroup, fs::remove_dir)?;
     drop(unknown?);
-    sleep(HOUSEKEEPING);
-    lab.take_findings()?;
-    let is_said = |notice: &Value| notice["event"] == "loss" && notice["detail"]["kind"] == "cgroups_full";
-    ensure!(lab.notices().iter().any(is_said), "nothing was said of the full map: {:?}", lab.notices());
-    enter(lab, "entered").map(drop)
+    let (of_cgroups, all) = (of_cgroups?, lost(lab)?);
+    ensure!(0 < of_cgroups && of_cgroups < all, "{of_cgroups} of {all} losses are of cgroups");
+    enter(lab, ORDINARY).map(drop)
 }
 
 /// A process of a container that sees the host's cgroups moves into one and changes an image file from there, with the
