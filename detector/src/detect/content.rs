@@ -5,7 +5,7 @@
 //! each as a string of its own. Other programs contain a few of them, because they set variables for a shell or
 //! highlight its scripts, but not so many: of the eleven words of the Bourne family, each of its members in Debian has
 //! all, and no other program in Debian was found to have more than four. The words of the others were compared with
-//! elvish 0.19, nu 0.115, rc 1.7.4 and sash 3.8.
+//! brush 0.4, elvish 0.19, es 0.10, nu 0.115, rc 1.7.4 and sash 3.8.
 //!
 //! This recognises copies. A shell that was packed or patched is not recognised, but the detector still finds that the
 //! file is not as in the image.
@@ -74,6 +74,13 @@ const FISH: Family = Family {
 /// The shell of Plan 9, as Byron Rakitzis wrote it for Unix.
 const RC: Family =
     Family { words: &["bqstatus", "newpgrp", "cdpath", "apids", "whatis"], kind: Kind::Whole, enough: 5, name: "rc" };
+/// The extensible shell. These are functions of its initial state.
+const ES: Family = Family {
+    words: &["fn-%apids", "fn-%batch-loop", "fn-%exec-failure", "fn-%interactive-loop"],
+    kind: Kind::Whole,
+    enough: 4,
+    name: "es",
+};
 /// The stand-alone shell, which has other commands built in.
 const SASH: Family =
     Family { words: &["aliasall", "-chattr", "-lsattr", "-pivot_root"], kind: Kind::Whole, enough: 4, name: "sash" };
@@ -90,7 +97,10 @@ const NU: Family = Family {
     enough: 4,
     name: "nu",
 };
-const FAMILIES: [Family; 7] = [BOURNE, C, FISH, RC, SASH, ELVISH, NU];
+/// Two of its variables, and one of its builtins.
+const BRUSH: Family =
+    Family { words: &["BRUSH|_VERSION", "BRUSH_PS|_ALT", "brush|info"], kind: Kind::Part, enough: 3, name: "brush" };
+const FAMILIES: [Family; 9] = [BOURNE, C, FISH, RC, ES, SASH, ELVISH, NU, BRUSH];
 
 /// The number of bytes of a `wchar_t`.
 const WIDE: usize = size_of::<libc::wchar_t>();
@@ -159,7 +169,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
     let members = MEMBERS.iter().map(|(word, _)| *word).chain(INTERPRETERS.iter().map(|(word, _)| *word));
     let words = families.chain(members.map(|word| (word, Kind::Part)));
     let (mut texts, mut patterns) = (Vec::new(), Vec::new());
-    for (bit, (word, kind)) in (0..).map(|nth| 1 << nth).zip(words) {
+    for ((word, kind), bit) in words.zip((0..).map(|nth| 1 << nth)) {
         let letters: &[usize] = if kind == Kind::WideToo || word == WIDE_MEMBER { &[1, WIDE] } else { &[1] };
         for &letter in letters {
             texts.push(spread(word, letter));
@@ -323,9 +333,11 @@ mod tests {
         for (found, expected) in [
             (content(BOURNE.words), Content::Shell("sh")),
             (content(RC.words), Content::Shell("rc")),
+            (content(ES.words), Content::Shell("es")),
             (content(SASH.words), Content::Shell("sash")),
             (parts(ELVISH.words), Content::Shell("elvish")),
             (parts(NU.words), Content::Shell("nu")),
+            (parts(BRUSH.words), Content::Shell("brush")),
             (bourne("BASH_VERSION"), Content::Shell("bash")),
             (bourne("ZSH_VERSION"), Content::Shell("zsh")),
             (bourne("KSH_VERSION"), Content::Shell("ksh")),
@@ -352,9 +364,11 @@ mod tests {
             &C.words[1..],
             &FISH.words[1..],
             &RC.words[1..],
+            &ES.words[1..],
             &SASH.words[1..],
             &[&ELVISH.words[1..].concat().replace('|', "")],
             &[&NU.words[1..].concat().replace('|', "")],
+            &[&BRUSH.words[1..].concat().replace('|', "")],
             &["BASH_VERSION", "BusyBox v1.36"],
             // These words are only parts of longer ones.
             &[
