@@ -114,6 +114,12 @@ pub struct FileState {
     pub writer: u64,
     /// The actor who created the file, or [`NOBODY`].
     pub creator: u64,
+    /// The address of the overlay's `struct inode` when the file was copied up. 0 if that was not seen.
+    pub copied: u64,
+    /// Whether metadata of the file was changed: 0 means no.
+    pub metadata: u32,
+    /// Whether the file was given set-id bits or capabilities: 0 means no.
+    pub privileges: u32,
 }
 
 /// Returns the [`FileState::writer`] for an actor. An element of a map can be used for another file while a program
@@ -137,8 +143,8 @@ pub struct SeenKey {
     /// What was done to the file. For a change of the content, this is [`CLASS_CONTENT`]. For anything else, the lower
     /// half is the number of an operation, [`CLASS_MAP_EXEC`], [`CLASS_DEVICE_OPEN`], [`CLASS_CONTROL_OPEN`],
     /// [`CLASS_HANDLE_OPEN`] or [`CLASS_HOST_EXEC`]. The upper half is a value that distinguishes acts with the same
-    /// lower half: the new permissions of a chmod, a hash of the number of an opened device, whether a chroot is in a
-    /// user namespace of its own, and 0 otherwise.
+    /// lower half: the new permissions of a chmod, how code that is mapped differs from the image, a hash of the
+    /// number of an opened device, whether a chroot is in a user namespace of its own, and 0 otherwise.
     pub class: u32,
 }
 
@@ -242,7 +248,7 @@ const _: () = {
     assert!(size_of::<MountNamespace>() == 16);
     assert!(size_of::<Entered>() == 16);
     assert!(size_of::<FileKey>() == 24);
-    assert!(size_of::<FileState>() == 32);
+    assert!(size_of::<FileState>() == 48);
     assert!(size_of::<SeenKey>() == 32);
     assert!(size_of::<Seen>() == 48);
     assert!(size_of::<KeptExecKey>() == 24);

@@ -154,12 +154,51 @@ pub struct File {
     /// For an executed or mapped file on an overlay: 1 if a layer that has the file, or a directory of its path, is
     /// served by a process or another machine, as FUSE and network file systems are. Otherwise 0.
     pub is_served: u32,
+    /// For code that is not as in the image: the number of the [`Difference`](crate::vocabulary::Difference). 0 if it
+    /// is not known.
+    pub difference: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
+    /// For an executed file that is as in the image: the file in the lower layer. All members are 0 if it is not known.
+    pub lower: LowerFile,
+}
+
+/// A file in a lower layer of an overlay. Containers with the same layer have the same file.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct LowerFile {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `inode.i_ctime`, in nanoseconds of the wall clock.
+    pub change_time: u64,
+    /// `super_block.s_dev` of the layer's file system.
+    pub dev: u32,
+    /// `super_block.s_magic` of that file system.
+    pub magic: u32,
+}
+
+impl LowerFile {
+    /// No file.
+    pub const NONE: Self = Self { inode: 0, change_time: 0, dev: 0, magic: 0 };
 }
 
 impl File {
     /// No file.
-    pub const NONE: Self =
-        Self { inode: 0, dev: 0, mode: 0, nlink: 0, layer: 0, size: 0, change_time: 0, magic: 0, is_served: 0 };
+    pub const NONE: Self = Self {
+        inode: 0,
+        dev: 0,
+        mode: 0,
+        nlink: 0,
+        layer: 0,
+        size: 0,
+        change_time: 0,
+        magic: 0,
+        is_served: 0,
+        difference: 0,
+        reserved: 0,
+        lower: LowerFile::NONE,
+    };
 }
 
 /// What one of the descriptors 0 to 2 refers to.
@@ -381,15 +420,19 @@ pub struct CgroupRecord {
 
 const _: () = {
     assert!(size_of::<Header>() == 40);
-    assert!(size_of::<File>() == 48);
+    assert!(size_of::<LowerFile>() == 24);
+    assert!(size_of::<File>() == 56 + size_of::<LowerFile>());
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Peer>() == 24);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
-    assert!(size_of::<ExecRecord>() == size_of::<Header>() + size_of::<Process>() + 48 + HEAD_CAPACITY + 3 * 8);
-    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 48 + 16 + 3 * 8);
-    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + 48 + 8);
+    assert!(
+        size_of::<ExecRecord>()
+            == size_of::<Header>() + size_of::<Process>() + size_of::<File>() + HEAD_CAPACITY + 3 * 8
+    );
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * size_of::<File>() + 16 + 3 * 8);
+    assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + size_of::<File>() + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<MapChangeRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);

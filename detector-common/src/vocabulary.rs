@@ -187,6 +187,19 @@ terms! {
 }
 
 terms! {
+    /// How a file of the upper layer differs from the file of the image that was copied there.
+    Difference:
+    /// It does not differ. It was copied because it got another name, for example.
+    Nothing = 1, "nothing";
+    /// Only its permissions, ownership, timestamps, extended attributes or inode flags were changed.
+    Metadata = 2, "metadata";
+    /// The same, and it got set-id bits or capabilities.
+    Privileges = 3, "privileges";
+    /// It was created, truncated or opened for writing. What was done with it besides does not matter.
+    Content = 4, "content";
+}
+
+terms! {
     /// How a process came into a container.
     Origin:
     /// The process does not belong to the container: it acts from outside, as `docker cp` does, or it has left the

@@ -14,7 +14,7 @@ use detector_common::{
 use crate::{
     container,
     emit::{Draft, Stamp, count_loss},
-    image::interpreted,
+    image::{self, interpreted},
     kernel::{Binprm, File, Task, current_process},
     loader, mem, process,
 };
@@ -51,6 +51,8 @@ pub fn report_exec(program: Binprm) {
     process::describe(task, origin, container, &mut record.process);
     inode.describe(inode.layer(), &mut record.file);
     mem::store(&mut record.file.is_served, place.dentry.is_served().into());
+    mem::store(&mut record.file.difference, image::difference(place.dentry));
+    file.describe_lower(&mut record.file.lower);
     program.copy_head(&mut record.head);
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
@@ -107,6 +109,7 @@ pub fn report_script(program: Binprm) {
     record.pid = current_process();
     record.is_input = u32::from(!is_script);
     inode.describe(inode.layer(), &mut record.file);
+    mem::store(&mut record.file.difference, image::difference(script.dentry()));
     script.place().resolve(task.root(), &mut record.path, texts);
     // If it is not sent, the loss is counted.
     let _is_sent = draft.send();

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use detector_common::record::{COMM_LEN, HEAD_CAPACITY};
-pub use detector_common::vocabulary::{Control, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind};
+pub use detector_common::vocabulary::{Control, Difference, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,6 +355,23 @@ pub struct File {
     /// Whether the file is on an overlay, and a layer that has it or a directory of its path is on FUSE or a network
     /// file system. Only known of executed and mapped files.
     pub is_served: bool,
+    /// How the file differs from the image. Only known of code in the upper layer.
+    pub difference: Option<Difference>,
+    /// The file in the lower layer. Only known of executed files that are as in the image.
+    pub lower: Option<LowerFile>,
+}
+
+/// A file in a lower layer of an overlay. Containers with the same layer have the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowerFile {
+    /// The inode number.
+    pub inode: u64,
+    /// When the file was last changed, in nanoseconds of the wall clock since 1970.
+    pub change_time: u64,
+    /// The device number of the layer's file system, in the kernel's encoding.
+    pub dev: u32,
+    /// The type of that file system, as in `statfs.f_type`.
+    pub magic: u32,
 }
 
 /// The acting process.

@@ -1,13 +1,17 @@
 //! Files that are executed on the host, files that are mapped, and mapped files that become executable: code that did
 //! not come with the image, and shared mappings of files that are open for writing.
 
-use detector_common::{map::CLASS_MAP_EXEC, record::Kind, vocabulary::ImageOp};
+use detector_common::{
+    map::{self, CLASS_MAP_EXEC},
+    record::Kind,
+    vocabulary::ImageOp,
+};
 
 use super::{
     content,
     locate::Image,
     report::{Change, EACH, VERSION},
-    versions,
+    seen, versions,
 };
 use crate::{
     container,
@@ -112,6 +116,8 @@ fn loaded(task: Task, inode: Inode, place: Place, class: u32) -> Option<Change> 
     }
     let container = container::of(task)?.container;
     let image = Image { owner: container, device: inode.device() };
+    // What differs only in metadata is reported again when its content has changed.
+    let class = if class == CLASS_MAP_EXEC { map::class(class, seen::difference(place.dentry)) } else { class };
     if class == EACH {
         loader::forget(current_process());
     }

@@ -302,12 +302,16 @@ fn describe<const REPORTER: u32>(
 ) {
     process::describe(task, origin, container, &mut record.process);
     change.inode.describe(change.layer(), &mut record.file);
+    if REPORTER == PLACE || REPORTER == NAME_OR_PLACE {
+        mem::store(&mut record.file.difference, seen::difference(change.dentry));
+    }
     record.op = change.op;
     record.value = change.value;
     record.bytes = change.bytes;
     if (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.kind == Kind::Interpret {
         let program = task.executable().inode();
         program.describe(program.layer(), &mut record.program);
+        task.executable().describe_lower(&mut record.program.lower);
     } else {
         record.program = File::NONE;
     }

@@ -7,14 +7,15 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{CLASS_CONTENT, FileKey, FileState, NOBODY, Seen, SeenKey, writer},
-    vocabulary::{ImageOp, Loss},
+    record::Kind,
+    vocabulary::{Difference, ImageOp, Layer, Loss},
 };
 
 use super::locate::Image;
 use crate::{
     actor,
     emit::{self, count_loss},
-    kernel::{Task, current_process},
+    kernel::{Dentry, Inode, Task, current_process},
     mem::{Counter, Lookup},
 };
 
@@ -46,7 +47,7 @@ pub struct Known {
 pub fn get(image: Image, inode: u64) -> Known {
     let key = file_key(image.owner, image.device, inode);
     match FILES.copied(&key) {
-        Some(FileState { first, last, writer, creator }) => Known { key, first, last, writer, creator },
+        Some(FileState { first, last, writer, creator, .. }) => Known { key, first, last, writer, creator },
         None => Known { key, first: 0, last: 0, writer: NOBODY, creator: NOBODY },
     }
 }
@@ -115,6 +116,60 @@ pub fn repeats(image: Image, inode: u64, op: ImageOp) -> bool {
     true
 }
 
+/// Notes that the file with this inode is being copied up: from now on it is in the upper layer, and its content is
+/// that of the image until it is changed.
+#[inline(always)]
+pub fn note_copy_up(image: Image, inode: Inode) {
+    let key = file_key(image.owner, image.device, inode.number());
+    if FILES.get_ptr(key).is_none() {
+        // If there is no room, it is not known how the file differs from the image.
+        let _unknown = FILES.insert(key, new_state(emit::now()), BPF_NOEXIST.into());
+    }
+    if let Some(file) = FILES.get_ptr_mut(key) {
+        // SAFETY: the pointer is to a member of a live element. It is aligned to 8, and the member is only changed
+        // through counters.
+        unsafe { Counter::new(&raw mut (*file).copied) }.set(inode.address());
+    }
+}
+
+/// Returns the number of the [`Difference`] between a file in the upper layer, which has this name, and the image, or 0
+/// if it is not known or the file is elsewhere.
+///
+/// The content is that of the image if the kernel itself has copied it up and nobody has opened the file for writing
+/// since then. Two files can have the same number: names of one file of a lower layer, and files of different file
+/// systems, where the overlay does not make the numbers distinct. So what is known counts only for the inode that was
+/// copied up, and not for one whose number is that of a file of the upper layer: an inode that was removed from memory
+/// and read again may have such a number, and the address of another one.
+#[inline(always)]
+pub fn difference(dentry: Dentry) -> u32 {
+    let inode = dentry.inode();
+    if inode.layer() != Some(Layer::Upper) {
+        return 0;
+    }
+    let Some(image) = Image::at(dentry) else { return 0 };
+    let Some(file) = FILES.get_ptr(file_key(image.owner, image.device, inode.number())) else { return 0 };
+    // SAFETY: the pointer is to a live element, and its members are aligned.
+    let (last, copied, metadata, privileges) = unsafe {
+        (
+            (&raw const (*file).last).read_volatile(),
+            (&raw const (*file).copied).read_volatile(),
+            (&raw const (*file).metadata).read_volatile(),
+            (&raw const (*file).privileges).read_volatile(),
+        )
+    };
+    if last != 0 {
+        return Difference::Content.number();
+    }
+    if copied != inode.address() || inode.upper_dentry().inode().number() == inode.number() {
+        return 0;
+    }
+    match (privileges, metadata) {
+        (0, 0) => Difference::Nothing.number(),
+        (0, _) => Difference::Metadata.number(),
+        _ => Difference::Privileges.number(),
+    }
+}
+
 /// Keeps an act of which only the first one is reported. The key has the time of this act. Returns the
 /// [`FileState::first`] of the file, or 0 if another CPU was first and reports the act. The creation of a file replaces
 /// what was known about a file with the same inode number. An act that is not a change of the content always replaces
@@ -122,7 +177,11 @@ pub fn repeats(image: Image, inode: u64, op: ImageOp) -> bool {
 #[inline(always)]
 pub fn keep(key: SeenKey, seen: Seen) -> u64 {
     let is_content = key.class == CLASS_CONTENT;
-    let first = keep_file(file_key(seen.container, key.dev, key.inode), key, is_content, seen.op);
+    let file = file_key(seen.container, key.dev, key.inode);
+    let first = keep_file(file, key, is_content, seen.op);
+    if seen.kind == Kind::ImageChange.number() {
+        keep_metadata(file, key.class, seen.op);
+    }
     let flags = if is_content { BPF_NOEXIST } else { BPF_ANY };
     insert(SeenKey { first, ..key }, seen, flags)
 }
@@ -150,30 +209,56 @@ fn insert(key: SeenKey, seen: Seen, flags: u32) -> u64 {
 fn keep_file(key: FileKey, act: SeenKey, is_content: bool, op: u32) -> u64 {
     let time = act.first;
     let is_creation = is_content && op == ImageOp::Create.number();
-    if !is_creation && let Some(file) = FILES.get_ptr_mut(key) {
-        // SAFETY: the pointers are to members of a live element. They are aligned to 8, and the members are only
-        // changed through counters.
-        let [first, last] = unsafe { [&raw mut (*file).first, &raw mut (*file).last].map(|at| Counter::new(at)) };
-        if is_content {
-            last.set(time);
+    if is_creation || FILES.get_ptr(key).is_none() {
+        let state = FileState {
+            last: if is_content { time } else { 0 },
+            creator: if is_creation { act.actor } else { NOBODY },
+            ..new_state(time)
+        };
+        let flags = if is_creation { BPF_ANY } else { BPF_NOEXIST };
+        if FILES.insert(key, state, flags.into()).is_ok() {
+            return time;
         }
-        return first.get();
     }
-    let state = FileState {
-        first: time,
-        last: if is_content { time } else { 0 },
-        writer: writer(time, NOBODY),
-        creator: if is_creation { act.actor } else { NOBODY },
+    // If the file was not known before, another CPU was first.
+    let Some(file) = FILES.get_ptr_mut(key) else {
+        count_loss(Loss::SeenFull);
+        return time;
     };
-    let flags = if is_creation { BPF_ANY } else { BPF_NOEXIST };
-    if FILES.insert(key, state, flags.into()).is_err() {
-        match FILES.copied(&key) {
-            // Another CPU was first.
-            Some(file) => return file.first,
-            None => count_loss(Loss::SeenFull),
+    // SAFETY: the pointers are to members of a live element. They are aligned to 8, and the members are only changed
+    // through counters.
+    let [first, last] = unsafe { [&raw mut (*file).first, &raw mut (*file).last].map(|at| Counter::new(at)) };
+    if is_content {
+        last.set(time);
+    }
+    first.get()
+}
+
+/// Returns the state of a file to which nothing was done that has to be known, as of this time.
+#[inline(always)]
+fn new_state(time: u64) -> FileState {
+    let writer = writer(time, NOBODY);
+    FileState { first: time, last: 0, writer, creator: NOBODY, copied: 0, metadata: 0, privileges: 0 }
+}
+
+/// Keeps with the file that its metadata is changed, if this operation does that.
+#[inline(always)]
+fn keep_metadata(key: FileKey, class: u32, op: u32) {
+    /// `S_ISUID` and `S_ISGID` (include/uapi/linux/stat.h).
+    const SET_ID: u32 = 0o6000;
+    if op < ImageOp::Chmod.number() || op > ImageOp::SetFlags.number() {
+        return;
+    }
+    let Some(file) = FILES.get_ptr_mut(key) else { return };
+    // The class of a chmod has the new permissions.
+    let gives = op == ImageOp::SetCapability.number() || op == ImageOp::Chmod.number() && class >> 16 & SET_ID != 0;
+    // SAFETY: the pointers are to aligned members of a live element, which change only to this value.
+    unsafe {
+        (&raw mut (*file).metadata).write_volatile(1);
+        if gives {
+            (&raw mut (*file).privileges).write_volatile(1);
         }
     }
-    time
 }
 
 /// Marks an act as not reported, although it was kept as reported.

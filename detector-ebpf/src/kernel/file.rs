@@ -2,7 +2,7 @@
 
 use aya_ebpf::cty::c_ulong;
 use detector_common::{
-    record::{self, COMM_LEN, PATH_DEPTH, TEXT_TRUNCATED, Text},
+    record::{self, COMM_LEN, LowerFile, PATH_DEPTH, TEXT_TRUNCATED, Text},
     vocabulary::Layer,
 };
 
@@ -103,6 +103,38 @@ impl File {
     pub fn place(self) -> Place {
         Place { dentry: self.dentry(), mount: self.follow(&OFF_FILE_MNT) }
     }
+
+    /// Returns the inode in the layer of a file on an overlay, or null if it is not known. For an open file, overlayfs
+    /// keeps that of the layer in `private_data`: up to 6.12 directly, later as the first member of a `struct ovl_file`
+    /// (fs/overlayfs/file.c). What is found there is taken only if it has the number of the overlay's inode, in which
+    /// only the upper bits can differ: the overlay may add the number of the layer there. A file whose data and
+    /// metadata are in different layers is not found.
+    #[inline(always)]
+    fn layer_inode(self) -> Inode {
+        let number = self.inode().number();
+        let is_it = |inode: Inode| (inode.number() ^ number) << Inode::LAYER_BITS == 0 && inode.is_regular();
+        let held: Self = self.follow(&OFF_FILE_PRIVATE);
+        let inode = held.inode();
+        if is_it(inode) {
+            return inode;
+        }
+        let inode = held.follow_at::<kind::File>(0).inode();
+        if is_it(inode) { inode } else { Inode::NULL }
+    }
+
+    /// Describes the file in the lower layer of an overlay, if this is one and there is no other layer.
+    #[inline(always)]
+    pub fn describe_lower(self, out: &mut LowerFile) {
+        if self.inode().layer() != Some(Layer::Lower) {
+            return;
+        }
+        let inode = self.layer_inode();
+        let superblock = inode.superblock();
+        out.inode = inode.number();
+        out.change_time = inode.change_time();
+        out.dev = superblock.device();
+        out.magic = superblock.magic() as u32;
+    }
 }
 
 impl<A: Access> Inode<A> {
@@ -133,6 +165,9 @@ impl<A: Access> Inode<A> {
 }
 
 impl Inode {
+    /// In how many upper bits of the inode number an overlay may have the number of the layer.
+    const LAYER_BITS: u32 = 16;
+
     /// Returns the number of hard links.
     #[inline(always)]
     pub fn links(self) -> u32 {
@@ -220,7 +255,8 @@ impl Inode {
         out.size = self.read(&OFF_INODE_SIZE);
         out.change_time = self.change_time();
         out.magic = superblock.magic() as u32;
-        out.is_served = 0;
+        (out.is_served, out.difference, out.reserved) = (0, 0, 0);
+        out.lower = LowerFile::NONE;
     }
 }
 

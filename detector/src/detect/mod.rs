@@ -332,6 +332,8 @@ pub(crate) mod samples {
                 change_time: 0,
                 magic: 0,
                 is_served: false,
+                difference: None,
+                lower: None,
             },
             head: None,
             exe: path(exe),
@@ -354,6 +356,8 @@ pub(crate) mod samples {
                 change_time: 0,
                 magic: 0,
                 is_served: false,
+                difference: None,
+                lower: None,
             },
             bytes: 0,
             detail: Some(Detail {

@@ -11,9 +11,9 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Event, Exec, File, HandleOpen,
-    HostExec, ImageChange, ImageOp, Interpret, Layer, MapChange, MapCommand, MapExec, MountChange, MountOp, Name,
-    Origin, Path, Process, Script, StdioKind,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, File,
+    HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapChange, MapCommand, MapExec,
+    MountChange, MountOp, Name, Origin, Path, Process, Script, StdioKind,
 };
 
 /// Why a record could not be read.
@@ -250,6 +250,8 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
         change_time: 0,
         magic: 0,
         is_served: false,
+        difference: None,
+        lower: None,
     };
     let kind = Kind::from_number(seen.kind).ok_or(DecodeError::UnknownKind { kind: seen.kind })?;
     file_event(kind, seen.op, 0, at, file, seen.bytes, None)
@@ -356,7 +358,18 @@ fn file(file: &record::File) -> Result<File, DecodeError> {
         change_time: file.change_time,
         magic: file.magic,
         is_served: file.is_served != 0,
+        difference: match file.difference {
+            0 => None,
+            number => Some(term("difference", number, Difference::from_number)?),
+        },
+        lower: lower(file.lower),
     })
+}
+
+/// The file of the lower layer, if it is known.
+fn lower(file: record::LowerFile) -> Option<LowerFile> {
+    let record::LowerFile { inode, change_time, dev, magic } = file;
+    (inode != 0).then_some(LowerFile { inode, change_time, dev, magic })
 }
 
 /// Decodes a layer. 0 means that the file is not on an overlay, or that its layer could not be determined.
@@ -451,7 +464,7 @@ mod tests {
         }
     }
 
-    const HEAD: usize = FILE + 48;
+    const HEAD: usize = FILE + 80;
     const PATH: usize = HEAD + record::HEAD_CAPACITY;
     const CWD: usize = PATH + 8;
     const ARGS: usize = CWD + 8;
@@ -484,6 +497,9 @@ mod tests {
         record.put(PROCESS + 160, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
         record.put(PROCESS + 168, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
+        record.put(FILE + 48, &Difference::Metadata.number().to_ne_bytes());
+        record.put(FILE + 56, &[98_u64.to_ne_bytes(), 1_700_000_000_u64.to_ne_bytes()].concat());
+        record.put(FILE + 72, &[44_u32.to_ne_bytes(), 0xef53_u32.to_ne_bytes()].concat());
         for (nth, value) in [45_u32, 0o100755, 1, Layer::Lower.number()].into_iter().enumerate() {
             record.put(FILE + 8 + 4 * nth, &value.to_ne_bytes());
         }
@@ -538,6 +554,8 @@ mod tests {
                 change_time: 1_800_000_000,
                 magic: 0x794c_7630,
                 is_served: true,
+                difference: Some(Difference::Metadata),
+                lower: Some(LowerFile { inode: 98, change_time: 1_700_000_000, dev: 44, magic: 0xef53 }),
             },
             head: Some(head),
             exe: Path { bytes: b"/bin/busybox".to_vec(), truncated: false },
@@ -628,7 +646,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 798 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 830 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 
