@@ -535,6 +535,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "exec::unchanged_programs",
     "exec::called_like_a_shell",
     "exec::failing_script",
+    "inspection::known_program",
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
     "lifecycle::rotated_output",

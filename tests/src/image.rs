@@ -49,6 +49,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("py", "print(6 * 7)\n"),
     ("rb", "puts 6 * 7\n"),
 ];
+/// A program that is no shell.
+pub const BACKUP: &str = "/usr/bin/backup";
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// A shared library.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::expectation::compare;
 use super::lab::Lab;
 use crate::container::{Container, Setup};
-use crate::image::DASH;
+use crate::image::{BACKUP, DASH};
 use crate::program::wait_for;
 
 /// The attacker's own program, which is no shell.
@@ -138,4 +138,22 @@ pub(super) fn large_programs(lab: &mut Lab) -> Result<()> {
     take_findings_soon(lab)?;
     // On a busy machine, there may be no time for as much as is read at most.
     expect_losses(lab, &["content_too_large", "content_timed_out"], 5)
+}
+
+/// A program that was read for another container of the same image need not be read again: it is known to be no shell,
+/// although it is called like one and cannot be read any more.
+pub(super) fn known_program(lab: &mut Lab) -> Result<()> {
+    let run = |container: &Container| container.service_does(&["run-as", "sh", BACKUP, "run", "/bin/true"]).map(drop);
+    run(&lab.new_container()?)?;
+    let found = shells(lab.take_late_findings()?);
+    ensure!(found.is_empty(), "it is no shell: {found:?}");
+    let container = lab.new_container()?;
+    // While this is read, the container ends.
+    container.service_does(&["make-sparse", "/data/sparse"])?;
+    container.service_does(&["run", "/data/sparse"])?;
+    run(&container)?;
+    drop(container);
+    let found = shells(lab.take_late_findings()?);
+    ensure!(found.is_empty(), "it was read again: {found:?}");
+    Ok(())
 }

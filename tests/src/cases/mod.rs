@@ -89,7 +89,7 @@ cases! {
 
     inspection []:
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
-        large_programs;
+        large_programs, known_program;
 
     // The ways to open a file.
     image_write [Preemption]:

@@ -68,6 +68,9 @@ const LOCAL: [&[u8]; 17] = [
     b"zfs",
 ];
 
+/// In how many of the upper bits of an inode number an overlay may have the number of the layer.
+const LAYER_BITS: u32 = 16;
+
 /// Whether a process or another machine serves the file or a directory of its path.
 pub(super) fn is_remote(file: &event::File) -> bool {
     file.is_served || REMOTE.contains(&file.magic)
@@ -105,9 +108,8 @@ fn of_process(event: &Event, file: &event::File, process: &event::Process) -> Op
 }
 
 /// Whether a mapping can be one of the reported file. Before Linux 6.8, that of a file on an overlay has the device of
-/// the layer, and lacks the number of the layer, which the overlay may add in the upper bits of the inode number.
+/// the layer, and lacks the number of the layer.
 fn is_mapping_of(mapped: &procfs::MappedFile, file: &event::File) -> bool {
-    const LAYER_BITS: u32 = 16;
     let is_exact = (mapped.dev, mapped.inode) == (file.dev, file.inode);
     is_exact || file.layer.is_some() && mapped.inode << LAYER_BITS == file.inode << LAYER_BITS
 }
@@ -164,7 +166,7 @@ fn by_path(witness: &Process, path: &event::Path, file: &event::File) -> Result<
 /// system is asked for, and nothing that a server would have to answer.
 fn open_same(held: &OwnedFd, reported: &event::File, mounts: &Mounts) -> Option<OwnedFd> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let fields = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
+    let fields = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::CTIME;
     let found = rustix::fs::statx(held, "", flags, fields).ok()?;
     let is_like_it = FileType::from_raw_mode(found.stx_mode.into()).is_file() && found.stx_size == reported.size;
     // Some file systems show another device than that of their superblock: btrfs that of a subvolume, and some overlays
@@ -174,7 +176,13 @@ fn open_same(held: &OwnedFd, reported: &event::File, mounts: &Mounts) -> Option<
     } else {
         mounts.device_of(held) == Some(reported.dev)
     };
-    (is_like_it && is_same).then(|| procfs::open_held(held).ok())?
+    // What is found in a file of a layer counts for all containers that have it, so no other file must take its place.
+    let changed = found.stx_ctime;
+    let change_time = changed.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(changed.tv_nsec.into());
+    let is_lower = reported.lower.is_none_or(|lower| {
+        found.stx_ino << LAYER_BITS == lower.inode << LAYER_BITS && change_time.cast_unsigned() == lower.change_time
+    });
+    (is_like_it && is_same && is_lower).then(|| procfs::open_held(held).ok())?
 }
 
 /// The mounts that a process sees. They are read when they are needed.

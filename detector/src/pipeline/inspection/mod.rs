@@ -1,8 +1,8 @@
 //! Inspects executed files whose names do not tell what they are. A thread of its own reads the files, and sends each
 //! event back with what is known of the [content](crate::detect::content).
 //!
-//! Each file is read only once. A file on a lower layer of an image cannot change, so its device and inode identify it.
-//! For any other file the thread also compares size and change time at each execution.
+//! Each file is read only once. A file on a lower layer of an image cannot change, so it is read once for all
+//! containers of the image. For any other file the thread compares size and change time at each execution.
 //!
 //! A copy of a shell that is gone before it can be read, or that is not read for another reason, is known by how it
 //! begins: the kernel reports the first bytes of what it executes, with the headers of the program, and these are
@@ -43,9 +43,22 @@ const MAX_STUCK: usize = 8;
 /// How long a shutdown waits for running inspections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Identifies a file on a lower layer: the container, and the file's device, inode and size. The kernel reuses device
-/// numbers, so the container's cgroup id, which it never reuses, is part of the key.
-type Key = (u64, u32, u64, u64);
+/// Identifies a file on a lower layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// Its device, inode, change time and size in the layer. The kernel may give the same device and inode to another
+    /// file later, after an unmount, but not with a change time in the past.
+    InLayer(u32, u64, u64, u64),
+    /// The container, and the file's device, inode and size on the overlay. The kernel reuses device numbers, so the
+    /// container's cgroup id, which it never reuses, is part of the key.
+    InContainer(u64, u32, u64, u64),
+}
+
+/// The file systems on which only this machine sets the change times of files: ext2 to ext4, XFS, btrfs, F2FS,
+/// bcachefs, ZFS, tmpfs and ramfs (include/uapi/linux/magic.h, and the file systems). On the others, whoever makes an
+/// image of the file system can choose them, so that two files can look the same.
+const TIMED: [u32; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0xca45_1a4e, 0x2fc1_2fc1, 0x0102_1994, 0x8584_58f6];
 
 /// How a program begins: its first bytes, and its size.
 type Head = ([u8; HEAD_CAPACITY], u64);
@@ -172,7 +185,13 @@ fn executed(event: &Event) -> Option<(&event::File, &event::Path, &event::Proces
 /// The cache key of the event's file, or `None` if the file is not on a lower layer.
 fn key(event: &Event) -> Option<Key> {
     let ((file, ..), at) = (executed(event)?, event.at()?);
-    (file.layer == Some(Layer::Lower)).then_some((at.container, file.dev, file.inode, file.size))
+    if file.layer != Some(Layer::Lower) {
+        return None;
+    }
+    Some(match file.lower.filter(|lower| TIMED.contains(&lower.magic)) {
+        Some(lower) => Key::InLayer(lower.dev, lower.inode, lower.change_time, file.size),
+        None => Key::InContainer(at.container, file.dev, file.inode, file.size),
+    })
 }
 
 /// How the executed program of the event begins.
@@ -257,15 +276,15 @@ impl Inspector {
 
     /// Remembers what was found, or counts what was not, unless it is known by how it begins.
     fn take(&mut self, event: Event, mut look: Look) -> Inspected {
-        match look {
-            Ok(Content::Other) => {}
-            Ok(content) => self.learn(&event, content),
-            Err(reason) => look = head(&event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
-        }
         if is_final(look)
             && let Some(key) = key(&event)
         {
             self.known.insert(key, look);
+        }
+        match look {
+            Ok(Content::Other) => {}
+            Ok(content) => self.learn(&event, content),
+            Err(reason) => look = head(&event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
         }
         if let Err(reason) = look {
             let path = executed(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
@@ -419,7 +438,7 @@ mod tests {
     use rustix::fs::{FileType, Mode};
 
     use crate::detect::samples;
-    use crate::event::{Detail, Exec, MapExec, Origin};
+    use crate::event::{At, Detail, Exec, LowerFile, MapExec, Origin};
 
     const BUSYBOX: &str = "/bin/busybox";
 
@@ -518,22 +537,58 @@ mod tests {
         assert_eq!(content(), Some(Content::Box));
     }
 
-    #[test]
-    fn a_file_of_the_image_is_inspected_once() {
+    /// Lets the thread inspect a file, and returns what is then known of the file when this is executed.
+    fn known_after(first: &Exec, next: &Exec) -> Option<Look> {
         let mut inspector = Inspector::start().expect("a thread can be started");
-        let mut exec = executed(Path::new(BUSYBOX));
-        exec.file.layer = Some(Layer::Lower);
-        let event = Event::Exec(Box::new(exec.clone()));
-        assert!(inspector.inspect(event.clone(), || None).is_none());
+        assert!(inspector.inspect(Event::Exec(Box::new(first.clone())), || None).is_none(), "nothing is known yet");
         assert_eq!(wait(&mut inspector).look, Ok(Content::Box));
-        assert_eq!(inspector.inspect(event, || None).map(|inspected| inspected.look), Some(Ok(Content::Box)));
-
-        exec.at.container += 1;
-        assert!(inspector.inspect(Event::Exec(Box::new(exec)), || None).is_none(), "another container's image");
+        let known = inspector.inspect(Event::Exec(Box::new(next.clone())), || None).map(|inspected| inspected.look);
         let since = Instant::now();
-        assert_eq!(inspector.last_inspected(since).map(|inspected| inspected.look), Some(Ok(Content::Box)));
+        let inspected = inspector.last_inspected(since).map(|inspected| inspected.look);
+        assert_eq!(inspected, known.is_none().then_some(Ok(Content::Box)));
         assert!(inspector.last_inspected(since).is_none());
         assert!(inspector.unread().is_empty());
+        known
+    }
+
+    #[test]
+    fn a_file_of_the_image_is_inspected_once() {
+        let mut exec = executed(Path::new(BUSYBOX));
+        assert_eq!(known_after(&exec, &exec), None, "this file can change");
+        exec.file.layer = Some(Layer::Lower);
+        assert_eq!(known_after(&exec, &exec), Some(Ok(Content::Box)));
+        let elsewhere = |exec: &Exec| Exec { at: At { container: exec.at.container + 1, ..exec.at }, ..exec.clone() };
+        assert_eq!(known_after(&exec, &elsewhere(&exec)), None, "it may be another image");
+
+        let mut lower = lower(&exec);
+        exec.file.lower = Some(lower);
+        assert_eq!(known_after(&exec, &elsewhere(&exec)), Some(Ok(Content::Box)));
+        // A container can choose the times on a file system that it makes itself, such as EROFS.
+        lower.magic = 0xe0f5_e1e2;
+        exec.file.lower = Some(lower);
+        assert_eq!(known_after(&exec, &exec), Some(Ok(Content::Box)));
+        assert_eq!(known_after(&exec, &elsewhere(&exec)), None);
+    }
+
+    /// The executed file, as if it were in a lower layer on ext4.
+    fn lower(exec: &Exec) -> LowerFile {
+        let stat = fs::metadata(String::from_utf8_lossy(&exec.exe.bytes).as_ref()).expect("it exists");
+        let change_time = u64::try_from(stat.ctime() * 1_000_000_000 + stat.ctime_nsec()).expect("it is after 1970");
+        LowerFile { inode: stat.ino(), change_time, dev: exec.file.dev, magic: 0xef53 }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_one_of_a_layer_is_not_read() {
+        let mut exec = executed(Path::new(BUSYBOX));
+        let lower = lower(&exec);
+        let mut content = |lower| {
+            exec.file.lower = Some(lower);
+            content(&exec)
+        };
+        assert_eq!(content(lower), Some(Content::Box));
+        assert_eq!(content(LowerFile { inode: lower.inode | 5 << 48, ..lower }), Some(Content::Box), "of layer 5");
+        assert_eq!(content(LowerFile { inode: lower.inode + 1, ..lower }), None);
+        assert_eq!(content(LowerFile { change_time: lower.change_time + 1, ..lower }), None);
     }
 
     /// Waits for the next result as the reader thread does.
