@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-pub use detector_common::vocabulary::{ImageOp, Layer, Loss, MountOp, Origin, StdioKind};
+pub use detector_common::vocabulary::{Difference, ImageOp, Layer, Loss, MountOp, Origin, StdioKind};
 use jiff::fmt::temporal::DateTimePrinter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -414,6 +414,10 @@ pub struct File {
     /// or the layer is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub layer: Option<Layer>,
+    /// In a `drifted_exec`, how the file differs from the image. It is left out if that is not known, because the file
+    /// was copied to the upper layer before the sensor started, for example.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub differs: Option<Difference>,
     /// The device of the file system that the file is on.
     pub dev: Device,
     /// The inode number. It is left out if the file was created by the event and had none yet.

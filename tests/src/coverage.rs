@@ -331,6 +331,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
         &[
             way("program added or changed", &["exec"], &["exec::added_program", "exec::changed_program"]),
             way(
+                "program or library with the image's content, and then with set-id bits, capabilities or another content",
+                &["exec", "mmap", "copy_up", "setattr", "setxattr"],
+                &["exec::what_differs", "exec::with_capabilities", "exec::linked_library", "exec::copied_before"],
+            ),
+            way(
                 "script added, also in a chain of scripts",
                 &["script", "exec"],
                 &["exec::added_script", "exec::added_script_in_thread", "exec::chain_of_scripts"],
@@ -535,6 +540,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "exec::unchanged_programs",
     "exec::called_like_a_shell",
     "exec::failing_script",
+    "exec::executable_script",
     "inspection::known_program",
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",

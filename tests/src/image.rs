@@ -1,9 +1,9 @@
 //! The image of the test containers: the files that containers start with, and that attackers change.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -51,6 +51,8 @@ const ANSWERS: &[(&str, &str)] = &[
 ];
 /// A program that is no shell.
 pub const BACKUP: &str = "/usr/bin/backup";
+/// Two names of a script that prints itself.
+pub const NAMES: [&str; 2] = ["/srv/one", "/srv/two"];
 /// The dynamic loader.
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 /// A shared library.
@@ -85,6 +87,9 @@ pub fn make_image() -> Result<()> {
     fs::write(at(SOURCE), MARK.repeat(512))?;
     fs::write(at(CODE_FILE), CODE)?;
     fs::write(at(SCRIPT), "echo $((6 * 7))\n")?;
+    fs::write(at(NAMES[0]), "#!/bin/cat\n")?;
+    fs::set_permissions(at(NAMES[0]), Permissions::from_mode(0o755))?;
+    fs::hard_link(at(NAMES[0]), at(NAMES[1]))?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
     fs::create_dir(at(SCRIPTS))?;
     for (suffix, text) in ANSWERS {

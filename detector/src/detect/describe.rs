@@ -163,6 +163,7 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         truncated: path.is_some_and(|path| path.truncated),
         op: None,
         layer: file.layer,
+        differs: None,
         dev: Device::from_kernel(file.dev),
         inode: Some(file.inode),
         mode: is_known.then(|| Mode::from_st_mode(file.mode)),

@@ -2,32 +2,43 @@
 //! image: it was added to the image at run time, changed, or copied up to the overlay's upper layer for a change of its
 //! ownership, permissions or names.
 //!
-//! **Severity**: high. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else none, because the
-//! event does not show where the program came from.
+//! **Severity**: low if the probes saw how it was copied up, and that nobody has opened it for writing since then or
+//! given it set-id bits or capabilities. This counts only for the overlay that is the container's root: a container can
+//! make others. High for anything else. **MITRE ATT&CK**: T1129 (shared modules) if it was loaded into a process, else
+//! none, because the event does not show where the program came from.
 
 use super::assessment::Assessment;
 use super::code::{Code, Source};
 use crate::container::table::TrackedContainer;
-use crate::finding::{Kind, Severity};
+use crate::finding::{Difference, File, Kind, Severity};
 
 pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
     match code.source(container) {
         Source::Changed => {}
         Source::Memory | Source::Deleted | Source::MemoryOrDeleted | Source::Volume | Source::Expected => return None,
     }
+    let difference = code.file.difference.filter(|_| container.root_dev == Some(code.file.dev));
+    let (severity, state) = match difference {
+        Some(Difference::Nothing) => (Severity::Low, "copied from the image unchanged"),
+        Some(Difference::Metadata) => (Severity::Low, "as in the image except for its metadata"),
+        Some(Difference::Privileges) => (Severity::High, "as in the image except for its privileges"),
+        Some(Difference::Content) => (Severity::High, "not as in the image (content)"),
+        None => (Severity::High, "not as in the image"),
+    };
     Some(Assessment {
         finding: Kind::DriftedExec,
-        severity: Severity::High,
-        message: code.message("not as in the image", container),
-        file: Some(code.describe_file()),
+        severity,
+        message: code.message(state, container),
+        file: Some(File { differs: difference, ..code.describe_file() }),
         mitre: code.technique(),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Detector;
     use super::super::samples::*;
-    use crate::event::{Event, File, Layer, Origin};
+    use crate::event::{Difference, Event, File, Layer, Origin};
     use crate::finding::{Kind, Severity};
 
     #[test]
@@ -41,6 +52,37 @@ mod tests {
             "/usr/bin/miner, which is not as in the image, executed in container 3f2a0c6d9e1b (entered from outside)";
         assert_eq!(finding.message, message);
         assert!(finding.mitre.is_empty());
+    }
+
+    #[test]
+    fn what_differs_decides_the_severity() {
+        let found = |difference, root_dev| {
+            let mut exec = exec(Origin::Application, "/usr/bin/miner", &["miner"]);
+            (exec.file.layer, exec.file.difference) = (Some(Layer::Upper), difference);
+            let mut container = container();
+            container.root_dev = root_dev;
+            let (mut severity, mut differs) = (None, None);
+            Detector::default().detect(&Event::Exec(Box::new(exec)), &container, &context(), |finding| {
+                severity = Some((finding.severity, finding.message.replace("/usr/bin/miner, which is ", "")));
+                differs = finding.file.and_then(|file| file.differs);
+            });
+            let (severity, message) = severity.expect("there is a finding");
+            (severity, message.split(", executed in").next().unwrap_or_default().to_owned(), differs)
+        };
+        use Difference::*;
+        let root = Some(45);
+        for (difference, root_dev, severity, state) in [
+            (None, root, Severity::High, "not as in the image"),
+            (Some(Nothing), root, Severity::Low, "copied from the image unchanged"),
+            (Some(Metadata), root, Severity::Low, "as in the image except for its metadata"),
+            (Some(Privileges), root, Severity::High, "as in the image except for its privileges"),
+            (Some(Content), root, Severity::High, "not as in the image (content)"),
+        ] {
+            assert_eq!(found(difference, root_dev), (severity, state.to_owned(), difference));
+        }
+        for other in [None, Some(46)] {
+            assert_eq!(found(Some(Nothing), other), (Severity::High, "not as in the image".to_owned(), None));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::expectation::{compare, shell};
 use super::lab::Lab;
 use crate::container::{Container, OLD_LIBRARY, OLD_PROGRAM, Setup};
-use crate::image::{CODE_FILE, DASH, LIBC, LOADER, SCRIPT};
+use crate::image::{BACKUP, CODE_FILE, DASH, LIBC, LOADER, NAMES, SCRIPT};
 use crate::root::Root;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -20,12 +20,20 @@ fn expect<const N: usize>(lab: &mut Lab, container: &Container, expected: [Value
     compare(&found, &container.identity(), &expected)
 }
 
-/// The expected finding of a program or library that differs from the image.
+/// The expected finding of a program or library whose content differs from the image.
 fn drifted(path: &str, identity: &Value) -> Value {
+    differing("content", path, identity)
+}
+
+/// The expected finding of a program or library that differs in this way.
+fn differing(differs: &str, path: &str, identity: &Value) -> Value {
     json!({
         "finding": "drifted_exec",
-        "severity": "high",
-        "file": {"path": path, "layer": "upper", "op": null, "dev": identity["dev"], "inode": identity["inode"]},
+        "severity": if matches!(differs, "nothing" | "metadata") { "low" } else { "high" },
+        "file": {
+            "path": path, "layer": "upper", "differs": differs, "op": null,
+            "dev": identity["dev"], "inode": identity["inode"],
+        },
     })
 }
 
@@ -59,11 +67,11 @@ pub(super) fn added_program(lab: &mut Lab) -> Result<()> {
 /// Each execution has a finding.
 pub(super) fn changed_program(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    let backup = container.service_does(&["append", "/usr/bin/backup"])?;
-    container.service_does(&["run", "/usr/bin/backup", "run", "/bin/true"])?;
-    container.exec(&["/usr/bin/backup", "run", "/bin/true"])?;
+    let backup = container.service_does(&["append", BACKUP])?;
+    container.service_does(&["run", BACKUP, "run", "/bin/true"])?;
+    container.exec(&[BACKUP, "run", "/bin/true"])?;
     let found = |origin: &str| {
-        let mut finding = drifted("/usr/bin/backup", &backup);
+        let mut finding = drifted(BACKUP, &backup);
         finding["process"] = json!({"origin": origin});
         finding
     };
@@ -191,7 +199,88 @@ pub(super) fn linked_shell(lab: &mut Lab) -> Result<()> {
     let args = ["/tmp/link", "-c", "true"];
     container.service_does(&[&["run"], &args[..]].concat())?;
     let late = disguised("/tmp/link", &args);
-    expect(lab, &container, [drifted("/tmp/link", &link), late])
+    expect(lab, &container, [differing("nothing", "/tmp/link", &link), late])
+}
+
+/// Runs a program whose file differs from the image in this way.
+fn run_differing(lab: &mut Lab, container: &Container, differs: &str, path: &str, identity: &Value) -> Result<()> {
+    container.service_does(&["run", path, "run", "/bin/true"])?;
+    expect(lab, container, [differing(differs, path, identity)])
+}
+
+/// What differs is told, and decides the severity.
+pub(super) fn what_differs(lab: &mut Lab) -> Result<()> {
+    const NAMED: &str = "/tmp/named";
+    let container = lab.new_container()?;
+    let file = container.service_does(&["link", BACKUP, NAMED])?;
+    run_differing(lab, &container, "nothing", NAMED, &file)?;
+    container.service_does(&["chown", NAMED])?;
+    container.service_does(&["utimes", NAMED])?;
+    run_differing(lab, &container, "metadata", NAMED, &file)?;
+    container.service_does(&["chmod-set-id", BACKUP])?;
+    run_differing(lab, &container, "privileges", NAMED, &file)?;
+    container.service_does(&["append", NAMED])?;
+    container.service_does(&["unlink", NAMED])?;
+    run_differing(lab, &container, "content", BACKUP, &file)
+}
+
+pub(super) fn with_capabilities(lab: &mut Lab) -> Result<()> {
+    let setup = Setup { is_privileged: true, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    let file = container.service_does(&["set-capability", BACKUP])?;
+    run_differing(lab, &container, "privileges", BACKUP, &file)
+}
+
+/// A library that has the image's content is reported again when it has another one.
+pub(super) fn linked_library(lab: &mut Lab) -> Result<()> {
+    const LINK: &str = "/tmp/link.so";
+    let container = lab.new_container()?;
+    let link = container.service_does(&["link", LIBC, LINK])?;
+    for differs in ["nothing", "content"] {
+        for _ in 0..2 {
+            container.service_does(&["run-preloaded", LINK, DASH, "-c", "true"])?;
+        }
+        let shell = || shell("application", DASH, &[DASH, "-c", "true"]);
+        let mut found = differing(differs, LINK, &link);
+        found["mitre"] = json!(["T1129"]);
+        expect(lab, &container, [shell(), found, shell()])?;
+        container.service_does(&["append", LIBC])?;
+    }
+    Ok(())
+}
+
+/// A script of the image that was only made executable.
+pub(super) fn executable_script(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    let script = container.service_does(&["chmod-executable", SCRIPT])?;
+    prints(&container, &["run", DASH, SCRIPT])?;
+    let found = differing("metadata", SCRIPT, &script);
+    expect(lab, &container, [shell("application", DASH, &[DASH, SCRIPT]), found])
+}
+
+/// Nobody has seen whether the content of these files was changed before the sensor started. The script has the inode
+/// number of one that is copied up later, because both are names of one file of the image.
+pub(super) fn copied_before(lab: &mut Lab) -> Result<()> {
+    const NAMED: &str = "/tmp/named";
+    let [changed, linked] = NAMES;
+    let number = lab.number();
+    let (container, backup) = lab.without_sensor(|_| {
+        let container = Container::service(number)?;
+        let backup = container.service_does(&["chown", BACKUP])?;
+        container.service_does(&["append", changed])?;
+        Ok((container, backup))
+    })?;
+    container.service_does(&["utimes", BACKUP])?;
+    container.service_does(&["run", BACKUP, "run", "/bin/true"])?;
+    let mut found = drifted(BACKUP, &backup);
+    found["file"]["differs"] = Value::Null;
+    expect(lab, &container, [found])?;
+    container.service_does(&["link", linked, NAMED])?;
+    for path in [NAMED, changed] {
+        container.service_does(&["run", path])?;
+    }
+    let found = |path, differs: Value, severity| json!({"finding": "drifted_exec", "severity": severity, "file": {"path": path, "differs": differs}});
+    expect(lab, &container, [found(NAMED, json!("nothing"), "low"), found(changed, Value::Null, "high")])
 }
 
 /// execveat(2) without a path, and with the name of another program.

@@ -79,7 +79,8 @@ cases! {
 
     exec [Preemption]:
         added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed,
-        copied_box, gone_shell, gone_program, called_like_a_shell, linked_shell, by_descriptor, on_terminal,
+        copied_box, gone_shell, gone_program, called_like_a_shell, linked_shell, what_differs, with_capabilities,
+        linked_library, executable_script, copied_before, by_descriptor, on_terminal,
         in_memory, in_shared_memory, deleted, added_script, added_script_in_thread, chain_of_scripts,
         shell_that_is_a_script, failing_script, by_loader, copy_by_loader, preloaded_library, preloaded_from_memory,
         made_executable, made_executable_in_memory, executable_by_personality, unchanged_code,
