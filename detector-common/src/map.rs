@@ -227,7 +227,7 @@ pub struct KeptExec {
     pub args: Text<256>,
 }
 
-/// The key of the map `TAMPERERS`: a process that changed a map of the sensor, and how.
+/// The key of the map `TAMPERERS`: a process that changed a map of the sensor or acted on its process, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Tamperer {
@@ -235,12 +235,12 @@ pub struct Tamperer {
     pub start_time: u64,
     /// The process, in the host's pid namespace.
     pub pid: u32,
-    /// The id of the map.
+    /// The id of the map, or 0.
     pub map: u32,
-    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand).
-    pub command: u32,
-    /// Reserved. It is 0.
-    pub reserved: u32,
+    /// The number of the [`TamperingAct`](crate::vocabulary::TamperingAct).
+    pub act: u32,
+    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand) or of the signal, or 0.
+    pub value: u32,
 }
 
 const _: () = {

@@ -54,8 +54,8 @@ terms! {
     /// A container opened for writing a control of the kernel, or any process one that switches probes off:
     /// [`FileRecord`], whose `op` is a [`Control`](crate::vocabulary::Control).
     ControlOpen = 11, "control_open";
-    /// A process that is not the sensor changed a map of the sensor: [`MapChangeRecord`].
-    MapChange = 12, "map_change";
+    /// Another process changed a map of the sensor, or acted on its process: [`TamperingRecord`].
+    Tampering = 12, "tampering";
     /// A container opened a file by its handle: [`FileRecord`], whose `op` is 1 if the file is known to be in the mount
     /// that it was opened through, and 0 otherwise.
     HandleOpen = 13, "handle_open";
@@ -388,23 +388,23 @@ pub struct CgroupEscapeRecord {
     pub cgroup: Span,
 }
 
-/// The record of [`Kind::MapChange`]. A process is reported once for each map and command.
+/// The record of [`Kind::Tampering`]. A process is reported once for each act, `value` and map.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
-pub struct MapChangeRecord {
+pub struct TamperingRecord {
     /// The header.
     pub header: Header,
     /// The process.
     pub process: Process,
     /// The path of the executable of that process, from its root.
     pub exe: Path,
-    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand).
-    pub command: u32,
-    /// The id of the map.
-    pub map: u32,
-    /// The name of the map, padded with NULs.
-    pub name: [u8; COMM_LEN],
+    /// The number of the [`TamperingAct`](crate::vocabulary::TamperingAct).
+    pub act: u32,
+    /// The number of the [`MapCommand`](crate::vocabulary::MapCommand) or of the signal. 0 for any other act.
+    pub value: u32,
+    /// The name of the map, padded with NULs. It is empty if the act is not about a map.
+    pub map: [u8; COMM_LEN],
 }
 
 /// The record of [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`].
@@ -434,6 +434,6 @@ const _: () = {
     assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * size_of::<File>() + 16 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + size_of::<File>() + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
-    assert!(size_of::<MapChangeRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
+    assert!(size_of::<TamperingRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

@@ -155,6 +155,21 @@ impl Control {
     }
 }
 
+terms! {
+    /// What another process does to the sensor.
+    TamperingAct:
+    /// It changes a map with bpf(2).
+    MapChange = 1, "map_change";
+    /// It sends the sensor's process a signal that stops or ends it.
+    Signal = 2, "signal";
+    /// It asks for the sensor's memory, registers or descriptors: ptrace(2), process_vm_readv(2), process_vm_writev(2)
+    /// or pidfd_getfd(2).
+    Trace = 3, "trace";
+    /// It opens `/proc/PID/mem` of the sensor, or reads the state of its threads in the kernel, such as
+    /// `/proc/PID/stack`.
+    Memory = 4, "memory";
+}
+
 // The numbers are those of the kernel (`enum bpf_cmd`, include/uapi/linux/bpf.h).
 terms! {
     /// A command of bpf(2) that changes a map.
@@ -266,8 +281,9 @@ terms! {
     KeptExecsFull = 10, "kept_execs_full";
     /// The map of dynamic linkers is full: the program that one runs is not reported.
     LoadersFull = 11, "loaders_full";
-    /// The ring buffer was full, so the record of a process that changed a map of the sensor was not sent.
-    MapChange = 12, "map_change";
+    /// The ring buffer was full, so the record of a process that changed a map of the sensor, or acted on its process,
+    /// was not sent.
+    Tampering = 12, "tampering";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected, or could not be found again.

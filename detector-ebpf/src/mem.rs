@@ -36,7 +36,7 @@ plain!(
     record::CgroupRecord,
     record::ExecRecord,
     record::FileRecord,
-    record::MapChangeRecord,
+    record::TamperingRecord,
     record::ScriptRecord,
     KeptExec,
 );

@@ -28,8 +28,8 @@ pub enum Event {
     /// A control of the kernel was opened for writing: by a container or, if the control switches probes off, by any
     /// process.
     ControlOpen(Box<ControlOpen>),
-    /// A process changed a map of the sensor.
-    MapChange(Box<MapChange>),
+    /// A process changed a map of the sensor, or acted on its process.
+    Tampering(Box<Tampering>),
     /// A container opened a file by its handle.
     HandleOpen(Box<HandleOpen>),
     /// A process with the host's mounts is about to execute a file of a container.
@@ -55,7 +55,7 @@ impl Event {
             Self::MountChange(change) => Some(change.at),
             Self::DeviceOpen(open) => Some(open.at),
             Self::ControlOpen(open) => Some(open.at),
-            Self::MapChange(change) => Some(change.at),
+            Self::Tampering(tampering) => Some(tampering.at),
             Self::HandleOpen(open) => Some(open.at),
             Self::HostExec(exec) => Some(exec.at),
             Self::CgroupEscape(escape) => Some(escape.at),
@@ -159,19 +159,35 @@ pub struct ControlOpen {
     pub detail: Option<Detail>,
 }
 
-/// A map of the sensor that another process changed.
+/// Something that another process did to the sensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapChange {
+pub struct Tampering {
     /// Where and when it happened.
     pub at: At,
     /// The process.
     pub process: Process,
     /// The path of the process's executable.
     pub exe: Path,
-    /// The command of bpf(2).
-    pub command: MapCommand,
-    /// The name of the map.
-    pub map: Name,
+    /// What it did.
+    pub act: TamperingAct,
+}
+
+/// What another process did to the sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TamperingAct {
+    /// It changed a map with bpf(2).
+    MapChange {
+        /// The command of bpf(2).
+        command: MapCommand,
+        /// The name of the map.
+        map: Name,
+    },
+    /// It sent the sensor's process this signal, which stops or ends it.
+    Signal(u32),
+    /// It asked for the memory, registers or descriptors of the sensor's process.
+    Trace,
+    /// It opened `/proc/PID/mem` of the sensor's process, or read the state of its threads in the kernel.
+    Memory,
 }
 
 /// A file that was opened by its handle, with open_by_handle_at(2).

@@ -516,6 +516,9 @@ pub enum NoticeEvent {
     Started {
         /// The detector's version.
         version: Cow<'static, str>,
+        /// The daemon before this one has left its socket behind: it was killed or crashed, or the host did.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        after_crash: bool,
     },
     /// The sensor stopped watching.
     Stopped {
@@ -531,6 +534,14 @@ pub enum NoticeEvent {
     Healed {
         /// What was done, in a sentence.
         what: String,
+    },
+    /// The detector did not run, because somebody stopped it or the host had no time for it. What happened meanwhile
+    /// was reported late; what could not be kept is a loss.
+    Paused {
+        /// When it should have run.
+        from: Time,
+        /// When it ran again.
+        until: Time,
     },
     /// Something was lost, or reported without all its details.
     Loss {
@@ -564,6 +575,7 @@ impl NoticeEvent {
             Self::Stopped { .. } => "stopped",
             Self::Degraded { .. } => "degraded",
             Self::Healed { .. } => "healed",
+            Self::Paused { .. } => "paused",
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::ContainerInfo { .. } => "container_info",

@@ -139,7 +139,7 @@ fn findings(data: &[u8]) {
             Event::DeviceOpen(_) => Some(Kind::DeviceWrite),
             Event::ControlOpen(open) if open.control.switches_probes() => Some(Kind::SensorTampering),
             Event::ControlOpen(_) => Some(Kind::KernelControlWrite),
-            Event::MapChange(_) => Some(Kind::SensorTampering),
+            Event::Tampering(_) => Some(Kind::SensorTampering),
             Event::HandleOpen(_) => Some(Kind::HandleOpen),
             Event::HostExec(_) => Some(Kind::HostExec),
             Event::CgroupEscape(_) => Some(Kind::CgroupEscape),

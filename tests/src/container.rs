@@ -41,6 +41,8 @@ pub struct Setup {
     pub is_privileged: bool,
     /// A read-only root.
     pub is_read_only: bool,
+    /// It sees the processes of the host, like `docker run --pid=host`.
+    pub sees_processes: bool,
     /// The host's cgroups are mounted below [`HOST`].
     pub sees_cgroups: bool,
     /// The storage of its root.
@@ -204,7 +206,11 @@ impl Container {
         }
         let cgroups = json!({"destination": format!("{HOST}{CGROUPS}"), "type": "bind", "source": CGROUPS,
             "options": ["rbind", "rw"]});
-        let namespaces = ["pid", "ipc", "uts", "mount", "network", "cgroup"].map(|kind| json!({"type": kind}));
+        let mut namespaces = vec!["ipc", "uts", "mount", "network", "cgroup"];
+        if !setup.sees_processes {
+            namespaces.push("pid");
+        }
+        let namespaces: Vec<_> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {

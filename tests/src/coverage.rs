@@ -412,8 +412,10 @@ pub const WAYS: &[(&str, &[Way])] = &[
         &[
             way("`kprobes/enabled` in debugfs", &["open"], &["tampering::kprobes_switched"]),
             way("`kernel.ftrace_enabled`", &["open"], &["tampering::ftrace_switched"]),
-            way("its maps changed with bpf", &["bpf"], &["tampering::maps_changed"]),
+            way("its maps changed with bpf", &["bpf"], &["tampering::maps_changed", "tampering::maps_frozen"]),
             way("its links detached with bpf", &["open"], &["tampering::links_detached"]),
+            way("its memory written, its descriptors taken", &["trace"], &["tampering::traced"]),
+            way("stopped with a signal", &["signal"], &["tampering::stopped"]),
         ],
     ),
     (
@@ -522,6 +524,27 @@ pub const WAYS: &[(&str, &[Way])] = &[
     ),
 ];
 
+/// What is done to the sensor: the rows of `docs/tampering.md`.
+pub const TAMPERING: &[&str] = &[
+    "`kprobes/enabled` opened for writing",
+    "`kernel.ftrace_enabled` opened for writing",
+    "kprobes switched off: seen by the self-test",
+    "an entry of a map changed with bpf(2)",
+    "all entries of maps deleted with bpf(2)",
+    "entries of a read-only map deleted with bpf(2)",
+    "links detached with bpf(2)",
+    "all links closed by way of ptrace(2)",
+    "perf events disabled",
+    "the module of overlayfs unloaded and loaded again",
+    "memory written with ptrace(2)",
+    "memory written with process_vm_writev(2)",
+    "memory written through `/proc/PID/mem`",
+    "a descriptor taken with pidfd_getfd(2)",
+    "stopped with SIGSTOP, and continued 7 s later",
+    "ended with SIGTERM",
+    "killed with SIGKILL: seen by the next daemon",
+];
+
 /// Cases that are not attacks. A name that ends with `::` stands for all cases of a module.
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
@@ -529,6 +552,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "escape::own_binary_format",
     "volumes::",
     "tampering::maps_read",
+    "tampering::looked_at",
     "scale::",
     "actor::application_and_its_child",
     "shell::other_program",

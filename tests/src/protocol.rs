@@ -28,6 +28,13 @@ pub enum Message {
         /// Its duration.
         seconds: f32,
     },
+    /// The sensor has noticed what was done to it.
+    Noticed {
+        /// What was done: a row of [`crate::coverage::TAMPERING`].
+        act: String,
+        /// What came of it.
+        notice: Noticed,
+    },
     /// A finding of the demo.
     Finding {
         /// The detector's line.
@@ -63,6 +70,19 @@ pub enum Message {
         /// Why the guest failed, if it did.
         failure: Option<String>,
     },
+}
+
+/// What came of something that was done to the sensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Noticed {
+    /// The kinds of the finding and of the notices.
+    pub lines: String,
+    /// The time until the first of them, in seconds. It is missing if the kernel refuses the act.
+    pub after: Option<f32>,
+    /// The executable that the finding names.
+    pub who: Option<String>,
+    /// The time until it was undone, in seconds. It is missing if nothing is undone.
+    pub undone: Option<f32>,
 }
 
 /// The result of a test case.

@@ -93,6 +93,11 @@ impl Sensor {
         Ok(())
     }
 
+    /// The process id of the daemon.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use detector_tests::cases::{CASES, Case};
 use detector_tests::machine::Kind;
-use detector_tests::protocol::{Message, Outcome};
+use detector_tests::protocol::{Message, Noticed, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
 use xtask::kernel;
@@ -130,6 +130,8 @@ struct Results {
     cases: BTreeMap<String, Outcome>,
     /// Their durations in seconds.
     seconds: Vec<(f32, String)>,
+    /// What came of what was done to the sensor.
+    noticed: BTreeMap<String, Noticed>,
     /// Why the machine has ended, once it is off.
     end: Option<String>,
 }
@@ -188,6 +190,9 @@ impl Machine {
                 results.seconds.push((seconds, name.clone()));
                 results.cases.insert(name, outcome);
             }),
+            Some(Message::Noticed { act, notice }) => self.update(|results| {
+                results.noticed.insert(act, notice);
+            }),
             Some(Message::End { failure: end }) => failure = end,
             _ => {}
         });
@@ -229,7 +234,9 @@ impl Machine {
         let results = lock(&self.results);
         let Some(release) = results.release.clone() else { return };
         let wanted = self.cases().map(|case| case.name.to_owned()).collect();
-        Run::new(release, wanted, results.cases.clone()).save(&self.name()).expect("the outcomes can be kept");
+        Run::new(release, wanted, results.cases.clone(), results.noticed.clone())
+            .save(&self.name())
+            .expect("the outcomes can be kept");
     }
 
     fn update(&self, change: impl FnOnce(&mut Results)) {

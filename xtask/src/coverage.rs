@@ -1,6 +1,6 @@
-//! `cargo xtask coverage`: writes docs/coverage.md from the results of the tests on real kernels.
+//! `cargo xtask coverage`: writes docs/coverage.md and docs/tampering.md from the results of the tests on real kernels.
 //!
-//! The tests store their results in `target/coverage`, one file for each kernel. The document keeps its text about
+//! The tests store their results in `target/coverage`, one file for each kernel. The documents keep their text about
 //! kernels that were not tested since.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use detector_tests::coverage::{OPEN, WAYS};
-use detector_tests::protocol::Outcome;
+use detector_tests::protocol::{Noticed, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::{project, shell};
+use crate::{project, shell, tampering};
 
 /// The results of the tests on a kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,12 +25,19 @@ pub struct Run {
     wanted: BTreeSet<String>,
     /// The last result of each case.
     cases: BTreeMap<String, Outcome>,
+    /// What came of what was last done to the sensor.
+    noticed: BTreeMap<String, Noticed>,
 }
 
 impl Run {
     /// The results of today.
-    pub fn new(release: String, wanted: BTreeSet<String>, cases: BTreeMap<String, Outcome>) -> Self {
-        Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), wanted, cases }
+    pub fn new(
+        release: String,
+        wanted: BTreeSet<String>,
+        cases: BTreeMap<String, Outcome>,
+        noticed: BTreeMap<String, Noticed>,
+    ) -> Self {
+        Self { release, date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(), wanted, cases, noticed }
     }
 
     /// Stores these results under the name of a kernel, together with the earlier results of other cases.
@@ -43,6 +50,7 @@ impl Run {
         // A file that cannot be parsed was written by another version of the tests, and counts as missing.
         if let Some(before) = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()) {
             self.cases = before.cases.into_iter().chain(self.cases).collect();
+            self.noticed = before.noticed.into_iter().chain(self.noticed).collect();
         }
         fs::create_dir_all(runs())?;
         fs::write(&file, serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", file.display()))
@@ -95,22 +103,28 @@ struct Cell {
     reasons: BTreeSet<String>,
 }
 
-/// Writes the document. With `check`, only compares it.
+/// Writes the documents. With `check`, only compares them.
 ///
 /// # Errors
 ///
 /// No kernel was tested, or the document cannot be written. With `check`: the document differs from the results, or an
 /// attack has no case.
 pub fn run(check: bool) -> Result<()> {
-    let file = project::root().join("docs/coverage.md");
-    let text = if file.exists() { fs::read_to_string(&file)? } else { String::new() };
+    let [file, tampering_file] = ["docs/coverage.md", "docs/tampering.md"].map(|path| project::root().join(path));
+    let read = |file: &Path| if file.exists() { fs::read_to_string(file) } else { Ok(String::new()) };
+    let (text, said_of_tampering) = (read(&file)?, tampering::parse(&read(&tampering_file)?));
     let mut columns = parse(&text);
+    let mut sections = said_of_tampering.clone();
     let mut tested = Vec::new();
     let runs = fs::read_dir(runs()).context("no kernel was tested: run `cargo xtask test`")?;
     for run in runs {
         let path = run?.path();
         let run: Run = serde_json::from_slice(&fs::read(&path)?).with_context(|| damaged(&path))?;
         let kernel = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let section = tampering::section(&run.release, &run.date, &run.noticed);
+        if let Some(section) = section.filter(|_| !check || sections.contains_key(&kernel)) {
+            sections.insert(kernel.clone(), section);
+        }
         let Some(mut column) = run.column() else {
             shell::step(format!("Linux {kernel}: left out, for not all cases were run"));
             continue;
@@ -129,6 +143,7 @@ pub fn run(check: bool) -> Result<()> {
     let made = document(&columns);
     if !check {
         fs::create_dir_all(project::root().join("docs"))?;
+        fs::write(&tampering_file, tampering::document(&sections)).context("cannot write docs/tampering.md")?;
         return fs::write(&file, made).with_context(|| format!("cannot write {}", file.display()));
     }
     let ways = WAYS.iter().flat_map(|(_, ways)| *ways);
@@ -141,6 +156,12 @@ pub fn run(check: bool) -> Result<()> {
         "docs/coverage.md does not say what the tests have shown on {}: `cargo xtask coverage` writes it. Lines that \
          differ:\n{}",
         tested.join(", "),
+        difference.join("\n")
+    );
+    let difference = tampering::difference(&sections, &said_of_tampering);
+    ensure!(
+        difference.is_empty(),
+        "docs/tampering.md does not say what the tests have shown: `cargo xtask coverage` writes it. Rows that differ:\n{}",
         difference.join("\n")
     );
     Ok(())
@@ -182,7 +203,8 @@ fn document(columns: &BTreeMap<String, Column>) -> String {
     text
 }
 
-fn row<S: AsRef<str>>(cells: &[S]) -> String {
+/// Formats a row of a table.
+pub(crate) fn row<S: AsRef<str>>(cells: &[S]) -> String {
     cells.iter().fold("|".to_owned(), |row, cell| row + " " + cell.as_ref() + " |") + "\n"
 }
 
@@ -199,7 +221,7 @@ fn cell_text<'a>(cell: Option<&'a Cell>, notes: &mut Vec<&'a str>) -> String {
 }
 
 /// The sort key of a kernel: its version numbers, then the kind of machine.
-fn version(kernel: &str) -> (Vec<u32>, &str) {
+pub(crate) fn version(kernel: &str) -> (Vec<u32>, &str) {
     let (series, suffix) = kernel.split_at(kernel.find('-').unwrap_or(kernel.len()));
     (series.split('.').filter_map(|number| number.parse().ok()).collect(), suffix)
 }
@@ -263,7 +285,7 @@ mod tests {
     fn outcomes(change: impl Fn(&str) -> Option<Outcome>) -> Run {
         let all: BTreeSet<_> = WAYS.iter().flat_map(|(_, ways)| *ways).flat_map(|way| way.cases).copied().collect();
         let cases = all.iter().filter_map(|case| Some(((*case).to_owned(), change(case)?))).collect();
-        Run::new("6.12.94".to_owned(), all.into_iter().map(str::to_owned).collect(), cases)
+        Run::new("6.12.94".to_owned(), all.into_iter().map(str::to_owned).collect(), cases, BTreeMap::new())
     }
 
     #[test]
@@ -285,7 +307,7 @@ mod tests {
     fn a_machine_that_runs_a_part_of_the_cases_has_cells_for_these() {
         let (way, other) = (&WAYS[0].1[0], &WAYS[0].1[1]);
         let cases = BTreeMap::from([(way.cases[0].to_owned(), Outcome::Passed)]);
-        let run = Run::new("6.12.94".to_owned(), [way.cases[0].to_owned()].into(), cases);
+        let run = Run::new("6.12.94".to_owned(), [way.cases[0].to_owned()].into(), cases, BTreeMap::new());
         let column = run.column().expect("all its cases were run");
         assert_eq!(column.cells[way.way].word, "seen");
         assert!(!column.cells.contains_key(other.way));

@@ -14,5 +14,6 @@ pub mod runtimes;
 pub mod setup;
 pub mod shell;
 pub mod style;
+mod tampering;
 pub mod test;
 pub mod vm;

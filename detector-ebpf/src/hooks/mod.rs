@@ -1,6 +1,5 @@
 //! The hooks, with one file for each subject. Each hook takes its arguments and passes them on.
 
-mod bpf;
 mod cgroup;
 mod exec;
 mod lineage;
@@ -10,6 +9,7 @@ mod mounts;
 mod names;
 mod open;
 mod report;
+mod sensor;
 mod write;
 
 use aya_ebpf::programs::ProbeContext;

@@ -2,7 +2,10 @@
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 
-use crate::image::report::{NAME, NAMES, PLACE, take_over};
+use crate::{
+    image::report::{NAME, NAMES, PLACE, take_over},
+    tampering,
+};
 
 #[kprobe]
 fn report_name(_: ProbeContext) -> u32 {
@@ -19,5 +22,11 @@ fn report_names(_: ProbeContext) -> u32 {
 #[kprobe]
 fn report_place(_: ProbeContext) -> u32 {
     take_over::<PLACE>();
+    0
+}
+
+#[kprobe]
+fn report_tampering(_: ProbeContext) -> u32 {
+    tampering::take_over();
     0
 }

@@ -29,7 +29,7 @@ static CHANGE: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
 
 /// The programs of `hooks::report`. The loader puts them here.
 #[map]
-static REPORTERS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub static REPORTERS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// The [`Change::class`] of a change of which each one is reported. It is kept in `SEEN` only until it is reported, if
 /// there is no room for its record.
@@ -189,8 +189,10 @@ pub const NAME: u32 = 0;
 pub const NAMES: u32 = 1;
 /// The number of the program that describes a change by a path from the process's root.
 pub const PLACE: u32 = 2;
+/// The number of the program that describes what another process does to the sensor.
+pub const TAMPERING: u32 = 3;
 /// For a program that describes a change by one name or by a path from the process's root. It calls no other program.
-pub const NAME_OR_PLACE: u32 = 3;
+pub const NAME_OR_PLACE: u32 = 4;
 
 /// Reports a change from a kprobe. The kprobe must call this last, because it returns only if it fails. This way, the
 /// expensive part of a report is in the kernel, and is verified, only once for all hooks.

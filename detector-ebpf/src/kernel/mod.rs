@@ -17,7 +17,7 @@ pub use offsets::{
 };
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, BpfAttributes, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str, Superblock,
-    Task, VfsMount, Vma,
+    Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str,
+    Superblock, Task, VfsMount, Vma,
 };
 pub use task::{current_process, current_thread};

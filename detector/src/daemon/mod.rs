@@ -108,6 +108,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let target = config.output.clone();
     let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
     let server = Server::bind(&config.socket)?;
+    let after_crash = server.has_replaced();
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
     let hub = Arc::new(hub);
 
@@ -140,7 +141,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     };
     let watch = joined(watch.await)?;
     tracing::info!("listening for clients on {}", config.socket.display());
-    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into() });
+    hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into(), after_crash });
     hub.publish_degradation();
     notify(&[NotifyState::Ready]);
 

@@ -60,6 +60,7 @@ pub struct Server {
     path: PathBuf,
     /// Device and inode of the socket's file.
     identity: (u64, u64),
+    has_replaced: bool,
 }
 
 impl Server {
@@ -76,7 +77,7 @@ impl Server {
         // stale one. Closing the descriptor releases the lock.
         let turn = fs::File::open(directory).map_err(system)?;
         rustix::fs::flock(&turn, FlockOperation::LockExclusive).map_err(|error| system(error.into()))?;
-        remove_stale(path)?;
+        let has_replaced = remove_stale(path)?;
 
         let socket = UnixSocket::new_stream().map_err(system)?;
         // Linux creates the file with the mode that the socket has at bind(2), so nobody else can connect to it in
@@ -85,7 +86,12 @@ impl Server {
         socket.bind(path).map_err(system)?;
         let metadata = fs::symlink_metadata(path).map_err(system)?;
         let listener = socket.listen(MAX_CLIENTS as u32).map_err(system)?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), has_replaced })
+    }
+
+    /// Whether a daemon has left a socket behind, which it does only if it cannot end by itself.
+    pub fn has_replaced(&self) -> bool {
+        self.has_replaced
     }
 
     /// Serves clients until `stop` completes. The hub must be closed before that. Then every client receives the lines
@@ -128,11 +134,11 @@ impl Drop for Server {
     }
 }
 
-/// Removes a socket on which no process listens.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+/// Removes a socket on which no process listens. Returns whether there was one.
+fn remove_stale(path: &Path) -> Result<bool, BindError> {
     let system = |cause| BindError::System { path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(system(error)),
         Ok(file) if !std::os::unix::fs::FileTypeExt::is_socket(&file.file_type()) => {
             return Err(BindError::NotASocket(path.to_owned()));
@@ -140,8 +146,10 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Ok(_) => {}
     }
     match BlockingUnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(system),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map(|()| true).map_err(system)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Ok(_) => Err(BindError::InUse(path.to_owned())),
         Err(error) => Err(system(error)),
     }

@@ -149,10 +149,10 @@ impl Detector {
                 };
                 report.add(open.at, actor.as_ref(), detect(open, actor.as_ref(), container));
             }
-            Event::MapChange(change) => {
-                let program = self.program_of(&change.process);
-                let actor = Actor::new(&change.process, &change.exe, program);
-                report.add(change.at, Some(&actor), sensor_tampering::detect_change(change, &actor, container));
+            Event::Tampering(tampering) => {
+                let program = self.program_of(&tampering.process);
+                let actor = Actor::new(&tampering.process, &tampering.exe, program);
+                report.add(tampering.at, Some(&actor), sensor_tampering::detect(tampering, &actor, container));
             }
             Event::HandleOpen(open) => {
                 let actor = self.actor(open.detail.as_ref());
@@ -248,7 +248,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::MountChange(_)
         | Event::DeviceOpen(_)
         | Event::ControlOpen(_)
-        | Event::MapChange(_)
+        | Event::Tampering(_)
         | Event::HandleOpen(_)
         | Event::HostExec(_)
         | Event::CgroupEscape(_)

@@ -1,12 +1,17 @@
 //! `sensor_tampering`: a process of a container or of the host opened for writing a file that switches off probes,
-//! among them those of the sensor, or changed a map of the sensor with bpf(2). To list and to read maps is no finding.
+//! among them those of the sensor, called bpf(2) to change a map of the sensor, sent the sensor a signal that stops or
+//! ends it, or asked for its memory, registers or descriptors. To list and to read maps is no finding, and neither is a
+//! signal of the sensor's service manager.
 //!
-//! **Severity**: critical. **MITRE ATT&CK**: T1562.001 (disable or modify tools).
+//! **Severity**: critical. A process of the host may end the sensor in the usual way, with SIGTERM or SIGINT; that is
+//! medium. **MITRE ATT&CK**: T1562.001 (disable or modify tools).
+
+use std::borrow::Cow;
 
 use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
-use crate::event::{ControlOpen, MapChange, MapCommand};
+use crate::event::{ControlOpen, MapCommand, Tampering, TamperingAct};
 use crate::finding::{Kind, Severity};
 
 pub(super) fn detect_switch(open: &ControlOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
@@ -20,20 +25,58 @@ pub(super) fn detect_switch(open: &ControlOpen, actor: Option<&Actor>, container
     }
 }
 
-pub(super) fn detect_change(change: &MapChange, actor: &Actor, container: &TrackedContainer) -> Assessment {
-    let done = match change.command {
-        MapCommand::Update | MapCommand::UpdateBatch => "entries changed",
-        MapCommand::Delete | MapCommand::DeleteBatch | MapCommand::Take | MapCommand::TakeBatch => "entries deleted",
-        MapCommand::Freeze => "made read-only",
+pub(super) fn detect(tampering: &Tampering, actor: &Actor, container: &TrackedContainer) -> Assessment {
+    let (what, is_usual) = match tampering.act {
+        TamperingAct::MapChange { command, map } => {
+            // The kernel refuses this for some maps.
+            let wanted = match command {
+                MapCommand::Update | MapCommand::UpdateBatch => "change entries",
+                MapCommand::Delete | MapCommand::DeleteBatch | MapCommand::Take | MapCommand::TakeBatch => {
+                    "delete entries"
+                }
+                MapCommand::Freeze => "make it read-only",
+            };
+            (format!("the sensor's map {}: bpf(2) called to {wanted}", describe::text(map.as_bytes())), false)
+        }
+        TamperingAct::Signal(signal) => (
+            format!("{} sent to the sensor", signal_name(signal)),
+            matches!(signal, INTERRUPT | TERMINATE) && tampering.at.container == 0,
+        ),
+        TamperingAct::Trace => (
+            "memory, registers or descriptors of the sensor requested, as by ptrace(2) or pidfd_getfd(2)".into(),
+            false,
+        ),
+        TamperingAct::Memory => {
+            ("/proc/PID/mem of the sensor opened, or the state of its threads read".to_owned(), false)
+        }
     };
-    let what = format!("the sensor's map {}: {done}", describe::text(change.map.as_bytes()));
     Assessment {
         finding: Kind::SensorTampering,
-        severity: Severity::Critical,
+        severity: if is_usual { Severity::Medium } else { Severity::Critical },
         message: describe::message(&what, container, Some(actor)),
         file: None,
         mitre: &["T1562.001"],
     }
+}
+
+/// The signals that end a program in the usual way.
+const INTERRUPT: u32 = libc::SIGINT.cast_unsigned();
+const TERMINATE: u32 = libc::SIGTERM.cast_unsigned();
+
+/// The name of a signal, if it is one of the better known ones.
+fn signal_name(signal: u32) -> Cow<'static, str> {
+    let name = match signal.cast_signed() {
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGSTOP => "SIGSTOP",
+        libc::SIGTSTP => "SIGTSTP",
+        _ => return format!("signal {signal}").into(),
+    };
+    name.into()
 }
 
 #[cfg(test)]
@@ -41,7 +84,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::detect::{Detector, describe};
-    use crate::event::{Control, Event, Origin};
+    use crate::event::{At, Control, Event, Origin};
 
     #[test]
     fn it_says_who_did_it_and_where() {
@@ -61,19 +104,28 @@ mod tests {
         assert_eq!((&*all[0].message, &all[0].container), (&*format!("{message}on the host by python3.12"), &None));
     }
 
-    #[test]
-    fn it_says_what_was_done_to_which_map() {
+    fn tampering(act: TamperingAct, container: u64) -> Event {
         let ControlOpen { at, detail, .. } = control_open(Control::Kprobes);
         let detail = detail.expect("the sample has it");
-        let change = MapChange {
-            at,
-            process: detail.process,
-            exe: detail.exe,
-            command: MapCommand::DeleteBatch,
-            map: name("ROOTS"),
-        };
-        let finding = found(Event::MapChange(Box::new(change))).expect("it is one");
-        let message = "the sensor's map ROOTS: entries deleted in container 3f2a0c6d9e1b by python3.12";
-        assert_eq!((finding.severity, &*finding.message), (Severity::Critical, message));
+        let at = At { container, ..at };
+        Event::Tampering(Box::new(Tampering { at, process: detail.process, exe: detail.exe, act }))
+    }
+
+    #[test]
+    fn it_says_what_was_done() {
+        let map = TamperingAct::MapChange { command: MapCommand::DeleteBatch, map: name("ROOTS") };
+        for (act, container, severity, message) in [
+            (map, 500, Severity::Critical, "the sensor's map ROOTS: bpf(2) called to delete entries in"),
+            (TamperingAct::Signal(9), 0, Severity::Critical, "SIGKILL sent to the sensor"),
+            (TamperingAct::Signal(15), 0, Severity::Medium, "SIGTERM sent to the sensor"),
+            (TamperingAct::Signal(15), 500, Severity::Critical, "SIGTERM sent to the sensor"),
+            (TamperingAct::Signal(34), 500, Severity::Critical, "signal 34 sent to the sensor"),
+            (TamperingAct::Trace, 0, Severity::Critical, "memory, registers or descriptors of the sensor requested"),
+            (TamperingAct::Memory, 0, Severity::Critical, "/proc/PID/mem of the sensor opened"),
+        ] {
+            let finding = found(tampering(act, container)).expect("it is one");
+            assert_eq!(finding.severity, severity, "{act:?}");
+            assert!(finding.message.starts_with(message), "{}", finding.message);
+        }
     }
 }

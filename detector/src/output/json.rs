@@ -79,7 +79,7 @@ mod tests {
             Line::Notice(Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container }))
         };
         let notices = [
-            NoticeEvent::Started { version: "0.1.0".into() },
+            NoticeEvent::Started { version: "0.1.0".into(), after_crash: true },
             NoticeEvent::Stopped { reason: "SIGTERM".into() },
             NoticeEvent::Loss { kind: Loss::Exec, count: 3 },
         ]

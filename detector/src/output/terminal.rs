@@ -59,7 +59,12 @@ fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
 
 fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
     let (style, text) = match &notice.event {
-        NoticeEvent::Started { version } => (DIM, format!("detector {version} watches {}", notice.node)),
+        NoticeEvent::Started { version, after_crash: false } => {
+            (DIM, format!("detector {version} watches {}", notice.node))
+        }
+        NoticeEvent::Started { version, after_crash: true } => {
+            (RED, format!("detector {version} watches {}; the one before did not end by itself", notice.node))
+        }
         NoticeEvent::Stopped { reason } => (YELLOW, format!("detector stopped watching {}: {reason}", notice.node)),
         NoticeEvent::Degraded { reasons } if reasons.is_empty() => {
             (DIM, format!("nothing is missing any more on {}", notice.node))
@@ -73,6 +78,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             (RED, format!("on {}: {}{more}", notice.node, shown.join("; ")))
         }
         NoticeEvent::Healed { what } => (YELLOW, format!("on {}: {what}", notice.node)),
+        NoticeEvent::Paused { from, until } => {
+            let [from, until] = [from, until].map(time_of_day);
+            (RED, format!("the detector did not run on {} from {from} until {until}", notice.node))
+        }
         NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();

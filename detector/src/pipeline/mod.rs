@@ -7,6 +7,7 @@ mod containers;
 mod inspection;
 mod losses;
 mod outlet;
+mod pulse;
 mod reader;
 mod threads;
 

@@ -10,12 +10,13 @@ use super::analysis::Analysis;
 use super::blindness::BlindWindows;
 use super::losses::Losses;
 use super::outlet::{Message, Outlet};
+use super::pulse::Pulse;
 use super::threads::{Error, Flag};
 use crate::clock;
-use crate::event::Event;
+use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
 use crate::redact::Redactor;
-use crate::sensor::{self, Decoded, Sensor};
+use crate::sensor::{self, Decoded, Retest, Sensor};
 
 /// How often lost events are checked for while records arrive, or when the last check found some. The probes lose
 /// records only when the ring buffer is full, and then there are records to read.
@@ -41,6 +42,9 @@ pub(super) struct Reader<S> {
     undecoded: u64,
     /// Whether another process has changed the maps of the probes.
     must_refill: bool,
+    pulse: Pulse,
+    /// When all hooks were last seen to fire.
+    proven: Instant,
     schedule: Schedule,
 }
 
@@ -62,6 +66,8 @@ impl<S: FnMut(Message)> Reader<S> {
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
             must_refill: false,
+            pulse: Pulse::new(Instant::now()),
+            proven: Instant::now(),
             schedule: Schedule::new(Instant::now(), test_interval),
         })
     }
@@ -88,7 +94,8 @@ impl<S: FnMut(Message)> Reader<S> {
     }
 
     /// Waits until there is work to do. Returns `false` if the thread must stop.
-    fn wait(&self) -> bool {
+    fn wait(&mut self) -> bool {
+        self.note_pause(Duration::ZERO);
         let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.analysis.contents_ready()];
         let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let left = if self.sensor.has_backlog() {
@@ -97,8 +104,8 @@ impl<S: FnMut(Message)> Reader<S> {
             let due = self.analysis.contents_due().into_iter().chain([self.schedule.next()]).min();
             due.unwrap_or_else(Instant::now).saturating_duration_since(Instant::now())
         };
-        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut fds, Some(&left)) {
+        let limit = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let goes_on = match poll(&mut fds, Some(&limit)) {
             Ok(_) => fds[0].revents().is_empty(),
             Err(rustix::io::Errno::INTR) => true,
             Err(error) => {
@@ -106,13 +113,30 @@ impl<S: FnMut(Message)> Reader<S> {
                 std::thread::sleep(Duration::from_millis(100));
                 true
             }
-        }
+        };
+        self.note_pause(left);
+        goes_on
+    }
+
+    /// Reports it if this process did not run although it should have. It may have waited for this long.
+    fn note_pause(&mut self, waited: Duration) {
+        let pause = self.pulse.beat(Instant::now(), waited);
+        self.report_pause(pause);
+    }
+
+    fn report_pause(&mut self, pause: Option<Duration>) {
+        let Some(pause) = pause else { return };
+        let now = clock::since_boot();
+        let from = now.saturating_sub(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+        let (from, until) = (self.analysis.wall(from), self.analysis.wall(now));
+        self.outlet.notice(NoticeEvent::Paused { from, until });
     }
 
     /// Handles the available records, [`BATCH`] at most.
     fn drain(&mut self) {
         for _ in 0..BATCH {
             if self.take_record().is_none() {
+                self.pulse.set_drained(true);
                 return;
             }
             self.schedule.mark_busy();
@@ -124,6 +148,11 @@ impl<S: FnMut(Message)> Reader<S> {
         let decoded = self.sensor.next_event()?;
         self.outlet.count_event();
         let time = decoded.as_ref().map_or(0, |event| event.time());
+        if time != 0 {
+            let age = Duration::from_nanos(clock::since_boot().saturating_sub(time));
+            let pause = self.pulse.read(age);
+            self.report_pause(pause);
+        }
         self.take_event(decoded);
         Some(time)
     }
@@ -131,7 +160,8 @@ impl<S: FnMut(Message)> Reader<S> {
     fn take_event(&mut self, decoded: Decoded) {
         match decoded {
             Ok(event) => {
-                self.must_refill |= matches!(event, Event::MapChange(_));
+                self.must_refill |= matches!(&event, Event::Tampering(done)
+                    if matches!(done.act, TamperingAct::MapChange { .. }));
                 // An event that happened after the clock was set gets the new time, even if others are read with it.
                 self.analysis.follow_wall_clock();
                 self.analysis.take_event(event, &mut self.sensor, &mut self.outlet);
@@ -176,7 +206,7 @@ impl<S: FnMut(Message)> Reader<S> {
     fn refill(&mut self) {
         match self.sensor.refill() {
             Ok(()) => self.outlet.notice(NoticeEvent::Healed {
-                what: "another process had changed maps of the probes; they were filled again".to_owned(),
+                what: "another process called bpf(2) to change maps of the probes; they were filled again".to_owned(),
             }),
             Err(error) => {
                 tracing::error!(%error, "cannot fill the maps of the probes again; trying again");
@@ -185,14 +215,31 @@ impl<S: FnMut(Message)> Reader<S> {
         }
     }
 
-    /// Repeats the self-test, which tells whether somebody has switched the probes off. A worse result is reported only
-    /// if a second test confirms it, because a busy host can disturb a test.
+    /// Repeats the self-test, which tells whether somebody has switched the probes off. Hooks that do not fire are
+    /// attached again. A worse result is reported only if a second test confirms it, because a busy host can disturb a
+    /// test.
     fn test_again(&mut self) {
+        self.note_pause(Duration::ZERO);
         let started = Instant::now();
         self.outlet.set_testing_since(clock::since_boot());
-        let result = self.sensor.test_again();
+        let Retest { healed, result } = self.sensor.test_again();
         self.outlet.set_testing_since(0);
-        tracing::debug!(took = ?started.elapsed(), "repeated the self-test");
+        let took = started.elapsed();
+        self.pulse = Pulse::new(Instant::now());
+        if !healed.is_empty() {
+            self.outlet.notice(NoticeEvent::Healed {
+                what: format!(
+                    "hooks did not fire any more and were attached again ({}); what they see may have been missed for \
+                    up to {} s",
+                    healed.join(", "),
+                    self.proven.elapsed().as_secs()
+                ),
+            });
+        }
+        if result.is_ok() && self.sensor.report().is_complete() {
+            self.proven = Instant::now();
+        }
+        tracing::debug!(?took, "repeated the self-test");
         let next = self.schedule.mark_tested(Instant::now(), result.is_ok());
         match result {
             Ok(false) => {}

@@ -1,10 +1,12 @@
-//! The only call of bpf(2) that aya does not make for this project.
+//! The calls of bpf(2) that aya does not make for this project.
 
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// `BPF_OBJ_GET_INFO_BY_FD` of include/uapi/linux/bpf.h.
+/// `BPF_MAP_FREEZE` of include/uapi/linux/bpf.h.
+const MAP_FREEZE: libc::c_long = 22;
+/// `BPF_OBJ_GET_INFO_BY_FD` of the same file.
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
 /// The beginning of `struct bpf_prog_info` of include/uapi/linux/bpf.h, up to the last member that is read. It is all
@@ -59,4 +61,13 @@ fn information(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, usize)> {
         return Err(io::Error::last_os_error());
     }
     Ok((info, attributes.length as usize))
+}
+
+/// Makes a map read-only for all processes, but not for the probes (`map_freeze`, kernel/bpf/syscall.c).
+#[expect(unsafe_code, reason = "aya makes only maps of constants read-only")]
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = [map.as_raw_fd()];
+    // SAFETY: the only attribute of the command is the descriptor, and the size is that of the attribute.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_FREEZE, attributes.as_ptr(), size_of_val(&attributes)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

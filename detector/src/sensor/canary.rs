@@ -70,7 +70,7 @@ impl Canary {
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
             Event::HandleOpen(_) => self.seen.push("handle"),
             Event::ControlOpen(_)
-            | Event::MapChange(_)
+            | Event::Tampering(_)
             | Event::HostExec(_)
             | Event::Interpret(_)
             | Event::CgroupCreated(_)
@@ -96,7 +96,7 @@ impl Canary {
             Event::ControlOpen(open) => is_actor(&open.detail),
             Event::HandleOpen(open) => is_actor(&open.detail),
             Event::HostExec(exec) => is_actor(&exec.detail),
-            Event::MapChange(change) => canary.is(&change.process),
+            Event::Tampering(tampering) => canary.is(&tampering.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
             // All that the event contains of the process is its id, which is that of a child. But the file is the
             // canary's own.

@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use detector_common::map;
 use detector_common::record::{self, Kind};
+use detector_common::vocabulary;
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, File,
-    HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapChange, MapCommand, MapExec,
-    MountChange, MountOp, Name, Origin, Path, Process, Script, StdioKind,
+    HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapCommand, MapExec, MountChange, MountOp,
+    Name, Origin, Path, Process, Script, StdioKind, Tampering, TamperingAct,
 };
 
 /// Why a record could not be read.
@@ -89,7 +90,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         | Kind::HostExec
         | Kind::MapExec
         | Kind::Interpret => file_record(kind, parts(bytes, header)?),
-        Kind::MapChange => map_change(parts(bytes, header)?),
+        Kind::Tampering => tampering(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
@@ -201,7 +202,7 @@ fn file_event(
         Kind::MapExec => Ok(Event::MapExec(Box::new(MapExec { at, file, detail }))),
         Kind::Exec
         | Kind::Script
-        | Kind::MapChange
+        | Kind::Tampering
         | Kind::Interpret
         | Kind::CgroupEscape
         | Kind::CgroupCreated
@@ -257,13 +258,20 @@ pub(super) fn kept_change(key: &map::SeenKey, seen: &map::Seen) -> Result<Event,
     file_event(kind, seen.op, 0, at, file, seen.bytes, None)
 }
 
-fn map_change((record, mut texts): (&record::MapChangeRecord, Texts<'_>)) -> Result<Event, DecodeError> {
-    Ok(Event::MapChange(Box::new(MapChange {
+fn tampering((record, mut texts): (&record::TamperingRecord, Texts<'_>)) -> Result<Event, DecodeError> {
+    Ok(Event::Tampering(Box::new(Tampering {
         at: at(&record.header),
         process: process(&record.process, record.header.container)?,
         exe: texts.path(record.exe, "exe")?,
-        command: term("command", record.command, MapCommand::from_number)?,
-        map: Name::new(record.name),
+        act: match term("act", record.act, vocabulary::TamperingAct::from_number)? {
+            vocabulary::TamperingAct::MapChange => TamperingAct::MapChange {
+                command: term("command", record.value, MapCommand::from_number)?,
+                map: Name::new(record.map),
+            },
+            vocabulary::TamperingAct::Signal => TamperingAct::Signal(record.value),
+            vocabulary::TamperingAct::Trace => TamperingAct::Trace,
+            vocabulary::TamperingAct::Memory => TamperingAct::Memory,
+        },
     })))
 }
 
@@ -629,6 +637,28 @@ mod tests {
         record.text(40, b"/docker/x", 0);
         let expected = Cgroup { time: 0, id: 9, path: b"/docker/x".to_vec() };
         assert_eq!(decode(record.bytes()), Ok(Event::CgroupRemoved(expected)));
+    }
+
+    #[test]
+    fn what_is_done_to_the_sensor_is_read() {
+        let exe = PROCESS + 408;
+        let act = |number: u32, value: u32| {
+            let mut record = Record::new(Kind::Tampering, exe + 8 + 8 + 16);
+            record.put(exe + 8, &[number.to_ne_bytes(), value.to_ne_bytes()].concat());
+            record.put(exe + 16, b"ROOTS");
+            record.text(exe, b"gdb\0", 0);
+            match decode(record.bytes()) {
+                Ok(Event::Tampering(tampering)) => Ok(tampering.act),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let map = TamperingAct::MapChange { command: MapCommand::Delete, map: name("ROOTS") };
+        assert_eq!(act(1, 3), Ok(map));
+        assert_eq!(act(2, 19), Ok(TamperingAct::Signal(19)));
+        assert_eq!(act(3, 0), Ok(TamperingAct::Trace));
+        assert_eq!(act(4, 0), Ok(TamperingAct::Memory));
+        assert_eq!(act(5, 0), Err("act is 5, which this version does not know".to_owned()));
     }
 
     #[test]

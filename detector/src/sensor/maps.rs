@@ -103,7 +103,7 @@ impl Maps {
     }
 
     /// Tells the probes the ids of the sensor's maps, so that they report who else changes them.
-    pub(super) fn guard(&mut self, ids: &[u32]) -> Result<(), Error> {
+    pub(super) fn guard(&mut self, ids: impl Iterator<Item = u32>) -> Result<(), Error> {
         let mut maps = self.calls();
         for id in ids {
             maps.own_maps.insert(id, 1, 0).map_err(|e| failed("OWN_MAPS", &e))?;

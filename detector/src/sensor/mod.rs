@@ -33,7 +33,7 @@ use events::Events;
 use host::Host;
 use maps::Maps;
 use plan::Need;
-use probes::Attached;
+use probes::{Attached, Links};
 use report::{Attachment, HookReport, Report};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -62,8 +62,10 @@ pub struct Sensor {
     has_failed_to_test: bool,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
-    map_ids: Vec<u32>,
-    // The programs and links live as long as this value.
+    /// The hooks that did not fire although they were attached again.
+    beyond_healing: Vec<&'static str>,
+    links: Links,
+    // The programs live as long as this value.
     ebpf: Ebpf,
 }
 
@@ -86,7 +88,7 @@ impl Sensor {
         // Before 5.11 (bpf_map_charge_init, kernel/bpf/syscall.c), the memory of maps counts as locked memory, and the
         // kernel refuses a map if the limit is too low. Newer kernels do not need this.
         let is_limited = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err();
-        let (mut ebpf, hooks) = load_and_attach(options, &host).map_err(|error| match error {
+        let (mut ebpf, hooks, links) = load_and_attach(options, &host).map_err(|error| match error {
             Error::Load(cause) if is_limited && error::is_denied(&*cause) => Error::Privilege {
                 missing: format!(
                     "CAP_SYS_RESOURCE, without which this kernel refuses the maps ({cause}; it may be enough to set \
@@ -103,10 +105,11 @@ impl Sensor {
         if let Some(missing) = hooks.iter().find(is_needed) {
             return Err(Error::Hook(Box::new(missing.clone())));
         }
-        let map_ids = probes::map_ids(&ebpf)
-            .map_err(|e| Error::System { what: "asking for the ids of maps", source: io::Error::other(e) })?;
+        let mut own_maps =
+            probes::own_maps(&ebpf).map_err(|source| Error::System { what: "asking for the ids of maps", source })?;
         let mut maps = Maps::take(&mut ebpf, host.preemption)?;
-        maps.guard(&map_ids)?;
+        maps.guard(own_maps.iter().map(|map| map.id))?;
+        probes::freeze(&mut own_maps);
         let mut events = Events::take(&mut ebpf)?;
         #[cfg(feature = "probe-log")]
         let mut log = aya_log::EbpfLogger::init(&mut ebpf)
@@ -140,7 +143,8 @@ impl Sensor {
             has_failed_to_test,
             #[cfg(feature = "probe-log")]
             pass_on_log: Box::new(move || log.flush()),
-            map_ids,
+            beyond_healing: Vec::new(),
+            links,
             ebpf,
         })
     }
@@ -150,16 +154,12 @@ impl Sensor {
         &self.report
     }
 
-    /// Repeats the self-test, and updates the report. Events of others that arrive in the meantime are returned later.
-    /// Returns whether the report has changed.
-    ///
-    /// # Errors
-    ///
-    /// The result is worse than the last one; the error says why. The report changes only if a second test in a row
-    /// confirms this.
-    pub(crate) fn test_again(&mut self) -> Result<bool, String> {
+    /// Repeats the self-test, and updates the report. Hooks that do not fire are attached again. Events of others that
+    /// arrive in the meantime are returned later.
+    pub(crate) fn test_again(&mut self) -> Retest {
         let mut tested = self.report.clone();
-        test(&mut tested, &mut self.maps, &mut self.events, &self.attached);
+        self.test(&mut tested);
+        let healed = self.heal(&mut tested);
         let failure = match &tested.selftest {
             Err(why) => Some(why.clone()),
             Ok(()) => newly_silent(&self.report, &tested),
@@ -168,12 +168,36 @@ impl Sensor {
         if let Some(why) = failure
             && !is_confirmed
         {
-            return Err(why);
+            return Retest { healed, result: Err(why) };
         }
         let is_changed = self.report.undetected() != tested.undetected()
             || self.report.hooks.iter().zip(&tested.hooks).any(|(before, now)| before.verified != now.verified);
         self.report = tested;
-        Ok(is_changed)
+        Retest { healed, result: Ok(is_changed) }
+    }
+
+    fn test(&mut self, report: &mut Report) {
+        test(report, &mut self.maps, &mut self.events, &self.attached);
+    }
+
+    /// Attaches the hooks again that two tests in a row did not see fire. Returns those that fire then. The others are
+    /// not tried a second time, until the tests see another change: somebody may have switched all probes off.
+    fn heal(&mut self, tested: &mut Report) -> Vec<&'static str> {
+        if silent(tested) == self.beyond_healing {
+            return Vec::new();
+        }
+        self.test(tested);
+        let before = silent(tested);
+        for report in tested.hooks.iter().filter(|report| before.contains(&report.hook.name)) {
+            if let Err(why) = probes::attach_again(&mut self.ebpf, &mut self.links, report) {
+                tracing::warn!(hook = report.hook.name, why, "does not fire, and cannot be attached again");
+            }
+        }
+        if !before.is_empty() {
+            self.test(tested);
+        }
+        self.beyond_healing = silent(tested);
+        before.into_iter().filter(|hook| !self.beyond_healing.contains(hook)).collect()
     }
 
     /// Fills the maps again after another process has changed them. The findings about what the containers did before
@@ -187,8 +211,6 @@ impl Sensor {
         let hierarchy = host.hierarchy.as_ref().ok_or(Error::NoCgroups)?;
         let running =
             scan::containers(host, hierarchy).map_err(|source| Error::System { what: "scanning /proc", source })?;
-        self.maps.guard(&self.map_ids)?;
-        probes::fill_reporters(&mut self.ebpf)?;
         self.maps.refill(&running)
     }
 
@@ -278,7 +300,7 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
         Ok(sensor) => Ok(sensor.report),
         Err(Error::Hook(_)) => {
             let host = Host::read()?;
-            let (_, hooks) = load_and_attach(options, &host)?;
+            let (_, hooks, _links) = load_and_attach(options, &host)?;
             Ok(Report { host, hooks, selftest: Err("an essential hook is missing".to_owned()) })
         }
         Err(error) => Err(error),
@@ -292,6 +314,22 @@ fn test(report: &mut Report, maps: &mut Maps, events: &mut Events, attached: &[A
         Some(missing) => format!("{why}; the self-test needs {missing}"),
         None => why,
     });
+}
+
+/// What came of a repeated self-test.
+pub(crate) struct Retest {
+    /// The hooks that did not fire any more, and fire again because they were attached again.
+    pub(crate) healed: Vec<&'static str>,
+    /// Whether the report has changed. An error says why the result is worse than the last one; the report then changes
+    /// only if a second test in a row confirms this.
+    pub(crate) result: Result<bool, String>,
+}
+
+/// The attached hooks that were not seen to fire.
+fn silent(report: &Report) -> Vec<&'static str> {
+    let is_silent =
+        |hook: &&HookReport| matches!(hook.attachment, Attachment::Attached { .. }) && hook.verified == Some(false);
+    report.hooks.iter().filter(is_silent).map(|report| report.hook.name).collect()
 }
 
 /// The hooks that fired in the test before and not in this one, in one line.
@@ -332,13 +370,13 @@ fn missing_admin(host: &Host, hooks: &[HookReport]) -> Option<String> {
     ))
 }
 
-fn load_and_attach(options: &Options, host: &Host) -> Result<(Ebpf, Vec<HookReport>), Error> {
+fn load_and_attach(options: &Options, host: &Host) -> Result<(Ebpf, Vec<HookReport>, Links), Error> {
     let object = probes::object(options.bpf_object.as_deref())?;
     let kernel = btf::Btf::of_running_kernel().map_err(|e| Error::KernelBtf(e.to_string()))?;
     account::charge_apart(account::is_needed(&kernel), move || {
         let mut ebpf = probes::load(&object, &kernel, host)?;
         drop(kernel);
-        let hooks = probes::attach(&mut ebpf, host)?;
-        Ok((ebpf, hooks))
+        let (hooks, links) = probes::attach(&mut ebpf, host)?;
+        Ok((ebpf, hooks, links))
     })
 }

@@ -23,7 +23,7 @@ pub use hooks::HOOKS;
 
 /// The programs that other kprobe programs call, in the order of the map `REPORTERS`. See
 /// `detector-ebpf/src/image/report.rs`.
-pub const REPORTERS: [&str; 3] = ["report_name", "report_names", "report_place"];
+pub const REPORTERS: [&str; 4] = ["report_name", "report_names", "report_place", "report_tampering"];
 
 /// The programs that can serve a hook on some host.
 #[derive(Clone, Debug, Default)]

@@ -1,13 +1,16 @@
 //! Loads the BPF object and attaches its programs according to the [load plan](super::plan).
 
-use std::collections::HashSet;
-use std::os::fd::AsFd as _;
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use aya::maps::{Map, MapError, ProgramArray};
-use aya::programs::{BtfTracePoint, FEntry, KProbe, Lsm, Program, ProgramError};
+use aya::maps::{Map, ProgramArray};
+use aya::programs::{Program, ProgramError};
 use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use rustix::io::Errno;
 
 use super::error::{Error, is_denied};
 use super::host::Host;
@@ -84,30 +87,62 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
         .map_err(|e| Error::Load(Box::new(e)))
 }
 
-/// The ids of all maps.
+/// A map of the probes.
+pub(super) struct OwnMap {
+    pub(super) id: u32,
+    /// The descriptor, if this process does not write to the map once it watches.
+    frozen: Option<OwnedFd>,
+}
+
+/// The maps that this process writes to.
+const WRITTEN: [&str; 9] =
+    ["CGROUPS", "ROOTS", "OTHER_ROOTS", "MNT_NS", "ENTERED", "FILES", "SEEN", "KEPT_EXECS", "EVENTS"];
+
+/// All maps.
 ///
 /// # Errors
 ///
-/// The kernel does not tell them.
-pub(super) fn map_ids(ebpf: &Ebpf) -> Result<Vec<u32>, MapError> {
-    let id = |(_, map): (&str, &Map)| match map {
+/// The kernel does not tell their ids, or there are too few descriptors.
+pub(super) fn own_maps(ebpf: &Ebpf) -> io::Result<Vec<OwnMap>> {
+    let of = |(name, map): (&str, &Map)| match map {
         Map::Array(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::ProgramArray(data)
-        | Map::RingBuf(data) => data.info().map(|info| info.id()),
+        | Map::RingBuf(data) => {
+            let id = data.info().map_err(io::Error::other)?.id();
+            let fd = || data.fd().as_fd().try_clone_to_owned();
+            let frozen = (!WRITTEN.contains(&name)).then(fd).transpose()?;
+            Ok(OwnMap { id, frozen })
+        }
         other => unreachable!("no module of the probes has a map like {other:?}"),
     };
-    ebpf.maps().map(id).collect()
+    ebpf.maps().map(of).collect()
 }
+
+/// Makes all maps to which this process does not write read-only for all processes. The probes still write to them.
+pub(super) fn freeze(maps: &mut [OwnMap]) {
+    for fd in maps.iter_mut().filter_map(|map| map.frozen.take()) {
+        match bpf::freeze(fd.as_fd()) {
+            Ok(()) => {}
+            // It is read-only already: aya does so with constants.
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
+            Err(error) => tracing::warn!(%error, "the kernel does not make a map of the probes read-only"),
+        }
+    }
+}
+
+/// What keeps the programs attached, by their names. A program is detached when its value is dropped.
+pub(super) type Links = HashMap<&'static str, Link>;
+type Link = Box<dyn Any + Send>;
 
 /// Attaches one program to each hook.
 ///
 /// # Errors
 ///
 /// The programs that other programs call cannot be loaded.
-pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Error> {
+pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<(Vec<HookReport>, Links), Error> {
     let kernel = KernelBtf::from_sys_fs().map_err(|e| Error::KernelBtf(e.to_string()))?;
     // Some hooks are attached to functions of overlayfs, which may be a module that is not loaded yet. Opening the file
     // system makes the kernel load the module. If this fails, there is no overlayfs, and so there are no overlays to
@@ -116,7 +151,30 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<Vec<HookReport>, Er
     let wanted = plan::HOOKS.iter().flat_map(|hook| hook.programs).map(|(_, attach)| attach.target()).collect();
     let functions = procfs::kernel_functions(&wanted);
     load_reporters(ebpf)?;
-    Ok(plan::HOOKS.iter().map(|hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref())).collect())
+    let mut links = Links::new();
+    let attach = |hook| attach_hook(ebpf, &kernel, hook, host, functions.as_ref(), &mut links);
+    let hooks = plan::HOOKS.iter().map(attach).collect();
+    Ok((hooks, links))
+}
+
+/// Attaches the program of a hook again that does not fire.
+///
+/// # Errors
+///
+/// The kernel refuses it. It does so for an fentry or LSM program that is still attached, whose old link then stays.
+pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hook: &HookReport) -> Result<(), String> {
+    let Attachment::Attached { program: name, attach, .. } = hook.attachment else { return Ok(()) };
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no program {name}"))?;
+    if matches!(attach, Attach::Kprobe(_) | Attach::TpBtf(_)) {
+        // Kernels attach such a program twice, and it would run twice.
+        drop(links.remove(name));
+    }
+    let link = attach_loaded(program, attach.target()).map_err(|e| explain(&e))?;
+    if let Some(old) = links.insert(name, link) {
+        // The kernel has detached it already, so its descriptor may belong to something else by now.
+        std::mem::forget(old);
+    }
+    Ok(())
 }
 
 /// Loads the programs that other programs call.
@@ -131,7 +189,7 @@ fn load_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
 }
 
 /// Puts the programs that other programs call into the map in which those look for them.
-pub(super) fn fill_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
+fn fill_reporters(ebpf: &mut Ebpf) -> Result<(), Error> {
     for (index, &name) in (0..).zip(&plan::REPORTERS) {
         let program = ebpf.program(name).ok_or_else(|| refused(format!("the BPF object has no program {name}")))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| refused(e.to_string()))?;
@@ -158,6 +216,7 @@ pub(super) fn attach_hook(
     hook: &'static Hook,
     host: &Host,
     functions: Option<&HashSet<&str>>,
+    links: &mut Links,
 ) -> HookReport {
     let plan::Candidates { mut usable, mut refused } = plan::candidates(hook, host);
     let mut is_denied = false;
@@ -171,7 +230,8 @@ pub(super) fn attach_hook(
     }
     for (name, attach) in usable {
         match try_attach(ebpf, kernel, name, attach) {
-            Ok(()) => {
+            Ok(link) => {
+                links.insert(name, link);
                 let attachment = Attachment::Attached { program: name, attach, blindable: attach.can_be_blinded(host) };
                 return HookReport { hook, attachment, refused, is_denied, verified: None };
             }
@@ -207,41 +267,32 @@ impl From<ProgramError> for Refusal {
     }
 }
 
-/// Loads and attaches one program. Its link lives in `ebpf`.
-fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -> Result<(), Refusal> {
+/// Loads and attaches one program.
+fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -> Result<Link, Refusal> {
     let program = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no program {name}"))?;
     let target = attach.target();
-    match (program, attach) {
-        (Program::Lsm(program), Attach::Lsm(_)) => attach_lsm(program, target, kernel),
-        (Program::FEntry(program), Attach::Fentry(_)) => attach_fentry(program, target, kernel),
-        (Program::BtfTracePoint(program), Attach::TpBtf(_)) => attach_tp_btf(program, target, kernel),
-        (Program::KProbe(program), Attach::Kprobe(_)) => attach_kprobe(program, target),
+    match (&mut *program, attach) {
+        (Program::Lsm(program), Attach::Lsm(_)) => program.load(target, kernel),
+        (Program::FEntry(program), Attach::Fentry(_)) => program.load(target, kernel),
+        (Program::BtfTracePoint(program), Attach::TpBtf(_)) => program.load(target, kernel),
+        // The program may have been tried at another function before, and is loaded then.
+        (Program::KProbe(program), Attach::Kprobe(_)) if program.fd().is_ok() => Ok(()),
+        (Program::KProbe(program), Attach::Kprobe(_)) => program.load(),
         _ => return Err(format!("program {name} is not of kind {}", attach.kind()).into()),
     }
+    .and_then(|()| attach_loaded(program, target))
     .map_err(Refusal::from)
 }
 
-fn attach_lsm(program: &mut Lsm, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
-    program.load(target, kernel)?;
-    program.attach().map(drop)
-}
-
-fn attach_fentry(program: &mut FEntry, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
-    program.load(target, kernel)?;
-    program.attach().map(drop)
-}
-
-fn attach_tp_btf(program: &mut BtfTracePoint, target: &str, kernel: &KernelBtf) -> Result<(), ProgramError> {
-    program.load(target, kernel)?;
-    program.attach().map(drop)
-}
-
-fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
-    // The program may have been tried at another function before, and is loaded then.
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    program.attach(target, 0).map(drop)
+/// Attaches a program that is loaded. What all but kprobes are attached to was chosen when they were loaded.
+fn attach_loaded(program: &mut Program, target: &str) -> Result<Link, ProgramError> {
+    Ok(match program {
+        Program::Lsm(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
+        Program::FEntry(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
+        Program::BtfTracePoint(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
+        Program::KProbe(program) => Box::new(program.attach(target, 0).and_then(|id| program.take_link(id))?),
+        other => unreachable!("the load plan has no program like {other:?}"),
+    })
 }
 
 /// An attached program, which can be asked how often the kernel has run or skipped it.
@@ -249,12 +300,12 @@ fn attach_kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError>
 pub(super) struct Attached {
     /// The program's name.
     pub(super) program: &'static str,
-    fd: std::os::fd::OwnedFd,
+    fd: OwnedFd,
 }
 
 impl Attached {
     /// The attached programs of these hooks.
-    pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> std::io::Result<Vec<Self>> {
+    pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> io::Result<Vec<Self>> {
         let attached = hooks.iter().filter_map(|report| match report.attachment {
             Attachment::Attached { program, .. } => Some((program, ebpf.program(program)?.fd().ok()?)),
             Attachment::Missing | Attachment::Absent => None,
@@ -263,12 +314,12 @@ impl Attached {
     }
 
     /// How often the kernel has run the program while it counted runs. See [`bpf::runs`].
-    pub(super) fn runs(&self) -> std::io::Result<u64> {
+    pub(super) fn runs(&self) -> io::Result<u64> {
         bpf::runs(self.fd.as_fd())
     }
 
     /// How many calls of the program the kernel has skipped since the program was loaded.
-    pub(super) fn skipped_calls(&self) -> std::io::Result<u64> {
+    pub(super) fn skipped_calls(&self) -> io::Result<u64> {
         // Kernels before 5.12 do not count skipped calls.
         Ok(bpf::skipped_calls(self.fd.as_fd())?.unwrap_or(0))
     }

@@ -12,6 +12,9 @@ use super::raw::{self, BpfMap};
 /// The operations of this module.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation::with("empty-map", "NAME", "deletes all entries of a BPF map", 1, |args| empty_map(&args[0])),
+    Operation::with("fail-to-empty-map", "NAME", "tries to delete all entries of a BPF map", 1, |args| {
+        fail_to_empty(&args[0])
+    }),
     Operation::with("rewrite-map", "NAME", "overwrites an entry of a BPF map with itself", 1, |args| rewrite(&args[0])),
     Operation::plain("detach-links", "tries to detach all BPF links", detach_links),
     Operation::plain("read-maps", "reads all entries of all BPF maps, as tools do", read_maps),
@@ -19,6 +22,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
 
 fn map(name: &OsStr) -> Result<BpfMap> {
     BpfMap::all()?.into_iter().find(|map| name == map.name()).with_context(|| format!("no map {name:?}"))
+}
+
+/// Tries to delete all entries of a BPF map, which the kernel refuses. Returns their number.
+fn fail_to_empty(name: &OsStr) -> Result<Value> {
+    let map = map(name)?;
+    let keys = map.keys()?;
+    ensure!(!keys.is_empty(), "{name:?} was empty");
+    ensure!(keys.iter().all(|key| map.delete(key) == Err(Errno::PERM)), "an entry of {name:?} was deleted");
+    Ok(json!(keys.len()))
 }
 
 /// Deletes all entries of a BPF map. Returns their number.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod controls;
+mod daemon;
 mod descriptors;
 mod devices;
 mod effect;
@@ -40,6 +41,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 pub use answer::{NotApplicable, kernel, read as read_answer};
+pub use daemon::{close_links, disable_events};
 pub use descriptors::{pass, take};
 pub use flood::{DEEP, flooded, flooding_shell};
 pub use maps::{empty_map, read_maps};
@@ -100,6 +102,7 @@ const OPERATIONS: &[&[Operation]] = &[
     metadata::OPERATIONS,
     mounts::OPERATIONS,
     controls::OPERATIONS,
+    daemon::OPERATIONS,
     maps::OPERATIONS,
     devices::OPERATIONS,
     descriptors::OPERATIONS,

@@ -457,6 +457,46 @@ pub(super) fn ptrace_write(pid: u32, address: u64, bytes: &[u8]) -> Result<(), E
     }
 }
 
+/// Makes another process close descriptors, which is at a system call and has stopped there.
+pub(super) fn make_close(pid: u32, descriptors: &[i32]) -> Result<(), Errno> {
+    /// The length of the instruction that makes a system call.
+    const INSTRUCTION: u64 = 2;
+    let pid = pid.cast_signed();
+    let nothing = std::ptr::null_mut::<c_void>();
+    // SAFETY: these calls change only another process. The status is a number, and the registers have the size that the
+    // kernel expects; they consist of numbers, for which zero is valid.
+    unsafe {
+        checked(libc::ptrace(libc::PTRACE_ATTACH, pid, nothing, nothing))?;
+        checked(libc::waitpid(pid, &mut 0, libc::__WALL))?;
+        let mut before: libc::user_regs_struct = std::mem::zeroed();
+        checked(libc::ptrace(libc::PTRACE_GETREGS, pid, nothing, &raw mut before))?;
+        let closed = descriptors.iter().try_for_each(|descriptor| {
+            let mut registers = before;
+            registers.rip -= INSTRUCTION;
+            registers.rax = libc::SYS_close.cast_unsigned();
+            registers.rdi = u64::from(descriptor.cast_unsigned());
+            // The kernel must not repeat the call that was interrupted.
+            registers.orig_rax = u64::MAX;
+            checked(libc::ptrace(libc::PTRACE_SETREGS, pid, nothing, &raw const registers))?;
+            checked(libc::ptrace(libc::PTRACE_SINGLESTEP, pid, nothing, nothing))?;
+            checked(libc::waitpid(pid, &mut 0, libc::__WALL))?;
+            checked(libc::ptrace(libc::PTRACE_GETREGS, pid, nothing, &raw mut registers))?;
+            if registers.rax == 0 { Ok(()) } else { Err(Errno::BADF) }
+        });
+        checked(libc::ptrace(libc::PTRACE_SETREGS, pid, nothing, &raw const before))?;
+        checked(libc::ptrace(libc::PTRACE_DETACH, pid, nothing, nothing))?;
+        closed
+    }
+}
+
+/// Disables a perf event.
+pub(super) fn disable_event(event: OwnedFd) -> Result<(), Errno> {
+    /// `PERF_EVENT_IOC_DISABLE` (include/uapi/linux/perf_event.h).
+    const DISABLE: libc::c_ulong = 0x2401;
+    // SAFETY: the operation has no argument but a flag.
+    checked(unsafe { libc::ioctl(event.as_raw_fd(), DISABLE, 0) }).map(drop)
+}
+
 /// Ends the calling thread, and not its process (exit(2)).
 pub(super) fn end_thread() -> ! {
     // SAFETY: the thread's resources are not freed, so other threads can still use them.

@@ -2,18 +2,22 @@
 //! in the meantime.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::system::{delete_module, finit_module};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
 use super::lab::Lab;
+use super::noticed::Act;
+use crate::attack::{self, kernel};
 use crate::init::mount_at;
-use crate::program::{Running, wait_for};
+use crate::program::{Running, on_host, wait_for};
 use crate::sensor::{detector, run_command};
 
 /// The directory for the output.
@@ -107,22 +111,25 @@ fn fill_and_free() -> Result<()> {
     Ok(())
 }
 
+/// How the daemon is started that must notice something by its self-test.
+const TESTS_OFTEN: &[&str] = &["--self-test-interval", "1s"];
+
 /// Somebody switches all kprobes off while the daemon runs. The self-test notices this, and also the end of it.
 pub(super) fn probes_switched_off(_: &mut Lab) -> Result<()> {
     const DEBUG: &str = "/run/lab/debug";
-    fs::create_dir_all(FOLDER)?;
     mount_at("debugfs", DEBUG, "")?;
-    let (output, switch) = (format!("{FOLDER}/switched.jsonl"), format!("{DEBUG}/kprobes/enabled"));
-    let daemon = Daemon::start_with(CapabilitySet::all(), &output, &["--self-test-interval", "1s"])?;
-    let daemon = daemon.map_err(Error::msg)?;
-    ensure!(daemon.status()? == 0, "it is degraded from the start");
+    let (watched, switch) = (Watched::start("switched")?, format!("{DEBUG}/kprobes/enabled"));
+    let mut act = Act::begin("kprobes switched off: seen by the self-test")?;
     fs::write(&switch, "0")?;
-    let noticed = wait_for("the notice", PATIENCE, || Ok((daemon.status()? == DEGRADED).then_some(())));
+    let noticed = watched.wait(|line| line["event"] == "degraded").map(|line| act.noticed(&line));
+    let status = watched.daemon.status();
     fs::write(&switch, "1")?;
     noticed?;
-    wait_for("the end of the degradation", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
-    daemon.stop()?;
-    let reasons = degraded(&output)?;
+    act.end()?;
+    ensure!(status? == DEGRADED, "status does not say so");
+    watched.is_whole_again()?;
+    let reasons = degraded(&watched.output)?;
+    watched.daemon.stop()?;
     ensure!(
         reasons.len() == 2 && reasons[0].contains("hook write (kprobe") && reasons[1] == "[]",
         "the output says {reasons:?}"
@@ -130,9 +137,134 @@ pub(super) fn probes_switched_off(_: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The lines of an output.
+/// A debugger makes the daemon close the descriptors that keep its probes attached. The daemon attaches them again.
+pub(super) fn links_closed(_: &mut Lab) -> Result<()> {
+    let watched = Watched::start("closed")?;
+    let mut act = Act::begin("all links closed by way of ptrace(2)")?;
+    attack::close_links(watched.daemon.id())?;
+    act.noticed(&watched.wait(is_tampering)?);
+    let healed = watched.wait(is_healed)?;
+    act.noticed(&healed);
+    act.end()?;
+    let what = healed["detail"]["what"].as_str().unwrap_or_default();
+    ensure!(["cgroup_mkdir", "open", "write", "trace"].iter().all(|hook| what.contains(hook)), "it says {what}");
+    watched.is_whole_again()?;
+    watched.daemon.stop()
+}
+
+/// Somebody disables the perf events of the daemon, which has some before Linux 5.15. This detaches no program.
+pub(super) fn events_disabled(_: &mut Lab) -> Result<()> {
+    let watched = Watched::start("disabled")?;
+    let mut act = Act::begin("perf events disabled")?;
+    let events = attack::disable_events(watched.daemon.id())?;
+    let is_older = kernel()? < (5, 15);
+    ensure!((events > 0) == is_older, "the daemon has {events} perf events");
+    if is_older {
+        act.noticed(&watched.wait(is_tampering)?);
+        // Several self-tests.
+        thread::sleep(Duration::from_secs(5));
+    }
+    act.without_effect()?;
+    watched.is_whole_again()?;
+    let lines = lines(&watched.output)?;
+    ensure!(!lines.iter().any(|line| is_healed(line) || line["event"] == "degraded"), "the output has {lines:?}");
+    watched.daemon.stop()
+}
+
+/// The module of overlayfs is unloaded and loaded again. The probes of its functions went with it.
+pub(super) fn module_reloaded(_: &mut Lab) -> Result<()> {
+    let watched = Watched::start("reloaded")?;
+    let modules = fs::read_dir("/modules")?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_overlay = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"overlay."));
+    let module = modules.into_iter().find(is_overlay).context("there is no module of overlayfs")?;
+    /// `O_NONBLOCK`: the call fails if the module is in use.
+    const NONBLOCK: std::ffi::c_int = 0o4000;
+    let mut act = Act::begin("the module of overlayfs unloaded and loaded again")?;
+    // The canary may be using it at the moment.
+    wait_for("the end of the module", PATIENCE, || Ok(delete_module(c"overlay", NONBLOCK).ok()))?;
+    finit_module(fs::File::open(module)?, c"", 0)?;
+    let healed = watched.wait(is_healed)?;
+    act.noticed(&healed);
+    act.end()?;
+    let what = healed["detail"]["what"].as_str().unwrap_or_default();
+    ensure!(what.contains("write") && !what.contains("open"), "it says {what}");
+    watched.is_whole_again()?;
+    watched.daemon.stop()
+}
+
+/// Somebody ends the daemon, who is not its parent.
+pub(super) fn terminated(_: &mut Lab) -> Result<()> {
+    let watched = Watched::start("terminated")?;
+    let mut act = Act::begin("ended with SIGTERM")?;
+    signal(&watched.daemon, "-TERM")?;
+    let tampering = watched.wait(is_tampering)?;
+    act.noticed(&tampering);
+    act.noticed(&watched.wait(|line| line["event"] == "stopped")?);
+    act.end()?;
+    let who = (&tampering["severity"], &tampering["process"]["exe"], &tampering["process"]["origin"]);
+    ensure!(who == (&"medium".into(), &"/bin/busybox".into(), &"outside".into()), "the finding is {tampering}");
+    ensure!(tampering["message"].as_str().is_some_and(|text| text.starts_with("SIGTERM sent")), "{tampering}");
+    Ok(())
+}
+
+/// Somebody kills the daemon. The next one says so.
+pub(super) fn killed(_: &mut Lab) -> Result<()> {
+    let mut watched = Watched::start("killed")?;
+    ensure!(lines(&watched.output)?[0]["detail"]["after_crash"].is_null(), "the first daemon says so too");
+    signal(&watched.daemon, "-KILL")?;
+    wait_for("the end of the daemon", PATIENCE, || watched.daemon.0.ended())?;
+    let mut act = Act::begin("killed with SIGKILL: seen by the next daemon")?;
+    let next = Watched::start("killed-next")?;
+    let started = next.wait(|line| line["event"] == "started")?;
+    act.noticed(&started);
+    act.end()?;
+    ensure!(started["detail"]["after_crash"] == true, "the next daemon says {started}");
+    next.daemon.stop()
+}
+
+fn signal(daemon: &Daemon, signal: &str) -> Result<()> {
+    on_host("/bin/busybox", ["kill", signal, &daemon.id().to_string()]).map(drop)
+}
+
+fn is_tampering(line: &Value) -> bool {
+    line["finding"] == "sensor_tampering"
+}
+
+fn is_healed(line: &Value) -> bool {
+    line["event"] == "healed"
+}
+
+/// A daemon to which something is done. It tests itself often.
+struct Watched {
+    daemon: Daemon,
+    output: String,
+}
+
+impl Watched {
+    fn start(name: &str) -> Result<Self> {
+        fs::create_dir_all(FOLDER)?;
+        let output = format!("{FOLDER}/{name}.jsonl");
+        let daemon = Daemon::start_with(CapabilitySet::all(), &output, TESTS_OFTEN)?.map_err(Error::msg)?;
+        ensure!(daemon.status()? == 0, "it is degraded from the start");
+        Ok(Self { daemon, output })
+    }
+
+    /// Waits for such a line.
+    fn wait(&self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        wait_for("the line", PATIENCE, || Ok(lines(&self.output)?.into_iter().find(|line| is_wanted(line))))
+    }
+
+    /// Waits until nothing is missing.
+    fn is_whole_again(&self) -> Result<()> {
+        wait_for("the end of the degradation", PATIENCE, || Ok((self.daemon.status()? == 0).then_some(())))
+    }
+}
+
+/// The lines of an output, without one that is not complete yet.
 fn lines(output: &str) -> Result<Vec<Value>> {
-    Ok(fs::read_to_string(output)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    let text = fs::read_to_string(output)?;
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    Ok(whole.map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
 /// The reasons in each `degraded` notice of an output.
@@ -176,6 +308,11 @@ impl Daemon {
             Ok(matches!(daemon.status()?, 0 | DEGRADED).then_some(Ok(())))
         })
         .map(|started| started.map(|()| daemon))
+    }
+
+    /// Its process id.
+    fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// The exit code of `detector status`.

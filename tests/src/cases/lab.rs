@@ -343,15 +343,15 @@ impl Lab {
         })
     }
 
-    /// Waits until the sensor says this, and keeps all findings until then.
-    pub(super) fn wait_for_notice(&mut self, event: &str) -> Result<()> {
+    /// Waits for such a line of the sensor, and keeps all findings until then.
+    pub(super) fn wait_for_line(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let sensor = self.sensor.as_mut().context("the sensor is not running")?;
-        wait_for("the notice", PATIENCE, || {
+        wait_for("the line", PATIENCE, || {
             let lines = sensor.take_lines()?;
-            let has_come = lines.iter().any(|line| line["event"] == event);
+            let wanted = lines.iter().find(|line| is_wanted(line)).cloned();
             self.history.extend(lines.iter().cloned());
             self.pending.extend(lines.into_iter().filter(|line| !line["finding"].is_null()));
-            Ok(has_come.then_some(()))
+            Ok(wanted)
         })
     }
 

@@ -19,6 +19,7 @@ mod interpreters;
 mod lab;
 mod lifecycle;
 mod long_life;
+mod noticed;
 mod refusals;
 mod roots;
 mod runtimes;
@@ -66,7 +67,9 @@ macro_rules! cases {
 cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output, few_descriptors;
-    degraded []: few_capabilities, full_disk, probes_switched_off;
+    degraded []:
+        few_capabilities, full_disk, probes_switched_off, links_closed, events_disabled, module_reloaded, terminated,
+        killed;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
@@ -134,7 +137,7 @@ cases! {
         handle_inside, harmless;
     // Switches work on kprobes and fentry programs in different ways.
     tampering [Preemption]: kprobes_switched, ftrace_switched;
-    tampering []: maps_changed, links_detached, maps_read;
+    tampering []: maps_changed, maps_frozen, links_detached, maps_read, traced, stopped, looked_at;
 
     silence [Cgroups, Preemption]:
         not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;

@@ -3,17 +3,27 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::expectation::{compare, write};
 use super::lab::Lab;
+use super::noticed::Act;
 use crate::attack;
+use crate::container::{Container, Setup};
+use crate::program::on_host;
 
 /// The switch of all kprobes, and that of ftrace: the type of the file system, the path in it, and where it is mounted.
 const KPROBES: [&str; 3] = ["debugfs", "kprobes/enabled", "/sys/kernel/debug"];
 const FTRACE: [&str; 3] = ["proc", "sys/kernel/ftrace_enabled", "/proc"];
+
+fn is_tampering(line: &Value) -> bool {
+    line["finding"] == "sensor_tampering"
+}
 
 /// The expected finding of a switch that was opened by the process with this executable.
 fn switched(path: &str, origin: &str, exe: &str) -> Value {
@@ -28,12 +38,12 @@ fn switched(path: &str, origin: &str, exe: &str) -> Value {
 
 pub(super) fn kprobes_switched(lab: &mut Lab) -> Result<()> {
     switch_by_host(lab, KPROBES)?;
-    switch_by_container(lab, KPROBES)
+    switch_by_container(lab, KPROBES, "`kprobes/enabled` opened for writing")
 }
 
 pub(super) fn ftrace_switched(lab: &mut Lab) -> Result<()> {
     switch_by_host(lab, FTRACE)?;
-    switch_by_container(lab, FTRACE)
+    switch_by_container(lab, FTRACE, "`kernel.ftrace_enabled` opened for writing")
 }
 
 /// Checks that a switch has this value. Kernels can refuse to switch ftrace off while programs are attached that need
@@ -67,16 +77,26 @@ fn switch_by_host(lab: &mut Lab, [_, path, at]: [&str; 3]) -> Result<()> {
 }
 
 /// Switches probes off and on from a container, which mounts the file system.
-fn switch_by_container(lab: &mut Lab, [kind, path, at]: [&str; 3]) -> Result<()> {
+fn switch_by_container(lab: &mut Lab, [kind, path, at]: [&str; 3], act: &'static str) -> Result<()> {
     let container = lab.privileged()?;
+    let mut act = Act::begin(act)?;
     for value in ["0", "1"] {
         let answer = container.service_does(&["control", kind, path, value])?;
+        if value == "0" {
+            act.noticed(&lab.wait_for_line(is_tampering)?);
+        }
         verify(&format!("{at}/{path}"), value, &answer.to_string())?;
     }
+    act.end()?;
     seen(lab, &container.identity(), &switched(&format!("{at}/{path}"), "entrypoint", "/usr/bin/tool"))
 }
 
-/// The expected finding of a map that was changed by the process with this executable.
+fn is_healed(line: &Value) -> bool {
+    line["event"] == "healed"
+}
+
+/// The expected finding of a map that was changed, or of an act on the sensor's process, by the process with this
+/// executable.
 fn changed(origin: &str, exe: &str) -> Value {
     json!({
         "finding": "sensor_tampering",
@@ -90,15 +110,21 @@ fn changed(origin: &str, exe: &str) -> Value {
 /// A process is reported once for each map and command. The sensor fills its maps again, and sees everything then.
 pub(super) fn maps_changed(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.privileged()?, lab.file()?);
+    let mut act = Act::begin("an entry of a map changed with bpf(2)")?;
     container.service_does(&["rewrite-map", "CGROUPS"])?;
+    act.noticed(&lab.wait_for_line(is_tampering)?);
     container.service_does(&["rewrite-map", "CGROUPS"])?;
-    lab.wait_for_notice("healed")?;
+    act.noticed(&lab.wait_for_line(is_healed)?);
+    act.end()?;
     lab.expect(&container, [changed("entrypoint", "/usr/bin/tool")])?;
 
-    for map in ["REPORTERS", "ROOTS", "CGROUPS"] {
+    let mut act = Act::begin("all entries of maps deleted with bpf(2)")?;
+    for map in ["MNT_NS", "ROOTS", "CGROUPS"] {
         attack::empty_map(map.as_ref())?;
     }
-    lab.wait_for_notice("healed")?;
+    act.noticed(&lab.wait_for_line(is_tampering)?);
+    act.noticed(&lab.wait_for_line(is_healed)?);
+    act.end()?;
     let identity = container.service_does(&["append", &path])?;
     let found = lab.take_findings()?;
     let (deletions, [appended]) = found.split_at(found.len().saturating_sub(1)) else { bail!("nothing was found") };
@@ -107,10 +133,23 @@ pub(super) fn maps_changed(lab: &mut Lab) -> Result<()> {
     compare(std::slice::from_ref(appended), &container.identity(), &[expected])
 }
 
+/// Maps that the sensor only fills at its start are read-only from then on.
+pub(super) fn maps_frozen(lab: &mut Lab) -> Result<()> {
+    let container = lab.privileged()?;
+    let mut act = Act::begin("entries of a read-only map deleted with bpf(2)")?;
+    container.child_does(&["fail-to-empty-map", "REPORTERS"])?;
+    container.child_does(&["fail-to-empty-map", "OWN_MAPS"])?;
+    act.noticed(&lab.wait_for_line(is_tampering)?);
+    act.end()?;
+    lab.expect(&container, [(); 2].map(|()| changed("application", "/usr/bin/tool")))
+}
+
 /// The kernel detaches no link of the sensor.
 pub(super) fn links_detached(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.privileged()?, lab.file()?);
+    let act = Act::begin("links detached with bpf(2)")?;
     container.service_does(&["detach-links"])?;
+    act.refused()?;
     let identity = container.service_does(&["append", &path])?;
     lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])
 }
@@ -120,5 +159,61 @@ pub(super) fn maps_read(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
     container.service_does(&["read-maps"])?;
     attack::read_maps()?;
+    lab.expect_none()
+}
+
+/// A privileged container that sees the processes of the host.
+fn beside_the_host(lab: &mut Lab) -> Result<Container> {
+    Container::service_with(lab.number(), Setup { is_privileged: true, sees_processes: true, ..Setup::default() })
+}
+
+/// Processes of a container write to the sensor's memory, and take one of its descriptors.
+pub(super) fn traced(lab: &mut Lab) -> Result<()> {
+    let (container, sensor) = (beside_the_host(lab)?, lab.sensor()?.id().to_string());
+    for (act, operation) in [
+        ("memory written with ptrace(2)", &["rewrite-memory", "ptrace", &sensor][..]),
+        ("memory written with process_vm_writev(2)", &["rewrite-memory", "process_vm_writev", &sensor]),
+        ("memory written through `/proc/PID/mem`", &["rewrite-memory", "mem", &sensor]),
+        ("a descriptor taken with pidfd_getfd(2)", &["take-descriptor", &sensor]),
+    ] {
+        let mut act = Act::begin(act)?;
+        container.child_does(operation)?;
+        act.noticed(&lab.wait_for_line(is_tampering)?);
+        act.end()?;
+        lab.expect(&container, [changed("application", "/usr/bin/tool")])?;
+    }
+    Ok(())
+}
+
+/// A process of a container stops the sensor. It tells so when it goes on, and reports what happened meanwhile.
+pub(super) fn stopped(lab: &mut Lab) -> Result<()> {
+    /// Longer than the sensor may be late on a busy machine.
+    const PAUSE: Duration = Duration::from_secs(7);
+    let (container, path) = (beside_the_host(lab)?, lab.file()?);
+    let sensor = lab.sensor()?.id().to_string();
+    container.child_does(&["signal", &sensor, "19"])?;
+    let identity = container.service_does(&["append", &path])?;
+    sleep(PAUSE);
+    lab.sensor()?.signal(Signal::CONT)?;
+    let mut act = Act::begin("stopped with SIGSTOP, and continued 7 s later")?;
+    let paused = lab.wait_for_line(|line| line["event"] == "paused")?;
+    act.noticed(&paused);
+    let found = lab.take_findings()?;
+    let expected =
+        [changed("application", "/usr/bin/tool"), write("entrypoint", "open_write", "lower", &path, &identity)];
+    compare(&found, &container.identity(), &expected)?;
+    act.noticed(&found[0]);
+    act.end()?;
+    let times = ["from", "until"].map(|end| paused["detail"][end].as_str().unwrap_or_default().to_owned());
+    ensure!(times[0] < times[1] && !times[0].is_empty(), "the pause lasts from {} to {}", times[0], times[1]);
+    Ok(())
+}
+
+/// Signals that do nothing, and what tools ask about all processes.
+pub(super) fn looked_at(lab: &mut Lab) -> Result<()> {
+    let (container, sensor) = (beside_the_host(lab)?, lab.sensor()?.id());
+    container.child_does(&["look-at-process", &sensor.to_string()])?;
+    on_host("/bin/busybox", ["kill", "-0", &sensor.to_string()])?;
+    on_host("/bin/busybox", ["kill", "-USR2", &sensor.to_string()])?;
     lab.expect_none()
 }

@@ -629,6 +629,31 @@ pub const HOOKS: &[Hook] = &[
         proof: Proof::Run("bpf"),
     },
     Hook {
+        name: "signal",
+        purpose: "signals that stop or end the sensor",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("task_kill", Attach::Kprobe("security_task_kill"))],
+        prototypes: &[always(
+            "int security_task_kill(struct task_struct *p, struct kernel_siginfo *info, int sig, \
+             const struct cred *cred)",
+            &[(0, "p"), (2, "sig")],
+        )],
+        proof: Proof::Run("signal"),
+    },
+    Hook {
+        name: "trace",
+        purpose: "other processes that trace the sensor, or take its memory or descriptors",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("ptrace_access", Attach::Kprobe("security_ptrace_access_check"))],
+        prototypes: &[always(
+            "int security_ptrace_access_check(struct task_struct *child, unsigned int mode)",
+            &[(0, "child"), (1, "mode")],
+        )],
+        proof: Proof::Run("trace"),
+    },
+    Hook {
         name: "cgroup_attach",
         purpose: "processes moved out of their container's cgroup",
         need: Need::Wanted,

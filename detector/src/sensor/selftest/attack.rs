@@ -62,6 +62,9 @@ const ACTS: &[(&str, Act)] = &[
     ("device", |_, file| open_device(file)),
     ("handle", |_, _| open_by_handle()),
     ("bpf", |_, _| call_bpf()),
+    ("signal", |_, _| Ok(rustix::process::test_kill_process(rustix::process::getpid())?)),
+    // The kernel asks whether this process may look at the daemon.
+    ("trace", |_, _| fs::read_link(format!("/proc/{}/cwd", std::os::unix::process::parent_id())).map(drop)),
     ("create", |_, file| make(file, FileType::RegularFile)),
     ("mknod", |_, file| make(file, FileType::Fifo)),
     ("mkdir", |_, file| fs::create_dir(file)),
