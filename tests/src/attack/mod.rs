@@ -15,6 +15,7 @@ mod exec;
 mod flood;
 mod fuse;
 mod harmless;
+mod interfaces;
 mod maps;
 mod measured;
 mod metadata;
@@ -22,6 +23,7 @@ mod mounts;
 mod names;
 mod open;
 mod operation;
+mod ordinary;
 mod programs;
 mod raw;
 mod seccomp;
@@ -111,6 +113,7 @@ const OPERATIONS: &[&[Operation]] = &[
     flood::OPERATIONS,
     fuse::OPERATIONS,
     harmless::OPERATIONS,
+    ordinary::OPERATIONS,
     wrap::OPERATIONS,
     measured::OPERATIONS,
 ];

@@ -17,7 +17,7 @@ use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 /// Converts the result of a libc call.
-fn checked(answer: impl TryInto<i64>) -> Result<u64, Errno> {
+pub(super) fn checked(answer: impl TryInto<i64>) -> Result<u64, Errno> {
     match answer.try_into() {
         Ok(answer @ 0..) => Ok(answer.cast_unsigned()),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
@@ -250,11 +250,13 @@ const BPF_LINK_GET_FD_BY_ID: c_long = 30;
 const BPF_LINK_GET_NEXT_ID: c_long = 31;
 const BPF_LINK_DETACH: c_long = 34;
 
-fn halves(address: u64) -> [u32; 2] {
+/// The lower and the upper half of a number.
+pub(super) fn halves(address: u64) -> [u32; 2] {
     [address as u32, (address >> 32) as u32]
 }
 
-fn bpf<const N: usize>(command: c_long, attributes: &mut [u32; N]) -> Result<u64, Errno> {
+/// Calls bpf(2).
+pub(super) fn bpf<const N: usize>(command: c_long, attributes: &mut [u32; N]) -> Result<u64, Errno> {
     // The kernel wants addresses at multiples of eight.
     let mut aligned: Vec<u64> =
         attributes.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(*pair.get(1).unwrap_or(&0)) << 32).collect();

@@ -143,7 +143,7 @@ cases! {
         not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
     silence []:
         every_change_elsewhere, looks, read_only_root, changes_that_fail, unnamed_file, mounts_elsewhere,
-        block_device_read, programs_that_lock_memory;
+        block_device_read, programs_that_lock_memory, ordinary_programs;
 
     // A root of each type, identified by its file system or by cgroup. Another runtime makes other cgroups.
     roots [Cgroups]: ext4, ext4_from_before, directory, directory_from_before, crun, crun_from_before;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::device::{node, with_disk};
 use super::lab::{Lab, write_on_host};
@@ -73,6 +74,42 @@ pub(super) fn unnamed_file(lab: &mut Lab) -> Result<()> {
 pub(super) fn programs_that_lock_memory(lab: &mut Lab) -> Result<()> {
     lab.container()?.child_does(&["lock-memory"])?;
     lab.privileged()?.child_does(&["make-map"])?;
+    lab.expect_none()
+}
+
+/// Programs that use what the sensor uses or watches return the same as without a sensor.
+pub(super) fn ordinary_programs(lab: &mut Lab) -> Result<()> {
+    let (plain, privileged) = (lab.container()?, lab.privileged()?);
+    for container in [&plain, &privileged] {
+        fs::create_dir_all(container.volume().join("ordinary"))?;
+        fs::write(container.volume().join("supervised"), "0123456789 0123456789 0123456789")?;
+    }
+    let run = || -> Result<Vec<(&str, Value)>> {
+        let in_privileged: [&[&str]; 6] = [
+            &["trace-kernel"],
+            &["trace-program"],
+            &["watch-files", "/data/ordinary"],
+            &["link-unnamed", "/data/ordinary"],
+            &["supervise", "/data/supervised"],
+            &["list-processes"],
+        ];
+        let in_plain: [&[&str]; 5] = [
+            &["lock-memory"],
+            &["reach-limits"],
+            &["signal-child"],
+            &["list-processes"],
+            &["fail-to-execute", "/data/ordinary"],
+        ];
+        let of = |container: &Container, operation: &[&'static str]| -> Result<(&str, Value)> {
+            Ok((operation[0], container.child_does(operation).context(operation[0])?))
+        };
+        let first = in_privileged.into_iter().map(|operation| of(&privileged, operation));
+        first.chain(in_plain.into_iter().map(|operation| of(&plain, operation))).collect()
+    };
+    let without = lab.without_sensor(|_| run())?;
+    for (with, without) in run()?.into_iter().zip(without) {
+        ensure!(with == without, "with a sensor: {with:?}; without: {without:?}");
+    }
     lab.expect_none()
 }
 
