@@ -529,6 +529,7 @@ pub const TAMPERING: &[&str] = &[
     "`kprobes/enabled` opened for writing",
     "`kernel.ftrace_enabled` opened for writing",
     "kprobes switched off: seen by the self-test",
+    "ftrace switched off: seen by the self-test",
     "an entry of a map changed with bpf(2)",
     "all entries of maps deleted with bpf(2)",
     "entries of a read-only map deleted with bpf(2)",

@@ -75,7 +75,7 @@ pub enum Message {
 /// What came of something that was done to the sensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Noticed {
-    /// The kinds of the finding and of the notices.
+    /// The kinds of the finding and of the notices, or why there are none.
     pub lines: String,
     /// The time until the first of them, in seconds. It is missing if the kernel refuses the act.
     pub after: Option<f32>,

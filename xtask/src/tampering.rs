@@ -71,7 +71,8 @@ Everything that this project does to its own sensor, with all privileges, on eac
 this from what `cargo xtask test` has measured; do not edit it.
 
 - **what is said**: the finding and the notices that come of it, in their order.
-- **after**: the time from the act to the first of them, in the virtual machine.
+- **after**: the time from the act to the first of them, in a virtual machine that is often emulated and under load. A
+  detector that was stopped or killed cannot notice anything before it, or the next one, runs.
 - **who did it**: the executable that the finding names. `/init` and `/bin/busybox` are processes of the host,
   `/usr/bin/tool` is one of a container.
 - **undone after**: the time until the sensor had undone it. What has no time here stays as it is.

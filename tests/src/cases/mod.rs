@@ -68,7 +68,7 @@ cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output, few_descriptors;
     degraded []:
-        few_capabilities, full_disk, probes_switched_off, links_closed, events_disabled, module_reloaded, terminated,
+        few_capabilities, full_disk, probes_switched_off, ftrace_switched_off, links_closed, events_disabled, module_reloaded, terminated,
         killed;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 

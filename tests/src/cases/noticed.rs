@@ -26,8 +26,7 @@ impl Act {
     /// This line has come because of it.
     pub(super) fn noticed(&mut self, line: &Value) {
         let name = line["finding"].as_str().or(line["event"].as_str()).unwrap_or_default();
-        let separator = if self.notice.lines.is_empty() { "" } else { ", " };
-        self.notice.lines += &format!("{separator}`{name}`");
+        self.say(&format!("`{name}`"));
         let elapsed = self.since.elapsed().as_secs_f32();
         self.notice.after.get_or_insert(elapsed);
         if name == "healed" {
@@ -38,16 +37,15 @@ impl Act {
         }
     }
 
-    /// The kernel does not do it.
-    pub(super) fn refused(mut self) -> Result<()> {
-        self.notice.lines = "the kernel refuses it".to_owned();
+    /// The sensor says nothing about it, for this reason.
+    pub(super) fn end_without(mut self, reason: &str) -> Result<()> {
+        self.say(reason);
         self.end()
     }
 
-    /// It was seen not to matter, although nothing is said.
-    pub(super) fn without_effect(mut self) -> Result<()> {
-        self.notice.lines = "no effect: the probes go on".to_owned();
-        self.end()
+    fn say(&mut self, what: &str) {
+        let separator = if self.notice.lines.is_empty() { "" } else { ", " };
+        self.notice.lines += &format!("{separator}{what}");
     }
 
     /// Nothing more will come of it.
