@@ -5,6 +5,7 @@ macro_rules! languages {
     ($($(#[$doc:meta])* $language:ident: $($suffix:literal)+;)+) => {
         /// A language that interpreters run.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
         pub enum Language {
             $($(#[$doc])* $language,)+
         }

@@ -2,14 +2,21 @@
 //!
 //! Strings are bytes, because paths, arguments and names in Linux have no encoding, and their author may be hostile.
 //! They become text, escaped, only in [`crate::finding`] and [`crate::output`].
+//!
+//! [Recordings](crate::recording) contain events as JSON. A new field needs a default there only if older recordings
+//! shall stay readable.
 
 use std::net::SocketAddr;
 
 use detector_common::record::{COMM_LEN, HEAD_CAPACITY};
 pub use detector_common::vocabulary::{Control, Difference, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind};
+use serde::{Deserialize, Serialize};
+
+use crate::recording::{as_hex, as_text};
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A program was executed in a container.
     Exec(Box<Exec>),
@@ -73,7 +80,7 @@ impl Event {
 }
 
 /// Where and when an event happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct At {
     /// The time, in nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
@@ -86,7 +93,7 @@ pub struct At {
 }
 
 /// A successful exec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// Where and when it happened.
     pub at: At,
@@ -95,6 +102,7 @@ pub struct Exec {
     /// The executed file. For a script, this is its interpreter.
     pub file: File,
     /// The first bytes of `file`, or `None` if the record was lost.
+    #[serde(with = "as_hex")]
     pub head: Option<[u8; HEAD_CAPACITY]>,
     /// The path of `file`.
     pub exe: Path,
@@ -105,7 +113,7 @@ pub struct Exec {
 }
 
 /// A change to a file of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageChange {
     /// Where and when it happened.
     pub at: At,
@@ -120,7 +128,7 @@ pub struct ImageChange {
 }
 
 /// A change to a mount or root through which a container sees its image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountChange {
     /// Where and when it happened.
     pub at: At,
@@ -136,7 +144,7 @@ pub struct MountChange {
 }
 
 /// A block device that was opened for writing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceOpen {
     /// Where and when it happened.
     pub at: At,
@@ -147,7 +155,7 @@ pub struct DeviceOpen {
 }
 
 /// A control of the kernel that was opened for writing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlOpen {
     /// Where and when it happened.
     pub at: At,
@@ -160,7 +168,7 @@ pub struct ControlOpen {
 }
 
 /// Something that another process did to the sensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tampering {
     /// Where and when it happened.
     pub at: At,
@@ -173,7 +181,8 @@ pub struct Tampering {
 }
 
 /// What another process did to the sensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TamperingAct {
     /// It changed a map with bpf(2).
     MapChange {
@@ -191,7 +200,7 @@ pub enum TamperingAct {
 }
 
 /// A file that was opened by its handle, with open_by_handle_at(2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandleOpen {
     /// Where and when it happened.
     pub at: At,
@@ -205,7 +214,7 @@ pub struct HandleOpen {
 }
 
 /// A container's file that a process with the host's mounts is about to execute.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostExec {
     /// Where and when it happened.
     pub at: At,
@@ -218,7 +227,7 @@ pub struct HostExec {
 
 /// The details that only the record of an event contains. If the ring buffer is full, the record is lost, and the event
 /// is reported without these details, from what the kernel keeps of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
     /// The acting process.
     pub process: Process,
@@ -231,7 +240,7 @@ pub struct Detail {
 }
 
 /// A file that is not as in the image and may be code was opened for reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpret {
     /// Where and when it happened.
     pub at: At,
@@ -244,7 +253,7 @@ pub struct Interpret {
 }
 
 /// A script that is about to be executed, or given to a program as its standard input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Where and when it happened.
     pub at: At,
@@ -259,7 +268,7 @@ pub struct Script {
 }
 
 /// Code that was mapped into a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapExec {
     /// Where and when it happened.
     pub at: At,
@@ -270,7 +279,7 @@ pub struct MapExec {
 }
 
 /// A process of a container was moved to a cgroup outside it, by a process of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupEscape {
     /// Where and when it happened. `cgroup` is the cgroup that the process is in now, and `container` is the container
     /// that it was in.
@@ -282,33 +291,37 @@ pub struct CgroupEscape {
     /// The id on the host of the process that was moved.
     pub moved: u32,
     /// The path of the cgroup that the moved process is in now.
+    #[serde(with = "as_text")]
     pub cgroup: Vec<u8>,
 }
 
 /// A cgroup was created or removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
     /// The id of the cgroup.
     pub id: u64,
     /// The path of the cgroup from the root of the hierarchy.
+    #[serde(with = "as_text")]
     pub path: Vec<u8>,
 }
 
 /// An absolute path, or the name of a file that is in no directory, such as `memfd:NAME`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The bytes. Those of a path start with `/`, or with `…/` if the path is truncated.
+    #[serde(with = "as_text")]
     pub bytes: Vec<u8>,
     /// Whether the upper directories are missing.
     pub truncated: bool,
 }
 
 /// An argument vector.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Args {
     /// The arguments, each terminated by a NUL. The last one may be truncated.
+    #[serde(with = "as_text")]
     pub bytes: Vec<u8>,
     /// Whether the end is missing.
     pub truncated: bool,
@@ -342,6 +355,22 @@ impl Name {
     }
 }
 
+impl Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_text::serialize(self.as_bytes(), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = as_text::deserialize(deserializer)?;
+        let mut padded = [0; COMM_LEN];
+        let room = padded.get_mut(..bytes.len()).ok_or_else(|| serde::de::Error::custom("the name is too long"))?;
+        room.copy_from_slice(&bytes);
+        Ok(Self::new(padded))
+    }
+}
+
 impl std::fmt::Debug for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "\"{}\"", self.as_bytes().escape_ascii())
@@ -349,7 +378,7 @@ impl std::fmt::Debug for Name {
 }
 
 /// The identity and the attributes of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// The inode number.
     pub inode: u64,
@@ -378,7 +407,7 @@ pub struct File {
 }
 
 /// A file in a lower layer of an overlay. Containers with the same layer have the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowerFile {
     /// The inode number.
     pub inode: u64,
@@ -391,7 +420,7 @@ pub struct LowerFile {
 }
 
 /// The acting process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`. Together with `pid` this identifies the process.
     pub start_time: u64,
@@ -426,7 +455,7 @@ pub struct Process {
 }
 
 /// An ancestor of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     /// When the ancestor started, in nanoseconds of `CLOCK_BOOTTIME`.
     pub start_time: u64,

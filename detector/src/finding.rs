@@ -613,6 +613,25 @@ impl Text {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The bytes that the text was made of. Returns `None` if it has a backslash that stands for nothing.
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
+        let mut bytes = Vec::with_capacity(self.0.len());
+        let mut rest = self.0.as_bytes();
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+            bytes.extend_from_slice(&rest[..at]);
+            let (byte, tail) = match &rest[at + 1..] {
+                [b'\\', tail @ ..] => (b'\\', tail),
+                [b'x', high, low, tail @ ..] => (digit(*high)? << 4 | digit(*low)?, tail),
+                _ => return None,
+            };
+            bytes.push(byte);
+            rest = tail;
+        }
+        bytes.extend_from_slice(rest);
+        Some(bytes)
+    }
 }
 
 // Control characters stay in the text: each output escapes them in its own way.

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
 use detector_common::record;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -22,6 +24,7 @@ use crate::output::{json, terminal};
 use crate::procfs;
 use crate::protocol::{Call, Reply, Request, VERSION};
 use crate::redact::Redactor;
+use crate::replay::replay;
 use crate::runtime;
 use crate::sensor::btf::Btf;
 use crate::sensor::decode::decode;
@@ -32,7 +35,7 @@ pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
 /// are made by the fuzzer, so that they follow the layout.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
@@ -41,6 +44,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("line", line),
     ("proc", proc),
     ("record", one_record),
+    ("recording", recording),
     ("redact", redact),
     ("request", request),
     ("text", text),
@@ -154,7 +158,7 @@ fn findings(data: &[u8]) {
             }
         };
         let Some(at) = event.at() else { continue };
-        let container = table.lookup(at.container, |_| None);
+        let container = table.lookup(at.container);
         let mut found = Vec::new();
         detector.detect(&event, container, &context, |finding| found.push(finding));
         let is_reported = certain.is_none_or(|kind| found.iter().any(|finding| finding.finding == kind));
@@ -245,6 +249,28 @@ impl Aligned {
     }
 }
 
+/// A recording: whatever is in it, every line that it leads to can be shown, and it makes no difference whether it is
+/// compressed.
+fn recording(data: &[u8]) {
+    let lines = |data: &[u8]| {
+        let mut lines = Vec::new();
+        let result = replay(data, |line| {
+            shown(line);
+            lines.push(json::line(line));
+            Ok(())
+        });
+        (lines, result.map_err(|error| error.to_string()))
+    };
+    let plain = lines(data);
+    if data.first() != Some(&0x1f) {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        let written = encoder.write_all(data).and_then(|()| encoder.finish());
+        let compressed = lines(&written.expect("writing to memory does not fail"));
+        // Nothing is not a recording, and an empty member has no entry.
+        assert!(compressed == plain || data.is_empty());
+    }
+}
+
 static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::default);
 
 /// Arguments: a secret in a usual form is replaced whatever is around it, and nothing is added or changed but that.
@@ -326,7 +352,7 @@ fn request(data: &[u8]) {
 /// Bytes that become text: they can be recovered, and the text can be shown wherever it is.
 fn text(data: &[u8]) {
     let text = Text::from(data);
-    assert_eq!(recovered(text.as_str()), data);
+    assert_eq!(text.to_bytes().as_deref(), Some(data));
     let labels = Labels { values: [(text.clone(), text.clone())].into(), truncated: false };
     shown(&container_info(Container {
         id: Some(text.clone()),
@@ -336,27 +362,6 @@ fn text(data: &[u8]) {
         labels,
         ..Container::default()
     }));
-}
-
-/// The bytes that a text was made of.
-fn recovered(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let (byte, tail) = match (first, tail) {
-            (b'\\', [b'\\', tail @ ..]) => (b'\\', tail),
-            (b'\\', [b'x', tail @ ..]) => {
-                let (hex, tail) = tail.split_at(2);
-                let hex = str::from_utf8(hex).expect("two digits follow");
-                (u8::from_str_radix(hex, 16).expect("two digits follow"), tail)
-            }
-            (b'\\', _) => panic!("a backslash stands alone"),
-            _ => (first, tail),
-        };
-        bytes.push(byte);
-        rest = tail;
-    }
-    bytes
 }
 
 fn container_info(container: Container) -> Line {

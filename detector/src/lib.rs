@@ -21,3 +21,5 @@ mod clock;
 mod pipeline;
 mod procfs;
 mod recent;
+mod recording;
+mod replay;

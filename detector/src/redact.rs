@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use regex::bytes::{Captures, Regex};
+use serde::{Deserialize, Serialize};
 
 /// What stands for a secret.
 const REDACTED: &[u8] = b"[redacted]";
@@ -42,7 +43,8 @@ const DEFAULT: [&str; 5] = [
 const OPTION: &str = concat!("(?i-u)^--?[a-z0-9_-]*", names!(), "$");
 
 /// What is a secret.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "Rules", try_from = "Rules")]
 pub struct Redactor {
     rules: Vec<Regex>,
     option: Option<Regex>,
@@ -85,6 +87,30 @@ impl Redactor {
                 Cow::Owned(plain) => Cow::Owned(plain),
             }
         })
+    }
+}
+
+/// The rules of a redactor, as they are recorded.
+#[derive(Serialize, Deserialize)]
+struct Rules {
+    own: Vec<String>,
+    with_default: bool,
+}
+
+impl From<Redactor> for Rules {
+    fn from(redactor: Redactor) -> Self {
+        let with_default = redactor.option.is_some();
+        let own = redactor.rules.iter().skip(if with_default { DEFAULT.len() } else { 0 });
+        Self { own: own.map(|rule| rule.as_str().to_owned()).collect(), with_default }
+    }
+}
+
+impl TryFrom<Rules> for Redactor {
+    type Error = regex::Error;
+
+    fn try_from(rules: Rules) -> Result<Self, Self::Error> {
+        let own = rules.own.iter().map(|rule| Regex::new(rule)).collect::<Result<_, _>>()?;
+        Ok(Self::new(own, rules.with_default))
     }
 }
 

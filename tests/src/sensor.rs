@@ -1,5 +1,6 @@
 //! Runs the detector under test as users do: as a process with exit codes and lines of output.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,9 +42,14 @@ pub struct Sensor {
 impl Sensor {
     /// Starts the daemon and waits until it is ready. Its output is in `folder`.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    /// Like [`Self::start`], with additional arguments.
+    pub fn start_with(folder: &Path, more: &[&OsStr]) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let (lines, log) = (folder.join("findings.jsonl"), folder.join("log"));
-        let process = Running::start(&mut run_command(&lines, &log)?)?;
+        let process = Running::start(run_command(&lines, &log)?.args(more))?;
         let output = open(&lines)?;
         let sensor = Self { process, log, lines, output, rest: Vec::new() };
         let status = detector(&["status", "--wait", "60s"])?;
@@ -60,6 +66,11 @@ impl Sensor {
     /// The log of the daemon.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
+    }
+
+    /// The file with its findings.
+    pub fn lines(&self) -> &Path {
+        &self.lines
     }
 
     /// Whether the daemon still runs.

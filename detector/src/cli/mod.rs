@@ -4,6 +4,7 @@
 mod arguments;
 mod doctor;
 mod failure;
+mod replay;
 mod run;
 mod status;
 mod stdout;
@@ -38,6 +39,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show whether the daemon is watching, and its counters (needs root)
     Status(status::Args),
+    /// Make the findings again of what `run --record` has recorded, on any machine
+    Replay(replay::Args),
     /// Print the JSON Schema of the lines that `run` and `tail --json` write
     Schema,
     /// Print a shell completion script
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Schema => print(|out| {
             serde_json::to_writer_pretty(&mut *out, &crate::finding::schema())?;
             writeln!(out)

@@ -22,6 +22,9 @@ pub(super) struct Args {
     json: OsString,
     #[command(flatten)]
     socket: Socket,
+    /// Also record what the findings are made of, for `detector replay`. The file contains arguments with their secrets
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Log level of the messages on standard error
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level_parser())]
     pub(super) log: LevelFilter,
@@ -57,6 +60,7 @@ impl From<Args> for daemon::Config {
                 node: args.node.unwrap_or_else(node_name),
                 redactor: Redactor::new(args.redact, !args.no_default_redaction),
                 bpf_object: args.bpf_object,
+                record: args.record,
                 engines: args.runtimes.engines(),
                 wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
                 test_interval: args.self_test_interval.unwrap_or(watch::TEST_INTERVAL),

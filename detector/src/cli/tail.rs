@@ -97,6 +97,7 @@ impl Source {
             node,
             redactor: Redactor::default(),
             bpf_object: None,
+            record: None,
             engines: Runtimes::default().engines(),
             wait: runtime::DEFAULT_WAIT,
             test_interval: watch::TEST_INTERVAL,

@@ -1,6 +1,5 @@
 //! The containers of this node by cgroup id.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use super::cgroup::{ContainerRef, parse_known};
@@ -44,8 +43,8 @@ pub(crate) struct Table {
     removed: HashMap<u64, TrackedContainer>,
     /// The time and id of each removed cgroup, the oldest first.
     removals: VecDeque<(u64, u64)>,
-    /// The last cgroup that could not be resolved. It is not in `live`, because nothing would report its removal.
-    unresolved: Option<TrackedContainer>,
+    /// The last cgroup that was not known. It is not in `live`, because nothing would report its removal.
+    unknown: Option<TrackedContainer>,
 }
 
 impl Table {
@@ -78,19 +77,15 @@ impl Table {
         self.expire(cgroup.time);
     }
 
-    /// The container of an event. `resolve` finds the path of an unknown cgroup. If it fails, the container has only a
-    /// cgroup id, and `resolve` is called again for its next event.
-    pub(crate) fn lookup(&mut self, cgroup_id: u64, resolve: impl FnOnce(u64) -> Option<Vec<u8>>) -> &TrackedContainer {
-        match self.live.entry(cgroup_id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match self.removed.get(&cgroup_id) {
-                Some(container) => container,
-                None => match resolve(cgroup_id) {
-                    Some(path) => entry.insert(TrackedContainer::new(cgroup_id, path)),
-                    None => self.unresolved.insert(TrackedContainer::new(cgroup_id, Vec::new())),
-                },
-            },
-        }
+    /// Whether the cgroup is in the table, also if it was removed a while ago.
+    pub(crate) fn knows(&self, cgroup_id: u64) -> bool {
+        self.live.contains_key(&cgroup_id) || self.removed.contains_key(&cgroup_id)
+    }
+
+    /// The container of an event. If it is not known, it has only a cgroup id.
+    pub(crate) fn lookup(&mut self, cgroup_id: u64) -> &TrackedContainer {
+        let known = self.live.get(&cgroup_id).or_else(|| self.removed.get(&cgroup_id));
+        known.unwrap_or_else(|| self.unknown.insert(TrackedContainer::new(cgroup_id, Vec::new())))
     }
 
     /// The ids of the cgroups that exist.
@@ -119,7 +114,7 @@ mod tests {
     }
 
     fn known(table: &mut Table, id: u64) -> bool {
-        !table.lookup(id, |_| None).path.is_empty()
+        !table.lookup(id).path.is_empty()
     }
 
     #[test]
@@ -148,16 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn unknown_cgroups_are_resolved_as_soon_as_possible() {
+    fn a_container_that_is_not_known_has_only_an_id() {
         let mut table = Table::default();
-        let container = table.lookup(7, |_| None).clone();
+        let container = table.lookup(7).clone();
         let unknown =
             TrackedContainer { cgroup_id: 7, path: Vec::new(), reference: None, root_dev: None, started: None };
         assert_eq!(container, unknown);
         assert_eq!(table.ids().count(), 0);
-        let container = table.lookup(7, |id| (id == 7).then(|| b"/mine/web".to_vec())).clone();
+        assert!(!table.knows(7));
+        table.add(Cgroup { time: 0, id: 7, path: b"/mine/web".to_vec() });
+        assert!(table.knows(7));
+        let container = table.lookup(7).clone();
         assert_eq!(container.reference.map(|found| found.id), Some(b"web".to_vec()));
-        table.lookup(7, |_| panic!("it is known"));
     }
 
     proptest! {

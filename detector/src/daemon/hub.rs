@@ -32,6 +32,8 @@ pub struct Hub {
     output_loss: AtomicU64,
     /// Why executed files are not inspected at the moment.
     inspection_failure: Mutex<Option<String>>,
+    /// Why nothing is recorded at the moment.
+    recording_failure: Mutex<Option<String>>,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
     /// The reasons in the last notice about what is not detected or recorded.
@@ -92,6 +94,7 @@ impl Hub {
             losses: Mutex::default(),
             output_loss: AtomicU64::new(0),
             inspection_failure: Mutex::default(),
+            recording_failure: Mutex::default(),
             output_failures: Mutex::default(),
             published: Mutex::default(),
         }
@@ -194,6 +197,12 @@ impl Hub {
         self.publish_degradation();
     }
 
+    /// Records why the recording cannot be written, or that it can be again.
+    pub(super) fn set_recording_failure(&self, failure: Option<String>) {
+        *lock(&self.recording_failure) = failure;
+        self.publish_degradation();
+    }
+
     /// Publishes what is not detected or recorded, if this has changed since it was published last.
     pub fn publish_degradation(&self) {
         self.tell_degradation(Receivers::All);
@@ -222,6 +231,7 @@ impl Hub {
     fn degraded(&self) -> Vec<String> {
         let mut degraded = lock(&self.phase).undetected.clone();
         degraded.extend(lock(&self.inspection_failure).clone());
+        degraded.extend(lock(&self.recording_failure).clone());
         degraded.extend(lock(&self.output_failures).iter().cloned());
         degraded
     }

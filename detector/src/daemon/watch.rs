@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
+use crate::finding::Line;
 use crate::pipeline::{self, Message, Pipeline};
 use crate::protocol::Hook;
+use crate::recording::Recorder;
 use crate::redact::Redactor;
 use crate::runtime::{self, Engines, Enricher};
 use crate::sensor::report::Report;
@@ -26,6 +28,8 @@ pub struct Options {
     pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.
     pub bpf_object: Option<PathBuf>,
+    /// The file to record to.
+    pub record: Option<PathBuf>,
     /// The container engines that are queried about containers.
     pub engines: Arc<Engines>,
     /// How long a finding waits at most for an engine's answer about its container.
@@ -54,13 +58,17 @@ pub enum Error {
         "cannot start the thread that queries the container runtimes: {0}; check the limits of this process (ulimit -a)"
     )]
     Enricher(#[source] io::Error),
+    /// The recorder cannot be started.
+    #[error("cannot start the thread that writes the recording: {0}; check the limits of this process (ulimit -a)")]
+    Recorder(#[source] io::Error),
 }
 
 /// A running watch. Dropping it detaches the probes and publishes the remaining findings.
 pub(crate) struct Watch {
-    // Fields are dropped in this order: the pipeline first, because it sends findings to the enricher.
+    // Fields are dropped in this order: the pipeline first, because it sends findings to the enricher. Both record.
     _pipeline: Pipeline,
     _enricher: Enricher,
+    _recorder: Option<Recorder>,
 }
 
 impl Watch {
@@ -75,17 +83,24 @@ impl Watch {
         hub: &Arc<Hub>,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, bpf_object, engines, wait, test_interval } = options;
+        let Options { node, redactor, bpf_object, record, engines, wait, test_interval } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {
             return Err(Error::Blind);
         }
+        let recorder = record.map(|path| {
+            let hub = Arc::clone(hub);
+            Recorder::start(path, move |failure| hub.set_recording_failure(failure))
+        });
+        let recorder = recorder.transpose().map_err(Error::Recorder)?;
+        let journal = recorder.as_ref().map(Recorder::journal).unwrap_or_default();
         let enrich =
             runtime::Options { engines: Arc::clone(&engines), wait, node: node.clone(), redactor: redactor.clone() };
         let enricher = {
             let hub = Arc::clone(hub);
-            Enricher::start(enrich, move |line| hub.publish(line)).map_err(Error::Enricher)?
+            let publish = move |line: &Line| hub.publish(line);
+            Enricher::start_recording(enrich, journal.clone(), publish).map_err(Error::Enricher)?
         };
         let sink = {
             let (inlet, hub) = (enricher.inlet(), Arc::clone(hub));
@@ -97,10 +112,11 @@ impl Watch {
             }
         };
         let hooks = hooks(sensor.report());
-        let pipeline = Pipeline::start(sensor, pipeline::Options { node, redactor, test_interval }, sink, ended)?;
+        let pipeline =
+            Pipeline::start(sensor, pipeline::Options { node, redactor, journal, test_interval }, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines);
         release_memory();
-        Ok(Self { _pipeline: pipeline, _enricher: enricher })
+        Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })
     }
 
     /// Detaches the probes and publishes the remaining findings.

@@ -16,14 +16,20 @@ use std::sync::LazyLock;
 use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use detector_common::code::Language;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::Unread;
 
+/// The name of a shell.
+pub(crate) type ShellName = &'static str;
+
 /// What a program is, by its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Content {
     /// A shell, and its name.
-    Shell(&'static str),
+    #[serde(deserialize_with = "super::shell::known_name")]
+    Shell(ShellName),
     /// A shell and many other programs in one file, such as BusyBox. Its arguments decide what it does.
     Box,
     /// An interpreter of another language.

@@ -1,6 +1,8 @@
 //! Remembers the arguments and working directories that the processes of containers were started with, so that a later
 //! finding can contain them. The kernel reports them only at the exec.
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Args, Exec, Path, Script};
 use crate::recent::Recent;
 
@@ -9,11 +11,13 @@ const MOST: usize = 4 << 20;
 /// The unit of start times in `/proc`, in nanoseconds (`USER_HZ` is 100 everywhere). The start time of a process that
 /// was running before the events began is not known more precisely, so all start times are compared in this unit.
 const TICK: u64 = 10_000_000;
-/// The cost of an entry in addition to its strings, in bytes.
-const OVERHEAD: usize = size_of::<Key>() + size_of::<Program>() + 16;
+/// The cost of an entry in addition to its strings, in bytes. It is the same on every machine, so that each remembers
+/// as much.
+const OVERHEAD: usize = 160;
+const _: () = assert!(size_of::<Key>() + size_of::<Program>() + 16 <= OVERHEAD);
 
 /// A process, and the arguments and working directory that it was started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Program {
     /// The process id on the node.
     pub pid: u32,
@@ -40,8 +44,8 @@ impl Program {
     }
 
     fn cost(&self) -> usize {
-        let scripts = self.scripts.capacity() * size_of::<(u32, u64)>();
-        OVERHEAD + self.args.bytes.capacity() + self.cwd.bytes.capacity() + scripts
+        let scripts = self.scripts.len() * size_of::<(u32, u64)>();
+        OVERHEAD + self.args.bytes.len() + self.cwd.bytes.len() + scripts
     }
 }
 

@@ -29,6 +29,8 @@
 //! **MITRE ATT&CK**: T1059.004 (Unix shell); from outside also T1609 (container administration command); on the host
 //! T1611 (escape to host).
 
+use serde::Deserialize as _;
+
 use super::assessment::Assessment;
 use super::code::{Code, How};
 use super::content::{Content, Look};
@@ -114,6 +116,14 @@ pub(super) fn content_by_name(code: &Code) -> Option<Content> {
         Some(name) => str::from_utf8(name).ok().map(Content::Shell),
         None => is_one_of(name, BOXES).then_some(Content::Box),
     }
+}
+
+/// Reads the name of a shell.
+pub(super) fn known_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let name = <std::borrow::Cow<str>>::deserialize(deserializer)?;
+    let known = SHELLS.iter().find(|known| **known == name.as_bytes());
+    let known = known.and_then(|name| str::from_utf8(name).ok());
+    known.ok_or_else(|| serde::de::Error::custom(format_args!("{name:?} is not a shell")))
 }
 
 /// A shell that runs.

@@ -1,4 +1,7 @@
 //! Keeps the table of this node's containers, and the list of ended containers whose state must be freed.
+//!
+//! The table learns only what it is told. The hierarchy is asked for what the table [does not know](Containers::find)
+//! and for what [has gone](Containers::missing), and whoever asks tells the table.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -54,18 +57,24 @@ impl Containers {
         self.table.remove(cgroup);
     }
 
-    /// Removes all cgroups that no longer exist. Needed after removal records were lost. `now`: nanoseconds since boot.
-    pub(super) fn remove_missing(&mut self, now: u64) {
-        let gone: Vec<_> = self.table.ids().filter(|&id| self.path_of(id).is_none()).collect();
-        for id in gone {
-            self.remove(&Cgroup { time: now, id, path: Vec::new() });
-        }
+    /// The cgroups of the table that no longer exist. There are some after removal records were lost.
+    pub(super) fn missing(&self) -> Vec<u64> {
+        let mut missing: Vec<_> = self.table.ids().filter(|&id| self.path_of(id).is_none()).collect();
+        missing.sort_unstable();
+        missing
     }
 
-    /// The container with this cgroup id. Looks it up in the hierarchy if the table does not have it.
+    /// The container with this cgroup id.
     pub(super) fn lookup(&mut self, id: u64) -> &TrackedContainer {
-        let hierarchy = self.hierarchy.as_ref();
-        self.table.lookup(id, |id| hierarchy?.path_of(id))
+        self.table.lookup(id)
+    }
+
+    /// A cgroup that exists although the table does not know it.
+    pub(super) fn find(&self, id: u64) -> Option<Cgroup> {
+        if self.table.knows(id) {
+            return None;
+        }
+        Some(Cgroup { time: 0, id, path: self.path_of(id)? })
     }
 
     /// The path of a cgroup from the root of the hierarchy, or `None` if the cgroup no longer exists.

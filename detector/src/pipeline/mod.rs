@@ -4,11 +4,14 @@
 mod analysis;
 mod blindness;
 mod containers;
+mod input;
 mod inspection;
+mod intake;
 mod losses;
 mod outlet;
 mod pulse;
 mod reader;
+mod replay;
 mod threads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,22 +19,29 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::recording::Journal;
 use crate::redact::Redactor;
 use crate::sensor::Sensor;
 use outlet::Outlet;
 use reader::Reader;
 use threads::Flag;
 
+pub(crate) use input::Input;
+#[cfg(test)]
+pub(crate) use input::Start;
 pub(crate) use outlet::{Counters, Message};
+pub(crate) use replay::Replay;
 pub(crate) use threads::Error;
 
 /// The options of a pipeline.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Options {
     /// Name of the node in findings.
     pub node: String,
     /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
+    /// Records what the pipeline is told.
+    pub journal: Journal,
     /// How often the self-test is repeated.
     pub test_interval: Duration,
 }
@@ -58,9 +68,9 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let stop = Flag::new()?;
         let counters = Arc::new(Counters::default());
-        let Options { node, redactor, test_interval } = options;
+        let Options { node, redactor, journal, test_interval } = options;
         let outlet = Outlet::new(sink, node, Arc::clone(&counters));
-        let reader = Reader::new(sensor, redactor, test_interval, outlet, stop.clone())?;
+        let reader = Reader::new(sensor, redactor, journal, test_interval, outlet, stop.clone())?;
         let run = move || {
             // The reader is dropped after a panic, so nobody sees its inconsistent state.
             let result = catch_unwind(AssertUnwindSafe(|| reader.run()));

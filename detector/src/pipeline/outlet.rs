@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
-use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
+use crate::finding::{Container, Finding, Line, Notice};
 use crate::sensor::report::Report;
 
 /// How long a self-test can take that does not hang.
@@ -75,8 +75,8 @@ impl<S: FnMut(Message)> Outlet<S> {
         (self.sink)(Message::Line(Line::Finding(Box::new(finding))));
     }
 
-    pub(super) fn notice(&mut self, event: NoticeEvent) {
-        (self.sink)(Message::Line(Line::Notice(Notice::now(self.node.clone(), event))));
+    pub(super) fn notice(&mut self, notice: Notice) {
+        (self.sink)(Message::Line(Line::Notice(notice)));
     }
 
     pub(super) fn tested(&mut self, report: Report) {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use detector_common::vocabulary::Loss;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::analysis::Analysis;
 use super::blindness::BlindWindows;
+use super::intake::Intake;
 use super::losses::Losses;
 use super::outlet::{Message, Outlet};
 use super::pulse::Pulse;
@@ -15,6 +15,7 @@ use super::threads::{Error, Flag};
 use crate::clock;
 use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
+use crate::recording::Journal;
 use crate::redact::Redactor;
 use crate::sensor::{self, Decoded, Retest, Sensor};
 
@@ -31,7 +32,7 @@ const BATCH: usize = 4096;
 /// The state of the reader thread.
 pub(super) struct Reader<S> {
     sensor: Sensor,
-    analysis: Analysis,
+    intake: Intake,
     outlet: Outlet<S>,
     /// Raised to stop the thread.
     stop: Flag,
@@ -52,14 +53,15 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn new(
         mut sensor: Sensor,
         redactor: Redactor,
+        journal: Journal,
         test_interval: Duration,
         mut outlet: Outlet<S>,
         stop: Flag,
     ) -> Result<Self, Error> {
-        let analysis = Analysis::start(&mut sensor, redactor, &mut outlet)?;
+        let intake = Intake::start(&mut sensor, redactor, journal, &mut outlet)?;
         Ok(Self {
             sensor,
-            analysis,
+            intake,
             outlet,
             stop,
             losses: Losses::default(),
@@ -75,9 +77,9 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Runs until it is stopped, then handles the remaining records.
     pub(super) fn run(mut self) {
         while self.wait() {
-            self.analysis.follow_wall_clock();
+            self.intake.follow_wall_clock();
             self.drain();
-            self.analysis.take_contents(&mut self.outlet);
+            self.intake.take_contents(&mut self.outlet);
             let now = Instant::now();
             if now >= self.schedule.losses_due() {
                 self.do_housekeeping(now >= self.schedule.skipped_calls_due());
@@ -89,19 +91,19 @@ impl<S: FnMut(Message)> Reader<S> {
         // Later events are not reported: on a busy node the loop might never end.
         let stopped = clock::since_boot();
         while self.take_record().is_some_and(|time| time <= stopped) {}
-        self.analysis.take_last_contents(&mut self.outlet);
+        self.intake.take_last_contents(&mut self.outlet);
         self.do_housekeeping(true);
     }
 
     /// Waits until there is work to do. Returns `false` if the thread must stop.
     fn wait(&mut self) -> bool {
         self.note_pause(Duration::ZERO);
-        let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.analysis.contents_ready()];
+        let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.intake.contents_ready()];
         let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let left = if self.sensor.has_backlog() {
             Duration::ZERO
         } else {
-            let due = self.analysis.contents_due().into_iter().chain([self.schedule.next()]).min();
+            let due = self.intake.contents_due().into_iter().chain([self.schedule.next()]).min();
             due.unwrap_or_else(Instant::now).saturating_duration_since(Instant::now())
         };
         let limit = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
@@ -128,8 +130,8 @@ impl<S: FnMut(Message)> Reader<S> {
         let Some(pause) = pause else { return };
         let now = clock::since_boot();
         let from = now.saturating_sub(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
-        let (from, until) = (self.analysis.wall(from), self.analysis.wall(now));
-        self.outlet.notice(NoticeEvent::Paused { from, until });
+        let (from, until) = (self.intake.wall(from), self.intake.wall(now));
+        self.notice(NoticeEvent::Paused { from, until });
     }
 
     /// Handles the available records, [`BATCH`] at most.
@@ -163,8 +165,8 @@ impl<S: FnMut(Message)> Reader<S> {
                 self.must_refill |= matches!(&event, Event::Tampering(done)
                     if matches!(done.act, TamperingAct::MapChange { .. }));
                 // An event that happened after the clock was set gets the new time, even if others are read with it.
-                self.analysis.follow_wall_clock();
-                self.analysis.take_event(event, &mut self.sensor, &mut self.outlet);
+                self.intake.follow_wall_clock();
+                self.intake.take_event(event, &mut self.sensor, &mut self.outlet);
             }
             Err(error) => {
                 if self.undecoded == 0 {
@@ -195,7 +197,7 @@ impl<S: FnMut(Message)> Reader<S> {
             self.schedule.mark_skipped_calls_reported(now);
             self.report_skipped_calls();
         }
-        if let Some(ended) = self.analysis.containers().take_ended()
+        if let Some(ended) = self.intake.containers().take_ended()
             && let Err(error) = self.sensor.sweep(&ended)
         {
             tracing::error!(%error, "cannot remove what has gone from the BPF maps");
@@ -205,7 +207,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Fills the maps of the probes again, because another process has changed some.
     fn refill(&mut self) {
         match self.sensor.refill() {
-            Ok(()) => self.outlet.notice(NoticeEvent::Healed {
+            Ok(()) => self.notice(NoticeEvent::Healed {
                 what: "another process called bpf(2) to change maps of the probes; they were filled again".to_owned(),
             }),
             Err(error) => {
@@ -213,6 +215,11 @@ impl<S: FnMut(Message)> Reader<S> {
                 self.must_refill = true;
             }
         }
+    }
+
+    /// Publishes a notice about the sensor.
+    fn notice(&mut self, event: NoticeEvent) {
+        self.intake.notice(event, &mut self.outlet);
     }
 
     /// Repeats the self-test, which tells whether somebody has switched the probes off. Hooks that do not fire are
@@ -227,7 +234,7 @@ impl<S: FnMut(Message)> Reader<S> {
         let took = started.elapsed();
         self.pulse = Pulse::new(Instant::now());
         if !healed.is_empty() {
-            self.outlet.notice(NoticeEvent::Healed {
+            self.notice(NoticeEvent::Healed {
                 what: format!(
                     "hooks did not fire any more and were attached again ({}); what they see may have been missed for \
                     up to {} s",
@@ -259,18 +266,18 @@ impl<S: FnMut(Message)> Reader<S> {
     /// events.
     fn report_losses(&mut self) -> Result<bool, sensor::Error> {
         let losses =
-            Losses { kernel: self.sensor.losses()?, undecoded: self.undecoded, unread: self.analysis.unread().clone() };
+            Losses { kernel: self.sensor.losses()?, undecoded: self.undecoded, unread: self.intake.unread().clone() };
         let new = losses.since(&self.losses);
         self.losses = losses;
         for &(kind, count) in &new {
-            self.outlet.notice(NoticeEvent::Loss { kind, count });
+            self.notice(NoticeEvent::Loss { kind, count });
         }
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {
-            self.analysis.containers().remove_missing(clock::since_boot());
+            self.intake.remove_missing(clock::since_boot());
         }
         if is_new(Loss::SeenFull) {
-            self.analysis.containers().sweep_soon();
+            self.intake.containers().sweep_soon();
         }
         // The probes count a lost event before they store its short version, so a version that is missing now is found
         // the next time.
@@ -290,8 +297,8 @@ impl<S: FnMut(Message)> Reader<S> {
             Err(error) => return tracing::error!(%error, "cannot read the numbers of skipped calls from the kernel"),
         };
         if let Some(window) = self.blind_windows.update(counts, clock::since_boot()) {
-            let (from, until) = (self.analysis.wall(window.from), self.analysis.wall(window.until));
-            self.outlet.notice(NoticeEvent::BlindWindow { from, until, skipped: window.skipped });
+            let (from, until) = (self.intake.wall(window.from), self.intake.wall(window.until));
+            self.notice(NoticeEvent::BlindWindow { from, until, skipped: window.skipped });
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadat
             metadata(container, sandbox, image)
         }
     };
-    Ok(Some(Metadata { runtime: name, ..told }))
+    Ok(Some(Metadata { runtime: name.map(Into::into), ..told }))
 }
 
 /// Queries the status of a container's image.

@@ -68,7 +68,7 @@ pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadat
     };
     let told = metadata(&container, image_id.as_ref(), image.as_ref());
     // Findings call both runtimes by the names of their protocols.
-    Ok(Some(Metadata { runtime: Some(endpoint.protocol.name()), ..told }))
+    Ok(Some(Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }))
 }
 
 fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>) -> Metadata {

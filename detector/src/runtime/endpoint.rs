@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, fs};
 
+use serde::{Deserialize, Serialize};
+
 use crate::finding::Container;
 
 /// The usual sockets, in the order in which they are queried. CRI comes first because it knows more about a pod on
@@ -21,7 +23,8 @@ const DEFAULTS: [(Protocol, &str); 9] = [
 ];
 
 /// The protocol of a runtime's API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Version 1 of the Kubernetes container runtime interface: containerd, CRI-O, cri-dockerd.
     Cri,
@@ -56,7 +59,7 @@ impl Protocol {
 }
 
 /// The API of a container runtime: a unix socket, and the protocol to use on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The protocol.
     pub protocol: Protocol,

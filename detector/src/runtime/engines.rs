@@ -72,6 +72,21 @@ pub struct Engines {
     users: Option<Mutex<Recent<u32, [Arc<Engine>; 2]>>>,
 }
 
+/// Which engines there are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The node's own.
+    sockets: Vec<Endpoint>,
+    /// Whether those of ordinary users count, too.
+    users: bool,
+}
+
+impl From<Setup> for Engines {
+    fn from(setup: Setup) -> Self {
+        Self::new(setup.sockets, setup.users)
+    }
+}
+
 /// The result of a query.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -92,6 +107,12 @@ impl Engines {
             system: system.into_iter().map(|endpoint| Arc::new(Engine::new(endpoint))).collect(),
             users: users.then(|| Mutex::new(Recent::new(MAX_USERS))),
         }
+    }
+
+    /// What these engines can be made of again.
+    pub(super) fn setup(&self) -> Setup {
+        let sockets = self.system.iter().map(|engine| engine.endpoint.clone()).collect();
+        Setup { sockets, users: self.users.is_some() }
     }
 
     /// The states of the node's own engines.

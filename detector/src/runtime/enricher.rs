@@ -1,7 +1,7 @@
 //! The thread that queries the container runtimes, and the path of findings that wait for its answers.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::endpoint::user_of;
 use super::engines::{Answer, Engine, Engines};
+use super::enrichment::{Enrichment, Input, Work};
 use super::id::Id;
-use super::join::{Join, Key, Out, Todo};
-use crate::finding::{Container, Finding, Line, Notice, NoticeEvent};
+use super::join::Key;
+use super::metadata::Metadata;
+use crate::finding::{Container, Line, Time};
+use crate::recording::Journal;
 use crate::redact::Redactor;
 
 /// The delay before a runtime is queried again about a container: the first time, and at most. The delay doubles each
@@ -53,11 +55,8 @@ pub struct Enricher {
 
 struct Shared {
     options: Options,
-    /// The containers of the node.
-    node: Mutex<Join>,
-    /// The containers of ordinary users. They are separate because a user can create any number of containers.
-    users: Mutex<Join>,
-    publish: Box<dyn Fn(&Line) + Send + Sync>,
+    enrichment: Enrichment,
+    journal: Journal,
     tasks: Handle,
 }
 
@@ -68,6 +67,20 @@ impl Enricher {
     ///
     /// The error of the operating system.
     pub fn start(options: Options, publish: impl Fn(&Line) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::start_recording(options, Journal::default(), publish)
+    }
+
+    /// Like [`Self::start`], and records what the runtimes answer. Who calls the [inlet](Self::inlet) must have the
+    /// turn.
+    ///
+    /// # Errors
+    ///
+    /// The error of the operating system.
+    pub(crate) fn start_recording(
+        options: Options,
+        journal: Journal,
+        publish: impl Fn(&Line) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -75,19 +88,15 @@ impl Enricher {
             // This returns when the sender is dropped; nothing is ever sent.
             let _ = runtime.block_on(stopped);
         })?;
-        let shared = Arc::new(Shared {
-            options,
-            node: Mutex::default(),
-            users: Mutex::default(),
-            publish: Box::new(publish),
-            tasks,
-        });
+        let enrichment = Enrichment::new(options.node.clone(), Arc::clone(&options.engines), publish);
+        let shared = Arc::new(Shared { options, enrichment, journal, tasks });
+        shared.learn(Input::Start(shared.enrichment.setup()));
         let weak = Arc::downgrade(&shared);
         shared.tasks.spawn(async move {
             loop {
                 sleep(RETENTION).await;
                 let Some(shared) = weak.upgrade() else { return };
-                shared.with_all(|join, _| join.age());
+                shared.learn(Input::Aged);
             }
         });
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
@@ -108,15 +117,12 @@ pub struct Inlet {
 impl Inlet {
     /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over.
     pub fn send(&self, line: Line) {
-        match line {
-            Line::Finding(finding) => self.shared.send_finding(finding),
-            line => (self.shared.publish)(&line),
-        }
+        self.shared.start_tasks(self.shared.enrichment.take_line(line));
     }
 
     /// Queries the runtimes about a container that has started, so that its metadata is there before its first finding.
     pub fn container_started(&self, container: &Container) {
-        self.shared.container_started(container);
+        self.shared.start_tasks(self.shared.enrichment.container_started(container));
     }
 }
 
@@ -128,51 +134,35 @@ impl Drop for Enricher {
         {
             tracing::error!("the thread that queries the container runtimes panicked; findings lack their metadata");
         }
-        self.shared.with_all(Join::release_all);
+        self.shared.learn(Input::Stopped);
     }
 }
 
 impl Shared {
-    fn container_started(self: &Arc<Self>, container: &Container) {
-        if let Some((key, engines)) = self.engines_for(container) {
-            let todo = self.with(key.user, |join, _| join.start_query(&key, container.cgroup_id));
-            self.start_tasks(todo, key, engines);
-        }
+    /// Records something, and publishes what follows from it.
+    fn learn(&self, input: Input) {
+        let mut turn = self.journal.turn();
+        turn.record(input.entry());
+        self.enrichment.take(input);
     }
 
-    fn send_finding(self: &Arc<Self>, finding: Box<Finding>) {
-        match finding.container.as_ref().and_then(|container| self.engines_for(container)) {
-            Some((key, engines)) => {
-                let todo = self.with(key.user, |join, out| join.add_finding(&key, finding, out));
-                self.start_tasks(todo, key, engines);
-            }
-            None => (self.publish)(&Line::Finding(finding)),
-        }
-    }
-
-    /// The key of a container and the engines that may know it, or `None` if there is no such engine.
-    fn engines_for(&self, container: &Container) -> Option<(Key, Vec<Arc<Engine>>)> {
-        let key = Key { id: Id::new(container.id.as_ref()?.as_str())?, user: user_of(container) };
-        let engines = self.options.engines.of(container);
-        (!engines.is_empty()).then_some((key, engines))
-    }
-
-    fn start_tasks(self: &Arc<Self>, todo: Todo, key: Key, engines: Vec<Arc<Engine>>) {
+    fn start_tasks(self: &Arc<Self>, work: Option<Work>) {
+        let Some(Work { todo, key, engines }) = work else { return };
         if todo.timer {
             let (shared, key) = (Arc::clone(self), key.clone());
             self.tasks.spawn(async move {
                 sleep(shared.options.wait).await;
-                shared.with(key.user, |join, out| join.release(&key, out));
+                shared.learn(Input::Released(key));
             });
         }
         if todo.query {
             let shared = Arc::clone(self);
-            self.tasks.spawn(async move { shared.query_until_known(&key, &engines).await });
+            self.tasks.spawn(async move { shared.query_until_known(key, &engines).await });
         }
     }
 
     /// Queries the engines until one knows the container, or it is clear that none does.
-    async fn query_until_known(&self, key: &Key, engines: &[Arc<Engine>]) {
+    async fn query_until_known(&self, key: Key, engines: &[Arc<Engine>]) {
         let since = Instant::now();
         let (mut pause, longest) = RETRY_DELAY;
         let mut denials = 0;
@@ -180,43 +170,27 @@ impl Shared {
             match query(&key.id, engines).await {
                 Answer::Known(mut metadata) => {
                     metadata.redact(&self.options.redactor);
-                    return self.with(key.user, |join, out| join.settle(key, Some(*metadata), out));
+                    return self.settle(key, Some(metadata));
                 }
-                Answer::Unreadable => return self.with(key.user, |join, out| join.settle(key, None, out)),
+                Answer::Unreadable => return self.settle(key, None),
                 Answer::Unknown => {
                     denials += 1;
                     if denials == MAX_DENIALS {
-                        return self.with(key.user, |join, out| join.settle(key, None, out));
+                        return self.settle(key, None);
                     }
                 }
                 Answer::Unavailable if since.elapsed() >= QUERY_TIMEOUT => {
-                    return self.with(key.user, |join, out| join.forget(key, out));
+                    return self.learn(Input::Forgotten(key));
                 }
-                Answer::Unavailable => self.with(key.user, |join, out| join.release(key, out)),
+                Answer::Unavailable => self.learn(Input::Released(key.clone())),
             }
             sleep(pause).await;
             pause = longest.min(2 * pause);
         }
     }
 
-    /// Like [`Self::with`], for the containers of the node and of users.
-    fn with_all(&self, work: impl Fn(&mut Join, &mut dyn FnMut(Out))) {
-        [None, Some(0)].into_iter().for_each(|user| self.with(user, &work));
-    }
-
-    /// Runs `work` on the containers of the node or of users, and publishes its output before any other output about
-    /// them.
-    fn with<T>(&self, user: Option<u32>, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
-        let joins = if user.is_none() { &self.node } else { &self.users };
-        let mut join = joins.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut join, &mut |out| {
-            (self.publish)(&match out {
-                Out::Finding(finding) => Line::Finding(finding),
-                Out::Info(container) => {
-                    Line::Notice(Notice::now(self.options.node.clone(), NoticeEvent::ContainerInfo { container }))
-                }
-            });
-        })
+    fn settle(&self, key: Key, metadata: Option<Box<Metadata>>) {
+        self.learn(Input::Settled { key, metadata, time: Time(jiff::Timestamp::now()) });
     }
 }
 

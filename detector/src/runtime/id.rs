@@ -1,8 +1,19 @@
 //! The id of a container in queries to the runtimes.
 
+use serde::{Deserialize, Serialize};
+
 /// The full id of a container: 64 hexadecimal digits. It is therefore safe in a URL, and not a prefix of another id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Id(String);
+
+impl TryFrom<String> for Id {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        Self::new(&id).ok_or("this is not the full id of a container")
+    }
+}
 
 impl Id {
     /// Parses an id. Returns `None` if the text is not one.

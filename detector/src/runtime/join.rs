@@ -1,13 +1,15 @@
 //! Joins findings with the metadata of their containers. It does no I/O and reads no clock: the caller queries the
 //! runtimes and sets the timers.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::id::Id;
 use super::metadata::Metadata;
-use crate::finding::{Container, File, Finding, Image};
+use crate::finding::{Container, File, Finding, Image, Time};
 use crate::recent::Recent;
 
 /// For how many queried containers the metadata is remembered at most. At least half as many are always remembered.
@@ -18,8 +20,8 @@ const MAX_PENDING: usize = 4096;
 const MAX_WAITING: usize = 4096;
 
 /// Identifies a container in queries.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Key {
     /// The container's id.
     pub(super) id: Id,
     /// The ordinary user whose runtime is queried. Its answers are used only for that user's containers, even if
@@ -32,8 +34,8 @@ pub(super) struct Key {
 pub(super) enum Out {
     /// A finding with the metadata that is known.
     Finding(Box<Finding>),
-    /// Metadata that became known after findings about the container were published without it.
-    Info(Box<Container>),
+    /// Metadata that became known after findings about the container were published without it, and when.
+    Info(Box<Container>, Time),
 }
 
 /// What the caller must do.
@@ -49,7 +51,7 @@ pub(super) struct Todo {
 #[derive(Debug)]
 pub(super) struct Join {
     settled: Recent<Key, Settled>,
-    pending: HashMap<Key, Pending>,
+    pending: BTreeMap<Key, Pending>,
     waiting: usize,
 }
 
@@ -76,7 +78,7 @@ struct Pending {
 
 impl Default for Join {
     fn default() -> Self {
-        Self { settled: Recent::new(MAX_SETTLED), pending: HashMap::new(), waiting: 0 }
+        Self { settled: Recent::new(MAX_SETTLED), pending: BTreeMap::new(), waiting: 0 }
     }
 }
 
@@ -138,8 +140,8 @@ impl Join {
         keys.iter().for_each(|key| self.release(key, out));
     }
 
-    /// Stores the answer of the runtimes, which is `None` if none of them knows the container.
-    pub(super) fn settle(&mut self, key: &Key, metadata: Option<Metadata>, out: &mut dyn FnMut(Out)) {
+    /// Stores the answer that the runtimes gave at this time, which is `None` if none of them knows the container.
+    pub(super) fn settle(&mut self, key: &Key, metadata: Option<Metadata>, time: Time, out: &mut dyn FnMut(Out)) {
         let metadata = metadata.map(Arc::new);
         let Some(pending) = self.pending.remove(key) else { return };
         self.waiting -= pending.waiting.len();
@@ -151,7 +153,7 @@ impl Join {
         }
         if let (Some(metadata), Some(mut container)) = (&metadata, pending.told) {
             metadata.fill(&mut container);
-            out(Out::Info(Box::new(container)));
+            out(Out::Info(Box::new(container), time));
         }
         self.settled.insert(key.clone(), Settled { cgroup: pending.cgroup, metadata });
     }
@@ -205,6 +207,8 @@ mod tests {
     use crate::detect::samples;
     use crate::event::{Event, ImageOp, Layer};
 
+    const TIME: Time = Time(jiff::Timestamp::UNIX_EPOCH);
+
     fn key() -> Key {
         Key { id: Id::new(samples::ID).expect("it is one"), user: None }
     }
@@ -230,7 +234,7 @@ mod tests {
                 let path = found.file.as_ref().and_then(|file| file.path.as_ref()).expect("it has one").to_string();
                 (path, found.container.as_ref().and_then(name))
             }
-            Out::Info(container) => ("info".into(), name(&container)),
+            Out::Info(container, _) => ("info".into(), name(&container)),
         };
         out.into_iter().map(show).collect()
     }
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(join.add_finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { query: true, timer: true });
         assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(out, []);
-        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        join.settle(&key(), Some(metadata("web")), TIME, &mut |it| out.push(it));
         assert_eq!(join.add_finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
         // This is the timer of the first finding.
         join.release(&key(), &mut |it| out.push(it));
@@ -261,7 +265,7 @@ mod tests {
         join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
         join.release(&key(), &mut |it| out.push(it));
         assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), NOTHING);
-        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        join.settle(&key(), Some(metadata("web")), TIME, &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", None), named("/b", None), named("info", Some("web"))]);
     }
 
@@ -271,7 +275,7 @@ mod tests {
         join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
         join.forget(&key(), &mut |it| out.push(it));
         assert_eq!(join.add_finding(&key(), finding("/b"), &mut |it| out.push(it)), Todo { query: true, timer: true });
-        join.settle(&key(), None, &mut |it| out.push(it));
+        join.settle(&key(), None, TIME, &mut |it| out.push(it));
         assert_eq!(join.add_finding(&key(), finding("/c"), &mut |it| out.push(it)), NOTHING);
         assert_eq!(shown(out), ["/a", "/b", "/c"].map(|path| named(path, None)));
     }
@@ -281,11 +285,11 @@ mod tests {
         let (mut join, mut out) = (Join::default(), Vec::new());
         assert_eq!(join.start_query(&key(), 7), Todo { query: true, timer: false });
         assert_eq!(join.add_finding(&key(), finding("/a"), &mut |it| out.push(it)), Todo { query: false, timer: true });
-        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        join.settle(&key(), Some(metadata("web")), TIME, &mut |it| out.push(it));
         assert_eq!(join.start_query(&key(), 7), NOTHING);
         // The container was renamed and restarted.
         assert_eq!(join.start_query(&key(), 8), Todo { query: true, timer: false });
-        join.settle(&key(), Some(metadata("old-web")), &mut |it| out.push(it));
+        join.settle(&key(), Some(metadata("old-web")), TIME, &mut |it| out.push(it));
         join.add_finding(&key(), finding("/b"), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("old-web"))]);
     }
@@ -294,10 +298,10 @@ mod tests {
     fn the_answer_of_a_users_runtime_is_used_only_for_that_users_containers() {
         let (mut join, mut out) = (Join::default(), Vec::new());
         join.start_query(&key(), 7);
-        join.settle(&key(), Some(metadata("web")), &mut |it| out.push(it));
+        join.settle(&key(), Some(metadata("web")), TIME, &mut |it| out.push(it));
         let forged = Key { user: Some(1000), ..key() };
         assert_eq!(join.start_query(&forged, 8), Todo { query: true, timer: false });
-        join.settle(&forged, Some(metadata("harmless")), &mut |it| out.push(it));
+        join.settle(&forged, Some(metadata("harmless")), TIME, &mut |it| out.push(it));
         join.add_finding(&key(), finding("/a"), &mut |it| out.push(it));
         join.add_finding(&forged, finding("/b"), &mut |it| out.push(it));
         assert_eq!(shown(out), [named("/a", Some("web")), named("/b", Some("harmless"))]);
@@ -387,7 +391,7 @@ mod tests {
                     Step::Settle(_) | Step::Forget if !running[at] => NOTHING,
                     Step::Settle(is_known) => {
                         (running[at], timers[at]) = (false, false);
-                        join.settle(key, is_known.then(|| metadata("web")), &mut |it| out.push(it));
+                        join.settle(key, is_known.then(|| metadata("web")), TIME, &mut |it| out.push(it));
                         NOTHING
                     }
                     Step::Forget => {

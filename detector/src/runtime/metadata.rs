@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use super::owner;
 use crate::finding::{Container, Image, Labels, Owner, Pod, Text};
@@ -26,10 +26,10 @@ const POD_LABEL: &str = "io.kubernetes.pod.";
 const NAME_LABEL: &str = "io.kubernetes.container.name";
 
 /// The metadata of a container, as a runtime returns it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Metadata {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Metadata {
     /// The name of the runtime in findings.
-    pub runtime: Option<&'static str>,
+    pub runtime: Option<Cow<'static, str>>,
     /// The name of the container.
     pub name: Option<Text>,
     /// The image of the container.
@@ -43,7 +43,7 @@ pub(super) struct Metadata {
 impl Metadata {
     /// Adds the metadata to a finding's container. The runtime and the pod that the cgroup tells take precedence.
     pub(super) fn fill(&self, container: &mut Container) {
-        container.runtime = container.runtime.take().or(self.runtime.map(Cow::Borrowed));
+        container.runtime = container.runtime.take().or_else(|| self.runtime.clone());
         container.name.clone_from(&self.name);
         container.image.clone_from(&self.image);
         container.labels.clone_from(&self.labels);
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_runtimes_name_is_used_if_the_cgroup_has_none() {
-        let told = Metadata { runtime: Some("containerd"), ..Metadata::default() };
+        let told = Metadata { runtime: Some("containerd".into()), ..Metadata::default() };
         for (known, expected) in [(None, "containerd"), (Some("cri-o"), "cri-o")] {
             let mut container = Container { runtime: known.map(Cow::Borrowed), ..Container::default() };
             told.fill(&mut container);

@@ -12,6 +12,7 @@ mod cri;
 mod docker;
 mod engines;
 mod enricher;
+mod enrichment;
 mod error;
 mod id;
 mod join;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub(crate) use docker::described;
 pub use engines::{EngineState, EngineStatus, Engines, check};
 pub use enricher::{Enricher, Inlet, Options};
+pub(crate) use enrichment::{Enrichment, Input};
 pub use id::Id;
 
 /// How long a finding waits at most for an answer by default.

@@ -42,7 +42,7 @@ pub use selftest::{ARGUMENT as SELFTEST_ARGUMENT, target as selftest_target};
 
 pub(crate) use events::Decoded;
 pub(crate) use maps::KernelLosses;
-pub(crate) use scan::Running;
+pub(crate) use scan::{Running, RunningContainer};
 
 /// The options for starting the sensor.
 #[derive(Clone, Debug, Default)]

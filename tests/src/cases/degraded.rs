@@ -111,6 +111,34 @@ fn fill_and_free() -> Result<()> {
     Ok(())
 }
 
+/// A full disk of a recording. The daemon goes on without it, and then with the rest of it.
+pub(super) fn full_disk_of_a_recording(_: &mut Lab) -> Result<()> {
+    mount_at("tmpfs", FOLDER, "size=64k")?;
+    let outcome = fill_and_free_recording();
+    unmount(FOLDER, UnmountFlags::DETACH)?;
+    outcome
+}
+
+fn fill_and_free_recording() -> Result<()> {
+    const OUTPUT: &str = "/run/lab/recorded.jsonl";
+    let (recording, filler) = (format!("{FOLDER}/recording"), format!("{FOLDER}/filler"));
+    ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
+    let daemon = Daemon::start_with(CapabilitySet::all(), OUTPUT, &["--record", &recording])?;
+    let daemon = daemon.map_err(Error::msg)?;
+    wait_for("the failure", PATIENCE, || Ok((daemon.status()? == DEGRADED).then_some(())))?;
+    fs::remove_file(&filler)?;
+    wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
+    daemon.stop()?;
+    let reasons = degraded(OUTPUT)?;
+    ensure!(
+        reasons.len() == 2 && reasons[0].contains("cannot record: No space left on device") && reasons[1] == "[]",
+        "the output says {reasons:?}"
+    );
+    let replay = detector(&["replay", &recording])?;
+    ensure!(replay.status.success(), "replay: {}", String::from_utf8_lossy(&replay.stderr));
+    Ok(())
+}
+
 /// How the daemon is started that must notice something by its self-test.
 const TESTS_OFTEN: &[&str] = &["--self-test-interval", "1s"];
 

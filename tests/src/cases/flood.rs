@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::lab::Lab;
 use crate::attack::DEEP;
+use crate::container::Container;
 
 const WRITERS: usize = 4;
 /// All records together, with their [long](DEEP) paths, exceed the size of the ring buffer.
@@ -24,8 +25,30 @@ pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
 pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
     lab.take_findings()?;
+    let found = flood(lab, &container)?;
+    let notices = lab.notices();
+    let lost = |kind: &str| -> u64 {
+        let of_kind = notices.iter().filter(|notice| notice["event"] == "loss" && notice["detail"]["kind"] == kind);
+        of_kind.filter_map(|notice| notice["detail"]["count"].as_u64()).sum()
+    };
+    files_are_complete(&found, lost("image_write"))?;
+    let shells: Vec<&Value> = found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect();
+    let lost_shells = lost("exec").checked_sub(1).context("no exec was lost, so the ring buffer was never full")?;
+    ensure!(
+        shells.len() as u64 == SHELLS as u64 - lost_shells + 1,
+        "{} shells were reported and {lost_shells} records were lost, of {SHELLS}",
+        shells.len(),
+    );
+    for shell in shells {
+        ensure!(shell["process"]["args"] == serde_json::json!(["/bin/sh", "-c", "true"]), "not the shell: {shell}");
+    }
+    Ok(())
+}
+
+/// Fills the ring buffer, and returns the findings.
+pub(super) fn flood(lab: &mut Lab, container: &Container) -> Result<Vec<Value>> {
     lab.sensor()?.signal(Signal::STOP)?;
-    let attacked = (|| {
+    let attacked: Result<()> = (|| {
         let sizes = [WRITERS, FILES, WRITES, DEEP as usize].map(|number| number.to_string());
         container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())?;
         // The writes use the same file, busybox, and must not hide the shells.
@@ -36,27 +59,9 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
         Ok(())
     })();
     lab.sensor()?.signal(Signal::CONT)?;
-    attacked.and_then(|()| {
-        sleep(HOUSEKEEPING);
-        let found = lab.take_findings()?;
-        let notices = lab.notices();
-        let lost = |kind: &str| -> u64 {
-            let of_kind = notices.iter().filter(|notice| notice["event"] == "loss" && notice["detail"]["kind"] == kind);
-            of_kind.filter_map(|notice| notice["detail"]["count"].as_u64()).sum()
-        };
-        files_are_complete(&found, lost("image_write"))?;
-        let shells: Vec<&Value> = found.iter().filter(|finding| finding["finding"] == "shell_in_container").collect();
-        let lost_shells = lost("exec").checked_sub(1).context("no exec was lost, so the ring buffer was never full")?;
-        ensure!(
-            shells.len() as u64 == SHELLS as u64 - lost_shells + 1,
-            "{} shells were reported and {lost_shells} records were lost, of {SHELLS}",
-            shells.len(),
-        );
-        for shell in shells {
-            ensure!(shell["process"]["args"] == serde_json::json!(["/bin/sh", "-c", "true"]), "not the shell: {shell}");
-        }
-        Ok(())
-    })
+    attacked?;
+    sleep(HOUSEKEEPING);
+    lab.take_findings()
 }
 
 /// Each created file has a finding. Those without a path are the ones that were reported as lost.

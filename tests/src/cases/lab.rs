@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::before::{self, Before, OldFile};
 use super::expectation::compare;
+use super::recording::Run;
 use crate::attack::NotApplicable;
 use crate::container::{Container, Setup};
 use crate::engine::Node;
@@ -159,6 +160,19 @@ impl Lab {
         let done = action(self)?;
         self.ensure_sensor()?;
         Ok(done)
+    }
+
+    /// Runs a function with a sensor that records, and stops this sensor. Returns what it has written.
+    pub(super) fn recorded(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
+        self.take_sensor()?.stop()?;
+        let folder = folder(&mut self.numbers);
+        let recording = folder.join("recording");
+        self.sensor = Some(Sensor::start_with(&folder, &["--record".as_ref(), recording.as_os_str()])?);
+        action(self)?;
+        let sensor = self.take_sensor()?;
+        let lines = sensor.lines().to_owned();
+        sensor.stop()?;
+        Ok(Run { lines, recording })
     }
 
     /// A container that no other case has used.

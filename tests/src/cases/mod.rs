@@ -20,6 +20,7 @@ mod lab;
 mod lifecycle;
 mod long_life;
 mod noticed;
+mod recording;
 mod refusals;
 mod roots;
 mod runtimes;
@@ -68,8 +69,8 @@ cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output, few_descriptors;
     degraded []:
-        few_capabilities, full_disk, probes_switched_off, ftrace_switched_off, links_closed, events_disabled, module_reloaded, terminated,
-        killed;
+        few_capabilities, full_disk, full_disk_of_a_recording, probes_switched_off, ftrace_switched_off, links_closed,
+        events_disabled, module_reloaded, terminated, killed;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
@@ -157,6 +158,7 @@ cases! {
     lifecycle []: clock_step, rotated_output;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
+    recording []: replayed, killed;
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
@@ -164,7 +166,7 @@ cases! {
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
-        docker_without_socket, docker_hanging, docker_restarted,
+        docker_without_socket, docker_hanging, docker_restarted, docker_recorded,
         cri, cri_from_before, cri_short_lived, cri_silent, cri_without_socket, cri_hanging, cri_restarted,
         podman, podman_from_before, podman_short_lived, podman_silent, podman_copied_to, podman_built,
         podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,

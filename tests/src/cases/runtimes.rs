@@ -243,6 +243,27 @@ pub(super) fn podman_with_systemd(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// The answers of an engine are in a recording, whether they come before the findings or after them.
+fn recorded(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let numbers = [lab.number(), lab.number()];
+    let before = lab.without_sensor(|_| engine.service(numbers[0]))?;
+    let run = lab.recorded(|lab| {
+        let attack = |lab: &mut Lab, container: &Container| {
+            let ([shell, change], entered) = (broken_into(container)?, entered(container)?);
+            expect_known(lab, container, [shell, change, entered])
+        };
+        attack(lab, &before)?;
+        attack(lab, &engine.service(numbers[1])?)
+    })?;
+    let known = known(&before)?;
+    let expected = run.expect_same()?;
+    let lines = expected.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<Value>, _>>()?;
+    let mut told = lines.iter().flat_map(|line| [&line["container"], &line["detail"]["container"]]);
+    ensure!(told.any(|container| difference(container, &known).is_none()), "no answer is in a line");
+    Ok(())
+}
+
 macro_rules! engines {
     ($($engine:expr => $($function:ident: $case:ident),+;)+) => {
         $($(pub(super) fn $function(lab: &mut Lab) -> Result<()> {
@@ -255,7 +276,7 @@ engines! {
     DOCKER =>
         docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_silent: silent,
         docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket,
-        docker_hanging: hanging, docker_restarted: restarted_under_load;
+        docker_hanging: hanging, docker_restarted: restarted_under_load, docker_recorded: recorded;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
         cri_without_socket: without_socket, cri_hanging: hanging, cri_restarted: restarted_under_load;

@@ -1,0 +1,99 @@
+//! What the analysis is told: the entries of the pipeline in a recording.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::content::Look;
+use crate::detect::process::Program;
+use crate::event::{At, Cgroup, Event};
+use crate::finding::Notice;
+use crate::recording::{Entry, as_text};
+use crate::redact::Redactor;
+use crate::sensor::RunningContainer;
+
+/// Something that the analysis is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Input<'a> {
+    /// The first input.
+    Start(Cow<'a, Start>),
+    /// A container that already ran when the sensor started.
+    Running(Cow<'a, Ran>),
+    /// By how many nanoseconds the wall clock is ahead of the time since boot from now on.
+    Clock(i64),
+    /// A cgroup that exists, although nothing has reported its creation.
+    Cgroup(Cow<'a, Cgroup>),
+    /// An event.
+    Event {
+        /// The event.
+        event: Cow<'a, Event>,
+        /// The device of the root of the container that the event starts, in the kernel's encoding.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        root_dev: Option<u32>,
+    },
+    /// What is known of the content of the file of an earlier event.
+    Content {
+        /// The time of the event.
+        time: u64,
+        /// The number of the event.
+        number: u64,
+        /// What is known.
+        look: Look,
+    },
+    /// Cgroups that no longer exist, although nothing has reported their removal.
+    Gone {
+        /// When this was found out, in nanoseconds since boot.
+        time: u64,
+        /// Their ids.
+        cgroups: Vec<u64>,
+    },
+    /// A notice about the sensor, which goes on as it is.
+    Notice(Cow<'a, Notice>),
+}
+
+impl<'a> Input<'a> {
+    /// What is known of the content of the file of the event that happened there.
+    pub(super) fn content(at: At, look: Look) -> Self {
+        Self::Content { time: at.time, number: at.number, look }
+    }
+
+    /// The entry in a recording.
+    pub(super) fn entry(self) -> Entry<Self, ()> {
+        Entry::Pipeline(self)
+    }
+}
+
+/// What is the same until the daemon stops.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// The name of the node in findings.
+    pub(crate) node: String,
+    /// The kernel's `/proc/sys/kernel/random/boot_id`.
+    pub(crate) boot_id: String,
+    /// By how many nanoseconds the wall clock is ahead of the time since boot.
+    pub(crate) ahead: i64,
+    /// Redacts secrets in arguments.
+    pub(crate) redactor: Redactor,
+}
+
+/// A container that already ran when the sensor started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ran {
+    /// The id of its outermost cgroup.
+    pub(crate) container: u64,
+    /// The path of that cgroup from the root of the hierarchy.
+    #[serde(with = "as_text")]
+    pub(crate) path: Vec<u8>,
+    /// The device number of its root, in the kernel's encoding. 0 if it is not known.
+    pub(crate) root_dev: u32,
+    /// Its processes.
+    pub(crate) processes: Vec<Program>,
+}
+
+impl From<RunningContainer> for Ran {
+    fn from(running: RunningContainer) -> Self {
+        let RunningContainer { container, cgroup_path: path, root_dev, processes, .. } = running;
+        Self { container, path, root_dev, processes }
+    }
+}

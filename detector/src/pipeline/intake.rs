@@ -1,0 +1,172 @@
+//! Finds out what the analysis must be told, and tells it: each thing in a turn, in which it is recorded first.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use detector_common::vocabulary::Loss;
+
+use super::analysis::Analysis;
+use super::containers::Containers;
+use super::input::{Input, Ran, Start};
+use super::inspection::{Inspected, Inspector};
+use super::outlet::{Message, Outlet};
+use super::threads::Error;
+use crate::clock::WallClock;
+use crate::detect::content_by_name;
+use crate::event::{Event, Origin};
+use crate::finding::{Notice, NoticeEvent, Time};
+use crate::recording::{Journal, Turn};
+use crate::redact::Redactor;
+use crate::sensor::Sensor;
+
+/// The analysis, and what knows more than the events tell.
+pub(super) struct Intake {
+    analysis: Analysis,
+    inspector: Inspector,
+    /// Why executed files are not inspected, as it was reported last.
+    inspection_failure: Option<String>,
+    wall_clock: WallClock,
+    journal: Journal,
+}
+
+impl Intake {
+    /// Starts the analysis with the containers and processes that already ran when the sensor started.
+    pub(super) fn start(
+        sensor: &mut Sensor,
+        redactor: Redactor,
+        journal: Journal,
+        outlet: &mut Outlet<impl FnMut(Message)>,
+    ) -> Result<Self, Error> {
+        let wall_clock = WallClock::read();
+        let host = &sensor.report().host;
+        let (node, boot_id) = (outlet.node().to_owned(), host.boot_id.clone());
+        let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor };
+        let hierarchy = host.hierarchy.clone();
+        let mut turn = journal.turn();
+        turn.record(Input::Start(Cow::Borrowed(&start)).entry());
+        let mut analysis = Analysis::new(start, hierarchy);
+        for running in sensor.take_running().containers.into_iter().map(Ran::from) {
+            turn.record(Input::Running(Cow::Borrowed(&running)).entry());
+            analysis.add_running(running, outlet);
+        }
+        drop(turn);
+        let inspector = Inspector::start()?;
+        Ok(Self { analysis, inspector, inspection_failure: None, wall_clock, journal })
+    }
+
+    /// Takes an event.
+    pub(super) fn take_event(&mut self, event: Event, sensor: &mut Sensor, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let journal = self.journal.clone();
+        let mut turn = journal.turn();
+        self.find_cgroups(&event, &mut turn);
+        let root_dev = match &event {
+            Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => sensor.root_dev(exec.at.container),
+            _ => None,
+        };
+        turn.record(Input::Event { event: Cow::Borrowed(&event), root_dev }.entry());
+        if let Some(content) = content_by_name(&event) {
+            self.inspector.learn(&event, content);
+        }
+        let Some(event) = self.analysis.take_event(event, root_dev, outlet) else { return };
+        let containers = self.analysis.containers();
+        let path = event.at().map_or_else(Vec::new, |at| containers.lookup(at.container).path.clone());
+        if let Some(inspected) = self.inspector.inspect(event, || containers.directory(&path)) {
+            self.take_content(&inspected, &mut turn, outlet);
+        }
+    }
+
+    /// Finds the cgroups of an event that the analysis does not know.
+    fn find_cgroups(&mut self, event: &Event, turn: &mut Turn<'_>) {
+        let moved_to = match event {
+            Event::CgroupEscape(escape) if escape.cgroup.is_empty() => Some(escape.at.cgroup),
+            _ => None,
+        };
+        for id in event.at().map(|at| at.container).into_iter().chain(moved_to) {
+            if let Some(cgroup) = self.analysis.containers().find(id) {
+                turn.record(Input::Cgroup(Cow::Borrowed(&cgroup)).entry());
+                self.analysis.containers().add(cgroup);
+            }
+        }
+    }
+
+    /// Takes all files that the inspector has finished since the last call.
+    pub(super) fn take_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        self.inspector.reset();
+        self.inspector.abandon_stuck();
+        while let Some(inspected) = self.inspector.next_inspected() {
+            self.take_content(&inspected, &mut self.journal.clone().turn(), outlet);
+        }
+        let failure = self.inspector.failure();
+        if failure != self.inspection_failure {
+            self.inspection_failure.clone_from(&failure);
+            outlet.inspection_failure(failure);
+        }
+    }
+
+    /// Like [`take_contents`](Self::take_contents), but for the end: waits for the inspections that are still running.
+    pub(super) fn take_last_contents(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let since = Instant::now();
+        while let Some(inspected) = self.inspector.last_inspected(since) {
+            self.take_content(&inspected, &mut self.journal.clone().turn(), outlet);
+        }
+    }
+
+    fn take_content(&mut self, inspected: &Inspected, turn: &mut Turn<'_>, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let Some(at) = inspected.event.at() else { return };
+        self.find_cgroups(&inspected.event, turn);
+        turn.record(Input::content(at, inspected.look).entry());
+        self.analysis.take_content(inspected, outlet);
+    }
+
+    /// When [`take_contents`](Self::take_contents) must be called, at the latest.
+    pub(super) fn contents_due(&self) -> Option<Instant> {
+        self.inspector.due()
+    }
+
+    /// A descriptor that becomes readable when contents can be [taken](Self::take_contents).
+    pub(super) fn contents_ready(&self) -> BorrowedFd<'_> {
+        self.inspector.ready()
+    }
+
+    /// The number of executed files that were not inspected, by reason.
+    pub(super) fn unread(&self) -> &BTreeMap<Loss, u64> {
+        self.inspector.unread()
+    }
+
+    /// The table of containers, for the reader's housekeeping.
+    pub(super) fn containers(&mut self) -> &mut Containers {
+        self.analysis.containers()
+    }
+
+    /// Removes all cgroups that no longer exist. Needed after removal records were lost. `now`: nanoseconds since boot.
+    pub(super) fn remove_missing(&mut self, now: u64) {
+        let cgroups = self.analysis.containers().missing();
+        let mut turn = self.journal.turn();
+        turn.record(Input::Gone { time: now, cgroups: cgroups.clone() }.entry());
+        self.analysis.remove_gone(now, cgroups);
+    }
+
+    /// Publishes a notice about the sensor.
+    pub(super) fn notice(&mut self, event: NoticeEvent, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let mut turn = self.journal.turn();
+        let notice = Notice::now(outlet.node().to_owned(), event);
+        turn.record(Input::Notice(Cow::Borrowed(&notice)).entry());
+        outlet.notice(notice);
+    }
+
+    /// Adjusts the times in findings if the wall clock was set.
+    pub(super) fn follow_wall_clock(&mut self) {
+        if let Some(ahead) = self.wall_clock.follow() {
+            let mut turn = self.journal.turn();
+            turn.record(Input::Clock(ahead).entry());
+            self.analysis.set_wall_clock(ahead);
+        }
+    }
+
+    /// Converts `boot`, in nanoseconds since boot, to wall-clock time.
+    pub(super) fn wall(&self, boot: u64) -> Time {
+        self.analysis.wall(boot)
+    }
+}

@@ -1,0 +1,161 @@
+//! Adds metadata to findings, and publishes them. What it is told, and in which order, decides what it publishes: it
+//! asks nobody and reads no clock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::user_of;
+use super::engines::{Engine, Engines, Setup};
+use super::id::Id;
+use super::join::{Join, Key, Out, Todo};
+use super::metadata::Metadata;
+use crate::finding::{Container, Line, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::recording::Entry;
+
+/// Something that the enrichment is told, besides findings and containers: its entries in a recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Input {
+    /// The first input.
+    Start(Start),
+    /// The runtimes have answered about a container.
+    Settled {
+        /// The container.
+        key: Key,
+        /// The answer, or nothing if no runtime knows the container.
+        metadata: Option<Box<Metadata>>,
+        /// When they answered.
+        time: Time,
+    },
+    /// Findings about a container do not wait any longer.
+    Released(Key),
+    /// The query about a container has ended without an answer.
+    Forgotten(Key),
+    /// Some time has passed, after which containers without findings are forgotten.
+    Aged,
+    /// The findings that still wait are published without an answer, because the daemon stops.
+    Stopped,
+}
+
+impl Input {
+    /// The entry in a recording.
+    pub(super) fn entry(&self) -> Entry<(), &Self> {
+        Entry::Runtimes(self)
+    }
+}
+
+/// What is the same until the daemon stops.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// The name of the node in notices.
+    pub(super) node: String,
+    /// The engines, which decide which findings wait.
+    pub(super) engines: Setup,
+}
+
+/// What must be done about a container. Nothing need be done if the answers come from a recording.
+pub(crate) struct Work {
+    pub(super) todo: Todo,
+    pub(super) key: Key,
+    pub(super) engines: Vec<Arc<Engine>>,
+}
+
+/// The containers, and the findings that wait.
+pub(crate) struct Enrichment {
+    node: String,
+    engines: Arc<Engines>,
+    /// The containers of the node.
+    nodes: Mutex<Join>,
+    /// The containers of ordinary users. They are separate because a user can create any number of containers.
+    users: Mutex<Join>,
+    publish: Box<dyn Fn(&Line) + Send + Sync>,
+}
+
+impl Enrichment {
+    /// Adds the metadata of these engines to findings, and passes these and notices to `publish`.
+    pub(super) fn new(node: String, engines: Arc<Engines>, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
+        Self { node, engines, nodes: Mutex::default(), users: Mutex::default(), publish: Box::new(publish) }
+    }
+
+    /// Adds the metadata in a recording.
+    pub(crate) fn replay(start: Start, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
+        Self::new(start.node, Arc::new(start.engines.into()), publish)
+    }
+
+    /// What the enrichment of a replay must start with.
+    pub(super) fn setup(&self) -> Start {
+        Start { node: self.node.clone(), engines: self.engines.setup() }
+    }
+
+    /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over. Returns
+    /// what must be done about the container.
+    pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
+        let Line::Finding(finding) = line else {
+            (self.publish)(&line);
+            return None;
+        };
+        match finding.container.as_ref().and_then(|container| self.engines_for(container)) {
+            Some((key, engines)) => {
+                let todo = self.with(key.user, |join, out| join.add_finding(&key, finding, out));
+                Some(Work { todo, key, engines })
+            }
+            None => {
+                (self.publish)(&Line::Finding(finding));
+                None
+            }
+        }
+    }
+
+    /// Learns that a container has started. Returns what must be done about it.
+    pub(crate) fn container_started(&self, container: &Container) -> Option<Work> {
+        let (key, engines) = self.engines_for(container)?;
+        let todo = self.with(key.user, |join, _| join.start_query(&key, container.cgroup_id));
+        Some(Work { todo, key, engines })
+    }
+
+    /// Learns something else, and publishes what follows from it.
+    pub(crate) fn take(&self, input: Input) {
+        match input {
+            Input::Start(_) => {}
+            Input::Settled { key, metadata, time } => {
+                let metadata = metadata.map(|metadata| *metadata);
+                self.with(key.user, |join, out| join.settle(&key, metadata, time, out));
+            }
+            Input::Released(key) => self.with(key.user, |join, out| join.release(&key, out)),
+            Input::Forgotten(key) => self.with(key.user, |join, out| join.forget(&key, out)),
+            Input::Aged => self.with_all(|join, _| join.age()),
+            Input::Stopped => self.with_all(Join::release_all),
+        }
+    }
+
+    /// The key of a container and the engines that may know it, or `None` if there is no such engine.
+    fn engines_for(&self, container: &Container) -> Option<(Key, Vec<Arc<Engine>>)> {
+        let key = Key { id: Id::new(container.id.as_ref()?.as_str())?, user: user_of(container) };
+        let engines = self.engines.of(container);
+        (!engines.is_empty()).then_some((key, engines))
+    }
+
+    /// Like [`Self::with`], for the containers of the node and of users.
+    fn with_all(&self, work: impl Fn(&mut Join, &mut dyn FnMut(Out))) {
+        [None, Some(0)].into_iter().for_each(|user| self.with(user, &work));
+    }
+
+    /// Runs `work` on the containers of the node or of users, and publishes its output before any other output about
+    /// them.
+    fn with<T>(&self, user: Option<u32>, work: impl FnOnce(&mut Join, &mut dyn FnMut(Out)) -> T) -> T {
+        let joins = if user.is_none() { &self.nodes } else { &self.users };
+        let mut join = joins.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut join, &mut |out| {
+            (self.publish)(&match out {
+                Out::Finding(finding) => Line::Finding(finding),
+                Out::Info(container, time) => Line::Notice(Notice {
+                    time,
+                    schema: SCHEMA_VERSION,
+                    node: self.node.clone(),
+                    event: NoticeEvent::ContainerInfo { container },
+                }),
+            });
+        })
+    }
+}
