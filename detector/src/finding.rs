@@ -549,6 +549,9 @@ pub enum NoticeEvent {
         kind: Loss,
         /// How many were lost since the last notice of this kind.
         count: u64,
+        /// What was not seen or not written, for people. It is not meant to be parsed.
+        #[serde(default)]
+        message: Cow<'static, str>,
     },
     /// The kernel did not run the probes for some calls. What these calls did was not seen, unless another probe saw
     /// it.
@@ -567,7 +570,70 @@ pub enum NoticeEvent {
     },
 }
 
+/// What a loss means: the part of a sentence that says what was not seen or not written, and why.
+pub(crate) const fn loss_message(kind: Loss) -> &'static str {
+    match kind {
+        Loss::Exec => {
+            "the ring buffer was full, so of the programs that were executed meanwhile only the first run of each is \
+            reported, with less detail"
+        }
+        Loss::ImageWrite => {
+            "the ring buffer was full, so changes of images are reported late, without the process and the path"
+        }
+        Loss::Cgroup => "the ring buffer was full, so the start or the end of containers was noticed late",
+        Loss::SeenFull => "more files were changed than can be remembered, so changes of them may be reported again",
+        Loss::CgroupsFull => {
+            "there are more cgroups of containers than can be remembered, so how processes came into some containers \
+            is not known"
+        }
+        Loss::RootsFull => "there are more containers than can be watched, so changes of the images of some are not seen",
+        Loss::EnteredFull => {
+            "more processes came into containers from outside than can be remembered, so some are reported as \
+            processes of the application"
+        }
+        Loss::Script => {
+            "the ring buffer was full, so scripts, or libraries on volumes, were executed without being seen"
+        }
+        Loss::CgroupEscape => "the ring buffer was full, so processes left the cgroup of their container unseen",
+        Loss::Call => "the kernel could not run the probe that reports changes, so changes of images were not seen",
+        Loss::KeptExecsFull => {
+            "the ring buffer was full and no more programs could be kept, so programs were executed without being seen"
+        }
+        Loss::LoadersFull => {
+            "more dynamic loaders ran programs than can be remembered, so programs that they ran were not seen"
+        }
+        Loss::MapChange => "the ring buffer was full, so processes changed maps of the detector unseen",
+        Loss::Record => "records of the probes could not be read, so what they were about was not seen",
+        Loss::Content => {
+            "executed files were gone before they could be read, so shells and interpreters with other names may have \
+            been missed"
+        }
+        Loss::Client => "a live viewer was too slow for all lines; the log has those that it missed",
+        Loss::Output => "the log could not be written, or not fast enough, so it lacks lines",
+        Loss::ContentRemote => {
+            "executed files are on FUSE or a network file system and were not read, so shells and interpreters with \
+            other names may have been missed"
+        }
+        Loss::ContentTooLarge => {
+            "executed files were too large to be read to the end, so shells and interpreters with other names may \
+            have been missed"
+        }
+        Loss::ContentQueueFull => {
+            "a container executed more files at once than could be read, so shells and interpreters with other names \
+            may have been missed"
+        }
+        Loss::ContentTimedOut => {
+            "executed files could not be read in time, so shells and interpreters with other names may have been missed"
+        }
+    }
+}
+
 impl NoticeEvent {
+    /// Something was lost so many times.
+    pub fn loss(kind: Loss, count: u64) -> Self {
+        Self::Loss { kind, count, message: loss_message(kind).into() }
+    }
+
     /// The name, as in JSON.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -373,7 +373,7 @@ fn a_slow_client_is_told_its_losses_and_delays_no_one() {
     let (mut got, mut missed, mut line) = (0, 0, Vec::new());
     while slow.next_line(&mut line).expect("lines") {
         match serde_json::from_slice(&line).expect("a line of the stream") {
-            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
+            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count, .. }, .. }) => {
                 assert_eq!(kind, Loss::Client);
                 missed += count;
             }
@@ -447,7 +447,7 @@ impl Feeder {
         let (done, is_done) = std::sync::mpsc::channel();
         let feed = move || {
             while is_done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
-                hub.publish_event(NoticeEvent::Loss { kind: Loss::Exec, count: 1 });
+                hub.publish_event(NoticeEvent::loss(Loss::Exec, 1));
             }
         };
         Self(Some((done, std::thread::spawn(feed))))

@@ -9,6 +9,7 @@ use super::arguments::{Socket, duration};
 use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::client;
+use crate::finding::{Loss, loss_message};
 use crate::protocol::{DaemonState, Hook, Status};
 use crate::runtime::EngineState;
 
@@ -95,7 +96,8 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     writeln!(out, "findings  {}", counters.findings)?;
     writeln!(out, "losses    {}", counters.losses.values().sum::<u64>())?;
     for (kind, count) in &counters.losses {
-        writeln!(out, "  {kind}: {count}")?;
+        let known = Loss::ALL.iter().find(|known| known.name() == kind);
+        writeln!(out, "  {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
     }
     Ok(())
 }

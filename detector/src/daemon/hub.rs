@@ -106,7 +106,7 @@ impl Hub {
             Line::Finding(_) => {
                 self.findings.fetch_add(1, Relaxed);
             }
-            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count }, .. }) => {
+            Line::Notice(Notice { event: NoticeEvent::Loss { kind, count, .. }, .. }) => {
                 self.count_loss(*kind, *count);
             }
             Line::Notice(_) => {}
@@ -149,7 +149,7 @@ impl Hub {
     /// [`Hub::status`] includes the loss.
     pub fn loss_line(&self, kind: Loss, count: u64) -> Bytes {
         self.count_loss(kind, count);
-        json::line(&Line::Notice(self.notice(NoticeEvent::Loss { kind, count })))
+        json::line(&Line::Notice(self.notice(NoticeEvent::loss(kind, count))))
     }
 
     /// Whether lines were lost since the last [`Hub::take_output_loss`] because the output queue was full.

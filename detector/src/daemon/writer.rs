@@ -269,7 +269,7 @@ mod tests {
         file.read_to_string(&mut written).expect("it is text");
         let losses: Vec<_> = written.lines().filter(|line| line.contains("\"loss\"")).collect();
         assert_eq!(written.lines().count(), OUTPUT_QUEUE + 1);
-        assert!(matches!(losses[..], [loss] if loss.contains("{\"kind\":\"output\",\"count\":5}")), "{losses:?}");
+        assert!(matches!(losses[..], [loss] if loss.contains("{\"kind\":\"output\",\"count\":5,\"message\":")), "{losses:?}");
         assert_eq!(hub.status().counters.losses["output"], 5);
     }
 

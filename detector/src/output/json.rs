@@ -81,7 +81,7 @@ mod tests {
         let notices = [
             NoticeEvent::Started { version: "0.1.0".into(), after_crash: true },
             NoticeEvent::Stopped { reason: "SIGTERM".into() },
-            NoticeEvent::Loss { kind: Loss::Exec, count: 3 },
+            NoticeEvent::loss(Loss::Exec, 3),
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).collect()

@@ -10,7 +10,9 @@ use std::io::{self, Write};
 use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
-use crate::finding::{Container, Finding, ImageOp, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text};
+use crate::finding::{
+    Container, Finding, ImageOp, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text, loss_message,
+};
 
 /// Digits of a container's id, as container runtimes show it.
 const SHORT_ID: usize = 12;
@@ -82,7 +84,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let [from, until] = [from, until].map(time_of_day);
             (RED, format!("the detector did not run on {} from {from} until {until}", notice.node))
         }
-        NoticeEvent::Loss { kind, count } => (RED, format!("lost on {}: {count} × {}", notice.node, kind.name())),
+        NoticeEvent::Loss { kind, count, .. } => {
+            let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+            (RED, format!("on {}, {times}: {}", notice.node, loss_message(*kind)))
+        }
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
@@ -274,11 +279,13 @@ mod tests {
 
     #[test]
     fn notices() {
-        let loss = NoticeEvent::Loss { kind: Loss::Exec, count: 3 };
+        let loss = NoticeEvent::loss(Loss::Client, 3);
         let mut out = Vec::new();
         write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        assert!(text.ends_with("  sensor    -             loss                lost on node-1: 3 × exec\n"), "{text}");
+        let expected = "  sensor    -             loss                on node-1, 3 times: a live viewer was too slow for all \
+            lines; the log has those that it missed\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

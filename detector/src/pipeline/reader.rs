@@ -270,7 +270,7 @@ impl<S: FnMut(Message)> Reader<S> {
         let new = losses.since(&self.losses);
         self.losses = losses;
         for &(kind, count) in &new {
-            self.notice(NoticeEvent::Loss { kind, count });
+            self.notice(NoticeEvent::loss(kind, count));
         }
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {
