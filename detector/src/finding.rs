@@ -53,8 +53,9 @@ pub struct Finding {
     /// is known then.
     #[schemars(range(min = 1))]
     pub revision: u32,
-    /// The name of the node.
-    pub node: String,
+    /// Where it happened.
+    #[serde(flatten)]
+    pub node: Node,
     /// What happened.
     pub finding: Kind,
     /// How much it matters.
@@ -77,6 +78,38 @@ pub struct Finding {
     /// The policy rule that suppressed it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<String>,
+}
+
+/// The node, with what the detector was told to say about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Node {
+    /// The name of the node.
+    #[serde(rename = "node")]
+    pub name: String,
+    /// The name of the cluster that the node belongs to (`--cluster`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<String>,
+    /// The labels that all lines of this detector have (`--label`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<String> for Node {
+    fn from(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+}
+
+impl From<&str> for Node {
+    fn from(name: &str) -> Self {
+        name.to_owned().into()
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 // The numbers are part of ids: see `Finding::id`.
@@ -493,8 +526,9 @@ pub struct Notice {
     pub time: Time,
     /// The version of this format: 1.
     pub schema: u32,
-    /// The name of the node.
-    pub node: String,
+    /// Where it happened.
+    #[serde(flatten)]
+    pub node: Node,
     /// What happened.
     #[serde(flatten)]
     pub event: NoticeEvent,
@@ -502,7 +536,7 @@ pub struct Notice {
 
 impl Notice {
     /// A notice with the current time.
-    pub fn now(node: String, event: NoticeEvent) -> Self {
+    pub fn now(node: Node, event: NoticeEvent) -> Self {
         Self { time: Time(jiff::Timestamp::now()), schema: SCHEMA_VERSION, node, event }
     }
 }
@@ -586,7 +620,9 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
             "there are more cgroups of containers than can be remembered, so how processes came into some containers \
             is not known"
         }
-        Loss::RootsFull => "there are more containers than can be watched, so changes of the images of some are not seen",
+        Loss::RootsFull => {
+            "there are more containers than can be watched, so changes of the images of some are not seen"
+        }
         Loss::EnteredFull => {
             "more processes came into containers from outside than can be remembered, so some are reported as \
             processes of the application"

@@ -176,10 +176,14 @@ mod tests {
         serde_json::from_value(value).expect("it is an entry")
     }
 
+    fn node() -> Value {
+        json!({"node": "node-1", "cluster": "blue", "labels": {"team": "a=b"}})
+    }
+
     /// The entries with which every recording begins.
     fn beginning() -> Vec<Read> {
         let start = Start {
-            node: "node-1".to_owned(),
+            node: serde_json::from_value(node()).expect("it is one"),
             boot_id: samples::BOOT_ID.to_owned(),
             ahead: 1_800_000_000_000_000_000,
             redactor: Redactor::new(vec![regex::bytes::Regex::new("pin-([0-9]+)").expect("it is one")], true),
@@ -195,7 +199,7 @@ mod tests {
             entry(
                 json!({"recording": {"format": FORMAT, "wire": WIRE_VERSION, "detector": env!("CARGO_PKG_VERSION")}}),
             ),
-            entry(json!({"runtimes": {"start": {"node": "node-1", "engines": engines}}})),
+            entry(json!({"runtimes": {"start": {"node": node(), "engines": engines}}})),
             Entry::Pipeline(Input::Start(Cow::Owned(start))),
             entry(json!({"pipeline": {"running": {
                 "container": 500, "path": path, "root_dev": 45, "processes": [program],

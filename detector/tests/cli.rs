@@ -260,7 +260,7 @@ impl Daemon {
         let directory = TempDir::new().expect("a directory");
         // The server creates this directory.
         let socket = directory.path().join("run/detector.sock");
-        let hub = Arc::new(Hub::new("node".to_owned()));
+        let hub = Arc::new(Hub::new("node".into()));
         let (stop, stopped) = oneshot::channel();
         let (bound, wait) = std::sync::mpsc::channel();
         let thread = {

@@ -83,7 +83,7 @@ impl Way {
     fn waiting(wait: Duration, protocol: Protocol, path: &Path) -> Self {
         let engines = Arc::new(Engines::new(vec![Endpoint { protocol, path: path.to_owned(), user: None }], false));
         let options =
-            Options { engines: Arc::clone(&engines), wait, node: "node".to_owned(), redactor: Redactor::default() };
+            Options { engines: Arc::clone(&engines), wait, node: "node".into(), redactor: Redactor::default() };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {
@@ -153,7 +153,7 @@ fn finding(id: &str) -> Finding {
         schema: 1,
         id: "1-1".to_owned(),
         revision: 1,
-        node: "node".to_owned(),
+        node: "node".into(),
         finding: Kind::ShellInContainer,
         severity: Severity::High,
         message: "sh started".to_owned(),

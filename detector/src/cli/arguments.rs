@@ -83,6 +83,14 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     span.try_into().map_err(|_| "the time must not be negative".to_owned())
 }
 
+/// Parses a label.
+pub(super) fn label(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE, for example team=shop"),
+    }
+}
+
 /// Parses the interval between two repetitions.
 pub(super) fn interval(text: &str) -> Result<std::time::Duration, String> {
     let interval = duration(text)?;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-use super::arguments::{Runtimes, Socket, duration, interval, level_parser, node_name};
+use super::arguments::{Runtimes, Socket, duration, interval, label, level_parser, node_name};
 use super::failure::Failure;
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
+use crate::finding::Node;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -31,6 +32,12 @@ pub(super) struct Args {
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Name of the cluster that this node belongs to, in findings
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// A label for all lines. Can be given more than once
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// Also redact matches of this regular expression in arguments: its first group, or the whole match. Can be given
     /// more than once
     #[arg(long, value_name = "REGEX")]
@@ -57,7 +64,11 @@ impl From<Args> for daemon::Config {
             output: if args.json == "-" { Target::Stdout } else { Target::File(args.json.into()) },
             socket: args.socket.path(),
             watch: watch::Options {
-                node: args.node.unwrap_or_else(node_name),
+                node: Node {
+                    name: args.node.unwrap_or_else(node_name),
+                    cluster: args.cluster,
+                    labels: args.labels.into_iter().collect(),
+                },
                 redactor: Redactor::new(args.redact, !args.no_default_redaction),
                 bpf_object: args.bpf_object,
                 record: args.record,

@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
-use crate::finding::{Container, Finding, Kind, Line, Loss, Notice, NoticeEvent, Severity};
+use crate::finding::{Container, Finding, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
 use crate::redact::Redactor;
 use crate::runtime;
@@ -84,7 +84,7 @@ impl Source {
     }
 
     fn private() -> Result<Self, Failure> {
-        let node = node_name();
+        let node = Node::from(node_name());
         let hub = Arc::new(Hub::new(node.clone()));
         let lines = hub.subscribe().ok_or_else(|| {
             Failure::new(

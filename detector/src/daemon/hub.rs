@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Line, Loss, Notice, NoticeEvent, Time};
+use crate::finding::{Line, Loss, Node, Notice, NoticeEvent, Time};
 use crate::output::json;
 use crate::pipeline;
 use crate::protocol::{Counters, DaemonState, Hook, Status};
@@ -23,7 +23,7 @@ pub const CLIENT_QUEUE: usize = 1024;
 /// Distributes the lines, and keeps the status of the daemon.
 #[derive(Debug)]
 pub struct Hub {
-    node: String,
+    node: Node,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     findings: AtomicU64,
@@ -68,17 +68,17 @@ struct Phase {
 
 impl Hub {
     /// Makes a hub that serves live clients only.
-    pub fn new(node: String) -> Self {
+    pub fn new(node: Node) -> Self {
         Self::with_routes(node, None)
     }
 
     /// Makes a hub that also feeds an output through the receiver, which holds at most [`OUTPUT_QUEUE`] lines.
-    pub fn with_output(node: String) -> (Self, Receiver<Bytes>) {
+    pub fn with_output(node: Node) -> (Self, Receiver<Bytes>) {
         let (sender, receiver) = mpsc::sync_channel(OUTPUT_QUEUE);
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
-    fn with_routes(node: String, output: Option<SyncSender<Bytes>>) -> Self {
+    fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
@@ -253,7 +253,7 @@ impl Hub {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            node: self.node.clone(),
+            node: self.node.name.clone(),
             state: phase.state,
             since: phase.since,
             degraded,
@@ -306,7 +306,7 @@ mod tests {
     fn every_line_is_received_or_counted_as_lost_by_every_receiver() {
         const THREADS: u64 = 4;
         const LINES: u64 = OUTPUT_QUEUE as u64;
-        let (hub, output) = Hub::with_output("node-1".to_owned());
+        let (hub, output) = Hub::with_output("node-1".into());
         let mut client = hub.subscribe().expect("the hub is open");
         let (written, watched) = thread::scope(|scope| {
             let publish = || (0..LINES).for_each(|_| hub.publish_event(NoticeEvent::Degraded { reasons: Vec::new() }));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
-use crate::finding::Line;
+use crate::finding::{Line, Node};
 use crate::pipeline::{self, Message, Pipeline};
 use crate::protocol::Hook;
 use crate::recording::Recorder;
@@ -22,8 +22,8 @@ pub(crate) const TEST_INTERVAL: Duration = Duration::from_secs(300);
 /// The options of a watch.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of the node in findings.
-    pub node: String,
+    /// The node in findings.
+    pub node: Node,
     /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
     /// BPF object to load instead of the embedded one.

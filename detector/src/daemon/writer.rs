@@ -240,7 +240,7 @@ mod tests {
         sender.send(line.clone()).expect("it is read");
         sender.send(line.clone()).expect("it is read");
         drop(sender);
-        let hub = Hub::new(String::new());
+        let hub = Hub::new("".into());
         let read = std::thread::scope(|scope| {
             let writer = output(File::from(OwnedFd::from(writer)));
             let writing = scope.spawn(|| run(writer, lines, &hub, &Orders::default()));
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn lines_lost_from_a_full_queue_are_counted_in_the_output() {
-        let (hub, lines) = Hub::with_output(String::new());
+        let (hub, lines) = Hub::with_output("".into());
         let mut file = tempfile::tempfile().expect("a file");
         let copy = output(file.try_clone().expect("a descriptor"));
         (0..OUTPUT_QUEUE + 5).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
@@ -269,13 +269,16 @@ mod tests {
         file.read_to_string(&mut written).expect("it is text");
         let losses: Vec<_> = written.lines().filter(|line| line.contains("\"loss\"")).collect();
         assert_eq!(written.lines().count(), OUTPUT_QUEUE + 1);
-        assert!(matches!(losses[..], [loss] if loss.contains("{\"kind\":\"output\",\"count\":5,\"message\":")), "{losses:?}");
+        assert!(
+            matches!(losses[..], [loss] if loss.contains("{\"kind\":\"output\",\"count\":5,\"message\":")),
+            "{losses:?}"
+        );
         assert_eq!(hub.status().counters.losses["output"], 5);
     }
 
     #[test]
     fn a_failing_output_does_not_delay_the_shutdown() {
-        let (hub, lines) = Hub::with_output(String::new());
+        let (hub, lines) = Hub::with_output("".into());
         (0..3).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
         hub.close();
         let full = Output::open(Target::File("/dev/full".into())).expect("/dev/full is there");
@@ -287,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_closed_reader_ends_the_writer() {
-        let (hub, lines) = Hub::with_output(String::new());
+        let (hub, lines) = Hub::with_output("".into());
         hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
@@ -300,7 +303,7 @@ mod tests {
     fn a_file_is_opened_again_when_this_is_ordered_or_the_file_was_moved() {
         let directory = tempfile::tempdir().expect("a directory");
         let [log, old, older] = ["log", "old", "older"].map(|name| directory.path().join(name));
-        let (hub, lines) = Hub::with_output(String::new());
+        let (hub, lines) = Hub::with_output("".into());
         let orders = Orders::default();
         let opened = Output::open(Target::File(log.clone())).expect("it can be written");
         let publish = |reason: &str| hub.publish_event(NoticeEvent::Stopped { reason: reason.to_owned() });

@@ -1,13 +1,13 @@
 //! What is the same in all findings of a node, and how ids are made.
 
 use crate::event::At;
-use crate::finding::{Kind, Time};
+use crate::finding::{Kind, Node, Time};
 use crate::redact::Redactor;
 
 /// What findings need to know about the node and about time.
 #[derive(Clone, Debug)]
 pub struct Context {
-    pub(super) node: String,
+    pub(super) node: Node,
     /// The beginning of all ids of this boot of this node.
     id_prefix: u64,
     boot_to_wall: i64,
@@ -18,8 +18,8 @@ impl Context {
     /// The context of a boot of a node. `boot_id` is the kernel's `/proc/sys/kernel/random/boot_id`, `boot_to_wall` is
     /// the number of nanoseconds by which the wall clock is ahead of `CLOCK_BOOTTIME`, and `redactor` knows the secrets
     /// in arguments.
-    pub fn new(node: String, boot_id: &str, boot_to_wall: i64, redactor: Redactor) -> Self {
-        let id_prefix = fnv1a(node.bytes().chain([0]).chain(boot_id.bytes())) >> 16;
+    pub fn new(node: Node, boot_id: &str, boot_to_wall: i64, redactor: Redactor) -> Self {
+        let id_prefix = fnv1a(node.name.bytes().chain([0]).chain(boot_id.bytes())) >> 16;
         Self { node, id_prefix, boot_to_wall, redactor }
     }
 

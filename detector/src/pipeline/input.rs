@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::content::Look;
 use crate::detect::process::Program;
 use crate::event::{At, Cgroup, Event};
-use crate::finding::Notice;
+use crate::finding::{Node, Notice};
 use crate::recording::{Entry, as_text};
 use crate::redact::Redactor;
 use crate::sensor::RunningContainer;
@@ -67,8 +67,8 @@ impl<'a> Input<'a> {
 /// What is the same until the daemon stops.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
-    /// The name of the node in findings.
-    pub(crate) node: String,
+    /// The node in findings.
+    pub(crate) node: Node,
     /// The kernel's `/proc/sys/kernel/random/boot_id`.
     pub(crate) boot_id: String,
     /// By how many nanoseconds the wall clock is ahead of the time since boot.

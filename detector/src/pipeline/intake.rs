@@ -41,7 +41,7 @@ impl Intake {
     ) -> Result<Self, Error> {
         let wall_clock = WallClock::read();
         let host = &sensor.report().host;
-        let (node, boot_id) = (outlet.node().to_owned(), host.boot_id.clone());
+        let (node, boot_id) = (outlet.node().clone(), host.boot_id.clone());
         let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor };
         let hierarchy = host.hierarchy.clone();
         let mut turn = journal.turn();
@@ -151,7 +151,7 @@ impl Intake {
     /// Publishes a notice about the sensor.
     pub(super) fn notice(&mut self, event: NoticeEvent, outlet: &mut Outlet<impl FnMut(Message)>) {
         let mut turn = self.journal.turn();
-        let notice = Notice::now(outlet.node().to_owned(), event);
+        let notice = Notice::now(outlet.node().clone(), event);
         turn.record(Input::Notice(Cow::Borrowed(&notice)).entry());
         outlet.notice(notice);
     }

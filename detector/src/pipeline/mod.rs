@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::finding::Node;
 use crate::recording::Journal;
 use crate::redact::Redactor;
 use crate::sensor::Sensor;
@@ -36,8 +37,8 @@ pub(crate) use threads::Error;
 /// The options of a pipeline.
 #[derive(Clone)]
 pub(crate) struct Options {
-    /// Name of the node in findings.
-    pub node: String,
+    /// The node in findings.
+    pub node: Node,
     /// Redacts secrets in the arguments of processes.
     pub redactor: Redactor,
     /// Records what the pipeline is told.

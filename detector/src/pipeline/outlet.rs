@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
-use crate::finding::{Container, Finding, Line, Notice};
+use crate::finding::{Container, Finding, Line, Node, Notice};
 use crate::sensor::report::Report;
 
 /// How long a self-test can take that does not hang.
@@ -47,12 +47,12 @@ impl Counters {
 /// Sends messages to the sink, and counts the records that were read.
 pub(super) struct Outlet<S> {
     sink: S,
-    node: String,
+    node: Node,
     counters: Arc<Counters>,
 }
 
 impl<S: FnMut(Message)> Outlet<S> {
-    pub(super) fn new(sink: S, node: String, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(sink: S, node: Node, counters: Arc<Counters>) -> Self {
         Self { sink, node, counters }
     }
 
@@ -66,8 +66,8 @@ impl<S: FnMut(Message)> Outlet<S> {
         self.counters.testing_since.store(boot, Relaxed);
     }
 
-    /// The name of the node in findings and notices.
-    pub(super) fn node(&self) -> &str {
+    /// The node in findings and notices.
+    pub(super) fn node(&self) -> &Node {
         &self.node
     }
 

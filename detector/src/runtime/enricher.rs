@@ -14,7 +14,7 @@ use super::enrichment::{Enrichment, Input, Work};
 use super::id::Id;
 use super::join::Key;
 use super::metadata::Metadata;
-use crate::finding::{Container, Line, Time};
+use crate::finding::{Container, Line, Node, Time};
 use crate::recording::Journal;
 use crate::redact::Redactor;
 
@@ -38,8 +38,8 @@ pub struct Options {
     pub engines: Arc<Engines>,
     /// How long a finding waits at most for an answer.
     pub wait: Duration,
-    /// Name of the node.
-    pub node: String,
+    /// The node in notices.
+    pub node: Node,
     /// Redacts secrets in arguments.
     pub redactor: Redactor,
 }

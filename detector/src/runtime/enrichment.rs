@@ -10,7 +10,7 @@ use super::engines::{Engine, Engines, Setup};
 use super::id::Id;
 use super::join::{Join, Key, Out, Todo};
 use super::metadata::Metadata;
-use crate::finding::{Container, Line, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::finding::{Container, Line, Node, Notice, NoticeEvent, SCHEMA_VERSION, Time};
 use crate::recording::Entry;
 
 /// Something that the enrichment is told, besides findings and containers: its entries in a recording.
@@ -48,8 +48,8 @@ impl Input {
 /// What is the same until the daemon stops.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
-    /// The name of the node in notices.
-    pub(super) node: String,
+    /// The node in notices.
+    pub(super) node: Node,
     /// The engines, which decide which findings wait.
     pub(super) engines: Setup,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Work {
 
 /// The containers, and the findings that wait.
 pub(crate) struct Enrichment {
-    node: String,
+    node: Node,
     engines: Arc<Engines>,
     /// The containers of the node.
     nodes: Mutex<Join>,
@@ -74,7 +74,7 @@ pub(crate) struct Enrichment {
 
 impl Enrichment {
     /// Adds the metadata of these engines to findings, and passes these and notices to `publish`.
-    pub(super) fn new(node: String, engines: Arc<Engines>, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(node: Node, engines: Arc<Engines>, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
         Self { node, engines, nodes: Mutex::default(), users: Mutex::default(), publish: Box::new(publish) }
     }
 
