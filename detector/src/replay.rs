@@ -321,7 +321,7 @@ mod tests {
             assert_is_beginning(&part, &whole);
             match result {
                 Ok(doubts) => prop_assert!(doubts.len() == 1 && doubts[0].starts_with("the recording is cut: it ")),
-                Err(error) => prop_assert!(part.is_empty() && error.starts_with("is not a recording"), "{}", error),
+                Err(error) => prop_assert!(part.is_empty() && error.starts_with("this is not a recording"), "{}", error),
             }
 
             // The checksums show that it is damaged.
@@ -349,12 +349,12 @@ mod tests {
         let header = |format: u32, wire: u32| {
             json!({"recording": {"format": format, "wire": wire, "detector": "9.8"}}).to_string() + "\n"
         };
-        let foreign = "is not a recording: `detector run --record` makes one";
+        let foreign = "this is not a recording; give a file that `detector run --record` has written";
         for text in ["", "\n", "{}", "hello\n", "{\"finding\": 1}\n", "\u{1f}", &header(FORMAT, 1).trim_end()[1..]] {
             assert_eq!(said(text), foreign, "{text:?}");
         }
         let newer = format!(
-            "has format {}, and this detector reads format {FORMAT}; use detector 9.8, which recorded it",
+            "its format is {}, and this detector reads {FORMAT}; use detector 9.8, which recorded it",
             FORMAT + 1
         );
         assert_eq!(said(&(header(FORMAT + 1, 1) + "{\"of another\": \"kind\"}\n")), newer);

@@ -80,6 +80,9 @@ fn unknown_flags_and_values_are_wrong_usage() {
         &["run", "--runtime-socket", "/run/docker.sock"],
         &["run", "--runtime-socket", "rkt=/run/rkt.sock"],
         &["run", "--enrich-wait", "soon"],
+        &["run", "--label", "team"],
+        &["run", "--label", "=shop"],
+        &["replay"],
         &["status", "--wait", "soon"],
         &["status", "--wait", "-1s"],
         &[],
@@ -115,9 +118,34 @@ fn completions_are_a_script() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("_detector()"));
 }
 
+/// Without privileges, and on another machine than the one that it was recorded on.
+#[test]
+fn a_recording_is_replayed_by_anybody() {
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/recording/story");
+    let output = unprivileged(&["replay", story]);
+    assert_fails(&output, 6, &["3 entries are missing"]);
+    let lines: Vec<Line> = String::from_utf8(output.stdout)
+        .expect("it is text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("it is a line"))
+        .collect();
+    assert_eq!(lines.len(), 11);
+    let again = unprivileged(&["replay", story]);
+    assert_eq!(again.stdout, detector(&["replay", story]).output().expect("the program starts").stdout);
+
+    let folder = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
+    let foreign = folder.path().join("foreign");
+    std::fs::write(&foreign, "hello\n").expect("it is ours");
+    let foreign = foreign.to_str().expect("it is text");
+    assert_fails(&detector(&["replay", foreign]).output().expect("the program starts"), 1, &["not a recording"]);
+    let missing = format!("{foreign}-and-missing");
+    assert_fails(&detector(&["replay", &missing]).output().expect("the program starts"), 1, &["No such file"]);
+}
+
 #[test]
 fn a_closed_pipe_is_success() {
-    for arguments in [&["schema"][..], &["completions", "zsh"]] {
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/recording/story");
+    for arguments in [&["schema"][..], &["completions", "zsh"], &["replay", story]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = detector(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the program starts");

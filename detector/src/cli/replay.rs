@@ -17,8 +17,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.file.display();
-    let file = File::open(&args.file)
-        .map_err(|error| Failure::new(Exit::Failure, format_args!("{name}: cannot be opened: {error}")))?;
+    let file = File::open(&args.file).map_err(|error| {
+        Failure::new(Exit::Failure, format_args!("{name}: {error}; give a file that this user may read"))
+    })?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let result = replay(BufReader::new(file), |line| out.write_all(&json::line(line)));
     let doubts = match (result, out.flush()) {
@@ -26,12 +27,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             return Ok(());
         }
         (Err(Error::Output(error)), _) | (Ok(_), Err(error)) => return Err(error.into()),
-        (Err(error), _) => return Err(Failure::new(Exit::Failure, format_args!("{name} {error}"))),
+        (Err(error), _) => return Err(Failure::new(Exit::Failure, format_args!("{name}: {error}"))),
         (Ok(doubts), Ok(())) => doubts,
     };
     if doubts.is_empty() {
         return Ok(());
     }
-    let why = format_args!("{name}: the findings may not be all, or not as they were: {}", doubts.join("; "));
-    Err(Failure::new(Exit::Degraded, why))
+    let why = doubts.join(", and ");
+    Err(Failure::new(
+        Exit::Degraded,
+        format_args!("{name}: {why}; so the lines may not be those that the daemon wrote"),
+    ))
 }

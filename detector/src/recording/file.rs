@@ -17,13 +17,13 @@ const GZIP: u8 = 0x1f;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// It cannot be read.
-    #[error("cannot be read: {0}")]
+    #[error("{0}; check the file system that it is on")]
     Read(#[from] io::Error),
     /// It does not begin like a recording.
-    #[error("is not a recording: `detector run --record` makes one")]
+    #[error("this is not a recording; give a file that `detector run --record` has written")]
     Foreign,
     /// It has another format.
-    #[error("has format {format}, and this detector reads format {FORMAT}; use detector {detector}, which recorded it")]
+    #[error("its format is {format}, and this detector reads {FORMAT}; use detector {detector}, which recorded it")]
     Version {
         /// The format.
         format: u32,
@@ -31,7 +31,7 @@ pub(crate) enum Error {
         detector: String,
     },
     /// An entry cannot be understood.
-    #[error("entry {number} cannot be understood: {why}; detector {detector} recorded it")]
+    #[error("entry {number} cannot be understood: {why}; use detector {detector}, which recorded it")]
     Entry {
         /// The number of the entry, from 1.
         number: u64,
