@@ -47,7 +47,9 @@ fn unprivileged(arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
     let program = directory.path().join("detector");
-    std::fs::copy(env!("CARGO_BIN_EXE_detector"), &program).expect("the program can be copied");
+    // If this process wrote the copy, a child of another test could have it open for writing when it is executed.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_detector")).arg(&program).status();
+    assert!(copied.expect("cp starts").success());
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
