@@ -74,7 +74,8 @@ pub fn called(context: &impl EbpfContext, command: u32, attributes: BpfAttribute
         Some(MapCommand::TakeBatch | MapCommand::UpdateBatch | MapCommand::DeleteBatch) => BATCH_MAP_FD,
         Some(MapCommand::Update | MapCommand::Delete | MapCommand::Take | MapCommand::Freeze) => MAP_FD,
     };
-    let file = Task::current().descriptor(attributes.number(at));
+    let task = Task::current();
+    let file = task.descriptor(attributes.number(at));
     if current_process() == SENSOR.load() {
         MAP_OPERATIONS.set(file.operations());
         container::learn_namespaces(task);

@@ -638,7 +638,7 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
         Loss::LoadersFull => {
             "more dynamic loaders ran programs than can be remembered, so programs that they ran were not seen"
         }
-        Loss::MapChange => "the ring buffer was full, so processes changed maps of the detector unseen",
+        Loss::Tampering => "the ring buffer was full, so processes acted on the detector or changed its maps unseen",
         Loss::Record => "records of the probes could not be read, so what they were about was not seen",
         Loss::Content => {
             "executed files were gone before they could be read, so shells and interpreters with other names may have \

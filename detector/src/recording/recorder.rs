@@ -400,7 +400,7 @@ mod tests {
                 break;
             }
             assert!(round < 1_000, "it has no end");
-            let text: String = std::iter::repeat_with(|| fastrand::alphanumeric()).take(MEMBER).collect();
+            let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(MEMBER).collect();
             journal.turn().record(told(&text));
             std::thread::sleep(TICK / 100);
         }
