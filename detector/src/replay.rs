@@ -29,8 +29,8 @@ pub(crate) enum Error {
     Output(io::Error),
 }
 
-/// Passes the lines that a recording leads to on to `publish`. Returns why they may not be those of the daemon, if there
-/// is a reason.
+/// Passes the lines that a recording leads to on to `publish`. Returns the reasons why they may not be those of the
+/// daemon, if there are any.
 ///
 /// # Errors
 ///

@@ -88,8 +88,8 @@ impl Enrichment {
         Start { node: self.node.clone(), engines: self.engines.setup() }
     }
 
-    /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over. Returns
-    /// what must be done about the container.
+    /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over.
+    /// Returns what must be done about the container.
     pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
         let Line::Finding(finding) = line else {
             (self.publish)(&line);
