@@ -3,7 +3,7 @@
 //! Strings are bytes, because paths, arguments and names in Linux have no encoding, and their author may be hostile.
 //! They become text, escaped, only in [`crate::finding`] and [`crate::output`].
 //!
-//! [Recordings](crate::recording) contain events as JSON. A new field needs a default there only if older recordings
+//! Recordings contain events as JSON. A new field needs a default there only if older recordings
 //! shall stay readable.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! `detector replay`: publishes again what a daemon has published, from its [recording](crate::recording).
+//! `detector replay`: publishes again what a daemon has published, from its [recording].
 //!
 //! The analysis and the enrichment are the daemon's. They are told what the recording has, in the order in which the
 //! daemon learnt it. What the daemon says about itself is not in a recording: that it started and stopped, what it does
