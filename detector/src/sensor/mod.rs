@@ -188,12 +188,9 @@ impl Sensor {
         }
         self.test(tested);
         let before = silent(tested);
-        for report in tested.hooks.iter().filter(|report| before.contains(&report.hook.name)) {
-            if let Err(why) = probes::attach_again(&mut self.ebpf, &mut self.links, report) {
-                tracing::warn!(hook = report.hook.name, why, "does not fire, and cannot be attached again");
-            }
-        }
         if !before.is_empty() {
+            let hooks: Vec<_> = tested.hooks.iter().filter(|report| before.contains(&report.hook.name)).collect();
+            probes::attach_again(&mut self.ebpf, &mut self.links, &hooks);
             self.test(tested);
         }
         self.beyond_healing = silent(tested);

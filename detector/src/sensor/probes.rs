@@ -157,24 +157,29 @@ pub(super) fn attach(ebpf: &mut Ebpf, host: &Host) -> Result<(Vec<HookReport>, L
     Ok((hooks, links))
 }
 
-/// Attaches the program of a hook again that does not fire.
-///
-/// # Errors
-///
-/// The kernel refuses it. It does so for an fentry or LSM program that is still attached, whose old link then stays.
-pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hook: &HookReport) -> Result<(), String> {
-    let Attachment::Attached { program: name, attach, .. } = hook.attachment else { return Ok(()) };
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no program {name}"))?;
-    if matches!(attach, Attach::Kprobe(_) | Attach::TpBtf(_)) {
-        // Kernels attach such a program twice, and it would run twice.
-        drop(links.remove(name));
+/// Attaches the programs of hooks again that do not fire. The kernel refuses this for an fentry or LSM program that is
+/// still attached, whose old link then stays.
+pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&HookReport]) {
+    let attached = hooks.iter().filter_map(|report| match report.attachment {
+        Attachment::Attached { program, attach, .. } => Some((report.hook.name, program, attach)),
+        Attachment::Missing | Attachment::Absent => None,
+    });
+    // Kernels attach such programs twice, and they would run twice. All old links go before there are new ones, which
+    // may get the numbers of descriptors that somebody else has closed.
+    let is_attached_twice = |attach| matches!(attach, Attach::Kprobe(_) | Attach::TpBtf(_));
+    for (_, program, _) in attached.clone().filter(|&(_, _, attach)| is_attached_twice(attach)) {
+        links.remove(program);
     }
-    let link = attach_loaded(program, attach.target()).map_err(|e| explain(&e))?;
-    if let Some(old) = links.insert(name, link) {
-        // The kernel has detached it already, so its descriptor may belong to something else by now.
-        std::mem::forget(old);
+    for (hook, name, attach) in attached {
+        let Some(program) = ebpf.program_mut(name) else { continue };
+        match attach_loaded(program, attach.target()) {
+            // The kernel has detached an old link already, so its descriptor may belong to something else by now.
+            Ok(link) => links.insert(name, link).into_iter().for_each(std::mem::forget),
+            Err(error) => {
+                tracing::warn!(hook, why = explain(&error), "does not fire, and cannot be attached again");
+            }
+        }
     }
-    Ok(())
 }
 
 /// Loads the programs that other programs call.
