@@ -119,10 +119,12 @@ fn in_namespaces(operation: &[OsString], perform: Performer) -> Result<Value> {
     unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, operation, perform)
 }
 
-/// Does the same as a process that has the user id 0 there, so that it may open what belongs to this user.
+/// Does the same as a process that has the user and group ids 0 there, so that it may open what belongs to them.
 fn as_root(operation: &[OsString], perform: Performer) -> Result<Value> {
     raw::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
-    fs::write("/proc/self/uid_map", "0 0 1")?;
+    for (file, text) in [("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")] {
+        fs::write(format!("/proc/self/{file}"), text)?;
+    }
     perform(operation)
 }
 
