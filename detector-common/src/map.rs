@@ -1,6 +1,6 @@
 //! The keys and values of the maps that both sides access.
 
-use crate::record::{File, Process, Text};
+use crate::record::{File, Process, Session, Text};
 
 /// The state of a cgroup: its phase, and the container that it belongs to. This is the value of the map `CGROUPS`,
 /// whose key is the id of the cgroup.
@@ -56,16 +56,21 @@ pub const PHASE_STARTED: u32 = 2;
 /// The cgroup belongs to the host: when the sensor started, processes in the host's mount namespace were in it.
 pub const PHASE_HOST: u32 = 3;
 
-/// A process that was brought into a container from outside, or that descends from one. This is the value of the map
-/// `ENTERED`, whose key is the id of the process (thread group id).
+/// A process of a session. This is the value of the map `ENTERED`, whose key is the id of the process (thread group
+/// id). Most sessions begin with a process that was brought into a container from outside; all its descendants are in
+/// the session too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entered {
     /// The id of the container's outermost cgroup.
     pub container: u64,
-    /// The actor that all processes of this entry are: see [`visit`].
-    pub visit: u64,
+    /// The session.
+    pub session: Session,
 }
+
+/// How many elements of `ENTERED` can be processes of sessions that began inside containers. The others are left to
+/// what comes from outside, so that no container can take them away.
+pub const MOST_INSIDE: u64 = 8_192;
 
 /// The actor that everybody is who is in no container and has not entered one. An actor is who changed a file, so that
 /// a change is reported once for each. The processes that a container itself has started are one actor, whose number is
@@ -76,8 +81,8 @@ pub const NOBODY: u64 = u64::MAX;
 /// The bit that distinguishes the number of an entry from the id of a container.
 const VISIT: u64 = 1 << 63;
 
-/// Returns the actor that a process is who came into a container from outside, with all its descendants. `start_time`
-/// is when that process started, in nanoseconds.
+/// Returns the actor that all processes of a session are. `start_time` is when its first process started, in
+/// nanoseconds.
 pub const fn visit(start_time: u64) -> u64 {
     VISIT | start_time
 }
@@ -246,7 +251,7 @@ pub struct Tamperer {
 const _: () = {
     assert!(size_of::<Cgroup>() == 40);
     assert!(size_of::<MountNamespace>() == 16);
-    assert!(size_of::<Entered>() == 16);
+    assert!(size_of::<Entered>() == 24);
     assert!(size_of::<FileKey>() == 24);
     assert!(size_of::<FileState>() == 48);
     assert!(size_of::<SeenKey>() == 32);
@@ -266,6 +271,8 @@ mod pod {
     unsafe impl aya::Pod for super::MountNamespace {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Entered {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::record::Session {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::FileKey {}
     // SAFETY: as above.

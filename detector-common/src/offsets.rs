@@ -81,6 +81,7 @@ macro_rules! for_each_offset {
             OFF_TASK_PID_STRUCT: "task_struct" "thread_pid";
             OFF_TASK_CRED: "task_struct" "real_cred";
             OFF_TASK_PERSONALITY: "task_struct" "personality";
+            OFF_TASK_EXIT: "task_struct" "exit_code";
             OFF_TASK_LOGINUID: "task_struct" (optional "loginuid");
             OFF_CRED_UID: "cred" "uid";
             OFF_CRED_GID: "cred" "gid";
@@ -99,6 +100,8 @@ macro_rules! for_each_offset {
             OFF_FDT_FD: "fdtable" "fd";
             OFF_FDT_MAX: "fdtable" "max_fds";
             OFF_SIGNAL_LIVE: "signal_struct" "live.counter";
+            OFF_SIGNAL_FLAGS: "signal_struct" "flags";
+            OFF_SIGNAL_EXIT: "signal_struct" "group_exit_code";
             OFF_SIGNAL_TTY: "signal_struct" "tty";
             OFF_TTY_NAME: "tty_struct" "name";
             OFF_CSS_SET_CGROUP: "css_set" "dfl_cgrp";

@@ -64,6 +64,8 @@ terms! {
     /// A process of a container opened a file for reading that is not as in the image and may be code for an
     /// interpreter: [`FileRecord`], whose `op` is 0.
     Interpret = 15, "interpret";
+    /// A process of a session has ended: [`ExitRecord`].
+    Exit = 16, "exit";
 }
 
 /// The first bytes of every record.
@@ -251,6 +253,25 @@ pub struct Ancestor {
     pub comm: [u8; COMM_LEN],
 }
 
+/// The session that a process belongs to, by the first process in it. This is also the key of the map `SESSIONS`, whose
+/// value is the number of processes in the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct Session {
+    /// The [`Process::start_time`] of the first process.
+    pub start_time: u64,
+    /// The process id of the first process in the host's pid namespace. 0 if the process belongs to no session.
+    pub pid: u32,
+    /// The number of the [`Via`](crate::vocabulary::Via). 0 if the process belongs to no session.
+    pub via: u32,
+}
+
+impl Session {
+    /// No session.
+    pub const NONE: Self = Self { start_time: 0, pid: 0, via: 0 };
+}
+
 /// The acting process, at the time of the act.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -285,6 +306,8 @@ pub struct Process {
     pub stdio: [Stdio; 3],
     /// The other end of the descriptor 0, if that is a socket.
     pub peer: Peer,
+    /// The session that the process belongs to.
+    pub session: Session,
     /// The ancestors of the process, nearest first.
     pub ancestors: [Ancestor; ANCESTORS],
 }
@@ -407,6 +430,27 @@ pub struct TamperingRecord {
     pub map: [u8; COMM_LEN],
 }
 
+/// The record of [`Kind::Exit`]. It is sent when the last thread of a process of a session exits.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct ExitRecord {
+    /// The header. `container` is that of the session.
+    pub header: Header,
+    /// The session.
+    pub session: Session,
+    /// The `task_struct.start_boottime` of the process's leader.
+    pub start_time: u64,
+    /// The process id in the host's pid namespace.
+    pub pid: u32,
+    /// How it ended, in the encoding of wait(2).
+    pub status: u32,
+    /// Whether no process of the session is left: 1 means yes. Two processes that end at the same time can both say so.
+    pub is_last: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
+}
+
 /// The record of [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -425,7 +469,8 @@ const _: () = {
     assert!(size_of::<Stdio>() == 16);
     assert!(size_of::<Peer>() == 24);
     assert!(size_of::<Ancestor>() == 32);
-    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + ANCESTORS * 32);
+    assert!(size_of::<Session>() == 16);
+    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + 16 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
     assert!(
         size_of::<ExecRecord>()
@@ -435,5 +480,6 @@ const _: () = {
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + size_of::<File>() + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<TamperingRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
+    assert!(size_of::<ExitRecord>() == size_of::<Header>() + 16 + 24);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

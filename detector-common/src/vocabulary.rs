@@ -232,6 +232,30 @@ terms! {
 }
 
 terms! {
+    /// How a session began.
+    Via:
+    /// A process was brought into the container from outside, into its cgroup too, as `docker exec`, `kubectl exec` and
+    /// `podman exec` do.
+    Exec = 1, "exec";
+    /// A process of a cgroup of the host joined the container's mount namespace, as `nsenter` does.
+    Nsenter = 2, "nsenter";
+    /// The container was started with a terminal, as `docker run --tty` does.
+    Entrypoint = 3, "entrypoint";
+    /// A process of the container got a new terminal inside the container, as a login by ssh does.
+    Terminal = 4, "terminal";
+    /// A process of the container takes commands from a socket, as a reverse shell does.
+    Socket = 5, "socket";
+}
+
+impl Via {
+    /// Returns whether the first process of such a session came into the container from outside.
+    #[inline(always)]
+    pub const fn is_entry(self) -> bool {
+        matches!(self, Self::Exec | Self::Nsenter)
+    }
+}
+
+terms! {
     /// What a standard descriptor refers to.
     StdioKind:
     /// The descriptor is closed.
@@ -284,6 +308,10 @@ terms! {
     /// The ring buffer was full, so the record of a process that changed a map of the sensor, or acted on its process,
     /// was not sent.
     Tampering = 12, "tampering";
+    /// The ring buffer was full, so the record of the end of a process was not sent: a session lacks its exit code.
+    Exit = 13, "exit";
+    /// Too many processes are in sessions that began inside containers: what further ones do is in no session.
+    SessionProcesses = 14, "session_processes";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected, or could not be found again.
@@ -301,11 +329,13 @@ terms! {
     ContentQueueFull = 38, "content_queue_full";
     /// The content of an executed file could not be inspected in time.
     ContentTimedOut = 39, "content_timed_out";
+    /// Too many sessions were open at the same time: what was done in one has findings, but no finding of the session.
+    SessionsFull = 40, "sessions_full";
 }
 
 impl Loss {
     /// The number of kinds that the probes count. Their numbers are those below this one.
-    pub const KERNEL_KINDS: u32 = 13;
+    pub const KERNEL_KINDS: u32 = 15;
 }
 
 #[cfg(test)]

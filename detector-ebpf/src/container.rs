@@ -12,16 +12,16 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap},
 };
 use detector_common::{
-    map::{self, HOST, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
-    record::PATH_DEPTH,
-    vocabulary::{Loss, Origin},
+    map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
+    record::{ExitRecord, Kind, PATH_DEPTH, Session},
+    vocabulary::{Loss, Origin, Via},
 };
 
 use crate::{
     actor,
-    emit::count_loss,
+    emit::{Draft, Stamp, count_loss},
     kernel::{Cgroup, Dentry, Task, current_process},
-    mem::{Lookup, Word},
+    mem::{Counter, Lookup, Word},
 };
 
 /// The inode number of the host's mount namespace.
@@ -63,10 +63,19 @@ static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_1
 #[map]
 static UPPERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8_192, 0);
 
-/// The processes that were brought into a container from outside, and their descendants, by the id (thread group id) of
-/// the process.
+/// The processes of sessions, by the id (thread group id) of the process: those that were brought into a container from
+/// outside or began a session in it, and their descendants.
 #[map]
-static ENTERED: HashMap<u32, map::Entered> = HashMap::with_max_entries(8_192, 0);
+static ENTERED: HashMap<u32, map::Entered> = HashMap::with_max_entries(16_384, 0);
+
+/// One element: how many elements of [`ENTERED`] are processes of sessions that began inside containers. The daemon
+/// corrects the number.
+#[map]
+static INSIDE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The number of processes in each session, as far as they are in [`ENTERED`].
+#[map]
+static SESSIONS: HashMap<Session, u64> = HashMap::with_max_entries(16_384, 0);
 
 /// Returns whether a task with this mount namespace sees the host's mounts. It is then not in a container, whatever its
 /// cgroup is. The namespace 0 is that of a task that has given up its namespaces because it is exiting.
@@ -253,7 +262,9 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
             note_upper(root.dentry, cgroup.container);
         }
         start_nested(task, id, namespace, &root);
-        return Some((cgroup.container, register_origin(task, cgroup.container)));
+        let origin = register_origin(task, cgroup.container);
+        register_session(task, cgroup.container, origin);
+        return Some((cgroup.container, origin));
     }
     if root.is_host() || is_of_host(id) {
         return None;
@@ -270,7 +281,9 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     };
     // If the container cannot be kept, nothing distinguishes this exec from the next ones.
     let is_kept = start(task, id, &started);
-    Some((id, if is_kept { Origin::Entrypoint } else { Origin::Unknown }))
+    let origin = if is_kept { Origin::Entrypoint } else { Origin::Unknown };
+    register_session(task, id, origin);
+    Some((id, origin))
 }
 
 /// Starts a container that runs inside another container, in a cgroup below. Its own image is watched as that of the
@@ -463,10 +476,10 @@ pub fn register_actor(task: Task, owner: u64, root_dev: u32) -> (u64, Origin) {
 pub fn actor(task: Task, container: u64, origin: Origin) -> u64 {
     let process = current_process();
     let actor = match ENTERED.copied(&process) {
-        Some(entered) => entered.visit,
+        Some(entered) => map::visit(entered.session.start_time),
         None => match origin {
             // The map is full.
-            Origin::Entered => visit(task),
+            Origin::Entered => map::visit(task.leader().start_time()),
             // A process of a container that has got out to the host's mounts is still in its cgroup.
             Origin::Outside if is_elsewhere(task) => of_cgroup(task).map_or(HOST, |cgroup| cgroup.container),
             // This is another container, or a service of the host that has its own mounts.
@@ -481,13 +494,37 @@ pub fn actor(task: Task, container: u64, origin: Origin) -> u64 {
 /// Returns whether a process was brought into a container from outside, or descends from such a process.
 #[inline(always)]
 fn has_entered(process: u32, container: u64) -> bool {
-    matches!(ENTERED.copied(&process), Some(entered) if entered.container == container)
+    matches!(ENTERED.copied(&process), Some(entered)
+        if entered.container == container && Via::from_number(entered.session.via).is_some_and(Via::is_entry))
 }
 
-/// Returns the actor that a process is if it is the one that came in from outside.
+/// Returns the session of the running process.
 #[inline(always)]
-fn visit(task: Task) -> u64 {
-    map::visit(task.leader().start_time())
+pub fn session() -> Session {
+    ENTERED.copied(&current_process()).map_or(Session::NONE, |entered| entered.session)
+}
+
+/// Begins a session if the program that the running process has just executed has a terminal that the container was
+/// started with or has opened, or a socket as its standard input. All descendants of the process are in the session.
+#[inline(always)]
+fn register_session(task: Task, container: u64, origin: Origin) {
+    let terminal = task.terminal();
+    let via = match origin {
+        Origin::Entrypoint if !terminal.is_null() => Via::Entrypoint,
+        Origin::Application if task.descriptor(0).inode().is_socket() => Via::Socket,
+        Origin::Application if !terminal.is_null() && terminal != task.parent().terminal() => Via::Terminal,
+        _ => return,
+    };
+    if ENTERED.get_ptr(current_process()).is_none() {
+        begin_session(task, container, via);
+    }
+}
+
+/// Begins a session whose first process is the running one.
+#[inline(always)]
+fn begin_session(task: Task, container: u64, via: Via) {
+    let session = Session { start_time: task.leader().start_time(), pid: current_process(), via: via.number() };
+    keep_entered(current_process(), map::Entered { container, session });
 }
 
 /// Returns the origin of the running process in its container. If the process came from outside, this is kept for its
@@ -506,19 +543,48 @@ pub fn register_origin(task: Task, container: u64) -> Origin {
     if is_member(task.parent(), container) {
         return Origin::Application;
     }
-    keep_entered(process, map::Entered { container, visit: visit(task) });
+    let is_in_cgroup = of_cgroup(task).map_or(0, |cgroup| cgroup.container) == container;
+    begin_session(task, container, if is_in_cgroup { Via::Exec } else { Via::Nsenter });
     Origin::Entered
 }
 
+/// Returns the number in [`INSIDE`] if the session began inside a container.
+#[inline(always)]
+fn inside(session: Session) -> Option<Counter> {
+    if Via::from_number(session.via).is_some_and(Via::is_entry) {
+        return None;
+    }
+    // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+    INSIDE.get_ptr_mut(0).map(|count| unsafe { Counter::new(count) })
+}
+
+/// Keeps that a process is in a session in which it was not before.
 #[inline(always)]
 fn keep_entered(process: u32, entered: map::Entered) {
+    let inside = inside(entered.session);
+    if matches!(&inside, Some(inside) if inside.get() >= MOST_INSIDE) {
+        count_loss(Loss::SessionProcesses);
+        return;
+    }
     if ENTERED.insert(process, entered, BPF_ANY.into()).is_err() {
         count_loss(Loss::EnteredFull);
+        return;
+    }
+    if let Some(inside) = inside {
+        inside.add(1);
+    }
+    match SESSIONS.get_ptr_mut(entered.session) {
+        // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+        Some(count) => unsafe { Counter::new(count) }.add(1),
+        // If there is no room, the daemon finds out that the session has ended.
+        None => {
+            let _full = SESSIONS.insert(entered.session, 1, BPF_ANY.into());
+        }
     }
 }
 
-/// Registers a fork. The child of a process that came from outside came from outside too, even if it outlives its
-/// parent and is reparented to the container's init.
+/// Registers a fork. The child of a process of a session is in the session too, even if it outlives its parent and is
+/// reparented to the container's init.
 #[inline(always)]
 pub fn register_fork(parent: u32, child: u32) {
     actor::forget(child);
@@ -527,9 +593,42 @@ pub fn register_fork(parent: u32, child: u32) {
     }
 }
 
-/// Forgets a process that has ended.
+/// Forgets a process whose last thread, the running task, exits. If the process is in a session, this reports its end.
 #[inline(always)]
 pub fn forget_process(process: u32) {
     actor::forget(process);
-    let _never_known = ENTERED.remove(process);
+    let Some(entered) = ENTERED.copied(&process) else { return };
+    let _was_there = ENTERED.remove(process);
+    if let Some(inside) = inside(entered.session) {
+        inside.subtract(1);
+    }
+    let is_last = leave_session(entered.session);
+    let (task, stamp) = (Task::current(), Stamp::take());
+    let cgroup = task.cgroup_id();
+    let Some(mut draft) = Draft::<ExitRecord>::begin(Kind::Exit, stamp, cgroup, entered.container, Loss::Exit) else {
+        return;
+    };
+    let (record, _) = draft.parts();
+    record.session = entered.session;
+    record.start_time = task.leader().start_time();
+    record.pid = process;
+    record.status = task.exit_status();
+    record.is_last = u32::from(is_last);
+    record.reserved = 0;
+    // If it is not sent, the loss is counted.
+    let _is_sent = draft.send();
+}
+
+/// Counts one process less in a session. Returns whether none is left.
+#[inline(always)]
+fn leave_session(session: Session) -> bool {
+    let Some(count) = SESSIONS.get_ptr_mut(session) else { return false };
+    // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+    let count = unsafe { Counter::new(count) };
+    count.subtract(1);
+    let is_last = count.get() == 0;
+    if is_last {
+        let _gone_already = SESSIONS.remove(session);
+    }
+    is_last
 }

@@ -10,7 +10,10 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{DRAFTS_PER_CPU, DRAFTS_TRIED},
-    record::{CgroupEscapeRecord, CgroupRecord, ExecRecord, FileRecord, Header, Kind, ScriptRecord, TamperingRecord},
+    record::{
+        CgroupEscapeRecord, CgroupRecord, ExecRecord, ExitRecord, FileRecord, Header, Kind, ScriptRecord,
+        TamperingRecord,
+    },
     vocabulary::Loss,
 };
 
@@ -106,7 +109,7 @@ macro_rules! records {
     };
 }
 
-records! { CgroupEscapeRecord CgroupRecord ExecRecord FileRecord TamperingRecord ScriptRecord }
+records! { CgroupEscapeRecord CgroupRecord ExecRecord ExitRecord FileRecord TamperingRecord ScriptRecord }
 
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<ExecRecord>();

@@ -35,6 +35,7 @@ plain!(
     record::CgroupEscapeRecord,
     record::CgroupRecord,
     record::ExecRecord,
+    record::ExitRecord,
     record::FileRecord,
     record::TamperingRecord,
     record::ScriptRecord,

@@ -26,6 +26,7 @@ pub fn describe(task: Task, origin: u32, container: u64, out: &mut Process) {
     task.leader().copy_comm(&mut out.comm);
     task.copy_terminal(&mut out.tty);
     task.describe_standard_descriptors(&mut out.stdio, &mut out.peer);
+    out.session = container::session();
     describe_ancestors(task, container, &mut out.ancestors);
 }
 

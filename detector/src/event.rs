@@ -9,7 +9,9 @@
 use std::net::SocketAddr;
 
 use detector_common::record::{COMM_LEN, HEAD_CAPACITY};
-pub use detector_common::vocabulary::{Control, Difference, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind};
+pub use detector_common::vocabulary::{
+    Control, Difference, ImageOp, Layer, MapCommand, MountOp, Origin, StdioKind, Via,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::recording::{as_hex, as_text};
@@ -43,6 +45,8 @@ pub enum Event {
     HostExec(Box<HostExec>),
     /// A process of a container was moved out of the container's cgroup.
     CgroupEscape(Box<CgroupEscape>),
+    /// A process of a session has ended.
+    Exit(Exit),
     /// A cgroup was created.
     CgroupCreated(Cgroup),
     /// A cgroup was removed.
@@ -66,8 +70,29 @@ impl Event {
             Self::HandleOpen(open) => Some(open.at),
             Self::HostExec(exec) => Some(exec.at),
             Self::CgroupEscape(escape) => Some(escape.at),
+            Self::Exit(exit) => Some(exit.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
+    }
+
+    /// The process that acted, and the path of its executable. Returns `None` if the event does not tell it, or if the
+    /// record was lost.
+    pub fn actor(&self) -> Option<(&Process, &Path)> {
+        let detail = match self {
+            Self::Exec(exec) => return Some((&exec.process, &exec.exe)),
+            Self::MapChange(change) => return Some((&change.process, &change.exe)),
+            Self::CgroupEscape(escape) => return Some((&escape.process, &escape.exe)),
+            Self::Interpret(read) => Some(&read.detail),
+            Self::MapExec(mapped) => mapped.detail.as_ref(),
+            Self::ImageChange(change) => change.detail.as_ref(),
+            Self::MountChange(change) => change.detail.as_ref(),
+            Self::DeviceOpen(open) => open.detail.as_ref(),
+            Self::ControlOpen(open) => open.detail.as_ref(),
+            Self::HandleOpen(open) => open.detail.as_ref(),
+            Self::HostExec(exec) => exec.detail.as_ref(),
+            Self::Script(_) | Self::Exit(_) | Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
+        };
+        detail.map(|detail| (&detail.process, &detail.exe))
     }
 
     /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -295,6 +320,34 @@ pub struct CgroupEscape {
     pub cgroup: Vec<u8>,
 }
 
+/// A process of a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Where and when it happened.
+    pub at: At,
+    /// The session.
+    pub session: Session,
+    /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_time: u64,
+    /// The process id on the host.
+    pub pid: u32,
+    /// How it ended, in the encoding of wait(2).
+    pub status: u32,
+    /// Whether no process of the session is left. Two processes that end at the same time can both say so.
+    pub is_last: bool,
+}
+
+/// A session, by its first process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Session {
+    /// When the first process started, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_time: u64,
+    /// The id of the first process on the host.
+    pub pid: u32,
+    /// How the session began.
+    pub via: Via,
+}
+
 /// A cgroup was created or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
@@ -448,8 +501,12 @@ pub struct Process {
     pub tty: Option<Name>,
     /// What the descriptors 0 to 2 refer to.
     pub stdio: [StdioKind; 3],
+    /// The inode number of what the descriptor 0 refers to.
+    pub stdin: u64,
     /// The other end of standard input, if that is an IP socket that is connected.
     pub peer: Option<SocketAddr>,
+    /// The session that the process belongs to.
+    pub session: Option<Session>,
     /// The ancestors of the process, nearest first.
     pub ancestors: Vec<Ancestor>,
 }

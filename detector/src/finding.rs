@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-pub use detector_common::vocabulary::{Difference, ImageOp, Layer, Loss, MountOp, Origin, StdioKind};
+pub use detector_common::vocabulary::{Difference, ImageOp, Layer, Loss, MountOp, Origin, StdioKind, Via};
 use jiff::fmt::temporal::DateTimePrinter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -48,9 +48,10 @@ pub struct Finding {
     /// and its boot, `TIME` are 16 digits: nanoseconds since that boot, with time asleep, `NUMBER` is the kernel's
     /// number of the event, and `KIND` stands for `finding`. So no other finding of any node has this id, the ids of a
     /// boot sort by time, and what is reported twice, even by two runs of the detector, has the same id both times.
+    /// For a session, `TIME` is when its first process started, to 10 ms, and `NUMBER` is the id of that process.
     pub id: String,
-    /// 1 for the first line about a finding. A later line with the same `id` and the next `revision` replaces it: more
-    /// is known then.
+    /// 1 for the first line about a finding. A later line with the same `id` and a higher `revision` replaces it: more
+    /// is known then. A session that had begun before the detector started begins with a higher number.
     #[schemars(range(min = 1))]
     pub revision: u32,
     /// Where it happened.
@@ -72,6 +73,12 @@ pub struct Finding {
     /// The file that was executed, changed or opened. It is left out if the finding is not about a file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<File>,
+    /// The `id` of the finding of the session in which it happened. It is left out if it happened in none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<String>,
+    /// What was done in the session so far. Only the finding of a session has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Box<Summary>>,
     /// MITRE ATT&CK techniques.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mitre: Vec<Cow<'static, str>>,
@@ -114,7 +121,7 @@ impl fmt::Display for Node {
 
 // The numbers are part of ids: see `Finding::id`.
 /// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[repr(u8)]
@@ -143,11 +150,13 @@ pub enum Kind {
     HostExec = 11,
     /// A program, script or library on a volume was executed.
     VolumeExec = 12,
+    /// Somebody came into a container, or worked in it at a terminal or through a socket.
+    Session = 13,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ShellInContainer,
         Self::ImageWrite,
         Self::ImageShadowed,
@@ -160,6 +169,7 @@ impl Kind {
         Self::HandleOpen,
         Self::HostExec,
         Self::VolumeExec,
+        Self::Session,
     ];
 
     /// The name, as in JSON.
@@ -177,6 +187,7 @@ impl Kind {
             Self::HandleOpen => "handle_open",
             Self::HostExec => "host_exec",
             Self::VolumeExec => "volume_exec",
+            Self::Session => "session",
         }
     }
 }
@@ -347,6 +358,89 @@ pub enum OwnerKind {
     Deployment,
     Job,
     StatefulSet,
+}
+
+/// What was done in a session: by its first process, which the finding describes as it was when it was seen first, and
+/// by all descendants of that process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// How the session began.
+    pub via: Via,
+    /// When its first process started.
+    pub started: Time,
+    /// Since when the detector has watched the session, if it had begun before the detector started. What was done
+    /// until then is in the lines of the earlier run of the detector.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resumed: Option<Time>,
+    /// When its last process ended. It is left out while the session lasts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended: Option<Time>,
+    /// The end itself was not seen. `ended` is when it was noticed that no process of the session is left.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub end_not_seen: bool,
+    /// The address and port from which a program of the session takes commands, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<String>,
+    /// The arguments of the container's process that started the first process, if they are known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_by: Option<Vec<Text>>,
+    /// The programs that were executed, the first ones first; at most 50, and fewer if they have long arguments.
+    pub programs: Vec<SessionProgram>,
+    /// How many further programs were executed.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub programs_omitted: u64,
+    /// The files of the image that were changed, the first ones first; at most 50, and fewer if they have long paths.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub files: Vec<SessionFile>,
+    /// How many further changes of files there were.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub files_omitted: u64,
+    /// The number of findings of each kind about acts in the session.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub findings: BTreeMap<Kind, u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A program that was executed in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionProgram {
+    /// When it was executed.
+    pub time: Time,
+    /// The process id on the node.
+    pub pid: u32,
+    /// The path of the executable.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<Text>,
+    /// The arguments, `argv[0]` first, as far as they fit into 256 bytes.
+    pub args: Vec<Text>,
+    /// Whether arguments are missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub truncated: bool,
+    /// The exit code. It is left out while the program runs, if a signal has ended it, if its process has executed
+    /// another program, or if its end was not seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit_code: Option<u8>,
+    /// The number of the signal that has ended it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<u8>,
+}
+
+/// A file that was changed in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionFile {
+    /// The path of the file in the container.
+    pub path: Text,
+    /// The new path, or that of the hard link.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub new_path: Option<Text>,
+    /// What was done to the file.
+    pub op: ImageOp,
+    /// How many findings there are about this.
+    pub count: u64,
 }
 
 /// A process.
@@ -597,6 +691,19 @@ pub enum NoticeEvent {
         /// How many calls were skipped, by program.
         skipped: BTreeMap<Cow<'static, str>, u64>,
     },
+    /// A session of at least medium severity has ended. The last line of its finding says the same.
+    SessionEnded {
+        /// The `id` of the session's finding.
+        session: String,
+        /// The highest severity of what was done in it.
+        severity: Severity,
+        /// A line for people. It is not meant to be parsed.
+        message: String,
+        /// The container.
+        container: Box<Container>,
+        /// What was done in it.
+        summary: Box<Summary>,
+    },
     /// A container's runtime has answered after findings about the container were written.
     ContainerInfo {
         /// The container.
@@ -680,6 +787,7 @@ impl NoticeEvent {
             Self::Paused { .. } => "paused",
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
+            Self::SessionEnded { .. } => "session_ended",
             Self::ContainerInfo { .. } => "container_info",
         }
     }

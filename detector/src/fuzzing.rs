@@ -147,7 +147,7 @@ fn findings(data: &[u8]) {
             Event::HandleOpen(_) => Some(Kind::HandleOpen),
             Event::HostExec(_) => Some(Kind::HostExec),
             Event::CgroupEscape(_) => Some(Kind::CgroupEscape),
-            Event::Exec(_) | Event::Script(_) | Event::MapExec(_) | Event::Interpret(_) => None,
+            Event::Exec(_) | Event::Script(_) | Event::MapExec(_) | Event::Interpret(_) | Event::Exit(_) => None,
             Event::CgroupCreated(created) => {
                 table.add(created.clone());
                 None
@@ -164,7 +164,9 @@ fn findings(data: &[u8]) {
         let is_reported = certain.is_none_or(|kind| found.iter().any(|finding| finding.finding == kind));
         assert!(is_reported, "{event:?} is not reported");
         found.into_iter().for_each(|finding| shown(&Line::Finding(Box::new(finding))));
+        detector.take_time(event.time(), &context, |line| shown(&line));
     }
+    detector.stop(u64::MAX, &context, |line| shown(&line));
 }
 
 /// A line of the stream, or an answer of the daemon: what can be read can be shown.

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use detector_common::record::Stdio;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
@@ -76,6 +77,18 @@ impl Process {
     /// The mount id and the inode of the file that a link such as `root` leads to.
     pub(crate) fn file_behind(&self, link: &CStr) -> Result<Statx, Errno> {
         rustix::fs::statx(&self.directory, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::MNT_ID)
+    }
+
+    /// What a descriptor refers to. All members are 0 if it is closed. No file system is asked for anything.
+    pub(crate) fn descriptor(&self, number: u32) -> Stdio {
+        let link = format!("fd/{number}");
+        let found =
+            rustix::fs::statx(&self.directory, link, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO);
+        found.map_or(Stdio { inode: 0, mode: 0, rdev: 0 }, |found| Stdio {
+            inode: found.stx_ino,
+            mode: found.stx_mode.into(),
+            rdev: found.stx_rdev_major << 20 | found.stx_rdev_minor,
+        })
     }
 
     /// The process's root directory. It is looked up by mount id, because several file systems can be mounted on `/`.
@@ -178,6 +191,10 @@ pub(crate) struct RootDirectory {
 pub(crate) struct Stat<'a> {
     /// The name of the task.
     pub(crate) comm: &'a [u8],
+    /// The process id of the parent.
+    pub(crate) parent: u32,
+    /// The device number of the controlling terminal, in the encoding of stat(2). 0 if there is none.
+    pub(crate) terminal: u32,
     /// The `PF_` flags of include/linux/sched.h.
     pub(crate) flags: u64,
     start_ticks: u64,
@@ -190,10 +207,12 @@ impl<'a> Stat<'a> {
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let mut fields = str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
-        // These are fields 9 and 22 of proc(5). The first field after the name is field 3.
-        let flags = fields.nth(9 - 3)?.parse().ok()?;
+        // These are fields 4, 7, 9 and 22 of proc(5). The first field after the name is field 3.
+        let parent = fields.nth(4 - 3)?.parse().ok()?;
+        let terminal = fields.nth(7 - 4 - 1)?.parse::<i32>().ok()?.cast_unsigned();
+        let flags = fields.nth(9 - 7 - 1)?.parse().ok()?;
         let start_ticks = fields.nth(22 - 9 - 1)?.parse().ok()?;
-        Some(Self { comm: text.get(open + 1..close)?, flags, start_ticks })
+        Some(Self { comm: text.get(open + 1..close)?, parent, terminal, flags, start_ticks })
     }
 
     /// The start time of the process.
@@ -278,6 +297,42 @@ pub(crate) fn cgroup_entries(text: &[u8]) -> impl Iterator<Item = CgroupEntry<'_
     })
 }
 
+/// The fields of /proc/PID/status that are used here (proc(5)).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The real user id.
+    pub(crate) user: u32,
+    /// The real group id.
+    pub(crate) group: u32,
+    /// The process id in the process's own pid namespace.
+    pub(crate) namespace_pid: u32,
+    /// The effective capabilities.
+    pub(crate) capabilities: u64,
+}
+
+impl Status {
+    /// Parses the text of a status file. What is missing is 0.
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        let mut status = Self::default();
+        for line in text.split(|&byte| byte == b'\n') {
+            let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let (name, first) = (words.next(), words.next());
+            let number = |word: Option<&[u8]>| word.and_then(number).and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+            match name {
+                Some(b"Uid:") => status.user = number(first),
+                Some(b"Gid:") => status.group = number(first),
+                Some(b"NSpid:") => status.namespace_pid = number(words.next_back().or(first)),
+                Some(b"CapEff:") => {
+                    let digits = first.and_then(|digits| str::from_utf8(digits).ok());
+                    status.capabilities = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
 /// Parses the number in a link such as `mnt:[4026531832]`.
 pub(crate) fn namespace_number(link: &[u8]) -> Option<u32> {
     let (_, number) = str::from_utf8(link).ok()?.split_once(":[")?;
@@ -360,10 +415,22 @@ mod tests {
     }
 
     #[test]
+    fn status_files_are_parsed() {
+        let text =
+            b"Name:\ta b\nUid:\t1000\t0\t0\t0\nGid:\t1001\t0\t0\t0\nNSpid:\t4321\t7\nCapEff:\t00000000a80425fb\n";
+        let expected = Status { user: 1000, group: 1001, namespace_pid: 7, capabilities: 0xa804_25fb };
+        assert_eq!(Status::parse(text), expected);
+        assert_eq!(Status::parse(b"Uid:\nCapEff: x\n\xff"), Status::default());
+    }
+
+    #[test]
     fn stat_files_are_parsed_whatever_the_name_of_the_task() {
         let text =
             b"1771 (a) (b c) S 1 1771 1771 0 -1 4194560 1532 27 0 0 3 1 0 0 20 0 1 0 8466 2490368 870 1844 1 1 0\n";
-        assert_eq!(Stat::parse(text), Some(Stat { comm: b"a) (b c", flags: 4_194_560, start_ticks: 8466 }));
+        assert_eq!(
+            Stat::parse(text),
+            Some(Stat { comm: b"a) (b c", parent: 1, terminal: 0, flags: 4_194_560, start_ticks: 8466 })
+        );
         for length in 0..text.len() {
             Stat::parse(&text[..length]);
         }

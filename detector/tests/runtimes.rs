@@ -160,6 +160,8 @@ fn finding(id: &str) -> Finding {
         container: Some(container(id)),
         process: None,
         file: None,
+        session: None,
+        summary: None,
         mitre: Vec::new(),
         suppressed_by: None,
     }

@@ -70,17 +70,35 @@ impl Task {
         self.follow(&OFF_TASK_SIGNAL)
     }
 
+    /// Returns the controlling terminal, or null.
+    #[inline(always)]
+    pub fn terminal(self) -> Ptr<kind::Tty> {
+        self.signal().follow(&OFF_SIGNAL_TTY)
+    }
+
     /// Copies the start of the name of the controlling terminal, or zeros if there is none.
     #[inline(always)]
     pub fn copy_terminal(self, to: &mut [u8; COMM_LEN]) {
         // `tty_struct.name` has 64 bytes.
-        self.signal().follow::<kind::Tty>(&OFF_SIGNAL_TTY).copy(&OFF_TTY_NAME, to);
+        self.terminal().copy(&OFF_TTY_NAME, to);
     }
 
     /// Returns whether no thread of the process lives any more. This is the case when the last one exits.
     #[inline(always)]
     pub fn is_last_of_process(self) -> bool {
         self.signal().read::<u32>(&OFF_SIGNAL_LIVE) == 0
+    }
+
+    /// Returns how the process has ended, in the encoding of wait(2), once its last thread exits (`wait_task_zombie`,
+    /// kernel/exit.c, 5.10 to 7.3).
+    #[inline(always)]
+    pub fn exit_status(self) -> u32 {
+        const SIGNAL_GROUP_EXIT: u32 = 4;
+        let signal = self.signal();
+        if signal.read::<u32>(&OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+            return signal.read(&OFF_SIGNAL_EXIT);
+        }
+        self.leader().read(&OFF_TASK_EXIT)
     }
 
     /// Returns `real_cred`. `cred` is not used, because overlayfs changes it while it works for the process

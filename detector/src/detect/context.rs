@@ -1,6 +1,7 @@
 //! What is the same in all findings of a node, and how ids are made.
 
-use crate::event::At;
+use super::process::TICK;
+use crate::event::{At, Session};
 use crate::finding::{Kind, Node, Time};
 use crate::redact::Redactor;
 
@@ -44,7 +45,17 @@ impl Context {
     pub(super) fn id(&self, at: At, kind: Kind) -> String {
         // The upper 16 bits of the number are the CPU. The id is shorter if they come after the count.
         let number = at.number.rotate_left(16);
-        format!("{:012x}-{:016x}-{number:x}-{:x}", self.id_prefix, at.time, kind as u8)
+        self.compose_id(at.time, number, kind)
+    }
+
+    /// The id of the finding of a session. It is the same whether the kernel or /proc has told when the first process
+    /// started.
+    pub(super) fn session_id(&self, session: Session) -> String {
+        self.compose_id(session.start_time / TICK * TICK, session.pid.into(), Kind::Session)
+    }
+
+    fn compose_id(&self, time: u64, number: u64, kind: Kind) -> String {
+        format!("{:012x}-{time:016x}-{number:x}-{:x}", self.id_prefix, kind as u8)
     }
 }
 

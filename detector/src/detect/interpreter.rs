@@ -10,7 +10,7 @@ use detector_common::code::{Language, language};
 use super::content::Content;
 use super::describe::{self, Actor};
 use super::shell::{self, BOXES, SHELLS};
-use crate::event::{Exec, Interpret, Origin, Path};
+use crate::event::{Args, Interpret, Origin, Path};
 use crate::recent::Recent;
 
 /// How a kind of interpreter is called.
@@ -198,10 +198,17 @@ impl Modules {
     }
 }
 
-/// Whether an exec starts an interpreter that reads its commands from the standard input.
-pub(super) fn reads_commands(exec: &Exec) -> bool {
-    let args: Vec<&[u8]> = exec.args.iter().collect();
-    identify(&exec.exe, &args, None).is_some_and(|(interpreter, own)| interpreter.scripts(own).1)
+/// Whether a program is an interpreter that reads its commands from the standard input. `content` is what the program
+/// is, if it was inspected.
+pub(super) fn reads_commands(exe: &Path, args: &Args, content: Option<Content>) -> bool {
+    let args: Vec<&[u8]> = args.iter().collect();
+    identify(exe, &args, content).is_some_and(|(interpreter, own)| interpreter.scripts(own).1)
+}
+
+/// Whether a program is a shell, as its name shows.
+pub(super) fn is_shell(exe: &Path, args: &Args) -> bool {
+    let args: Vec<&[u8]> = args.iter().collect();
+    identify(exe, &args, None).is_some_and(|(interpreter, _)| interpreter.language == Language::Shell)
 }
 
 /// The interpreter that a program is, and its own arguments.

@@ -22,18 +22,23 @@ mod place;
 pub(crate) mod process;
 mod script;
 mod sensor_tampering;
+mod session;
+mod sessions;
 mod shell;
 mod volume_exec;
 
+use std::collections::HashSet;
+
 use crate::container::table::TrackedContainer;
-use crate::event::{At, Detail, Event, Interpret, Process, Script};
-use crate::finding::{Finding, SCHEMA_VERSION};
+use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
+use crate::finding::{Finding, Line, SCHEMA_VERSION};
 use assessment::Assessment;
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
 use interpreter::Role;
 use process::Program;
+use sessions::{Sessions, Surroundings};
 
 pub use context::Context;
 pub(crate) use describe::container;
@@ -61,6 +66,8 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             container: (at.container != 0).then(|| describe::container(self.container)),
             process: actor.map(|actor| actor.describe(self.context)),
             file,
+            session: None,
+            summary: None,
             mitre: mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
         });
@@ -92,6 +99,7 @@ pub struct Detector {
     programs: process::Programs,
     scripts: script::Scripts,
     modules: interpreter::Modules,
+    sessions: Sessions,
 }
 
 impl Detector {
@@ -100,15 +108,88 @@ impl Detector {
         self.programs.insert(program);
     }
 
-    /// Looks for findings in an event of a container, and passes each to `found`.
+    /// Records a session that had begun before the events began, at this time and in this container. The process is
+    /// the first one of the session.
+    pub(crate) fn resume(
+        &mut self,
+        process: &Process,
+        exe: &Path,
+        at: At,
+        surroundings: (&TrackedContainer, &Context),
+    ) {
+        let (container, context) = surroundings;
+        let actor = Some(Actor::new(process, exe, self.programs.get(process.pid, process.start_time)));
+        let around = Surroundings { container, context, actor, parent: None, content: None };
+        process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
+    }
+
+    /// Looks for findings in an event of a container, and passes each to `found`. If it is an event of a session, this
+    /// can be the finding of the session, too.
     pub fn detect(
         &mut self,
         event: &Event,
         container: &TrackedContainer,
         context: &Context,
-        found: impl FnMut(Finding),
+        mut found: impl FnMut(Finding),
     ) {
-        let mut report = Report { container, context, found };
+        let mut findings = Vec::new();
+        self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
+        self.add_to_session(event, findings, None, (container, context), &mut found);
+    }
+
+    /// Adds an event and the findings about it to the session that the acting process belongs to. `content` is what the
+    /// executed file is, if it was inspected.
+    fn add_to_session(
+        &mut self,
+        event: &Event,
+        findings: Vec<Finding>,
+        content: Option<Content>,
+        (container, context): (&TrackedContainer, &Context),
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let actor = event.actor().filter(|(process, _)| process.session.is_some());
+        let parent = actor.and_then(|(process, _)| process.ancestors.first());
+        let parent = parent.and_then(|parent| self.programs.get(parent.pid, parent.start_time)).cloned();
+        let parent = parent.as_ref().map(|program| &program.args);
+        let actor = actor.map(|(process, exe)| match event {
+            Event::Exec(exec) => Actor::of_exec(exec),
+            _ => Actor::new(process, exe, self.programs.get(process.pid, process.start_time)),
+        });
+        self.sessions.take(event, findings, Surroundings { container, context, actor, parent, content }, found);
+    }
+
+    /// Publishes the findings of sessions that are due at this time, in nanoseconds since boot.
+    pub(crate) fn take_time(&mut self, now: u64, context: &Context, mut out: impl FnMut(Line)) {
+        self.sessions.take_time(now, context, &mut out);
+    }
+
+    /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.sessions.due()
+    }
+
+    /// Publishes what is not published of the sessions yet, because the detector stops.
+    pub(crate) fn stop(&mut self, now: u64, context: &Context, mut out: impl FnMut(Line)) {
+        self.sessions.stop(now, context, &mut out);
+    }
+
+    /// Ends the sessions of a container whose cgroup was removed.
+    pub(crate) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context) {
+        self.sessions.end_container(cgroup, now, context);
+    }
+
+    /// Ends the sessions of which no process is left. `living` has the first processes of those with any.
+    pub(crate) fn sweep(&mut self, living: &HashSet<(u32, u64)>, now: u64, context: &Context) {
+        self.sessions.sweep(living, now, context);
+    }
+
+    /// How many sessions have no finding, because too many were open.
+    pub(crate) fn refused_sessions(&self) -> u64 {
+        self.sessions.refused()
+    }
+
+    fn detect_acts(&mut self, event: &Event, mut report: Report<'_, impl FnMut(Finding)>) {
+        let container = report.container;
         match event {
             Event::Exec(exec) => {
                 let scripts = self.scripts.take(exec);
@@ -167,7 +248,7 @@ impl Detector {
                 let actor = Actor::new(&escape.process, &escape.exe, program);
                 report.add(escape.at, Some(&actor), cgroup_escape::detect(escape, &actor, container));
             }
-            Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::Exit(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
     }
 
@@ -178,15 +259,17 @@ impl Detector {
         look: Look,
         container: &TrackedContainer,
         context: &Context,
-        found: impl FnMut(Finding),
+        mut found: impl FnMut(Finding),
     ) {
-        let mut report = Report { container, context, found };
+        let mut findings = Vec::new();
+        let mut report = Report { container, context, found: |finding| findings.push(finding) };
         if let Event::Interpret(read) = event {
-            return self.detect_interpreted(read, look.ok(), &mut report);
-        }
-        if let Some(code) = code_of(event, |detail| self.actor(detail)) {
+            self.detect_interpreted(read, look.ok(), &mut report);
+        } else if let Some(code) = code_of(event, |detail| self.actor(detail)) {
             report.add_shell(&code, Some(look), None);
         }
+        let content = Some(look.unwrap_or(Content::Other));
+        self.add_to_session(event, findings, content, (container, context), &mut found);
     }
 
     /// Reports a file that a program reads, if it is code that the program runs. `content` is what the program is, if
@@ -252,6 +335,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::HandleOpen(_)
         | Event::HostExec(_)
         | Event::CgroupEscape(_)
+        | Event::Exit(_)
         | Event::CgroupCreated(_)
         | Event::CgroupRemoved(_) => None,
     }
@@ -263,8 +347,8 @@ pub(crate) mod samples {
 
     use super::*;
     use crate::event::{
-        Ancestor, Args, At, Control, ControlOpen, Detail, Exec, File, ImageChange, ImageOp, Layer, MapExec, Name,
-        Origin, Path, Process, Script, StdioKind,
+        Ancestor, Args, At, Control, ControlOpen, Detail, Exec, Exit, File, ImageChange, ImageOp, Layer, MapExec, Name,
+        Origin, Path, Process, Script, Session, StdioKind, Via,
     };
     use crate::finding;
     use crate::redact::Redactor;
@@ -313,7 +397,9 @@ pub(crate) mod samples {
             comm: name("sh"),
             tty: None,
             stdio: [StdioKind::Null, StdioKind::Pipe, StdioKind::Pipe],
+            stdin: 0,
             peer: None,
+            session: None,
             ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: false, comm: name("runc") }],
         }
     }
@@ -418,6 +504,27 @@ pub(crate) mod samples {
             pod: Some(pod),
             ..super::container(&container())
         }
+    }
+
+    /// A session in which hostile texts are arguments and paths, from its first line to the notice of its end.
+    pub(crate) fn session(words: &[u8]) -> Vec<Line> {
+        let (mut detector, context, container) = (Detector::default(), context(), container());
+        let session = Session { start_time: 70, pid: 1234, via: Via::Exec };
+        let mut exec = exec(Origin::Entered, "/bin/dash", &[]);
+        exec.args = Args { bytes: [words, b"\0"].concat(), truncated: true };
+        (exec.process.session, exec.process.tty) = (Some(session), Some(name("pts0")));
+        let mut change = change(ImageOp::Rename, Layer::Lower, 0o100644, "");
+        let detail = change.detail.as_mut().expect("the sample has it");
+        (detail.path.bytes, detail.process.session) = ([b"/", words].concat(), Some(session));
+        detail.new_path = Some(detail.path.clone());
+        let exit = Exit { at: exec.at, session, start_time: 70, pid: 1234, status: 9, is_last: true };
+        let events = [Event::Exec(Box::new(exec)), Event::ImageChange(Box::new(change)), Event::Exit(exit)];
+        let mut lines = Vec::new();
+        for event in events {
+            detector.detect(&event, &container, &context, |found| lines.push(Line::Finding(Box::new(found))));
+        }
+        detector.stop(u64::MAX, &context, |line| lines.push(line));
+        lines
     }
 
     /// The finding about an event that causes at most one.

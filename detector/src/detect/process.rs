@@ -10,7 +10,7 @@ use crate::recent::Recent;
 const MOST: usize = 4 << 20;
 /// The unit of start times in `/proc`, in nanoseconds (`USER_HZ` is 100 everywhere). The start time of a process that
 /// was running before the events began is not known more precisely, so all start times are compared in this unit.
-const TICK: u64 = 10_000_000;
+pub(super) const TICK: u64 = 10_000_000;
 /// The cost of an entry in addition to its strings, in bytes. It is the same on every machine, so that each remembers
 /// as much.
 const OVERHEAD: usize = 160;
@@ -50,9 +50,9 @@ impl Program {
 }
 
 /// The process id, and the start time in ticks.
-type Key = (u32, u64);
+pub(super) type Key = (u32, u64);
 
-const fn key(pid: u32, start_time: u64) -> Key {
+pub(super) const fn key(pid: u32, start_time: u64) -> Key {
     (pid, start_time / TICK)
 }
 

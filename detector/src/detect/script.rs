@@ -44,7 +44,7 @@ impl Scripts {
         chain.retain(|script| {
             let is_last = nth.next() == last;
             let is_of = |script: &Script| match script.is_input {
-                true => interpreter::reads_commands(exec),
+                true => interpreter::reads_commands(&exec.exe, &exec.args, None),
                 false => is_of(script, is_last, exec),
             };
             exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(script)

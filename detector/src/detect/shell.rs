@@ -246,7 +246,7 @@ fn is_stdin(operand: &[u8]) -> bool {
     matches!(operand, b"/dev/stdin" | b"/dev/fd/0" | b"/proc/self/fd/0")
 }
 
-fn has_terminal(process: &Process) -> bool {
+pub(super) fn has_terminal(process: &Process) -> bool {
     process.tty.is_some() || process.stdio[0] == StdioKind::Tty
 }
 

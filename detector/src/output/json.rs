@@ -84,7 +84,8 @@ mod tests {
             NoticeEvent::loss(Loss::Exec, 3),
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
-        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).collect()
+        let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));
+        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).chain(sessions).collect()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
 use crate::finding::{
-    Container, Finding, ImageOp, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text, loss_message,
+    Container, Finding, ImageOp, Kind, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text, loss_message,
 };
 
 /// Digits of a container's id, as container runtimes show it.
@@ -92,11 +92,26 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
+        NoticeEvent::SessionEnded { severity, message, container, .. } => {
+            return write_end(pen, notice, *severity, message, container);
+        }
         NoticeEvent::ContainerInfo { container: known } => return write_info(pen, notice, known),
     };
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
+}
+
+fn write_end(pen: &mut Pen<'_>, notice: &Notice, severity: Severity, message: &str, of: &Container) -> fmt::Result {
+    pen.styled(DIM, &time_of_day(&notice.time))?;
+    pen.plain("  ")?;
+    pen.styled(style(severity), &format!("{severity:<8}"))?;
+    pen.plain("  ")?;
+    pen.styled(CYAN, &format!("{:<SHORT_ID$}", container(of)))?;
+    pen.plain("  ")?;
+    pen.styled(BOLD, &format!("{:<KIND_WIDTH$}", notice.event.name()))?;
+    pen.plain("  ")?;
+    pen.plain(message)
 }
 
 fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Result {
@@ -141,7 +156,7 @@ fn whose(container: &Container) -> Vec<String> {
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
     let mut details = finding.container.as_ref().map(whose).unwrap_or_default();
-    if finding.revision > 1 {
+    if finding.revision > 1 && finding.finding != Kind::Session {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }
     if let Some(process) = &finding.process {
@@ -289,6 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_session() {
+        let mut out = Vec::new();
+        let end = samples::session(b"sh").pop().expect("there is one");
+        write_line(&mut out, &end, false).expect("memory takes it");
+        let text = String::from_utf8(out).expect("it is UTF-8");
+        let expected = "high      3f2a0c6d9e1b  session_ended       session of dash in container 3f2a0c6d9e1b (brought \
+                        in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
     fn what_a_runtime_tells() {
         let container = Box::new(samples::known_container(b"web"));
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
@@ -330,7 +356,12 @@ mod tests {
             write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), false).expect("memory takes it");
             let info = String::from_utf8(out).expect("it is UTF-8");
             let events = [Event::ImageChange(Box::new(change)), Event::Exec(Box::new(exec))];
-            for text in events.map(|event| shown(event, false)).into_iter().chain([info]) {
+            let sessions = samples::session(hostile).into_iter().map(|line| {
+                let mut out = Vec::new();
+                write_line(&mut out, &line, false).expect("memory takes it");
+                String::from_utf8(out).expect("it is UTF-8")
+            });
+            for text in events.map(|event| shown(event, false)).into_iter().chain([info]).chain(sessions) {
                 let text = text.strip_suffix('\n').expect("it has an end");
                 assert!(!text.contains(escape::is_unsafe), "{text:?}");
             }

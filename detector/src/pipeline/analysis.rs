@@ -1,6 +1,9 @@
 //! Turns events into findings: finds the event's container, runs the detections, and adds the content of executed
 //! files. What it is told, and in which order, decides what it finds: it asks nobody and reads no clock.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use super::containers::Containers;
 use super::input::{Ran, Start};
 use super::inspection::Inspected;
@@ -33,14 +36,19 @@ impl Analysis {
 
     /// Adds a container that already ran when the sensor started.
     pub(super) fn add_running(&mut self, running: Ran, outlet: &mut Outlet<impl FnMut(Message)>) {
-        let Ran { container: id, path, root_dev, processes } = running;
-        outlet.container_started(detect::container(&TrackedContainer::new(id, path.clone())));
+        let Ran { container: id, path, root_dev, processes, firsts, time } = running;
+        let container = TrackedContainer::new(id, path.clone());
+        outlet.container_started(detect::container(&container));
         self.containers.add(Cgroup { time: 0, id, path });
         self.containers.set_root_dev(id, root_dev);
         if let Some(started) = processes.iter().map(|process| process.start_time).min() {
             self.containers.set_started(id, started);
         }
         processes.into_iter().for_each(|process| self.detector.remember(process));
+        let at = At { time, number: 0, cgroup: id, container: id };
+        for (process, exe) in &firsts {
+            self.detector.resume(process, exe, at, (&container, &self.context));
+        }
     }
 
     /// Updates the state by an event and runs the detections on it. `root_dev` is the device of the root of the
@@ -60,7 +68,10 @@ impl Analysis {
                 }
                 self.containers.add(created.clone());
             }
-            Event::CgroupRemoved(removed) => self.containers.remove(removed),
+            Event::CgroupRemoved(removed) => {
+                self.containers.remove(removed);
+                self.detector.end_container(removed.id, removed.time, &self.context);
+            }
             Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
@@ -79,6 +90,31 @@ impl Analysis {
     fn detect(&mut self, event: &Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
         let container = self.containers.lookup(at.container);
         self.detector.detect(event, container, &self.context, |finding| outlet.finding(finding));
+    }
+
+    /// Publishes what is due at this time, in nanoseconds since boot.
+    pub(super) fn take_time(&mut self, now: u64, outlet: &mut Outlet<impl FnMut(Message)>) {
+        self.detector.take_time(now, &self.context, |line| outlet.line(line));
+    }
+
+    /// How long after this time [`take_time`](Self::take_time) must be called.
+    pub(super) fn time_left(&self, now: u64) -> Option<Duration> {
+        self.detector.due().map(|due| Duration::from_nanos(due.saturating_sub(now)))
+    }
+
+    /// Publishes what waits for its time, because the pipeline stops.
+    pub(super) fn stop(&mut self, now: u64, outlet: &mut Outlet<impl FnMut(Message)>) {
+        self.detector.stop(now, &self.context, |line| outlet.line(line));
+    }
+
+    /// Ends the sessions of which no process is left. `living` has the first processes of those with any.
+    pub(super) fn sweep(&mut self, living: &HashSet<(u32, u64)>, now: u64) {
+        self.detector.sweep(living, now, &self.context);
+    }
+
+    /// The number of sessions for which there was no room.
+    pub(super) fn refused_sessions(&self) -> u64 {
+        self.detector.refused_sessions()
     }
 
     /// Runs the detections on an event whose file was looked at.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::content::Look;
 use crate::detect::process::Program;
-use crate::event::{At, Cgroup, Event};
+use crate::event::{At, Cgroup, Event, Path, Process};
 use crate::finding::{Node, Notice};
 use crate::recording::{Entry, as_text};
 use crate::redact::Redactor;
@@ -48,6 +48,17 @@ pub(crate) enum Input<'a> {
         /// Their ids.
         cgroups: Vec<u64>,
     },
+    /// The time, in nanoseconds since boot, at which something was due.
+    Time(u64),
+    /// Which sessions have processes.
+    Swept {
+        /// When this was found out, in nanoseconds since boot.
+        time: u64,
+        /// The id and the start time of the first process of each session, in order.
+        living: Vec<(u32, u64)>,
+    },
+    /// The pipeline stops at this time, in nanoseconds since boot.
+    Stop(u64),
     /// A notice about the sensor, which goes on as it is.
     Notice(Cow<'a, Notice>),
 }
@@ -89,11 +100,16 @@ pub(crate) struct Ran {
     pub(crate) root_dev: u32,
     /// Its processes.
     pub(crate) processes: Vec<Program>,
+    /// The first process of each session in it, and its executable.
+    pub(crate) firsts: Vec<(Process, Path)>,
+    /// When this was found out, in nanoseconds since boot.
+    pub(crate) time: u64,
 }
 
-impl From<RunningContainer> for Ran {
-    fn from(running: RunningContainer) -> Self {
-        let RunningContainer { container, cgroup_path: path, root_dev, processes, .. } = running;
-        Self { container, path, root_dev, processes }
+impl Ran {
+    /// What the analysis is told of a container that was found at this time.
+    pub(super) fn new(running: RunningContainer, time: u64) -> Self {
+        let RunningContainer { container, cgroup_path: path, root_dev, processes, firsts, .. } = running;
+        Self { container, path, root_dev, processes, firsts, time }
     }
 }

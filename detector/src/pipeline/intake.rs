@@ -1,9 +1,9 @@
 //! Finds out what the analysis must be told, and tells it: each thing in a turn, in which it is recorded first.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use detector_common::vocabulary::Loss;
 
@@ -13,7 +13,7 @@ use super::input::{Input, Ran, Start};
 use super::inspection::{Inspected, Inspector};
 use super::outlet::{Message, Outlet};
 use super::threads::Error;
-use crate::clock::WallClock;
+use crate::clock::{self, WallClock};
 use crate::detect::content_by_name;
 use crate::event::{Event, Origin};
 use crate::finding::{Notice, NoticeEvent, Time};
@@ -47,7 +47,9 @@ impl Intake {
         let mut turn = journal.turn();
         turn.record(Input::Start(Cow::Borrowed(&start)).entry());
         let mut analysis = Analysis::new(start, hierarchy);
-        for running in sensor.take_running().containers.into_iter().map(Ran::from) {
+        let now = clock::since_boot();
+        for running in sensor.take_running().containers {
+            let running = Ran::new(running, now);
             turn.record(Input::Running(Cow::Borrowed(&running)).entry());
             analysis.add_running(running, outlet);
         }
@@ -130,9 +132,44 @@ impl Intake {
         self.inspector.ready()
     }
 
-    /// The number of executed files that were not inspected, by reason.
-    pub(super) fn unread(&self) -> &BTreeMap<Loss, u64> {
-        self.inspector.unread()
+    /// Publishes what is due.
+    pub(super) fn take_time(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let now = clock::since_boot();
+        if self.analysis.time_left(now) == Some(Duration::ZERO) {
+            let mut turn = self.journal.turn();
+            turn.record(Input::Time(now).entry());
+            self.analysis.take_time(now, outlet);
+        }
+    }
+
+    /// How long it is until [`take_time`](Self::take_time) must be called.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.analysis.time_left(clock::since_boot())
+    }
+
+    /// Publishes what waits for its time, because the pipeline stops.
+    pub(super) fn stop(&mut self, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let now = clock::since_boot();
+        let mut turn = self.journal.turn();
+        turn.record(Input::Stop(now).entry());
+        self.analysis.stop(now, outlet);
+    }
+
+    /// Ends the sessions of which no process is left. `living` has the first processes of those with any.
+    pub(super) fn sweep(&mut self, living: &HashSet<(u32, u64)>) {
+        let time = clock::since_boot();
+        let mut turn = self.journal.turn();
+        let mut sorted: Vec<_> = living.iter().copied().collect();
+        sorted.sort_unstable();
+        turn.record(Input::Swept { time, living: sorted }.entry());
+        self.analysis.sweep(living, time);
+    }
+
+    /// What was lost since the start: executed files that were not inspected, by reason, and sessions.
+    pub(super) fn losses(&self) -> BTreeMap<Loss, u64> {
+        let mut losses = self.inspector.unread().clone();
+        losses.insert(Loss::SessionsFull, self.analysis.refused_sessions());
+        losses
     }
 
     /// The table of containers, for the reader's housekeeping.

@@ -13,8 +13,8 @@ pub(super) struct Losses {
     pub(super) kernel: KernelLosses,
     /// Records that could not be decoded.
     pub(super) undecoded: u64,
-    /// Executed files whose content was not inspected, by reason.
-    pub(super) unread: BTreeMap<Loss, u64>,
+    /// What the analysis has lost, by kind.
+    pub(super) analysis: BTreeMap<Loss, u64>,
 }
 
 impl Losses {
@@ -22,9 +22,10 @@ impl Losses {
     pub(super) fn since(&self, earlier: &Self) -> Vec<(Loss, u64)> {
         let kernel = Loss::ALL.iter().zip(self.kernel.iter().zip(&earlier.kernel));
         let kernel = kernel.map(|(&kind, (now, before))| (kind, now - before));
-        let unread = self.unread.iter().map(|(&kind, now)| (kind, now - earlier.unread.get(&kind).unwrap_or(&0)));
+        let analysis = self.analysis.iter();
+        let analysis = analysis.map(|(&kind, now)| (kind, now - earlier.analysis.get(&kind).unwrap_or(&0)));
         let undecoded = (Loss::Record, self.undecoded - earlier.undecoded);
-        kernel.chain([undecoded]).chain(unread).filter(|(_, count)| *count > 0).collect()
+        kernel.chain([undecoded]).chain(analysis).filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -38,7 +39,7 @@ mod tests {
         assert_eq!(before.since(&before), []);
         let mut now = before.clone();
         (now.kernel[Loss::Exec.number() as usize], now.undecoded) = (3, 1);
-        now.unread.insert(Loss::Content, 2);
+        now.analysis.insert(Loss::Content, 2);
         assert_eq!(now.since(&before), [(Loss::Exec, 3), (Loss::Record, 1), (Loss::Content, 2)]);
         assert_eq!(now.since(&now), []);
     }

@@ -75,8 +75,12 @@ impl<S: FnMut(Message)> Outlet<S> {
         (self.sink)(Message::Line(Line::Finding(Box::new(finding))));
     }
 
+    pub(super) fn line(&mut self, line: Line) {
+        (self.sink)(Message::Line(line));
+    }
+
     pub(super) fn notice(&mut self, notice: Notice) {
-        (self.sink)(Message::Line(Line::Notice(notice)));
+        self.line(Line::Notice(notice));
     }
 
     pub(super) fn tested(&mut self, report: Report) {

@@ -80,6 +80,7 @@ impl<S: FnMut(Message)> Reader<S> {
             self.intake.follow_wall_clock();
             self.drain();
             self.intake.take_contents(&mut self.outlet);
+            self.intake.take_time(&mut self.outlet);
             let now = Instant::now();
             if now >= self.schedule.losses_due() {
                 self.do_housekeeping(now >= self.schedule.skipped_calls_due());
@@ -92,6 +93,7 @@ impl<S: FnMut(Message)> Reader<S> {
         let stopped = clock::since_boot();
         while self.take_record().is_some_and(|time| time <= stopped) {}
         self.intake.take_last_contents(&mut self.outlet);
+        self.intake.stop(&mut self.outlet);
         self.do_housekeeping(true);
     }
 
@@ -104,7 +106,8 @@ impl<S: FnMut(Message)> Reader<S> {
             Duration::ZERO
         } else {
             let due = self.intake.contents_due().into_iter().chain([self.schedule.next()]).min();
-            due.unwrap_or_else(Instant::now).saturating_duration_since(Instant::now())
+            let left = due.unwrap_or_else(Instant::now).saturating_duration_since(Instant::now());
+            self.intake.time_left().map_or(left, |until| left.min(until))
         };
         let limit = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let goes_on = match poll(&mut fds, Some(&limit)) {
@@ -197,10 +200,11 @@ impl<S: FnMut(Message)> Reader<S> {
             self.schedule.mark_skipped_calls_reported(now);
             self.report_skipped_calls();
         }
-        if let Some(ended) = self.intake.containers().take_ended()
-            && let Err(error) = self.sensor.sweep(&ended)
-        {
-            tracing::error!(%error, "cannot remove what has gone from the BPF maps");
+        if let Some(ended) = self.intake.containers().take_ended() {
+            match self.sensor.sweep(&ended) {
+                Ok(living) => self.intake.sweep(&living),
+                Err(error) => tracing::error!(%error, "cannot remove what has gone from the BPF maps"),
+            }
         }
     }
 
@@ -266,7 +270,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// events.
     fn report_losses(&mut self) -> Result<bool, sensor::Error> {
         let losses =
-            Losses { kernel: self.sensor.losses()?, undecoded: self.undecoded, unread: self.intake.unread().clone() };
+            Losses { kernel: self.sensor.losses()?, undecoded: self.undecoded, analysis: self.intake.losses() };
         let new = losses.since(&self.losses);
         self.losses = losses;
         for &(kind, count) in &new {

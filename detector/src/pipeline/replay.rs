@@ -49,6 +49,9 @@ impl<S: FnMut(Message)> Replay<S> {
                 }
             }
             Input::Gone { time, cgroups } => self.analysis.remove_gone(time, cgroups),
+            Input::Time(now) => self.analysis.take_time(now, &mut self.outlet),
+            Input::Swept { time, living } => self.analysis.sweep(&living.into_iter().collect(), time),
+            Input::Stop(now) => self.analysis.stop(now, &mut self.outlet),
             Input::Notice(notice) => self.outlet.notice(notice.into_owned()),
         }
         Ok(())

@@ -73,6 +73,7 @@ impl Canary {
             | Event::Tampering(_)
             | Event::HostExec(_)
             | Event::Interpret(_)
+            | Event::Exit(_)
             | Event::CgroupCreated(_)
             | Event::CgroupRemoved(_) => {}
         }
@@ -98,6 +99,7 @@ impl Canary {
             Event::HostExec(exec) => is_actor(&exec.detail),
             Event::Tampering(tampering) => canary.is(&tampering.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
+            Event::Exit(exit) => exit.session.pid == canary.pid && canary.start_time.covers(exit.session.start_time),
             // All that the event contains of the process is its id, which is that of a child. But the file is the
             // canary's own.
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,

@@ -12,9 +12,9 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, File,
-    HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapCommand, MapExec, MountChange, MountOp,
-    Name, Origin, Path, Process, Script, StdioKind, Tampering, TamperingAct,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, Exit,
+    File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapCommand, MapExec, MountChange,
+    MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct, Via,
 };
 
 /// Why a record could not be read.
@@ -92,6 +92,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         | Kind::Interpret => file_record(kind, parts(bytes, header)?),
         Kind::Tampering => tampering(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
+        Kind::Exit => exit(parts(bytes, header)?),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
     }
@@ -205,6 +206,7 @@ fn file_event(
         | Kind::Tampering
         | Kind::Interpret
         | Kind::CgroupEscape
+        | Kind::Exit
         | Kind::CgroupCreated
         | Kind::CgroupRemoved => {
             Err(DecodeError::UnknownValue { field: "kind of what was done to a file", value: kind.number() })
@@ -285,6 +287,18 @@ fn cgroup_escape((record, mut texts): (&record::CgroupEscapeRecord, Texts<'_>)) 
     })))
 }
 
+fn exit((record, _): (&record::ExitRecord, Texts<'_>)) -> Result<Event, DecodeError> {
+    let session = session(record.session)?;
+    Ok(Event::Exit(Exit {
+        at: at(&record.header),
+        session: session.ok_or(DecodeError::UnknownValue { field: "session", value: 0 })?,
+        start_time: record.start_time,
+        pid: record.pid,
+        status: record.status,
+        is_last: record.is_last != 0,
+    }))
+}
+
 fn cgroup((record, mut texts): (&record::CgroupRecord, Texts<'_>)) -> Result<Cgroup, DecodeError> {
     let path = texts.take(record.path, "cgroup path")?.to_vec();
     Ok(Cgroup { time: record.header.time, id: record.header.cgroup, path })
@@ -310,7 +324,9 @@ fn process(process: &record::Process, container: u64) -> Result<Process, DecodeE
         comm: Name::new(process.comm),
         tty: (process.tty[0] != 0).then(|| Name::new(process.tty)),
         stdio: process.stdio.map(stdio),
+        stdin: process.stdio[0].inode,
         peer: peer(process.peer),
+        session: session(process.session)?,
         ancestors: process
             .ancestors
             .iter()
@@ -325,8 +341,17 @@ fn process(process: &record::Process, container: u64) -> Result<Process, DecodeE
     })
 }
 
+/// Decodes a session. The id 0 means that there is none.
+fn session(session: record::Session) -> Result<Option<Session>, DecodeError> {
+    if session.pid == 0 {
+        return Ok(None);
+    }
+    let via = term("via", session.via, Via::from_number)?;
+    Ok(Some(Session { start_time: session.start_time, pid: session.pid, via }))
+}
+
 /// What a descriptor refers to. This depends on the type of its inode and, for devices, on the device number.
-fn stdio(stdio: record::Stdio) -> StdioKind {
+pub(super) fn stdio(stdio: record::Stdio) -> StdioKind {
     const NULL: (u32, u32) = (1, 3);
     // The first range has `/dev/tty`, `/dev/console` and virtual consoles. The second one has the eight majors of
     // Unix98 pseudo-terminals, the last of which is 143.
@@ -438,7 +463,7 @@ mod tests {
     }
 
     const PROCESS: usize = 40;
-    const FILE: usize = PROCESS + 408;
+    const FILE: usize = PROCESS + 424;
 
     impl Record {
         fn new(kind: Kind, len: usize) -> Self {
@@ -496,14 +521,17 @@ mod tests {
         record.put(PROCESS + 48, b"sh\0junk");
         record.put(PROCESS + 64, b"pts0");
         // The descriptors are a pseudo-terminal, `/dev/null`, and a closed one.
+        record.put(PROCESS + 80, &3_u64.to_ne_bytes());
         record.put(PROCESS + 80 + 8, &[0o20620_u32.to_ne_bytes(), (136_u32 << 20 | 2).to_ne_bytes()].concat());
         record.put(PROCESS + 96 + 8, &[0o20666_u32.to_ne_bytes(), (1_u32 << 20 | 3).to_ne_bytes()].concat());
         // The other end of the first one is a host with IPv4. What follows its address is undefined.
         record.put(PROCESS + 128, &[2_u16.to_ne_bytes(), 4444_u16.to_be_bytes()].concat());
         record.put(PROCESS + 132, b"\xc0\x00\x02\x01junk");
-        record.put(PROCESS + 152, &60_u64.to_ne_bytes());
-        record.put(PROCESS + 160, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
-        record.put(PROCESS + 168, b"runc");
+        record.put(PROCESS + 152, &65_u64.to_ne_bytes());
+        record.put(PROCESS + 160, &[1230_u32.to_ne_bytes(), Via::Exec.number().to_ne_bytes()].concat());
+        record.put(PROCESS + 168, &60_u64.to_ne_bytes());
+        record.put(PROCESS + 176, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
+        record.put(PROCESS + 184, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
         record.put(FILE + 48, &Difference::Metadata.number().to_ne_bytes());
         record.put(FILE + 56, &[98_u64.to_ne_bytes(), 1_700_000_000_u64.to_ne_bytes()].concat());
@@ -549,7 +577,9 @@ mod tests {
                 comm: name("sh"),
                 tty: Some(name("pts0")),
                 stdio: [StdioKind::Tty, StdioKind::Null, StdioKind::Closed],
+                stdin: 3,
                 peer: Some(SocketAddr::from(([192, 0, 2, 1], 4444))),
+                session: Some(Session { start_time: 65, pid: 1230, via: Via::Exec }),
                 ancestors: vec![Ancestor { start_time: 60, pid: 1200, in_container: true, comm: name("runc") }],
             },
             file: File {
@@ -641,7 +671,7 @@ mod tests {
 
     #[test]
     fn what_is_done_to_the_sensor_is_read() {
-        let exe = PROCESS + 408;
+        let exe = PROCESS + 424;
         let act = |number: u32, value: u32| {
             let mut record = Record::new(Kind::Tampering, exe + 8 + 8 + 16);
             record.put(exe + 8, &[number.to_ne_bytes(), value.to_ne_bytes()].concat());
@@ -662,6 +692,28 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_processes_are_read() {
+        let mut record = Record::new(Kind::Exit, 80);
+        record.put(16, &77_u64.to_ne_bytes());
+        record.put(32, &500_u64.to_ne_bytes());
+        record.put(40, &65_u64.to_ne_bytes());
+        record.put(48, &[1230_u32.to_ne_bytes(), Via::Socket.number().to_ne_bytes()].concat());
+        record.put(56, &70_u64.to_ne_bytes());
+        record.put(64, &[1234_u32.to_ne_bytes(), 0x100_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
+        let expected = Exit {
+            at: At { time: 77, number: 0, cgroup: 0, container: 500 },
+            session: Session { start_time: 65, pid: 1230, via: Via::Socket },
+            start_time: 70,
+            pid: 1234,
+            status: 0x100,
+            is_last: true,
+        };
+        assert_eq!(decode(record.bytes()), Ok(Event::Exit(expected)));
+        record.put(48, &0_u32.to_ne_bytes());
+        assert!(decode(record.bytes()).is_err(), "no session");
+    }
+
+    #[test]
     fn errors_name_what_is_wrong() {
         let error = |record: &Record| decode(record.bytes()).expect_err("it is wrong").to_string();
         assert_eq!(decode(&[]).expect_err("it is empty").to_string(), "record of 0 bytes is too short for a header");
@@ -676,7 +728,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 830 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 846 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -1,6 +1,6 @@
 //! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that declares it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
@@ -8,14 +8,15 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use detector_common::map::{
     Cgroup, Entered, FileKey, FileState, KeptExec, KeptExecKey, MountNamespace, PHASE_HOST, PHASE_STARTED,
-    ROOTS_SHARED, Seen, SeenKey, is_visit,
+    ROOTS_SHARED, Seen, SeenKey, is_visit, visit,
 };
-use detector_common::vocabulary::Loss;
+use detector_common::record::Session;
+use detector_common::vocabulary::{Loss, Via};
 
 use super::error::Error;
 use super::host::Preemption;
 use super::realtime::RealTime;
-use super::scan::{RootKind, Running};
+use super::scan::{RootKind, Running, RunningContainer};
 
 /// `BPF_NOEXIST`. It keeps an entry that the probes have written in the meantime, because that one is newer.
 const BPF_NOEXIST: u64 = 1;
@@ -31,6 +32,8 @@ pub(super) struct Maps {
     inner: Inner,
     /// Whether a call on a map can be preempted.
     is_preemptible: bool,
+    /// The sessions of which the last sweep found no process.
+    missing: HashSet<Session>,
 }
 
 /// The maps, for calls that no ordinary task preempts.
@@ -59,6 +62,8 @@ struct Inner {
     other_roots: Array<MapData, u32>,
     mnt_ns: HashMap<MapData, u32, MountNamespace>,
     entered: HashMap<MapData, u32, Entered>,
+    sessions: HashMap<MapData, Session, u64>,
+    inside: Array<MapData, u64>,
     files: HashMap<MapData, FileKey, FileState>,
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
@@ -93,13 +98,15 @@ impl Maps {
             other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
             mnt_ns: hash(ebpf, "MNT_NS")?,
             entered: hash(ebpf, "ENTERED")?,
+            sessions: hash(ebpf, "SESSIONS")?,
+            inside: Array::try_from(raw(ebpf, "INSIDE")?).map_err(|e| failed("INSIDE", &e))?,
             files: hash(ebpf, "FILES")?,
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
             own_maps: hash(ebpf, "OWN_MAPS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
         };
-        Ok(Self { inner, is_preemptible: preemption.is_preemptible() })
+        Ok(Self { inner, is_preemptible: preemption.is_preemptible(), missing: HashSet::new() })
     }
 
     /// Tells the probes the ids of the sensor's maps, so that they report who else changes them.
@@ -136,6 +143,7 @@ impl Maps {
             tolerate(self.calls().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
         for found in &running.containers {
+            self.seed_sessions(found)?;
             let watched = WatchedContainer {
                 container: found.container,
                 root_dev: found.root_dev,
@@ -145,6 +153,26 @@ impl Maps {
                 init: found.init,
             };
             self.watch_as(watched, &found.cgroups, flags)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the probes which processes of a container are in sessions.
+    fn seed_sessions(&mut self, found: &RunningContainer) -> Result<(), Error> {
+        let mut maps = self.calls();
+        let mut counts: BTreeMap<u32, (Session, Vec<u32>)> = BTreeMap::new();
+        for &(process, session) in &found.sessions {
+            let session = Session { start_time: session.start_time, pid: session.pid, via: session.via.number() };
+            counts.entry(session.pid).or_insert((session, Vec::new())).1.push(process);
+        }
+        for (session, processes) in counts.into_values() {
+            // They are counted before they can fork. If one is counted in vain, the sweep ends the session.
+            let count = processes.len() as u64;
+            tolerate(maps.sessions.insert(session, count, BPF_NOEXIST)).map_err(|e| failed("SESSIONS", &e))?;
+            let entered = Entered { container: found.container, session };
+            for process in processes {
+                tolerate(maps.entered.insert(process, entered, BPF_NOEXIST)).map_err(|e| failed("ENTERED", &e))?;
+            }
         }
         Ok(())
     }
@@ -194,7 +222,7 @@ impl Maps {
             tolerate(maps.kept_execs.remove(key)).map_err(|e| failed("KEPT_EXECS", &e))?;
         }
         drop(maps);
-        self.sweep(&[container].into())
+        self.sweep(&[container].into()).map(drop)
     }
 
     /// The `s_dev` of the root of a running container. Returns `None` if the container is gone, or if the number is not
@@ -246,11 +274,13 @@ impl Maps {
     }
 
     /// Removes what is known about the files of containers that have ended, and what matches nothing any more: acts on
-    /// files that are gone, and those of visits that have ended.
-    pub(super) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<(), Error> {
+    /// files that are gone, and those of visits that have ended. Returns the sessions of which there are processes, by
+    /// the id and the start time of the first one.
+    pub(super) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<HashSet<(u32, u64)>, Error> {
         // Whatever has an entry in `SEEN` has got its other entries before, so `SEEN` is read first.
         let seen: Vec<_> = self.calls().seen.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
-        let visits = self.forget_dead_processes()?;
+        let sessions = self.forget_dead_processes()?;
+        let visits = sessions.iter().map(|session| visit(session.start_time)).collect();
         let mut maps = self.calls();
         let roots: HashSet<_> = maps.roots.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
         let (mut files, mut elsewhere, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
@@ -276,18 +306,29 @@ impl Maps {
                 tolerate(maps.seen.remove(key)).map_err(|e| failed("SEEN", &e))?;
             }
         }
-        Ok(())
+        Ok(sessions.into_iter().map(|session| (session.pid, session.start_time)).collect())
     }
 
-    /// Removes the processes that came from outside and whose end was missed. Returns the visits of all others.
-    fn forget_dead_processes(&mut self) -> Result<HashSet<u64>, Error> {
+    /// Removes the processes of sessions whose end was missed, and the sessions that have had none at two successive
+    /// calls. Returns the sessions of all others.
+    fn forget_dead_processes(&mut self) -> Result<HashSet<Session>, Error> {
+        let counted: HashSet<_> = self.calls().sessions.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
         let entered: Vec<_> = self.calls().entered.iter().take(MOST_STEPS).filter_map(Result::ok).collect();
         let (living, dead): (Vec<_>, Vec<_>) =
             entered.into_iter().partition(|(process, _)| Path::new(&format!("/proc/{process}")).exists());
         for (process, _) in dead {
             tolerate(self.calls().entered.remove(&process)).map_err(|e| failed("ENTERED", &e))?;
         }
-        Ok(living.into_iter().map(|(_, entered)| entered.visit).collect())
+        let is_inside = |entered: &Entered| !Via::from_number(entered.session.via).is_some_and(Via::is_entry);
+        let inside = living.iter().filter(|(_, entered)| is_inside(entered)).count() as u64;
+        self.calls().inside.set(0, inside, 0).map_err(|e| failed("INSIDE", &e))?;
+        let living: HashSet<_> = living.into_iter().map(|(_, entered)| entered.session).collect();
+        let missing: HashSet<_> = counted.difference(&living).copied().collect();
+        for session in missing.intersection(&std::mem::take(&mut self.missing)) {
+            tolerate(self.calls().sessions.remove(session)).map_err(|e| failed("SESSIONS", &e))?;
+        }
+        self.missing = missing;
+        Ok(living)
     }
 
     fn calls(&mut self) -> Calls<'_> {

@@ -252,7 +252,8 @@ impl Sensor {
     }
 
     /// Removes what the probes know about the files of containers that have ended, and what matches nothing any more.
-    pub(crate) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<(), Error> {
+    /// Returns the sessions of which there are processes, by the id and the start time of the first one.
+    pub(crate) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<HashSet<(u32, u64)>, Error> {
         self.maps.sweep(ended)
     }
 

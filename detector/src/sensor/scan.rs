@@ -13,17 +13,18 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::Path;
 
-use detector_common::record::ARGS_CAPACITY;
+use detector_common::record::{ARGS_CAPACITY, COMM_LEN, NO_LOGIN};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
 
+use super::decode;
 use super::hierarchy::Hierarchy;
 use super::host::Host;
 use crate::container::cgroup;
 use crate::detect::process::Program;
-use crate::event;
-use crate::procfs::{self, Mount, Process, Stat};
+use crate::event::{self, Origin, Session, Via};
+use crate::procfs::{self, Mount, Process, Stat, Status};
 
 /// `PF_KTHREAD` of include/linux/sched.h, the flag of the kernel's own threads.
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -87,6 +88,10 @@ pub(crate) struct RunningContainer {
     pub(crate) init: u32,
     /// Its processes. Their start times are truncated to hundredths of a second.
     pub(crate) processes: Vec<Program>,
+    /// The processes of sessions in it, by their ids.
+    pub(crate) sessions: Vec<(u32, Session)>,
+    /// The first process of each session, and its executable.
+    pub(crate) firsts: Vec<(event::Process, event::Path)>,
 }
 
 /// Finds the running containers.
@@ -125,6 +130,11 @@ struct Candidate {
     user_namespace: u32,
     root_dev: u32,
     root_kind: RootKind,
+    parent: u32,
+    terminal: u32,
+    /// Whether its executable is from a mount of its mount namespace. That of a process which has only joined the
+    /// namespace is not.
+    has_executed: bool,
     program: Program,
 }
 
@@ -170,17 +180,28 @@ impl Scan<'_> {
                 }
             }
         }
-        let (groups, in_host_cgroups) = group(candidates, &host);
+        let (groups, mut in_host_cgroups) = group(candidates, &host);
         running.host_cgroups = host.into_values().collect();
-        running.in_host_cgroups = in_host_cgroups;
         for (path, processes) in groups {
             // An error means that the container has ended.
             let Ok(container) = self.cgroup_id(&path) else { continue };
             let mut cgroups = vec![container];
             descend(&self.hierarchy.directory(&path), &mut cgroups);
             running.host_cgroups.retain(|id| !cgroups.contains(id));
-            running.containers.extend(found(container, cgroups, path, processes));
+            let Some(mut found) = found(container, cgroups, path, &processes) else { continue };
+            // What has executed a program in the container's mount namespace is in a session of this container.
+            let is_joined =
+                |process: &mut Candidate| process.mount_namespace == found.mount_namespace && process.has_executed;
+            let joined: Vec<_> = in_host_cgroups.extract_if(.., is_joined).collect();
+            found.sessions = sessions(&processes, found.init, Via::Exec);
+            found.sessions.extend(sessions(&joined, found.init, Via::Nsenter));
+            found.processes = processes.into_iter().chain(joined).map(|process| process.program).collect();
+            let firsts = found.sessions.iter().filter(|(process, session)| *process == session.pid);
+            // An error means that the process has ended.
+            found.firsts = firsts.filter_map(|(_, session)| first_process(*session).ok()).collect();
+            running.containers.push(found);
         }
+        running.in_host_cgroups = in_host_cgroups.len();
         Ok(running)
     }
 
@@ -219,7 +240,19 @@ impl Scan<'_> {
             scripts: Vec::new(),
         };
         let user_namespace = process.user_namespace()?;
-        Ok(Look::Contained(Candidate { cgroup_path, mount_namespace, user_namespace, root_dev, root_kind, program }))
+        let exe = process.file_behind(c"exe")?;
+        let has_executed = self.device(&process, mount_namespace, exe.stx_mnt_id)?.is_some();
+        Ok(Look::Contained(Candidate {
+            cgroup_path,
+            mount_namespace,
+            user_namespace,
+            root_dev,
+            root_kind,
+            parent: stat.parent,
+            terminal: stat.terminal,
+            has_executed,
+            program,
+        }))
     }
 
     /// Whether this is a runtime that is setting up a container: it is named like one, and its program is not from a
@@ -254,10 +287,13 @@ impl Scan<'_> {
     }
 }
 
-/// The processes of each container, by the path of its outermost cgroup, and how many processes belong to no container.
-/// `host` has the cgroups of host processes.
-fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<Vec<u8>, Vec<Candidate>>, usize) {
-    let mut in_host_cgroups = 0;
+/// The processes of each container, by the path of its outermost cgroup, and the processes that are in cgroups of the
+/// host. `host` has the cgroups of host processes.
+fn group(
+    candidates: Vec<Candidate>,
+    host: &HashMap<Vec<u8>, u64>,
+) -> (BTreeMap<Vec<u8>, Vec<Candidate>>, Vec<Candidate>) {
+    let mut in_host_cgroups = Vec::new();
     let mut groups: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
     let mut unnamed: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
@@ -265,7 +301,7 @@ fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<
         if let Some(path) = named {
             groups.entry(path).or_default().push(candidate);
         } else if host.contains_key(&candidate.cgroup_path) {
-            in_host_cgroups += 1;
+            in_host_cgroups.push(candidate);
         } else {
             unnamed.entry(candidate.mount_namespace).or_default().push(candidate);
         }
@@ -293,12 +329,7 @@ fn group(candidates: Vec<Candidate>, host: &HashMap<Vec<u8>, u64>) -> (BTreeMap<
 }
 
 /// The container that consists of these processes.
-fn found(
-    container: u64,
-    cgroups: Vec<u64>,
-    cgroup_path: Vec<u8>,
-    processes: Vec<Candidate>,
-) -> Option<RunningContainer> {
+fn found(container: u64, cgroups: Vec<u64>, cgroup_path: Vec<u8>, processes: &[Candidate]) -> Option<RunningContainer> {
     let first = processes.iter().min_by_key(|found| (found.program.start_time, found.program.pid))?;
     Some(RunningContainer {
         container,
@@ -309,8 +340,84 @@ fn found(
         mount_namespace: first.mount_namespace,
         user_namespace: first.user_namespace,
         init: first.program.pid,
-        processes: processes.into_iter().map(|found| found.program).collect(),
+        processes: Vec::new(),
+        sessions: Vec::new(),
+        firsts: Vec::new(),
     })
+}
+
+/// The sessions of these processes of a container, as the probes would have seen them begin: a process whose parent is
+/// not among them came from outside, unless it is the container's first process. What takes commands from a socket is
+/// not recognised, and a process whose parents have ended is one of the application.
+fn sessions(processes: &[Candidate], init: u32, via: Via) -> Vec<(u32, Session)> {
+    let by_pid: HashMap<u32, &Candidate> = processes.iter().map(|found| (found.program.pid, found)).collect();
+    let session_of = |process: &Candidate| {
+        let mut session = None;
+        let mut next = Some(process);
+        // The outermost one counts. A chain cannot be longer than there are processes, unless ids were used again.
+        for _ in 0..=processes.len() {
+            let Some(current) = next else { break };
+            let above = by_pid.get(&current.parent).copied();
+            let begins = match above {
+                None if current.program.pid == init => (current.terminal != 0).then_some(Via::Entrypoint),
+                None => Some(via),
+                Some(above) if current.terminal != 0 && current.terminal != above.terminal => Some(Via::Terminal),
+                Some(_) => None,
+            };
+            let begin = |via| Session { start_time: current.program.start_time, pid: current.program.pid, via };
+            session = begins.map(begin).or(session);
+            next = above;
+        }
+        Some((process.program.pid, session?))
+    };
+    processes.iter().filter_map(session_of).collect()
+}
+
+/// The first process of a session, and its executable, as /proc shows them.
+fn first_process(session: Session) -> Result<(event::Process, event::Path), Errno> {
+    let process = Process::open(&session.pid.to_string())?;
+    let (stat, status) = (process.read("stat")?, Status::parse(&process.read("status")?));
+    let stat = Stat::parse(&stat).ok_or(Errno::INVAL)?;
+    let login = process.read("loginuid").ok().and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+    let stdio = [0, 1, 2].map(|number| process.descriptor(number));
+    let mut comm = [0; COMM_LEN];
+    comm.iter_mut().zip(stat.comm).for_each(|(to, from)| *to = *from);
+    let described = event::Process {
+        start_time: stat.start_time().nanoseconds(),
+        pid: session.pid,
+        tid: session.pid,
+        ns_pid: status.namespace_pid,
+        ppid: stat.parent,
+        uid: status.user,
+        gid: status.group,
+        login_uid: login.filter(|&user| user != NO_LOGIN),
+        capabilities: status.capabilities,
+        origin: if session.via.is_entry() { Origin::Entered } else { Origin::Application },
+        comm: event::Name::new(comm),
+        tty: (stat.terminal != 0).then(|| terminal_name(stat.terminal)),
+        stdio: stdio.map(decode::stdio),
+        stdin: stdio[0].inode,
+        peer: None,
+        session: Some(session),
+        ancestors: Vec::new(),
+    };
+    let is_started_then = described.start_time == session.start_time;
+    let exe = event::Path { bytes: process.read_link("exe")?, truncated: false };
+    is_started_then.then_some((described, exe)).ok_or(Errno::SRCH)
+}
+
+/// The kernel's name of a terminal with this device number in the encoding of stat(2).
+fn terminal_name(number: u32) -> event::Name {
+    // These are the majors of Unix98 pseudo-terminals.
+    const PSEUDO: std::ops::RangeInclusive<u32> = 136..=143;
+    let (major, minor) = (number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xf_ff00);
+    let name = match PSEUDO.contains(&major) {
+        true => format!("pts{}", (major - PSEUDO.start()) << 20 | minor),
+        false => format!("tty{major}:{minor}"),
+    };
+    let mut padded = [0; COMM_LEN];
+    padded.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    event::Name::new(padded)
 }
 
 /// Adds the ids of all cgroups below a directory. A cgroup that is removed in the meantime is left out.
@@ -355,6 +462,9 @@ mod tests {
             user_namespace: 6,
             root_dev: 40,
             root_kind: RootKind::Overlay,
+            parent: 0,
+            terminal: 0,
+            has_executed: true,
             program,
         }
     }
@@ -365,7 +475,7 @@ mod tests {
         let (groups, none) = group(candidates, &host);
         let pids = |found: Vec<Candidate>| found.iter().map(|found| found.program.pid).collect();
         let name = |path| String::from_utf8(path).expect("as above").replace(ID, "ID");
-        (groups.into_iter().map(|(path, found)| (name(path), pids(found))).collect(), none)
+        (groups.into_iter().map(|(path, found)| (name(path), pids(found))).collect(), none.len())
     }
 
     #[test]
@@ -401,6 +511,31 @@ mod tests {
         let processes = vec![candidate(1, 7, "/mine/web"), candidate(2, 7, "/user/shell")];
         let (groups, none) = grouped(processes, &["/", "/user/session"]);
         assert_eq!((groups, none), ([("/mine/web".into(), vec![1]), ("/user/shell".into(), vec![2])].into(), 0));
+    }
+
+    #[test]
+    fn sessions_are_what_the_probes_would_have_seen() {
+        let process = |pid, parent, terminal| Candidate { parent, terminal, ..candidate(pid, 7, "/mine/web") };
+        let found = |processes: &[Candidate], via| {
+            let sessions = sessions(processes, 1, via);
+            sessions.iter().map(|(pid, session)| (*pid, session.pid, session.via)).collect::<Vec<_>>()
+        };
+        let application = [process(1, 900, 0), process(2, 1, 0)];
+        assert_eq!(found(&application, Via::Exec), []);
+        // The second shell was entered with a terminal, and has opened another one. Process 9 was opened one by the
+        // application.
+        let entered = [process(3, 901, 0), process(4, 3, 0), process(5, 902, 34816), process(6, 5, 34817)];
+        let expected = [(3, 3, Via::Exec), (4, 3, Via::Exec), (5, 5, Via::Exec), (6, 5, Via::Exec)];
+        let login = [process(8, 2, 0), process(9, 8, 34818), process(10, 9, 34818)];
+        let all = [&application[..], &entered, &login].concat();
+        let logins = [(9, 9, Via::Terminal), (10, 9, Via::Terminal)];
+        assert_eq!(found(&all, Via::Exec), [&expected[..], &logins].concat());
+        assert_eq!(found(&entered[..1], Via::Nsenter), [(3, 3, Via::Nsenter)]);
+        let attached = [process(1, 900, 34816), process(2, 1, 34816)];
+        assert_eq!(found(&attached, Via::Exec), [(1, 1, Via::Entrypoint), (2, 1, Via::Entrypoint)]);
+        // Ids that were used again can make a circle.
+        assert_eq!(found(&[process(3, 4, 0), process(4, 3, 0)], Via::Exec), []);
+        assert_eq!(terminal_name(34816 + 7), event::Name::new(*b"pts7\0\0\0\0\0\0\0\0\0\0\0\0"));
     }
 
     #[test]

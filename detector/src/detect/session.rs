@@ -1,0 +1,115 @@
+//! `session`: somebody came into a container, or worked in it at a terminal or through a socket. One finding is about
+//! everything that the first process of the session and its descendants do, and is updated while they do it. Every act
+//! that is a finding by itself keeps its own line, which names the session.
+//!
+//! **Severity**: the highest of the findings about what was done in the session, and of the first row that applies to
+//! the programs that were executed in it. A program *takes commands* if it is a shell or another interpreter, and no
+//! argument tells it what to do.
+//!
+//! | severity | when |
+//! |---|---|
+//! | critical | a program of the container takes commands from a socket, as a reverse shell does |
+//! | high | a process from outside has a terminal, whatever its program is |
+//! | high | a process from outside takes commands from the standard input of the session, and that is a pipe, a file or a socket |
+//! | high | a program takes commands from a terminal that the container was started with, or has opened |
+//! | low | any other program with such a terminal |
+//! | low | a process of the host has joined the container's mounts without a terminal, as with `nsenter` |
+//! | info | a runtime has brought a process in without a terminal, as for a health check |
+//!
+//! A program of the container that only has a socket as its standard input, as the children of Node.js do, begins no
+//! session.
+//!
+//! **MITRE ATT&CK**: T1609 (container administration command) for a process from outside, T1059 (command and scripting
+//! interpreter) otherwise.
+
+use super::content::Content;
+use super::describe::Actor;
+use super::{interpreter, shell};
+use crate::event::{StdioKind, Via};
+use crate::finding::{Process, Severity, Summary};
+
+/// What the severity of a session depends on when a program is executed in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    via: Via,
+    has_terminal: bool,
+    is_shell: bool,
+    takes_commands: bool,
+    /// What the standard input is, if it is that of the session's first process.
+    stdin: Option<StdioKind>,
+}
+
+impl Facts {
+    /// The facts about a process of a session that has just executed its program. `stdin` is what the standard input of
+    /// the first process is, and the inode number of that.
+    pub(super) fn of(actor: &Actor, content: Option<Content>, via: Via, stdin: (StdioKind, u64)) -> Self {
+        let (process, args) = (actor.process, actor.args());
+        Self {
+            via,
+            has_terminal: shell::has_terminal(process),
+            is_shell: args.is_some_and(|args| interpreter::is_shell(actor.exe, args)),
+            takes_commands: args.is_some_and(|args| interpreter::reads_commands(actor.exe, args, content)),
+            stdin: ((process.stdio[0], process.stdin) == stdin).then_some(stdin.0),
+        }
+    }
+
+    /// The severity, or `None` if this begins no session and changes nothing about one.
+    pub(super) fn severity(self) -> Option<Severity> {
+        let is_fed = matches!(self.stdin, Some(StdioKind::Pipe | StdioKind::File | StdioKind::Socket));
+        match self.via {
+            Via::Socket => (self.takes_commands && self.stdin == Some(StdioKind::Socket)).then_some(Severity::Critical),
+            Via::Exec | Via::Nsenter if self.has_terminal || self.takes_commands && is_fed => Some(Severity::High),
+            Via::Entrypoint | Via::Terminal if self.has_terminal && self.takes_commands => Some(Severity::High),
+            Via::Entrypoint | Via::Terminal | Via::Nsenter => Some(Severity::Low),
+            Via::Exec => Some(Severity::Info),
+        }
+    }
+
+    /// The severity of a session that had begun before the detector started. A shell in it would have been a finding.
+    pub(super) fn severity_at_least(self) -> Option<Severity> {
+        let shell = if self.is_shell { Severity::Medium } else { Severity::Info };
+        self.severity().map(|severity| severity.max(shell))
+    }
+}
+
+pub(super) const fn techniques(via: Via) -> &'static [&'static str] {
+    match via {
+        Via::Exec | Via::Nsenter => &["T1609"],
+        Via::Entrypoint | Via::Terminal | Via::Socket => &["T1059"],
+    }
+}
+
+/// The line for people: `WHAT in CONTAINER (HOW): WHAT WAS DONE`. `lasted` is in nanoseconds.
+pub(super) fn message(summary: &Summary, process: &Process, container: &str, lasted: Option<u64>) -> String {
+    let name = process.exe.as_ref().and_then(|exe| exe.as_str().rsplit('/').next());
+    let mut text = name.map_or_else(|| "session".to_owned(), |name| format!("session of {name}"));
+    text += &format!(" in {container}");
+    text += match summary.via {
+        Via::Exec => " (brought in by a runtime",
+        Via::Nsenter => " (from the host, as with nsenter",
+        Via::Entrypoint => " (its entrypoint, with a terminal",
+        Via::Terminal => " (in a terminal that the container has opened",
+        Via::Socket => " (takes commands from a socket",
+    };
+    if let Some(tty) = &process.tty {
+        text += &format!(", tty {tty}");
+    }
+    if let Some(peer) = &summary.peer {
+        text += &format!(", peer {peer}");
+    }
+    let programs = summary.programs.len() as u64 + summary.programs_omitted;
+    let changes = summary.files.iter().map(|file| file.count).sum::<u64>() + summary.files_omitted;
+    text += &format!("): {}", counted(programs, "program"));
+    if changes > 0 {
+        text += &format!(", {} of files", counted(changes, "change"));
+    }
+    if let Some(lasted) = lasted {
+        let end = if summary.end_not_seen { "its end was not seen, after" } else { "ended after" };
+        text += &format!(", {end} {}.{} s", lasted / 1_000_000_000, lasted / 100_000_000 % 10);
+    }
+    text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

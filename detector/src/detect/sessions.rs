@@ -1,0 +1,871 @@
+//! The open sessions: what was done in each, and when its finding is published again.
+//!
+//! There is no clock here. The time comes with the events and from the caller of [`Sessions::take_time`], so that the
+//! same events and times make the same findings.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::content::Content;
+use super::context::Context;
+use super::describe::{self, Actor};
+use super::process::{self, Key};
+use super::session::{self, Facts};
+use crate::container::table::TrackedContainer;
+use crate::event::{self, At, Event, Exec, Exit, ImageChange, StdioKind, Via};
+use crate::finding::{
+    Container, Finding, Kind, Line, Notice, NoticeEvent, Process, SCHEMA_VERSION, SessionFile, SessionProgram,
+    Severity, Summary, Text,
+};
+use crate::recent::Recent;
+
+/// How many sessions are open at most at the same time.
+const MOST: usize = 4096;
+/// How many of them can have begun inside containers, so that a container cannot take the room of what comes from
+/// outside.
+const MOST_INSIDE: usize = MOST / 2;
+/// How many ended sessions are remembered, so that a late event does not open one again.
+const MOST_CLOSED: usize = 4096;
+/// How many programs and how many files are listed in the finding of a session.
+const LISTED: usize = 50;
+/// How many bytes the texts of these programs and those of these files have together.
+const LISTED_TEXT: usize = 8192;
+/// How many bytes of a program's arguments are listed.
+const LISTED_ARGS: usize = 256;
+
+const SECOND: u64 = 1_000_000_000;
+/// How long after its last line the finding of a session is published again, if more was done: after the first line,
+/// after the second one, and so on.
+const INTERVALS: [u64; 4] = [SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND];
+/// A severity from which on the finding of a session is published at once. Another one waits for a second, because most
+/// of these sessions have ended by then and need no other line.
+const PROMPT: Severity = Severity::Medium;
+/// How long the end of a session is kept back. What needs the content of an executed file, and an end that is noticed
+/// on another CPU at the same time, comes later.
+const GRACE: u64 = 2 * SECOND;
+/// How many revisions a second of a session's life makes room for. A run of the daemon makes fewer in each second, so
+/// that the next run, which begins to count here, has higher ones.
+const REVISIONS: u64 = 8;
+
+/// A session that has not ended, or whose end is not published yet.
+#[derive(Debug)]
+struct Open {
+    id: String,
+    via: Via,
+    cgroup: u64,
+    container: Container,
+    container_name: String,
+    process: Process,
+    /// What the standard input of the first process is, and its inode number.
+    stdin: (StdioKind, u64),
+    /// When the first process started, in nanoseconds since boot.
+    started: u64,
+    severity: Severity,
+    summary: Summary,
+    /// The positions in the list of the programs that run, by process.
+    running: HashMap<u32, usize>,
+    /// How many bytes of texts the lists of programs and of files have room for.
+    room: (usize, usize),
+    /// When the session ended.
+    ended: Option<u64>,
+    /// Whether the last sweep found no process of the session.
+    is_missing: bool,
+    /// The number of the last line, and the severity in it.
+    revision: u32,
+    published: Option<Severity>,
+    /// When the last line was published, and how many of them because of the time.
+    last: u64,
+    updates: usize,
+    /// Whether there is something that the last line does not say.
+    is_changed: bool,
+}
+
+impl Open {
+    /// When the finding must be published, if nothing else happens.
+    fn due(&self) -> Option<u64> {
+        if let Some(ended) = self.ended {
+            return Some(ended + GRACE);
+        }
+        let interval = INTERVALS[self.updates.min(INTERVALS.len() - 1)];
+        self.is_changed.then(|| self.last + interval)
+    }
+
+    /// Whether the finding must be published at once. After the end, one last line follows soon.
+    fn is_urgent(&self) -> bool {
+        self.ended.is_none()
+            && match self.published {
+                Some(published) => self.severity > published,
+                None => self.severity >= PROMPT,
+            }
+    }
+
+    fn raise(&mut self, severity: Severity) {
+        self.is_changed |= severity > self.severity;
+        self.severity = self.severity.max(severity);
+    }
+
+    /// Records an event. An exec comes once more when its file was inspected, with the `content`.
+    fn add(&mut self, event: &Event, actor: Option<&Actor>, content: Option<Content>, context: &Context) {
+        match event {
+            Event::Exit(exit) => self.add_exit(exit, context),
+            Event::Exec(exec) => {
+                if content.is_none() {
+                    self.add_program(exec, context);
+                }
+                let facts = actor.map(|actor| Facts::of(actor, content, self.via, self.stdin));
+                facts.and_then(Facts::severity).into_iter().for_each(|severity| self.raise(severity));
+            }
+            Event::ImageChange(change) => self.add_change(change),
+            _ => {}
+        }
+    }
+
+    fn add_finding(&mut self, finding: &Finding) {
+        *self.summary.findings.entry(finding.finding).or_default() += 1;
+        self.is_changed = true;
+        self.raise(finding.severity);
+        if finding.severity == Severity::Critical && self.summary.peer.is_none() {
+            self.summary.peer = finding.process.as_ref().and_then(|process| process.peer.clone());
+        }
+    }
+
+    fn add_program(&mut self, exec: &Exec, context: &Context) {
+        self.is_changed = true;
+        let pid = exec.process.pid;
+        self.running.remove(&pid);
+        let mut left = LISTED_ARGS;
+        let all = context.redactor.args(exec.args.iter()).map(|arg| describe::text(&arg));
+        let mut args: Vec<Text> = all.collect();
+        let listed = args.iter().take_while(|arg| take(&mut left, arg.as_str().len())).count();
+        let is_cut = listed < args.len();
+        args.truncate(listed);
+        let exe = describe::path(&exec.exe);
+        let size = LISTED_ARGS - left + exe.as_ref().map_or(0, |exe| exe.as_str().len());
+        if self.summary.programs.len() == LISTED || !take(&mut self.room.0, size) {
+            self.summary.programs_omitted += 1;
+            return;
+        }
+        self.running.insert(pid, self.summary.programs.len());
+        self.summary.programs.push(SessionProgram {
+            time: context.wall(exec.at.time),
+            pid,
+            exe,
+            args,
+            truncated: is_cut || exec.args.truncated,
+            exit_code: None,
+            signal: None,
+        });
+    }
+
+    fn add_change(&mut self, change: &ImageChange) {
+        self.is_changed = true;
+        let Some(detail) = &change.detail else { return };
+        let path = describe::text(&detail.path.bytes);
+        let new_path = detail.new_path.as_ref().map(|path| describe::text(&path.bytes));
+        let mut files = self.summary.files.iter_mut();
+        if let Some(file) = files.find(|file| file.op == change.op && file.path == path && file.new_path == new_path) {
+            file.count += 1;
+            return;
+        }
+        let size = path.as_str().len() + new_path.as_ref().map_or(0, |path| path.as_str().len());
+        if self.summary.files.len() == LISTED || !take(&mut self.room.1, size) {
+            self.summary.files_omitted += 1;
+            return;
+        }
+        self.summary.files.push(SessionFile { path, new_path, op: change.op, count: 1 });
+    }
+
+    fn add_exit(&mut self, exit: &Exit, context: &Context) {
+        if let Some(position) = self.running.remove(&exit.pid) {
+            self.is_changed = true;
+            let program = &mut self.summary.programs[position];
+            match exit.status & 0x7f {
+                0 => program.exit_code = Some((exit.status >> 8) as u8),
+                signal => program.signal = Some(signal as u8),
+            }
+        }
+        if exit.is_last {
+            self.end(exit.at.time, false, context);
+        }
+    }
+
+    fn end(&mut self, time: u64, is_not_seen: bool, context: &Context) {
+        if self.ended.is_none() {
+            self.ended = Some(time);
+            self.is_changed = true;
+            (self.summary.ended, self.summary.end_not_seen) = (Some(context.wall(time)), is_not_seen);
+        }
+    }
+
+    fn message(&self) -> String {
+        let lasted = self.ended.map(|ended| ended.saturating_sub(self.started));
+        session::message(&self.summary, &self.process, &self.container_name, lasted)
+    }
+
+    /// Makes the next line.
+    fn publish(&mut self, now: u64, context: &Context) -> Finding {
+        self.revision += 1;
+        self.updates += usize::from(self.published == Some(self.severity));
+        (self.published, self.last, self.is_changed) = (Some(self.severity), now, false);
+        Finding {
+            time: context.wall(now),
+            schema: SCHEMA_VERSION,
+            id: self.id.clone(),
+            revision: self.revision,
+            node: context.node.clone(),
+            finding: Kind::Session,
+            severity: self.severity,
+            message: self.message(),
+            container: Some(self.container.clone()),
+            process: Some(self.process.clone()),
+            file: None,
+            session: Some(self.id.clone()),
+            summary: Some(Box::new(self.summary.clone())),
+            mitre: session::techniques(self.via).iter().map(|&id| id.into()).collect(),
+            suppressed_by: None,
+        }
+    }
+
+    /// Makes the notice about the end, if the session deserves one.
+    fn closing(&self, now: u64, context: &Context) -> Option<Notice> {
+        (self.severity >= PROMPT).then(|| Notice {
+            time: context.wall(now),
+            schema: SCHEMA_VERSION,
+            node: context.node.clone(),
+            event: NoticeEvent::SessionEnded {
+                session: self.id.clone(),
+                severity: self.severity,
+                message: self.message(),
+                container: Box::new(self.container.clone()),
+                summary: Box::new(self.summary.clone()),
+            },
+        })
+    }
+}
+
+/// The severity with which an event opens the session of its process, or `None` if it does not: a program of the
+/// container whose standard input is a socket is one of a session only if it takes commands from there.
+fn opening(event: &Event, findings: &[Finding], actor: &Actor, via: Via, content: Option<Content>) -> Option<Severity> {
+    let stdin = (actor.process.stdio[0], actor.process.stdin);
+    let is_critical = findings.iter().any(|finding| finding.severity == Severity::Critical);
+    match event {
+        Event::Exec(_) => Facts::of(actor, content, via, stdin).severity(),
+        _ if via == Via::Socket => None,
+        _ => Some(Severity::Info),
+    }
+    .or(is_critical.then_some(Severity::Critical))
+}
+
+/// Takes this much of what is left, if there is as much.
+fn take(left: &mut usize, amount: usize) -> bool {
+    let is_enough = amount <= *left;
+    *left -= if is_enough { amount } else { 0 };
+    is_enough
+}
+
+/// What is known of an event besides the event itself.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) container: &'a TrackedContainer,
+    pub(super) context: &'a Context,
+    /// The process that acted.
+    pub(super) actor: Option<Actor<'a>>,
+    /// The arguments of its parent, if that is a process of the container.
+    pub(super) parent: Option<&'a event::Args>,
+    /// What the executed program is, if it was inspected.
+    pub(super) content: Option<Content>,
+}
+
+/// All sessions of the node.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    open: BTreeMap<Key, Open>,
+    closed: Recent<Key, ()>,
+    /// How many sessions were not opened, because too many were open.
+    refused: u64,
+    /// No finding must be published before this time.
+    due: Option<u64>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { open: BTreeMap::new(), closed: Recent::new(MOST_CLOSED), refused: 0, due: None }
+    }
+}
+
+impl Sessions {
+    /// Records an event and the findings about it, sets the session of these findings, and passes them on. If the
+    /// session's finding must be published at once, it follows.
+    pub(super) fn take(
+        &mut self,
+        event: &Event,
+        mut findings: Vec<Finding>,
+        around: Surroundings<'_>,
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let (context, actor) = (around.context, around.actor.as_ref());
+        let of = match event {
+            Event::Exit(exit) => Some((exit.session, exit.at)),
+            _ => actor.and_then(|actor| actor.process.session).zip(event.at()),
+        };
+        let Some((of, at)) = of else { return findings.into_iter().for_each(found) };
+        let key = process::key(of.pid, of.start_time);
+        let has_ended = self.closed.get(&key).is_some();
+        if let Some(actor) = actor
+            && !has_ended
+            && !self.open.contains_key(&key)
+            && let Some(severity) = opening(event, &findings, actor, of.via, around.content)
+        {
+            self.open(key, of, at, severity, around);
+        }
+        let id = (has_ended || self.open.contains_key(&key)).then(|| context.session_id(of));
+        for finding in &mut findings {
+            finding.session.clone_from(&id);
+        }
+        let Some(open) = self.open.get_mut(&key) else { return findings.into_iter().for_each(found) };
+        open.add(event, actor, around.content, context);
+        findings.iter().for_each(|finding| open.add_finding(finding));
+        findings.into_iter().for_each(&mut *found);
+        if open.is_urgent() {
+            found(open.publish(at.time, context));
+        }
+        let due = open.due();
+        self.note_due(due);
+    }
+
+    fn open(&mut self, key: Key, of: event::Session, at: At, severity: Severity, around: Surroundings<'_>) {
+        let (Some(actor), context) = (around.actor, around.context) else { return };
+        let inside = self.open.values().filter(|open| !open.via.is_entry());
+        if self.open.len() >= MOST || !of.via.is_entry() && inside.count() >= MOST_INSIDE {
+            self.refused += 1;
+            return;
+        }
+        let parent = actor.process.ancestors.first().filter(|parent| parent.in_container).and(around.parent);
+        let text = |args: &event::Args| context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
+        let summary = Summary {
+            via: of.via,
+            started: context.wall(of.start_time),
+            resumed: None,
+            ended: None,
+            end_not_seen: false,
+            peer: None,
+            started_by: parent.map(text),
+            programs: Vec::new(),
+            programs_omitted: 0,
+            files: Vec::new(),
+            files_omitted: 0,
+            findings: BTreeMap::new(),
+        };
+        let open = Open {
+            id: context.session_id(of),
+            via: of.via,
+            cgroup: at.container,
+            container: describe::container(around.container),
+            container_name: describe::container_name(around.container),
+            process: actor.describe(context),
+            stdin: (actor.process.stdio[0], actor.process.stdin),
+            started: of.start_time,
+            severity,
+            summary,
+            running: HashMap::new(),
+            room: (LISTED_TEXT, LISTED_TEXT),
+            ended: None,
+            is_missing: false,
+            revision: 0,
+            published: None,
+            last: at.time,
+            updates: 0,
+            is_changed: true,
+        };
+        self.open.insert(key, open);
+    }
+
+    /// Records that a session had begun before the detector started, `now`. Its finding gets higher revisions than
+    /// before.
+    pub(super) fn resume(&mut self, of: event::Session, at: At, around: Surroundings<'_>) {
+        let Some(actor) = &around.actor else { return };
+        let key = process::key(of.pid, of.start_time);
+        let stdin = (actor.process.stdio[0], actor.process.stdin);
+        let Some(severity) = Facts::of(actor, None, of.via, stdin).severity_at_least() else { return };
+        self.open(key, of, at, severity, around);
+        let Some(open) = self.open.get_mut(&key) else { return };
+        let age = at.time.saturating_sub(open.started) / SECOND;
+        open.revision = u32::try_from(REVISIONS * (age + 1)).unwrap_or(u32::MAX / 2);
+        open.summary.resumed = Some(around.context.wall(at.time));
+        let due = open.due();
+        self.note_due(due);
+    }
+
+    /// Ends the sessions of a container whose cgroup was removed: no process is in it any more. One that came from a
+    /// cgroup of the host can last longer.
+    pub(super) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context) {
+        let mut due = None;
+        for open in self.open.values_mut().filter(|open| open.cgroup == cgroup && open.via != Via::Nsenter) {
+            open.end(now, true, context);
+            due = open.due().into_iter().chain(due).min();
+        }
+        self.note_due(due);
+    }
+
+    /// Ends the sessions of which no process was left at two successive calls. `living` has the sessions of which there
+    /// are any.
+    pub(super) fn sweep(&mut self, living: &HashSet<(u32, u64)>, now: u64, context: &Context) {
+        let living: HashSet<Key> = living.iter().map(|&(pid, start_time)| process::key(pid, start_time)).collect();
+        let mut due = None;
+        for (key, open) in &mut self.open {
+            let was_missing = std::mem::replace(&mut open.is_missing, !living.contains(key));
+            if open.is_missing && was_missing {
+                open.end(now, true, context);
+                due = open.due().into_iter().chain(due).min();
+            }
+        }
+        self.note_due(due);
+    }
+
+    /// Publishes the findings that are due.
+    pub(super) fn take_time(&mut self, now: u64, context: &Context, out: &mut dyn FnMut(Line)) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let mut ended = Vec::new();
+        for (key, open) in &mut self.open {
+            if open.due().is_none_or(|due| now < due) {
+                continue;
+            }
+            if open.is_changed {
+                out(Line::Finding(Box::new(open.publish(now, context))));
+            }
+            if open.ended.is_some() {
+                open.closing(now, context).into_iter().for_each(|notice| out(Line::Notice(notice)));
+                ended.push(*key);
+            }
+        }
+        for key in ended {
+            self.open.remove(&key);
+            self.closed.insert(key, ());
+        }
+        self.due = self.open.values().filter_map(Open::due).min();
+    }
+
+    /// Publishes what was not published yet, because the detector stops.
+    pub(super) fn stop(&mut self, now: u64, context: &Context, out: &mut dyn FnMut(Line)) {
+        for open in self.open.values_mut().filter(|open| open.is_changed) {
+            out(Line::Finding(Box::new(open.publish(now, context))));
+            if open.ended.is_some() {
+                open.closing(now, context).into_iter().for_each(|notice| out(Line::Notice(notice)));
+            }
+        }
+    }
+
+    /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
+    pub(super) fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// How many sessions were not opened, because too many were open.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn note_due(&mut self, due: Option<u64>) {
+        self.due = self.due.into_iter().chain(due).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::super::Detector;
+    use super::super::samples::{self, change, container, context, exec, name};
+    use super::*;
+    use crate::event::{Args, ImageOp, Layer, Origin, Session};
+
+    // It is not a whole number of the units in which /proc tells it.
+    const STARTED: u64 = 1_000 * SECOND + 7_654_321;
+
+    fn of(via: Via) -> Session {
+        Session { start_time: STARTED, pid: 1234, via }
+    }
+
+    /// A program that the session executes this long after its start. It is in the process with this id.
+    fn run(via: Via, pid: u32, after: u64, exe: &str, args: &[&str]) -> Exec {
+        let origin = if via.is_entry() { Origin::Entered } else { Origin::Application };
+        let mut exec = exec(origin, exe, args);
+        (exec.at.time, exec.process.pid, exec.process.start_time) = (STARTED + after, pid, STARTED + after);
+        exec.process.session = Some(of(via));
+        exec
+    }
+
+    fn exit(via: Via, pid: u32, after: u64, status: u32, is_last: bool) -> Event {
+        let at = At { time: STARTED + after, number: 0, cgroup: 500, container: 500 };
+        Event::Exit(Exit { at, session: of(via), start_time: STARTED, pid, status, is_last })
+    }
+
+    /// What a detector says of events and times.
+    #[derive(Default)]
+    struct Watch {
+        detector: Detector,
+        lines: Vec<Line>,
+    }
+
+    /// To make one takes long.
+    static CONTEXT: LazyLock<Context> = LazyLock::new(context);
+
+    impl Watch {
+        fn event(&mut self, event: &Event) {
+            let lines = &mut self.lines;
+            self.detector.detect(event, &container(), &CONTEXT, |found| lines.push(Line::Finding(Box::new(found))));
+        }
+
+        fn exec(&mut self, exec: Exec) {
+            self.event(&Event::Exec(Box::new(exec)));
+        }
+
+        /// Lets the time pass until this long after the start of the session, as the reader does.
+        fn until(&mut self, after: u64) {
+            let (end, lines) = (STARTED + after, &mut self.lines);
+            while let Some(due) = self.detector.due().filter(|due| *due <= end) {
+                self.detector.take_time(due, &CONTEXT, |line| lines.push(line));
+            }
+        }
+
+        /// The lines of sessions.
+        fn sessions(&self) -> Vec<&Finding> {
+            let findings = self.lines.iter().filter_map(|line| match line {
+                Line::Finding(finding) => Some(&**finding),
+                Line::Notice(_) => None,
+            });
+            findings.filter(|finding| finding.finding == Kind::Session).collect()
+        }
+
+        fn notices(&self) -> usize {
+            self.lines.iter().filter(|line| matches!(line, Line::Notice(_))).count()
+        }
+
+        /// The severity of the last line.
+        fn severity(&self) -> Option<Severity> {
+            self.sessions().last().map(|finding| finding.severity)
+        }
+    }
+
+    #[test]
+    fn a_persons_session_is_one_finding() {
+        let mut watch = Watch::default();
+        let mut shell = run(Via::Exec, 1234, 0, "/bin/dash", &["sh"]);
+        (shell.process.tty, shell.process.stdio[0]) = (Some(name("pts0")), StdioKind::Tty);
+        watch.exec(shell);
+        // It is there at once, after the finding about the shell.
+        let [Line::Finding(act), Line::Finding(session)] = &watch.lines[..] else { panic!("{:?}", watch.lines) };
+        assert_eq!((act.finding, session.finding), (Kind::ShellInContainer, Kind::Session));
+        assert_eq!(act.session.as_ref(), Some(&session.id));
+        assert_eq!((session.revision, session.severity), (1, Severity::High));
+        for nth in 0..9 {
+            watch.exec(run(Via::Exec, 2000 + nth, SECOND / 10, "/bin/ls", &["ls", "--password=x"]));
+            watch.event(&exit(Via::Exec, 2000 + nth, SECOND / 5, nth << 8, false));
+        }
+        let mut write = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        write.at.time = STARTED + SECOND / 4;
+        write.detail.as_mut().expect("the sample has it").process.session = Some(of(Via::Exec));
+        watch.event(&Event::ImageChange(Box::new(write)));
+        watch.event(&exit(Via::Exec, 1234, SECOND / 2, 9, true));
+        watch.until(60 * SECOND);
+        let sessions = watch.sessions();
+        assert_eq!(sessions.len(), 2, "{sessions:?}");
+        assert_eq!(watch.notices(), 1);
+        let last = sessions[1];
+        assert_eq!((last.revision, last.severity), (2, Severity::High));
+        assert_eq!(
+            last.message,
+            "session of dash in container 3f2a0c6d9e1b (brought in by a runtime, tty pts0): 10 programs, 1 change of \
+             files, ended after 0.5 s"
+        );
+        let summary = last.summary.as_ref().expect("it has one");
+        assert_eq!(summary.programs[0].signal, Some(9));
+        let codes: Vec<_> = summary.programs[1..].iter().filter_map(|program| program.exit_code).collect();
+        assert_eq!(codes, (0..9).collect::<Vec<u8>>());
+        assert!(summary.programs[1..].iter().all(|program| program.args[1].as_str() == "--password=[redacted]"));
+        assert_eq!(summary.findings, [(Kind::ShellInContainer, 1), (Kind::ImageWrite, 1)].into());
+        // What comes late has the id, but does not open the session again.
+        watch.exec(run(Via::Exec, 3000, SECOND, "/bin/sh", &["sh"]));
+        let Some(Line::Finding(late)) = watch.lines.last() else { panic!("no finding") };
+        assert_eq!(
+            (late.finding, late.session.as_ref()),
+            (Kind::ShellInContainer, Some(&watch.sessions()[0].id.clone()))
+        );
+        assert_eq!(watch.sessions().len(), 2);
+    }
+
+    #[test]
+    fn the_command_of_a_probe_is_one_line() {
+        let mut watch = Watch::default();
+        watch.exec(run(Via::Exec, 1234, 0, "/bin/true", &["true"]));
+        watch.event(&exit(Via::Exec, 1234, SECOND / 10, 0, true));
+        assert_eq!(watch.lines, []);
+        watch.until(60 * SECOND);
+        let [Line::Finding(session)] = &watch.lines[..] else { panic!("{:?}", watch.lines) };
+        assert_eq!((session.severity, session.revision), (Severity::Info, 1));
+        assert_eq!(session.summary.as_ref().map(|summary| summary.ended.is_some()), Some(true));
+    }
+
+    #[test]
+    fn severities() {
+        let severity = |via, exe: &str, args: &[&str], tty: bool, stdin| {
+            let mut watch = Watch::default();
+            let mut exec = run(via, 1234, 0, exe, args);
+            exec.process.tty = tty.then(|| name("pts0"));
+            exec.process.stdio[0] = stdin;
+            watch.exec(exec);
+            watch.until(2 * SECOND);
+            watch.severity()
+        };
+        use Severity::*;
+        use StdioKind::{File, Null, Pipe, Socket, Tty};
+        for (via, exe, args, tty, stdin, expected) in [
+            (Via::Exec, "/usr/bin/python3", &["python3", "x.py"] as &[&str], true, Tty, Some(High)),
+            (Via::Exec, "/usr/bin/mysql", &["mysql"], true, Tty, Some(High)),
+            (Via::Exec, "/bin/cat", &["cat"], false, Tty, Some(High)),
+            (Via::Exec, "/bin/dash", &["sh"], false, Pipe, Some(High)),
+            (Via::Exec, "/bin/dash", &["sh", "-s", "x"], false, File, Some(High)),
+            (Via::Exec, "/usr/bin/python3", &["python3", "-"], false, Socket, Some(High)),
+            (Via::Exec, "/usr/bin/python3", &["python3", "x.py"], false, Pipe, Some(Info)),
+            (Via::Exec, "/usr/bin/mysql", &["mysql"], false, Pipe, Some(Info)),
+            (Via::Exec, "/usr/bin/tar", &["tar", "xf", "-"], false, Pipe, Some(Info)),
+            // This is the severity of the shell itself.
+            (Via::Exec, "/bin/dash", &["sh", "-c", "true"], false, Pipe, Some(Medium)),
+            (Via::Exec, "/bin/dash", &["sh"], false, Null, Some(Medium)),
+            (Via::Nsenter, "/bin/ls", &["ls"], false, Null, Some(Low)),
+            (Via::Nsenter, "/bin/ls", &["ls"], true, Tty, Some(High)),
+            (Via::Entrypoint, "/usr/sbin/nginx", &["nginx"], true, Tty, Some(Low)),
+            (Via::Entrypoint, "/usr/bin/python3", &["python3", "app.py"], true, Tty, Some(Low)),
+            (Via::Entrypoint, "/usr/bin/python3", &["python3"], true, Tty, Some(High)),
+            (Via::Terminal, "/usr/bin/top", &["top"], true, Tty, Some(Low)),
+            (Via::Terminal, "/usr/bin/node", &["node"], true, Tty, Some(High)),
+            (Via::Socket, "/usr/bin/node", &["node", "x.js"], false, Socket, None),
+            (Via::Socket, "/bin/dash", &["sh", "-c", "id"], false, Socket, None),
+            (Via::Socket, "/bin/dash", &["sh", "-i"], false, Socket, Some(Critical)),
+            (Via::Socket, "/usr/bin/python3", &["python3"], false, Socket, Some(Critical)),
+            (Via::Socket, "/bin/dash", &["sh"], false, Pipe, None),
+        ] {
+            assert_eq!(severity(via, exe, args, tty, stdin), expected, "{via:?} {args:?} {tty} {stdin:?}");
+        }
+    }
+
+    #[test]
+    fn a_later_program_can_take_the_commands_that_came_from_outside() {
+        for (stdin, expected) in [(7, Severity::High), (8, Severity::Medium)] {
+            let mut watch = Watch::default();
+            let mut first = run(Via::Exec, 1234, 0, "/usr/bin/timeout", &["timeout", "5", "sh"]);
+            (first.process.stdio[0], first.process.stdin) = (StdioKind::Pipe, 7);
+            watch.exec(first);
+            let mut shell = run(Via::Exec, 1235, 1, "/bin/sh", &["sh"]);
+            (shell.process.stdio[0], shell.process.stdin) = (StdioKind::Pipe, stdin);
+            watch.exec(shell);
+            watch.until(SECOND);
+            assert_eq!(watch.severity(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_disguised_shell_opens_its_session_when_its_content_is_known() {
+        let (mut detector, mut found) = (Detector::default(), Vec::new());
+        let mut exec = run(Via::Socket, 1234, 0, "/tmp/x", &["x"]);
+        exec.process.stdio[0] = StdioKind::Socket;
+        let event = Event::Exec(Box::new(exec));
+        detector.detect(&event, &container(), &CONTEXT, |finding| found.push(finding));
+        assert_eq!(found, []);
+        let look = Ok(Content::Shell("bash"));
+        detector.detect_by_content(&event, look, &container(), &CONTEXT, |finding| found.push(finding));
+        let [shell, session] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(shell.session.as_ref(), Some(&session.id));
+        assert_eq!((session.finding, session.severity), (Kind::Session, Severity::Critical));
+    }
+
+    #[test]
+    fn an_end_that_is_not_seen_is_noticed() {
+        let mut watch = Watch::default();
+        watch.exec(run(Via::Exec, 1234, 0, "/bin/true", &["true"]));
+        let (here, gone) = ([(1234, STARTED)].into(), HashSet::new());
+        for (nth, (living, is_over)) in
+            [(&gone, false), (&here, false), (&gone, false), (&gone, true)].iter().enumerate()
+        {
+            watch.detector.sweep(living, STARTED + (nth as u64 + 1) * 10 * SECOND, &CONTEXT);
+            watch.until((nth as u64 + 1) * 10 * SECOND + GRACE);
+            let last = watch.sessions().last().and_then(|finding| finding.summary.as_ref()).expect("it is open");
+            assert_eq!((last.ended.is_some(), last.end_not_seen), (*is_over, *is_over));
+        }
+        let mut watch = Watch::default();
+        watch.exec(run(Via::Exec, 1234, 0, "/bin/true", &["true"]));
+        watch.detector.end_container(499, STARTED + SECOND, &CONTEXT);
+        watch.detector.end_container(500, STARTED + 2 * SECOND, &CONTEXT);
+        watch.until(60 * SECOND);
+        let summary = watch.sessions().last().and_then(|finding| finding.summary.clone()).expect("it is told");
+        assert_eq!(summary.ended, Some(CONTEXT.wall(STARTED + 2 * SECOND)));
+        assert!(summary.end_not_seen);
+    }
+
+    #[test]
+    fn a_resumed_session_has_its_id_and_higher_revisions() {
+        let mut before = Watch::default();
+        let mut shell = run(Via::Exec, 1234, 0, "/bin/sh", &["sh"]);
+        shell.process.tty = Some(name("pts0"));
+        before.exec(shell.clone());
+        for second in 0..100 {
+            before.exec(run(Via::Exec, 2000, second * SECOND, "/bin/ls", &["ls"]));
+            before.until(second * SECOND);
+        }
+        let mut after = Watch::default();
+        // The kernel and /proc tell the start in different units.
+        let session = Session { start_time: STARTED - STARTED % process::TICK, ..of(Via::Exec) };
+        let process = crate::event::Process { session: Some(session), ..shell.process };
+        let at = At { time: STARTED + 101 * SECOND, number: 0, cgroup: 500, container: 500 };
+        after.detector.resume(&process, &samples::path("/bin/sh"), at, (&container(), &CONTEXT));
+        after.until(102 * SECOND);
+        let (old, new) = (before.sessions(), after.sessions());
+        let (old, new) = (old.last().expect("it is told"), new.last().expect("it is told"));
+        assert_eq!(old.id, new.id);
+        assert!(old.revision < new.revision, "{} {}", old.revision, new.revision);
+        assert_eq!(new.severity, Severity::High);
+        assert!(new.summary.as_ref().is_some_and(|summary| summary.resumed.is_some()));
+    }
+
+    #[test]
+    fn the_number_of_open_sessions_is_limited() {
+        let mut watch = Watch::default();
+        for (via, most) in [(Via::Terminal, MOST_INSIDE), (Via::Exec, MOST - MOST_INSIDE)] {
+            for nth in 0..most as u32 + 3 {
+                let pid = 10_000 * via.number() + nth;
+                let mut exec = run(via, pid, 0, "/bin/true", &["true"]);
+                exec.process.session = Some(Session { pid, ..of(via) });
+                watch.exec(exec);
+            }
+        }
+        watch.until(SECOND);
+        assert_eq!(watch.sessions().len(), MOST);
+        assert_eq!(watch.detector.refused_sessions(), 6);
+    }
+
+    #[test]
+    fn ten_thousand_acts_make_few_lines_of_limited_size() {
+        let mut watch = Watch::default();
+        let long = "x".repeat(2000);
+        for nth in 0..10_000_u64 {
+            let mut exec = run(Via::Exec, 2000 + nth as u32, nth * SECOND / 100, "/bin/ls", &["ls", &long, "-l"]);
+            exec.args = Args { bytes: [&exec.args.bytes[..], b"\xff\0"].concat(), truncated: false };
+            watch.exec(exec);
+            watch.until(nth * SECOND / 100);
+        }
+        watch.event(&exit(Via::Exec, 1234, 101 * SECOND, 0, true));
+        watch.until(200 * SECOND);
+        let sessions = watch.sessions();
+        assert!(sessions.len() <= 5, "{} lines", sessions.len());
+        let last = sessions.last().and_then(|finding| finding.summary.as_ref()).expect("it is told");
+        assert_eq!(last.programs.len() as u64 + last.programs_omitted, 10_000);
+        assert!(last.programs.iter().all(|program| program.truncated && program.args.len() == 1));
+        assert!(
+            sessions
+                .iter()
+                .all(|finding| crate::output::json::line(&Line::Finding(Box::new((*finding).clone()))).len() < 65_536)
+        );
+    }
+
+    /// What can happen to a session.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Exec { session: u32, child: u32, exe: usize },
+        Change { session: u32, file: u8 },
+        Exit { session: u32, child: u32, is_last: bool },
+        Wait(u64),
+        Sweep(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..4_u32, 0..6_u32, 0..3_usize).prop_map(|(session, child, exe)| Step::Exec { session, child, exe }),
+            (0..4_u32, any::<u8>()).prop_map(|(session, file)| Step::Change { session, file }),
+            (0..4_u32, 0..6_u32, prop::bool::weighted(0.2)).prop_map(|(session, child, is_last)| Step::Exit {
+                session,
+                child,
+                is_last
+            }),
+            (0..30 * SECOND).prop_map(Step::Wait),
+            (0..4_u32).prop_map(Step::Sweep),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_lines_of_a_session_fit_together(steps in prop::collection::vec(step(), 0..200)) {
+            const EXES: [&str; 3] = ["/bin/true", "/bin/sh", "/usr/bin/python3"];
+            let mut watch = Watch::default();
+            let mut after = 0;
+            for step in steps {
+                after += 1;
+                let session = |session| Session { pid: 1 + session, ..of(Via::Exec) };
+                match step {
+                    Step::Exec { session: nth, child, exe } => {
+                        let mut exec = run(Via::Exec, 100 * (1 + nth) + child, after, EXES[exe], &[EXES[exe]]);
+                        exec.process.session = Some(session(nth));
+                        watch.exec(exec);
+                    }
+                    Step::Change { session: nth, file } => {
+                        let mut write = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, &format!("/srv/{file}"));
+                        write.at.time = STARTED + after;
+                        write.detail.as_mut().expect("the sample has it").process.session = Some(session(nth));
+                        watch.event(&Event::ImageChange(Box::new(write)));
+                    }
+                    Step::Exit { session: nth, child, is_last } => {
+                        let Event::Exit(exit) = exit(Via::Exec, 100 * (1 + nth) + child, after, 0, is_last) else {
+                            unreachable!("it is one")
+                        };
+                        watch.event(&Event::Exit(Exit { session: session(nth), ..exit }));
+                    }
+                    Step::Wait(time) => {
+                        after += time;
+                        watch.until(after);
+                    }
+                    Step::Sweep(gone) => {
+                        let living = (0..4).filter(|nth| *nth != gone).map(|nth| (1 + nth, STARTED)).collect();
+                        watch.detector.sweep(&living, STARTED + after, &CONTEXT);
+                    }
+                }
+            }
+            let lines = &mut watch.lines;
+            watch.detector.stop(STARTED + after, &CONTEXT, |line| lines.push(line));
+            let mut last: HashMap<String, &Finding> = HashMap::new();
+            for finding in watch.sessions() {
+                let summary = finding.summary.as_ref().expect("it has one");
+                prop_assert!(summary.programs.len() <= LISTED && summary.files.len() <= LISTED);
+                if let Some(before) = last.insert(finding.id.clone(), finding) {
+                    prop_assert_eq!(finding.revision, before.revision + 1);
+                    prop_assert!(finding.severity >= before.severity && finding.time >= before.time);
+                    let before = before.summary.as_ref().expect("it has one");
+                    prop_assert!(before.ended.is_none());
+                    prop_assert!(summary.programs.len() >= before.programs.len());
+                } else {
+                    prop_assert_eq!(finding.revision, 1);
+                }
+            }
+            // Every act names a session that has a finding, and is counted there.
+            let mut acts: HashMap<&str, u64> = HashMap::new();
+            for line in &watch.lines {
+                if let Line::Finding(finding) = line
+                    && finding.finding != Kind::Session
+                {
+                    let id = finding.session.as_deref().expect("all acts are in sessions");
+                    prop_assert!(last.contains_key(id));
+                    let has_ended = last[id].summary.as_ref().is_some_and(|summary| summary.ended.is_some());
+                    prop_assert!(finding.severity <= last[id].severity || has_ended);
+                    *acts.entry(id).or_default() += 1;
+                }
+            }
+            for (id, finding) in &last {
+                let summary = finding.summary.as_ref().expect("it has one");
+                let counted: u64 = summary.findings.values().sum();
+                prop_assert!(counted <= acts.get(id.as_str()).copied().unwrap_or(0));
+                prop_assert!(counted == acts.get(id.as_str()).copied().unwrap_or(0) || summary.ended.is_some());
+            }
+        }
+    }
+}
