@@ -14,9 +14,13 @@ use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Finding, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
 use crate::output::terminal;
+use crate::recent::Recent;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
+
+/// How many sessions are remembered at most, so that an update is not shown again.
+const MOST_SESSIONS: usize = 8192;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,7 +36,7 @@ pub(super) struct Args {
     color: ColorChoice,
 }
 
-/// Selects the findings to show. Notices about the sensor are always shown.
+/// Selects the findings to show, and the ends of sessions. Other notices are always shown.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
@@ -48,9 +52,13 @@ struct Filter {
 
 impl Filter {
     fn admits(&self, finding: &Finding) -> bool {
-        self.severity.is_none_or(|least| finding.severity >= least)
-            && (self.finding.is_empty() || self.finding.contains(&finding.finding))
-            && self.admits_container(finding.container.as_ref())
+        self.admits_parts(finding.severity, finding.finding, finding.container.as_ref())
+    }
+
+    fn admits_parts(&self, severity: Severity, kind: Kind, container: Option<&Container>) -> bool {
+        self.severity.is_none_or(|least| severity >= least)
+            && (self.finding.is_empty() || self.finding.contains(&kind))
+            && self.admits_container(container)
     }
 
     fn admits_container(&self, container: Option<&Container>) -> bool {
@@ -62,6 +70,22 @@ impl Filter {
 fn is_container(container: &Container, wanted: &str) -> bool {
     container.id.as_ref().is_some_and(|id| id.as_str().starts_with(wanted))
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
+}
+
+/// The sessions that were shown, and the severity that they had.
+struct Sessions(Recent<String, Severity>);
+
+impl Sessions {
+    /// Whether a line tells a person more than the lines before: an update of a session does only if the severity is
+    /// higher. The notice about its end says what was done.
+    fn are_told(&mut self, finding: &Finding) -> bool {
+        if finding.finding != Kind::Session {
+            return false;
+        }
+        let is_told = self.0.get(&finding.id).is_some_and(|told| *told >= finding.severity);
+        self.0.insert(finding.id.clone(), finding.severity);
+        is_told
+    }
 }
 
 /// Where the lines come from.
@@ -140,8 +164,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let color = is_coloured(args.color);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
+    let mut sessions = Sessions(Recent::new(MOST_SESSIONS));
     while source.next_line(&mut line)? {
-        match show(&mut out, &line, &args.filter, args.json, color).and_then(|()| out.flush()) {
+        match show(&mut out, &line, &args.filter, &mut sessions, args.json, color).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             shown => shown?,
         }
@@ -159,9 +184,22 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failure, why))
 }
 
-fn show(out: &mut impl Write, line: &[u8], filter: &Filter, json: bool, color: bool) -> io::Result<()> {
+fn show(
+    out: &mut impl Write,
+    line: &[u8],
+    filter: &Filter,
+    sessions: &mut Sessions,
+    json: bool,
+    color: bool,
+) -> io::Result<()> {
     match serde_json::from_slice::<Line>(line) {
         Ok(Line::Finding(finding)) if !filter.admits(&finding) => Ok(()),
+        Ok(Line::Finding(finding)) if !json && sessions.are_told(&finding) => Ok(()),
+        Ok(Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, .. }, .. }))
+            if !filter.admits_parts(severity, Kind::Session, Some(&container)) =>
+        {
+            Ok(())
+        }
         Ok(Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }))
             if !filter.admits_container(Some(&container)) =>
         {
@@ -199,6 +237,29 @@ mod tests {
         finding.container.as_mut().expect("it is in one").name = Some(b"web"[..].into());
         let arguments = ["tail"].iter().chain(arguments);
         Only::try_parse_from(arguments).expect("they are right").filter.admits(&finding)
+    }
+
+    /// How many lines are shown of those with these arguments.
+    fn shown(lines: &[Line], arguments: &[&str], json: bool) -> usize {
+        let filter = Only::try_parse_from(["tail"].iter().chain(arguments)).expect("they are right").filter;
+        let (mut out, mut sessions) = (Vec::new(), Sessions(Recent::new(MOST_SESSIONS)));
+        for line in lines {
+            let line = crate::output::json::line(line);
+            show(&mut out, &line, &filter, &mut sessions, json, false).expect("memory takes it");
+        }
+        out.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    #[test]
+    fn a_session_is_shown_when_it_begins_and_ends_and_when_it_gets_worse() {
+        // These are the shell, the session, a change, the session again, and the notice of its end.
+        let mut lines = samples::session(b"sh");
+        assert_eq!((lines.len(), shown(&lines, &[], true), shown(&lines, &[], false)), (5, 5, 4));
+        assert_eq!(shown(&lines, &["--severity", "critical"], false), 0);
+        assert_eq!(shown(&lines, &["--finding", "session"], false), 2);
+        let Line::Finding(last) = &mut lines[3] else { panic!("no finding") };
+        last.severity = Severity::Critical;
+        assert_eq!(shown(&lines, &[], false), 5);
     }
 
     #[test]
