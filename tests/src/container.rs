@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::Not as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -311,8 +311,38 @@ impl Container {
         attack::read_answer(&self.exec(&line)?)
     }
 
+    /// Runs a program with the runtime's `exec`, which goes on running.
+    pub fn exec_detached(&self, args: &[&str]) -> Result<()> {
+        let mut exec = Command::new(self.runtime.program());
+        exec.args(["exec", "--detach", &self.id]).args(args);
+        // The program would keep a pipe open.
+        let status = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        ensure!(status.success(), "exec --detach: {status}");
+        Ok(())
+    }
+
+    /// Runs a program with the runtime's `exec`, with a pipe as its standard input, which contains this.
+    pub fn exec_with_input(&self, args: &[&str], input: &str) -> Result<()> {
+        let mut exec = Command::new(self.runtime.program());
+        let mut exec = exec.args(["exec", &self.id]).args(args).stdin(Stdio::piped()).spawn()?;
+        exec.stdin.take().context("it is a pipe")?.write_all(input.as_bytes())?;
+        let status = exec.wait()?;
+        ensure!(status.success(), "exec: {status}");
+        Ok(())
+    }
+
+    /// Kills all processes of the container.
+    pub fn kill(&self) -> Result<()> {
+        self.runtime.run(["kill", "--all", &self.id, "KILL"]).map(drop)
+    }
+
     /// Runs a program with `exec --tty` from a terminal.
     pub fn exec_tty(&self, args: &[&str]) -> Result<String> {
+        self.type_into(args, "")
+    }
+
+    /// Like [`Self::exec_tty`]. This is typed into the terminal.
+    pub fn type_into(&self, args: &[&str], input: &str) -> Result<String> {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&terminal)?;
         unlockpt(&terminal)?;
@@ -320,6 +350,7 @@ impl Container {
         let end = OpenOptions::new().read(true).write(true).open(name)?;
         let mut exec = Command::new(self.runtime.program());
         exec.args(["exec", "--tty", &self.id]).args(args);
+        File::from(terminal.try_clone()?).write_all(input.as_bytes())?;
         let status = exec.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end).status()?;
         // When the other end is closed, reading returns the remaining output and then EIO.
         drop(exec);

@@ -23,16 +23,23 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
     Operation::plain("socket-shell", "runs a shell that takes its commands from a socket pair", || {
         let (attacker, victim) = UnixStream::pair()?;
-        remote_shell(attacker, || victim.try_clone().map(OwnedFd::from))
+        remote_shell(attacker, || victim.try_clone().map(OwnedFd::from), "")
     }),
-    Operation::with("reverse-shell", "ADDRESS", "runs a shell that takes its commands from the network", 1, |args| {
-        let address: IpAddr = args[0].to_str().context("no address")?.parse()?;
-        let attacker = TcpListener::bind((address, 0))?;
-        let peer = attacker.local_addr()?;
-        let victim = TcpStream::connect(peer)?;
-        remote_shell(attacker.accept()?.0, || victim.try_clone().map(OwnedFd::from))?;
-        Ok(json!(peer.to_string()))
-    }),
+    Operation::with(
+        "reverse-shell",
+        "ADDRESS COMMANDS",
+        "runs a shell that takes its commands from the network",
+        1,
+        |args| {
+            let address: IpAddr = args[0].to_str().context("no address")?.parse()?;
+            let attacker = TcpListener::bind((address, 0))?;
+            let peer = attacker.local_addr()?;
+            let victim = TcpStream::connect(peer)?;
+            let commands = args.get(1).and_then(|commands| commands.to_str()).unwrap_or_default();
+            remote_shell(attacker.accept()?.0, || victim.try_clone().map(OwnedFd::from), commands)?;
+            Ok(json!(peer.to_string()))
+        },
+    ),
     Operation::with("poke", "METHOD PID ADDRESS", "writes to the memory of another process", 3, |args| {
         let address = args[2].to_str().context("no address")?.parse()?;
         write::poke(&args[0], number(&args[1])?, address)
@@ -46,10 +53,15 @@ pub(super) fn run(command: &mut Command) -> Result<Value> {
     Ok(json!({"stdout": String::from_utf8_lossy(&output.stdout)}))
 }
 
-/// Runs a shell that takes its commands from a socket, and gives it some. `end` returns the shell's end of it.
-fn remote_shell(mut attacker: impl Read + Write, end: impl Fn() -> io::Result<OwnedFd>) -> Result<Value> {
+/// Runs a shell that takes its commands from a socket, and gives it these, which print nothing, and some more. `end`
+/// returns the shell's end of the socket.
+fn remote_shell(
+    mut attacker: impl Read + Write,
+    end: impl Fn() -> io::Result<OwnedFd>,
+    commands: &str,
+) -> Result<Value> {
     let mut shell = Command::new("/bin/sh").stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
-    attacker.write_all(b"echo $((6 * 7))\nexit\n")?;
+    write!(attacker, "{commands}echo $((6 * 7))\nexit\n")?;
     let mut answer = [0; 3];
     attacker.read_exact(&mut answer)?;
     shell.wait()?;

@@ -347,8 +347,7 @@ impl Lab {
                     continue;
                 }
                 history.push(line.clone());
-                // Other lines are notices of the sensor.
-                if !line["finding"].is_null() {
+                if is_act(&line) {
                     pending.push(line);
                 }
             }
@@ -364,7 +363,7 @@ impl Lab {
             let lines = sensor.take_lines()?;
             let wanted = lines.iter().find(|line| is_wanted(line)).cloned();
             self.history.extend(lines.iter().cloned());
-            self.pending.extend(lines.into_iter().filter(|line| !line["finding"].is_null()));
+            self.pending.extend(lines.into_iter().filter(is_act));
             Ok(wanted)
         })
     }
@@ -391,6 +390,12 @@ impl Lab {
         ensure!(found.is_empty(), "{} findings came instead of none", found.len());
         Ok(())
     }
+}
+
+/// Whether the line is a finding about an act. The findings about sessions sum these up, and come when it is time for
+/// that: only the cases of `session` look for them, in the history. Other lines are notices of the sensor.
+fn is_act(line: &Value) -> bool {
+    !line["finding"].is_null() && line["finding"] != "session"
 }
 
 fn next(numbers: &mut RangeFrom<u32>) -> u32 {

@@ -25,6 +25,7 @@ mod refusals;
 mod roots;
 mod runtimes;
 mod scale;
+mod session;
 mod shadow;
 mod shell;
 mod silence;
@@ -80,6 +81,11 @@ cases! {
         plain_cgroup;
     // The content of records and findings.
     shell []: secret_in_arguments, disguised_name_and_arguments, other_program, control_characters_in_arguments;
+
+    session [Cgroups, Preemption]:
+        interactive, without_terminal, other_program_with_terminal, script_on_input, by_nsenter, outlives_its_first,
+        killed_container, reverse_shell, terminal_of_the_application;
+    session []: many_programs, restarted_sensor;
 
     exec [Preemption]:
         added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed,
@@ -164,6 +170,7 @@ cases! {
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
+    session [Node]: docker, containerd, podman;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted, docker_recorded,
