@@ -80,7 +80,7 @@ impl Event {
     pub fn actor(&self) -> Option<(&Process, &Path)> {
         let detail = match self {
             Self::Exec(exec) => return Some((&exec.process, &exec.exe)),
-            Self::MapChange(change) => return Some((&change.process, &change.exe)),
+            Self::Tampering(done) => return Some((&done.process, &done.exe)),
             Self::CgroupEscape(escape) => return Some((&escape.process, &escape.exe)),
             Self::Interpret(read) => Some(&read.detail),
             Self::MapExec(mapped) => mapped.detail.as_ref(),

@@ -746,6 +746,12 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
             "more dynamic loaders ran programs than can be remembered, so programs that they ran were not seen"
         }
         Loss::Tampering => "the ring buffer was full, so processes acted on the detector or changed its maps unseen",
+        Loss::Exit => "the ring buffer was full, so how processes of sessions ended is not known",
+        Loss::SessionProcesses => {
+            "there are more processes in sessions that began inside containers than can be remembered, so what further \
+            ones do is in no session"
+        }
+        Loss::SessionsFull => "more sessions were open than can be followed, so further ones have no finding",
         Loss::Record => "records of the probes could not be read, so what they were about was not seen",
         Loss::Content => {
             "executed files were gone before they could be read, so shells and interpreters with other names may have \
