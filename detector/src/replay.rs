@@ -202,7 +202,7 @@ mod tests {
             entry(json!({"runtimes": {"start": {"node": node(), "engines": engines}}})),
             Entry::Pipeline(Input::Start(Cow::Owned(start))),
             entry(json!({"pipeline": {"running": {
-                "container": 500, "path": path, "root_dev": 45, "processes": [program],
+                "container": 500, "path": path, "root_dev": 45, "processes": [program], "firsts": [], "time": 70,
             }}})),
         ]
     }
@@ -239,6 +239,8 @@ mod tests {
             Just(vec![event(Event::CgroupCreated(cgroup.clone())), event(Event::CgroupRemoved(cgroup))]),
             Just(vec![Entry::Pipeline(Input::Clock(time.cast_signed()))]),
             Just(vec![Entry::Pipeline(Input::Gone { time, cgroups: vec![500] })]),
+            Just(vec![Entry::Pipeline(Input::Time(time * 1_000_000_000))]),
+            Just(vec![Entry::Pipeline(Input::Swept { time, living: Vec::new() })]),
             Just(vec![entry(json!({"pipeline": {"notice": loss}}))]),
             Just(vec![entry(json!({"runtimes": {"released": key}}))]),
             Just(vec![entry(json!({"runtimes": {"forgotten": key}}))]),
@@ -255,7 +257,7 @@ mod tests {
     fn story() -> impl Strategy<Value = Vec<Read>> {
         (0..20_u64).map(anything).collect::<Vec<_>>().prop_map(|parts| {
             let middle = parts.into_iter().flatten();
-            let end = [entry(json!({"runtimes": "stopped"}))];
+            let end = [Entry::Pipeline(Input::Stop(1 << 40)), entry(json!({"runtimes": "stopped"}))];
             beginning().into_iter().chain(middle).chain(end).collect()
         })
     }

@@ -95,8 +95,19 @@ pub(super) struct OwnMap {
 }
 
 /// The maps that this process writes to.
-const WRITTEN: [&str; 9] =
-    ["CGROUPS", "ROOTS", "OTHER_ROOTS", "MNT_NS", "ENTERED", "FILES", "SEEN", "KEPT_EXECS", "EVENTS"];
+const WRITTEN: [&str; 11] = [
+    "CGROUPS",
+    "ROOTS",
+    "OTHER_ROOTS",
+    "MNT_NS",
+    "ENTERED",
+    "SESSIONS",
+    "INSIDE",
+    "FILES",
+    "SEEN",
+    "KEPT_EXECS",
+    "EVENTS",
+];
 
 /// All maps.
 ///
