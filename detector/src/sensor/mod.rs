@@ -62,8 +62,6 @@ pub struct Sensor {
     has_failed_to_test: bool,
     #[cfg(feature = "probe-log")]
     pass_on_log: Box<dyn FnMut() + Send>,
-    /// The hooks that did not fire although they were attached again.
-    beyond_healing: Vec<&'static str>,
     links: Links,
     // The programs live as long as this value.
     ebpf: Ebpf,
@@ -143,7 +141,6 @@ impl Sensor {
             has_failed_to_test,
             #[cfg(feature = "probe-log")]
             pass_on_log: Box::new(move || log.flush()),
-            beyond_healing: Vec::new(),
             links,
             ebpf,
         })
@@ -181,20 +178,22 @@ impl Sensor {
     }
 
     /// Attaches the hooks again that two tests in a row did not see fire. Returns those that fire then. The others are
-    /// not tried a second time, until the tests see another change: somebody may have switched all probes off.
+    /// tried again after the next test: a kprobe that is attached while all of them are switched off stays off when they
+    /// are switched on (`enable_kprobe`, kernel/kprobes.c, 6.12).
     fn heal(&mut self, tested: &mut Report) -> Vec<&'static str> {
-        if silent(tested) == self.beyond_healing {
+        if silent(tested).is_empty() {
             return Vec::new();
         }
         self.test(tested);
         let before = silent(tested);
-        if !before.is_empty() {
-            let hooks: Vec<_> = tested.hooks.iter().filter(|report| before.contains(&report.hook.name)).collect();
-            probes::attach_again(&mut self.ebpf, &mut self.links, &hooks);
-            self.test(tested);
+        if before.is_empty() {
+            return Vec::new();
         }
-        self.beyond_healing = silent(tested);
-        before.into_iter().filter(|hook| !self.beyond_healing.contains(hook)).collect()
+        let hooks: Vec<_> = tested.hooks.iter().filter(|report| before.contains(&report.hook.name)).collect();
+        probes::attach_again(&mut self.ebpf, &mut self.links, &hooks);
+        self.test(tested);
+        let after = silent(tested);
+        before.into_iter().filter(|hook| !after.contains(hook)).collect()
     }
 
     /// Fills the maps again after another process has changed them. The findings about what the containers did before

@@ -40,6 +40,12 @@ impl Told {
         self.lines.last().context("it has no line")
     }
 
+    /// Whether the end was told: by a notice, if it matters enough.
+    fn is_complete(&self) -> Result<bool> {
+        let severity = self.last()?["severity"].as_str().unwrap_or_default();
+        Ok(self.ends.len() == usize::from(!["info", "low"].contains(&severity)))
+    }
+
     /// Expects this of the last line, and that the earlier ones fit to it.
     fn expect(&self, expected: &Value) -> Result<()> {
         let last = self.last()?;
@@ -51,9 +57,7 @@ impl Told {
             ensure!(earlier["summary"]["ended"].is_null(), "there are lines after the end");
         }
         ensure!(last["session"] == last["id"], "the finding is not in its own session");
-        let severity = last["severity"].as_str().unwrap_or_default();
-        let ends = usize::from(!["info", "low"].contains(&severity));
-        ensure!(self.ends.len() == ends, "{} notices tell the end of a {severity} session", self.ends.len());
+        ensure!(self.is_complete()?, "{} notices tell the end of {last}", self.ends.len());
         for end in &self.ends {
             ensure!(end["detail"]["summary"] == last["summary"] && end["detail"]["severity"] == last["severity"]);
         }
@@ -91,8 +95,10 @@ fn ended(lab: &mut Lab, container: &str, count: usize) -> Result<Vec<Told>> {
         };
         let ids: Vec<_> = lab.history.iter().filter(is_end).map(|line| line["id"].clone()).collect();
         ensure!(ids.len() <= count, "{} sessions have ended instead of {count}", ids.len());
-        let told = ids.iter().map(|id| Told::of(&lab.history, id));
-        Ok((ids.len() == count).then(|| told.collect()))
+        let told: Vec<_> = ids.iter().map(|id| Told::of(&lab.history, id)).collect();
+        // A notice can come after the last line of the finding.
+        let complete = told.iter().map(Told::is_complete).collect::<Result<Vec<_>>>()?;
+        Ok((ids.len() == count && complete.into_iter().all(|is_complete| is_complete)).then_some(told))
     })
 }
 
