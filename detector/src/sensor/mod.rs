@@ -178,8 +178,8 @@ impl Sensor {
     }
 
     /// Attaches the hooks again that two tests in a row did not see fire. Returns those that fire then. The others are
-    /// tried again after the next test: a kprobe that is attached while all of them are switched off stays off when they
-    /// are switched on (`enable_kprobe`, kernel/kprobes.c, 6.12).
+    /// tried again after the next test: a kprobe that is attached while all of them are switched off stays off when
+    /// they are switched on (`enable_kprobe`, kernel/kprobes.c, 6.12).
     fn heal(&mut self, tested: &mut Report) -> Vec<&'static str> {
         if silent(tested).is_empty() {
             return Vec::new();
