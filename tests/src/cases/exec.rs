@@ -1,5 +1,7 @@
 //! Executions of files that are not from the image, and of shells under other names.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -7,7 +9,11 @@ use super::expectation::{compare, shell};
 use super::lab::Lab;
 use crate::container::{Container, OLD_LIBRARY, OLD_PROGRAM, Setup};
 use crate::image::{BACKUP, CODE_FILE, DASH, LIBC, LOADER, NAMES, SCRIPT};
+use crate::program::wait_for;
 use crate::root::Root;
+
+/// How long the content of a file can take to be known.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -147,9 +153,12 @@ fn run_gone(lab: &mut Lab, container: &Container, program: &str, path: &str, arg
     container.service_does(&["make-sparse", &large])?;
     container.service_does(&["run", &large])?;
     container.service_does(&[&["run-and-remove", program, path], args].concat())?;
-    let mut found = lab.take_late_findings()?;
-    found.retain(|finding| finding["finding"] == "shell_in_container");
-    Ok(found)
+    // The file of the beacon can be read first, because the queue is fair between containers.
+    wait_for("the finding of a shell", PATIENCE, || {
+        let mut found = lab.take_late_findings()?;
+        found.retain(|finding| finding["finding"] == "shell_in_container");
+        Ok((!found.is_empty()).then_some(found))
+    })
 }
 
 /// The shell is known by how it begins, because another copy of it was read before.

@@ -15,7 +15,10 @@ use super::lab::Lab;
 use super::noticed::Act;
 use crate::attack;
 use crate::container::{Container, Setup};
-use crate::program::on_host;
+use crate::program::{on_host, wait_for};
+
+/// How long it can take to fill the maps again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The switch of all kprobes, and that of ftrace: the type of the file system, the path in it, and where it is mounted.
 const KPROBES: [&str; 3] = ["debugfs", "kprobes/enabled", "/sys/kernel/debug"];
@@ -130,7 +133,13 @@ pub(super) fn maps_changed(lab: &mut Lab) -> Result<()> {
     let (deletions, [appended]) = found.split_at(found.len().saturating_sub(1)) else { bail!("nothing was found") };
     compare(deletions, &Value::Null, &[(); 3].map(|()| changed("outside", "/init")))?;
     let expected = write("entrypoint", "open_write", "lower", &path, &identity);
-    compare(std::slice::from_ref(appended), &container.identity(), &[expected])
+    compare(std::slice::from_ref(appended), &container.identity(), &[expected])?;
+    // A container that starts while the maps are filled may not be known.
+    let last = deletions.last().and_then(|deletion| deletion["time"].as_str()).unwrap_or_default();
+    wait_for("the end of the last deletion", PATIENCE, || {
+        lab.take_findings()?;
+        Ok(lab.history.iter().any(|line| is_healed(line) && line["time"].as_str() > Some(last)).then_some(()))
+    })
 }
 
 /// Maps that the sensor only fills at its start are read-only from then on.
