@@ -137,8 +137,9 @@ pub(super) fn freeze(maps: &mut [OwnMap]) {
     for fd in maps.iter_mut().filter_map(|map| map.frozen.take()) {
         match bpf::freeze(fd.as_fd()) {
             Ok(()) => {}
-            // It is read-only already: aya does so with constants.
-            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
+            // It is read-only already: aya does so with constants. Newer kernels say so with EPERM.
+            Err(error)
+                if [Errno::BUSY, Errno::PERM].map(Errno::raw_os_error).map(Some).contains(&error.raw_os_error()) => {}
             Err(error) => tracing::warn!(%error, "the kernel does not make a map of the probes read-only"),
         }
     }
