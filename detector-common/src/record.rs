@@ -180,6 +180,14 @@ pub struct LowerFile {
     pub magic: u32,
 }
 
+/// Returns whether two inode numbers can be those of one file, on an overlay and in a layer: the overlay may add the
+/// number of the layer in the upper bits.
+#[inline(always)]
+pub const fn is_same_in_layer(one: u64, other: u64) -> bool {
+    const LAYER_BITS: u32 = 16;
+    (one ^ other) << LAYER_BITS == 0
+}
+
 impl LowerFile {
     /// No file.
     pub const NONE: Self = Self { inode: 0, change_time: 0, dev: 0, magic: 0 };

@@ -2,7 +2,7 @@
 
 use aya_ebpf::cty::c_ulong;
 use detector_common::{
-    record::{self, COMM_LEN, LowerFile, PATH_DEPTH, TEXT_TRUNCATED, Text},
+    record::{self, COMM_LEN, LowerFile, PATH_DEPTH, TEXT_TRUNCATED, Text, is_same_in_layer},
     vocabulary::Layer,
 };
 
@@ -106,13 +106,12 @@ impl File {
 
     /// Returns the inode in the layer of a file on an overlay, or null if it is not known. For an open file, overlayfs
     /// keeps that of the layer in `private_data`: up to 6.12 directly, later as the first member of a `struct ovl_file`
-    /// (fs/overlayfs/file.c). What is found there is taken only if it has the number of the overlay's inode, in which
-    /// only the upper bits can differ: the overlay may add the number of the layer there. A file whose data and
-    /// metadata are in different layers is not found.
+    /// (fs/overlayfs/file.c). What is found there is taken only if it can have the number of the overlay's inode. A file
+    /// whose data and metadata are in different layers is not found.
     #[inline(always)]
     fn layer_inode(self) -> Inode {
         let number = self.inode().number();
-        let is_it = |inode: Inode| (inode.number() ^ number) << Inode::LAYER_BITS == 0 && inode.is_regular();
+        let is_it = |inode: Inode| is_same_in_layer(number, inode.number()) && inode.is_regular();
         let held: Self = self.follow(&OFF_FILE_PRIVATE);
         let inode = held.inode();
         if is_it(inode) {
@@ -165,9 +164,6 @@ impl<A: Access> Inode<A> {
 }
 
 impl Inode {
-    /// In how many upper bits of the inode number an overlay may have the number of the layer.
-    const LAYER_BITS: u32 = 16;
-
     /// Returns the number of hard links.
     #[inline(always)]
     pub fn links(self) -> u32 {

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use detector_common::record::is_same_in_layer;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
@@ -68,9 +69,6 @@ const LOCAL: [&[u8]; 17] = [
     b"zfs",
 ];
 
-/// In how many of the upper bits of an inode number an overlay may have the number of the layer.
-const LAYER_BITS: u32 = 16;
-
 /// Whether a process or another machine serves the file or a directory of its path.
 pub(super) fn is_remote(file: &event::File) -> bool {
     file.is_served || REMOTE.contains(&file.magic)
@@ -111,7 +109,7 @@ fn of_process(event: &Event, file: &event::File, process: &event::Process) -> Op
 /// the layer, and lacks the number of the layer.
 fn is_mapping_of(mapped: &procfs::MappedFile, file: &event::File) -> bool {
     let is_exact = (mapped.dev, mapped.inode) == (file.dev, file.inode);
-    is_exact || file.layer.is_some() && mapped.inode << LAYER_BITS == file.inode << LAYER_BITS
+    is_exact || file.layer.is_some() && is_same_in_layer(file.inode, mapped.inode)
 }
 
 /// The processes that probably see the container's files under the same paths.
@@ -180,7 +178,7 @@ fn open_same(held: &OwnedFd, reported: &event::File, mounts: &Mounts) -> Option<
     let changed = found.stx_ctime;
     let change_time = changed.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(changed.tv_nsec.into());
     let is_lower = reported.lower.is_none_or(|lower| {
-        found.stx_ino << LAYER_BITS == lower.inode << LAYER_BITS && change_time.cast_unsigned() == lower.change_time
+        is_same_in_layer(found.stx_ino, lower.inode) && change_time.cast_unsigned() == lower.change_time
     });
     (is_like_it && is_same && is_lower).then(|| procfs::open_held(held).ok())?
 }
