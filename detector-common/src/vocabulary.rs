@@ -95,6 +95,12 @@ terms! {
 }
 
 impl ImageOp {
+    /// Returns whether the operation with this number changes only the metadata of a file.
+    #[inline(always)]
+    pub const fn is_of_metadata(number: u32) -> bool {
+        number >= Self::Chmod.number() && number <= Self::SetFlags.number()
+    }
+
     /// Returns whether the operation is reported before what it creates has an inode. The reported file is then the
     /// directory, but the reported layer is that of the new file.
     pub const fn reports_directory(self) -> bool {

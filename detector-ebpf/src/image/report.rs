@@ -151,8 +151,7 @@ impl Change {
             return false;
         }
         let file = seen::get(Image { owner: self.owner, device: self.device }, self.inode.number());
-        let is_metadata = self.op >= ImageOp::Chmod.number() && self.op <= ImageOp::SetFlags.number();
-        if is_metadata && file.creator == actor && !self.gives_power() {
+        if ImageOp::is_of_metadata(self.op) && file.creator == actor && !self.gives_power() {
             return true;
         }
         if self.class == CLASS_CONTENT && file.last != 0 && Task::current().is_of_kernel() {

@@ -246,7 +246,7 @@ fn new_state(time: u64) -> FileState {
 fn keep_metadata(key: FileKey, class: u32, op: u32) {
     /// `S_ISUID` and `S_ISGID` (include/uapi/linux/stat.h).
     const SET_ID: u32 = 0o6000;
-    if op < ImageOp::Chmod.number() || op > ImageOp::SetFlags.number() {
+    if !ImageOp::is_of_metadata(op) {
         return;
     }
     let Some(file) = FILES.get_ptr_mut(key) else { return };
