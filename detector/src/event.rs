@@ -511,6 +511,13 @@ pub struct Process {
     pub ancestors: Vec<Ancestor>,
 }
 
+impl Process {
+    /// What the standard input is, and the inode number of that.
+    pub fn input(&self) -> (StdioKind, u64) {
+        (self.stdio[0], self.stdin)
+    }
+}
+
 /// An ancestor of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {

@@ -49,7 +49,7 @@ impl Facts {
             has_terminal: shell::has_terminal(process),
             is_shell: args.is_some_and(|args| interpreter::is_shell(actor.exe, args)),
             takes_commands: args.is_some_and(|args| interpreter::reads_commands(actor.exe, args, content)),
-            stdin: ((process.stdio[0], process.stdin) == stdin).then_some(stdin.0),
+            stdin: (process.input() == stdin).then_some(stdin.0),
         }
     }
 

@@ -50,7 +50,6 @@ const REVISIONS: u64 = 8;
 #[derive(Debug)]
 struct Open {
     id: String,
-    via: Via,
     cgroup: u64,
     container: Container,
     container_name: String,
@@ -111,7 +110,7 @@ impl Open {
                 if content.is_none() {
                     self.add_program(exec, context);
                 }
-                let facts = actor.map(|actor| Facts::of(actor, content, self.via, self.stdin));
+                let facts = actor.map(|actor| Facts::of(actor, content, self.summary.via, self.stdin));
                 facts.and_then(Facts::severity).into_iter().for_each(|severity| self.raise(severity));
             }
             Event::ImageChange(change) => self.add_change(change),
@@ -220,8 +219,18 @@ impl Open {
             file: None,
             session: Some(self.id.clone()),
             summary: Some(Box::new(self.summary.clone())),
-            mitre: session::techniques(self.via).iter().map(|&id| id.into()).collect(),
+            mitre: session::techniques(self.summary.via).iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
+        }
+    }
+
+    /// Publishes what the last line does not say, and the end.
+    fn tell(&mut self, now: u64, context: &Context, out: &mut dyn FnMut(Line)) {
+        if self.is_changed {
+            out(Line::Finding(Box::new(self.publish(now, context))));
+        }
+        if self.ended.is_some() {
+            self.closing(now, context).into_iter().for_each(|notice| out(Line::Notice(notice)));
         }
     }
 
@@ -245,10 +254,9 @@ impl Open {
 /// The severity with which an event opens the session of its process, or `None` if it does not: a program of the
 /// container whose standard input is a socket is one of a session only if it takes commands from there.
 fn opening(event: &Event, findings: &[Finding], actor: &Actor, via: Via, content: Option<Content>) -> Option<Severity> {
-    let stdin = (actor.process.stdio[0], actor.process.stdin);
     let is_critical = findings.iter().any(|finding| finding.severity == Severity::Critical);
     match event {
-        Event::Exec(_) => Facts::of(actor, content, via, stdin).severity(),
+        Event::Exec(_) => Facts::of(actor, content, via, actor.process.input()).severity(),
         _ if via == Via::Socket => None,
         _ => Some(Severity::Info),
     }
@@ -334,7 +342,7 @@ impl Sessions {
 
     fn open(&mut self, key: Key, of: event::Session, at: At, severity: Severity, around: Surroundings<'_>) {
         let (Some(actor), context) = (around.actor, around.context) else { return };
-        let inside = self.open.values().filter(|open| !open.via.is_entry());
+        let inside = self.open.values().filter(|open| !open.summary.via.is_entry());
         if self.open.len() >= MOST || !of.via.is_entry() && inside.count() >= MOST_INSIDE {
             self.refused += 1;
             return;
@@ -357,12 +365,11 @@ impl Sessions {
         };
         let open = Open {
             id: context.session_id(of),
-            via: of.via,
             cgroup: at.container,
             container: describe::container(around.container),
             container_name: describe::container_name(around.container),
             process: actor.describe(context),
-            stdin: (actor.process.stdio[0], actor.process.stdin),
+            stdin: actor.process.input(),
             started: of.start_time,
             severity,
             summary,
@@ -384,8 +391,8 @@ impl Sessions {
     pub(super) fn resume(&mut self, of: event::Session, at: At, around: Surroundings<'_>) {
         let Some(actor) = &around.actor else { return };
         let key = process::key(of.pid, of.start_time);
-        let stdin = (actor.process.stdio[0], actor.process.stdin);
-        let Some(severity) = Facts::of(actor, None, of.via, stdin).severity_at_least() else { return };
+        let facts = Facts::of(actor, None, of.via, actor.process.input());
+        let Some(severity) = facts.severity_at_least() else { return };
         self.open(key, of, at, severity, around);
         let Some(open) = self.open.get_mut(&key) else { return };
         let age = at.time.saturating_sub(open.started) / SECOND;
@@ -398,27 +405,22 @@ impl Sessions {
     /// Ends the sessions of a container whose cgroup was removed: no process is in it any more. One that came from a
     /// cgroup of the host can last longer.
     pub(super) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context) {
-        let mut due = None;
-        for open in self.open.values_mut().filter(|open| open.cgroup == cgroup && open.via != Via::Nsenter) {
-            open.end(now, true, context);
-            due = open.due().into_iter().chain(due).min();
-        }
-        self.note_due(due);
+        let is_there = |open: &&mut Open| open.cgroup == cgroup && open.summary.via != Via::Nsenter;
+        self.open.values_mut().filter(is_there).for_each(|open| open.end(now, true, context));
+        self.find_due();
     }
 
     /// Ends the sessions of which no process was left at two successive calls. `living` has the sessions of which there
     /// are any.
     pub(super) fn sweep(&mut self, living: &HashSet<(u32, u64)>, now: u64, context: &Context) {
         let living: HashSet<Key> = living.iter().map(|&(pid, start_time)| process::key(pid, start_time)).collect();
-        let mut due = None;
         for (key, open) in &mut self.open {
             let was_missing = std::mem::replace(&mut open.is_missing, !living.contains(key));
             if open.is_missing && was_missing {
                 open.end(now, true, context);
-                due = open.due().into_iter().chain(due).min();
             }
         }
-        self.note_due(due);
+        self.find_due();
     }
 
     /// Publishes the findings that are due.
@@ -431,11 +433,8 @@ impl Sessions {
             if open.due().is_none_or(|due| now < due) {
                 continue;
             }
-            if open.is_changed {
-                out(Line::Finding(Box::new(open.publish(now, context))));
-            }
+            open.tell(now, context, out);
             if open.ended.is_some() {
-                open.closing(now, context).into_iter().for_each(|notice| out(Line::Notice(notice)));
                 ended.push(*key);
             }
         }
@@ -443,17 +442,12 @@ impl Sessions {
             self.open.remove(&key);
             self.closed.insert(key, ());
         }
-        self.due = self.open.values().filter_map(Open::due).min();
+        self.find_due();
     }
 
     /// Publishes what was not published yet, because the detector stops.
     pub(super) fn stop(&mut self, now: u64, context: &Context, out: &mut dyn FnMut(Line)) {
-        for open in self.open.values_mut().filter(|open| open.is_changed) {
-            out(Line::Finding(Box::new(open.publish(now, context))));
-            if open.ended.is_some() {
-                open.closing(now, context).into_iter().for_each(|notice| out(Line::Notice(notice)));
-            }
-        }
+        self.open.values_mut().for_each(|open| open.tell(now, context, out));
     }
 
     /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
@@ -466,6 +460,12 @@ impl Sessions {
         self.refused
     }
 
+    /// Finds out when the next finding is due.
+    fn find_due(&mut self) {
+        self.due = self.open.values().filter_map(Open::due).min();
+    }
+
+    /// A finding is due at this time, too.
     fn note_due(&mut self, due: Option<u64>) {
         self.due = self.due.into_iter().chain(due).min();
     }
