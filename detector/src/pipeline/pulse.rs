@@ -31,11 +31,10 @@ impl Pulse {
         self.is_drained = is_drained;
     }
 
-    /// The reader has read a record that is this old. Returns for how long it should have run and did not, if that is
+    /// The reader has read a record with this age, which is only asked for if it matters. Returns for how long it should have run and did not, if that is
     /// long.
-    pub(super) fn read(&mut self, age: Duration) -> Option<Duration> {
-        let is_new = std::mem::take(&mut self.is_drained);
-        (is_new && age > LATE).then_some(age)
+    pub(super) fn read(&mut self, age: impl FnOnce() -> Duration) -> Option<Duration> {
+        std::mem::take(&mut self.is_drained).then(age).filter(|age| *age > LATE)
     }
 }
 
@@ -54,11 +53,11 @@ mod tests {
         assert_eq!(pulse.beat(at(31), seconds(0)), None);
         assert_eq!(pulse.beat(at(37), seconds(0)), Some(seconds(6)));
 
-        assert_eq!(pulse.read(seconds(7)), None, "it is late with a queue of records");
+        assert_eq!(pulse.read(|| seconds(7)), None, "it is late with a queue of records");
         pulse.set_drained(true);
-        assert_eq!(pulse.read(seconds(7)), Some(seconds(7)));
-        assert_eq!(pulse.read(seconds(7)), None, "the next records are from the same time");
+        assert_eq!(pulse.read(|| seconds(7)), Some(seconds(7)));
+        assert_eq!(pulse.read(|| seconds(7)), None, "the next records are from the same time");
         pulse.set_drained(true);
-        assert_eq!(pulse.read(seconds(1)), None);
+        assert_eq!(pulse.read(|| seconds(1)), None);
     }
 }

@@ -154,8 +154,7 @@ impl<S: FnMut(Message)> Reader<S> {
         self.outlet.count_event();
         let time = decoded.as_ref().map_or(0, |event| event.time());
         if time != 0 {
-            let age = Duration::from_nanos(clock::since_boot().saturating_sub(time));
-            let pause = self.pulse.read(age);
+            let pause = self.pulse.read(|| Duration::from_nanos(clock::since_boot().saturating_sub(time)));
             self.report_pause(pause);
         }
         self.take_event(decoded);
