@@ -88,8 +88,12 @@ fn asked_for(message: &str, held: CapabilitySet) -> Result<CapabilitySet> {
 
 /// A full disk. The daemon keeps the findings and says that it cannot write them, until somebody removes its file.
 pub(super) fn full_disk(_: &mut Lab) -> Result<()> {
+    on_small_disk(fill_and_free)
+}
+
+fn on_small_disk(work: fn() -> Result<()>) -> Result<()> {
     mount_at("tmpfs", FOLDER, "size=64k")?;
-    let outcome = fill_and_free();
+    let outcome = work();
     unmount(FOLDER, UnmountFlags::DETACH)?;
     outcome
 }
@@ -113,10 +117,7 @@ fn fill_and_free() -> Result<()> {
 
 /// A full disk of a recording. The daemon goes on without it, and then with the rest of it.
 pub(super) fn full_disk_of_a_recording(_: &mut Lab) -> Result<()> {
-    mount_at("tmpfs", FOLDER, "size=64k")?;
-    let outcome = fill_and_free_recording();
-    unmount(FOLDER, UnmountFlags::DETACH)?;
-    outcome
+    on_small_disk(fill_and_free_recording)
 }
 
 fn fill_and_free_recording() -> Result<()> {
