@@ -562,7 +562,8 @@ fn inside(session: Session) -> Option<Counter> {
 #[inline(always)]
 fn keep_entered(process: u32, entered: map::Entered) {
     let inside = inside(entered.session);
-    if matches!(&inside, Some(inside) if inside.get() >= MOST_INSIDE) {
+    // The daemon can correct the number to one that is too low, because processes begin and end meanwhile.
+    if matches!(&inside, Some(inside) if inside.get().cast_signed() >= MOST_INSIDE.cast_signed()) {
         count_loss(Loss::SessionProcesses);
         return;
     }
