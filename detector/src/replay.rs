@@ -323,7 +323,9 @@ mod tests {
             assert_is_beginning(&part, &whole);
             match result {
                 Ok(doubts) => prop_assert!(doubts.len() == 1 && doubts[0].starts_with("the recording is cut: it ")),
-                Err(error) => prop_assert!(part.is_empty() && error.starts_with("this is not a recording"), "{}", error),
+                Err(error) => {
+                    prop_assert!(part.is_empty() && error.starts_with("this is not a recording"), "{}", error);
+                }
             }
 
             // The checksums show that it is damaged.

@@ -360,7 +360,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
         &[
             way("program added or changed", &["exec"], &["exec::added_program", "exec::changed_program"]),
             way(
-                "program or library with the image's content, and then with set-id bits, capabilities or another content",
+                "program or library with the image's content, and then with set-id bits, capabilities or another \
+                 content",
                 &["exec", "mmap", "copy_up", "setattr", "setxattr"],
                 &["exec::what_differs", "exec::with_capabilities", "exec::linked_library", "exec::copied_before"],
             ),
@@ -380,8 +381,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way(
-                "script or module of Python, Perl, Node.js, PHP, Ruby or Lua, as an argument, as the standard input, or \
-                 included",
+                "script or module of Python, Perl, Node.js, PHP, Ruby or Lua, as an argument, as the standard input, \
+                 or included",
                 &["open", "script", "exec"],
                 &[
                     "interpreters::python",

@@ -164,7 +164,8 @@ pub fn run(check: bool) -> Result<()> {
     let difference = tampering::difference(&sections, &said_of_tampering);
     ensure!(
         difference.is_empty(),
-        "docs/tampering.md does not say what the tests have shown: `cargo xtask coverage` writes it. Rows that differ:\n{}",
+        "docs/tampering.md does not say what the tests have shown: `cargo xtask coverage` writes it. Rows that \
+         differ:\n{}",
         difference.join("\n")
     );
     Ok(())

@@ -106,8 +106,8 @@ impl File {
 
     /// Returns the inode in the layer of a file on an overlay, or null if it is not known. For an open file, overlayfs
     /// keeps that of the layer in `private_data`: up to 6.12 directly, later as the first member of a `struct ovl_file`
-    /// (fs/overlayfs/file.c). What is found there is taken only if it can have the number of the overlay's inode. A file
-    /// whose data and metadata are in different layers is not found.
+    /// (fs/overlayfs/file.c). What is found there is taken only if it can have the number of the overlay's inode. A
+    /// file whose data and metadata are in different layers is not found.
     #[inline(always)]
     fn layer_inode(self) -> Inode {
         let number = self.inode().number();

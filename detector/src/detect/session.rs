@@ -10,7 +10,7 @@
 //! |---|---|
 //! | critical | a program of the container takes commands from a socket, as a reverse shell does |
 //! | high | a process from outside has a terminal, whatever its program is |
-//! | high | a process from outside takes commands from the standard input of the session, and that is a pipe, a file or a socket |
+//! | high | a process from outside takes commands from the standard input of the session: a pipe, a file or a socket |
 //! | high | a program takes commands from a terminal that the container was started with, or has opened |
 //! | low | any other program with such a terminal |
 //! | low | a process of the host has joined the container's mounts without a terminal, as with `nsenter` |

@@ -298,8 +298,8 @@ mod tests {
         let mut out = Vec::new();
         write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  sensor    -             loss                on node-1, 3 times: a live viewer was too slow for all \
-            lines; the log has those that it missed\n";
+        let expected = "  sensor    -             loss                on node-1, 3 times: a live viewer was too slow \
+                        for all lines; the log has those that it missed\n";
         assert!(text.ends_with(expected), "{text}");
     }
 

@@ -31,8 +31,8 @@ impl Pulse {
         self.is_drained = is_drained;
     }
 
-    /// The reader has read a record with this age, which is only asked for if it matters. Returns for how long it should have run and did not, if that is
-    /// long.
+    /// The reader has read a record with this age, which is only asked for if it matters. Returns for how long it
+    /// should have run and did not, if that is long.
     pub(super) fn read(&mut self, age: impl FnOnce() -> Duration) -> Option<Duration> {
         std::mem::take(&mut self.is_drained).then(age).filter(|age| *age > LATE)
     }
