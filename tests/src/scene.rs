@@ -20,8 +20,8 @@ use crate::sensor::{DETECTOR, Sensor, detector};
 const PAUSE: Duration = Duration::from_millis(1200);
 /// What an attacker does in the container.
 const INTRUSION: &str = "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/bin/backup";
-/// The number of findings of the attack.
-const EXPECTED: usize = 3;
+/// The number of findings about the attack: what was done, and the session in which it was done.
+const EXPECTED: usize = 4;
 /// The time limit for the findings.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of the container.
@@ -31,7 +31,7 @@ const WELCOME: &str = "
 You are root on a machine with one container, called web, that serves from /data. The detector's live view writes to
 this terminal, too. Try:
 
-    in                          a shell in the container; then change something in it
+    enter                       a shell in the container; then change something in it
     web ls /                    any command in the container
     cat /run/lab/findings.jsonl the findings, in full
     exit                        end; the machine is powered off
@@ -40,7 +40,7 @@ this terminal, too. Try:
 const PROFILE: &str = "
 PS1='\\033[36mhost\\033[0m # '
 web() { runc exec \"$WEB\" \"$@\"; }
-in() { runc exec --tty \"$WEB\" /bin/sh; }
+enter() { runc exec --tty \"$WEB\" /bin/sh; }
 ";
 
 /// Runs the demo, or prepares the machine for an interactive session.
@@ -144,9 +144,14 @@ fn leave_to_person() -> Result<()> {
 fn conclude(findings: &[Value]) -> Result<()> {
     say("What the detector wrote down:", PAUSE);
     let id = container::id(CONTAINER);
+    // A later line with the same id is an update.
+    let is_first =
+        |&(nth, finding): &(usize, &Value)| !findings[..nth].iter().any(|earlier| earlier["id"] == finding["id"]);
     let shown: Vec<[&str; 4]> = findings
         .iter()
-        .map(|finding| {
+        .enumerate()
+        .filter(is_first)
+        .map(|(_, finding)| {
             ["/finding", "/file/path", "/process/origin", "/container/id"]
                 .map(|key| finding.pointer(key).and_then(Value::as_str).unwrap_or("-"))
         })
@@ -156,11 +161,14 @@ fn conclude(findings: &[Value]) -> Result<()> {
     }
     let expected: [_; EXPECTED] = [
         ["shell_in_container", "/bin/busybox", "entered", &id],
+        ["session", "-", "entered", &id],
         ["image_write", "/etc/app.conf", "entered", &id],
         ["image_write", "/usr/bin/backup", "entered", &id],
     ];
     ensure!(shown == expected, "these are the findings that should be: {expected:#?}");
-    println!("\nOne shell and two changes of the image; nothing for the service, its volume and the runtime.");
+    println!(
+        "\nOne session with a shell and two changes of the image; nothing for the service, its volume and the runtime."
+    );
     Ok(())
 }
 
