@@ -117,7 +117,7 @@ const PRIVILEGES: &[&str] = &[
 ];
 
 /// The cgroup of a container of Docker with systemd.
-fn docker_cgroup(id: &str) -> String {
+pub fn docker_cgroup(id: &str) -> String {
     format!("/system.slice/docker-{id}.scope")
 }
 
@@ -134,7 +134,16 @@ impl Container {
 
     /// Like [`Self::service`], with another setup.
     pub fn service_with(number: u32, setup: Setup) -> Result<Self> {
-        let container = Self::start_with(&id(number), &docker_cgroup(&id(number)), SERVICE, setup)?;
+        Self::service_in_with(number, &docker_cgroup(&id(number)), setup)
+    }
+
+    /// Like [`Self::service`], in the given cgroup.
+    pub fn service_in(number: u32, cgroup: &str) -> Result<Self> {
+        Self::service_in_with(number, cgroup, Setup::default())
+    }
+
+    fn service_in_with(number: u32, cgroup: &str, setup: Setup) -> Result<Self> {
+        let container = Self::start_with(&id(number), cgroup, SERVICE, setup)?;
         wait_for("the container's service", Duration::from_secs(20), || Ok(container.socket().exists().then_some(())))?;
         Ok(container)
     }

@@ -201,6 +201,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("process born in a cgroup of the host, by clone3", &["fork", "open"], &["cgroups::born"]),
             way("container from before the sensor", &["open", "exec"], &["lifecycle::containers_that_ran_before"]),
             way(
+                "container that is being prepared when the sensor starts, or fills its maps again",
+                &["open"],
+                &["lifecycle::container_in_preparation", "tampering::maps_changed_during_preparation"],
+            ),
+            way(
                 "the host, as `docker cp`",
                 &["open", "setattr"],
                 &["image_write::from_the_host", "image_change::from_the_host"],

@@ -34,6 +34,8 @@ pub(super) struct Maps {
     is_preemptible: bool,
     /// The sessions of which the last sweep found no process.
     missing: HashSet<Session>,
+    /// The cgroups that were the host's when the sensor started.
+    host_cgroups: HashSet<u64>,
 }
 
 /// The maps, for calls that no ordinary task preempts.
@@ -106,7 +108,12 @@ impl Maps {
             own_maps: hash(ebpf, "OWN_MAPS")?,
             loss: PerCpuArray::try_from(raw(ebpf, "LOSS")?).map_err(|e| failed("LOSS", &e))?,
         };
-        Ok(Self { inner, is_preemptible: preemption.is_preemptible(), missing: HashSet::new() })
+        Ok(Self {
+            inner,
+            is_preemptible: preemption.is_preemptible(),
+            missing: HashSet::new(),
+            host_cgroups: HashSet::new(),
+        })
     }
 
     /// Tells the probes the ids of the sensor's maps, so that they report who else changes them.
@@ -120,6 +127,7 @@ impl Maps {
 
     /// Tells the probes what was running before they were attached. What they have learnt themselves stays.
     pub(super) fn seed(&mut self, running: &Running) -> Result<(), Error> {
+        self.host_cgroups = running.host_cgroups.clone();
         self.fill(running, BPF_NOEXIST)
     }
 
@@ -129,7 +137,9 @@ impl Maps {
     }
 
     fn fill(&mut self, running: &Running, flags: u64) -> Result<(), Error> {
-        for &cgroup in &running.host_cgroups {
+        // In a later cgroup, a process of the host may be preparing a container.
+        let host_cgroups: Vec<_> = running.host_cgroups.intersection(&self.host_cgroups).copied().collect();
+        for cgroup in host_cgroups {
             let state = Cgroup {
                 container: 0,
                 root_dev: 0,

@@ -57,7 +57,8 @@ impl RootKind {
 /// What was running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {
-    /// The ids of cgroups that contain processes in the host's mount namespace and do not belong to containers.
+    /// The ids of cgroups that contain processes in the host's mount namespace, and neither belong to containers nor have
+    /// the name of one.
     pub(crate) host_cgroups: HashSet<u64>,
     /// The containers.
     pub(crate) containers: Vec<RunningContainer>,
@@ -181,6 +182,8 @@ impl Scan<'_> {
             }
         }
         let (groups, mut in_host_cgroups) = group(candidates, &host);
+        // A runtime prepares a container with a process that is still in the host's mount namespace.
+        host.retain(|path, _| container_of(path).is_none());
         running.host_cgroups = host.into_values().collect();
         for (path, processes) in groups {
             // An error means that the container has ended.
@@ -297,9 +300,8 @@ fn group(
     let mut groups: BTreeMap<Vec<u8>, Vec<Candidate>> = BTreeMap::new();
     let mut unnamed: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
-        let named = prefixes(&candidate.cgroup_path).find(|path| cgroup::parse(path).is_some()).map(<[u8]>::to_vec);
-        if let Some(path) = named {
-            groups.entry(path).or_default().push(candidate);
+        if let Some(path) = container_of(&candidate.cgroup_path) {
+            groups.entry(path.to_vec()).or_default().push(candidate);
         } else if host.contains_key(&candidate.cgroup_path) {
             in_host_cgroups.push(candidate);
         } else {
@@ -428,6 +430,11 @@ fn descend(directory: &Path, ids: &mut Vec<u64>) {
             descend(&entry.path(), ids);
         }
     }
+}
+
+/// The outermost cgroup on a path that has the name that a known runtime gives a container.
+fn container_of(path: &[u8]) -> Option<&[u8]> {
+    prefixes(path).find(|path| cgroup::parse(path).is_some())
 }
 
 /// Returns `/a`, `/a/b` and `/a/b/c` for `/a/b/c`, and nothing for the root.

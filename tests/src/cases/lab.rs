@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::{Range, RangeFrom};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use crate::attack::NotApplicable;
 use crate::container::{Container, Setup};
 use crate::engine::Node;
 use crate::image::{DASH, MANY, PLACES, many_file, place};
-use crate::program::wait_for;
+use crate::init::cgroup;
+use crate::program::{Running, wait_for};
 use crate::protocol::Outcome;
 use crate::root::Root;
 use crate::sensor::Sensor;
@@ -408,6 +410,15 @@ fn file(numbers: &mut Range<usize>) -> Result<String> {
 
 fn folder(numbers: &mut RangeFrom<u32>) -> PathBuf {
     PathBuf::from(format!("/run/lab/sensor-{}", next(numbers)))
+}
+
+/// Makes a cgroup with a process of the host in it, as a runtime does to prepare a container there. The process ends
+/// when what this returns is dropped.
+pub(super) fn prepare(path: &str) -> Result<Running> {
+    let process = Running::start(Command::new("/bin/busybox").args(["sleep", "600"]))?;
+    fs::create_dir_all(cgroup(path))?;
+    fs::write(format!("{}/cgroup.procs", cgroup(path)), process.id().to_string())?;
+    Ok(process)
 }
 
 /// Writes a file on the host, and checks its content.

@@ -5,9 +5,9 @@ use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::expectation::{shell, write};
-use super::lab::Lab;
+use super::lab::{Lab, prepare};
 use super::shadow::in_sandbox;
-use crate::container::Setup;
+use crate::container::{Container, Setup, docker_cgroup, id};
 use crate::sensor::detector;
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
@@ -25,6 +25,17 @@ pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
             in_sandbox("mount", &place, &covered),
         ],
     )
+}
+
+/// When the sensor starts, a runtime is preparing a container: its cgroup has a process with the host's mounts.
+pub(super) fn container_in_preparation(lab: &mut Lab) -> Result<()> {
+    let (path, number) = (lab.file()?, lab.number());
+    let cgroup = docker_cgroup(&id(number));
+    let preparing = lab.without_sensor(|_| prepare(&cgroup))?;
+    drop(preparing);
+    let container = Container::service_in(number, &cgroup)?;
+    let identity = container.service_does(&["append", &path])?;
+    lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 /// This is the last case, because the sensor does not run after it.

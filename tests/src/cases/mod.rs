@@ -144,7 +144,8 @@ cases! {
         handle_inside, harmless;
     // Switches work on kprobes and fentry programs in different ways.
     tampering [Preemption]: kprobes_switched, ftrace_switched;
-    tampering []: maps_changed, maps_frozen, links_detached, maps_read, traced, stopped, looked_at;
+    tampering []:
+        maps_changed, maps_changed_during_preparation, maps_frozen, links_detached, maps_read, traced, stopped, looked_at;
 
     silence [Cgroups, Preemption]:
         not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
@@ -161,7 +162,7 @@ cases! {
     cgroups []: full_map;
     long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
-    lifecycle []: clock_step, rotated_output;
+    lifecycle []: container_in_preparation, clock_step, rotated_output;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;

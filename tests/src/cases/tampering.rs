@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::expectation::{compare, write};
-use super::lab::Lab;
+use super::lab::{Lab, prepare};
 use super::noticed::Act;
 use crate::attack;
 use crate::container::{Container, Setup};
@@ -134,12 +134,27 @@ pub(super) fn maps_changed(lab: &mut Lab) -> Result<()> {
     compare(deletions, &Value::Null, &[(); 3].map(|()| changed("outside", "/init")))?;
     let expected = write("entrypoint", "open_write", "lower", &path, &identity);
     compare(std::slice::from_ref(appended), &container.identity(), &[expected])?;
-    // A container that starts while the maps are filled may not be known.
+    // What the next cases find must not depend on a filling.
     let last = deletions.last().and_then(|deletion| deletion["time"].as_str()).unwrap_or_default();
     wait_for("the end of the last deletion", PATIENCE, || {
         lab.take_findings()?;
         Ok(lab.history.iter().any(|line| is_healed(line) && line["time"].as_str() > Some(last)).then_some(()))
     })
+}
+
+/// While the sensor fills its maps again, a container is being prepared in a cgroup whose name tells nothing.
+pub(super) fn maps_changed_during_preparation(lab: &mut Lab) -> Result<()> {
+    /// The cgroup.
+    const CGROUP: &str = "/prepared";
+    let (attacker, preparing) = (lab.privileged()?, prepare(CGROUP)?);
+    attacker.child_does(&["rewrite-map", "CGROUPS"])?;
+    lab.wait_for_line(is_healed)?;
+    lab.expect(&attacker, [changed("application", "/usr/bin/tool")])?;
+    drop(preparing);
+    let (container, path) = (Container::service_in(lab.number(), CGROUP)?, lab.file()?);
+    let identity = container.service_does(&["append", &path])?;
+    let expected = write("entrypoint", "open_write", "lower", &path, &identity);
+    compare(&lab.take_findings()?, &json!({"cgroup_id": container.cgroup_id}), &[expected])
 }
 
 /// Maps that the sensor only fills at its start are read-only from then on.
