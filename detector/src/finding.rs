@@ -545,6 +545,10 @@ pub struct File {
     /// was copied to the upper layer before the sensor started, for example.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub differs: Option<Difference>,
+    /// The last reported change of the content of a file that was executed or loaded. It is left out if there was none
+    /// since the sensor started, or if it was too long ago to be remembered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub changed: Option<Changed>,
     /// The device of the file system that the file is on.
     pub dev: Device,
     /// The inode number. It is left out if the file was created by the event and had none yet.
@@ -567,6 +571,20 @@ pub struct File {
     /// only known from the name by which it was called, which the process could choose.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<Unread>,
+}
+
+/// A change of a file that has happened before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// When it was changed.
+    pub time: Time,
+    /// What was done to it.
+    pub op: ImageOp,
+    /// The id of the process that did it, as the node sees it.
+    pub pid: u32,
+    /// The executable of this process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<Text>,
 }
 
 /// Why the content of an executed file was not read.

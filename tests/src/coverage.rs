@@ -591,6 +591,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "tampering::looked_at",
     "scale::",
     "actor::application_and_its_child",
+    "actor::subshell",
     "shell::other_program",
     "session::without_terminal",
     "shell::secret_in_arguments",

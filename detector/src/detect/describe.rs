@@ -164,6 +164,7 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         op: None,
         layer: file.layer,
         differs: None,
+        changed: None,
         dev: Device::from_kernel(file.dev),
         inode: Some(file.inode),
         mode: is_known.then(|| Mode::from_st_mode(file.mode)),

@@ -76,6 +76,11 @@ fn describe(op: ImageOp) -> (&'static str, &'static str, Aspect) {
     }
 }
 
+/// What was done to a file, in a message.
+pub(super) fn verb(op: ImageOp) -> &'static str {
+    describe(op).0
+}
+
 pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let detail = change.detail.as_ref();
     let paths = detail.into_iter().flat_map(|detail| [Some(&detail.path), detail.new_path.as_ref()]).flatten();

@@ -5,6 +5,7 @@
 
 mod assessment;
 mod cgroup_escape;
+mod changes;
 mod code;
 pub(crate) mod content;
 mod context;
@@ -33,11 +34,12 @@ use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
 use crate::finding::{Finding, Line, SCHEMA_VERSION};
 use assessment::Assessment;
+use changes::{Change, Changes};
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
 use interpreter::Role;
-use process::Program;
+use process::{Program, Programs};
 use sessions::{Sessions, Surroundings};
 
 pub use context::Context;
@@ -73,11 +75,15 @@ impl<F: FnMut(Finding)> Report<'_, F> {
         });
     }
 
-    /// Reports code that should not run in a container.
-    fn add_foreign(&mut self, code: &Code) {
-        let found = fileless_exec::detect(code, self.container)
+    /// Reports code that should not run in a container. `change` is the last change of its file.
+    fn add_foreign(&mut self, code: &Code, change: Option<&Change>) {
+        let mut found = fileless_exec::detect(code, self.container)
             .or_else(|| drifted_exec::detect(code, self.container))
             .or_else(|| volume_exec::detect(code, self.container, self.context));
+        if let (Some(change), Some(found)) = (change, &mut found) {
+            found.message.push_str(&change.message(code.at));
+            found.file.iter_mut().for_each(|file| file.changed = Some(change.describe(self.context)));
+        }
         self.add_code(code, found);
     }
 
@@ -96,9 +102,10 @@ impl<F: FnMut(Finding)> Report<'_, F> {
 /// All detections, and what they remember.
 #[derive(Debug, Default)]
 pub struct Detector {
-    programs: process::Programs,
+    programs: Programs,
     scripts: script::Scripts,
     modules: interpreter::Modules,
+    changes: Changes,
     sessions: Sessions,
 }
 
@@ -148,12 +155,11 @@ impl Detector {
         found: &mut dyn FnMut(Finding),
     ) {
         let actor = event.actor().filter(|(process, _)| process.session.is_some());
-        let parent = actor.and_then(|(process, _)| process.ancestors.first());
-        let parent = parent.and_then(|parent| self.programs.get(parent.pid, parent.start_time)).cloned();
+        let parent = actor.and_then(|(process, _)| self.programs.of_parent(process)).cloned();
         let parent = parent.as_ref().map(|program| &program.args);
         let actor = actor.map(|(process, exe)| match event {
             Event::Exec(exec) => Actor::of_exec(exec),
-            _ => Actor::new(process, exe, self.programs.get(process.pid, process.start_time)),
+            _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
         self.sessions.take(event, findings, Surroundings { container, context, actor, parent, content }, found);
     }
@@ -196,34 +202,35 @@ impl Detector {
                 self.programs.insert(Program::of(exec, &scripts));
                 let code = Code::executed(exec);
                 report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
-                report.add_foreign(&code);
+                report.add_foreign(&code, self.changes.of(&code));
                 for script in &scripts {
                     let code = Code::interpreted(script, exec);
                     report.add_shell(&code, None, None);
-                    report.add_foreign(&code);
+                    report.add_foreign(&code, self.changes.of(&code));
                 }
             }
             Event::Script(script) => self.scripts.insert(Script::clone(script)),
             Event::MapExec(mapped) => {
-                let code = Code::mapped(mapped, self.actor(mapped.detail.as_ref()));
+                let code = Code::mapped(mapped, actor(&mut self.programs, mapped.detail.as_ref()));
                 report.add_shell(&code, None, None);
-                report.add_foreign(&code);
+                report.add_foreign(&code, self.changes.of(&code));
             }
             Event::Interpret(read) => self.detect_interpreted(read, None, &mut report),
             Event::ImageChange(change) => {
-                let actor = self.actor(change.detail.as_ref());
+                let actor = actor(&mut self.programs, change.detail.as_ref());
+                self.changes.take(change, actor.as_ref());
                 report.add(change.at, actor.as_ref(), image_write::detect(change, actor.as_ref(), container));
             }
             Event::MountChange(change) => {
-                let actor = self.actor(change.detail.as_ref());
+                let actor = actor(&mut self.programs, change.detail.as_ref());
                 report.add(change.at, actor.as_ref(), image_shadowed::detect(change, actor.as_ref(), container));
             }
             Event::DeviceOpen(open) => {
-                let actor = self.actor(open.detail.as_ref());
+                let actor = actor(&mut self.programs, open.detail.as_ref());
                 report.add(open.at, actor.as_ref(), device_write::detect(open, actor.as_ref(), container));
             }
             Event::ControlOpen(open) => {
-                let actor = self.actor(open.detail.as_ref());
+                let actor = actor(&mut self.programs, open.detail.as_ref());
                 let detect = match open.control.switches_probes() {
                     true => sensor_tampering::detect_switch,
                     false => kernel_control_write::detect,
@@ -231,20 +238,20 @@ impl Detector {
                 report.add(open.at, actor.as_ref(), detect(open, actor.as_ref(), container));
             }
             Event::Tampering(tampering) => {
-                let program = self.program_of(&tampering.process);
+                let program = self.programs.of(&tampering.process, &tampering.exe);
                 let actor = Actor::new(&tampering.process, &tampering.exe, program);
                 report.add(tampering.at, Some(&actor), sensor_tampering::detect(tampering, &actor, container));
             }
             Event::HandleOpen(open) => {
-                let actor = self.actor(open.detail.as_ref());
+                let actor = actor(&mut self.programs, open.detail.as_ref());
                 report.add(open.at, actor.as_ref(), handle_open::detect(open, actor.as_ref(), container));
             }
             Event::HostExec(exec) => {
-                let actor = self.actor(exec.detail.as_ref());
+                let actor = actor(&mut self.programs, exec.detail.as_ref());
                 report.add(exec.at, actor.as_ref(), host_exec::detect(exec, actor.as_ref(), container));
             }
             Event::CgroupEscape(escape) => {
-                let program = self.program_of(&escape.process);
+                let program = self.programs.of(&escape.process, &escape.exe);
                 let actor = Actor::new(&escape.process, &escape.exe, program);
                 report.add(escape.at, Some(&actor), cgroup_escape::detect(escape, &actor, container));
             }
@@ -265,7 +272,7 @@ impl Detector {
         let mut report = Report { container, context, found: |finding| findings.push(finding) };
         if let Event::Interpret(read) = event {
             self.detect_interpreted(read, look.ok(), &mut report);
-        } else if let Some(code) = code_of(event, |detail| self.actor(detail)) {
+        } else if let Some(code) = code_of(event, |detail| actor(&mut self.programs, detail)) {
             report.add_shell(&code, Some(look), None);
         }
         let content = Some(look.unwrap_or(Content::Other));
@@ -281,7 +288,7 @@ impl Detector {
         report: &mut Report<'_, impl FnMut(Finding)>,
     ) {
         let process = &read.detail.process;
-        let program = self.programs.get(process.pid, process.start_time);
+        let program = self.programs.of(process, &read.detail.exe);
         let is_reported = program.is_some_and(|program| program.scripts.contains(&(read.file.dev, read.file.inode)));
         let actor = Actor::new(process, &read.detail.exe, program);
         let is_new = match interpreter::role(&actor, read, content) {
@@ -290,19 +297,16 @@ impl Detector {
             None => false,
         };
         if is_new {
-            report.add_foreign(&Code::read(read, actor));
+            let code = Code::read(read, actor);
+            report.add_foreign(&code, self.changes.of(&code));
         }
     }
+}
 
-    /// The process that acted, with what is remembered of its program. Returns `None` if the record was lost.
-    fn actor<'a>(&'a mut self, detail: Option<&'a Detail>) -> Option<Actor<'a>> {
-        let detail = detail?;
-        Some(Actor::new(&detail.process, &detail.exe, self.program_of(&detail.process)))
-    }
-
-    fn program_of(&mut self, process: &Process) -> Option<&Program> {
-        self.programs.get(process.pid, process.start_time)
-    }
+/// The process that acted, with what is remembered of its program. Returns `None` if the record was lost.
+fn actor<'a>(programs: &'a mut Programs, detail: Option<&'a Detail>) -> Option<Actor<'a>> {
+    let Detail { process, exe, .. } = detail?;
+    Some(Actor::new(process, exe, programs.of(process, exe)))
 }
 
 /// Whether only the content of the executed or mapped file, or of the program that reads a file, can show what it is.

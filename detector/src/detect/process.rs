@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Args, Exec, Path, Script};
+use crate::event::{Ancestor, Args, Exec, Path, Process, Script};
 use crate::recent::Recent;
 
 /// How much is remembered at most, in bytes.
@@ -13,11 +13,11 @@ const MOST: usize = 4 << 20;
 pub(super) const TICK: u64 = 10_000_000;
 /// The cost of an entry in addition to its strings, in bytes. It is the same on every machine, so that each remembers
 /// as much.
-const OVERHEAD: usize = 160;
+const OVERHEAD: usize = 208;
 const _: () = assert!(size_of::<Key>() + size_of::<Program>() + 16 <= OVERHEAD);
 
 /// A process, and the arguments and working directory that it was started with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Program {
     /// The process id on the node.
     pub pid: u32,
@@ -29,6 +29,13 @@ pub(crate) struct Program {
     pub cwd: Path,
     /// The scripts that the exec was for: the device and inode numbers of each.
     pub scripts: Vec<(u32, u64)>,
+    /// The path of the executable.
+    #[serde(default)]
+    pub exe: Path,
+    /// When it was executed, in nanoseconds of `CLOCK_BOOTTIME`. Of a process that was running before the events began,
+    /// this is when the process started.
+    #[serde(default)]
+    pub since: u64,
 }
 
 impl Program {
@@ -40,12 +47,14 @@ impl Program {
             args: exec.args.clone(),
             cwd: exec.cwd.clone(),
             scripts: scripts.iter().map(|script| (script.file.dev, script.file.inode)).collect(),
+            exe: exec.exe.clone(),
+            since: exec.at.time,
         }
     }
 
     fn cost(&self) -> usize {
         let scripts = self.scripts.len() * size_of::<(u32, u64)>();
-        OVERHEAD + self.args.bytes.len() + self.cwd.bytes.len() + scripts
+        OVERHEAD + self.args.bytes.len() + self.cwd.bytes.len() + self.exe.bytes.len() + scripts
     }
 }
 
@@ -74,15 +83,54 @@ impl Programs {
     pub(super) fn get(&mut self, pid: u32, start_time: u64) -> Option<&Program> {
         self.0.get(&key(pid, start_time))
     }
+
+    /// The program of a process with this executable. A process that was only forked, such as a worker of a server or a
+    /// subshell, runs the program of the nearest ancestor that has executed one.
+    pub(super) fn of(&mut self, process: &Process, exe: &Path) -> Option<&Program> {
+        let own = (process.pid, process.start_time);
+        self.own_or_inherited(own, &process.ancestors, |_, program| program.exe == *exe)
+    }
+
+    /// The program of the parent of a process, which can be such a process too. Its executable is not known, so both
+    /// tasks must have the same name.
+    pub(super) fn of_parent(&mut self, process: &Process) -> Option<&Program> {
+        let (parent, above) = process.ancestors.split_first()?;
+        self.own_or_inherited((parent.pid, parent.start_time), above, |ancestor, _| ancestor.comm == parent.comm)
+    }
+
+    /// The program of a process with this id and start time, or else that of the nearest of these ancestors that has
+    /// one, if it was executed before the fork and passes the test.
+    fn own_or_inherited(
+        &mut self,
+        own: (u32, u64),
+        ancestors: &[Ancestor],
+        is_same: impl Fn(&Ancestor, &Program) -> bool,
+    ) -> Option<&Program> {
+        let (mut of, mut forked) = (own, own.1);
+        for ancestor in ancestors {
+            if self.get(of.0, of.1).is_some() {
+                break;
+            }
+            of = (ancestor.pid, ancestor.start_time);
+            match self.get(of.0, of.1) {
+                Some(program) if program.since <= forked && is_same(ancestor, program) => {}
+                Some(_) => return None,
+                None => forked = ancestor.start_time,
+            }
+        }
+        self.get(of.0, of.1)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples;
     use super::*;
+    use crate::event::Origin;
 
     fn program(pid: u32) -> Program {
         let args = Args { bytes: vec![b'x'; 2048], truncated: true };
-        Program { pid, start_time: 1, args, cwd: Path::default(), scripts: Vec::new() }
+        Program { pid, start_time: 1, args, ..Program::default() }
     }
 
     #[test]
@@ -101,6 +149,35 @@ mod tests {
         let mut programs = Programs::default();
         programs.insert(Program { start_time: 7 * TICK, ..program(1) });
         assert!(programs.get(1, 7 * TICK + 1_234_567).is_some());
+    }
+
+    #[test]
+    fn what_was_only_forked_has_the_program_of_its_ancestor() {
+        let mut programs = Programs::default();
+        let exe = samples::path("/usr/sbin/nginx");
+        programs.insert(Program { start_time: 5 * TICK, since: 7 * TICK, exe: exe.clone(), ..program(1) });
+        let ancestor = |pid, ticks: u64, comm| Ancestor {
+            start_time: ticks * TICK,
+            pid,
+            in_container: true,
+            comm: samples::name(comm),
+        };
+        let process = |ticks: u64, parent| Process {
+            pid: 9,
+            start_time: ticks * TICK,
+            ancestors: vec![parent, ancestor(1, 5, "nginx")],
+            ..samples::process(Origin::Application)
+        };
+        let worker = process(8, ancestor(2, 7, "nginx"));
+        assert_eq!(programs.of(&worker, &exe).map(|program| program.pid), Some(1));
+        assert_eq!(programs.of_parent(&worker).map(|program| program.pid), Some(1));
+        // The ancestor executed the program after the fork, or the process has executed another one.
+        assert_eq!(programs.of(&process(8, ancestor(2, 6, "nginx")), &exe), None);
+        assert_eq!(programs.of(&worker, &samples::path("/bin/sh")), None);
+        assert_eq!(programs.of_parent(&process(8, ancestor(2, 7, "sh"))), None);
+        // What is known of the process itself counts.
+        programs.insert(Program { start_time: 8 * TICK, ..program(9) });
+        assert_eq!(programs.of(&worker, &samples::path("/bin/sh")).map(|program| program.pid), Some(9));
     }
 
     #[test]

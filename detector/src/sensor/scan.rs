@@ -241,6 +241,8 @@ impl Scan<'_> {
             args: event::Args { bytes: args, truncated },
             cwd: event::Path { bytes: process.read_link("cwd")?, truncated: false },
             scripts: Vec::new(),
+            exe: event::Path { bytes: process.read_link("exe")?, truncated: false },
+            since: stat.start_time().nanoseconds(),
         };
         let user_namespace = process.user_namespace()?;
         let exe = process.file_behind(c"exe")?;
@@ -455,13 +457,7 @@ mod tests {
     const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
 
     fn candidate(pid: u32, mount_namespace: u32, path: &str) -> Candidate {
-        let program = Program {
-            pid,
-            start_time: u64::from(pid),
-            args: event::Args::default(),
-            cwd: event::Path::default(),
-            scripts: Vec::new(),
-        };
+        let program = Program { pid, start_time: u64::from(pid), ..Program::default() };
         let cgroup_path = path.replace("ID", ID).into_bytes();
         Candidate {
             cgroup_path,

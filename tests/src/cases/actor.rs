@@ -1,11 +1,12 @@
 //! Who changes an image: the container itself, somebody who entered it, or the host. Each is told once.
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::expectation::{shell, write};
 use super::lab::{Lab, write_on_host};
 use crate::container::Container;
+use crate::image::DASH;
 use crate::program::on_host;
 
 /// A name that is not in the image.
@@ -46,6 +47,20 @@ pub(super) fn application_and_its_child(lab: &mut Lab) -> Result<()> {
     container.service_does(&["append", &path])?;
     container.child_does(&["append", &path])?;
     lab.expect(&container, [write("application", "open_write", "lower", &path, &identity)])
+}
+
+/// A process that was only forked is described with the arguments of the program that it runs.
+pub(super) fn subshell(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let script = format!("(exec 3>{path}); true");
+    let args = [DASH, "-c", &script];
+    container.service_does(&[&["run"], &args[..]].concat())?;
+    let found = lab.take_findings()?;
+    let [_, truncated] = found.as_slice() else { bail!("{} findings came", found.len()) };
+    let process = &truncated["process"];
+    ensure!(truncated["file"]["path"] == *path && process["args"] == json!(args), "the finding is {truncated}");
+    ensure!(process["pid"] != found[0]["process"]["pid"], "the shell has not forked");
+    Ok(())
 }
 
 /// Two visits with the same ten changes, each of which is made twice by different processes.

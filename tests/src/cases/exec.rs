@@ -230,7 +230,10 @@ pub(super) fn what_differs(lab: &mut Lab) -> Result<()> {
     run_differing(lab, &container, "privileges", NAMED, &file)?;
     container.service_does(&["append", NAMED])?;
     container.service_does(&["unlink", NAMED])?;
-    run_differing(lab, &container, "content", BACKUP, &file)
+    let mut expected = differing("content", BACKUP, &file);
+    expected["file"]["changed"] = json!({"op": "open_write", "exe": "/usr/bin/tool", "pid": container.pid});
+    container.service_does(&["run", BACKUP, "run", "/bin/true"])?;
+    expect(lab, &container, [expected])
 }
 
 pub(super) fn with_capabilities(lab: &mut Lab) -> Result<()> {

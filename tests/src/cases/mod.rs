@@ -157,7 +157,7 @@ cases! {
     roots [Cgroups]: ext4, ext4_from_before, directory, directory_from_before, crun, crun_from_before;
     roots []: erofs, erofs_from_before, subvolume, subvolume_from_before, fuse_overlay, fuse_overlay_from_before;
     actor [Cgroups, Preemption]: entered_after_application, two_visits, host_after_application;
-    actor []: application_and_its_child, host_that_enters, file_of_a_visit, removed_by_a_visit;
+    actor []: application_and_its_child, subshell, host_that_enters, file_of_a_visit, removed_by_a_visit;
     cgroups [Cgroups, Preemption]: moved, moved_with_own_mounts, born;
     cgroups []: full_map;
     long_life []: month_of_churn;
