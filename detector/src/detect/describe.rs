@@ -29,6 +29,9 @@ pub(super) fn container_name(container: &TrackedContainer) -> String {
     }
 }
 
+/// How long the name by which a program was called may be in a message, in bytes.
+const MOST_CALLED: usize = 32;
+
 /// The process that acted, and the arguments and working directory that it was started with.
 #[derive(Clone, Copy)]
 pub(super) struct Actor<'a> {
@@ -53,9 +56,16 @@ impl<'a> Actor<'a> {
         self.started_as.map(|(args, _)| args)
     }
 
-    /// The name of its executable.
-    pub(super) fn name(&self) -> Text {
-        text(base_name(&self.exe.bytes))
+    /// The name of its executable. If it was called by another name, that follows: one file can be many programs, such as
+    /// `busybox (called cp)`. A version at the end makes no other name, and neither does the dash of a login shell.
+    pub(super) fn name(&self) -> String {
+        let exe = base_name(&self.exe.bytes);
+        let called = self.args().and_then(|args| args.iter().next()).unwrap_or_default();
+        let called = base_name(called.strip_prefix(b"-").unwrap_or(called));
+        if called.is_empty() || called.len() > MOST_CALLED || exe.starts_with(called) || called.starts_with(exe) {
+            return text(exe).to_string();
+        }
+        format!("{} (called {})", text(exe), text(called))
     }
 
     /// The description of the process in a finding.
@@ -217,4 +227,24 @@ pub(super) fn base_name(path: &[u8]) -> &[u8] {
         return path;
     }
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+
+    #[test]
+    fn a_program_has_the_name_by_which_it_was_called_too() {
+        let long = "x".repeat(MOST_CALLED + 1);
+        for (exe, called, expected) in [
+            ("/usr/bin/redis-check-rdb", "/usr/bin/redis-server", "redis-check-rdb (called redis-server)"),
+            ("/bin/busybox", "-sh", "busybox (called sh)"),
+            ("/usr/bin/python3.12", "python3", "python3.12"),
+            ("/usr/bin/dash", "", "dash"),
+            ("/usr/bin/dash", &long, "dash"),
+        ] {
+            assert_eq!(Actor::of_exec(&exec(Origin::Application, exe, &[called])).name(), expected);
+        }
+    }
 }
