@@ -49,6 +49,8 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // Otherwise, LLVM calls a function to set a few bytes to zero.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(), // The BTF is generated from it.
         format!("--cfg=bpf_target_arch=\"{}\"", env::var("CARGO_CFG_TARGET_ARCH")?),
     ];

@@ -214,7 +214,10 @@ fn left(task: Task) -> Option<u64> {
     if is_host(namespace) {
         return None;
     }
-    of_namespace(task, namespace).or_else(|| Some(Root::of(task).container()?.container))
+    match of_namespace(task, namespace) {
+        None => Some(Root::of(task).container()?.container),
+        container => container,
+    }
 }
 
 /// Returns whether a task runs in the container with this id, or for 0, whether it runs in none.
@@ -307,11 +310,13 @@ fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
 /// different directory, whose file system has the device number of one that is gone.
 #[inline(always)]
 fn entered(task: Task, id: u64, root: &Root) -> Option<map::Cgroup> {
-    of(task).or_else(|| {
-        let owner = root.container()?;
-        let is_same = owner.root == 0 || owner.root == root.dentry.address();
-        (is_of_host(id) || is_same && !is_first(task)).then_some(owner)
-    })
+    let entered = of(task);
+    if entered.is_some() {
+        return entered;
+    }
+    let owner = root.container()?;
+    let is_same = owner.root == 0 || owner.root == root.dentry.address();
+    (is_of_host(id) || is_same && !is_first(task)).then_some(owner)
 }
 
 /// Returns whether a cgroup belongs to the host.

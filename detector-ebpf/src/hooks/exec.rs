@@ -23,6 +23,7 @@ use crate::{
 };
 
 #[btf_tracepoint(function = "sched_process_exec")]
+#[inline(always)]
 fn exec_tp(ctx: BtfTracePointContext) -> i32 {
     probe_log!(&ctx, "exec by process {}", crate::kernel::current_process());
     exec::report_exec(Binprm::new(ctx.arg(2)));
@@ -30,6 +31,7 @@ fn exec_tp(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[kprobe]
+#[inline(always)]
 fn exec_kprobe(ctx: ProbeContext) -> u32 {
     probe_log!(&ctx, "exec by process {}", crate::kernel::current_process());
     if let Some(program) = argument(&ctx, 0) {

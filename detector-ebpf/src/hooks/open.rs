@@ -33,6 +33,7 @@ fn report_here(change: Option<Change>) {
 }
 
 #[lsm(hook = "file_open")]
+#[inline(always)]
 fn open_lsm(ctx: LsmContext) -> i32 {
     // SAFETY: the first argument of the hook is a pointer to a `struct file`, and the verifier knows its type.
     report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));
@@ -41,6 +42,7 @@ fn open_lsm(ctx: LsmContext) -> i32 {
 }
 
 #[fentry(function = "security_file_open")]
+#[inline(always)]
 fn open_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: the first argument of the function is a pointer to a `struct file`, and the verifier knows its type.
     report_here(image::opened(unsafe { Ptr::trust(ctx.arg(0)) }));

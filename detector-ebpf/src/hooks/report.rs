@@ -8,18 +8,21 @@ use crate::{
 };
 
 #[kprobe]
+#[inline(always)]
 fn report_name(_: ProbeContext) -> u32 {
     take_over::<NAME>();
     0
 }
 
 #[kprobe]
+#[inline(always)]
 fn report_names(_: ProbeContext) -> u32 {
     take_over::<NAMES>();
     0
 }
 
 #[kprobe]
+#[inline(always)]
 fn report_place(_: ProbeContext) -> u32 {
     take_over::<PLACE>();
     0

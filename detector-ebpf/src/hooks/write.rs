@@ -69,6 +69,7 @@ fn stored(ctx: &ProbeContext, position: usize) -> u32 {
 }
 
 #[fentry(function = "vfs_write")]
+#[inline(always)]
 fn write_fentry(ctx: FEntryContext) -> i32 {
     // SAFETY: the first argument of the function is a pointer to a `struct file`, and the verifier knows its type.
     let file: File<_> = unsafe { Ptr::trust(ctx.arg(0)) };

@@ -363,3 +363,26 @@ fn explain(error: &ProgramError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use object::SectionKind;
+
+    use super::*;
+
+    /// Why there must be none: see `detector-ebpf/src/main.rs`.
+    #[test]
+    fn no_program_calls_a_function() {
+        /// `BPF_JMP | BPF_CALL`, and a register byte with `BPF_PSEUDO_CALL` as the source (include/uapi/linux/bpf.h).
+        const CALL: [u8; 2] = [0x85, 0x10];
+        let object = object::File::parse(EMBEDDED).expect("the object was just built");
+        let programs = object.sections().filter(|section| section.kind() == SectionKind::Text);
+        let programs: Vec<_> = programs.filter(|section| section.name() != Ok(".text")).collect();
+        assert!(!programs.is_empty());
+        for program in programs {
+            let (instructions, _) = program.data().expect("the section has data").as_chunks::<8>();
+            let calls = instructions.iter().filter(|instruction| instruction.starts_with(&CALL)).count();
+            assert_eq!(calls, 0, "in section {:?}", program.name());
+        }
+    }
+}
