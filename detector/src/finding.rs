@@ -61,6 +61,9 @@ pub struct Finding {
     pub finding: Kind,
     /// How much it matters.
     pub severity: Severity,
+    /// Why it is expected. Its severity is then `info`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expected: Option<Expected>,
     /// A line for people. It is not meant to be parsed.
     pub message: String,
     /// The container in which it happened, or whose process did it. It is left out if a process of the host did it and
@@ -85,6 +88,44 @@ pub struct Finding {
     /// The policy rule that suppressed it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<String>,
+}
+
+impl Finding {
+    /// Makes the finding an expected one.
+    pub(crate) fn expect(&mut self, reason: Reason) {
+        let otherwise = std::mem::replace(&mut self.severity, Severity::Info);
+        self.expected = Some(Expected { reason, otherwise });
+    }
+}
+
+/// Why a finding is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expected {
+    /// The reason.
+    pub reason: Reason,
+    /// The severity that the finding would have otherwise.
+    pub otherwise: Severity,
+}
+
+/// A reason for which acts are expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The container has written data to a directory that is there for that.
+    Scratch,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 1] = [Self::Scratch];
+
+    /// The name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scratch => "scratch",
+        }
+    }
 }
 
 /// The node, with what the detector was told to say about it.
@@ -258,6 +299,7 @@ macro_rules! named {
 
 named!(Kind, "finding");
 named!(Severity, "severity");
+named!(Reason, "reason");
 
 /// A container, as far as it is known at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

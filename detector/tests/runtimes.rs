@@ -156,6 +156,7 @@ fn finding(id: &str) -> Finding {
         node: "node".into(),
         finding: Kind::ShellInContainer,
         severity: Severity::High,
+        expected: None,
         message: "sh started".to_owned(),
         container: Some(container(id)),
         process: None,

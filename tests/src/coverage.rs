@@ -245,6 +245,25 @@ pub const WAYS: &[(&str, &[Way])] = &[
         ],
     ),
     (
+        "Hidden among expected acts",
+        &[
+            way(
+                "code, or a second name of a file of the image, in a directory for data",
+                &["open", "setattr", "link"],
+                &["expected::no_data"],
+            ),
+            way(
+                "data, after a session or a program that is not the image's, or from before the sensor",
+                &["open"],
+                &[
+                    "expected::data_after_session",
+                    "expected::data_after_drift",
+                    "expected::data_of_a_container_from_before",
+                ],
+            ),
+        ],
+    ),
+    (
         "What covers an image",
         &[
             way("mount of a tmpfs, of an overlay", &["mount"], &["shadow::mount_tmpfs", "shadow::mount_overlay"]),
@@ -584,6 +603,7 @@ pub const TAMPERING: &[&str] = &[
 /// Cases that are not attacks. A name that ends with `::` stands for all cases of a module.
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
+    "expected::data",
     "escape::harmless",
     "escape::own_binary_format",
     "volumes::",

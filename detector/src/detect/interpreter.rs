@@ -240,6 +240,11 @@ fn by_name(name: &[u8]) -> Option<&'static Interpreter> {
     INTERPRETERS.iter().find(|interpreter| shell::is_one_of(name, interpreter.names))
 }
 
+/// Whether a file with this name is code of any language that interpreters run.
+pub(super) fn is_named_like_code(name: &[u8]) -> bool {
+    language(end(name)).is_some()
+}
+
 /// The last eight bytes of a name, as the probes see them.
 fn end(name: &[u8]) -> u64 {
     let mut end = [0; 8];

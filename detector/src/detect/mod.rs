@@ -12,6 +12,7 @@ mod context;
 mod describe;
 mod device_write;
 mod drifted_exec;
+mod expected;
 mod fileless_exec;
 mod handle_open;
 mod host_exec;
@@ -32,12 +33,13 @@ use std::collections::HashSet;
 
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
-use crate::finding::{Finding, Line, SCHEMA_VERSION};
+use crate::finding::{Finding, Line, NoticeEvent, SCHEMA_VERSION};
 use assessment::Assessment;
 use changes::{Change, Changes};
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
+use expected::Expectations;
 use interpreter::Role;
 use process::{Program, Programs};
 use sessions::{Sessions, Surroundings};
@@ -64,6 +66,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             node: self.context.node.clone(),
             finding,
             severity,
+            expected: None,
             message,
             container: (at.container != 0).then(|| describe::container(self.container)),
             process: actor.map(|actor| actor.describe(self.context)),
@@ -107,12 +110,28 @@ pub struct Detector {
     modules: interpreter::Modules,
     changes: Changes,
     sessions: Sessions,
+    expectations: Expectations,
 }
 
 impl Detector {
     /// Remembers a program that was running before the events began.
     pub(crate) fn remember(&mut self, program: Program) {
         self.programs.insert(program);
+    }
+
+    /// Records that the first program of a container is executed.
+    pub(crate) fn start_container(&mut self, container: &TrackedContainer) {
+        self.expectations.start(container);
+    }
+
+    /// Records that a container ran before the events began.
+    pub(crate) fn resume_container(&mut self, container: &TrackedContainer) {
+        self.expectations.resume(container);
+    }
+
+    /// Learns from a notice about the sensor what was not seen.
+    pub(crate) fn learn(&mut self, notice: &NoticeEvent) {
+        self.expectations.learn(notice);
     }
 
     /// Records a session that had begun before the events began, at this time and in this container. The process is
@@ -141,6 +160,7 @@ impl Detector {
     ) {
         let mut findings = Vec::new();
         self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
+        self.expectations.judge(event, container, &mut findings);
         self.add_to_session(event, findings, None, (container, context), &mut found);
     }
 
@@ -275,6 +295,7 @@ impl Detector {
         } else if let Some(code) = code_of(event, |detail| actor(&mut self.programs, detail)) {
             report.add_shell(&code, Some(look), None);
         }
+        self.expectations.judge(event, container, &mut findings);
         let content = Some(look.unwrap_or(Content::Other));
         self.add_to_session(event, findings, content, (container, context), &mut found);
     }

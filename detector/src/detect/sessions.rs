@@ -213,6 +213,7 @@ impl Open {
             node: context.node.clone(),
             finding: Kind::Session,
             severity: self.severity,
+            expected: None,
             message: self.message(),
             container: Some(self.container.clone()),
             process: Some(self.process.clone()),

@@ -155,7 +155,10 @@ fn whose(container: &Container) -> Vec<String> {
 
 /// What the message does not say.
 fn details(finding: &Finding) -> Vec<String> {
-    let mut details = finding.container.as_ref().map(whose).unwrap_or_default();
+    let expected =
+        finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
+    let mut details: Vec<_> = expected.into_iter().collect();
+    details.extend(finding.container.iter().flat_map(whose));
     if finding.revision > 1 && finding.finding != Kind::Session {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }

@@ -12,7 +12,7 @@ use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
 use crate::detect::{self, Context, Detector, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
-use crate::finding::Time;
+use crate::finding::{Notice, Time};
 use crate::sensor::hierarchy::Hierarchy;
 
 /// The state of the analysis: the known containers, and the detector.
@@ -44,6 +44,7 @@ impl Analysis {
         if let Some(started) = processes.iter().map(|process| process.start_time).min() {
             self.containers.set_started(id, started);
         }
+        self.detector.resume_container(&container);
         processes.into_iter().for_each(|process| self.detector.remember(process));
         let at = At { time, number: 0, cgroup: id, container: id };
         for (process, exe) in &firsts {
@@ -76,9 +77,13 @@ impl Analysis {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
+                let is_first = self.containers.lookup(exec.at.container).root_dev.is_none();
                 self.containers.set_started(exec.at.container, exec.at.time);
                 if let Some(root_dev) = root_dev {
                     self.containers.set_root_dev(exec.at.container, root_dev);
+                    if is_first {
+                        self.detector.start_container(self.containers.lookup(exec.at.container));
+                    }
                 }
             }
             _ => {}
@@ -133,6 +138,12 @@ impl Analysis {
     /// Sets by how many nanoseconds the wall clock is ahead of the time since boot.
     pub(super) fn set_wall_clock(&mut self, ahead: i64) {
         self.context.set_boot_to_wall(ahead);
+    }
+
+    /// Publishes a notice about the sensor.
+    pub(super) fn take_notice(&mut self, notice: Notice, outlet: &mut Outlet<impl FnMut(Message)>) {
+        self.detector.learn(&notice.event);
+        outlet.notice(notice);
     }
 
     /// Removes cgroups that no longer exist. `now`: nanoseconds since boot.

@@ -190,7 +190,7 @@ impl Intake {
         let mut turn = self.journal.turn();
         let notice = Notice::now(outlet.node().clone(), event);
         turn.record(Input::Notice(Cow::Borrowed(&notice)).entry());
-        outlet.notice(notice);
+        self.analysis.take_notice(notice, outlet);
     }
 
     /// Adjusts the times in findings if the wall clock was set.

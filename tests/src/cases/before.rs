@@ -13,7 +13,8 @@ const HELD: usize = 26;
 
 /// The cases, or modules of cases, that need a file or a container from before the sensor.
 const NEED_FILES: &[&str] = &["held::", "image_write::upper_file"];
-const NEED_CONTAINERS: &[&str] = &["roots::", "lifecycle::containers_that_ran_before"];
+const NEED_CONTAINERS: &[&str] =
+    &["roots::", "lifecycle::containers_that_ran_before", "expected::data_of_a_container_from_before"];
 
 /// A file from before the sensor, and its container.
 pub(super) struct OldFile {

@@ -10,6 +10,7 @@ mod doctor;
 mod escape;
 mod exec;
 mod expectation;
+mod expected;
 mod flood;
 mod held;
 mod image_change;
@@ -101,6 +102,8 @@ cases! {
     inspection []:
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
         large_programs, known_program;
+
+    expected []: data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before;
 
     // The ways to open a file.
     image_write [Preemption]:

@@ -1,0 +1,309 @@
+//! Which acts are expected. Their findings are info, name the reason, and keep the severity that they would have
+//! otherwise. Nothing else about them changes.
+//!
+//! Each reason has a module, which states the facts that it needs. All of them need a container that nobody has changed:
+//! one whose start was seen, and in which neither a session, nor the host, nor a program that is not the image's has done
+//! anything to the image since. After that, nothing in the container is expected any more, because an attacker can make
+//! the container's own programs act for him. This also holds after the container was stopped and started again. It ends
+//! only when the container is replaced by another one.
+//!
+//! What was not seen makes nothing expected: this applies to containers that ran before the detector started or while
+//! calls were not seen, to those without an id, and to those that there is no room to remember.
+
+mod scratch;
+
+use crate::container::table::TrackedContainer;
+use crate::event::{Event, Origin, Process};
+use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity};
+use crate::recent::Recent;
+
+/// How many containers are remembered at most.
+const MOST: usize = 16_384;
+
+/// What decides which acts are expected.
+#[derive(Debug)]
+pub(super) struct Expectations {
+    /// The containers that nobody has changed, by the id of their cgroup.
+    unchanged: Recent<u64, ()>,
+    /// The last cgroup of each container, by the id that its runtime gave it.
+    started: Recent<Vec<u8>, u64>,
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Self { unchanged: Recent::new(MOST), started: Recent::new(MOST) }
+    }
+}
+
+impl Expectations {
+    /// Records that the first program of a container is executed. A container without an id cannot be told from one
+    /// that was changed and started again.
+    pub(super) fn start(&mut self, container: &TrackedContainer) {
+        let Some(reference) = &container.reference else { return };
+        let before = self.started.get(&reference.id).copied();
+        if before.is_none_or(|cgroup| self.unchanged.get(&cgroup).is_some()) {
+            self.unchanged.insert(container.cgroup_id, ());
+        }
+        self.started.insert(reference.id.clone(), container.cgroup_id);
+    }
+
+    /// Records that a container ran before the events began, so that it may have been changed.
+    pub(super) fn resume(&mut self, container: &TrackedContainer) {
+        if let Some(reference) = &container.reference {
+            self.started.insert(reference.id.clone(), container.cgroup_id);
+        }
+    }
+
+    /// Learns from a notice if acts were not seen. Any container may have been changed then.
+    pub(super) fn learn(&mut self, notice: &NoticeEvent) {
+        let is_blind = match notice {
+            NoticeEvent::BlindWindow { .. } | NoticeEvent::Healed { .. } => true,
+            NoticeEvent::Loss { kind, .. } => hides_acts(*kind),
+            _ => false,
+        };
+        if is_blind {
+            self.unchanged = Recent::new(MOST);
+        }
+    }
+
+    /// Decides which of the findings about an event are expected, and whether the event changes the container.
+    pub(super) fn judge(&mut self, event: &Event, container: &TrackedContainer, findings: &mut [Finding]) {
+        if findings.is_empty() || self.unchanged.get(&container.cgroup_id).is_none() {
+            return;
+        }
+        let actor = event.actor().map(|(process, _)| process);
+        if let Some(reason) = actor.and_then(|actor| reason(event, actor)) {
+            findings.iter_mut().for_each(|finding| finding.expect(reason));
+        }
+        if findings.iter().any(|finding| is_change(finding, actor)) {
+            self.unchanged.remove(&container.cgroup_id);
+        }
+    }
+}
+
+/// Why the findings about an event in an unchanged container are expected, if they are.
+fn reason(event: &Event, actor: &Process) -> Option<Reason> {
+    match event {
+        Event::ImageChange(change) if is_own(actor) && scratch::covers(change) => Some(Reason::Scratch),
+        _ => None,
+    }
+}
+
+/// Whether the process belongs to what the container has started, and to no session.
+fn is_own(process: &Process) -> bool {
+    matches!(process.origin, Origin::Entrypoint | Origin::Application) && process.session.is_none()
+}
+
+/// Whether the container is not the same any more after what this finding is about. A process that is not known can be
+/// anybody.
+fn is_change(finding: &Finding, actor: Option<&Process>) -> bool {
+    let is_foreign = actor.is_none_or(|actor| !is_own(actor));
+    match finding.finding {
+        _ if finding.expected.is_some() => false,
+        Kind::ShellInContainer | Kind::Session => finding.severity == Severity::Critical,
+        Kind::ImageWrite => is_foreign,
+        // What nobody else sees is info.
+        Kind::ImageShadowed => is_foreign && finding.severity > Severity::Info,
+        Kind::VolumeExec => is_foreign || finding.severity > Severity::Low,
+        // What has the content of the image, and files that are opened within their mount, are low.
+        Kind::DriftedExec | Kind::HandleOpen => finding.severity > Severity::Low,
+        Kind::FilelessExec
+        | Kind::DeviceWrite
+        | Kind::CgroupEscape
+        | Kind::KernelControlWrite
+        | Kind::SensorTampering
+        | Kind::HostExec => true,
+    }
+}
+
+/// Whether a loss of this kind means that something was done, and by whom, without being seen.
+const fn hides_acts(kind: Loss) -> bool {
+    match kind {
+        Loss::CgroupsFull
+        | Loss::RootsFull
+        | Loss::EnteredFull
+        | Loss::Script
+        | Loss::CgroupEscape
+        | Loss::Call
+        | Loss::KeptExecsFull
+        | Loss::LoadersFull
+        | Loss::Tampering
+        | Loss::SessionProcesses
+        | Loss::Record => true,
+        // These are reported late and without their process, or are about something else.
+        Loss::Exec
+        | Loss::ImageWrite
+        | Loss::Cgroup
+        | Loss::SeenFull
+        | Loss::Exit
+        | Loss::SessionsFull
+        | Loss::Content
+        | Loss::ContentRemote
+        | Loss::ContentTooLarge
+        | Loss::ContentQueueFull
+        | Loss::ContentTimedOut
+        | Loss::Client
+        | Loss::Output => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Detector;
+    use super::super::samples::{change, container, context, control_open, exec, mapped};
+    use super::*;
+    use crate::event::{Control, Difference, ImageChange, ImageOp, Layer, MountChange, MountOp, Session, Via};
+    use crate::finding::Expected;
+
+    /// A detector that has seen the start of the container.
+    fn detector() -> Detector {
+        let mut detector = Detector::default();
+        detector.start_container(&container());
+        detector
+    }
+
+    fn found(detector: &mut Detector, event: &Event) -> Vec<Finding> {
+        let mut all = Vec::new();
+        detector.detect(event, &container(), &context(), |finding| all.push(finding));
+        all
+    }
+
+    fn log() -> ImageChange {
+        change(ImageOp::Create, Layer::New, 0o100644, "/var/log/app.log")
+    }
+
+    fn by(mut change: ImageChange, origin: Origin, session: Option<Via>) -> Event {
+        let process = &mut change.detail.as_mut().expect("the sample has it").process;
+        process.origin = origin;
+        process.session = session.map(|via| Session { start_time: 70, pid: 1234, via });
+        Event::ImageChange(Box::new(change))
+    }
+
+    /// Whether a log of the application is expected.
+    fn expects(detector: &mut Detector) -> bool {
+        let [finding] = &found(detector, &by(log(), Origin::Application, None))[..] else { panic!("not one finding") };
+        assert_eq!(finding.severity, if finding.expected.is_some() { Severity::Info } else { Severity::Low });
+        finding.expected.is_some()
+    }
+
+    #[test]
+    fn an_expected_act_keeps_its_severity() {
+        let mut detector = detector();
+        let [finding] = &found(&mut detector, &by(log(), Origin::Application, None))[..] else { panic!("not one") };
+        assert_eq!(finding.expected, Some(Expected { reason: Reason::Scratch, otherwise: Severity::Low }));
+        assert_eq!(finding.severity, Severity::Info);
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_not_expected() {
+        for (origin, session, expected) in [
+            (Origin::Entrypoint, None, true),
+            (Origin::Application, None, true),
+            (Origin::Entered, None, false),
+            (Origin::Entered, Some(Via::Exec), false),
+            (Origin::Application, Some(Via::Terminal), false),
+            (Origin::Application, Some(Via::Socket), false),
+            (Origin::Outside, None, false),
+            (Origin::Unknown, None, false),
+        ] {
+            let mut detector = detector();
+            let acts = found(&mut detector, &by(log(), origin, session));
+            let act = acts.iter().find(|finding| finding.finding == Kind::ImageWrite).expect("there is one");
+            assert_eq!(act.expected.is_some(), expected, "{origin:?} {session:?}");
+            // Nor is anything after it.
+            assert_eq!(expects(&mut detector), expected, "{origin:?} {session:?}");
+        }
+        let mut detector = detector();
+        let lost = ImageChange { detail: None, ..log() };
+        assert_eq!(found(&mut detector, &Event::ImageChange(Box::new(lost)))[0].expected, None);
+        assert!(!expects(&mut detector));
+    }
+
+    #[test]
+    fn a_changed_container_stays_so() {
+        let mount = |is_private| {
+            let ImageChange { at, file, detail, .. } = log();
+            let mount = MountChange { at, op: MountOp::Bind, file, is_private, detail };
+            Event::MountChange(Box::new(mount))
+        };
+        let run = |layer, difference| {
+            let mut exec = exec(Origin::Application, "/usr/bin/x", &["x"]);
+            (exec.file.layer, exec.file.difference) = (layer, difference);
+            Event::Exec(Box::new(exec))
+        };
+        let shell = |session: Option<Via>| {
+            let mut exec = exec(Origin::Application, "/bin/dash", &["sh"]);
+            exec.process.session = session.map(|via| Session { start_time: 70, pid: 1234, via });
+            exec.process.stdio[0] = crate::event::StdioKind::Socket;
+            Event::Exec(Box::new(exec))
+        };
+        let mut library = mapped("/usr/sbin/nginx", "/tmp/evil.so");
+        library.file.layer = Some(Layer::Upper);
+        let conf = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        for (event, is_unchanged) in [
+            (by(conf.clone(), Origin::Application, None), true),
+            (by(conf.clone(), Origin::Outside, None), false),
+            (by(conf, Origin::Entered, Some(Via::Exec)), false),
+            (run(Some(Layer::Lower), None), true),
+            (run(Some(Layer::Upper), None), false),
+            (run(Some(Layer::Upper), Some(Difference::Nothing)), true),
+            (run(Some(Layer::Upper), Some(Difference::Content)), false),
+            (Event::MapExec(Box::new(library)), false),
+            (mount(false), true),
+            (shell(Some(Via::Socket)), false),
+            (Event::ControlOpen(Box::new(control_open(Control::CorePattern))), false),
+        ] {
+            let mut detector = Detector::default();
+            let mut container = container();
+            container.root_dev = Some(45);
+            detector.start_container(&container);
+            detector.detect(&event, &container, &context(), |_| {});
+            assert_eq!(expects(&mut detector), is_unchanged, "{event:?}");
+            // The container is started again, in another cgroup.
+            container.cgroup_id = 501;
+            detector.start_container(&container);
+            let mut expected = None;
+            let log = by(log(), Origin::Application, None);
+            detector.detect(&log, &container, &context(), |finding| expected = finding.expected);
+            assert_eq!(expected.is_some(), is_unchanged, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_container_whose_life_was_seen_is_unchanged() {
+        let mut unseen = Detector::default();
+        assert!(!expects(&mut unseen));
+        // It ran before, and is started again.
+        unseen.resume_container(&container());
+        unseen.start_container(&container());
+        assert!(!expects(&mut unseen));
+        // It has no id.
+        let mut detector = Detector::default();
+        detector.start_container(&TrackedContainer { reference: None, ..container() });
+        assert!(!expects(&mut detector));
+
+        for (notice, is_unchanged) in [
+            (NoticeEvent::loss(Loss::EnteredFull, 1), false),
+            (NoticeEvent::loss(Loss::Call, 1), false),
+            (NoticeEvent::loss(Loss::Content, 1), true),
+            (NoticeEvent::Healed { what: String::new() }, false),
+            (NoticeEvent::Stopped { reason: String::new() }, true),
+        ] {
+            let mut detector = self::detector();
+            detector.learn(&notice);
+            assert_eq!(expects(&mut detector), is_unchanged, "{notice:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut expectations = Expectations::default();
+        for number in 0..2 * MOST as u64 {
+            let path = format!("/system.slice/docker-{:064x}.scope", number).into_bytes();
+            expectations.start(&TrackedContainer::new(number, path));
+        }
+        // What is forgotten is not expected.
+        assert!(expectations.unchanged.get(&0).is_none());
+        assert!(expectations.unchanged.get(&(2 * MOST as u64 - 1)).is_some());
+    }
+}
