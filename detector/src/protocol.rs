@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::Time;
+use crate::finding::{Severity, Time};
 use crate::runtime::EngineStatus;
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
@@ -136,8 +136,14 @@ impl From<&HookReport> for Hook {
 pub struct Counters {
     /// The number of events that the kernel reported.
     pub events: u64,
-    /// The number of findings.
+    /// The number of findings. Updates of a finding do not count.
     pub findings: u64,
+    /// The number of findings of each severity. A finding counts with the severity of its last line.
+    #[serde(default)]
+    pub severities: BTreeMap<Severity, u64>,
     /// The numbers of events and lines that were lost, by the kind of the loss notice.
     pub losses: BTreeMap<String, u64>,
+    /// The number of calls for which the kernel did not run a probe.
+    #[serde(default)]
+    pub skipped: u64,
 }

@@ -628,6 +628,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::clock_step",
     "lifecycle::rotated_output",
     "recording::",
+    "tail::",
     "refusals::",
     "degraded::",
     "doctor::",

@@ -17,6 +17,9 @@ use crate::program::{Running, finish, wait_for};
 /// The path of the program.
 pub const DETECTOR: &str = "/usr/bin/detector";
 
+/// How long the live view may take to show something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Runs `detector`, and waits until it ends.
 pub fn detector(args: &[&str]) -> Result<Output> {
     finish(Command::new(DETECTOR).args(args))
@@ -133,6 +136,44 @@ impl Sensor {
     /// Asks the daemon to stop, and waits until it has ended.
     pub fn stop(self) -> Result<ExitStatus> {
         self.process.stop()
+    }
+}
+
+/// A running `detector tail`, which is killed when this is dropped.
+pub struct Tail {
+    process: Running,
+    shown: PathBuf,
+}
+
+impl Tail {
+    /// Starts the live view, and waits until it is connected. It writes to this file.
+    pub fn start(shown: &Path, more: &[&str]) -> Result<Self> {
+        let process = Running::start(Command::new(DETECTOR).arg("tail").args(more).stdout(File::create(shown)?))?;
+        let tail = Self { process, shown: shown.to_owned() };
+        // It says first what it does not show, or that it hides nothing.
+        wait_for("the first line of the live view", PATIENCE, || Ok((!tail.text()?.is_empty()).then_some(())))?;
+        Ok(tail)
+    }
+
+    /// What it has shown.
+    pub fn text(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.shown)?)
+    }
+
+    /// Waits until it has shown this text. Returns all that it has shown.
+    pub fn wait_for(&self, wanted: &str) -> Result<String> {
+        let shown = wait_for(&format!("{wanted:?} in the live view"), PATIENCE, || {
+            let text = self.text()?;
+            Ok((text.contains(wanted) && text.ends_with('\n')).then_some(text))
+        });
+        shown.with_context(|| self.text().unwrap_or_default())
+    }
+
+    /// Interrupts it as Ctrl-C does. Returns its exit code, and all that it has shown.
+    pub fn interrupt(mut self) -> Result<(i32, String)> {
+        self.process.signal(Signal::INT)?;
+        let status = wait_for("the end of the live view", Duration::from_secs(20), || self.process.ended())?;
+        Ok((status.code().context("the live view was killed")?, self.text()?))
     }
 }
 

@@ -1,4 +1,5 @@
-//! `detector doctor`: shows for each hook whether it works on this host, why not, and how to fix it.
+//! `detector doctor`: shows for each hook whether it works on this host, why not, and how to fix it, and ends with a
+//! verdict.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use crate::sensor::hierarchy::CgroupMode;
 use crate::sensor::host::Host;
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport, Report};
+
+/// How many things that are not detected the verdict names at most.
+const MOST_UNSEEN: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -72,14 +76,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     report.untested().map_or(Ok(()), |why| Err(Failure::new(Exit::Degraded, why)))
 }
 
-/// How well a hook works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How well a hook works, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Grade {
-    /// Attached, and no deficiency is known.
-    Good,
     /// Not attached, and not needed on this kernel.
     Absent,
+    /// Attached, and no deficiency is known.
+    Good,
     /// Attached, but the kernel can skip calls of it.
     Weak,
     /// Not attached, or the self-test did not see it fire.
@@ -148,6 +152,8 @@ struct Diagnosis {
     host: HostFacts,
     complete: bool,
     blind: bool,
+    /// What this host can see, what not, and the remedy, in a sentence.
+    verdict: String,
     /// Why the self-test could not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     selftest_error: Option<String>,
@@ -212,6 +218,7 @@ impl Diagnosis {
             host: HostFacts::from(&report.host),
             complete: report.is_complete(),
             blind: report.is_blind(),
+            verdict: verdict(&report.hooks, &report.selftest),
             selftest_error: report.selftest.clone().err(),
             hooks: report.hooks.iter().map(hook).collect(),
             runtimes,
@@ -263,13 +270,44 @@ fn show(out: &mut dyn Write, report: &Report, runtimes: &[EngineStatus], color: 
         let style = paint(grade.style());
         writeln!(out, "{style}{:<6}{style:#}{:<width$} {runtime}", grade.label(), "runtime")?;
     }
-    match &report.selftest {
-        Ok(()) => writeln!(out, "self-test: completed; it tests {}", names(report, |hook| hook.verified.is_some())),
-        Err(why) => {
-            let style = paint(Grade::Weak.style());
-            writeln!(out, "{style}self-test: could not run, so it is not known whether the hooks fire: {why}{style:#}")
+    let worst = report.hooks.iter().map(Grade::of).max().unwrap_or(Grade::Good);
+    let style = paint(if report.selftest.is_err() { worst.max(Grade::Weak) } else { worst }.style());
+    writeln!(out, "{style}{}{style:#}", verdict(&report.hooks, &report.selftest))
+}
+
+/// What this host can see, what not, and the remedy, in a sentence.
+fn verdict(hooks: &[HookReport], selftest: &Result<(), String>) -> String {
+    let of = |grade: Grade| hooks.iter().filter(move |hook| Grade::of(hook) == grade);
+    let (bad, weak) = (of(Grade::Bad).count(), of(Grade::Weak).count());
+    let all = hooks.len() - of(Grade::Absent).count();
+    let proven = hooks.iter().filter(|hook| hook.verified == Some(true)).count();
+    let mut text = if bad > 0 {
+        let mut unseen: Vec<_> = of(Grade::Bad).map(|hook| hook.hook.purpose.to_owned()).collect();
+        if let Some(more) = unseen.len().checked_sub(MOST_UNSEEN).filter(|more| *more > 0) {
+            unseen.truncate(MOST_UNSEEN);
+            unseen.push(format!("and {more} more"));
         }
+        let is_blind = of(Grade::Bad).any(|hook| hook.hook.need == Need::Essential);
+        let state = if is_blind { "blind: the detector does not start on this host" } else { "degraded" };
+        format!("{state}: {bad} of {all} hooks do not work, so this is not detected: {}", unseen.join("; "))
+    } else if let Err(why) = selftest {
+        format!("degraded: all {all} hooks are attached, but it is not known whether they fire ({why})")
+    } else {
+        let proof = if proven == all { "proven".to_owned() } else { format!("{proven} of them proven") };
+        format!("complete: this host can see all that the detector looks for, with {all} hooks attached and {proof}")
+    };
+    if weak > 0 {
+        text += &format!("; the kernel can skip calls of {weak} hooks while it preempts another program");
     }
+    let mut remedies: Vec<_> = of(if bad > 0 { Grade::Bad } else { Grade::Weak }).filter_map(remedy).collect();
+    remedies.sort_unstable();
+    remedies.dedup();
+    match remedies.as_slice() {
+        [] => {}
+        [remedy] => text += &format!("; remedy: {remedy}"),
+        _ => text += "; see the remedies above",
+    }
+    text
 }
 
 fn names(report: &Report, which: impl Fn(&HookReport) -> bool) -> String {
@@ -279,7 +317,66 @@ fn names(report: &Report, which: impl Fn(&HookReport) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sensor::plan::HOOKS;
+    use crate::sensor::plan::{self, HOOKS};
+
+    fn attached(hook: &'static plan::Hook, blindable: bool, verified: Option<bool>) -> HookReport {
+        let (program, attach) = hook.programs[0];
+        let attachment = Attachment::Attached { program, attach, blindable };
+        HookReport { hook, attachment, refused: Vec::new(), is_denied: false, verified }
+    }
+
+    fn missing(hook: &'static plan::Hook) -> HookReport {
+        HookReport { attachment: Attachment::Missing, ..attached(hook, false, None) }
+    }
+
+    #[test]
+    fn the_verdict_says_what_is_seen_what_not_and_the_remedy() {
+        let of_need = |essential: bool| HOOKS.iter().find(|hook| (hook.need == Need::Essential) == essential);
+        let (essential, optional) = (of_need(true).expect("there is one"), of_need(false).expect("there is one"));
+        let fine = || attached(essential, false, Some(true));
+        for (hooks, selftest, expected) in [
+            (
+                vec![fine(), HookReport { attachment: Attachment::Absent, ..missing(optional) }],
+                Ok(()),
+                "complete: this host can see all that the detector looks for, with 1 hooks attached and proven".to_owned(),
+            ),
+            (
+                vec![fine(), attached(optional, false, None)],
+                Ok(()),
+                "complete: this host can see all that the detector looks for, with 2 hooks attached and 1 of them proven"
+                    .to_owned(),
+            ),
+            (
+                vec![fine()],
+                Err("no memory".to_owned()),
+                "degraded: all 1 hooks are attached, but it is not known whether they fire (no memory)".to_owned(),
+            ),
+            (
+                vec![fine(), missing(optional)],
+                Ok(()),
+                format!(
+                    "degraded: 1 of 2 hooks do not work, so this is not detected: {}; remedy: {}",
+                    optional.purpose,
+                    remedy(&missing(optional)).expect("there is one")
+                ),
+            ),
+            (
+                vec![missing(essential)],
+                Err("an essential hook is missing".to_owned()),
+                format!(
+                    "blind: the detector does not start on this host: 1 of 1 hooks do not work, so this is not detected: \
+                    {}; remedy: {}",
+                    essential.purpose,
+                    remedy(&missing(essential)).expect("there is one")
+                ),
+            ),
+        ] {
+            assert_eq!(verdict(&hooks, &selftest), expected);
+        }
+        let weak = verdict(&[fine(), attached(optional, true, Some(true))], &Ok(()));
+        assert!(weak.contains("; the kernel can skip calls of 1 hooks while it"), "{weak}");
+        assert!(weak.contains("; remedy: "), "{weak}");
+    }
 
     #[test]
     fn every_hook_that_is_not_good_has_a_remedy() {

@@ -4,6 +4,7 @@
 mod arguments;
 mod doctor;
 mod failure;
+mod interrupt;
 mod replay;
 mod run;
 mod status;

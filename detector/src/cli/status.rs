@@ -9,8 +9,8 @@ use super::arguments::{Socket, duration};
 use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::client;
-use crate::finding::{Loss, loss_message};
-use crate::protocol::{DaemonState, Hook, Status};
+use crate::finding::{Loss, Severity, loss_message};
+use crate::protocol::{Counters, DaemonState, Hook, Status};
 use crate::runtime::EngineState;
 
 /// The interval at which a daemon that is not ready is queried again.
@@ -21,13 +21,16 @@ pub(super) struct Args {
     /// How long to wait until the probes are attached and tested
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", hide_default_value = true)]
     wait: Duration,
+    /// Show each hook, how it is attached, and whether the self-test saw it fire
+    #[arg(long)]
+    hooks: bool,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let status = wait(&args.socket.path(), args.wait)?;
-    print(|out| show(out, &status))?;
+    print(|out| show(out, &status, args.hooks))?;
     if status.degraded.is_empty() {
         return Ok(());
     }
@@ -65,15 +68,33 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
     }
 }
 
-fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
+    writeln!(out, "{}", verdict(status))?;
     writeln!(
         out,
-        "detector {} on {}: watching since {:.0} (process {})",
+        "daemon    detector {} on {}, since {:.0} (process {})",
         status.version, status.node, status.since.0, status.pid
     )?;
     for reason in &status.degraded {
         writeln!(out, "degraded  {reason}")?;
     }
+    let counters = &status.counters;
+    writeln!(out, "findings  {}", findings(counters))?;
+    writeln!(out, "events    {}", counters.events)?;
+    for (kind, count) in &counters.losses {
+        let known = Loss::ALL.iter().find(|known| known.name() == kind);
+        writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
+    }
+    if counters.skipped > 0 {
+        writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
+    }
+    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
+        writeln!(out, "runtime   {runtime}")?;
+    }
+    if hooks { show_hooks(out, status) } else { Ok(()) }
+}
+
+fn show_hooks(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     let width = status.hooks.iter().map(|hook| hook.name.len()).max().unwrap_or_default();
     for Hook { name, attached, absent, verified, .. } in &status.hooks {
         let proof = match (attached, verified) {
@@ -88,16 +109,128 @@ fn show(out: &mut dyn Write, status: &Status) -> io::Result<()> {
             attached.as_deref().unwrap_or(if *absent { "not needed" } else { "not attached" })
         )?;
     }
-    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
-        writeln!(out, "runtime   {runtime}")?;
-    }
-    let counters = &status.counters;
-    writeln!(out, "events    {}", counters.events)?;
-    writeln!(out, "findings  {}", counters.findings)?;
-    writeln!(out, "losses    {}", counters.losses.values().sum::<u64>())?;
-    for (kind, count) in &counters.losses {
-        let known = Loss::ALL.iter().find(|known| known.name() == kind);
-        writeln!(out, "  {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
-    }
     Ok(())
+}
+
+/// How well the daemon watches, in a sentence.
+fn verdict(status: &Status) -> String {
+    let count = |is_one: fn(&&Hook) -> bool| status.hooks.iter().filter(is_one).count();
+    let unattached = count(|hook| hook.attached.is_none() && !hook.absent);
+    let silent = count(|hook| hook.verified == Some(false));
+    let (attached, proven) = (count(|hook| hook.attached.is_some()), count(|hook| hook.verified == Some(true)));
+    let lost = status.counters.losses.values().sum::<u64>() + status.counters.skipped;
+    let lost = match lost {
+        0 => "nothing lost".to_owned(),
+        1 => "one loss".to_owned(),
+        lost => format!("{lost} losses"),
+    };
+    if status.degraded.is_empty() {
+        let hooks = if proven == attached { "all".to_owned() } else { format!("{proven} of {attached}") };
+        return format!("watching: {hooks} hooks proven, {lost}");
+    }
+    let of_hooks = [
+        counted(unattached, "hook is not attached", "hooks are not attached"),
+        counted(silent, "hook was not seen to fire", "hooks were not seen to fire"),
+    ];
+    let mut parts: Vec<_> = of_hooks.into_iter().flatten().collect();
+    let others = status.degraded.len().saturating_sub(unattached + silent);
+    match (status.degraded.as_slice(), parts.is_empty()) {
+        ([reason], true) => parts.push(reason.clone()),
+        (_, true) => parts.push(format!("{others} reasons, see below")),
+        (_, false) => parts.extend(counted(others, "other reason, see below", "other reasons, see below")),
+    }
+    format!("degraded: {}; {lost}", parts.join(", "))
+}
+
+fn counted(count: usize, one: &str, more: &str) -> Option<String> {
+    (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { more }))
+}
+
+/// How many findings there are of each severity, the worst first.
+fn findings(counters: &Counters) -> String {
+    let count = |severity: Severity| Some((severity, *counters.severities.get(&severity)?)).filter(|(_, n)| *n > 0);
+    let counts: Vec<_> = Severity::ALL.into_iter().rev().filter_map(count).collect();
+    let counts: Vec<_> = counts.into_iter().map(|(severity, count)| format!("{count} {severity}")).collect();
+    match counters.findings {
+        0 => "none".to_owned(),
+        // A daemon of an older version does not tell the severities.
+        all if counts.is_empty() => all.to_string(),
+        all => format!("{all} ({})", counts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::hub::Hub;
+    use crate::detect::samples;
+
+    fn hook(name: &str, attached: bool, verified: Option<bool>) -> Hook {
+        Hook {
+            name: name.to_owned(),
+            purpose: "files".to_owned(),
+            essential: false,
+            attached: attached.then(|| "kprobe f".to_owned()),
+            absent: false,
+            verified,
+            blindable: false,
+            refused: Vec::new(),
+        }
+    }
+
+    fn status(hooks: Vec<Hook>, degraded: &[&str]) -> Status {
+        let degraded = degraded.iter().map(|&reason| reason.to_owned()).collect();
+        Status { hooks, degraded, ..Hub::new("node-1".into()).status() }
+    }
+
+    fn shown(status: &Status, hooks: bool) -> String {
+        let mut out = Vec::new();
+        show(&mut out, status, hooks).expect("memory takes it");
+        String::from_utf8(out).expect("it is text")
+    }
+
+    #[test]
+    fn it_begins_with_a_verdict() {
+        let proven = || hook("open", true, Some(true));
+        let absent = || Hook { absent: true, ..hook("new", false, None) };
+        let mut lossy = status(vec![proven(), absent()], &[]);
+        lossy.counters.losses.insert("exec".to_owned(), 3);
+        lossy.counters.skipped = 2;
+        for (status, expected) in [
+            (status(vec![proven(), absent()], &[]), "watching: all hooks proven, nothing lost\n"),
+            (status(vec![proven(), hook("exec", true, None)], &[]), "watching: 1 of 2 hooks proven, nothing lost\n"),
+            (lossy, "watching: all hooks proven, 5 losses\n"),
+            (status(vec![proven()], &["the disk is full"]), "degraded: the disk is full; nothing lost\n"),
+            (status(vec![proven()], &["a", "b"]), "degraded: 2 reasons, see below; nothing lost\n"),
+            (
+                status(vec![hook("open", false, None), hook("write", false, None)], &["open", "write"]),
+                "degraded: 2 hooks are not attached; nothing lost\n",
+            ),
+            (
+                status(vec![hook("open", true, Some(false)), hook("write", false, None)], &["a", "b", "c"]),
+                "degraded: 1 hook is not attached, 1 hook was not seen to fire, 1 other reason, see below; nothing lost\n",
+            ),
+        ] {
+            assert!(shown(&status, false).starts_with(expected), "{expected}{}", shown(&status, false));
+        }
+    }
+
+    #[test]
+    fn hooks_are_listed_only_when_asked_for_and_reasons_always() {
+        let status = status(vec![hook("open", false, None)], &["hook open is not attached"]);
+        assert!(shown(&status, true).contains("\nhook      open not attached\n"));
+        let without = shown(&status, false);
+        assert!(
+            !without.contains("\nhook  ") && without.contains("\ndegraded  hook open is not attached\n"),
+            "{without}"
+        );
+    }
+
+    #[test]
+    fn findings_are_counted_by_severity() {
+        let hub = Hub::new("node-1".into());
+        assert!(shown(&hub.status(), false).contains("\nfindings  none\n"));
+        samples::session(b"sh").iter().for_each(|line| hub.publish(line));
+        assert!(shown(&hub.status(), false).contains("\nfindings  3 (2 high, 1 medium)\n"));
+    }
 }

@@ -1,7 +1,13 @@
 //! `detector tail`: shows findings live.
 
+use std::fmt;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, SendError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ColorChoice;
@@ -9,6 +15,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
+use super::interrupt;
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
@@ -21,10 +28,16 @@ use crate::sensor;
 
 /// How many sessions are remembered at most, so that an update is not shown again.
 const MOST_SESSIONS: usize = 8192;
+/// How many lines can wait to be shown. Further ones wait in the daemon, which counts those that it has to drop.
+const QUEUE: usize = 256;
+/// How often a daemon that has stopped is looked for.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// How long a daemon that starts or stops may refuse its clients.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print JSON, one object per line
+    /// Print JSON, one object per line. Nothing is hidden but what the filters exclude
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -36,7 +49,7 @@ pub(super) struct Args {
     color: ColorChoice,
 }
 
-/// Selects the findings to show, and the ends of sessions. Other notices are always shown.
+/// Selects the findings to show, and the ends of sessions. Other notices are always shown, except `container_info`.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
@@ -45,25 +58,73 @@ struct Filter {
     /// Show only findings of this kind. Can be given more than once
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     finding: Vec<Kind>,
-    /// Show only findings of at least this severity
+    /// Show only findings of at least this severity [default: low]
     #[arg(long, value_name = "MIN", value_parser = severity_parser())]
     severity: Option<Severity>,
+    /// Show also findings of severity info, and what container runtimes tell later (`container_info`)
+    #[arg(long, conflicts_with = "severity")]
+    all: bool,
+}
+
+/// Whether a line is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Shown,
+    /// It is about another container, or of another kind.
+    Unwanted,
+    /// Its severity is too low.
+    Low,
+    /// It is a `container_info`.
+    Info,
 }
 
 impl Filter {
-    fn admits(&self, finding: &Finding) -> bool {
-        self.admits_parts(finding.severity, finding.finding, finding.container.as_ref())
+    fn fate(&self, line: &Line) -> Fate {
+        match line {
+            Line::Finding(finding) => self.fate_of(finding.severity, Some(finding.finding), finding.container.as_ref()),
+            Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, .. }, .. }) => {
+                self.fate_of(*severity, Some(Kind::Session), Some(container))
+            }
+            Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }) => {
+                match self.fate_of(Severity::Critical, None, Some(container)) {
+                    Fate::Shown if !self.all => Fate::Info,
+                    fate => fate,
+                }
+            }
+            Line::Notice(_) => Fate::Shown,
+        }
     }
 
-    fn admits_parts(&self, severity: Severity, kind: Kind, container: Option<&Container>) -> bool {
-        self.severity.is_none_or(|least| severity >= least)
-            && (self.finding.is_empty() || self.finding.contains(&kind))
-            && self.admits_container(container)
+    fn fate_of(&self, severity: Severity, kind: Option<Kind>, container: Option<&Container>) -> Fate {
+        let is_wanted = self.container.is_empty()
+            || container.is_some_and(|container| self.container.iter().any(|wanted| is_container(container, wanted)));
+        if !is_wanted || kind.is_some_and(|kind| !self.finding.is_empty() && !self.finding.contains(&kind)) {
+            Fate::Unwanted
+        } else if severity < self.least() {
+            Fate::Low
+        } else {
+            Fate::Shown
+        }
     }
 
-    fn admits_container(&self, container: Option<&Container>) -> bool {
-        self.container.is_empty()
-            || container.is_some_and(|container| self.container.iter().any(|wanted| is_container(container, wanted)))
+    fn least(&self) -> Severity {
+        self.severity.unwrap_or(if self.all { Severity::Info } else { Severity::Low })
+    }
+
+    /// The findings that are not shown because of their severity.
+    fn low(&self) -> String {
+        match self.least() {
+            Severity::Low => "of severity info".to_owned(),
+            least => format!("of a severity below {least}"),
+        }
+    }
+
+    /// What is not shown without being asked for.
+    fn note(&self) -> String {
+        if self.all {
+            return "nothing is hidden".to_owned();
+        }
+        format!("not shown: findings {}, and what container runtimes tell later (--all shows everything)", self.low())
     }
 }
 
@@ -88,17 +149,32 @@ impl Sessions {
     }
 }
 
+/// What the view is made of.
+enum Input {
+    /// A line, with its line feed.
+    Line(Vec<u8>),
+    /// The daemon has ended the stream.
+    Stopped,
+    /// A daemon sends a stream again.
+    Back,
+    /// There will be no more lines.
+    End(Failure),
+    /// The person wants no more.
+    Interrupted,
+}
+
 /// Where the lines come from.
 enum Source {
-    Daemon(Stream),
-    Private { hub: Arc<Hub>, lines: Receiver<Bytes>, _watch: Watch },
+    Daemon(Stream, PathBuf),
+    Private(Arc<Hub>, Receiver<Bytes>),
 }
 
 impl Source {
     /// Connects to the daemon. If none is running and no socket was named, starts a private sensor.
-    fn open(socket: &Socket) -> Result<Self, Failure> {
-        match client::tail(&socket.path()) {
-            Ok(stream) => Ok(Self::Daemon(stream)),
+    fn open(socket: &Socket) -> Result<(Self, Option<Watch>), Failure> {
+        let path = socket.path();
+        match client::tail(&path) {
+            Ok(stream) => Ok((Self::Daemon(stream, path), None)),
             Err(error @ client::Error::NotRunning(_)) if socket.path.is_none() => match sensor::check_privileges() {
                 Ok(()) => Self::private(),
                 Err(_) => Err(Failure::new(Exit::NotReady, format_args!("{error}, or run this as root"))),
@@ -107,7 +183,7 @@ impl Source {
         }
     }
 
-    fn private() -> Result<Self, Failure> {
+    fn private() -> Result<(Self, Option<Watch>), Failure> {
         let node = Node::from(node_name());
         let hub = Arc::new(Hub::new(node.clone()));
         let lines = hub.subscribe().ok_or_else(|| {
@@ -138,81 +214,231 @@ impl Source {
             "detector: no daemon is running; watching with a private sensor until this \
             command ends"
         );
-        Ok(Self::Private { hub, lines, _watch: watch })
+        Ok((Self::Private(hub, lines), Some(watch)))
     }
 
-    /// Reads the next line, including its line feed, into `line`. Returns `false` at the end of the stream.
-    fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Failure> {
+    /// Sends the lines until there will be no more, or nobody wants them. When the daemon stops, waits for another one.
+    fn feed(self, inputs: &SyncSender<Input>) -> Result<(), SendError<Input>> {
         match self {
-            Self::Daemon(stream) => Ok(stream.next_line(line)?),
-            Self::Private { hub, lines, .. } => {
-                let next = match lines.blocking_recv() {
-                    Ok(next) => next,
+            Self::Daemon(mut stream, path) => loop {
+                let mut line = Vec::new();
+                match stream.next_line(&mut line) {
+                    Ok(true) => inputs.send(Input::Line(line))?,
+                    Ok(false) => {
+                        inputs.send(Input::Stopped)?;
+                        match reconnect(&path) {
+                            Ok(again) => stream = again,
+                            Err(error) => return inputs.send(Input::End(error.into())),
+                        }
+                        inputs.send(Input::Back)?;
+                    }
+                    Err(error) => return inputs.send(Input::End(error.into())),
+                }
+            },
+            Self::Private(hub, mut lines) => loop {
+                let line = match lines.blocking_recv() {
+                    Ok(line) => line,
                     Err(RecvError::Lagged(missed)) => hub.loss_line(Loss::Client, missed),
-                    Err(RecvError::Closed) => return Ok(false),
+                    Err(RecvError::Closed) => {
+                        return inputs.send(Input::End(Failure::new(
+                            Exit::Failure,
+                            "the private sensor ended unexpectedly; this is a bug: report it with the messages above",
+                        )));
+                    }
                 };
-                line.clear();
-                line.extend_from_slice(&next);
-                Ok(true)
-            }
+                inputs.send(Input::Line(line.into()))?;
+            },
         }
+    }
+}
+
+/// Waits for a daemon. One that starts or stops may refuse clients for a while.
+fn reconnect(path: &Path) -> Result<Stream, client::Error> {
+    let mut refused = None;
+    loop {
+        match client::tail(path) {
+            Ok(stream) => return Ok(stream),
+            Err(client::Error::NotRunning(_) | client::Error::Silent(_)) => refused = None,
+            Err(error) if refused.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return Err(error),
+            Err(_) => {}
+        }
+        thread::sleep(INTERVAL);
     }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let mut source = Source::open(&args.socket)?;
-    let color = is_coloured(args.color);
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut line = Vec::new();
-    let mut sessions = Sessions(Recent::new(MOST_SESSIONS));
-    while source.next_line(&mut line)? {
-        match show(&mut out, &line, &args.filter, &mut sessions, args.json, color).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            shown => shown?,
-        }
-    }
-    let why = match source {
-        Source::Daemon(_) => {
-            "the stream ended because the daemon stopped; check its log, restart it, and run this \
-            command again"
-        }
-        Source::Private { .. } => {
-            "the private sensor ended unexpectedly; this is a bug: report it with the messages \
-            above"
-        }
+    let (source, _watch) = Source::open(&args.socket)?;
+    let (sender, inputs) = mpsc::sync_channel(QUEUE);
+    let is_heard = Arc::new(AtomicBool::new(false));
+    let threads = {
+        let (sender, is_heard) = (sender.clone(), Arc::clone(&is_heard));
+        interrupt::catch(move || drop(sender.send(Input::Interrupted)), is_heard)
     };
-    Err(Failure::new(Exit::Failure, why))
+    threads
+        .and_then(|()| {
+            let feed = move || drop(source.feed(&sender));
+            thread::Builder::new().name("lines".to_owned()).spawn(feed)
+        })
+        .map_err(|error| {
+            Failure::new(
+                Exit::Failure,
+                format_args!("cannot start a thread: {error}; check the limits of this process (ulimit -a)"),
+            )
+        })?;
+    let color = is_coloured(args.color);
+    let mut view = View::new(args.filter, args.json, color, io::BufWriter::new(io::stdout().lock()));
+    let shown = view.run(inputs);
+    is_heard.store(true, Relaxed);
+    shown
 }
 
-fn show(
-    out: &mut impl Write,
-    line: &[u8],
-    filter: &Filter,
-    sessions: &mut Sessions,
+/// What a person sees, or a program with JSON.
+struct View<W> {
+    filter: Filter,
     json: bool,
     color: bool,
-) -> io::Result<()> {
-    match serde_json::from_slice::<Line>(line) {
-        Ok(Line::Finding(finding)) if !filter.admits(&finding) => Ok(()),
-        Ok(Line::Finding(finding)) if !json && sessions.are_told(&finding) => Ok(()),
-        Ok(Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, .. }, .. }))
-            if !filter.admits_parts(severity, Kind::Session, Some(&container)) =>
-        {
-            Ok(())
+    out: W,
+    sessions: Sessions,
+    hidden: Hidden,
+    /// Whether the daemon has said that it stops.
+    has_said_goodbye: bool,
+    /// Since when there is no daemon.
+    alone: Option<Instant>,
+}
+
+/// How many lines were not shown.
+#[derive(Debug, Default)]
+struct Hidden {
+    low: u64,
+    info: u64,
+    unwanted: u64,
+}
+
+impl<W: Write> View<W> {
+    fn new(mut filter: Filter, json: bool, color: bool, out: W) -> Self {
+        // A program has its own filters.
+        filter.all |= json;
+        Self {
+            filter,
+            json,
+            color,
+            out,
+            sessions: Sessions(Recent::new(MOST_SESSIONS)),
+            hidden: Hidden::default(),
+            has_said_goodbye: false,
+            alone: None,
         }
-        Ok(Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }))
-            if !filter.admits_container(Some(&container)) =>
-        {
-            Ok(())
+    }
+
+    /// Shows what comes until the end.
+    fn run(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<(), Failure> {
+        let shown = self.show_all(inputs);
+        match shown {
+            Err(Ended::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(Ended::Unwritable(error)) => Err(error.into()),
+            Err(Ended::Failed(failure)) => Err(failure),
+            Ok(()) => Ok(()),
         }
-        Ok(parsed) if !json => terminal::write_line(out, &parsed, color),
-        // The line is printed unchanged, so that fields of a newer daemon are not lost.
-        Ok(_) => out.write_all(line),
-        Err(_) if json => out.write_all(line),
-        Err(error) => {
-            tracing::warn!("cannot decode a line from the daemon; use the same version of detector for both: {error}");
-            Ok(())
+    }
+
+    fn show_all(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<(), Ended> {
+        if !self.json {
+            self.remark(self.filter.note())?;
         }
+        for input in inputs {
+            match input {
+                Input::Line(line) => self.show(&line)?,
+                Input::Stopped => {
+                    self.alone = Some(Instant::now());
+                    let how = if self.has_said_goodbye { "" } else { " without a word, as when it is killed" };
+                    self.remark(format_args!("the detector stopped{how}; waiting for it"))?;
+                }
+                Input::Back => {
+                    let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed()).as_secs_f32();
+                    self.remark(format_args!(
+                        "the detector is back after {gap:.1} s; what it has found in between is in its log"
+                    ))?;
+                }
+                Input::Interrupted => {
+                    self.sum_up()?;
+                    return match self.alone {
+                        None => Ok(()),
+                        Some(_) => {
+                            Err(Ended::Failed(Failure::new(Exit::NotReady, "interrupted while no daemon was running")))
+                        }
+                    };
+                }
+                Input::End(failure) => {
+                    self.sum_up()?;
+                    return Err(Ended::Failed(failure));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a line, or counts it as hidden.
+    fn show(&mut self, line: &[u8]) -> io::Result<()> {
+        let parsed = match serde_json::from_slice::<Line>(line) {
+            Ok(parsed) => parsed,
+            // The line is printed unchanged, so that those of a newer daemon are not lost.
+            Err(_) if self.json => return self.out.write_all(line).and_then(|()| self.out.flush()),
+            Err(error) => {
+                tracing::warn!(
+                    "cannot decode a line from the daemon; use the same version of detector for both: {error}"
+                );
+                return Ok(());
+            }
+        };
+        if let Line::Notice(Notice { event, .. }) = &parsed {
+            self.has_said_goodbye = matches!(event, NoticeEvent::Stopped { .. });
+        }
+        match self.filter.fate(&parsed) {
+            Fate::Low => self.hidden.low += 1,
+            Fate::Info => self.hidden.info += 1,
+            Fate::Unwanted => self.hidden.unwanted += 1,
+            // The line is printed unchanged, so that fields of a newer daemon are not lost.
+            Fate::Shown if self.json => self.out.write_all(line)?,
+            Fate::Shown if matches!(&parsed, Line::Finding(finding) if self.sessions.are_told(finding)) => {}
+            Fate::Shown => terminal::write_line(&mut self.out, &parsed, self.color)?,
+        }
+        self.out.flush()
+    }
+
+    /// Says how many lines were not shown.
+    fn sum_up(&mut self) -> io::Result<()> {
+        let Hidden { low, info, unwanted } = self.hidden;
+        let low_ones = self.filter.low();
+        let parts = [
+            (low, format!("{low} about findings {low_ones}")),
+            (info, format!("{info} with what container runtimes told later")),
+            (unwanted, format!("{unwanted} about other containers or of other kinds")),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
+        if parts.is_empty() { Ok(()) } else { self.remark(format_args!("lines not shown: {}", parts.join(", "))) }
+    }
+
+    /// Says something about the view itself. JSON is for a program, so there a person reads standard error.
+    fn remark(&mut self, text: impl fmt::Display) -> io::Result<()> {
+        if self.json {
+            // Standard error may be closed.
+            let _ = writeln!(io::stderr(), "detector: {text}");
+            return Ok(());
+        }
+        terminal::write_remark(&mut self.out, &text.to_string(), self.color)?;
+        self.out.flush()
+    }
+}
+
+/// Why the view ended, unless somebody wanted it to.
+enum Ended {
+    Unwritable(io::Error),
+    Failed(Failure),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Unwritable(error)
     }
 }
 
@@ -230,24 +456,33 @@ mod tests {
         filter: Filter,
     }
 
-    fn admits(arguments: &[&str]) -> bool {
+    fn filter(arguments: &[&str]) -> Filter {
+        Only::try_parse_from(["tail"].iter().chain(arguments)).expect("they are right").filter
+    }
+
+    fn fate(arguments: &[&str]) -> Fate {
         let shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
         let mut finding = samples::found(Event::Exec(Box::new(shell))).expect("it is a shell");
         finding.severity = Severity::Medium;
         finding.container.as_mut().expect("it is in one").name = Some(b"web"[..].into());
-        let arguments = ["tail"].iter().chain(arguments);
-        Only::try_parse_from(arguments).expect("they are right").filter.admits(&finding)
+        filter(arguments).fate(&Line::Finding(Box::new(finding)))
     }
 
-    /// How many lines are shown of those with these arguments.
+    fn input(line: &Line) -> Input {
+        Input::Line(crate::output::json::line(line).to_vec())
+    }
+
+    /// What is shown, and how the view ends.
+    fn view(inputs: Vec<Input>, arguments: &[&str], json: bool) -> (Vec<String>, Result<(), Failure>) {
+        let mut out = Vec::new();
+        let ended = View::new(filter(arguments), json, false, &mut out).run(inputs);
+        (String::from_utf8(out).expect("it is text").lines().map(str::to_owned).collect(), ended)
+    }
+
+    /// How many of these lines are shown.
     fn shown(lines: &[Line], arguments: &[&str], json: bool) -> usize {
-        let filter = Only::try_parse_from(["tail"].iter().chain(arguments)).expect("they are right").filter;
-        let (mut out, mut sessions) = (Vec::new(), Sessions(Recent::new(MOST_SESSIONS)));
-        for line in lines {
-            let line = crate::output::json::line(line);
-            show(&mut out, &line, &filter, &mut sessions, json, false).expect("memory takes it");
-        }
-        out.iter().filter(|byte| **byte == b'\n').count()
+        let (text, _) = view(lines.iter().map(input).collect(), arguments, json);
+        text.len() - usize::from(!json)
     }
 
     #[test]
@@ -260,6 +495,55 @@ mod tests {
         let Line::Finding(last) = &mut lines[3] else { panic!("no finding") };
         last.severity = Severity::Critical;
         assert_eq!(shown(&lines, &[], false), 5);
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        let mut lines = samples::session(b"sh");
+        let Line::Finding(shell) = &mut lines[0] else { panic!("no finding") };
+        shell.severity = Severity::Info;
+        let container = Box::new(samples::known_container(b"web"));
+        lines.push(Line::Notice(Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container })));
+        let inputs = || lines.iter().map(input).chain([Input::Interrupted]).collect();
+        let ends = |arguments: &[&str], json| {
+            let (text, ended) = view(inputs(), arguments, json);
+            assert!(ended.is_ok());
+            (text.len(), text.first().cloned().expect("there are some"), text.last().cloned().expect("there are some"))
+        };
+        let (count, first, last) = ends(&[], false);
+        assert!(first.starts_with("not shown: findings of severity info, and what container runtimes tell"), "{first}");
+        assert_eq!(
+            last,
+            "lines not shown: 1 about findings of severity info, 1 with what container runtimes told later"
+        );
+        assert_eq!(count, 5);
+        let (count, first, last) = ends(&["--severity", "critical", "--finding", "session"], false);
+        assert!(first.starts_with("not shown: findings of a severity below critical, and what"), "{first}");
+        assert_eq!(
+            last,
+            "lines not shown: 3 about findings of a severity below critical, 1 with what container runtimes told later, \
+            2 about other containers or of other kinds"
+        );
+        assert_eq!(count, 2);
+        let (count, first, _) = ends(&["--all"], false);
+        assert_eq!((count, first.as_str()), (6, "nothing is hidden"));
+        let (count, ..) = ends(&[], true);
+        assert_eq!(count, 6);
+        assert!(Only::try_parse_from(["tail", "--all", "--severity", "low"]).is_err());
+    }
+
+    #[test]
+    fn it_waits_for_a_daemon_that_has_stopped() {
+        let stopped = Line::Notice(Notice::now("node-1".into(), NoticeEvent::Stopped { reason: "SIGTERM".to_owned() }));
+        let line = || input(&samples::session(b"sh")[0]);
+        let (text, ended) = view(vec![line(), input(&stopped), Input::Stopped, Input::Back, line()], &["--all"], false);
+        assert!(ended.is_ok());
+        assert_eq!(text[3], "the detector stopped; waiting for it");
+        assert!(text[4].starts_with("the detector is back after 0.0 s; ") && text.len() == 6, "{text:?}");
+
+        let (text, ended) = view(vec![Input::Stopped, Input::Interrupted], &["--all"], false);
+        assert_eq!(ended.expect_err("there is no daemon").exit, Exit::NotReady);
+        assert_eq!(text[1..], ["the detector stopped without a word, as when it is killed; waiting for it"]);
     }
 
     #[test]
@@ -276,17 +560,18 @@ mod tests {
             &["--container", "web"],
             &["--container", "other", "--container", "web", "--severity", "low"],
         ] {
-            assert!(admits(admitted), "{admitted:?}");
+            assert_eq!(fate(admitted), Fate::Shown, "{admitted:?}");
+        }
+        for low in [&["--severity", "high"][..], &["--container", "web", "--severity", "critical"]] {
+            assert_eq!(fate(low), Fate::Low, "{low:?}");
         }
         for refused in [
-            &["--severity", "high"][..],
-            &["--finding", "image_write"],
+            &["--finding", "image_write"][..],
             &["--container", "we"],
             &["--container", &prefix[1..]],
-            &["--container", "web", "--severity", "critical"],
             &["--container", "web", "--finding", "image_write"],
         ] {
-            assert!(!admits(refused), "{refused:?}");
+            assert_eq!(fate(refused), Fate::Unwanted, "{refused:?}");
         }
     }
 }

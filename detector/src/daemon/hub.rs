@@ -2,6 +2,7 @@
 //! without blocking the publisher. A receiver that is too slow loses lines, and gets a notice with their number.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Line, Loss, Node, Notice, NoticeEvent, Time};
+use crate::finding::{Finding, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline;
 use crate::protocol::{Counters, DaemonState, Hook, Status};
+use crate::recent::Recent;
 use crate::runtime::Engines;
 
 /// How many lines can wait for the output.
 pub const OUTPUT_QUEUE: usize = 8192;
 /// How many lines can wait for the slowest live client.
 pub const CLIENT_QUEUE: usize = 1024;
+/// How many findings are remembered at most, so that their updates do not count as others.
+const MOST_FINDINGS: usize = 4096;
 
 /// Distributes the lines, and keeps the status of the daemon.
 #[derive(Debug)]
@@ -26,8 +30,10 @@ pub struct Hub {
     node: Node,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
-    findings: AtomicU64,
+    tally: Mutex<Tally>,
     losses: Mutex<BTreeMap<&'static str, u64>>,
+    /// The number of calls for which the kernel did not run a probe.
+    skipped: AtomicU64,
     /// The number of lines lost since the last [`Hub::take_output_loss`] because the output queue was full.
     output_loss: AtomicU64,
     /// Why executed files are not inspected at the moment.
@@ -47,6 +53,33 @@ enum Receivers {
     All,
     /// The clients only.
     Clients,
+}
+
+/// Counts the findings by severity.
+#[derive(Debug)]
+struct Tally {
+    counts: BTreeMap<Severity, u64>,
+    /// The severities of the latest findings, by a hash of their ids.
+    known: Recent<u64, Severity>,
+    hasher: RandomState,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: BTreeMap::new(), known: Recent::new(MOST_FINDINGS), hasher: RandomState::new() }
+    }
+}
+
+impl Tally {
+    /// Counts a finding. An update moves it to its new severity.
+    fn add(&mut self, finding: &Finding) {
+        let id = self.hasher.hash_one(&finding.id);
+        if let Some(before) = self.known.get(&id).copied() {
+            *self.counts.entry(before).or_default() -= 1;
+        }
+        *self.counts.entry(finding.severity).or_default() += 1;
+        self.known.insert(id, finding.severity);
+    }
 }
 
 #[derive(Debug)]
@@ -90,8 +123,9 @@ impl Hub {
                 pipeline: None,
                 engines: Arc::default(),
             }),
-            findings: AtomicU64::new(0),
+            tally: Mutex::default(),
             losses: Mutex::default(),
+            skipped: AtomicU64::new(0),
             output_loss: AtomicU64::new(0),
             inspection_failure: Mutex::default(),
             recording_failure: Mutex::default(),
@@ -103,11 +137,12 @@ impl Hub {
     /// Publishes a finding or a notice.
     pub fn publish(&self, line: &Line) {
         match line {
-            Line::Finding(_) => {
-                self.findings.fetch_add(1, Relaxed);
-            }
+            Line::Finding(finding) => lock(&self.tally).add(finding),
             Line::Notice(Notice { event: NoticeEvent::Loss { kind, count, .. }, .. }) => {
                 self.count_loss(*kind, *count);
+            }
+            Line::Notice(Notice { event: NoticeEvent::BlindWindow { skipped, .. }, .. }) => {
+                self.skipped.fetch_add(skipped.values().sum(), Relaxed);
             }
             Line::Notice(_) => {}
         }
@@ -248,6 +283,7 @@ impl Hub {
         if lost > 0 {
             degraded.push(format!("the output is blocked or too slow: {lost} lines were lost"));
         }
+        let severities = lock(&self.tally).counts.clone();
         let phase = lock(&self.phase);
         degraded.extend(phase.pipeline.as_ref().and_then(|pipeline| pipeline.stuck_test()));
         Status {
@@ -261,8 +297,10 @@ impl Hub {
             runtimes: phase.engines.status(),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
-                findings: self.findings.load(Relaxed),
+                findings: severities.values().sum(),
+                severities,
                 losses: lock(&self.losses).iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+                skipped: self.skipped.load(Relaxed),
             },
         }
     }
@@ -293,6 +331,7 @@ mod tests {
     use tokio::sync::broadcast::error::TryRecvError;
 
     use super::*;
+    use crate::detect::samples;
 
     /// The number of lines that a receiver too slow for them misses, as its notices say.
     fn told(line: &[u8]) -> u64 {
@@ -300,6 +339,23 @@ mod tests {
             Line::Notice(Notice { event: NoticeEvent::Loss { count, .. }, .. }) => count,
             other => panic!("{other:?} is no notice of a loss"),
         }
+    }
+
+    #[test]
+    fn findings_are_counted_by_their_last_severity() {
+        let hub = Hub::new("node-1".into());
+        let mut lines = samples::session(b"sh");
+        lines.iter().for_each(|line| hub.publish(line));
+        let count = || {
+            let Counters { findings, severities, .. } = hub.status().counters;
+            (findings, Severity::ALL.map(|severity| severities.get(&severity).copied().unwrap_or_default()))
+        };
+        // The shell, the session with its update, and a change.
+        assert_eq!(count(), (3, [0, 0, 1, 2, 0]));
+        let Line::Finding(session) = &mut lines[3] else { panic!("no finding") };
+        session.severity = Severity::Critical;
+        hub.publish(&lines[3]);
+        assert_eq!(count(), (3, [0, 0, 1, 1, 1]));
     }
 
     #[test]

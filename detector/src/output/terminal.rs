@@ -39,6 +39,18 @@ pub fn write_line(out: &mut impl Write, line: &Line, color: bool) -> io::Result<
     out.write_all(text.as_bytes())
 }
 
+/// Writes a remark about the view itself as one line.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_remark(out: &mut impl Write, remark: &str, color: bool) -> io::Result<()> {
+    let mut text = String::new();
+    Pen { out: &mut text, color }.styled(DIM, remark).map_err(io::Error::other)?;
+    text.push('\n');
+    out.write_all(text.as_bytes())
+}
+
 fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
     pen.styled(DIM, &time_of_day(&finding.time))?;
     pen.plain("  ")?;

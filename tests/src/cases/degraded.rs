@@ -166,11 +166,20 @@ fn switch_off(switch: &str, act: &'static str) -> Result<()> {
         return watched.daemon.stop();
     }
     let noticed = watched.wait(|line| line["event"] == "degraded").map(|line| act.noticed(&line));
-    let status = watched.daemon.status();
+    let status = detector(&["status"]);
     fs::write(switch, "1")?;
     noticed?;
     act.end()?;
-    ensure!(status? == DEGRADED, "status does not say so");
+    let status = status?;
+    ensure!(status.status.code() == Some(DEGRADED), "status does not say so");
+    let shown = String::from_utf8(status.stdout)?;
+    let verdict = shown.lines().next().unwrap_or_default();
+    ensure!(
+        verdict.starts_with("degraded: ")
+            && verdict.contains("were not seen to fire")
+            && shown.contains("\ndegraded  hook "),
+        "status says {shown}"
+    );
     watched.is_whole_again()?;
     let reasons = degraded(&watched.output)?;
     watched.daemon.stop()?;

@@ -40,7 +40,12 @@ pub(super) fn container_in_preparation(lab: &mut Lab) -> Result<()> {
 
 /// This is the last case, because the sensor does not run after it.
 pub(super) fn stop_and_status(lab: &mut Lab) -> Result<()> {
-    ensure!(detector(&["status", "--wait", "10s"])?.status.success(), "status does not see the running sensor");
+    let status = detector(&["status", "--wait", "10s"])?;
+    ensure!(status.status.success(), "status does not see the running sensor");
+    let shown = String::from_utf8(status.stdout)?;
+    ensure!(shown.starts_with("watching: all hooks proven, ") && !shown.contains("\nhook "), "status says {shown}");
+    let hooks = String::from_utf8(detector(&["status", "--hooks"])?.stdout)?;
+    ensure!(hooks.contains("\nhook      open "), "status --hooks says {hooks}");
     let status = lab.take_sensor()?.stop()?;
     ensure!(status.success(), "after SIGTERM: {status}");
     let without = detector(&["status"])?;

@@ -30,6 +30,7 @@ mod session;
 mod shadow;
 mod shell;
 mod silence;
+mod tail;
 mod tampering;
 mod volumes;
 
@@ -169,6 +170,7 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;
+    tail []: hidden_findings, restarted_daemon;
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
