@@ -82,6 +82,9 @@ pub struct Finding {
     /// What was done in the session so far. Only the finding of a session has it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Box<Summary>>,
+    /// What was done again. It is left out if the finding is about one act only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repeated: Option<Box<Repeated>>,
     /// MITRE ATT&CK techniques.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mitre: Vec<Cow<'static, str>>,
@@ -442,6 +445,28 @@ pub struct Summary {
     pub findings: BTreeMap<Kind, u64>,
 }
 
+/// Acts that are the same apart from a name: the finding is about all of them. `process` and `file` are those of the
+/// first one. Each act is counted in one finding only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeated {
+    /// How many acts there were so far, with the first one.
+    pub count: u64,
+    /// When the first one happened.
+    pub first: Time,
+    /// When the last one happened.
+    pub last: Time,
+    /// What the paths have in common: `*` is a part of a name that differs, `/*` at the end is any file of a directory,
+    /// and `/**` any file below a directory. It is left out if a program was executed again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paths: Option<Text>,
+    /// Some of the paths: the first four and the last four.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub names: Vec<Text>,
+    /// How many further paths there were. One that comes again later can be counted again.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub names_omitted: u64,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -630,7 +655,7 @@ pub struct Changed {
 }
 
 /// Why the content of an executed file was not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Unread {
@@ -663,7 +688,7 @@ impl Unread {
 }
 
 /// What was done to a file, or to a mount or root over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Op {
     /// The file was changed.
@@ -885,6 +910,11 @@ impl Time {
 pub struct Text(String);
 
 impl Text {
+    /// Takes what is put together of parts of texts.
+    pub(crate) const fn of_texts(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -979,6 +1009,11 @@ impl Mode {
     /// Takes the permissions from `st_mode`, and drops the file type.
     pub(crate) const fn from_st_mode(mode: u32) -> Self {
         Self(mode & 0o7777)
+    }
+
+    /// Whether anybody may execute the file.
+    pub(crate) const fn is_executable(self) -> bool {
+        self.0 & 0o111 != 0
     }
 }
 

@@ -128,7 +128,7 @@ fn in_pieces(program: &[u8], most: usize) -> Content {
 
 /// Records, one after the other: what must be reported is, and all that is reported can be shown.
 fn findings(data: &[u8]) {
-    let (mut table, mut detector) = (Table::default(), Detector::default());
+    let (mut table, mut detector, mut counting) = (Table::default(), Detector::default(), Detector::counting());
     let boot_id = "c1b24ba7-7f4d-4a52-a8b5-6ab5b2bb0c39";
     let context = Context::new("node-1".into(), boot_id, 1_800_000_000_000_000_000, Redactor::clone(&REDACTOR));
     let records = Aligned::new(data);
@@ -165,8 +165,11 @@ fn findings(data: &[u8]) {
         assert!(is_reported, "{event:?} is not reported");
         found.into_iter().for_each(|finding| shown(&Line::Finding(Box::new(finding))));
         detector.take_time(event.time(), &context, |line| shown(&line));
+        counting.detect(&event, container, &context, |finding| shown(&Line::Finding(Box::new(finding))));
+        counting.take_time(event.time(), &context, |line| shown(&line));
     }
     detector.stop(u64::MAX, &context, |line| shown(&line));
+    counting.stop(u64::MAX, &context, |line| shown(&line));
 }
 
 /// A line of the stream, or an answer of the daemon: what can be read can be shown.

@@ -187,6 +187,7 @@ mod tests {
             boot_id: samples::BOOT_ID.to_owned(),
             ahead: 1_800_000_000_000_000_000,
             redactor: Redactor::new(vec![regex::bytes::Regex::new("pin-([0-9]+)").expect("it is one")], true),
+            is_counting: true,
         };
         let socket = json!({"protocol": "docker", "path": "/run/docker.sock", "user": null});
         let engines = json!({"sockets": [socket], "users": true});

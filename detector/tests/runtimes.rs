@@ -163,6 +163,7 @@ fn finding(id: &str) -> Finding {
         file: None,
         session: None,
         summary: None,
+        repeated: None,
         mitre: Vec::new(),
         suppressed_by: None,
     }

@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// How often the self-test is repeated, which tells whether the probes still fire [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     self_test_interval: Option<Duration>,
+    /// Give every act a line of its own instead of counting repeats
+    #[arg(long)]
+    every_act: bool,
 }
 
 impl From<Args> for daemon::Config {
@@ -75,6 +78,7 @@ impl From<Args> for daemon::Config {
                 engines: args.runtimes.engines(),
                 wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
                 test_interval: args.self_test_interval.unwrap_or(watch::TEST_INTERVAL),
+                is_counting: !args.every_act,
             },
         }
     }

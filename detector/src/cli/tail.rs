@@ -201,6 +201,7 @@ impl Source {
             engines: Runtimes::default().engines(),
             wait: runtime::DEFAULT_WAIT,
             test_interval: watch::TEST_INTERVAL,
+            is_counting: true,
         };
         let end_stream = {
             let hub = Arc::clone(&hub);

@@ -36,6 +36,8 @@ pub struct Options {
     pub wait: Duration,
     /// How often the self-test is repeated.
     pub test_interval: Duration,
+    /// Whether what is done again and again is counted.
+    pub is_counting: bool,
 }
 
 /// Why a watch cannot be started.
@@ -83,7 +85,7 @@ impl Watch {
         hub: &Arc<Hub>,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, bpf_object, record, engines, wait, test_interval } = options;
+        let Options { node, redactor, bpf_object, record, engines, wait, test_interval, is_counting } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {
@@ -112,8 +114,8 @@ impl Watch {
             }
         };
         let hooks = hooks(sensor.report());
-        let pipeline =
-            Pipeline::start(sensor, pipeline::Options { node, redactor, journal, test_interval }, sink, ended)?;
+        let options = pipeline::Options { node, redactor, journal, test_interval, is_counting };
+        let pipeline = Pipeline::start(sensor, options, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines);
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })

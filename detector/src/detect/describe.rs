@@ -115,16 +115,23 @@ impl<'a> Actor<'a> {
 
 /// The message about a change: `WHAT HAPPENED in CONTAINER by PROGRAM (from where)`. The container 0 is the host.
 pub(super) fn message(what: &str, container: &TrackedContainer, actor: Option<&Actor>) -> String {
+    let by = actor.map(|actor| (actor.name(), actor.process.origin));
+    let by = by.as_ref().map(|(name, origin)| (name.as_str(), *origin));
+    format!("{what} {}", where_and_by(container, by))
+}
+
+/// The end of such a message. `by` is the name of the program, and its origin.
+pub(super) fn where_and_by(container: &TrackedContainer, by: Option<(&str, Origin)>) -> String {
     let is_host = container.cgroup_id == 0;
     let place = if is_host { "on the host".to_owned() } else { format!("in {}", container_name(container)) };
-    let Some(actor) = actor else { return format!("{what} {place}") };
-    let from = match actor.process.origin {
+    let Some((name, origin)) = by else { return place };
+    let from = match origin {
         Origin::Outside if !is_host => " (from outside)",
         Origin::Entered => " (entered from outside)",
         Origin::Unknown => " (of unknown origin)",
         Origin::Outside | Origin::Entrypoint | Origin::Application => "",
     };
-    format!("{what} {place} by {}{from}", actor.name())
+    format!("{place} by {name}{from}")
 }
 
 /// How a process came into the container, in a message about what it runs.

@@ -20,8 +20,10 @@ mod image_shadowed;
 mod image_write;
 mod interpreter;
 mod kernel_control_write;
+mod pace;
 mod place;
 pub(crate) mod process;
+mod repeats;
 mod script;
 mod sensor_tampering;
 mod session;
@@ -42,6 +44,7 @@ use describe::Actor;
 use expected::Expectations;
 use interpreter::Role;
 use process::{Program, Programs};
+use repeats::Repeats;
 use sessions::{Sessions, Surroundings};
 
 pub use context::Context;
@@ -73,6 +76,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             file,
             session: None,
             summary: None,
+            repeated: None,
             mitre: mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
         });
@@ -111,9 +115,15 @@ pub struct Detector {
     changes: Changes,
     sessions: Sessions,
     expectations: Expectations,
+    repeats: Repeats,
 }
 
 impl Detector {
+    /// A detector that counts what is done again and again. The default one gives each act a finding of its own.
+    pub(crate) fn counting() -> Self {
+        Self { repeats: Repeats::new(true), ..Self::default() }
+    }
+
     /// Remembers a program that was running before the events began.
     pub(crate) fn remember(&mut self, program: Program) {
         self.programs.insert(program);
@@ -181,27 +191,39 @@ impl Detector {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
-        self.sessions.take(event, findings, Surroundings { container, context, actor, parent, content }, found);
+        let repeats = &mut self.repeats;
+        let around = Surroundings { container, context, actor, parent, content };
+        self.sessions.take(event, findings, around, &mut |finding| {
+            repeats.take(event, finding, (container, context), found);
+        });
+        if let Event::Exit(exit) = event
+            && exit.is_last
+        {
+            self.repeats.end_session(&context.session_id(exit.session), exit.at.time, context, found);
+        }
     }
 
-    /// Publishes the findings of sessions that are due at this time, in nanoseconds since boot.
+    /// Publishes the findings that are due at this time, in nanoseconds since boot.
     pub(crate) fn take_time(&mut self, now: u64, context: &Context, mut out: impl FnMut(Line)) {
+        self.repeats.take_time(now, context, &mut |finding| out(Line::Finding(Box::new(finding))));
         self.sessions.take_time(now, context, &mut out);
     }
 
     /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
     pub(crate) fn due(&self) -> Option<u64> {
-        self.sessions.due()
+        self.sessions.due().into_iter().chain(self.repeats.due()).min()
     }
 
-    /// Publishes what is not published of the sessions yet, because the detector stops.
+    /// Publishes what is not published yet, because the detector stops.
     pub(crate) fn stop(&mut self, now: u64, context: &Context, mut out: impl FnMut(Line)) {
+        self.repeats.stop(now, context, &mut |finding| out(Line::Finding(Box::new(finding))));
         self.sessions.stop(now, context, &mut out);
     }
 
-    /// Ends the sessions of a container whose cgroup was removed.
-    pub(crate) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context) {
+    /// Ends the sessions of a container whose cgroup was removed, and publishes what is counted of it.
+    pub(crate) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context, mut found: impl FnMut(Finding)) {
         self.sessions.end_container(cgroup, now, context);
+        self.repeats.end_container(cgroup, now, context, &mut found);
     }
 
     /// Ends the sessions of which no process is left. `living` has the first processes of those with any.
@@ -550,6 +572,20 @@ pub(crate) mod samples {
         }
         detector.stop(u64::MAX, &context, |line| lines.push(line));
         lines
+    }
+
+    /// The last line about a file with a hostile path that is changed again and again.
+    pub(crate) fn repeated(words: &[u8]) -> Line {
+        let (mut detector, context, container) = (Detector::counting(), context(), container());
+        let mut change = change(ImageOp::Create, Layer::New, 0o100644, "");
+        let detail = change.detail.as_mut().expect("the sample has it");
+        (detail.path.bytes, detail.exe.bytes) = ([b"/srv/", words].concat(), [b"/bin/", words].concat());
+        for _ in 0..6 {
+            detector.detect(&Event::ImageChange(Box::new(change.clone())), &container, &context, drop);
+        }
+        let mut last = None;
+        detector.stop(u64::MAX, &context, |line| last = Some(line));
+        last.expect("it is counted")
     }
 
     /// The finding about an event that causes at most one.

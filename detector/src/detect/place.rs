@@ -32,7 +32,7 @@ const CONTROL: &[&[u8]] = &[
 const SCRATCH: &[&[u8]] = &[b"/run/", b"/tmp/", b"/var/cache/", b"/var/log/", b"/var/run/", b"/var/tmp/"];
 
 /// What lies at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Place {
     /// A directory that is meant to be written to ([`SCRATCH`]).
     Scratch,
@@ -68,6 +68,12 @@ fn among_programs(path: &[u8]) -> bool {
     let mut directories = path.split(|&byte| byte == b'/');
     directories.next_back();
     directories.any(|name| PROGRAMS.contains(&name))
+}
+
+/// Whether the programs and libraries of the system are in a directory, or in those in it.
+pub(super) fn holds_programs(directory: &[u8]) -> bool {
+    let name = directory.rsplit(|&byte| byte == b'/').next().unwrap_or(directory);
+    PROGRAMS.contains(&name) || [&b"/usr"[..], b"/usr/local"].contains(&directory)
 }
 
 fn is_in(path: &[u8], list: &[&[u8]]) -> bool {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::content::Content;
 use super::context::Context;
 use super::describe::{self, Actor};
+use super::pace::{Pace, SECOND};
 use super::process::{self, Key};
 use super::session::{self, Facts};
 use crate::container::table::TrackedContainer;
@@ -32,10 +33,8 @@ const LISTED_TEXT: usize = 8192;
 /// How many bytes of a program's arguments are listed.
 const LISTED_ARGS: usize = 256;
 
-const SECOND: u64 = 1_000_000_000;
-/// How long after its last line the finding of a session is published again, if more was done: after the first line,
-/// after the second one, and so on.
-const INTERVALS: [u64; 4] = [SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND];
+/// How long after its last line the finding of a session is published again, if more was done.
+const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND];
 /// A severity from which on the finding of a session is published at once. Another one waits for a second, because most
 /// of these sessions have ended by then and need no other line.
 const PROMPT: Severity = Severity::Medium;
@@ -71,9 +70,7 @@ struct Open {
     /// The number of the last line, and the severity in it.
     revision: u32,
     published: Option<Severity>,
-    /// When the last line was published, and how many of them because of the time.
-    last: u64,
-    updates: usize,
+    pace: Pace,
     /// Whether there is something that the last line does not say.
     is_changed: bool,
 }
@@ -84,8 +81,7 @@ impl Open {
         if let Some(ended) = self.ended {
             return Some(ended + GRACE);
         }
-        let interval = INTERVALS[self.updates.min(INTERVALS.len() - 1)];
-        self.is_changed.then(|| self.last + interval)
+        self.is_changed.then(|| self.pace.due())
     }
 
     /// Whether the finding must be published at once. After the end, one last line follows soon.
@@ -203,8 +199,8 @@ impl Open {
     /// Makes the next line.
     fn publish(&mut self, now: u64, context: &Context) -> Finding {
         self.revision += 1;
-        self.updates += usize::from(self.published == Some(self.severity));
-        (self.published, self.last, self.is_changed) = (Some(self.severity), now, false);
+        self.pace.note(now, self.published == Some(self.severity));
+        (self.published, self.is_changed) = (Some(self.severity), false);
         Finding {
             time: context.wall(now),
             schema: SCHEMA_VERSION,
@@ -220,6 +216,7 @@ impl Open {
             file: None,
             session: Some(self.id.clone()),
             summary: Some(Box::new(self.summary.clone())),
+            repeated: None,
             mitre: session::techniques(self.summary.via).iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
         }
@@ -380,8 +377,7 @@ impl Sessions {
             is_missing: false,
             revision: 0,
             published: None,
-            last: at.time,
-            updates: 0,
+            pace: Pace::new(INTERVALS, at.time),
             is_changed: true,
         };
         self.open.insert(key, open);
@@ -698,8 +694,8 @@ mod tests {
         }
         let mut watch = Watch::default();
         watch.exec(run(Via::Exec, 1234, 0, "/bin/true", &["true"]));
-        watch.detector.end_container(499, STARTED + SECOND, &CONTEXT);
-        watch.detector.end_container(500, STARTED + 2 * SECOND, &CONTEXT);
+        watch.detector.end_container(499, STARTED + SECOND, &CONTEXT, drop);
+        watch.detector.end_container(500, STARTED + 2 * SECOND, &CONTEXT, drop);
         watch.until(60 * SECOND);
         let summary = watch.sessions().last().and_then(|finding| finding.summary.clone()).expect("it is told");
         assert_eq!(summary.ended, Some(CONTEXT.wall(STARTED + 2 * SECOND)));

@@ -85,7 +85,8 @@ mod tests {
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));
-        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).chain(sessions).collect()
+        let repeated = HOSTILE.iter().map(|words| samples::repeated(words));
+        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).chain(sessions).chain(repeated).collect()
     }
 
     #[test]

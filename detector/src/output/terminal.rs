@@ -171,7 +171,9 @@ fn details(finding: &Finding) -> Vec<String> {
         finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
     let mut details: Vec<_> = expected.into_iter().collect();
     details.extend(finding.container.iter().flat_map(whose));
-    if finding.revision > 1 && finding.finding != Kind::Session {
+    if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {
+        details.push(format!("such as {}", command_line(&repeated.names)));
+    } else if finding.revision > 1 && finding.repeated.is_none() && finding.finding != Kind::Session {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }
     if let Some(process) = &finding.process {
@@ -319,6 +321,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_repeated() {
+        let mut out = Vec::new();
+        write_line(&mut out, &samples::repeated(b"state"), false).expect("memory takes it");
+        let text = String::from_utf8(out).expect("it is UTF-8");
+        let expected = "  image_write         /srv/state created 3 times in container 3f2a0c6d9e1b by state, first \
+                        08:00:00, last 08:00:00 · /bin/state · pid 1234 uid 0 < runc\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
     fn the_end_of_a_session() {
         let mut out = Vec::new();
         let end = samples::session(b"sh").pop().expect("there is one");
@@ -371,12 +383,12 @@ mod tests {
             write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), false).expect("memory takes it");
             let info = String::from_utf8(out).expect("it is UTF-8");
             let events = [Event::ImageChange(Box::new(change)), Event::Exec(Box::new(exec))];
-            let sessions = samples::session(hostile).into_iter().map(|line| {
+            let others = samples::session(hostile).into_iter().chain([samples::repeated(hostile)]).map(|line| {
                 let mut out = Vec::new();
                 write_line(&mut out, &line, false).expect("memory takes it");
                 String::from_utf8(out).expect("it is UTF-8")
             });
-            for text in events.map(|event| shown(event, false)).into_iter().chain([info]).chain(sessions) {
+            for text in events.map(|event| shown(event, false)).into_iter().chain([info]).chain(others) {
                 let text = text.strip_suffix('\n').expect("it has an end");
                 assert!(!text.contains(escape::is_unsafe), "{text:?}");
             }

@@ -26,10 +26,10 @@ impl Analysis {
     /// Starts the analysis. `hierarchy` is that of the containers, which is only asked for [its](Self::containers)
     /// housekeeping.
     pub(super) fn new(start: Start, hierarchy: Option<Hierarchy>) -> Self {
-        let Start { node, boot_id, ahead, redactor } = start;
+        let Start { node, boot_id, ahead, redactor, is_counting } = start;
         Self {
             containers: Containers::new(hierarchy),
-            detector: Detector::default(),
+            detector: if is_counting { Detector::counting() } else { Detector::default() },
             context: Context::new(node, &boot_id, ahead, redactor),
         }
     }
@@ -71,7 +71,8 @@ impl Analysis {
             }
             Event::CgroupRemoved(removed) => {
                 self.containers.remove(removed);
-                self.detector.end_container(removed.id, removed.time, &self.context);
+                let found = |finding| outlet.finding(finding);
+                self.detector.end_container(removed.id, removed.time, &self.context, found);
             }
             Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);

@@ -86,6 +86,9 @@ pub(crate) struct Start {
     pub(crate) ahead: i64,
     /// Redacts secrets in arguments.
     pub(crate) redactor: Redactor,
+    /// Whether what is done again and again is counted.
+    #[serde(default)]
+    pub(crate) is_counting: bool,
 }
 
 /// A container that already ran when the sensor started.

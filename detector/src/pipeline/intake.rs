@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use detector_common::vocabulary::Loss;
 
+use super::Options;
 use super::analysis::Analysis;
 use super::containers::Containers;
 use super::input::{Input, Ran, Start};
@@ -18,7 +19,6 @@ use crate::detect::content_by_name;
 use crate::event::{Event, Origin};
 use crate::finding::{Notice, NoticeEvent, Time};
 use crate::recording::{Journal, Turn};
-use crate::redact::Redactor;
 use crate::sensor::Sensor;
 
 /// The analysis, and what knows more than the events tell.
@@ -35,14 +35,14 @@ impl Intake {
     /// Starts the analysis with the containers and processes that already ran when the sensor started.
     pub(super) fn start(
         sensor: &mut Sensor,
-        redactor: Redactor,
-        journal: Journal,
+        options: Options,
         outlet: &mut Outlet<impl FnMut(Message)>,
     ) -> Result<Self, Error> {
+        let Options { node, redactor, journal, is_counting, .. } = options;
         let wall_clock = WallClock::read();
         let host = &sensor.report().host;
-        let (node, boot_id) = (outlet.node().clone(), host.boot_id.clone());
-        let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor };
+        let boot_id = host.boot_id.clone();
+        let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor, is_counting };
         let hierarchy = host.hierarchy.clone();
         let mut turn = journal.turn();
         turn.record(Input::Start(Cow::Borrowed(&start)).entry());

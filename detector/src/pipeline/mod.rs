@@ -45,6 +45,8 @@ pub(crate) struct Options {
     pub journal: Journal,
     /// How often the self-test is repeated.
     pub test_interval: Duration,
+    /// Whether what is done again and again is counted.
+    pub is_counting: bool,
 }
 
 /// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.
@@ -69,9 +71,8 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let stop = Flag::new()?;
         let counters = Arc::new(Counters::default());
-        let Options { node, redactor, journal, test_interval } = options;
-        let outlet = Outlet::new(sink, node, Arc::clone(&counters));
-        let reader = Reader::new(sensor, redactor, journal, test_interval, outlet, stop.clone())?;
+        let outlet = Outlet::new(sink, options.node.clone(), Arc::clone(&counters));
+        let reader = Reader::new(sensor, options, outlet, stop.clone())?;
         let run = move || {
             // The reader is dropped after a panic, so nobody sees its inconsistent state.
             let result = catch_unwind(AssertUnwindSafe(|| reader.run()));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use detector_common::vocabulary::Loss;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::Options;
 use super::blindness::BlindWindows;
 use super::intake::Intake;
 use super::losses::Losses;
@@ -15,8 +16,6 @@ use super::threads::{Error, Flag};
 use crate::clock;
 use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
-use crate::recording::Journal;
-use crate::redact::Redactor;
 use crate::sensor::{self, Decoded, Retest, Sensor};
 
 /// How often lost events are checked for while records arrive, or when the last check found some. The probes lose
@@ -50,15 +49,9 @@ pub(super) struct Reader<S> {
 }
 
 impl<S: FnMut(Message)> Reader<S> {
-    pub(super) fn new(
-        mut sensor: Sensor,
-        redactor: Redactor,
-        journal: Journal,
-        test_interval: Duration,
-        mut outlet: Outlet<S>,
-        stop: Flag,
-    ) -> Result<Self, Error> {
-        let intake = Intake::start(&mut sensor, redactor, journal, &mut outlet)?;
+    pub(super) fn new(mut sensor: Sensor, options: Options, mut outlet: Outlet<S>, stop: Flag) -> Result<Self, Error> {
+        let test_interval = options.test_interval;
+        let intake = Intake::start(&mut sensor, options, &mut outlet)?;
         Ok(Self {
             sensor,
             intake,

@@ -1,0 +1,181 @@
+//! What acts must have in common to be the same again.
+
+use std::sync::Arc;
+
+use super::pattern;
+use crate::detect::place::{self, Place};
+use crate::event::{Event, Layer, Origin};
+use crate::finding::{Difference, Finding, ImageOp, Kind, Op, Severity, Text, Unread};
+
+/// How long the texts of a key can be together. An act with longer ones keeps a line of its own.
+const LONGEST: usize = 1024;
+
+/// The suffixes of files that are code.
+const CODE: &[&str] = &[
+    "awk", "bash", "cgi", "class", "cjs", "elf", "jar", "js", "jsp", "jspx", "ko", "lua", "mjs", "node", "php", "phar",
+    "phtml", "pl", "pm", "ps1", "pth", "py", "pyc", "pyo", "pyw", "rb", "service", "sh", "so", "tcl", "timer", "war",
+    "wasm", "zsh",
+];
+
+/// What is the same in all acts of a series. Whatever differs here is told at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Act {
+    pub(super) container: u64,
+    pub(super) session: Option<String>,
+    origin: Origin,
+    uid: u32,
+    /// The program that acts.
+    exe: Text,
+    kind: Kind,
+    severity: Severity,
+    op: Option<Op>,
+    layer: Option<Layer>,
+    differs: Option<Difference>,
+    unverified: Option<Unread>,
+    place: Place,
+    /// The pattern of the directory that a file comes from, if it is another one.
+    from: Option<String>,
+    is_executable: bool,
+    /// The suffix of code.
+    code: Option<&'static str>,
+}
+
+/// What acts are about that are the same apart from that.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// Everything.
+    All,
+    /// This very thing.
+    Same(String),
+    /// The files with this pattern of a path.
+    Like(String),
+    /// The files in a directory with this pattern.
+    In(String),
+    /// The files below a directory with this pattern.
+    Below(String),
+}
+
+impl Scope {
+    /// The part of a path that all acts of the scope have, if their patterns stand for the same.
+    pub(super) fn common<'a>(&self, path: &'a str) -> &'a str {
+        match self {
+            Self::All | Self::Same(_) | Self::Like(_) => path,
+            Self::In(directory) | Self::Below(directory) => {
+                // A pattern has the slashes of its path.
+                let end = path.match_indices('/').nth(directory.matches('/').count()).map_or(path.len(), |(at, _)| at);
+                &path[..end]
+            }
+        }
+    }
+
+    /// The pattern, or what is the same. The directory at the top has none.
+    pub(super) fn pattern(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Same(pattern) | Self::Like(pattern) | Self::In(pattern) | Self::Below(pattern) => pattern,
+        }
+    }
+}
+
+/// What a finding is about.
+#[derive(Debug)]
+pub(super) enum About {
+    /// This very thing.
+    Same(String),
+    /// A file: its final path, and the pattern of that.
+    File { path: Text, pattern: String },
+}
+
+/// The key of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) act: Arc<Act>,
+    pub(super) scope: Scope,
+}
+
+/// Finds out what a finding about an event has in common with others. Returns `None` if it is never counted, because it
+/// matters too much, or because too little is known.
+pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
+    match finding.finding {
+        Kind::ImageWrite | Kind::ImageShadowed | Kind::ShellInContainer | Kind::DriftedExec | Kind::VolumeExec => {}
+        Kind::DeviceWrite
+        | Kind::FilelessExec
+        | Kind::CgroupEscape
+        | Kind::KernelControlWrite
+        | Kind::SensorTampering
+        | Kind::HandleOpen
+        | Kind::HostExec
+        | Kind::Session => return None,
+    }
+    if finding.severity == Severity::Critical {
+        return None;
+    }
+    let (container, process, file) = (finding.container.as_ref()?, finding.process.as_ref()?, finding.file.as_ref()?);
+    let (path, exe) = (file.path.as_ref()?, process.exe.as_ref()?);
+    if file.truncated || !process.truncated.is_empty() {
+        return None;
+    }
+    let path_after = file.new_path.as_ref().unwrap_or(path);
+    let is_executed = finding.finding == Kind::ShellInContainer || matches!(event, Event::Exec(_));
+    let about = if is_executed || !path_after.as_str().starts_with('/') {
+        let args = process.args.iter().flatten().map(Text::as_str);
+        let file = format!("{path}\0{}\0{:?}", file.dev, file.inode);
+        About::Same(std::iter::once(file.as_str()).chain(args).collect::<Vec<_>>().join("\0"))
+    } else {
+        About::File { path: path_after.clone(), pattern: pattern::of(path_after.as_str()) }
+    };
+    if is_executed && process.args.is_none() {
+        return None;
+    }
+    let place = |path: &Text| Place::of(path.as_str().as_bytes());
+    let from = pattern::of(directory(path.as_str()));
+    let act = Act {
+        container: container.cgroup_id,
+        session: finding.session.clone(),
+        origin: process.origin,
+        uid: process.uid,
+        exe: exe.clone(),
+        kind: finding.finding,
+        severity: finding.severity,
+        op: file.op,
+        layer: file.layer,
+        differs: file.differs,
+        unverified: file.unverified,
+        place: place(path).max(place(path_after)),
+        from: (pattern::of(directory(path_after.as_str())) != from).then_some(from),
+        is_executable: file.mode.is_some_and(|mode| mode.is_executable()),
+        code: code(path_after.as_str()),
+    };
+    let of_about = match &about {
+        About::Same(same) => same.len(),
+        About::File { pattern, .. } => pattern.len(),
+    };
+    let texts = [act.from.as_ref().map_or(0, String::len), exe.as_str().len(), of_about];
+    (texts.iter().sum::<usize>() <= LONGEST).then_some((act, about))
+}
+
+/// The suffix of a file that is code by its name.
+fn code(path: &str) -> Option<&'static str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    // What follows can be a version, or `.new` until the file is renamed.
+    name.split('.').skip(1).find_map(|suffix| CODE.iter().find(|known| **known == suffix)).copied()
+}
+
+/// The directory of a path, without a slash at the end.
+pub(super) fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// The directory above a directory for which it can stand: not the root, and no directory of programs.
+pub(super) fn above(pattern: &str) -> Option<&str> {
+    let above = directory(pattern);
+    (!above.is_empty() && !place::holds_programs(above.as_bytes())).then_some(above)
+}
+
+/// Whether it is an operation on an image, and which.
+pub(super) fn image_op(finding: &Finding) -> Option<ImageOp> {
+    match finding.file.as_ref()?.op? {
+        Op::Image(op) => Some(op),
+        Op::Mount(_) => None,
+    }
+}

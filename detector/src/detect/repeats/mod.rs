@@ -1,0 +1,291 @@
+//! What is done again and again is told as a count: the first acts that are [the same](key) have findings of their own,
+//! and the next ones become one finding, which is published again at growing intervals. Each act is in one finding.
+//!
+//! Acts are the same if only their files differ: files whose names have the same [pattern](pattern), files of the same
+//! directory, or, if many directories next to each other see the same act, files below the directory that has these.
+//! Acts of a session are counted only if there are very many.
+//!
+//! There is no clock here. The time comes with the events and from the caller of [`Repeats::take_time`], so that the
+//! same events and times make the same findings.
+
+mod key;
+mod pattern;
+mod series;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::context::Context;
+use super::pace::SECOND;
+use crate::container::table::TrackedContainer;
+use crate::event::Event;
+use crate::finding::Finding;
+use key::{About, Act, Key, Scope};
+use series::Series;
+
+/// How many acts have findings of their own before they are counted: files with the same pattern, patterns in a
+/// directory, and directories in a directory.
+const OWN: u32 = 3;
+/// How many acts of a session that are the same apart from their files have findings of their own.
+const OWN_IN_SESSION: u32 = 100;
+/// How many keys are remembered at most, of sessions, and of everything else.
+const MOST: usize = 4096;
+/// How long a key is remembered after the last act.
+const QUIET: u64 = 2 * 3600 * SECOND;
+
+/// All repeated acts of the node.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    is_counting: bool,
+    /// Those of sessions are separate, so that many sessions do not take the room of the applications.
+    of_sessions: Ledger,
+    others: Ledger,
+}
+
+impl Repeats {
+    /// Counts repeated acts, unless each one shall have a line of its own.
+    pub(super) fn new(is_counting: bool) -> Self {
+        Self { is_counting, ..Self::default() }
+    }
+
+    /// Passes on the finding about an event, or counts it.
+    pub(super) fn take(
+        &mut self,
+        event: &Event,
+        finding: Finding,
+        (container, context): (&TrackedContainer, &Context),
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let of_finding = if self.is_counting { key::of(event, &finding) } else { None };
+        let Some((at, (act, about))) = event.at().zip(of_finding) else { return found(finding) };
+        let ledger = if act.session.is_some() { &mut self.of_sessions } else { &mut self.others };
+        ledger.end_quiet(at.time, context, found);
+        ledger.take((Arc::new(act), about), finding, (at.time, container), found);
+        ledger.make_room(at.time, context, found);
+    }
+
+    /// Publishes the findings that are due.
+    pub(super) fn take_time(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.ledgers().for_each(|ledger| ledger.publish_until(now, now, context, found));
+    }
+
+    /// Publishes what was not published yet, because the detector stops.
+    pub(super) fn stop(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.ledgers().for_each(|ledger| ledger.publish_until(u64::MAX, now, context, found));
+    }
+
+    /// Publishes what was not published yet of a container that has ended.
+    pub(super) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.ledgers().for_each(|ledger| ledger.publish_of(|act| act.container == cgroup, now, context, found));
+    }
+
+    /// Publishes what was not published yet of the session with this id, which has ended.
+    pub(super) fn end_session(&mut self, id: &str, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.of_sessions.publish_of(|act| act.session.as_deref() == Some(id), now, context, found);
+    }
+
+    /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
+    pub(super) fn due(&self) -> Option<u64> {
+        [&self.of_sessions, &self.others].into_iter().filter_map(|ledger| ledger.due.first()).map(|(due, _)| *due).min()
+    }
+
+    fn ledgers(&mut self) -> impl Iterator<Item = &mut Ledger> {
+        [&mut self.of_sessions, &mut self.others].into_iter()
+    }
+}
+
+/// What is remembered of a key.
+#[derive(Debug)]
+struct Entry {
+    key: Arc<Key>,
+    /// How many acts have findings of their own, or how many patterns or directories these have.
+    told: u32,
+    /// When the last act happened.
+    last: u64,
+    series: Option<Box<Series>>,
+    /// When the series must be published again.
+    due: Option<u64>,
+}
+
+/// Keys, and how often there were acts.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// The entries by their numbers, which are in the order in which they were made.
+    entries: BTreeMap<u64, Entry>,
+    numbers: HashMap<Arc<Key>, u64>,
+    next: u64,
+    /// The entries by the time of the last act.
+    used: BTreeSet<(u64, u64)>,
+    /// The entries by the time at which they are due.
+    due: BTreeSet<(u64, u64)>,
+}
+
+impl Ledger {
+    /// Passes on a finding, or counts it.
+    fn take(
+        &mut self,
+        (act, about): (Arc<Act>, About),
+        finding: Finding,
+        (now, container): (u64, &TrackedContainer),
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let Some(number) = self.counting(&act, &about) else {
+            self.tell(&act, &about, now);
+            return found(finding);
+        };
+        self.touch(number, now);
+        let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
+        let scope = &entry.key.scope;
+        let path = match &about {
+            About::Same(_) => None,
+            About::File { path, .. } => Some(path),
+        };
+        match &mut entry.series {
+            Some(series) => series.add(scope, path, now),
+            None => {
+                entry.series = Some(Box::new(Series::new(&finding, scope, path, now, container)));
+                found(finding);
+            }
+        }
+        self.set_due(number);
+    }
+
+    /// The entry in which the act is counted, or `None` if it has a finding of its own.
+    fn counting(&self, act: &Arc<Act>, about: &About) -> Option<u64> {
+        let find = |scope, least| {
+            let number = *self.numbers.get(&Key { act: Arc::clone(act), scope })?;
+            self.entries.get(&number).filter(|entry| entry.told >= least).map(|_| number)
+        };
+        if act.session.is_some() {
+            find(Scope::All, OWN_IN_SESSION)?;
+        }
+        let pattern = match about {
+            About::Same(same) => return find(Scope::Same(same.clone()), OWN),
+            About::File { pattern, .. } => pattern,
+        };
+        let directory = key::directory(pattern);
+        let directories = std::iter::successors(Some(directory), |below| key::above(below));
+        find(Scope::Like(pattern.clone()), OWN)
+            .or_else(|| find(Scope::In(directory.to_owned()), OWN))
+            .or_else(|| directories.into_iter().find_map(|above| find(Scope::Below(above.to_owned()), OWN)))
+    }
+
+    /// Notes an act that has a finding of its own.
+    fn tell(&mut self, act: &Arc<Act>, about: &About, now: u64) {
+        let mut is_new = |scope| self.note(Key { act: Arc::clone(act), scope }, now);
+        if act.session.is_some() {
+            is_new(Scope::All);
+        }
+        let pattern = match about {
+            About::Same(same) => {
+                is_new(Scope::Same(same.clone()));
+                return;
+            }
+            About::File { pattern, .. } => pattern,
+        };
+        let mut directory = key::directory(pattern);
+        let mut is_first = is_new(Scope::Like(pattern.clone())) && is_new(Scope::In(directory.to_owned()));
+        while is_first && let Some(above) = key::above(directory) {
+            directory = above;
+            is_first = is_new(Scope::Below(above.to_owned()));
+        }
+    }
+
+    /// Notes that there is one more of this key. Returns whether it is the first one.
+    fn note(&mut self, key: Key, now: u64) -> bool {
+        let key = Arc::new(key);
+        let known = self.numbers.get(&key).copied();
+        let number = known.unwrap_or(self.next);
+        if known.is_none() {
+            self.next += 1;
+            self.numbers.insert(Arc::clone(&key), number);
+            self.used.insert((now, number));
+            self.entries.insert(number, Entry { key, told: 0, last: now, series: None, due: None });
+        }
+        self.touch(number, now);
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.told = entry.told.saturating_add(1);
+        }
+        known.is_none()
+    }
+
+    /// Records that the entry is in use.
+    fn touch(&mut self, number: u64, now: u64) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        self.used.remove(&(entry.last, number));
+        entry.last = entry.last.max(now);
+        self.used.insert((entry.last, number));
+    }
+
+    /// Finds out when the entry is due.
+    fn set_due(&mut self, number: u64) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let due = entry.series.as_ref().and_then(|series| series.due());
+        if entry.due != due {
+            entry.due.into_iter().for_each(|due| _ = self.due.remove(&(due, number)));
+            entry.due = due;
+            self.due.extend(due.map(|due| (due, number)));
+        }
+    }
+
+    /// Publishes the series of an entry, if there is something new.
+    fn publish(&mut self, number: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if entry.due.is_some()
+            && let Some(series) = &mut entry.series
+        {
+            found(series.publish(&entry.key.scope, now, context));
+        }
+        self.set_due(number);
+    }
+
+    /// Publishes what is due until a time.
+    fn publish_until(&mut self, until: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        while let Some(&(due, number)) = self.due.first()
+            && due <= until
+        {
+            self.publish(number, now, context, found);
+        }
+    }
+
+    /// Publishes what is new about these acts.
+    fn publish_of(
+        &mut self,
+        is_one: impl Fn(&Act) -> bool,
+        now: u64,
+        context: &Context,
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let is_one = |number: &u64| self.entries.get(number).is_some_and(|entry| is_one(&entry.key.act));
+        let numbers: Vec<u64> = self.due.iter().map(|(_, number)| *number).filter(is_one).collect();
+        numbers.into_iter().for_each(|number| self.publish(number, now, context, found));
+    }
+
+    /// Forgets the keys that were not used for long.
+    fn end_quiet(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        while let Some(&(last, _)) = self.used.first()
+            && last.saturating_add(QUIET) <= now
+        {
+            self.end_oldest(now, context, found);
+        }
+    }
+
+    /// Forgets the keys that were not used for longest, if there are too many.
+    fn make_room(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        while self.entries.len() > MOST {
+            self.end_oldest(now, context, found);
+        }
+    }
+
+    /// Publishes and forgets the entry that was not used for longest.
+    fn end_oldest(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        let Some((_, number)) = self.used.pop_first() else { return };
+        self.publish(number, now, context, found);
+        if let Some(entry) = self.entries.remove(&number) {
+            self.numbers.remove(&entry.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

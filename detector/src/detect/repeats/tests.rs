@@ -1,0 +1,441 @@
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::detect::Detector;
+use crate::detect::samples::{self, change, container, context, exec, path};
+use crate::event::{At, Exec, Exit, ImageChange, ImageOp, Layer, Origin, Session, Via};
+use crate::finding::{Kind, Line, Repeated, Severity};
+
+const START: u64 = 1_000 * SECOND;
+
+/// To make one takes long.
+static CONTEXT: LazyLock<Context> = LazyLock::new(context);
+
+/// What a detector says of events and times.
+struct Watch {
+    detector: Detector,
+    findings: Vec<Finding>,
+    now: u64,
+    acts: u64,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { detector: Detector::counting(), findings: Vec::new(), now: START, acts: 0 }
+    }
+}
+
+impl Watch {
+    fn event(&mut self, event: &Event) {
+        let findings = &mut self.findings;
+        self.detector.detect(event, &container(), &CONTEXT, |finding| findings.push(finding));
+    }
+
+    /// A change, a millisecond after the last one.
+    fn change(&mut self, mut change: ImageChange) {
+        self.wait(SECOND / 1000);
+        self.acts += 1;
+        (change.at.time, change.at.number) = (self.now, self.acts);
+        self.event(&Event::ImageChange(Box::new(change)));
+    }
+
+    fn exec(&mut self, mut exec: Exec) {
+        self.wait(SECOND);
+        self.acts += 1;
+        (exec.at.time, exec.at.number, exec.process.start_time) = (self.now, self.acts, self.now);
+        exec.process.pid += u32::try_from(self.acts).expect("there are few");
+        self.event(&Event::Exec(Box::new(exec)));
+    }
+
+    /// Lets the time pass, as the reader does.
+    fn wait(&mut self, time: u64) {
+        self.now += time;
+        let findings = &mut self.findings;
+        while let Some(due) = self.detector.due().filter(|due| *due <= self.now) {
+            self.detector.take_time(due, &CONTEXT, |line| findings.extend(finding(line)));
+        }
+    }
+
+    fn stop(&mut self) {
+        let findings = &mut self.findings;
+        self.detector.stop(self.now, &CONTEXT, |line| findings.extend(finding(line)));
+    }
+
+    /// The last line of each finding about acts, in the order of their first lines.
+    fn last(&self) -> Vec<&Finding> {
+        let mut last: Vec<&Finding> = Vec::new();
+        for finding in self.findings.iter().filter(|finding| finding.finding != Kind::Session) {
+            match last.iter_mut().find(|known| known.id == finding.id) {
+                Some(known) => {
+                    assert_eq!(finding.revision, known.revision + 1);
+                    assert!(count(finding) > count(known));
+                    *known = finding;
+                }
+                None => {
+                    assert_eq!((finding.revision, count(finding)), (1, 1));
+                    last.push(finding);
+                }
+            }
+        }
+        last
+    }
+
+    /// How many acts each finding is about.
+    fn counts(&self) -> Vec<u64> {
+        self.last().into_iter().map(count).collect()
+    }
+
+    /// Expects a last finding with this message, besides the name of the container and the times.
+    fn expect_message(&self, expected: &str) {
+        let message = &self.last().last().expect("there is one").message;
+        let (what, times) = message.split_once(", first ").unwrap_or((message, ""));
+        assert_eq!(what.replace(" container 3f2a0c6d9e1b", ""), expected, "{message}");
+        assert!(times.is_empty() || times.contains(", last "), "{message}");
+    }
+}
+
+fn finding(line: Line) -> Option<Finding> {
+    match line {
+        Line::Finding(finding) => Some(*finding),
+        Line::Notice(_) => None,
+    }
+}
+
+fn count(finding: &Finding) -> u64 {
+    finding.repeated.as_ref().map_or(1, |repeated| repeated.count)
+}
+
+fn repeated(finding: &Finding) -> &Repeated {
+    finding.repeated.as_ref().expect("it is a count")
+}
+
+fn created(file: &str) -> ImageChange {
+    change(ImageOp::Create, Layer::New, 0o100_644, file)
+}
+
+fn renamed(file: &str, to: &str) -> ImageChange {
+    let mut change = change(ImageOp::Rename, Layer::Upper, 0o100_644, file);
+    change.detail.as_mut().expect("it has some").new_path = Some(path(to));
+    change
+}
+
+/// The same by another process: with this program, user or origin.
+fn by(mut change: ImageChange, exe: &str, uid: u32, origin: Origin) -> ImageChange {
+    let detail = change.detail.as_mut().expect("it has some");
+    (detail.exe, detail.process.uid, detail.process.origin) = (path(exe), uid, origin);
+    change
+}
+
+fn in_session(mut change: ImageChange) -> ImageChange {
+    let process = &mut change.detail.as_mut().expect("it has some").process;
+    (process.origin, process.session) = (Origin::Entered, Some(session()));
+    change
+}
+
+const fn session() -> Session {
+    Session { start_time: 70, pid: 1234, via: Via::Exec }
+}
+
+#[test]
+fn many_files_of_a_directory_are_one_finding() {
+    let mut watch = Watch::default();
+    let directory = "/usr/lib/python3/dist-packages";
+    let name = |nth: u8| format!("{directory}/{}{}.py", char::from(b'a' + nth / 26), char::from(b'a' + nth % 26));
+    (0..200).for_each(|nth| watch.change(created(&name(nth))));
+    watch.wait(3600 * SECOND);
+    assert_eq!(watch.counts(), [1, 1, 1, 197]);
+    assert!(watch.findings.len() <= 6, "{} lines", watch.findings.len());
+    let last = watch.last()[3];
+    assert_eq!(last.severity, Severity::High);
+    assert_eq!(
+        last.message,
+        format!(
+            "197 files created in {directory} in container 3f2a0c6d9e1b by python3.12, first 08:16:40, last 08:16:40"
+        )
+    );
+    let repeated = repeated(last);
+    assert_eq!(repeated.paths.as_ref().expect("they have").as_str(), format!("{directory}/*"));
+    let names: Vec<_> = repeated.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, [3, 4, 5, 6, 196, 197, 198, 199].map(name));
+    assert_eq!(repeated.names_omitted, 197 - 8);
+    assert_eq!((repeated.first, repeated.last), (CONTEXT.wall(START + 4_000_000), last.time));
+}
+
+#[test]
+fn the_same_file_again_is_one_finding_and_another_file_is_told() {
+    let mut watch = Watch::default();
+    (0..100).for_each(|_| watch.change(renamed("/srv/state.json.tmp", "/srv/state.json")));
+    watch.change(renamed("/srv/state.json.tmp", "/srv/app.conf"));
+    watch.wait(3600 * SECOND);
+    assert_eq!(watch.counts(), [1, 1, 1, 97, 1]);
+    watch.change(renamed("/srv/state.json.tmp", "/srv/state.json"));
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 98, 1]);
+    assert_eq!(
+        watch.last()[3].message,
+        "/srv/state.json renamed 98 times in container 3f2a0c6d9e1b by python3.12, first 08:16:40, last 09:16:40"
+    );
+}
+
+#[test]
+fn temporary_files_are_one_finding() {
+    let mut watch = Watch::default();
+    (0..1000).for_each(|nth| watch.change(created(&format!("/srv/req-{}/body.{}", nth % 7, nth))));
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 997]);
+    watch.expect_message("997 files like /srv/req-*/body.* created in by python3.12");
+}
+
+#[test]
+fn a_growing_number_of_directories_is_one_finding() {
+    let mut watch = Watch::default();
+    for package in ["requests", "flask", "numpy", "jinja", "urllib", "click"] {
+        for file in ["one", "two", "three", "four", "five"] {
+            watch.change(created(&format!("/opt/site/{package}/{file}.txt")));
+            watch.change(created(&format!("/opt/site/{package}/{file}/text")));
+        }
+    }
+    watch.stop();
+    let last = watch.last();
+    let below = last.iter().find(|finding| finding.message.contains(" below /opt/site in ")).expect("there is one");
+    assert_eq!(repeated(below).paths.as_ref().expect("they have").as_str(), "/opt/site/**");
+    assert!(last.len() < 25, "{} findings", last.len());
+    assert_eq!(watch.counts().iter().sum::<u64>(), 60);
+}
+
+#[test]
+fn neither_the_root_nor_directories_of_programs_stand_for_others() {
+    let mut watch = Watch::default();
+    for directory in ["/one", "/two", "/three", "/four", "/five", "/usr/one", "/usr/two", "/usr/three", "/usr/four"] {
+        watch.change(created(&format!("{directory}/file")));
+    }
+    for directory in ["one", "two", "three", "four"] {
+        watch.change(created(&format!("/usr/lib/{directory}/file")));
+    }
+    watch.stop();
+    assert_eq!(watch.counts(), [1; 13]);
+    // Their own files are counted.
+    (0..9).for_each(|nth| watch.change(created(&format!("/usr/lib/{}", char::from(b'a' + nth)))));
+    watch.stop();
+    watch.expect_message("6 files created in /usr/lib in by python3.12");
+}
+
+#[test]
+fn what_is_new_is_told_at_once() {
+    let mut watch = Watch::default();
+    let file = |nth: usize| format!("/srv/app/file{nth}");
+    (0..50).for_each(|nth| watch.change(created(&file(nth))));
+    let origin = Origin::Application;
+    let python = "/usr/bin/python3.12";
+    let executable = change(ImageOp::Create, Layer::New, 0o100_755, &file(51));
+    let written = change(ImageOp::OpenWrite, Layer::Lower, 0o100_644, &file(52));
+    for (nth, new) in [
+        by(created(&file(53)), "/bin/sh", 0, origin),
+        by(created(&file(54)), python, 33, origin),
+        by(created(&file(55)), python, 0, Origin::Entrypoint),
+        by(created(&file(56)), python, 0, Origin::Outside),
+        in_session(created(&file(57))),
+        executable,
+        written,
+        created("/srv/app/file58.php"),
+        created("/srv/app/file59.so.1"),
+        created("/srv/app/bin/file60"),
+        renamed("/srv/app/a", "/srv/app/file61"),
+        renamed("/tmp/a", "/srv/app/file62"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = watch.findings.len();
+        watch.change(new);
+        let told = watch.findings[before..].iter().filter(|told| told.revision == 1 && told.finding != Kind::Session);
+        assert_eq!(told.count(), 1, "{nth}");
+    }
+    watch.stop();
+    assert_eq!(watch.counts()[3], 47);
+}
+
+#[test]
+fn what_is_not_known_in_full_or_is_an_attack_is_never_counted() {
+    let mut watch = Watch::default();
+    for _ in 0..10 {
+        let mut change = created("/srv/file");
+        change.detail.as_mut().expect("it has some").path.truncated = true;
+        watch.change(change.clone());
+        change.detail = None;
+        watch.change(change);
+        watch.change(created(&format!("/srv/{}", "x".repeat(2000))));
+        let control = samples::control_open(crate::event::Control::Modprobe);
+        watch.acts += 1;
+        watch.event(&Event::ControlOpen(Box::new(crate::event::ControlOpen {
+            at: At { number: watch.acts, ..control.at },
+            ..control
+        })));
+        let mut shell = exec(Origin::Application, "/bin/dash", &["sh"]);
+        shell.process.stdio[0] = crate::event::StdioKind::Socket;
+        watch.exec(shell);
+        let mut shell = exec(Origin::Application, "/bin/dash", &["sh", "-c", "true"]);
+        shell.args.truncated = true;
+        watch.exec(shell);
+    }
+    watch.stop();
+    assert_eq!(watch.counts(), [1; 60]);
+}
+
+#[test]
+fn shells_with_the_same_arguments_are_one_finding() {
+    let mut watch = Watch::default();
+    for _ in 0..60 {
+        watch.exec(exec(Origin::Application, "/bin/dash", &["sh", "-c", "run-parts /etc/cron.hourly"]));
+    }
+    watch.exec(exec(Origin::Application, "/bin/dash", &["sh", "-c", "id"]));
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 57, 1]);
+    assert!(watch.findings.len() <= 9, "{} lines", watch.findings.len());
+    assert_eq!(
+        watch.last()[3].message,
+        "dash started in container 3f2a0c6d9e1b (by the application), 57 times, first 08:16:44, last 08:17:40"
+    );
+    assert_eq!(repeated(watch.last()[3]).names, []);
+}
+
+#[test]
+fn only_a_flood_of_a_session_is_counted() {
+    let mut watch = Watch::default();
+    for nth in 0..OWN_IN_SESSION {
+        watch.change(in_session(created(&format!("/srv/file{nth}"))));
+    }
+    assert_eq!(watch.counts(), [1; OWN_IN_SESSION as usize]);
+    for nth in 0..1000 {
+        watch.change(in_session(created(&format!("/srv/file{nth}"))));
+    }
+    // The session ends, and what was counted is published then.
+    let at = At { time: watch.now, number: 0, cgroup: 500, container: 500 };
+    watch.event(&Event::Exit(Exit { at, session: session(), start_time: 70, pid: 1234, status: 0, is_last: true }));
+    assert_eq!(watch.counts().last(), Some(&1000));
+    assert!(watch.last().iter().all(|finding| finding.session.is_some()));
+}
+
+#[test]
+fn what_was_counted_is_published_when_the_container_ends() {
+    let mut watch = Watch::default();
+    (0..10).for_each(|nth| watch.change(created(&format!("/srv/file{nth}"))));
+    assert_eq!(watch.counts(), [1; 4]);
+    for (cgroup, count) in [(499, 1), (500, 7), (500, 7)] {
+        let findings = &mut watch.findings;
+        watch.detector.end_container(cgroup, watch.now, &CONTEXT, |finding| findings.push(finding));
+        assert_eq!(watch.counts(), [1, 1, 1, count]);
+    }
+}
+
+#[test]
+fn what_was_quiet_for_long_is_told_again() {
+    let mut watch = Watch::default();
+    (0..10).for_each(|_| watch.change(created("/srv/file")));
+    watch.wait(QUIET);
+    (0..10).for_each(|_| watch.change(created("/srv/file")));
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 7, 1, 1, 1, 7]);
+}
+
+#[test]
+fn what_goes_on_for_a_day_has_few_lines() {
+    let mut watch = Watch::default();
+    for _ in 0..24 * 360 {
+        watch.wait(10 * SECOND);
+        watch.change(created("/srv/file"));
+    }
+    watch.stop();
+    assert!(watch.findings.len() < 35, "{} lines", watch.findings.len());
+    watch.expect_message("/srv/file created 8637 times in by python3.12");
+    let times = watch.last()[3].message.split_once(", first ").expect("it has them").1;
+    assert_eq!(times, "2027-01-15 08:17:20, last 2027-01-16 08:16:48");
+}
+
+#[test]
+fn the_memory_is_limited_and_nothing_is_lost() {
+    let mut watch = Watch::default();
+    for nth in 0..2 * MOST as u32 {
+        for _ in 0..5 {
+            watch.change(by(created("/srv/file"), "/bin/true", nth, Origin::Application));
+            watch.now -= SECOND / 1000;
+        }
+    }
+    let ledger = &watch.detector.repeats.others;
+    assert_eq!((ledger.entries.len(), ledger.numbers.len(), ledger.used.len()), (MOST, MOST, MOST));
+    assert!(ledger.due.len() <= MOST);
+    watch.stop();
+    assert_eq!(watch.findings.iter().filter(|finding| finding.revision == 2).count(), 2 * MOST);
+}
+
+#[test]
+fn a_detector_that_does_not_count_tells_every_act() {
+    let mut watch = Watch { detector: Detector::default(), ..Watch::default() };
+    (0..100).for_each(|_| watch.change(created("/srv/file")));
+    watch.stop();
+    assert_eq!(watch.counts(), [1; 100]);
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+enum Step {
+    Create { directory: usize, file: u8, exe: usize, is_in_session: bool },
+    Rename { from: u8, to: u8 },
+    Shell(usize),
+    Wait(u64),
+    EndContainer,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..6_usize, any::<u8>(), 0..2_usize, prop::bool::weighted(0.3)).prop_map(
+            |(directory, file, exe, is_in_session)| Step::Create { directory, file, exe, is_in_session }
+        ),
+        4 => (0..6_u8, 0..6_u8).prop_map(|(from, to)| Step::Rename { from, to }),
+        2 => (0..3_usize).prop_map(Step::Shell),
+        2 => (0..30 * SECOND).prop_map(Step::Wait),
+        1 => (0..2 * QUIET).prop_map(Step::Wait),
+        1 => Just(Step::EndContainer),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_act_is_in_one_finding(steps in prop::collection::vec(step(), 0..400)) {
+        const DIRECTORIES: [&str; 6] = ["", "/srv", "/srv/a", "/srv/b", "/usr/bin", "/srv/a/deep/er"];
+        let mut watch = Watch::default();
+        for step in steps {
+            match step {
+                Step::Create { directory, file, exe, is_in_session } => {
+                    let letters = [file / 16, file % 16].map(|digit| char::from(b'a' + digit));
+                    let file = format!("{}/{}{}", DIRECTORIES[directory], letters[0], letters[1]);
+                    let change = by(created(&file), ["/bin/cp", "/bin/mv"][exe], 0, Origin::Application);
+                    watch.change(if is_in_session { in_session(change) } else { change });
+                }
+                Step::Rename { from, to } => watch.change(renamed(&format!("/srv/{from}"), &format!("/srv/{to}"))),
+                Step::Shell(nth) => {
+                    watch.exec(exec(Origin::Application, "/bin/sh", &["sh", "-c", ["a", "b", "c"][nth]]));
+                }
+                Step::Wait(time) => watch.wait(time),
+                Step::EndContainer => {
+                    let findings = &mut watch.findings;
+                    watch.detector.end_container(500, watch.now, &CONTEXT, |finding| findings.push(finding));
+                }
+            }
+        }
+        watch.stop();
+        prop_assert_eq!(watch.counts().iter().sum::<u64>(), watch.acts);
+        let mut severities: HashMap<&str, Severity> = HashMap::new();
+        for finding in watch.findings.iter().filter(|finding| finding.finding != Kind::Session) {
+            prop_assert_eq!(*severities.entry(&finding.id).or_insert(finding.severity), finding.severity);
+            if let Some(repeated) = &finding.repeated {
+                prop_assert!(repeated.names.len() <= 8 && repeated.first <= repeated.last);
+                prop_assert_eq!(finding.time, repeated.last);
+            }
+        }
+        prop_assert_eq!(watch.detector.repeats.due(), None);
+    }
+}
