@@ -445,12 +445,17 @@ pub struct Summary {
     pub findings: BTreeMap<Kind, u64>,
 }
 
-/// Acts that are the same apart from a name: the finding is about all of them. `process` and `file` are those of the
-/// first one. Each act is counted in one finding only.
+/// What was done again: acts that are the same apart from a name, and what else was done to a file right after its
+/// creation. The finding is about all of them. `process` is that of the first one, and so is `file`, apart from what was
+/// done to it after its creation. Each act is counted in one finding only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {
-    /// How many acts there were so far, with the first one.
+    /// How often it was done so far, with the first time.
     pub count: u64,
+    /// How often each operation was done, if a file that is created is also renamed or given permissions, for example.
+    /// Then the count is that of the created files.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub operations: BTreeMap<ImageOp, u64>,
     /// When the first one happened.
     pub first: Time,
     /// When the last one happened.

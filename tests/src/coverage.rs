@@ -629,6 +629,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::rotated_output",
     "recording::",
     "tail::",
+    "repeats::",
     "refusals::",
     "degraded::",
     "doctor::",

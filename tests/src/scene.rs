@@ -46,7 +46,7 @@ enter() { runc exec --tty \"$WEB\" /bin/sh; }
 /// Runs the demo, or prepares the machine for an interactive session.
 pub fn run(interactive: bool) -> Result<()> {
     make_image()?;
-    let mut sensor = Sensor::start(Path::new("/run/lab"))?;
+    let mut sensor = Sensor::start_with(Path::new("/run/lab"), &[])?;
     let tail = start_tail(Stdio::inherit())?;
     if interactive {
         leave_to_person()?;
@@ -65,7 +65,7 @@ pub fn run(interactive: bool) -> Result<()> {
 /// Runs the demo without pauses, and sends the detector's output as samples for the README.
 pub fn send_samples() -> Result<()> {
     make_image()?;
-    let mut sensor = Sensor::start(Path::new("/run/lab"))?;
+    let mut sensor = Sensor::start_with(Path::new("/run/lab"), &[])?;
     let shown = Path::new("/run/lab/tail");
     let tail = start_tail(File::create(shown)?.into())?;
     play(Duration::ZERO)?;

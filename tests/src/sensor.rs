@@ -43,12 +43,13 @@ pub struct Sensor {
 }
 
 impl Sensor {
-    /// Starts the daemon and waits until it is ready. Its output is in `folder`.
+    /// Starts the daemon and waits until it is ready. Its output is in `folder`. Every act has a line of its own, so
+    /// that tests can expect each.
     pub fn start(folder: &Path) -> Result<Self> {
-        Self::start_with(folder, &[])
+        Self::start_with(folder, &["--every-act".as_ref()])
     }
 
-    /// Like [`Self::start`], with additional arguments.
+    /// Like [`Self::start`], with these arguments only.
     pub fn start_with(folder: &Path, more: &[&OsStr]) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let (lines, log) = (folder.join("findings.jsonl"), folder.join("log"));

@@ -1,5 +1,6 @@
 //! The lab in which the cases run.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Range, RangeFrom};
 use std::path::{Path, PathBuf};
@@ -166,10 +167,21 @@ impl Lab {
 
     /// Runs a function with a sensor that records, and stops this sensor. Returns what it has written.
     pub(super) fn recorded(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
+        self.recorded_with(&["--every-act"], action)
+    }
+
+    /// Like [`Self::recorded`], with a sensor that counts repeats. It tells nobody when it has reported something.
+    pub(super) fn counted(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
+        self.recorded_with(&[], action)
+    }
+
+    fn recorded_with(&mut self, more: &[&str], action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
         self.take_sensor()?.stop()?;
         let folder = folder(&mut self.numbers);
         let recording = folder.join("recording");
-        self.sensor = Some(Sensor::start_with(&folder, &["--record".as_ref(), recording.as_os_str()])?);
+        let mut arguments = vec!["--record".as_ref(), recording.as_os_str()];
+        arguments.extend(more.iter().map(OsStr::new));
+        self.sensor = Some(Sensor::start_with(&folder, &arguments)?);
         action(self)?;
         let sensor = self.take_sensor()?;
         let lines = sensor.lines().to_owned();

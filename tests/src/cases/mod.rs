@@ -23,6 +23,7 @@ mod long_life;
 mod noticed;
 mod recording;
 mod refusals;
+mod repeats;
 mod roots;
 mod runtimes;
 mod scale;
@@ -171,6 +172,7 @@ cases! {
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;
     tail []: hidden_findings, restarted_daemon;
+    repeats []: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;

@@ -17,7 +17,7 @@ const CODE: &[&str] = &[
     "wasm", "zsh",
 ];
 
-/// What is the same in all acts of a series. Whatever differs here is told at once.
+/// What is the same in all acts of a tally. Whatever differs here is told at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Act {
     pub(super) container: u64,
@@ -68,6 +68,26 @@ impl Scope {
         }
     }
 
+    /// Whether a file with this pattern of a path belongs to it.
+    pub(super) fn contains(&self, pattern: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Same(of) | Self::Like(of) => pattern == of,
+            Self::In(of) => directory(pattern) == of,
+            Self::Below(of) => pattern.strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with('/')),
+        }
+    }
+
+    /// The scope of what is done to the same files later, given the pattern of the path that the first one has then.
+    pub(super) fn of_part(&self, pattern: &str) -> Self {
+        match self {
+            Self::Below(_) if !self.contains(pattern) => Self::Below(directory(pattern).to_owned()),
+            Self::All | Self::Same(_) | Self::Below(_) => self.clone(),
+            Self::Like(_) => Self::Like(pattern.to_owned()),
+            Self::In(_) => Self::In(directory(pattern).to_owned()),
+        }
+    }
+
     /// The pattern, or what is the same. The directory at the top has none.
     pub(super) fn pattern(&self) -> &str {
         match self {
@@ -86,7 +106,7 @@ pub(super) enum About {
     File { path: Text, pattern: String },
 }
 
-/// The key of a series.
+/// The key of a tally.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) act: Arc<Act>,

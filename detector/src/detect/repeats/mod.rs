@@ -3,14 +3,16 @@
 //!
 //! Acts are the same if only their files differ: files whose names have the same [pattern](pattern), files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
-//! Acts of a session are counted only if there are very many.
+//! Acts of a session are counted only if there are very many. What a process does to a file that it has [just
+//! created](made) belongs to the creation.
 //!
 //! There is no clock here. The time comes with the events and from the caller of [`Repeats::take_time`], so that the
 //! same events and times make the same findings.
 
 mod key;
+mod made;
 mod pattern;
-mod series;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use crate::container::table::TrackedContainer;
 use crate::event::Event;
 use crate::finding::Finding;
 use key::{About, Act, Key, Scope};
-use series::Series;
+use made::{Made, Told};
+use tally::Tally;
 
 /// How many acts have findings of their own before they are counted: files with the same pattern, patterns in a
 /// directory, and directories in a directory.
@@ -60,7 +63,7 @@ impl Repeats {
         let Some((at, (act, about))) = event.at().zip(of_finding) else { return found(finding) };
         let ledger = if act.session.is_some() { &mut self.of_sessions } else { &mut self.others };
         ledger.end_quiet(at.time, context, found);
-        ledger.take((Arc::new(act), about), finding, (at.time, container), found);
+        ledger.take((Arc::new(act), about), finding, (at.time, container), context, found);
         ledger.make_room(at.time, context, found);
     }
 
@@ -86,7 +89,7 @@ impl Repeats {
 
     /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
     pub(super) fn due(&self) -> Option<u64> {
-        [&self.of_sessions, &self.others].into_iter().filter_map(|ledger| ledger.due.first()).map(|(due, _)| *due).min()
+        [&self.of_sessions, &self.others].into_iter().filter_map(Ledger::due).min()
     }
 
     fn ledgers(&mut self) -> impl Iterator<Item = &mut Ledger> {
@@ -102,8 +105,8 @@ struct Entry {
     told: u32,
     /// When the last act happened.
     last: u64,
-    series: Option<Box<Series>>,
-    /// When the series must be published again.
+    tally: Option<Box<Tally>>,
+    /// When the tally must be published again.
     due: Option<u64>,
 }
 
@@ -118,6 +121,8 @@ struct Ledger {
     used: BTreeSet<(u64, u64)>,
     /// The entries by the time at which they are due.
     due: BTreeSet<(u64, u64)>,
+    /// The files that were created a moment ago.
+    made: Made,
 }
 
 impl Ledger {
@@ -127,27 +132,73 @@ impl Ledger {
         (act, about): (Arc<Act>, About),
         finding: Finding,
         (now, container): (u64, &TrackedContainer),
+        context: &Context,
         found: &mut dyn FnMut(Finding),
     ) {
-        let Some(number) = self.counting(&act, &about) else {
-            self.tell(&act, &about, now);
-            return found(finding);
-        };
-        self.touch(number, now);
-        let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
-        let scope = &entry.key.scope;
+        if self.take_part((&act, &about), &finding, now, context, found) {
+            return;
+        }
         let path = match &about {
             About::Same(_) => None,
             About::File { path, .. } => Some(path),
         };
-        match &mut entry.series {
-            Some(series) => series.add(scope, path, now),
+        let told = match self.counting(&act, &about) {
             None => {
-                entry.series = Some(Box::new(Series::new(&finding, scope, path, now, container)));
-                found(finding);
+                self.tell(&act, &about, now);
+                let own = match &about {
+                    About::File { path, pattern } if made::is_creation(&finding) => {
+                        Some(Tally::new(&finding, Scope::Like(pattern.clone()), Some(path), now, container))
+                    }
+                    About::File { .. } | About::Same(_) => None,
+                };
+                own.map(|own| Told::Own(Box::new(own)))
+            }
+            Some(number) => {
+                self.touch(number, now);
+                let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
+                if let Some(tally) = &mut entry.tally {
+                    tally.add(path, now);
+                    self.set_due(number);
+                    self.made.insert(&act, &finding, Told::Counted(number), now);
+                    return;
+                }
+                entry.tally = Some(Box::new(Tally::new(&finding, entry.key.scope.clone(), path, now, container)));
+                Some(Told::Counted(number))
+            }
+        };
+        told.into_iter().for_each(|told| self.made.insert(&act, &finding, told, now));
+        found(finding);
+    }
+
+    /// Takes what a process does to a file that it has just created, if that belongs to the finding about the creation.
+    fn take_part(
+        &mut self,
+        (act, about): (&Arc<Act>, &About),
+        finding: &Finding,
+        now: u64,
+        context: &Context,
+        found: &mut dyn FnMut(Finding),
+    ) -> bool {
+        let About::File { pattern, .. } = about else { return false };
+        match self.made.told(finding) {
+            None => false,
+            Some(Told::Own(own)) => {
+                let is_urgent = own.add_part(act, finding, pattern, now);
+                if is_urgent == Some(true) {
+                    found(own.publish(now, context));
+                }
+                is_urgent.is_some()
+            }
+            Some(&mut Told::Counted(number)) => {
+                let tally = self.entries.get_mut(&number).and_then(|entry| entry.tally.as_mut());
+                let is_urgent = tally.and_then(|tally| tally.add_part(act, finding, pattern, now));
+                self.set_due(number);
+                if is_urgent == Some(true) {
+                    self.publish(number, now, context, found);
+                }
+                is_urgent.is_some()
             }
         }
-        self.set_due(number);
     }
 
     /// The entry in which the act is counted, or `None` if it has a finding of its own.
@@ -200,7 +251,7 @@ impl Ledger {
             self.next += 1;
             self.numbers.insert(Arc::clone(&key), number);
             self.used.insert((now, number));
-            self.entries.insert(number, Entry { key, told: 0, last: now, series: None, due: None });
+            self.entries.insert(number, Entry { key, told: 0, last: now, tally: None, due: None });
         }
         self.touch(number, now);
         if let Some(entry) = self.entries.get_mut(&number) {
@@ -220,7 +271,7 @@ impl Ledger {
     /// Finds out when the entry is due.
     fn set_due(&mut self, number: u64) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        let due = entry.series.as_ref().and_then(|series| series.due());
+        let due = entry.tally.as_ref().and_then(|tally| tally.due());
         if entry.due != due {
             entry.due.into_iter().for_each(|due| _ = self.due.remove(&(due, number)));
             entry.due = due;
@@ -228,19 +279,25 @@ impl Ledger {
         }
     }
 
-    /// Publishes the series of an entry, if there is something new.
+    /// When something is due.
+    fn due(&self) -> Option<u64> {
+        self.due.first().map(|(due, _)| *due).into_iter().chain(self.made.due()).min()
+    }
+
+    /// Publishes the tally of an entry, if there is something new.
     fn publish(&mut self, number: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         if entry.due.is_some()
-            && let Some(series) = &mut entry.series
+            && let Some(tally) = &mut entry.tally
         {
-            found(series.publish(&entry.key.scope, now, context));
+            found(tally.publish(now, context));
         }
         self.set_due(number);
     }
 
     /// Publishes what is due until a time.
     fn publish_until(&mut self, until: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.made.settle(until, now, context, found);
         while let Some(&(due, number)) = self.due.first()
             && due <= until
         {
@@ -256,13 +313,15 @@ impl Ledger {
         context: &Context,
         found: &mut dyn FnMut(Finding),
     ) {
+        self.made.publish_of(&is_one, now, context, found);
         let is_one = |number: &u64| self.entries.get(number).is_some_and(|entry| is_one(&entry.key.act));
         let numbers: Vec<u64> = self.due.iter().map(|(_, number)| *number).filter(is_one).collect();
         numbers.into_iter().for_each(|number| self.publish(number, now, context, found));
     }
 
-    /// Forgets the keys that were not used for long.
+    /// Forgets the files and keys that were not used for long.
     fn end_quiet(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
+        self.made.settle(now, now, context, found);
         while let Some(&(last, _)) = self.used.first()
             && last.saturating_add(QUIET) <= now
         {

@@ -4,7 +4,7 @@
 const VARYING: char = '*';
 /// How many letters before digits are a word, as in `worker12`. Fewer can be a part of random characters.
 const WORD: usize = 3;
-/// The shortest word without digits that can be random.
+/// The shortest word that can be random without looking so at its first characters.
 const RANDOM: usize = 6;
 
 /// The pattern of a path: each number, and each word that looks random, is a `*`.
@@ -37,7 +37,8 @@ fn push_word(pattern: &mut String, word: &str) {
         pattern.truncate(joined.len());
         return;
     }
-    if letters >= WORD && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_hexadecimal = word.len() >= RANDOM && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if letters >= WORD && !is_hexadecimal && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
         pattern.push_str(start);
     }
     pattern.push(VARYING);
@@ -59,7 +60,7 @@ mod tests {
             (&["/srv/state.json"][..], "/srv/state.json"),
             (&["/tmp/tmpk3j_x9a2", "/tmp/tmp7c1b2qa", "/tmp/9f"], "/tmp/*"),
             (&["/tmp/tmp.aB3dE9xYz1", "/tmp/tmp.1"], "/tmp/tmp.*"),
-            (&["/tmp/tmp.aBcDeFgH"], "/tmp/tmp.*"),
+            (&["/tmp/tmp.aBcDeFgH", "/tmp/tmp.abc12345"], "/tmp/tmp.*"),
             (&["/srv/worker12.log", "/srv/worker7.log"], "/srv/worker*.log"),
             (&["/srv/550e8400-e29b-41d4-a716-446655440000.json"], "/srv/*.json"),
             (&["/srv/req-17/body", "/srv/req-18/body"], "/srv/req-*/body"),

@@ -71,11 +71,11 @@ impl Watch {
             match last.iter_mut().find(|known| known.id == finding.id) {
                 Some(known) => {
                     assert_eq!(finding.revision, known.revision + 1);
-                    assert!(count(finding) > count(known));
+                    assert!(acts(finding) > acts(known));
                     *known = finding;
                 }
                 None => {
-                    assert_eq!((finding.revision, count(finding)), (1, 1));
+                    assert_eq!((finding.revision, &finding.repeated), (1, &None));
                     last.push(finding);
                 }
             }
@@ -83,7 +83,7 @@ impl Watch {
         last
     }
 
-    /// How many acts each finding is about.
+    /// How many files each finding is about, or how often it was done.
     fn counts(&self) -> Vec<u64> {
         self.last().into_iter().map(count).collect()
     }
@@ -108,6 +108,12 @@ fn count(finding: &Finding) -> u64 {
     finding.repeated.as_ref().map_or(1, |repeated| repeated.count)
 }
 
+/// How many acts a finding is about.
+fn acts(finding: &Finding) -> u64 {
+    let operations = finding.repeated.iter().flat_map(|repeated| repeated.operations.values());
+    operations.copied().reduce(|sum, count| sum + count).unwrap_or_else(|| count(finding))
+}
+
 fn repeated(finding: &Finding) -> &Repeated {
     finding.repeated.as_ref().expect("it is a count")
 }
@@ -118,8 +124,21 @@ fn created(file: &str) -> ImageChange {
 
 fn renamed(file: &str, to: &str) -> ImageChange {
     let mut change = change(ImageOp::Rename, Layer::Upper, 0o100_644, file);
+    change.file.inode = 102;
     change.detail.as_mut().expect("it has some").new_path = Some(path(to));
     change
+}
+
+/// What a careful program does to replace a file: it creates another one, with these permissions, and renames it.
+fn replacement(file: &str, mode: Option<u32>, nth: u64) -> Vec<ImageChange> {
+    let temporary = format!("{file}.tmp");
+    let mut changes = vec![created(&temporary)];
+    changes.extend(mode.map(|mode| change(ImageOp::Chmod, Layer::Upper, 0o100_000 | mode, &temporary)));
+    changes.push(renamed(&temporary, file));
+    changes.iter_mut().for_each(|change| change.file.inode = 1000 + nth);
+    let mode = mode.unwrap_or(0o644);
+    changes.last_mut().expect("it is one").file.mode = 0o100_000 | mode;
+    changes
 }
 
 /// The same by another process: with this program, user or origin.
@@ -178,6 +197,80 @@ fn the_same_file_again_is_one_finding_and_another_file_is_told() {
         watch.last()[3].message,
         "/srv/state.json renamed 98 times in container 3f2a0c6d9e1b by python3.12, first 08:16:40, last 09:16:40"
     );
+}
+
+#[test]
+fn a_file_that_is_created_changed_and_renamed_is_one_finding() {
+    let mut watch = Watch::default();
+    replacement("/srv/run", Some(0o755), 0).into_iter().for_each(|change| watch.change(change));
+    watch.wait(10 * SECOND);
+    // It is told at once that it was created, and that it is a program.
+    let severities: Vec<_> = watch.findings.iter().map(|finding| finding.severity).collect();
+    assert_eq!(severities, [Severity::Medium, Severity::High, Severity::High]);
+    let [finding] = watch.last()[..] else { panic!("it is {} findings", watch.last().len()) };
+    let file = finding.file.as_ref().expect("it has one");
+    assert_eq!(file.path, Some(b"/srv/run"[..].into()));
+    assert_eq!(file.mode.map(|mode| mode.to_string()), Some("0755".to_owned()));
+    let repeated = repeated(finding);
+    assert_eq!((repeated.count, repeated.names.len()), (1, 1));
+    let operations: Vec<_> = repeated.operations.iter().map(|(op, count)| (*op, *count)).collect();
+    assert_eq!(operations, [(ImageOp::Create, 1), (ImageOp::Rename, 1), (ImageOp::Chmod, 1)]);
+    watch.expect_message("/srv/run replaced in by python3.12");
+}
+
+#[test]
+fn a_file_that_is_replaced_again_and_again_is_one_finding() {
+    let mut watch = Watch::default();
+    for nth in 0..100 {
+        // Some are slow, so that others begin before they end.
+        replacement("/srv/state.json", None, nth).into_iter().for_each(|change| watch.change(change));
+    }
+    watch.wait(3600 * SECOND);
+    assert_eq!(watch.counts(), [1, 1, 1, 97]);
+    assert_eq!(watch.last().into_iter().map(acts).collect::<Vec<_>>(), [2, 2, 2, 194]);
+    watch.expect_message("/srv/state.json replaced 97 times in by python3.12");
+    let last = repeated(watch.last()[3]);
+    assert_eq!(
+        (last.paths.clone(), &last.names[..]),
+        (Some(last.names[0].clone()), &[b"/srv/state.json"[..].into()][..])
+    );
+    // Another target is told at once, though it is created in the same way.
+    let mut other = replacement("/srv/state.json", None, 200);
+    other[1].detail.as_mut().expect("it has some").new_path = Some(path("/usr/bin/ls"));
+    other.into_iter().for_each(|change| watch.change(change));
+    watch.stop();
+    let last = watch.last().pop().expect("there is one");
+    assert_eq!((last.severity, last.revision, count(last)), (Severity::High, 1, 1));
+    assert_eq!(watch.counts(), [1, 1, 1, 98, 1]);
+}
+
+#[test]
+fn files_of_a_directory_that_are_replaced_are_one_finding() {
+    let mut watch = Watch::default();
+    for (nth, name) in ["apt", "bash", "curl", "dash", "env", "find", "grep"].into_iter().enumerate() {
+        let changes = replacement(&format!("/usr/share/{name}"), Some(0o755), nth as u64);
+        changes.into_iter().for_each(|change| watch.change(change));
+    }
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 4]);
+    watch.expect_message("4 files replaced in /usr/share in by python3.12");
+    let names: Vec<_> = repeated(watch.last()[3]).names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["dash", "env", "find", "grep"].map(|name| format!("/usr/share/{name}")));
+}
+
+#[test]
+fn what_others_do_later_does_not_belong_to_the_creation() {
+    for (wait, pid, inode) in [(2 * SECOND, 1234, 0), (0, 99, 0), (0, 1234, 7)] {
+        let mut watch = Watch::default();
+        let mut changes = replacement("/srv/state", None, 0);
+        changes[1].file.inode += inode;
+        changes[1].detail.as_mut().expect("it has some").process.pid = pid;
+        watch.change(changes.remove(0));
+        watch.wait(wait);
+        watch.change(changes.remove(0));
+        watch.stop();
+        assert_eq!(watch.last().len(), 2);
+    }
 }
 
 #[test]
@@ -384,6 +477,7 @@ fn a_detector_that_does_not_count_tells_every_act() {
 enum Step {
     Create { directory: usize, file: u8, exe: usize, is_in_session: bool },
     Rename { from: u8, to: u8 },
+    Replace { file: u8, mode: Option<u32> },
     Shell(usize),
     Wait(u64),
     EndContainer,
@@ -395,6 +489,8 @@ fn step() -> impl Strategy<Value = Step> {
             |(directory, file, exe, is_in_session)| Step::Create { directory, file, exe, is_in_session }
         ),
         4 => (0..6_u8, 0..6_u8).prop_map(|(from, to)| Step::Rename { from, to }),
+        4 => (0..12_u8, prop::option::of(prop::sample::select(vec![0o600, 0o755])))
+            .prop_map(|(file, mode)| Step::Replace { file, mode }),
         2 => (0..3_usize).prop_map(Step::Shell),
         2 => (0..30 * SECOND).prop_map(Step::Wait),
         1 => (0..2 * QUIET).prop_map(Step::Wait),
@@ -416,6 +512,12 @@ proptest! {
                     watch.change(if is_in_session { in_session(change) } else { change });
                 }
                 Step::Rename { from, to } => watch.change(renamed(&format!("/srv/{from}"), &format!("/srv/{to}"))),
+                Step::Replace { file, mode } => {
+                    let name = ["/srv/a", "/srv/bcd", "/usr/bin/x"][usize::from(file % 3)];
+                    for change in replacement(name, mode, u64::from(file)) {
+                        watch.change(change);
+                    }
+                }
                 Step::Shell(nth) => {
                     watch.exec(exec(Origin::Application, "/bin/sh", &["sh", "-c", ["a", "b", "c"][nth]]));
                 }
@@ -427,10 +529,11 @@ proptest! {
             }
         }
         watch.stop();
-        prop_assert_eq!(watch.counts().iter().sum::<u64>(), watch.acts);
+        prop_assert_eq!(watch.last().into_iter().map(acts).sum::<u64>(), watch.acts);
         let mut severities: HashMap<&str, Severity> = HashMap::new();
         for finding in watch.findings.iter().filter(|finding| finding.finding != Kind::Session) {
-            prop_assert_eq!(*severities.entry(&finding.id).or_insert(finding.severity), finding.severity);
+            let before = severities.insert(&finding.id, finding.severity);
+            prop_assert!(before.is_none_or(|before| before <= finding.severity));
             if let Some(repeated) = &finding.repeated {
                 prop_assert!(repeated.names.len() <= 8 && repeated.first <= repeated.last);
                 prop_assert_eq!(finding.time, repeated.last);

@@ -1,41 +1,51 @@
 //! Acts that are the same apart from a name, as one finding.
 
-use super::key::{Scope, image_op};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::key::{Act, Scope, image_op};
 use crate::container::table::TrackedContainer;
 use crate::detect::context::Context;
 use crate::detect::describe;
 use crate::detect::pace::{Pace, SECOND};
 use crate::finding::{Finding, ImageOp, Repeated, Text, Time};
 
-/// How long after its last line the finding of a series is published again, if it was repeated.
+/// How long after its last line the finding of a tally is published again, if there was more.
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
 /// How many of the first and of the last paths are listed.
 const LISTED: usize = 4;
 
-/// A series.
+/// A tally.
 #[derive(Debug)]
-pub(super) struct Series {
+pub(super) struct Tally {
     /// The finding about the first act.
     finding: Finding,
     /// Where it happened, and by which program, in a message.
     end_of_message: String,
+    /// How many files there are, or how often it was done.
     count: u64,
     /// When the first and the last act happened, in nanoseconds since boot.
     first: u64,
     last: u64,
-    /// What all paths begin with, unless only their patterns are the same.
+    /// What the patterns of the paths have in common.
+    scope: Scope,
+    /// The same of the paths, unless only their patterns are the same.
     common: Option<String>,
     names: Vec<Text>,
     names_omitted: u64,
+    /// How often each operation was done.
+    operations: BTreeMap<ImageOp, u64>,
+    /// What was done to the first file after its creation, and to which files it can be done.
+    parts: Vec<(Arc<Act>, Scope)>,
     pace: Pace,
     is_changed: bool,
 }
 
-impl Series {
-    /// The series that begins with this act. `path` is that of its file, if the acts are about files.
+impl Tally {
+    /// The tally that begins with this act. `path` is that of its file, if the acts are about files.
     pub(super) fn new(
         finding: &Finding,
-        scope: &Scope,
+        scope: Scope,
         path: Option<&Text>,
         now: u64,
         container: &TrackedContainer,
@@ -51,21 +61,68 @@ impl Series {
             first: now,
             last: now,
             common: path.map(|path| scope.common(path.as_str()).to_owned()),
+            scope,
             names: path.into_iter().cloned().collect(),
             names_omitted: 0,
+            operations: image_op(finding).map(|op| (op, 1)).into_iter().collect(),
+            parts: Vec::new(),
             pace: Pace::new(INTERVALS, now),
             is_changed: false,
         }
     }
 
-    /// Counts another act.
-    pub(super) fn add(&mut self, scope: &Scope, path: Option<&Text>, now: u64) {
+    /// Counts another act that is the same.
+    pub(super) fn add(&mut self, path: Option<&Text>, now: u64) {
         self.count += 1;
+        self.note(image_op(&self.finding), now);
+        // The name of a file that will be renamed says nothing.
+        if !self.is_replaced() {
+            path.into_iter().for_each(|path| self.add_name(path));
+        }
+    }
+
+    /// Adds what was done to a file after its creation, if it is about the first file, or the same was done to that
+    /// one. Returns whether the finding must be published at once, or `None` if the act is another one.
+    pub(super) fn add_part(&mut self, act: &Arc<Act>, finding: &Finding, pattern: &str, now: u64) -> Option<bool> {
+        let (file, op) = (finding.file.as_ref()?, image_op(finding)?);
+        let path = file.new_path.as_ref().or(file.path.as_ref())?;
+        if self.count > 1 {
+            self.parts.iter().find(|(known, scope)| known == act && scope.contains(pattern))?;
+            self.note(Some(op), now);
+            if op == ImageOp::Rename {
+                self.add_name(path);
+            }
+            return Some(false);
+        }
+        let scope = self.scope.of_part(pattern);
+        if op == ImageOp::Rename {
+            self.common = Some(scope.common(path.as_str()).to_owned());
+            self.names = vec![path.clone()];
+            self.scope = scope.clone();
+        }
+        self.parts.push((Arc::clone(act), scope));
+        self.note(Some(op), now);
+        let first = self.finding.file.as_mut()?;
+        (first.path, first.mode) = (Some(path.clone()), file.mode);
+        for technique in &finding.mitre {
+            if !self.finding.mitre.contains(technique) {
+                self.finding.mitre.push(technique.clone());
+            }
+        }
+        let is_worse = finding.severity > self.finding.severity;
+        self.finding.severity = self.finding.severity.max(finding.severity);
+        Some(is_worse)
+    }
+
+    fn note(&mut self, op: Option<ImageOp>, now: u64) {
         self.first = self.first.min(now);
         self.last = self.last.max(now);
         self.is_changed = true;
-        let Some(path) = path else { return };
-        self.common.take_if(|common| scope.common(path.as_str()) != common);
+        op.into_iter().for_each(|op| *self.operations.entry(op).or_default() += 1);
+    }
+
+    fn add_name(&mut self, path: &Text) {
+        self.common.take_if(|common| self.scope.common(path.as_str()) != common);
         if self.names.contains(path) {
             return;
         }
@@ -76,25 +133,35 @@ impl Series {
         self.names.push(path.clone());
     }
 
+    /// Whether the files were renamed after their creation.
+    fn is_replaced(&self) -> bool {
+        image_op(&self.finding) == Some(ImageOp::Create) && self.operations.contains_key(&ImageOp::Rename)
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
     /// When the finding must be published again, if nothing else happens.
     pub(super) fn due(&self) -> Option<u64> {
         self.is_changed.then(|| self.pace.due())
     }
 
     /// Makes the next line.
-    pub(super) fn publish(&mut self, scope: &Scope, now: u64, context: &Context) -> Finding {
+    pub(super) fn publish(&mut self, now: u64, context: &Context) -> Finding {
         self.pace.note(now, true);
         self.is_changed = false;
         self.finding.revision += 1;
         let [first, last] = [self.first, self.last].map(|time| context.wall(time));
         Finding {
             time: last,
-            message: self.message(scope, first, last),
+            message: self.message(first, last),
             repeated: Some(Box::new(Repeated {
                 count: self.count,
+                operations: if self.operations.len() > 1 { self.operations.clone() } else { BTreeMap::new() },
                 first,
                 last,
-                paths: self.paths(scope),
+                paths: self.paths(),
                 names: self.names.clone(),
                 names_omitted: self.names_omitted,
             })),
@@ -102,10 +169,14 @@ impl Series {
         }
     }
 
-    /// What the paths have in common.
-    fn paths(&self, scope: &Scope) -> Option<Text> {
-        let common = self.common.as_deref().unwrap_or(scope.pattern());
-        let paths = match scope {
+    /// What the paths have in common: the path or directory, or its pattern.
+    fn common(&self) -> &str {
+        self.common.as_deref().unwrap_or(self.scope.pattern())
+    }
+
+    fn paths(&self) -> Option<Text> {
+        let common = self.common();
+        let paths = match self.scope {
             Scope::All | Scope::Same(_) => return None,
             Scope::Like(_) => common.to_owned(),
             Scope::In(_) => format!("{common}/*"),
@@ -114,26 +185,29 @@ impl Series {
         Some(Text::of_texts(paths))
     }
 
-    fn message(&self, scope: &Scope, first: Time, last: Time) -> String {
-        let (count, end) = (self.count, &self.end_of_message);
-        let common = self.common.as_deref().unwrap_or(scope.pattern());
+    fn message(&self, first: Time, last: Time) -> String {
+        let (count, common, end) = (self.count, self.common(), &self.end_of_message);
         let directory = if common.is_empty() { "/" } else { common };
         let times = format!("first {}, last {}", moment(first, last), moment(last, first));
-        let place = match scope {
+        let place = match self.scope {
             Scope::All | Scope::Same(_) | Scope::Like(_) => None,
             Scope::In(_) => Some(format!("in {directory}")),
             Scope::Below(_) => Some(format!("below {directory}")),
         };
-        match (image_op(&self.finding), place) {
-            (Some(op), Some(place)) => {
-                let (things, done) = words(op);
-                format!("{count} {things} {done} {place} {end}, {times}")
+        let words = image_op(&self.finding).map(|op| match words(op) {
+            (things, _) if self.is_replaced() => (things, "replaced"),
+            (things, "created") if self.operations.len() > 1 => (things, "created and changed"),
+            words => words,
+        });
+        match (words, place) {
+            (Some((_, done)), _) if count == 1 => {
+                format!("{} {done} {end}", self.names.first().map_or(common, Text::as_str))
             }
-            (Some(op), None) if self.names.len() > 1 => {
-                let (things, done) = words(op);
+            (Some((things, done)), Some(place)) => format!("{count} {things} {done} {place} {end}, {times}"),
+            (Some((things, done)), None) if self.names.len() > 1 => {
                 format!("{count} {things} like {common} {done} {end}, {times}")
             }
-            (Some(op), None) => format!("{common} {} {count} times {end}, {times}", words(op).1),
+            (Some((_, done)), None) => format!("{common} {done} {count} times {end}, {times}"),
             (None, Some(place)) => format!("{}, and {} more {place}, {times}", self.finding.message, count - 1),
             (None, None) => format!("{}, {count} times, {times}", self.finding.message),
         }
@@ -167,7 +241,7 @@ fn words(op: ImageOp) -> (&'static str, &'static str) {
     }
 }
 
-/// The time of day, and the date if that is another one.
+/// The time of day, with the date if the other time is of another day.
 fn moment(time: Time, other: Time) -> String {
     let [time, other] = [time, other].map(|time| time.to_string());
     let start = if time.get(..10) == other.get(..10) { 11 } else { 0 };

@@ -1,0 +1,182 @@
+//! What is done again and again is one finding with a count, and what is new is told at once. All of these run with a
+//! sensor that counts, as users run it, and are found again from its recording.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use crate::container::Container;
+
+/// What a sensor has told about a container.
+struct Told {
+    /// All lines of findings about acts.
+    lines: Vec<Value>,
+    /// The last line of each finding.
+    findings: Vec<Value>,
+}
+
+impl Told {
+    /// Runs a function with a sensor that counts, and a container. Returns what is told about the container.
+    fn about(lab: &mut Lab, action: impl FnOnce(&Container) -> Result<()>) -> Result<Self> {
+        let container = lab.new_container()?;
+        let run = lab.counted(|_| action(&container))?;
+        let (mut lines, mut findings): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+        for line in run.expect_same()? {
+            let line: Value = serde_json::from_str(&line)?;
+            if line["container"]["id"] != container.id.as_str() || line["finding"] == "session" {
+                continue;
+            }
+            match findings.iter_mut().find(|finding| finding["id"] == line["id"]) {
+                Some(earlier) => {
+                    let revision = earlier["revision"].as_u64().context("it has none")?;
+                    ensure!(line["revision"] == revision + 1 && acts(&line) > acts(earlier), "after {earlier}: {line}");
+                    *earlier = line.clone();
+                }
+                None => {
+                    ensure!(line["revision"] == 1 && line["repeated"].is_null(), "the first line is {line}");
+                    findings.push(line.clone());
+                }
+            }
+            lines.push(line);
+        }
+        Ok(Self { lines, findings })
+    }
+
+    /// The findings about this operation.
+    fn of(&self, op: &str) -> Vec<&Value> {
+        self.findings.iter().filter(|finding| finding["file"]["op"] == op).collect()
+    }
+
+    /// Expects findings of this operation about so many acts each.
+    fn expect(&self, op: &str, counts: &[u64]) -> Result<()> {
+        let found: Vec<_> = self.of(op).into_iter().map(count).collect();
+        ensure!(found == counts, "the findings about {op} are about {found:?} acts instead of {counts:?}");
+        Ok(())
+    }
+}
+
+/// How many files a finding is about, or how often it was done.
+fn count(finding: &Value) -> u64 {
+    finding["repeated"]["count"].as_u64().unwrap_or(1)
+}
+
+/// How many acts a finding is about.
+fn acts(finding: &Value) -> u64 {
+    let operations = finding["repeated"]["operations"].as_object();
+    operations.map_or_else(|| count(finding), |counts| counts.values().filter_map(Value::as_u64).sum())
+}
+
+/// The words for a few numbers: names that have nothing in common.
+fn word(number: usize) -> String {
+    const SYLLABLES: [&str; 7] = ["ba", "do", "fi", "gu", "ke", "li", "mo"];
+    [49, 7, 1].map(|unit| SYLLABLES[number / unit % 7]).concat()
+}
+
+/// An installer writes 343 files to seven directories.
+pub(super) fn files_below_a_directory(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| {
+        container.service_does(&["mkdir", "/srv/site"])?;
+        for directory in 0..7 {
+            let directory = format!("/srv/site/{}", word(49 * directory));
+            container.service_does(&["mkdir", &directory])?;
+            for file in 0..49 {
+                container.service_does(&["create", &format!("{directory}/{}.txt", word(file))])?;
+            }
+        }
+        Ok(())
+    })?;
+    let (files, below) = (told.of("create"), "/srv/site/**");
+    let all: u64 = files.iter().copied().map(count).sum();
+    ensure!(all == 343, "{all} files were told in {} findings", files.len());
+    let last =
+        files.iter().find(|finding| finding["repeated"]["paths"] == below).context("nothing is below /srv/site")?;
+    // In each of the first two directories, three files are told, and the others counted. Then comes the third one.
+    ensure!(count(last) == 5 * 49 - 1, "{} files are below /srv/site", count(last));
+    ensure!(files.len() == 2 * 4 + 1 + 1, "{} findings about files", files.len());
+    let names = &last["repeated"]["names"];
+    ensure!(names[0] == format!("/srv/site/{}/{}.txt", word(2 * 49), word(1)), "the first name is {}", names[0]);
+    ensure!(names[7] == format!("/srv/site/{}/{}.txt", word(6 * 49), word(48)), "the last name is {}", names[7]);
+    let message = last["message"].as_str().context("it has no message")?;
+    ensure!(message.starts_with("244 files created below /srv/site in container "), "{message}");
+    ensure!(told.lines.len() <= 40, "{} lines", told.lines.len());
+    Ok(())
+}
+
+/// A program of the application writes a temporary file for each request, and removes it.
+pub(super) fn temporary_files(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| {
+        for request in 0..100_u32 {
+            let path = format!("/srv/tmp.{:08x}", request.wrapping_mul(0x9e37_79b9));
+            container.service_does(&["create", &path])?;
+            container.service_does(&["unlink", &path])?;
+        }
+        Ok(())
+    })?;
+    told.expect("create", &[1, 1, 1, 97])?;
+    told.expect("unlink", &[1, 1, 1, 97])?;
+    ensure!(told.findings[6]["repeated"]["paths"] == "/srv/tmp.*", "not like /srv/tmp.*: {}", told.findings[6]);
+    ensure!(told.lines.len() <= 16, "{} lines", told.lines.len());
+    Ok(())
+}
+
+/// A program replaces a file a hundred times: it writes another one and renames it. Every tenth one is executable.
+pub(super) fn replaced_file(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| container.service_does(&["replace", "/srv/state", "100"]).map(drop))?;
+    let files: u64 = told.of("create").into_iter().map(count).sum();
+    let all: u64 = told.findings.iter().map(acts).sum();
+    ensure!((files, all) == (100, 210), "{files} files and {all} acts were told");
+    let plain = told.findings.iter().max_by_key(|finding| count(finding)).context("nothing was told")?;
+    let message = plain["message"].as_str().context("it has no message")?;
+    ensure!(message.starts_with("/srv/state replaced "), "{message}");
+    ensure!(plain["repeated"]["names"] == json!(["/srv/state"]) && plain["severity"] == "medium", "{plain}");
+    // The first one is executable.
+    let first = &told.findings[0];
+    ensure!(first["repeated"]["operations"] == json!({"create": 1, "chmod": 1, "rename": 1}), "{first}");
+    ensure!(first["severity"] == "high" && first["file"]["path"] == "/srv/state", "{first}");
+    ensure!(told.findings.len() <= 12 && told.lines.len() <= 40, "{} lines", told.lines.len());
+    Ok(())
+}
+
+/// What another program, a new kind of file, and somebody from outside do among many acts that are counted.
+pub(super) fn something_new(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| {
+        let ordinary = |number| container.service_does(&["create", &format!("/srv/request-{number}")]).map(drop);
+        (0..30).try_for_each(ordinary)?;
+        container.service_does(&["run", "/bin/cp", "/etc/passwd", "/srv/request-30"])?;
+        container.service_does(&["create", "/srv/request-31.php"])?;
+        container.exec_tool(&["create", "/srv/request-32"])?;
+        (33..63).try_for_each(ordinary)
+    })?;
+    told.expect("create", &[1, 1, 1, 57, 1, 1, 1])?;
+    for (finding, path) in told.findings[4..].iter().zip(["request-30", "request-31.php", "request-32"]) {
+        ensure!(finding["file"]["path"] == format!("/srv/{path}"), "not {path}: {finding}");
+    }
+    Ok(())
+}
+
+/// Ten changes of a session are ten findings, and so are its shells.
+pub(super) fn session(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| {
+        let script = "for name in 0 1 2 3 4 5 6 7 8 9; do echo > /srv/file$name; done";
+        container.exec(&["/usr/bin/dash", "-c", script]).map(drop)
+    })?;
+    told.expect("create", &[1; 10])?;
+    ensure!(told.findings.iter().all(|finding| finding["session"].is_string()), "one is in no session");
+    Ok(())
+}
+
+/// A scheduler runs the same shell again and again; a person runs it from outside.
+pub(super) fn shells(lab: &mut Lab) -> Result<()> {
+    let told = Told::about(lab, |container| {
+        for _ in 0..20 {
+            container.service_does(&["run", "/usr/bin/dash", "-c", "exit 0"])?;
+        }
+        container.service_does(&["run", "/usr/bin/dash", "-c", "exit 0; #"])?;
+        (0..5).try_for_each(|_| container.exec(&["/usr/bin/dash", "-c", "exit 0"]).map(drop))
+    })?;
+    let counts: Vec<_> = told.findings.iter().map(count).collect();
+    ensure!(counts == [1, 1, 1, 17, 1, 1, 1, 1, 1, 1], "the shells are counted as {counts:?}");
+    let message = told.findings[3]["message"].as_str().context("it has no message")?;
+    ensure!(message.contains(" (by the application), 17 times, first "), "{message}");
+    Ok(())
+}
