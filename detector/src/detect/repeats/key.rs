@@ -106,6 +106,24 @@ pub(super) enum About {
     File { path: Text, pattern: String },
 }
 
+impl About {
+    /// The path of the file.
+    pub(super) fn path(&self) -> Option<&Text> {
+        match self {
+            Self::Same(_) => None,
+            Self::File { path, .. } => Some(path),
+        }
+    }
+
+    /// The narrowest scope that it belongs to.
+    pub(super) fn narrowest(&self) -> Scope {
+        match self {
+            Self::Same(same) => Scope::Same(same.clone()),
+            Self::File { pattern, .. } => Scope::Like(pattern.clone()),
+        }
+    }
+}
+
 /// The key of a tally.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {

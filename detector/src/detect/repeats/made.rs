@@ -52,11 +52,11 @@ pub(super) struct Made(VecDeque<File>);
 
 impl Made {
     /// Remembers the file if the finding is about its creation.
-    pub(super) fn insert(&mut self, act: &Arc<Act>, finding: &Finding, told: Told, time: u64) {
-        if is_creation(finding)
+    pub(super) fn insert(&mut self, act: &Arc<Act>, finding: &Finding, time: u64, told: impl FnOnce() -> Told) {
+        if image_op(finding) == Some(ImageOp::Create)
             && let Some(key) = key(finding)
         {
-            self.0.push_back(File { key, act: Arc::clone(act), time, told });
+            self.0.push_back(File { key, act: Arc::clone(act), time, told: told() });
         }
     }
 
@@ -99,11 +99,6 @@ impl Made {
     ) {
         self.0.iter_mut().filter(|file| is_one(&file.act)).for_each(|file| file.publish(now, context, found));
     }
-}
-
-/// Whether the finding is about a file that was created.
-pub(super) fn is_creation(finding: &Finding) -> bool {
-    image_op(finding) == Some(ImageOp::Create)
 }
 
 fn key(finding: &Finding) -> Option<Key> {

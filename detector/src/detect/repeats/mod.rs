@@ -102,7 +102,7 @@ impl Repeats {
 struct Entry {
     key: Arc<Key>,
     /// How many acts have findings of their own, or how many patterns or directories these have.
-    told: u32,
+    own: u32,
     /// When the last act happened.
     last: u64,
     tally: Option<Box<Tally>>,
@@ -138,36 +138,36 @@ impl Ledger {
         if self.take_part((&act, &about), &finding, now, context, found) {
             return;
         }
-        let path = match &about {
-            About::Same(_) => None,
-            About::File { path, .. } => Some(path),
-        };
-        let told = match self.counting(&act, &about) {
-            None => {
-                self.tell(&act, &about, now);
-                let own = match &about {
-                    About::File { path, pattern } if made::is_creation(&finding) => {
-                        Some(Tally::new(&finding, Scope::Like(pattern.clone()), Some(path), now, container))
-                    }
-                    About::File { .. } | About::Same(_) => None,
-                };
-                own.map(|own| Told::Own(Box::new(own)))
-            }
+        match self.counting(&act, &about) {
             Some(number) => {
-                self.touch(number, now);
-                let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
-                if let Some(tally) = &mut entry.tally {
-                    tally.add(path, now);
-                    self.set_due(number);
-                    self.made.insert(&act, &finding, Told::Counted(number), now);
+                let all = self.numbers.get(&Key { act: Arc::clone(&act), scope: Scope::All }).copied();
+                all.into_iter().for_each(|all| self.touch(all, now));
+                let is_first = self.count(number, &about, &finding, now, container);
+                self.made.insert(&act, &finding, now, || Told::Counted(number));
+                if !is_first {
                     return;
                 }
-                entry.tally = Some(Box::new(Tally::new(&finding, entry.key.scope.clone(), path, now, container)));
-                Some(Told::Counted(number))
             }
-        };
-        told.into_iter().for_each(|told| self.made.insert(&act, &finding, told, now));
+            None => {
+                self.tell(&act, &about, now);
+                let own = || Box::new(Tally::new(&finding, about.narrowest(), about.path(), now, container));
+                self.made.insert(&act, &finding, now, || Told::Own(own()));
+            }
+        }
         found(finding);
+    }
+
+    /// Counts an act. Returns whether it is the first one of a tally.
+    fn count(&mut self, number: u64, about: &About, finding: &Finding, now: u64, container: &TrackedContainer) -> bool {
+        self.touch(number, now);
+        let Some(entry) = self.entries.get_mut(&number) else { return true };
+        if let Some(tally) = &mut entry.tally {
+            tally.add(about.path(), now);
+            self.set_due(number);
+            return false;
+        }
+        entry.tally = Some(Box::new(Tally::new(finding, entry.key.scope.clone(), about.path(), now, container)));
+        true
     }
 
     /// Takes what a process does to a file that it has just created, if that belongs to the finding about the creation.
@@ -205,20 +205,18 @@ impl Ledger {
     fn counting(&self, act: &Arc<Act>, about: &About) -> Option<u64> {
         let find = |scope, least| {
             let number = *self.numbers.get(&Key { act: Arc::clone(act), scope })?;
-            self.entries.get(&number).filter(|entry| entry.told >= least).map(|_| number)
+            self.entries.get(&number).filter(|entry| entry.own >= least).map(|_| number)
         };
         if act.session.is_some() {
             find(Scope::All, OWN_IN_SESSION)?;
         }
-        let pattern = match about {
-            About::Same(same) => return find(Scope::Same(same.clone()), OWN),
-            About::File { pattern, .. } => pattern,
-        };
+        let narrowest = find(about.narrowest(), OWN);
+        let About::File { pattern, .. } = about else { return narrowest };
         let directory = key::directory(pattern);
-        let directories = std::iter::successors(Some(directory), |below| key::above(below));
-        find(Scope::Like(pattern.clone()), OWN)
+        let mut directories = std::iter::successors(Some(directory), |below| key::above(below));
+        narrowest
             .or_else(|| find(Scope::In(directory.to_owned()), OWN))
-            .or_else(|| directories.into_iter().find_map(|above| find(Scope::Below(above.to_owned()), OWN)))
+            .or_else(|| directories.find_map(|above| find(Scope::Below(above.to_owned()), OWN)))
     }
 
     /// Notes an act that has a finding of its own.
@@ -227,15 +225,10 @@ impl Ledger {
         if act.session.is_some() {
             is_new(Scope::All);
         }
-        let pattern = match about {
-            About::Same(same) => {
-                is_new(Scope::Same(same.clone()));
-                return;
-            }
-            About::File { pattern, .. } => pattern,
-        };
+        let is_first = is_new(about.narrowest());
+        let About::File { pattern, .. } = about else { return };
         let mut directory = key::directory(pattern);
-        let mut is_first = is_new(Scope::Like(pattern.clone())) && is_new(Scope::In(directory.to_owned()));
+        let mut is_first = is_first && is_new(Scope::In(directory.to_owned()));
         while is_first && let Some(above) = key::above(directory) {
             directory = above;
             is_first = is_new(Scope::Below(above.to_owned()));
@@ -251,11 +244,11 @@ impl Ledger {
             self.next += 1;
             self.numbers.insert(Arc::clone(&key), number);
             self.used.insert((now, number));
-            self.entries.insert(number, Entry { key, told: 0, last: now, tally: None, due: None });
+            self.entries.insert(number, Entry { key, own: 0, last: now, tally: None, due: None });
         }
         self.touch(number, now);
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.told = entry.told.saturating_add(1);
+            entry.own = entry.own.saturating_add(1);
         }
         known.is_none()
     }
