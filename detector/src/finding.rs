@@ -446,8 +446,8 @@ pub struct Summary {
 }
 
 /// What was done again: acts that are the same apart from a name, and what else was done to a file right after its
-/// creation. The finding is about all of them. `process` is that of the first one, and so is `file`, apart from what was
-/// done to it after its creation. Each act is counted in one finding only.
+/// creation. The finding is about all of them. `process` is that of the first one, and so is `file`, apart from what
+/// was done to it after its creation. Each act is counted in one finding only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {
     /// How often it was done so far, with the first time.

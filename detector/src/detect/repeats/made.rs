@@ -1,5 +1,5 @@
-//! The files that were created a moment ago. What the same process does to one of them belongs to its creation: it gives
-//! the file permissions and renames it, as careful programs replace a file.
+//! The files that were created a moment ago. What the same process does to one of them belongs to its creation: it
+//! gives the file permissions and renames it, as careful programs replace a file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
