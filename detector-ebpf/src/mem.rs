@@ -59,12 +59,17 @@ pub fn read_kernel<T: Plain>(address: u64) -> T {
 /// value that it knew before.
 #[inline(always)]
 pub fn forget<T: Copy>(value: T) -> T {
-    let mut copy = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes `size_of::<T>()` bytes to `copy`, which are those of `value`, because the stack can be
-    // read.
+    *forget_in(&mut MaybeUninit::uninit(), &value)
+}
+
+/// The same for a value of which parts are used, and which stays in memory. Where the program compares one of them, the
+/// verifier learns nothing about what it is when it is loaded again.
+#[inline(always)]
+pub fn forget_in<'a, T: Copy>(room: &'a mut MaybeUninit<T>, value: &T) -> &'a T {
+    // SAFETY: the helper writes `size_of::<T>()` bytes to `room`, which are those of `value`, because it can be read.
     unsafe {
-        bpf_probe_read_kernel(copy.as_mut_ptr().cast(), size_of::<T>() as u32, (&raw const value).cast());
-        copy.assume_init()
+        bpf_probe_read_kernel(room.as_mut_ptr().cast(), size_of::<T>() as u32, core::ptr::from_ref(value).cast());
+        room.assume_init_ref()
     }
 }
 

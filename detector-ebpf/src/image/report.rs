@@ -1,6 +1,8 @@
 //! The changes to report, and how a record of them is made: who made the change, and the paths. This is most of the
 //! cost of a report.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext,
     macros::map,
@@ -232,18 +234,10 @@ pub fn report<const REPORTER: u32>(change: &Change) {
         return;
     }
     // There are many ways to get here. The verifier is to check what follows once, and not once for each of them.
-    let local;
-    let (change, container, origin, actor) = if REPORTER == NAME_OR_PLACE {
-        // This change is not in a map, so the verifier knows more about it.
-        let Change { kind, op, class, is_new, mount, new_dentry, .. } = *change;
-        let known = (kind, op, class, is_new, mount, new_dentry, container, origin.number(), actor);
-        let (kind, op, class, is_new, mount, new_dentry, container, origin, actor) = mem::forget(known);
-        local = Change { kind, op, class, is_new, mount, new_dentry, ..*change };
-        (&local, container, origin, actor)
-    } else {
-        let (container, origin, actor) = mem::forget((container, origin.number(), actor));
-        (change, container, origin, actor)
-    };
+    let (container, origin, actor) = mem::forget((container, origin.number(), actor));
+    let mut room = MaybeUninit::uninit();
+    // The other programs find their change in a map, so that the verifier knows nothing about it.
+    let change = if REPORTER == NAME_OR_PLACE { mem::forget_in(&mut room, change) } else { change };
     let cgroup = task.cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
