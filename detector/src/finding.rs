@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub use detector_common::vocabulary::{Difference, ImageOp, Layer, Loss, MountOp, Origin, StdioKind, Via};
 use jiff::fmt::temporal::DateTimePrinter;
@@ -91,13 +92,49 @@ pub struct Finding {
     /// The policy rule that suppressed it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<String>,
+    /// The visit in which it happened, as long as that may be a health check. It is not in the output.
+    #[serde(skip)]
+    pub visit: Option<Arc<Visit>>,
 }
 
 impl Finding {
     /// Makes the finding an expected one.
     pub(crate) fn expect(&mut self, reason: Reason) {
-        let otherwise = std::mem::replace(&mut self.severity, Severity::Info);
-        self.expected = Some(Expected { reason, otherwise });
+        self.expected = Some(Expected::new(reason, &mut self.severity));
+    }
+
+    /// Says that it happened in this visit, which is or may be a health check.
+    pub(crate) fn set_visit(&mut self, visit: Option<&Arc<Visit>>) {
+        match visit {
+            Some(visit) if visit.is_steady => self.expect(Reason::HealthCheck),
+            visit => self.visit = visit.cloned(),
+        }
+    }
+}
+
+/// What was run in a visit. Only a runtime can tell whether that is the test that the container declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The arguments of the first process, `argv[0]` first.
+    pub(crate) args: Vec<Vec<u8>>,
+    /// How many scripts the exec was for, each of which is the argument of an interpreter.
+    pub(crate) scripts: usize,
+    /// Whether it is known already that it is a health check, because a pod's container runs it at a steady pace.
+    pub(crate) is_steady: bool,
+}
+
+impl Visit {
+    /// Whether a runtime was asked to run this command. For a script, the kernel puts the interpreter before it,
+    /// possibly with an argument, and the runtime has found the script if it was asked for without a directory.
+    pub(crate) fn runs(&self, command: &[String]) -> bool {
+        let Some((program, rest)) = command.split_first() else { return false };
+        let Some(before) = self.args.len().checked_sub(command.len()) else { return false };
+        let same_rest = self.args[before + 1..].iter().eq(rest.iter().map(String::as_bytes));
+        let called = &self.args[before];
+        let is_called = called == program.as_bytes()
+            || self.scripts > 0 && !program.contains('/') && called.ends_with(format!("/{program}").as_bytes());
+        let expected = if self.scripts > 0 { 1..=2 * self.scripts } else { 0..=0 };
+        same_rest && is_called && expected.contains(&before)
     }
 }
 
@@ -110,6 +147,13 @@ pub struct Expected {
     pub otherwise: Severity,
 }
 
+impl Expected {
+    /// Makes this severity that of what is expected.
+    pub(crate) fn new(reason: Reason, severity: &mut Severity) -> Self {
+        Self { reason, otherwise: std::mem::replace(severity, Severity::Info) }
+    }
+}
+
 /// A reason for which acts are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -117,16 +161,19 @@ pub struct Expected {
 pub enum Reason {
     /// The container has written data to a directory that is there for that.
     Scratch,
+    /// A runtime runs the test that the container declares.
+    HealthCheck,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 1] = [Self::Scratch];
+    pub const ALL: [Self; 2] = [Self::Scratch, Self::HealthCheck];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scratch => "scratch",
+            Self::HealthCheck => "health_check",
         }
     }
 }
@@ -787,12 +834,18 @@ pub enum NoticeEvent {
         session: String,
         /// The highest severity of what was done in it.
         severity: Severity,
+        /// Why it was expected.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expected: Option<Expected>,
         /// A line for people. It is not meant to be parsed.
         message: String,
         /// The container.
         container: Box<Container>,
         /// What was done in it.
         summary: Box<Summary>,
+        /// The visit, if it may be a health check. It is not in the output.
+        #[serde(skip)]
+        visit: Option<Arc<Visit>>,
     },
     /// A container's runtime has answered after findings about the container were written.
     ContainerInfo {

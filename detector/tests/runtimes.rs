@@ -166,6 +166,7 @@ fn finding(id: &str) -> Finding {
         repeated: None,
         mitre: Vec::new(),
         suppressed_by: None,
+        visit: None,
     }
 }
 

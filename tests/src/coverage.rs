@@ -261,6 +261,20 @@ pub const WAYS: &[(&str, &[Way])] = &[
                     "expected::data_of_a_container_from_before",
                 ],
             ),
+            way(
+                "health check: its script replaced by a session, a program added that it runs, what it writes",
+                &["exec", "open"],
+                &[
+                    "expected::health_check_replaced",
+                    "expected::health_check_of_added_program",
+                    "expected::health_check_that_writes",
+                ],
+            ),
+            way(
+                "command that imitates a health check: of other arguments, or at another pace",
+                &["exec"],
+                &["expected::other_than_the_health_check", "expected::probe_of_a_pod"],
+            ),
         ],
     ),
     (
@@ -604,6 +618,8 @@ pub const TAMPERING: &[&str] = &[
 pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "expected::data",
+    "expected::health_check",
+    "expected::copies",
     "escape::harmless",
     "escape::own_binary_format",
     "volumes::",

@@ -79,6 +79,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             repeated: None,
             mitre: mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
+            visit: None,
         });
     }
 
@@ -155,7 +156,7 @@ impl Detector {
     ) {
         let (container, context) = surroundings;
         let actor = Some(Actor::new(process, exe, self.programs.get(process.pid, process.start_time)));
-        let around = Surroundings { container, context, actor, parent: None, content: None };
+        let around = Surroundings { container, context, actor, parent: None, content: None, visit: None };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
     }
 
@@ -187,12 +188,19 @@ impl Detector {
         let actor = event.actor().filter(|(process, _)| process.session.is_some());
         let parent = actor.and_then(|(process, _)| self.programs.of_parent(process)).cloned();
         let parent = parent.as_ref().map(|program| &program.args);
+        let visit = match event {
+            Event::Exec(exec) if content.is_none() => {
+                let program = self.programs.get(exec.process.pid, exec.process.start_time);
+                self.expectations.visit(exec, program, container)
+            }
+            _ => None,
+        };
         let actor = actor.map(|(process, exe)| match event {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
         let repeats = &mut self.repeats;
-        let around = Surroundings { container, context, actor, parent, content };
+        let around = Surroundings { container, context, actor, parent, content, visit: visit.as_ref() };
         self.sessions.take(event, findings, around, &mut |finding| {
             repeats.take(event, finding, (container, context), found);
         });

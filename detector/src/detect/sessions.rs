@@ -4,18 +4,20 @@
 //! same events and times make the same findings.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::content::Content;
 use super::context::Context;
 use super::describe::{self, Actor};
+use super::expected;
 use super::pace::{Pace, SECOND};
 use super::process::{self, Key};
 use super::session::{self, Facts};
 use crate::container::table::TrackedContainer;
 use crate::event::{self, At, Event, Exec, Exit, ImageChange, StdioKind, Via};
 use crate::finding::{
-    Container, Finding, Kind, Line, Notice, NoticeEvent, Process, SCHEMA_VERSION, SessionFile, SessionProgram,
-    Severity, Summary, Text,
+    Container, Expected, Finding, Kind, Line, Notice, NoticeEvent, Process, Reason, SCHEMA_VERSION, SessionFile,
+    SessionProgram, Severity, Summary, Text, Visit,
 };
 use crate::recent::Recent;
 
@@ -71,6 +73,9 @@ struct Open {
     revision: u32,
     published: Option<Severity>,
     pace: Pace,
+    /// What it runs, as long as it may be a health check, and whether the last line says so.
+    visit: Option<Arc<Visit>>,
+    was_visit: bool,
     /// Whether there is something that the last line does not say.
     is_changed: bool,
 }
@@ -88,6 +93,8 @@ impl Open {
     fn is_urgent(&self) -> bool {
         self.ended.is_none()
             && match self.published {
+                // What would have been expected is so no more.
+                Some(_) if self.was_visit && self.visit.is_none() => self.severity >= PROMPT,
                 Some(published) => self.severity > published,
                 None => self.severity >= PROMPT,
             }
@@ -201,7 +208,8 @@ impl Open {
         self.revision += 1;
         self.pace.note(now, self.published == Some(self.severity));
         (self.published, self.is_changed) = (Some(self.severity), false);
-        Finding {
+        self.was_visit = self.visit.is_some();
+        let mut finding = Finding {
             time: context.wall(now),
             schema: SCHEMA_VERSION,
             id: self.id.clone(),
@@ -219,7 +227,10 @@ impl Open {
             repeated: None,
             mitre: session::techniques(self.summary.via).iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
-        }
+            visit: None,
+        };
+        finding.set_visit(self.visit.as_ref());
+        finding
     }
 
     /// Publishes what the last line does not say, and the end.
@@ -234,16 +245,21 @@ impl Open {
 
     /// Makes the notice about the end, if the session deserves one.
     fn closing(&self, now: u64, context: &Context) -> Option<Notice> {
+        let mut severity = self.severity;
+        let is_steady = self.visit.as_ref().is_some_and(|visit| visit.is_steady);
+        let expected = is_steady.then(|| Expected::new(Reason::HealthCheck, &mut severity));
         (self.severity >= PROMPT).then(|| Notice {
             time: context.wall(now),
             schema: SCHEMA_VERSION,
             node: context.node.clone(),
             event: NoticeEvent::SessionEnded {
                 session: self.id.clone(),
-                severity: self.severity,
+                severity,
+                expected,
                 message: self.message(),
                 container: Box::new(self.container.clone()),
                 summary: Box::new(self.summary.clone()),
+                visit: self.visit.clone().filter(|_| !is_steady),
             },
         })
     }
@@ -279,6 +295,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) parent: Option<&'a event::Args>,
     /// What the executed program is, if it was inspected.
     pub(super) content: Option<Content>,
+    /// What the session runs that begins with this event, if it may be a health check.
+    pub(super) visit: Option<&'a Arc<Visit>>,
 }
 
 /// All sessions of the node.
@@ -330,6 +348,10 @@ impl Sessions {
         let Some(open) = self.open.get_mut(&key) else { return findings.into_iter().for_each(found) };
         open.add(event, actor, around.content, context);
         findings.iter().for_each(|finding| open.add_finding(finding));
+        if open.severity > Severity::Medium || !expected::can_go_on(event, &findings, around.container) {
+            open.is_changed |= open.visit.take().is_some();
+        }
+        findings.iter_mut().for_each(|finding| finding.set_visit(open.visit.as_ref()));
         findings.into_iter().for_each(&mut *found);
         if open.is_urgent() {
             found(open.publish(at.time, context));
@@ -378,6 +400,8 @@ impl Sessions {
             revision: 0,
             published: None,
             pace: Pace::new(INTERVALS, at.time),
+            visit: around.visit.cloned(),
+            was_visit: false,
             is_changed: true,
         };
         self.open.insert(key, open);
@@ -505,6 +529,7 @@ mod tests {
     struct Watch {
         detector: Detector,
         lines: Vec<Line>,
+        root_dev: Option<u32>,
     }
 
     /// To make one takes long.
@@ -512,8 +537,8 @@ mod tests {
 
     impl Watch {
         fn event(&mut self, event: &Event) {
-            let lines = &mut self.lines;
-            self.detector.detect(event, &container(), &CONTEXT, |found| lines.push(Line::Finding(Box::new(found))));
+            let (container, lines) = (TrackedContainer { root_dev: self.root_dev, ..container() }, &mut self.lines);
+            self.detector.detect(event, &container, &CONTEXT, |found| lines.push(Line::Finding(Box::new(found))));
         }
 
         fn exec(&mut self, exec: Exec) {
@@ -545,6 +570,91 @@ mod tests {
         fn severity(&self) -> Option<Severity> {
             self.sessions().last().map(|finding| finding.severity)
         }
+    }
+
+    /// A watch over a container whose start was seen.
+    fn of_unchanged() -> Watch {
+        let mut watch = Watch { root_dev: Some(45), ..Watch::default() };
+        watch.detector.start_container(&container());
+        watch
+    }
+
+    /// A shell that a runtime brings in. The session is told at the latest after a second.
+    fn probe(after: u64) -> Exec {
+        let mut probe = run(Via::Exec, 1234, after, "/bin/dash", &["/bin/sh", "-c", "check"]);
+        probe.process.ancestors.clear();
+        probe
+    }
+
+    #[test]
+    fn a_visit_may_be_a_health_check_until_it_does_something_else() {
+        let change = || {
+            let mut change = change(ImageOp::Create, Layer::New, 0o100644, "/tmp/x");
+            change.at.time = STARTED + SECOND / 2;
+            let process = &mut change.detail.as_mut().expect("the sample has it").process;
+            (process.origin, process.session) = (Origin::Entered, Some(of(Via::Exec)));
+            Event::ImageChange(Box::new(change))
+        };
+        let run = |layer| {
+            let mut exec = run(Via::Exec, 1235, SECOND / 2, "/usr/bin/curl", &["curl", "localhost"]);
+            exec.file.layer = Some(layer);
+            Event::Exec(Box::new(exec))
+        };
+        for (act, stays) in [(run(Layer::Lower), true), (run(Layer::Upper), false), (change(), false)] {
+            let mut watch = of_unchanged();
+            watch.exec(probe(0));
+            let may_be = |line: &Line| match line {
+                Line::Finding(finding) => finding.visit.is_some(),
+                Line::Notice(Notice { event: NoticeEvent::SessionEnded { visit, .. }, .. }) => visit.is_some(),
+                Line::Notice(_) => panic!("{line:?}"),
+            };
+            let [shell, session] = &watch.lines[..] else { panic!("{:?}", watch.lines) };
+            assert!(may_be(shell) && may_be(session));
+            watch.event(&act);
+            // It is told at once that it is none.
+            let told = watch.sessions().len();
+            assert_eq!(told, if stays { 1 } else { 2 });
+            watch.event(&exit(Via::Exec, 1234, SECOND, 0, true));
+            watch.until(10 * SECOND);
+            assert_eq!(watch.notices(), 1);
+            assert!(watch.lines[2..].iter().all(|line| may_be(line) == stays), "{:?}", watch.lines);
+            // Nothing is expected after what it has changed.
+            let mut next = probe(20 * SECOND);
+            let start_time = next.process.start_time;
+            next.process.session = Some(Session { start_time, ..of(Via::Exec) });
+            watch.exec(next);
+            assert_eq!(may_be(watch.lines.last().expect("there are some")), stays);
+        }
+    }
+
+    #[test]
+    fn a_changed_container_has_no_health_checks() {
+        let mut watch = Watch::default();
+        watch.exec(probe(0));
+        assert!(watch.sessions().iter().all(|session| session.visit.is_none()));
+    }
+
+    #[test]
+    fn a_pods_steady_probe_is_a_health_check() {
+        let pod = "/kubepods/burstable/pod5f0c9e6a-2b1d-4c3e-8a7f-000000000001/";
+        let mut container = TrackedContainer::new(500, format!("{pod}{}", samples::ID).into_bytes());
+        container.root_dev = Some(45);
+        let mut detector = Detector::default();
+        detector.start_container(&container);
+        let mut otherwise = Vec::new();
+        for nth in 0..8 {
+            let mut probe = probe(nth * 10 * SECOND);
+            probe.process.pid = 2000 + u32::try_from(nth).expect("it is small");
+            let session = Session { start_time: probe.process.start_time, pid: probe.process.pid, via: Via::Exec };
+            probe.process.session = Some(session);
+            let mut found = Vec::new();
+            detector.detect(&Event::Exec(Box::new(probe)), &container, &CONTEXT, |finding| found.push(finding));
+            assert_eq!(found.len(), 2);
+            otherwise.push(found.iter().filter_map(|finding| Some(finding.expected?.otherwise)).collect::<Vec<_>>());
+        }
+        let (told, expected) = otherwise.split_at(6);
+        assert!(told.iter().all(Vec::is_empty));
+        assert!(expected.iter().all(|otherwise| *otherwise == [Severity::Medium; 2]), "{expected:?}");
     }
 
     #[test]

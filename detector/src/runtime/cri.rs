@@ -97,6 +97,8 @@ fn metadata(container: Container, sandbox: Option<PodSandbox>, status: Option<Im
         pod: sandbox.and_then(pod).or_else(|| metadata::pod_of(&labels)),
         runtime: None,
         labels: metadata::labels(&labels),
+        // The kubelet does not tell it.
+        health_check: None,
     }
 }
 

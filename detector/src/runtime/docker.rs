@@ -39,6 +39,17 @@ struct Config {
     /// The image's name as given when the container was created.
     image: String,
     labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<HealthCheck>,
+    /// What runs the lines of a Dockerfile.
+    shell: Option<Vec<String>>,
+}
+
+/// The health check of a container: that of its image, unless it has another one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HealthCheck {
+    /// `CMD` and a command, `CMD-SHELL` and a line for a shell, or `NONE`.
+    test: Option<Vec<String>>,
 }
 
 /// The answer to `/images/ID/json`, as far as it is used.
@@ -78,6 +89,7 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
     // The name of a pod's container consists of names that findings have in other fields.
     let name = pod.as_ref().and(metadata::name_in_pod(labels)).unwrap_or(&container.name);
     let image_id = image_id.map(|id| format!("sha256:{}", id.as_str()));
+    let test = container.config.healthcheck.as_ref().and_then(|check| check.test.as_deref());
     Metadata {
         name: metadata::text(name.strip_prefix('/').unwrap_or(name)),
         image: metadata::image(
@@ -89,6 +101,7 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
         labels: metadata::labels(labels),
         pod,
         runtime: None,
+        health_check: test.and_then(|test| metadata::health_check(test, container.config.shell.as_deref())),
     }
 }
 

@@ -91,9 +91,13 @@ impl Enrichment {
     /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over.
     /// Returns what must be done about the container.
     pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
-        let Line::Finding(finding) = line else {
-            (self.publish)(&line);
-            return None;
+        let finding = match line {
+            Line::Finding(finding) => finding,
+            Line::Notice(mut notice) => {
+                self.judge(&mut notice.event);
+                (self.publish)(&Line::Notice(notice));
+                return None;
+            }
         };
         match finding.container.as_ref().and_then(|container| self.engines_for(container)) {
             Some((key, engines)) => {
@@ -104,6 +108,19 @@ impl Enrichment {
                 (self.publish)(&Line::Finding(finding));
                 None
             }
+        }
+    }
+
+    /// Decides whether a session was expected that has ended. What was not known while it lasted is not waited for.
+    fn judge(&self, event: &mut NoticeEvent) {
+        if let NoticeEvent::SessionEnded { container, visit: Some(visit), severity, expected, .. } = event
+            && let Some((key, _)) = self.engines_for(container)
+        {
+            self.with(key.user, |join, _| {
+                if let Some(metadata) = join.metadata(&key) {
+                    metadata.judge(Some(visit), severity, expected);
+                }
+            });
         }
     }
 

@@ -123,6 +123,11 @@ impl Join {
         Todo { query: is_new, timer: timer && !is_over }
     }
 
+    /// The metadata of the container, if it is known already.
+    pub(super) fn metadata(&mut self, key: &Key) -> Option<&Metadata> {
+        self.settled.get(key)?.metadata.as_deref()
+    }
+
     /// Publishes the waiting findings about this container; later ones do not wait.
     pub(super) fn release(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
         let Some(pending) = self.pending.get_mut(key) else { return };
@@ -181,6 +186,7 @@ impl Join {
 }
 
 fn fill(metadata: &Metadata, finding: &mut Finding) {
+    metadata.judge(finding.visit.as_deref(), &mut finding.severity, &mut finding.expected);
     if let Some(container) = &mut finding.container {
         metadata.fill(container);
     }
@@ -206,6 +212,7 @@ mod tests {
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, ImageOp, Layer};
+    use crate::finding::{Expected, Reason, Severity, Visit};
 
     const TIME: Time = Time(jiff::Timestamp::UNIX_EPOCH);
 
@@ -222,6 +229,41 @@ mod tests {
         let volumes = Some(vec![b"/data/"[..].into(), b"/srv"[..].into()]);
         let image = Some(Image { volumes, ..Image::default() });
         Metadata { name: Some(name.as_bytes().into()), image, ..Metadata::default() }
+    }
+
+    #[test]
+    fn only_the_answer_of_a_runtime_makes_a_health_check() {
+        let visit = || Visit { args: vec![b"check".to_vec()], scripts: 0, is_steady: false };
+        let told = |command: &str| {
+            let health_check = Some(vec![command.to_owned()]);
+            Metadata { health_check, ..metadata("web") }
+        };
+        for (answer, is_expected) in
+            [(Some(told("check")), true), (Some(told("other")), false), (Some(metadata("web")), false), (None, false)]
+        {
+            let (mut join, mut out) = (Join::default(), Vec::new());
+            let found = |path| Box::new(Finding { visit: Some(Arc::new(visit())), ..*finding(path) });
+            join.add_finding(&key(), found("/a"), &mut |line| out.push(line));
+            join.add_finding(&key(), finding("/other"), &mut |line| out.push(line));
+            join.settle(&key(), answer, TIME, &mut |line| out.push(line));
+            join.add_finding(&key(), found("/b"), &mut |line| out.push(line));
+            let expected: Vec<_> = out
+                .iter()
+                .map(|out| match out {
+                    Out::Finding(finding) => finding.expected.map(|expected| (expected, finding.severity)),
+                    Out::Info(..) => panic!("{out:?}"),
+                })
+                .collect();
+            let of_check = Expected { reason: Reason::HealthCheck, otherwise: Severity::Medium };
+            let of_check = is_expected.then_some((of_check, Severity::Info));
+            assert_eq!(expected, [of_check, None, of_check]);
+        }
+        // What does not wait for the answer is not expected.
+        let (mut join, mut out) = (Join::default(), Vec::new());
+        let found = Box::new(Finding { visit: Some(Arc::new(visit())), ..*finding("/a") });
+        join.add_finding(&key(), found, &mut |line| out.push(line));
+        join.release(&key(), &mut |line| out.push(line));
+        assert!(matches!(&out[..], [Out::Finding(finding)] if finding.expected.is_none()));
     }
 
     /// The path of a finding or the kind of other output, and the container's name in it.

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use detector_common::record::ARGS_CAPACITY;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::owner;
-use crate::finding::{Container, Image, Labels, Owner, Pod, Text};
+use crate::finding::{Container, Expected, Image, Labels, Owner, Pod, Reason, Severity, Text, Visit};
 use crate::redact::Redactor;
 
 /// The maximum length of a value or a name of a container, image, pod or label, in bytes. Label names in Kubernetes
@@ -19,6 +20,8 @@ const MAX_LABELS: usize = 64;
 const MAX_LABEL_BYTES: usize = 8192;
 /// The maximum number of entrypoint arguments, and of volumes.
 const MAX_LIST: usize = 16;
+/// The maximum size of the command of a health check, in bytes. Longer arguments are truncated in the events.
+const MAX_COMMAND: usize = ARGS_CAPACITY;
 
 /// The prefix of the kubelet's labels about the pod.
 const POD_LABEL: &str = "io.kubernetes.pod.";
@@ -38,6 +41,9 @@ pub(crate) struct Metadata {
     pub labels: Labels,
     /// The pod of the container.
     pub pod: Option<Pod>,
+    /// The command of the health check that the container declares.
+    #[serde(default)]
+    pub health_check: Option<Vec<String>>,
 }
 
 impl Metadata {
@@ -51,6 +57,15 @@ impl Metadata {
             && container.pod.as_ref().is_none_or(|known| known.uid == pod.uid)
         {
             container.pod = Some(pod.clone());
+        }
+    }
+
+    /// Decides whether what happened in a visit is expected.
+    pub(super) fn judge(&self, visit: Option<&Visit>, severity: &mut Severity, expected: &mut Option<Expected>) {
+        if let (Some(visit), Some(command)) = (visit, &self.health_check)
+            && visit.runs(command)
+        {
+            *expected = Some(Expected::new(Reason::HealthCheck, severity));
         }
     }
 
@@ -106,6 +121,21 @@ fn digest(name: &str, digests: &[String]) -> Option<Text> {
         name.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
     });
     text(own.or(split.first())?.1)
+}
+
+/// The command of a health check that is declared as this test. `shell` runs those that are a line for a shell. Returns
+/// `None` if there is none, or if it is too long.
+pub(super) fn health_check(test: &[String], shell: Option<&[String]>) -> Option<Vec<String>> {
+    let command = match test.split_first()? {
+        (kind, command) if kind == "CMD" => command.to_vec(),
+        (kind, [line]) if kind == "CMD-SHELL" => {
+            let default = ["/bin/sh", "-c"].map(str::to_owned);
+            let shell = shell.filter(|shell| !shell.is_empty()).unwrap_or(&default);
+            shell.iter().chain([line]).cloned().collect()
+        }
+        _ => return None,
+    };
+    (command.iter().map(|part| part.len() + 1).sum::<usize>() <= MAX_COMMAND).then_some(command)
 }
 
 /// The pod that the kubelet names in the labels of each container.
@@ -251,6 +281,21 @@ mod tests {
         };
         assert_eq!([0, MAX_LIST, MAX_LIST + 1].map(known), [Some(0), Some(MAX_LIST), None]);
         assert_eq!(volumes(&ImageConfig::default()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_health_check_is_what_the_runtime_executes() {
+        let of = |test: &[&str], shell: Option<&[&str]>| {
+            let strings = |list: &[&str]| list.iter().map(|&part| part.to_owned()).collect::<Vec<_>>();
+            health_check(&strings(test), shell.map(strings).as_deref()).map(|command| command.join("|"))
+        };
+        assert_eq!(of(&["CMD", "pg_isready", "-q"], None).as_deref(), Some("pg_isready|-q"));
+        assert_eq!(of(&["CMD-SHELL", "a || b"], None).as_deref(), Some("/bin/sh|-c|a || b"));
+        assert_eq!(of(&["CMD-SHELL", "a"], Some(&[])).as_deref(), Some("/bin/sh|-c|a"));
+        assert_eq!(of(&["CMD-SHELL", "a"], Some(&["/bin/bash", "-ec"])).as_deref(), Some("/bin/bash|-ec|a"));
+        for none in [&[][..], &["NONE"], &["a", "b"], &["CMD-SHELL"], &["CMD", &"x".repeat(MAX_COMMAND)]] {
+            assert_eq!(of(none, None), None);
+        }
     }
 
     #[test]

@@ -1,11 +1,20 @@
 //! Acts that are expected, and attacks that look like them.
 
-use anyhow::Result;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::expectation::difference;
 use super::lab::Lab;
 use crate::container::{Container, Setup};
-use crate::image::DASH;
+use crate::engine::{self, CRI, DOCKER};
+use crate::image::{DASH, SCRIPT};
+use crate::program::{on_host, wait_for};
+
+/// How long a health check and its report can take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the finding of an expected act says.
 fn expected(reason: &str, otherwise: &str) -> Value {
@@ -94,4 +103,147 @@ pub(super) fn data_after_drift(lab: &mut Lab) -> Result<()> {
 pub(super) fn data_of_a_container_from_before(lab: &mut Lab) -> Result<()> {
     let container = lab.container_from_before(Setup::default())?;
     expect_of_data(lab, &container, "/tmp/data", told("low"))
+}
+
+/// A container of Docker whose service does what it is told, with a health check that is this line for a shell.
+fn with_health_check(lab: &mut Lab, line: &str) -> Result<engine::Container> {
+    lab.node.ensure(&DOCKER)?;
+    DOCKER.service_with(lab.number(), &["--health-interval=5s", "--health-timeout=30s", "--health-cmd", line])
+}
+
+/// The lines about a container since this number of lines.
+fn lines_of(lab: &Lab, container: &engine::Container, since: usize) -> Vec<Value> {
+    let id = json!(container.id);
+    let is_of = |line: &&Value| line["container"]["id"] == id || line["detail"]["container"]["id"] == id;
+    lab.history[since..].iter().filter(is_of).filter(|line| line["event"] != "container_info").cloned().collect()
+}
+
+/// Waits until a line about the container has come that is wanted, and as many in all.
+fn wait_for_line(
+    lab: &mut Lab,
+    container: &engine::Container,
+    count: usize,
+    is_wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    wait_for("a line about the container", PATIENCE, || {
+        lab.take_findings()?;
+        Ok(lines_of(lab, container, 0).into_iter().filter(&is_wanted).nth(count - 1))
+    })
+}
+
+/// Expects the session with this id to be told in the end, with this severity.
+fn expect_told(lab: &mut Lab, container: &engine::Container, session: &Value, severity: &str) -> Result<()> {
+    let end = wait_for_line(lab, container, 1, |line| line["detail"]["session"] == *session)?;
+    let last = lines_of(lab, container, 0).into_iter().rfind(|line| line["id"] == *session).context("no session")?;
+    for told in [&end["detail"], &last] {
+        if let Some(difference) = difference(told, &self::told(severity)) {
+            anyhow::bail!("{difference}\nfound: {told}");
+        }
+    }
+    Ok(())
+}
+
+fn is_end(line: &Value) -> bool {
+    line["event"] == "session_ended"
+}
+
+pub(super) fn health_check(lab: &mut Lab) -> Result<()> {
+    let container = with_health_check(lab, &format!("/bin/sh {SCRIPT}"))?;
+    wait_for_line(lab, &container, 3, is_end)?;
+    let lines = lines_of(lab, &container, 0);
+    for line in &lines {
+        let told = if is_end(line) { &line["detail"] } else { line };
+        if let Some(difference) = difference(told, &expected("health_check", "medium")) {
+            anyhow::bail!("{difference}\nfound: {line}");
+        }
+    }
+    for kind in ["shell_in_container", "session"] {
+        ensure!(lines.iter().any(|line| line["finding"] == kind), "there is no {kind}");
+    }
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// A session replaces the script that the test runs.
+pub(super) fn health_check_replaced(lab: &mut Lab) -> Result<()> {
+    let container = with_health_check(lab, &format!("/bin/sh {SCRIPT}"))?;
+    wait_for_line(lab, &container, 1, is_end)?;
+    container.exec(&["/bin/sh", "-c", &format!("echo 'echo 43' > {SCRIPT}")])?;
+    // The first one may have begun before.
+    let is_drift = |line: &Value| line["finding"] == "drifted_exec" && line["file"]["path"] == SCRIPT;
+    let drift = wait_for_line(lab, &container, 2, is_drift)?;
+    let session = &drift["session"];
+    expect_told(lab, &container, session, "high")?;
+    let lines = lines_of(lab, &container, 0);
+    let of_session = lines.iter().filter(|line| line["session"] == *session || line["detail"]["session"] == *session);
+    for line in of_session {
+        ensure!(line["expected"].is_null() && line["detail"]["expected"].is_null(), "{line} is expected");
+    }
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// The test is as declared, but what it runs was added to the image.
+pub(super) fn health_check_of_added_program(lab: &mut Lab) -> Result<()> {
+    let container = with_health_check(lab, "/tmp/probe -c true")?;
+    wait_for_line(lab, &container, 1, is_end)?;
+    container.service_does(&["copy", DASH, "/tmp/probe"])?;
+    let drift = wait_for_line(lab, &container, 1, |line| line["finding"] == "drifted_exec")?;
+    ensure!(drift["severity"] == "high" && drift["expected"].is_null(), "{drift} is expected");
+    expect_told(lab, &container, &drift["session"], "high")?;
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// What a health check changes is told.
+pub(super) fn health_check_that_writes(lab: &mut Lab) -> Result<()> {
+    let container = with_health_check(lab, "echo checked > /tmp/checked")?;
+    let write = wait_for_line(lab, &container, 1, |line| line["finding"] == "image_write")?;
+    ensure!(write["severity"] == "low" && write["expected"].is_null(), "{write} is expected");
+    expect_told(lab, &container, &write["session"], "medium")?;
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// A command that is no health check, in a container that has one.
+pub(super) fn other_than_the_health_check(lab: &mut Lab) -> Result<()> {
+    let container = with_health_check(lab, "true")?;
+    wait_for_line(lab, &container, 1, is_end)?;
+    container.exec(&["/bin/sh", "-c", "cat /etc/passwd"])?;
+    let is_wanted = |line: &Value| line["process"]["args"][2] == "cat /etc/passwd" && line["finding"] == "session";
+    let session = wait_for_line(lab, &container, 1, is_wanted)?;
+    expect_told(lab, &container, &session["id"], "medium")?;
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// A kubelet runs a probe at a steady pace, and then somebody runs the same once more.
+pub(super) fn probe_of_a_pod(lab: &mut Lab) -> Result<()> {
+    const PACE: Duration = Duration::from_secs(8);
+    lab.node.ensure(&CRI)?;
+    let container = CRI.service(lab.number())?;
+    let since = Instant::now();
+    for nth in 0..8 {
+        thread::sleep((PACE * nth).saturating_sub(since.elapsed()));
+        container.exec(&["/bin/sh", "-c", "true"])?;
+    }
+    container.exec(&["/bin/sh", "-c", "true"])?;
+    let last = wait_for_line(lab, &container, 9, is_end)?;
+    let ends: Vec<_> = lines_of(lab, &container, 0).into_iter().filter(is_end).collect();
+    let expected: Vec<_> = ends.iter().map(|end| end["detail"]["expected"]["reason"] == "health_check").collect();
+    ensure!(expected[..6].iter().all(|is_expected| !is_expected), "{expected:?}");
+    ensure!(expected[6..8].iter().all(|is_expected| *is_expected), "{expected:?}");
+    ensure!(last["detail"]["expected"].is_null() && last["detail"]["severity"] == "medium", "{last}");
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// Docker prepares the root of a container to copy files from it and to it.
+pub(super) fn copies(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let container = DOCKER.service(lab.number())?;
+    on_host("docker", ["cp", &format!("{}:/etc/app.conf", container.id), "/tmp/copied"])?;
+    std::fs::write("/tmp/added", "from the host\n")?;
+    container.copy("/tmp/added", "/srv/added")?;
+    lab.expect_none()
 }

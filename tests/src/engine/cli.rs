@@ -50,10 +50,10 @@ impl Client for Cli {
         self.run(&["load", "--input", archive]).map(drop)
     }
 
-    fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String> {
+    fn start(&self, name: &str, volume: &str, options: &[&str], args: &[&str]) -> Result<String> {
         let volume = format!("{volume}:/data");
         let run = ["run", "--detach", "--name", name, "--volume", &volume];
-        let id = self.run(&[&run, self.options, &[image::NAME], args].concat())?;
+        let id = self.run(&[&run, self.options, options, &[image::NAME], args].concat())?;
         Ok(id.trim().to_owned())
     }
 

@@ -19,8 +19,8 @@ pub trait Client: Sync {
     }
     /// Loads the image from an archive.
     fn load(&self, archive: &str) -> Result<()>;
-    /// Makes and starts a container, and returns its id.
-    fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String>;
+    /// Makes and starts a container, with these options if the engine has any, and returns its id.
+    fn start(&self, name: &str, volume: &str, options: &[&str], args: &[&str]) -> Result<String>;
     /// Runs a program in a container, and returns its output.
     fn exec(&self, id: &str, args: &[&str]) -> Result<String>;
     /// Copies a file of the host into a container.

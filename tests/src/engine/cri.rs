@@ -76,7 +76,7 @@ impl Client for Cri {
         on_host("ctr", ["--namespace=k8s.io"].iter().chain(&import)).map(drop)
     }
 
-    fn start(&self, name: &str, volume: &str, args: &[&str]) -> Result<String> {
+    fn start(&self, name: &str, volume: &str, _: &[&str], args: &[&str]) -> Result<String> {
         let engine = Connection::open(self.socket)?;
         let uid = uid(name);
         let of_node = NamespaceOption { network: NamespaceMode::Node.into() };

@@ -217,18 +217,27 @@ impl Engine {
 
     /// Makes and starts a container that runs [`SERVICE`], and waits until the service answers.
     pub fn service(&'static self, number: u32) -> Result<Container> {
-        let container = self.start(number, SERVICE)?;
+        self.service_with(number, &[])
+    }
+
+    /// Like [`Self::service`], with more options of the engine's command.
+    pub fn service_with(&'static self, number: u32, options: &[&str]) -> Result<Container> {
+        let container = self.start_with(number, options, SERVICE)?;
         wait_for("the container's service", PATIENCE, || Ok(container.service().exists().then_some(())))?;
         Ok(container)
     }
 
     /// Makes and starts a container.
     pub fn start(&'static self, number: u32, args: &[&str]) -> Result<Container> {
+        self.start_with(number, &[], args)
+    }
+
+    fn start_with(&'static self, number: u32, options: &[&str], args: &[&str]) -> Result<Container> {
         let name = format!("lab-{number}");
         let volume = format!("{FOLDER}/{name}");
         fs::create_dir_all(&volume)?;
         fs::set_permissions(&volume, PermissionsExt::from_mode(0o777))?;
-        let id = self.client.start(&name, &volume, args)?;
+        let id = self.client.start(&name, &volume, options, args)?;
         Ok(Container { engine: self, id, name, volume: volume.into() })
     }
 

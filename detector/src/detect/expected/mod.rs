@@ -10,12 +10,20 @@
 //! What was not seen makes nothing expected: this applies to containers that ran before the detector started or while
 //! calls were not seen, to those without an id, and to those that there is no room to remember.
 
+mod health_check;
+mod pace;
 mod scratch;
 
+use std::sync::Arc;
+
+use super::process::Program;
 use crate::container::table::TrackedContainer;
-use crate::event::{Event, Origin, Process};
-use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity};
+use crate::event::{Event, Exec, Origin, Process};
+use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity, Visit};
 use crate::recent::Recent;
+use pace::Paces;
+
+pub(super) use health_check::can_go_on;
 
 /// How many containers are remembered at most.
 const MOST: usize = 16_384;
@@ -27,11 +35,12 @@ pub(super) struct Expectations {
     unchanged: Recent<u64, ()>,
     /// The last cgroup of each container, by the id that its runtime gave it.
     started: Recent<Vec<u8>, u64>,
+    paces: Paces,
 }
 
 impl Default for Expectations {
     fn default() -> Self {
-        Self { unchanged: Recent::new(MOST), started: Recent::new(MOST) }
+        Self { unchanged: Recent::new(MOST), started: Recent::new(MOST), paces: Paces::default() }
     }
 }
 
@@ -78,6 +87,21 @@ impl Expectations {
         if findings.iter().any(|finding| is_change(finding, actor)) {
             self.unchanged.remove(&container.cgroup_id);
         }
+    }
+
+    /// What the session that begins with an exec runs, if it can be a health check. `program` is what was executed.
+    pub(super) fn visit(
+        &mut self,
+        exec: &Exec,
+        program: Option<&Program>,
+        container: &TrackedContainer,
+    ) -> Option<Arc<Visit>> {
+        self.unchanged.get(&container.cgroup_id)?;
+        let mut visit = health_check::visit(exec, program, container)?;
+        // Nobody can be asked for the tests of a pod.
+        let is_of_pod = container.reference.as_ref().is_some_and(|reference| reference.pod_uid.is_some());
+        visit.is_steady = is_of_pod && self.paces.run(container.cgroup_id, &visit.args, exec.at.time);
+        Some(Arc::new(visit))
     }
 }
 
