@@ -43,3 +43,5 @@ pub mod root;
 pub mod scene;
 #[cfg(feature = "guest")]
 pub mod sensor;
+#[cfg(feature = "guest")]
+pub mod terminal;

@@ -36,7 +36,12 @@ pub struct Running(Child);
 impl Running {
     /// Starts a program without standard input.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run {command:?}"))?;
+        Self::start_reading(command, Stdio::null())
+    }
+
+    /// Starts a program that reads this.
+    pub fn start_reading(command: &mut Command, input: Stdio) -> Result<Self> {
+        let child = command.stdin(input).spawn().with_context(|| format!("cannot run {command:?}"))?;
         Ok(Self(child))
     }
 

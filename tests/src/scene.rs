@@ -1,20 +1,21 @@
 //! The demo: a short attack on a real container, with the detector's live view on the same screen.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::container::{self, Container};
 use crate::image::make_image;
 use crate::program::{Running, wait_for};
 use crate::protocol::Message;
-use crate::sensor::{DETECTOR, Sensor, detector};
+use crate::sensor::{DETECTOR, Sensor, Tail, detector};
 
 /// Pauses that give the viewer time to read.
 const PAUSE: Duration = Duration::from_millis(1200);
@@ -47,14 +48,15 @@ enter() { runc exec --tty \"$WEB\" /bin/sh; }
 pub fn run(interactive: bool) -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start_with(Path::new("/run/lab"), &[])?;
-    let tail = start_tail(Stdio::inherit())?;
+    let mut tail = start_tail()?;
     if interactive {
         leave_to_person()?;
     } else {
         play(PAUSE)?;
     }
     sleep(PAUSE);
-    drop(tail);
+    tail.signal(Signal::INT)?;
+    wait_for("the end of the live view", PATIENCE, || tail.ended())?;
     let findings = take_findings(&mut sensor)?;
     for line in &findings {
         Message::Finding { line: line.clone() }.send()?;
@@ -66,17 +68,12 @@ pub fn run(interactive: bool) -> Result<()> {
 pub fn send_samples() -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start_with(Path::new("/run/lab"), &[])?;
-    let shown = Path::new("/run/lab/tail");
-    let tail = start_tail(File::create(shown)?.into())?;
+    let tail = Tail::start(Path::new("/run/lab/tail"), &[])?;
     play(Duration::ZERO)?;
-    let mut findings = Vec::new();
-    let text = wait_for("the findings in the file and in the live view", PATIENCE, || {
-        findings.append(&mut take_findings(&mut sensor)?);
-        let text = fs::read_to_string(shown)?;
-        Ok((findings.len() >= EXPECTED && text.lines().count() >= EXPECTED).then_some(text))
-    })?;
-    drop(tail);
+    tail.wait_for("└ session_ended")?;
+    let (_, text) = tail.interrupt()?;
     send_sample("tail", text)?;
+    let findings = take_findings(&mut sensor)?;
     let change = findings.iter().find(|finding| finding["finding"] == "image_write");
     send_sample("finding", change.context("there is no image_write")?.to_string())?;
     send_sample("status", printed(&["status"])?)?;
@@ -172,9 +169,9 @@ fn conclude(findings: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Starts the live view.
-fn start_tail(output: Stdio) -> Result<Running> {
-    let mut tail = Running::start(Command::new(DETECTOR).arg("tail").stdout(output))?;
+/// Starts the live view on the screen.
+fn start_tail() -> Result<Running> {
+    let mut tail = Running::start(Command::new(DETECTOR).arg("tail"))?;
     // `detector tail` does not report that it is connected, so this checks that it keeps running.
     let connected = Duration::from_millis(500);
     sleep(connected);

@@ -2,6 +2,7 @@
 //! line of text and a documented exit code.
 
 mod arguments;
+mod console;
 mod doctor;
 mod failure;
 mod interrupt;

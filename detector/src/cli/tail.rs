@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{self, SendError, SyncSender};
+use std::sync::mpsc::{self, RecvTimeoutError, SendError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
-use super::interrupt;
+use super::{console, interrupt};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
-use crate::finding::{Container, Finding, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
-use crate::output::terminal;
-use crate::recent::Recent;
+use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
+use crate::output::live::Live;
+use crate::output::screen::Size;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
 
-/// How many sessions are remembered at most, so that an update is not shown again.
-const MOST_SESSIONS: usize = 8192;
+/// How long the first act of a session waits for the session's finding.
+const HOLD: Duration = Duration::from_millis(200);
 /// How many lines can wait to be shown. Further ones wait in the daemon, which counts those that it has to drop.
 const QUEUE: usize = 256;
 /// How often a daemon that has stopped is looked for.
@@ -133,22 +133,6 @@ fn is_container(container: &Container, wanted: &str) -> bool {
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
 }
 
-/// The sessions that were shown, and the severity that they had.
-struct Sessions(Recent<String, Severity>);
-
-impl Sessions {
-    /// Whether a line tells a person more than the lines before: an update of a session does only if the severity is
-    /// higher. The notice about its end says what was done.
-    fn are_told(&mut self, finding: &Finding) -> bool {
-        if finding.finding != Kind::Session {
-            return false;
-        }
-        let is_told = self.0.get(&finding.id).is_some_and(|told| *told >= finding.severity);
-        self.0.insert(finding.id.clone(), finding.severity);
-        is_told
-    }
-}
-
 /// What the view is made of.
 enum Input {
     /// A line, with its line feed.
@@ -157,6 +141,8 @@ enum Input {
     Stopped,
     /// A daemon sends a stream again.
     Back,
+    /// What the daemon does not detect or record when the stream begins.
+    Degraded(Box<Notice>),
     /// There will be no more lines.
     End(Failure),
     /// The person wants no more.
@@ -222,19 +208,23 @@ impl Source {
     fn feed(self, inputs: &SyncSender<Input>) -> Result<(), SendError<Input>> {
         match self {
             Self::Daemon(mut stream, path) => loop {
+                if let Some(notice) = degraded(&path) {
+                    inputs.send(Input::Degraded(Box::new(notice)))?;
+                }
                 let mut line = Vec::new();
-                match stream.next_line(&mut line) {
-                    Ok(true) => inputs.send(Input::Line(line))?,
-                    Ok(false) => {
-                        inputs.send(Input::Stopped)?;
-                        match reconnect(&path) {
-                            Ok(again) => stream = again,
-                            Err(error) => return inputs.send(Input::End(error.into())),
-                        }
-                        inputs.send(Input::Back)?;
+                loop {
+                    match stream.next_line(&mut line) {
+                        Ok(true) => inputs.send(Input::Line(std::mem::take(&mut line)))?,
+                        Ok(false) => break,
+                        Err(error) => return inputs.send(Input::End(error.into())),
                     }
+                }
+                inputs.send(Input::Stopped)?;
+                match reconnect(&path) {
+                    Ok(again) => stream = again,
                     Err(error) => return inputs.send(Input::End(error.into())),
                 }
+                inputs.send(Input::Back)?;
             },
             Self::Private(hub, mut lines) => loop {
                 let line = match lines.blocking_recv() {
@@ -251,6 +241,13 @@ impl Source {
             },
         }
     }
+}
+
+/// What the daemon does not detect or record. The notice about it came before the stream began.
+fn degraded(path: &Path) -> Option<Notice> {
+    // A daemon that does not tell has not begun to watch, or does not run any more.
+    let status = client::status(path).ok().filter(|status| !status.degraded.is_empty())?;
+    Some(Notice::now(status.node.into(), NoticeEvent::Degraded { reasons: status.degraded }))
 }
 
 /// Waits for a daemon. One that starts or stops may refuse clients for a while.
@@ -286,20 +283,29 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
                 format_args!("cannot start a thread: {error}; check the limits of this process (ulimit -a)"),
             )
         })?;
-    let color = is_coloured(args.color);
-    let mut view = View::new(args.filter, args.json, color, io::BufWriter::new(io::stdout().lock()));
-    let shown = view.run(inputs);
+    let out = io::BufWriter::new(io::stdout().lock());
+    let out = if args.json {
+        Out::Program(out)
+    } else {
+        Out::Person(Box::new(Live::new(out, is_coloured(args.color))), console::size)
+    };
+    let shown = View::new(args.filter, out).run(&inputs);
     is_heard.store(true, Relaxed);
     shown
 }
 
-/// What a person sees, or a program with JSON.
+/// Where the lines are shown.
+enum Out<W> {
+    /// As JSON.
+    Program(W),
+    /// On a terminal that has this size, or is none.
+    Person(Box<Live<W>>, fn() -> Option<Size>),
+}
+
+/// What is shown.
 struct View<W> {
     filter: Filter,
-    json: bool,
-    color: bool,
-    out: W,
-    sessions: Sessions,
+    out: Out<W>,
     hidden: Hidden,
     /// Whether the daemon has said that it stops.
     has_said_goodbye: bool,
@@ -316,25 +322,16 @@ struct Hidden {
 }
 
 impl<W: Write> View<W> {
-    fn new(mut filter: Filter, json: bool, color: bool, out: W) -> Self {
+    fn new(mut filter: Filter, out: Out<W>) -> Self {
         // A program has its own filters.
-        filter.all |= json;
-        Self {
-            filter,
-            json,
-            color,
-            out,
-            sessions: Sessions(Recent::new(MOST_SESSIONS)),
-            hidden: Hidden::default(),
-            has_said_goodbye: false,
-            alone: None,
-        }
+        filter.all |= matches!(out, Out::Program(_));
+        Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None }
     }
 
     /// Shows what comes until the end.
-    fn run(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<(), Failure> {
-        let shown = self.show_all(inputs);
-        match shown {
+    fn run(&mut self, inputs: &mpsc::Receiver<Input>) -> Result<(), Failure> {
+        match self.show_all(inputs) {
+            // The reader has all it wanted.
             Err(Ended::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(Ended::Unwritable(error)) => Err(error.into()),
             Err(Ended::Failed(failure)) => Err(failure),
@@ -342,49 +339,74 @@ impl<W: Write> View<W> {
         }
     }
 
-    fn show_all(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<(), Ended> {
-        if !self.json {
+    fn show_all(&mut self, inputs: &mpsc::Receiver<Input>) -> Result<(), Ended> {
+        if matches!(self.out, Out::Person(..)) {
             self.remark(self.filter.note())?;
         }
-        for input in inputs {
+        // Until when lines wait.
+        let mut until = None;
+        loop {
+            let input = match until {
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => inputs.recv_timeout(Instant::saturating_duration_since(&until, Instant::now())),
+            };
             match input {
-                Input::Line(line) => self.show(&line)?,
-                Input::Stopped => {
-                    self.alone = Some(Instant::now());
-                    let how = if self.has_said_goodbye { "" } else { " without a word, as when it is killed" };
-                    self.remark(format_args!("the detector stopped{how}; waiting for it"))?;
+                Ok(input) => {
+                    if let Some(end) = self.take(input)? {
+                        self.release()?;
+                        self.sum_up()?;
+                        return end.map_err(Ended::Failed);
+                    }
                 }
-                Input::Back => {
-                    let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed()).as_secs_f32();
-                    self.remark(format_args!(
-                        "the detector is back after {gap:.1} s; what it has found in between is in its log"
-                    ))?;
-                }
-                Input::Interrupted => {
-                    self.sum_up()?;
-                    return match self.alone {
-                        None => Ok(()),
-                        Some(_) => {
-                            Err(Ended::Failed(Failure::new(Exit::NotReady, "interrupted while no daemon was running")))
-                        }
-                    };
-                }
-                Input::End(failure) => {
-                    self.sum_up()?;
-                    return Err(Ended::Failed(failure));
-                }
+                Err(RecvTimeoutError::Timeout) => self.release()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(self.release()?),
             }
+            let is_waiting = matches!(&self.out, Out::Person(live, _) if live.is_waiting());
+            until = is_waiting.then(|| until.unwrap_or_else(|| Instant::now() + HOLD));
         }
-        Ok(())
+    }
+
+    /// Takes an input. Returns how the view ends, if it does.
+    fn take(&mut self, input: Input) -> io::Result<Option<Result<(), Failure>>> {
+        match input {
+            Input::Line(line) => self.show(&line)?,
+            Input::Stopped => {
+                self.release()?;
+                self.alone = Some(Instant::now());
+                let how = if self.has_said_goodbye { "" } else { " without a word, as when it is killed" };
+                self.remark(format_args!("the detector stopped{how}; waiting for it"))?;
+            }
+            Input::Degraded(notice) => match &mut self.out {
+                Out::Program(_) => self.remark("the daemon is degraded; `detector status` says why")?,
+                Out::Person(live, size) => {
+                    live.set_size(size());
+                    live.show(Line::Notice(*notice))?;
+                }
+            },
+            Input::Back => {
+                self.has_said_goodbye = false;
+                let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed()).as_secs_f32();
+                self.remark(format_args!(
+                    "the detector is back after {gap:.1} s; what it has found in between is in its log"
+                ))?;
+            }
+            Input::Interrupted if self.alone.is_some() => {
+                return Ok(Some(Err(Failure::new(Exit::NotReady, "interrupted while no daemon was running"))));
+            }
+            Input::Interrupted => return Ok(Some(Ok(()))),
+            Input::End(failure) => return Ok(Some(Err(failure))),
+        }
+        Ok(None)
     }
 
     /// Shows a line, or counts it as hidden.
     fn show(&mut self, line: &[u8]) -> io::Result<()> {
-        let parsed = match serde_json::from_slice::<Line>(line) {
-            Ok(parsed) => parsed,
+        let parsed = match (serde_json::from_slice::<Line>(line), &mut self.out) {
+            (Ok(parsed), _) => parsed,
             // The line is printed unchanged, so that those of a newer daemon are not lost.
-            Err(_) if self.json => return self.out.write_all(line).and_then(|()| self.out.flush()),
-            Err(error) => {
+            (Err(_), Out::Program(out)) => return out.write_all(line).and_then(|()| out.flush()),
+            (Err(error), Out::Person(live, _)) => {
+                live.set_size(None);
                 tracing::warn!(
                     "cannot decode a line from the daemon; use the same version of detector for both: {error}"
                 );
@@ -394,16 +416,33 @@ impl<W: Write> View<W> {
         if let Line::Notice(Notice { event, .. }) = &parsed {
             self.has_said_goodbye = matches!(event, NoticeEvent::Stopped { .. });
         }
-        match self.filter.fate(&parsed) {
+        let fate = self.filter.fate(&parsed);
+        match &mut self.out {
+            // The line is printed unchanged, so that fields of a newer daemon are not lost.
+            Out::Program(out) if fate == Fate::Shown => return out.write_all(line).and_then(|()| out.flush()),
+            Out::Program(_) => {}
+            Out::Person(live, size) => {
+                // What is shown already must not stay as it was.
+                if fate == Fate::Shown || fate == Fate::Low && live.has_told(&parsed) {
+                    live.set_size(size());
+                    return live.show(parsed);
+                }
+            }
+        }
+        match fate {
             Fate::Low => self.hidden.low += 1,
             Fate::Info => self.hidden.info += 1,
             Fate::Unwanted => self.hidden.unwanted += 1,
-            // The line is printed unchanged, so that fields of a newer daemon are not lost.
-            Fate::Shown if self.json => self.out.write_all(line)?,
-            Fate::Shown if matches!(&parsed, Line::Finding(finding) if self.sessions.are_told(finding)) => {}
-            Fate::Shown => terminal::write_line(&mut self.out, &parsed, self.color)?,
+            Fate::Shown => {}
         }
-        self.out.flush()
+        Ok(())
+    }
+
+    /// Shows the lines that wait.
+    fn release(&mut self) -> io::Result<()> {
+        let Out::Person(live, size) = &mut self.out else { return Ok(()) };
+        live.set_size(size());
+        live.release()
     }
 
     /// Says how many lines were not shown.
@@ -421,13 +460,17 @@ impl<W: Write> View<W> {
 
     /// Says something about the view itself. JSON is for a program, so there a person reads standard error.
     fn remark(&mut self, text: impl fmt::Display) -> io::Result<()> {
-        if self.json {
-            // Standard error may be closed.
-            let _ = writeln!(io::stderr(), "detector: {text}");
-            return Ok(());
+        match &mut self.out {
+            Out::Program(_) => {
+                // Standard error may be closed.
+                let _ = writeln!(io::stderr(), "detector: {text}");
+                Ok(())
+            }
+            Out::Person(live, size) => {
+                live.set_size(size());
+                live.remark(&text.to_string())
+            }
         }
-        terminal::write_remark(&mut self.out, &text.to_string(), self.color)?;
-        self.out.flush()
     }
 }
 
@@ -476,7 +519,12 @@ mod tests {
     /// What is shown, and how the view ends.
     fn view(inputs: Vec<Input>, arguments: &[&str], json: bool) -> (Vec<String>, Result<(), Failure>) {
         let mut out = Vec::new();
-        let ended = View::new(filter(arguments), json, false, &mut out).run(inputs);
+        let (sender, receiver) = mpsc::channel();
+        inputs.into_iter().for_each(|input| sender.send(input).expect("there is a receiver"));
+        drop(sender);
+        let shown =
+            if json { Out::Program(&mut out) } else { Out::Person(Box::new(Live::new(&mut out, false)), || None) };
+        let ended = View::new(filter(arguments), shown).run(&receiver);
         (String::from_utf8(out).expect("it is text").lines().map(str::to_owned).collect(), ended)
     }
 
@@ -494,7 +542,7 @@ mod tests {
         assert_eq!(shown(&lines, &["--severity", "critical"], false), 0);
         assert_eq!(shown(&lines, &["--finding", "session"], false), 2);
         let Line::Finding(last) = &mut lines[3] else { panic!("no finding") };
-        last.severity = Severity::Critical;
+        last.summary.as_mut().expect("a session has it").ended = None;
         assert_eq!(shown(&lines, &[], false), 5);
     }
 
@@ -536,8 +584,9 @@ mod tests {
     #[test]
     fn it_waits_for_a_daemon_that_has_stopped() {
         let stopped = Line::Notice(Notice::now("node-1".into(), NoticeEvent::Stopped { reason: "SIGTERM".to_owned() }));
-        let line = || input(&samples::session(b"sh")[0]);
-        let (text, ended) = view(vec![line(), input(&stopped), Input::Stopped, Input::Back, line()], &["--all"], false);
+        let lines = samples::session(b"sh");
+        let inputs = vec![input(&lines[0]), input(&stopped), Input::Stopped, Input::Back, input(&lines[2])];
+        let (text, ended) = view(inputs, &["--all"], false);
         assert!(ended.is_ok());
         assert_eq!(text[3], "the detector stopped; waiting for it");
         assert!(text[4].starts_with("the detector is back after 0.0 s; ") && text.len() == 6, "{text:?}");

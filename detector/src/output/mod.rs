@@ -2,4 +2,6 @@
 
 mod escape;
 pub mod json;
+pub mod live;
+pub mod screen;
 pub mod terminal;

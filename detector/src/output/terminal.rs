@@ -1,8 +1,9 @@
 //! A line for people.
 //!
 //! The columns are time (UTC), severity, container, finding and message; then follows what the message does not say:
-//! image and pod, command line, process. All text is escaped, so that only this module moves the cursor or changes a
-//! colour.
+//! image and pod, command line, process. A line of a session has the session's mark before the message: `#` and the id
+//! of the session's first process. All text is escaped, so that nothing but this program changes a colour or moves the
+//! cursor.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,7 +12,8 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
 use crate::finding::{
-    Container, Finding, ImageOp, Kind, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Text, loss_message,
+    Container, Finding, ImageOp, Kind, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Summary, Text, Time,
+    loss_message,
 };
 
 /// Digits of a container's id, as container runtimes show it.
@@ -19,7 +21,16 @@ const SHORT_ID: usize = 12;
 /// How many reasons for a degradation are shown in the live view.
 const MAX_REASONS: usize = 3;
 /// Room for the names of findings, so that messages stand below each other.
-const KIND_WIDTH: usize = 18;
+const KIND_WIDTH: usize = 20;
+
+/// What the line directly above says, so that this one need not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Above {
+    /// That line is of the same session: its container, and where its processes come from.
+    pub(super) session: bool,
+    /// It also has the same command line.
+    pub(super) command: bool,
+}
 
 /// Writes a finding or a notice as one line. With `color`, as on a terminal that knows ANSI colours.
 ///
@@ -27,48 +38,84 @@ const KIND_WIDTH: usize = 18;
 ///
 /// Those of `out`.
 pub fn write_line(out: &mut impl Write, line: &Line, color: bool) -> io::Result<()> {
-    // Put together first, so that a line comes in one piece.
+    let text = match line {
+        Line::Finding(found) => finding(found, Above::default(), color),
+        Line::Notice(told) => notice(told, color),
+    };
+    // In one piece.
+    out.write_all((text + "\n").as_bytes())
+}
+
+/// A finding as a line, without its end.
+pub(super) fn finding(finding: &Finding, above: Above, color: bool) -> String {
+    drawn(color, |pen| {
+        write_head(pen, finding)?;
+        pen.plain(&finding.message)?;
+        write_details(pen, &details(finding, above))
+    })
+}
+
+/// A notice as a line, without its end.
+pub(super) fn notice(notice: &Notice, color: bool) -> String {
+    drawn(color, |pen| write_notice(pen, notice))
+}
+
+/// An update of a finding whose first line has this time: what is said now, and what it updates.
+pub(super) fn update(finding: &Finding, first: Time, color: bool) -> String {
+    drawn(color, |pen| {
+        write_head(pen, finding)?;
+        pen.styled(DIM, &format!("update of {}: ", time_of_day(&first)))?;
+        pen.plain(&finding.message)
+    })
+}
+
+/// A remark about the view itself.
+pub(super) fn remark(text: &str, color: bool) -> String {
+    drawn(color, |pen| pen.styled(DIM, text))
+}
+
+fn drawn(color: bool, draw: impl FnOnce(&mut Pen<'_>) -> fmt::Result) -> String {
     let mut text = String::with_capacity(512);
-    let mut pen = Pen { out: &mut text, color };
-    match line {
-        Line::Finding(finding) => write_finding(&mut pen, finding),
-        Line::Notice(notice) => write_notice(&mut pen, notice),
-    }
-    .map_err(io::Error::other)?;
-    text.push('\n');
-    out.write_all(text.as_bytes())
+    draw(&mut Pen { out: &mut text, color }).expect("a String takes all text");
+    text
 }
 
-/// Writes a remark about the view itself as one line.
-///
-/// # Errors
-///
-/// Those of `out`.
-pub fn write_remark(out: &mut impl Write, remark: &str, color: bool) -> io::Result<()> {
-    let mut text = String::new();
-    Pen { out: &mut text, color }.styled(DIM, remark).map_err(io::Error::other)?;
-    text.push('\n');
-    out.write_all(text.as_bytes())
+/// The columns before the message, and the mark of the session.
+fn write_head(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
+    let of = finding.container.as_ref().map_or_else(|| "host".to_owned(), container);
+    let branch = if finding.session.is_some() && finding.finding != Kind::Session { "├ " } else { "" };
+    let what = format!("{branch}{}", finding.finding);
+    write_columns(pen, &finding.time, finding.severity, &of, &what)?;
+    finding.session.as_ref().map_or(Ok(()), |session| write_mark(pen, session))
 }
 
-fn write_finding(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
-    pen.styled(DIM, &time_of_day(&finding.time))?;
+fn write_columns(pen: &mut Pen<'_>, time: &Time, severity: Severity, of: &str, what: &str) -> fmt::Result {
+    pen.styled(DIM, &time_of_day(time))?;
     pen.plain("  ")?;
-    pen.styled(style(finding.severity), &format!("{:<8}", finding.severity))?;
+    pen.styled(style(severity), &format!("{severity:<8}"))?;
     pen.plain("  ")?;
-    pen.styled(
-        CYAN,
-        &format!("{:<SHORT_ID$}", finding.container.as_ref().map_or_else(|| "host".to_owned(), container)),
-    )?;
+    pen.styled(CYAN, &format!("{of:<SHORT_ID$}"))?;
     pen.plain("  ")?;
-    pen.styled(BOLD, &format!("{:<KIND_WIDTH$}", finding.finding))?;
-    pen.plain("  ")?;
-    pen.plain(&finding.message)?;
-    for detail in details(finding) {
+    pen.styled(BOLD, &format!("{what:<KIND_WIDTH$}"))?;
+    pen.plain("  ")
+}
+
+fn write_mark(pen: &mut Pen<'_>, session: &str) -> fmt::Result {
+    let Some(pid) = first_process(session) else { return Ok(()) };
+    pen.styled(CYAN, &format!("#{pid}"))?;
+    pen.plain(" ")
+}
+
+/// The id of a session's first process, which is part of the session's id.
+fn first_process(session: &str) -> Option<u32> {
+    u32::from_str_radix(session.split('-').nth(2)?, 16).ok()
+}
+
+fn write_details(pen: &mut Pen<'_>, details: &[String]) -> fmt::Result {
+    details.iter().try_for_each(|detail| {
         pen.styled(DIM, " · ")?;
-        pen.styled(DIM, &detail)?;
-    }
-    Ok(())
+        pen.styled(DIM, detail)
+    })
 }
 
 fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
@@ -104,26 +151,18 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
-        NoticeEvent::SessionEnded { severity, message, container, .. } => {
-            return write_end(pen, notice, *severity, message, container);
+        NoticeEvent::SessionEnded { session, severity, message, container: of, summary, .. } => {
+            let what = format!("└ {}", notice.event.name());
+            write_columns(pen, &notice.time, *severity, &container(of), &what)?;
+            write_mark(pen, session)?;
+            pen.plain(message)?;
+            return write_details(pen, exit(session, summary).as_slice());
         }
         NoticeEvent::ContainerInfo { container: known } => return write_info(pen, notice, known),
     };
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
-}
-
-fn write_end(pen: &mut Pen<'_>, notice: &Notice, severity: Severity, message: &str, of: &Container) -> fmt::Result {
-    pen.styled(DIM, &time_of_day(&notice.time))?;
-    pen.plain("  ")?;
-    pen.styled(style(severity), &format!("{severity:<8}"))?;
-    pen.plain("  ")?;
-    pen.styled(CYAN, &format!("{:<SHORT_ID$}", container(of)))?;
-    pen.plain("  ")?;
-    pen.styled(BOLD, &format!("{:<KIND_WIDTH$}", notice.event.name()))?;
-    pen.plain("  ")?;
-    pen.plain(message)
 }
 
 fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Result {
@@ -138,7 +177,7 @@ fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Res
 }
 
 /// `HH:MM:SS.mmm`: a live view is about now.
-fn time_of_day(time: &crate::finding::Time) -> String {
+fn time_of_day(time: &Time) -> String {
     let text = time.to_string();
     text.get(11..23).unwrap_or(&text).to_owned()
 }
@@ -165,24 +204,38 @@ fn whose(container: &Container) -> Vec<String> {
     image.into_iter().chain(pod).collect()
 }
 
-/// What the message does not say.
-fn details(finding: &Finding) -> Vec<String> {
+/// How the first process of a session has ended, if that is known.
+fn exit(session: &str, summary: &Summary) -> Option<String> {
+    let first = first_process(session)?;
+    // It may have executed several programs, one after the other.
+    let program = summary.programs.iter().rfind(|program| program.pid == first)?;
+    match (program.exit_code, program.signal) {
+        (Some(code), _) => Some(format!("exit code {code}")),
+        (None, Some(signal)) => Some(format!("killed by signal {signal}")),
+        (None, None) => None,
+    }
+}
+
+/// What the message does not say, nor the line above.
+fn details(finding: &Finding, above: Above) -> Vec<String> {
     let expected =
         finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
     let mut details: Vec<_> = expected.into_iter().collect();
-    details.extend(finding.container.iter().flat_map(whose));
+    details.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
     if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {
         details.push(format!("such as {}", command_line(&repeated.names)));
     } else if finding.revision > 1 && finding.repeated.is_none() && finding.finding != Kind::Session {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }
     if let Some(process) = &finding.process {
-        if let Some(args) = &process.args {
-            details.push(command_line(args));
-        } else if let Some(exe) = &process.exe {
-            details.push(exe.to_string());
+        if !above.command {
+            if let Some(args) = &process.args {
+                details.push(command_line(args));
+            } else if let Some(exe) = &process.exe {
+                details.push(exe.to_string());
+            }
         }
-        details.push(who(process));
+        details.push(who(process, !above.session));
     }
     if let Some(file) = &finding.file {
         let is_change = file.op.is_some_and(|op| op != Op::Image(ImageOp::Create));
@@ -212,10 +265,10 @@ fn command_line(args: &[Text]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// `pid 1234 (uid 0) < runc < containerd-shim`.
-fn who(process: &Process) -> String {
+/// `pid 1234 uid 0 < runc < containerd-shim`, or without ancestors.
+fn who(process: &Process, with_ancestors: bool) -> String {
     let mut text = format!("pid {} uid {}", process.pid, process.uid);
-    for ancestor in process.ancestors.iter().take(3) {
+    for ancestor in process.ancestors.iter().take(if with_ancestors { 3 } else { 0 }) {
         text.push_str(" < ");
         text.push_str(ancestor.comm.as_str());
     }
@@ -294,7 +347,7 @@ mod tests {
         exec.process.tty = Some(samples::name("pts0"));
         assert_eq!(
             shown(Event::Exec(Box::new(exec)), false),
-            "08:00:00.000  high      3f2a0c6d9e1b  shell_in_container  sh started in container 3f2a0c6d9e1b \
+            "08:00:00.000  high      3f2a0c6d9e1b  shell_in_container    sh started in container 3f2a0c6d9e1b \
              (entered from outside, tty pts0) · sh -c 'it'\\''s me' '' · pid 1234 uid 0 < runc\n"
         );
     }
@@ -304,7 +357,7 @@ mod tests {
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         assert_eq!(
             shown(Event::ImageChange(Box::new(change)), false),
-            "08:00:00.000  medium    3f2a0c6d9e1b  image_write         /etc/app.conf opened for writing in container \
+            "08:00:00.000  medium    3f2a0c6d9e1b  image_write           /etc/app.conf opened for writing in container \
              3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
         );
     }
@@ -315,7 +368,7 @@ mod tests {
         let mut out = Vec::new();
         write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  sensor    -             loss                on node-1, 3 times: a live viewer was too slow \
+        let expected = "  sensor    -             loss                  on node-1, 3 times: a live viewer was too slow \
                         for all lines; the log has those that it missed\n";
         assert!(text.ends_with(expected), "{text}");
     }
@@ -336,8 +389,9 @@ mod tests {
         let end = samples::session(b"sh").pop().expect("there is one");
         write_line(&mut out, &end, false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "high      3f2a0c6d9e1b  session_ended       session of dash in container 3f2a0c6d9e1b (brought \
-                        in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s\n";
+        let expected = "high      3f2a0c6d9e1b  └ session_ended       #1234 session of dash in container 3f2a0c6d9e1b \
+                        (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s · \
+                        killed by signal 9\n";
         assert!(text.ends_with(expected), "{text}");
     }
 
@@ -352,7 +406,7 @@ mod tests {
             (Line::Finding(Box::new(finding)), "by python3.12 · image web · pod web/web · /usr/bin/python3.12"),
             (
                 Line::Notice(info),
-                "  web           container_info      container 3f2a0c6d9e1b: image web · pod web/web\n",
+                "  web           container_info        container 3f2a0c6d9e1b: image web · pod web/web\n",
             ),
         ] {
             let mut out = Vec::new();

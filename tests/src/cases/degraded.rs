@@ -18,7 +18,7 @@ use super::noticed::Act;
 use crate::attack::{self, kernel};
 use crate::init::mount_at;
 use crate::program::{Running, on_host, wait_for};
-use crate::sensor::{detector, run_command};
+use crate::sensor::{Tail, detector, run_command};
 
 /// The directory for the output.
 const FOLDER: &str = "/run/lab/degraded";
@@ -105,6 +105,10 @@ fn fill_and_free() -> Result<()> {
     ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
     let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(Error::msg)?;
     ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
+    // Whoever begins to watch now has missed the notice.
+    let tail = Tail::start(Path::new("/run/lab/shown"), &[])?;
+    tail.wait_for("No space left on device")?;
+    drop(tail);
     fs::remove_file(&output)?;
     wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
     daemon.stop()?;

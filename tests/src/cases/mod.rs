@@ -171,7 +171,7 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;
-    tail []: hidden_findings, restarted_daemon;
+    tail []: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats []: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
     // These run before any engine is started, since those would react to each of the many containers.

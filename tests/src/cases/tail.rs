@@ -1,13 +1,17 @@
 //! What the live view shows a person.
 
+use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use super::expectation::write;
 use super::lab::Lab;
-use crate::sensor::Tail;
+use crate::container::Container;
+use crate::sensor::{DETECTOR, Tail};
+use crate::terminal::Terminal;
 
 /// Where the live view writes to.
 const SHOWN: &str = "/run/lab/shown";
@@ -54,11 +58,11 @@ pub(super) fn hidden_findings(lab: &mut Lab) -> Result<()> {
     let tail = Tail::start(part, &["--container", &container.id])?;
     let all = Tail::start(whole, &["--container", &container.id, "--all"])?;
     container.exec(&["/bin/true"])?;
-    all.wait_for("  session of true in container ")?;
+    all.wait_for(" session of busybox in container ")?;
     container.service_does(&["append", &path])?;
     lab.take_findings()?;
     let shown = tail.wait_for(&format!("  {path} opened for writing"))?;
-    ensure!(!shown.contains("session of true"), "a session of severity info is shown: {shown}");
+    ensure!(!shown.contains(" session of "), "a session of severity info is shown: {shown}");
     let (code, shown) = tail.interrupt()?;
     let last = shown.lines().last().unwrap_or_default();
     ensure!(
@@ -67,4 +71,97 @@ pub(super) fn hidden_findings(lab: &mut Lab) -> Result<()> {
     );
     ensure!(all.interrupt()?.0 == 0, "the view of everything failed");
     Ok(())
+}
+
+/// What a person does in the container: two changes, with something else in between.
+fn work(container: &Container, paths: [&str; 2], meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+    let [first, second] = paths;
+    let script =
+        format!("echo 1 > {first}; while [ ! -e /data/go ]; do /bin/sleep 0.1; done; echo 2 > {second}; exit 3");
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| container.exec_tty(&["/bin/sh", "-c", &script]));
+        let done = meanwhile();
+        fs::write(container.volume().join("go"), "")?;
+        let ended = worker.join().expect("it does not panic");
+        ensure!(ended.is_err_and(|error| error.to_string().contains("exit status: 3")), "the session did not end so");
+        done
+    })
+}
+
+/// A session is told as a story, although another container is changed in between.
+pub(super) fn story(lab: &mut Lab) -> Result<()> {
+    let (container, other) = (lab.new_container()?, lab.container()?);
+    let (first, second, of_other) = (lab.file()?, lab.file()?, lab.file()?);
+    let tail = Tail::start(Path::new(SHOWN), &[])?;
+    work(&container, [&first, &second], || {
+        tail.wait_for(&format!(" {first} truncated in container "))?;
+        other.service_does(&["append", &of_other])?;
+        tail.wait_for(&format!("  {of_other} opened for writing"))?;
+        Ok(())
+    })?;
+    let text = tail.wait_for("└ session_ended")?;
+    let [id, other_id] = [&container.id, &other.id].map(|id| &id[..12]);
+    let lines = || text.lines().filter(|line| line.contains(id) || line.contains(other_id));
+    let mark = lines().find_map(|line| line.split_once("  #")).and_then(|(_, rest)| rest.split(' ').next());
+    let mark = format!("#{}", mark.unwrap_or_default());
+    let shown: Vec<_> = lines().filter(|line| !line.contains(" update of ")).collect();
+    let expected = [
+        (id, "session", "session of busybox in container "),
+        (id, "├ shell_in_container", "sh started in container "),
+        (id, "├ image_write", &format!("{first} truncated in container ")),
+        (other_id, "image_write", &format!("{of_other} opened for writing")),
+        (id, "├ image_write", &format!("{second} truncated in container ")),
+        (id, "└ session_ended", "session of busybox in container "),
+    ];
+    ensure!(shown.len() == expected.len(), "the story has other lines: {text}");
+    for (line, (container, kind, message)) in shown.iter().zip(expected) {
+        let mark = if container == id { format!("{mark} ") } else { String::new() };
+        let wanted = format!("  {container}  {kind:<20}  {mark}{message}");
+        ensure!(line.contains(&wanted), "there should be {wanted:?} in {line:?} of {text}");
+    }
+    // What follows its session repeats nothing of it; what does not says it again.
+    ensure!(!shown[2].contains(" < runc") && shown[4].contains(" < runc"), "the context is wrong: {text}");
+    ensure!(shown[5].ends_with(" · exit code 3"), "the end does not say how: {text}");
+    ensure!(tail.interrupt()?.0 == 0, "the view failed");
+    lab.take_findings().map(drop)
+}
+
+/// On a terminal, the line of a session grows while it is on the screen, and nothing else is overwritten.
+pub(super) fn story_on_a_terminal(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    let (first, second) = (lab.file()?, lab.file()?);
+    let mut tail = Terminal::run(DETECTOR, &["tail"])?;
+    tail.wait_for("not shown: ")?;
+    tail.type_in("looking")?;
+    work(&container, [&first, &second], || {
+        tail.wait_for(&format!(" {first} truncated in container "))?;
+        // An update comes after a second. The shell and a sleep are two programs at least.
+        tail.wait_for(" programs, 1 change of files")?;
+        Ok(())
+    })?;
+    tail.wait_for("2 changes of files, ended after ")?;
+    let text = tail.wait_for("└ session_ended")?;
+    for (wanted, count) in [
+        ("not shown: ", 1),
+        ("  session  ", 1),
+        ("├ shell_in_container", 1),
+        ("├ image_write", 2),
+        ("└ session_ended", 1),
+        (" update of ", 0),
+        ("looking", 0),
+    ] {
+        ensure!(text.matches(wanted).count() == count, "{wanted:?} is not {count} times on the screen:\n{text}");
+    }
+    // Somebody presses Enter, and all lines move up. From then on, updates are lines of their own.
+    fs::remove_file(container.volume().join("go"))?;
+    let (first, second) = (lab.file()?, lab.file()?);
+    work(&container, [&first, &second], || {
+        tail.wait_for(&format!(" {first} truncated in container "))?;
+        tail.type_in("\r")?;
+        tail.wait_for(" update of ").map(drop)
+    })?;
+    let text = tail.wait_for(&format!(" {second} truncated in container "))?;
+    ensure!(text.contains(&format!(" {first} truncated in container ")), "a line was overwritten:\n{text}");
+    ensure!(tail.interrupt()? == 0, "the view failed");
+    lab.take_findings().map(drop)
 }
