@@ -18,6 +18,7 @@ use detector::daemon::server::{BindError, MAX_REQUEST, MAX_STREAMS, Server};
 use detector::finding::{Line, Loss, Notice, NoticeEvent};
 use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -459,7 +460,8 @@ fn status_prints_a_daemon_that_is_ready() {
     daemon.hub.set_ready(Vec::new(), Vec::new(), Arc::default(), Arc::default());
     let output = command();
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("on node: watching since"), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("watching: ") && said.contains(" on node, since "), "{said}");
 
     let reason = "hook mount is not attached";
     daemon.hub.set_ready(Vec::new(), vec![reason.to_owned()], Arc::default(), Arc::default());
@@ -494,7 +496,7 @@ impl Drop for Feeder {
 }
 
 #[test]
-fn tail_shows_the_stream_and_ends_with_the_daemon() {
+fn tail_shows_the_stream_and_waits_for_the_next_daemon() {
     let daemon = Daemon::start();
     let mut tail = detector(&["tail", "--json", "--socket", text(&daemon.socket)])
         .stdout(Stdio::piped())
@@ -502,14 +504,18 @@ fn tail_shows_the_stream_and_ends_with_the_daemon() {
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
+    let mut said = BufReader::new(tail.stderr.take().expect("it is piped")).lines();
     let feeder = Feeder::start(&daemon.hub);
     let line = lines.next().expect("a line").expect("text");
     drop(feeder);
     assert!(line.contains("\"event\":\"loss\""), "{line}");
     drop(daemon);
-    lines.for_each(drop);
-    let output = tail.wait_with_output().expect("it ends");
-    assert_fails(&output, 1, &["the daemon stopped"]);
+    let waits = said.next().expect("a line").expect("text");
+    assert!(waits.ends_with("; waiting for it"), "{waits}");
+    kill_process(Pid::from_child(&tail), Signal::INT).expect("it runs");
+    let last = said.last().expect("a line").expect("text");
+    assert!(last.contains("interrupted while no daemon was running"), "{last}");
+    assert_eq!(tail.wait().expect("it ends").code(), Some(5));
 }
 
 #[test]

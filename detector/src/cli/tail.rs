@@ -391,7 +391,10 @@ impl<W: Write> View<W> {
                 ))?;
             }
             Input::Interrupted if self.alone.is_some() => {
-                return Ok(Some(Err(Failure::new(Exit::NotReady, "interrupted while no daemon was running"))));
+                return Ok(Some(Err(Failure::new(
+                    Exit::NotReady,
+                    "interrupted while no daemon was running; see why in its log",
+                ))));
             }
             Input::Interrupted => return Ok(Some(Ok(()))),
             Input::End(failure) => return Ok(Some(Err(failure))),
