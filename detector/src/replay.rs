@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::detect::content::Content;
     use crate::detect::samples;
-    use crate::event::{Cgroup, Event, ImageOp, Layer, Origin};
+    use crate::event::{Cgroup, Event, Exit, ImageOp, Layer, Origin, Session, Via};
     use crate::finding::Unread;
     use crate::output::json;
     use crate::pipeline::{Input, Start};
@@ -333,6 +333,55 @@ mod tests {
             let mut damaged = file.clone();
             damaged[cut] ^= 0x55;
             assert_is_beginning(&replayed(&damaged).0, &whole);
+        }
+    }
+
+    /// The answer of the runtime decides, and is in the recording.
+    #[test]
+    fn health_checks_are_expected_as_they_were() {
+        let id = "b".repeat(64);
+        let event = |event, root_dev| Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev });
+        let path = format!("/system.slice/docker-{id}.scope").into_bytes();
+        let mut first = samples::exec(Origin::Entrypoint, "/usr/sbin/nginx", &["nginx"]);
+        (first.at.container, first.process.pid) = (700, 1);
+        let mut check = samples::exec(Origin::Entered, "/bin/dash", &["/bin/sh", "-c", "check"]);
+        let session = Session { start_time: 70, pid: 1234, via: Via::Exec };
+        (check.at.container, check.process.session) = (700, Some(session));
+        let exit = Exit { at: check.at, session, start_time: 70, pid: 1234, status: 0, is_last: true };
+        let answer = |command: Value| {
+            json!({"runtimes": {"settled": {
+                "key": {"id": id, "user": null}, "time": "2027-01-15T08:00:00.000000001Z", "metadata": {
+                    "runtime": "docker", "name": "web", "image": null, "labels": {}, "pod": null,
+                    "health_check": command,
+                },
+            }}})
+        };
+        for (command, is_expected) in [
+            (json!(["/bin/sh", "-c", "check"]), true),
+            (json!(["/bin/sh", "-c", "other"]), false),
+            (json!(null), false),
+        ] {
+            let told = vec![
+                event(Event::CgroupCreated(Cgroup { time: 60, id: 700, path: path.clone() }), None),
+                event(Event::Exec(Box::new(first.clone())), Some(45)),
+                event(Event::Exec(Box::new(check.clone())), None),
+                entry(answer(command)),
+                event(Event::Exit(exit), None),
+                Entry::Pipeline(Input::Time(10_000_000_000)),
+            ];
+            let (lines, _) = replayed(&in_members(&[beginning(), told].concat()));
+            let lines: Vec<Value> =
+                lines.iter().map(|line| serde_json::from_slice(line).expect("it is a line")).collect();
+            let kinds: Vec<_> = lines.iter().map(|line| line["finding"].as_str().or(line["event"].as_str())).collect();
+            assert_eq!(kinds, ["shell_in_container", "session", "session", "session_ended"].map(Some));
+            let (severity, expected) = match is_expected {
+                true => ("info", json!({"reason": "health_check", "otherwise": "medium"})),
+                false => ("medium", Value::Null),
+            };
+            for line in &lines {
+                let told = if line["event"].is_null() { line } else { &line["detail"] };
+                assert_eq!((&told["severity"], &told["expected"]), (&json!(severity), &expected), "{line}");
+            }
         }
     }
 

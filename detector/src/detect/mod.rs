@@ -156,7 +156,8 @@ impl Detector {
     ) {
         let (container, context) = surroundings;
         let actor = Some(Actor::new(process, exe, self.programs.get(process.pid, process.start_time)));
-        let around = Surroundings { container, context, actor, parent: None, content: None, visit: None };
+        let around =
+            Surroundings { container, is_unchanged: false, context, actor, parent: None, content: None, visit: None };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
     }
 
@@ -188,6 +189,7 @@ impl Detector {
         let actor = event.actor().filter(|(process, _)| process.session.is_some());
         let parent = actor.and_then(|(process, _)| self.programs.of_parent(process)).cloned();
         let parent = parent.as_ref().map(|program| &program.args);
+        let is_unchanged = self.expectations.is_unchanged(container);
         let visit = match event {
             Event::Exec(exec) if content.is_none() => {
                 let program = self.programs.get(exec.process.pid, exec.process.start_time);
@@ -200,7 +202,7 @@ impl Detector {
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
         let repeats = &mut self.repeats;
-        let around = Surroundings { container, context, actor, parent, content, visit: visit.as_ref() };
+        let around = Surroundings { container, is_unchanged, context, actor, parent, content, visit: visit.as_ref() };
         self.sessions.take(event, findings, around, &mut |finding| {
             repeats.take(event, finding, (container, context), found);
         });

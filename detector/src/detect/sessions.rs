@@ -288,6 +288,8 @@ fn take(left: &mut usize, amount: usize) -> bool {
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
     pub(super) container: &'a TrackedContainer,
+    /// Whether nobody has changed the container.
+    pub(super) is_unchanged: bool,
     pub(super) context: &'a Context,
     /// The process that acted.
     pub(super) actor: Option<Actor<'a>>,
@@ -348,7 +350,8 @@ impl Sessions {
         let Some(open) = self.open.get_mut(&key) else { return findings.into_iter().for_each(found) };
         open.add(event, actor, around.content, context);
         findings.iter().for_each(|finding| open.add_finding(finding));
-        if open.severity > Severity::Medium || !expected::can_go_on(event, &findings, around.container) {
+        let can_go_on = around.is_unchanged && expected::can_go_on(event, &findings, around.container);
+        if open.severity > Severity::Medium || !can_go_on {
             open.is_changed |= open.visit.take().is_some();
         }
         findings.iter_mut().for_each(|finding| finding.set_visit(open.visit.as_ref()));
@@ -629,9 +632,19 @@ mod tests {
 
     #[test]
     fn a_changed_container_has_no_health_checks() {
-        let mut watch = Watch::default();
+        let mut watch = Watch { root_dev: Some(45), ..Watch::default() };
         watch.exec(probe(0));
         assert!(watch.sessions().iter().all(|session| session.visit.is_none()));
+        // The host changes it while one runs.
+        let mut watch = of_unchanged();
+        watch.exec(probe(0));
+        let mut change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/srv/check");
+        change.detail.as_mut().expect("the sample has it").process.origin = Origin::Outside;
+        watch.event(&Event::ImageChange(Box::new(change)));
+        assert!(watch.sessions()[0].visit.is_some());
+        watch.event(&exit(Via::Exec, 1234, SECOND, 0, true));
+        watch.until(10 * SECOND);
+        assert!(watch.sessions()[1].visit.is_none());
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Expectations {
 
     /// Decides which of the findings about an event are expected, and whether the event changes the container.
     pub(super) fn judge(&mut self, event: &Event, container: &TrackedContainer, findings: &mut [Finding]) {
-        if findings.is_empty() || self.unchanged.get(&container.cgroup_id).is_none() {
+        if findings.is_empty() || !self.is_unchanged(container) {
             return;
         }
         let actor = event.actor().map(|(process, _)| process);
@@ -89,6 +89,11 @@ impl Expectations {
         }
     }
 
+    /// Whether nobody has changed the container, as far as is known.
+    pub(super) fn is_unchanged(&mut self, container: &TrackedContainer) -> bool {
+        self.unchanged.get(&container.cgroup_id).is_some()
+    }
+
     /// What the session that begins with an exec runs, if it can be a health check. `program` is what was executed.
     pub(super) fn visit(
         &mut self,
@@ -96,7 +101,9 @@ impl Expectations {
         program: Option<&Program>,
         container: &TrackedContainer,
     ) -> Option<Arc<Visit>> {
-        self.unchanged.get(&container.cgroup_id)?;
+        if !self.is_unchanged(container) {
+            return None;
+        }
         let mut visit = health_check::visit(exec, program, container)?;
         // Nobody can be asked for the tests of a pod.
         let is_of_pod = container.reference.as_ref().is_some_and(|reference| reference.pod_uid.is_some());

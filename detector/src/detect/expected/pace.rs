@@ -5,20 +5,20 @@ use crate::recent::Recent;
 /// How many commands are remembered at most.
 const MOST: usize = 2048;
 /// How many times in a row a command must have kept its pace to be steady.
-const TIMES: u32 = 5;
+const TIMES: u64 = 5;
 
 const SECOND: u64 = 1_000_000_000;
 /// The shortest and the longest interval of a steady pace.
 const SHORTEST: u64 = SECOND;
 const LONGEST: u64 = 3600 * SECOND;
 
-/// The runs of a command.
+/// The runs of a command at the same pace.
 #[derive(Clone, Copy, Debug)]
 struct Runs {
+    first: u64,
     last: u64,
-    interval: u64,
-    /// How many times in a row the interval was kept.
-    kept: u32,
+    /// How many intervals there are between these.
+    intervals: u64,
 }
 
 /// The commands that were run from outside, by container.
@@ -33,20 +33,25 @@ impl Default for Paces {
 
 impl Paces {
     /// Records that a command is run in the container with this cgroup, in nanoseconds since boot. Returns whether it
-    /// has kept a steady pace until now: each interval differs from the one before by at most a fifth, or by a second.
+    /// has kept a steady pace until now: each interval differs from the average of those before by at most a fifth, or
+    /// by a second.
     pub(super) fn run(&mut self, cgroup: u64, args: &[Vec<u8>], now: u64) -> bool {
         let key = (cgroup, args.to_vec());
         let runs = match self.0.get(&key) {
-            None => Runs { last: now, interval: 0, kept: 0 },
-            Some(&Runs { last, interval: before, kept }) => {
+            None => Runs { first: now, last: now, intervals: 0 },
+            Some(&Runs { first, last, intervals }) => {
                 let interval = now.saturating_sub(last);
-                let is_kept =
-                    (SHORTEST..=LONGEST).contains(&interval) && interval.abs_diff(before) <= SECOND.max(before / 5);
-                Runs { last: now, interval, kept: if is_kept { kept + 1 } else { 0 } }
+                let average = last.saturating_sub(first).checked_div(intervals).unwrap_or(interval);
+                let is_kept = interval.abs_diff(average) <= SECOND.max(average / 5);
+                match is_kept && (SHORTEST..=LONGEST).contains(&interval) {
+                    true => Runs { first, last: now, intervals: intervals + 1 },
+                    false => Runs { first: last, last: now, intervals: 1 },
+                }
             }
         };
         self.0.insert(key, runs);
-        runs.kept >= TIMES
+        // The first interval is the one that the others keep.
+        runs.intervals > TIMES
     }
 }
 
