@@ -103,6 +103,22 @@ impl Finding {
         self.expected = Some(Expected::new(reason, &mut self.severity));
     }
 
+    /// Takes the severity of another act that the finding is about, too, if it is higher. The finding is expected only
+    /// if both acts are.
+    pub(crate) fn raise(&mut self, other: &Self) {
+        match (&mut self.expected, other.expected) {
+            (Some(expected), Some(other)) => expected.otherwise = expected.otherwise.max(other.otherwise),
+            (Some(expected), None) => {
+                self.severity = expected.otherwise.max(other.severity);
+                self.expected = None;
+            }
+            (None, _) => self.severity = self.severity.max(other.severity),
+        }
+        if other.visit.is_none() {
+            self.visit = None;
+        }
+    }
+
     /// Says that it happened in this visit, which is or may be a health check.
     pub(crate) fn set_visit(&mut self, visit: Option<&Arc<Visit>>) {
         match visit {
@@ -139,7 +155,7 @@ impl Visit {
 }
 
 /// Why a finding is expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Expected {
     /// The reason.
     pub reason: Reason,
@@ -155,7 +171,7 @@ impl Expected {
 }
 
 /// A reason for which acts are expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {

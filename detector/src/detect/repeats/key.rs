@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::pattern;
 use crate::detect::place::{self, Place};
 use crate::event::{Event, Layer, Origin};
-use crate::finding::{Difference, Finding, ImageOp, Kind, Op, Severity, Text, Unread};
+use crate::finding::{Difference, Expected, Finding, ImageOp, Kind, Op, Severity, Text, Unread};
 
 /// How long the texts of a key can be together. An act with longer ones keeps a line of its own.
 const LONGEST: usize = 1024;
@@ -28,6 +28,8 @@ pub(super) struct Act {
     exe: Text,
     kind: Kind,
     severity: Severity,
+    expected: Option<Expected>,
+    may_be_expected: bool,
     op: Option<Op>,
     layer: Option<Layer>,
     differs: Option<Difference>,
@@ -175,6 +177,8 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         exe: exe.clone(),
         kind: finding.finding,
         severity: finding.severity,
+        expected: finding.expected,
+        may_be_expected: finding.visit.is_some(),
         op: file.op,
         layer: file.layer,
         differs: file.differs,

@@ -109,9 +109,9 @@ impl Tally {
                 self.finding.mitre.push(technique.clone());
             }
         }
-        let is_worse = finding.severity > self.finding.severity;
-        self.finding.severity = self.finding.severity.max(finding.severity);
-        Some(is_worse)
+        let before = self.finding.severity;
+        self.finding.raise(finding);
+        Some(self.finding.severity > before)
     }
 
     fn note(&mut self, op: Option<ImageOp>, now: u64) {

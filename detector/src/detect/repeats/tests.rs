@@ -259,6 +259,28 @@ fn files_of_a_directory_that_are_replaced_are_one_finding() {
 }
 
 #[test]
+fn what_is_not_expected_is_told_beside_what_is() {
+    let mut watch = Watch::default();
+    watch.detector.start_container(&container());
+    let log = |nth: u64| format!("/var/log/app-{nth}.log");
+    (0..10).for_each(|nth| watch.change(created(&log(nth))));
+    assert!(watch.findings.iter().all(|finding| finding.severity == Severity::Info));
+    // It leaves the directory for logs.
+    let mut moved = replacement("/var/log/state", None, 0);
+    moved[1].detail.as_mut().expect("it has some").new_path = Some(path("/srv/state"));
+    moved.into_iter().for_each(|change| watch.change(change));
+    let last = watch.findings.last().expect("there is one");
+    assert_eq!((last.revision, last.severity, last.expected), (2, Severity::Medium, None));
+    // Nothing is expected after the host has changed the container.
+    watch.change(by(created("/srv/other"), "/bin/cp", 0, Origin::Outside));
+    watch.change(created(&log(11)));
+    watch.stop();
+    let last = watch.findings.iter().rfind(|finding| finding.revision == 1).expect("there is one");
+    assert_eq!((last.severity, last.expected), (Severity::Low, None));
+    assert_eq!(watch.counts(), [1, 1, 1, 7, 1, 1, 1]);
+}
+
+#[test]
 fn what_others_do_later_does_not_belong_to_the_creation() {
     for (wait, pid, inode) in [(2 * SECOND, 1234, 0), (0, 99, 0), (0, 1234, 7)] {
         let mut watch = Watch::default();
