@@ -88,8 +88,13 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
     }
-    for runtime in status.runtimes.iter().filter(|runtime| runtime.state != EngineState::Absent) {
+    let (unasked, known): (Vec<_>, Vec<_>) =
+        status.runtimes.iter().partition(|runtime| runtime.state == EngineState::Unasked);
+    for runtime in known.iter().filter(|runtime| runtime.state != EngineState::Absent) {
         writeln!(out, "runtime   {runtime}")?;
+    }
+    if !unasked.is_empty() {
+        writeln!(out, "runtime   {} sockets not queried yet", unasked.len())?;
     }
     if hooks { show_hooks(out, status) } else { Ok(()) }
 }
