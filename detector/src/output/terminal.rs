@@ -378,7 +378,7 @@ mod tests {
         let mut out = Vec::new();
         write_line(&mut out, &samples::repeated(b"state"), false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  image_write         /srv/state created 3 times in container 3f2a0c6d9e1b by state, first \
+        let expected = "  image_write           /srv/state created 3 times in container 3f2a0c6d9e1b by state, first \
                         08:00:00, last 08:00:00 · /bin/state · pid 1234 uid 0 < runc\n";
         assert!(text.ends_with(expected), "{text}");
     }
