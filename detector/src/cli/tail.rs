@@ -115,7 +115,7 @@ impl Filter {
     fn low(&self) -> String {
         match self.least() {
             Severity::Low => "of severity info".to_owned(),
-            least => format!("of a severity below {least}"),
+            least => format!("below {least}"),
         }
     }
 
@@ -124,7 +124,7 @@ impl Filter {
         if self.all {
             return "nothing is hidden".to_owned();
         }
-        format!("not shown: findings {}, and what container runtimes tell later (--all shows everything)", self.low())
+        format!("not shown: findings {}, container_info (--all shows everything)", self.low())
     }
 }
 
@@ -454,7 +454,7 @@ impl<W: Write> View<W> {
         let low_ones = self.filter.low();
         let parts = [
             (low, format!("{low} about findings {low_ones}")),
-            (info, format!("{info} with what container runtimes told later")),
+            (info, format!("{info} container_info")),
             (unwanted, format!("{unwanted} about other containers or of other kinds")),
         ];
         let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
@@ -563,17 +563,14 @@ mod tests {
             (text.len(), text.first().cloned().expect("there are some"), text.last().cloned().expect("there are some"))
         };
         let (count, first, last) = ends(&[], false);
-        assert!(first.starts_with("not shown: findings of severity info, and what container runtimes tell"), "{first}");
-        assert_eq!(
-            last,
-            "lines not shown: 1 about findings of severity info, 1 with what container runtimes told later"
-        );
+        assert!(first.starts_with("not shown: findings of severity info, container_info (--all shows"), "{first}");
+        assert_eq!(last, "lines not shown: 1 about findings of severity info, 1 container_info");
         assert_eq!(count, 5);
         let (count, first, last) = ends(&["--severity", "critical", "--finding", "session"], false);
-        assert!(first.starts_with("not shown: findings of a severity below critical, and what"), "{first}");
+        assert!(first.starts_with("not shown: findings below critical, container_info (--all"), "{first}");
         assert_eq!(
             last,
-            "lines not shown: 3 about findings of a severity below critical, 1 with what container runtimes told later, \
+            "lines not shown: 3 about findings below critical, 1 container_info, \
             2 about other containers or of other kinds"
         );
         assert_eq!(count, 2);
