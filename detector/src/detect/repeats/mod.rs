@@ -1,7 +1,7 @@
 //! What is done again and again is told as a count: the first acts that are [the same](key) have findings of their own,
 //! and the next ones become one finding, which is published again at growing intervals. Each act is in one finding.
 //!
-//! Acts are the same if only their files differ: files whose names have the same [pattern](pattern), files of the same
+//! Acts are the same if only their files differ: files whose names have the same [pattern], files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
 //! Acts of a session are counted only if there are very many. What a process does to a file that it has [just
 //! created](made) belongs to the creation.
