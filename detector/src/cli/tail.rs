@@ -111,11 +111,11 @@ impl Filter {
         self.severity.unwrap_or(if self.all { Severity::Info } else { Severity::Low })
     }
 
-    /// The findings that are not shown because of their severity.
+    /// Which findings are not shown because of their severity.
     fn low(&self) -> String {
         match self.least() {
-            Severity::Low => "of severity info".to_owned(),
-            least => format!("below {least}"),
+            Severity::Low => "findings of severity info".to_owned(),
+            least => format!("findings below {least}"),
         }
     }
 
@@ -124,7 +124,8 @@ impl Filter {
         if self.all {
             return "nothing is hidden".to_owned();
         }
-        format!("not shown: findings {}, container_info (--all shows everything)", self.low())
+        let low = if self.least() == Severity::Info { String::new() } else { self.low() + ", " };
+        format!("not shown: {low}container_info (--all shows everything)")
     }
 }
 
@@ -453,7 +454,7 @@ impl<W: Write> View<W> {
         let Hidden { low, info, unwanted } = self.hidden;
         let low_ones = self.filter.low();
         let parts = [
-            (low, format!("{low} about findings {low_ones}")),
+            (low, format!("{low} about {low_ones}")),
             (info, format!("{info} container_info")),
             (unwanted, format!("{unwanted} about other containers or of other kinds")),
         ];
@@ -574,6 +575,9 @@ mod tests {
             2 about other containers or of other kinds"
         );
         assert_eq!(count, 2);
+        let (_, first, last) = ends(&["--severity", "info"], false);
+        assert_eq!(first, "not shown: container_info (--all shows everything)");
+        assert_eq!(last, "lines not shown: 1 container_info");
         let (count, first, _) = ends(&["--all"], false);
         assert_eq!((count, first.as_str()), (6, "nothing is hidden"));
         let (count, ..) = ends(&[], true);
