@@ -4,10 +4,10 @@
 //! global of each row; `detector` resolves each row against the running kernel's BTF and sets the global before the
 //! probes are loaded. Offsets are in bytes.
 
-/// The offset of an optional member on a kernel that does not have the member or its struct.
+/// The value of an optional row on a kernel that does not have what it asks for.
 pub const ABSENT: u64 = u64::MAX;
 
-/// Calls `$callback! { rows… }`. There are four forms of rows:
+/// Calls `$callback! { rows… }`. There are five forms of rows:
 ///
 /// - `NAME: "struct" "member.member";` is the offset of the member from the start of the struct. Each step may be in an
 ///   anonymous struct or union. `a|b` stands for `a`, or for `b` on kernels that have no `a`.
@@ -16,6 +16,7 @@ pub const ABSENT: u64 = u64::MAX;
 /// - `NAME: "struct" sizeof;` is the size of the struct.
 /// - `NAME: "function" (argument "name");` is the position of an argument of the function, from 0. If the kernel does
 ///   not have the function, nothing is attached to it, and the position is 0.
+/// - `NAME: "enumeration" (enumerator "name");` is the value of a name in an enumeration, or [`ABSENT`].
 #[macro_export]
 macro_rules! for_each_offset {
     ($callback:ident) => {
@@ -127,6 +128,8 @@ macro_rules! for_each_offset {
             OFF_PID_NUMBERS: "pid" "numbers";
             OFF_UPID_NR: "upid" "nr";
             SIZE_UPID: "upid" sizeof;
+            // Kernels from 5.11 on have this helper.
+            HELPER_TYPED_TASK: "bpf_func_id" (enumerator "BPF_FUNC_get_current_task_btf");
             ARG_OPEN_ROOT_NAME: "file_open_root" (argument "filename");
             ARG_CREATE_DENTRY: "vfs_create" (argument "dentry");
             ARG_SETATTR_DENTRY: "security_inode_setattr" (argument "dentry");

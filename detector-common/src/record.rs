@@ -240,6 +240,8 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// There is no socket.
+    pub const NONE: Self = Self { family: 0, port: 0, address: [0; 16], reserved: 0 };
     /// `AF_INET` (include/linux/socket.h).
     pub const INET: u16 = 2;
     /// `AF_INET6`.

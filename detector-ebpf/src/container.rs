@@ -20,7 +20,7 @@ use detector_common::{
 use crate::{
     actor,
     emit::{Draft, Stamp, count_loss},
-    kernel::{Cgroup, Dentry, Task, current_process},
+    kernel::{Cgroup, Dentry, Task, current_namespaces, current_process},
     mem::{Counter, Lookup, Word},
 };
 
@@ -96,11 +96,17 @@ pub fn learn_namespaces(task: Task) {
     }
 }
 
-/// Returns whether the mount namespace of a task suffices to show that the task is in no container. This check is
-/// cheaper than [`of`].
+/// Returns whether the running task has the sensor's namespaces, and so is in no container.
+#[inline(always)]
+pub fn is_with_sensor() -> bool {
+    current_namespaces() == SENSOR_NAMESPACES.get()
+}
+
+/// Returns whether the mount namespace of the running task suffices to show that the task is in no container. This
+/// check is cheaper than [`of`].
 #[inline(always)]
 pub fn is_elsewhere(task: Task) -> bool {
-    task.namespaces().address() == SENSOR_NAMESPACES.get() || is_host(task.mount_namespace())
+    is_with_sensor() || is_host(task.mount_namespace())
 }
 
 /// Returns what is known about a cgroup.

@@ -6,10 +6,10 @@
 //! a process gives itself.
 //!
 //! One object serves all kernels from 5.10 on: no struct layout is compiled in (see `detector_common::offsets`), and no
-//! helper newer than 5.8 is called. Programs can interrupt each other, so the memory in which a record is put together
+//! helper newer than 5.8 is needed. Programs can interrupt each other, so the memory in which a record is put together
 //! must be claimed first: see [`emit::Draft`].
 //!
-//! Everything is inlined into the programs, also by `#[inline(always)]` on those that the compiler finds too large. If a
+//! Everything is inlined into the programs, by `#[inline(always)]` on those that the compiler finds too large. If a
 //! program has functions of its own, the verifier of 5.10 treats each scalar as precise (`__mark_reg_unknown`,
 //! kernel/bpf/verifier.c), prunes almost nothing and needs minutes, and newer ones check several times as many
 //! instructions. Moreover, no kernel accepts BTF in which the signature of a function contains a Rust enum with data

@@ -4,7 +4,7 @@ use detector_common::record::{ANCESTORS, Ancestor, Process};
 
 use crate::{
     container,
-    kernel::{Task, current_thread},
+    kernel::{Surroundings, Task, current_thread},
     mem,
 };
 
@@ -13,27 +13,27 @@ use crate::{
 pub fn describe(task: Task, origin: u32, container: u64, out: &mut Process) {
     out.origin = origin;
     let thread = current_thread();
-    let credentials = task.credentials();
-    out.start_time = task.leader().start_time();
+    let (leader, credentials) = (task.leader(), task.credentials());
+    out.start_time = leader.start_time();
     out.pid = (thread >> 32) as u32;
     out.tid = thread as u32;
     out.ns_pid = task.namespace_pid().0;
-    out.ppid = task.parent().process();
     out.uid = credentials.user();
     out.gid = credentials.group();
     out.login_uid = task.login_user();
     out.capabilities = credentials.capabilities();
-    task.leader().copy_comm(&mut out.comm);
+    leader.copy_comm(&mut out.comm);
     task.copy_terminal(&mut out.tty);
     task.describe_standard_descriptors(&mut out.stdio, &mut out.peer);
     out.session = container::session();
     describe_ancestors(task, container, &mut out.ancestors);
+    out.ppid = mem::load(&out.ancestors[0].pid);
 }
 
 /// Describes the ancestors of a task.
 #[inline(always)]
 fn describe_ancestors(task: Task, container: u64, out: &mut [Ancestor; ANCESTORS]) {
-    let mut above = task;
+    let (mut above, mut surroundings, mut in_container) = (task, Surroundings::NONE, 0);
     for ancestor in out {
         above = above.parent();
         let pid = above.process();
@@ -43,7 +43,11 @@ fn describe_ancestors(task: Task, container: u64, out: &mut [Ancestor; ANCESTORS
             break;
         }
         ancestor.start_time = above.start_time();
-        mem::store(&mut ancestor.in_container, u32::from(container::contains(above, container)));
+        let around = above.surroundings();
+        if around != surroundings {
+            (surroundings, in_container) = (around, container::contains(above, container).into());
+        }
+        mem::store(&mut ancestor.in_container, in_container);
         above.copy_comm(&mut ancestor.comm);
     }
 }

@@ -84,7 +84,8 @@ fn every_offset_resolves_on_every_kernel() {
         assert_eq!(values.len(), offsets::ROWS.len());
         // Nothing that the probes read has a greater offset, but an offset in a wrong unit would be greater.
         // Every kernel that the project is tested on has the other optional members.
-        let may_be_absent = |name: &str| name.starts_with("OFF_BACKING_");
+        let may_be_absent =
+            |name: &str| name.starts_with("OFF_BACKING_") || (name, series.as_str()) == ("HELPER_TYPED_TASK", "5.10");
         let is_right = |&(name, value): &(&str, u64)| value < 16384 || value == ABSENT && may_be_absent(name);
         assert!(values.iter().all(is_right), "{series}: {values:?}");
         assert!(start.elapsed() < Duration::from_secs(2), "{series}: took {:?}", start.elapsed());

@@ -5,7 +5,7 @@ use aya_ebpf::Global;
 
 use super::{
     offsets::*,
-    pointer::{Cgroup, Ptr, Task, kind},
+    pointer::{Access, Cgroup, Ptr, Task, kind},
 };
 
 /// The number of the hierarchy. The default hierarchy has the number 0 (`cgroup_init`, kernel/cgroup/cgroup.c).
@@ -16,14 +16,16 @@ static HIERARCHY: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HIERARCHY_STATE: Global<u64> = Global::new(0);
 
-impl Cgroup {
+impl<A: Access> Cgroup<A> {
     /// Returns the id: that of the kernfs node, which user space sees as the inode number of the cgroup's directory.
     #[inline(always)]
     pub fn id(self) -> u64 {
-        let node: Ptr<kind::KernfsNode> = self.follow(&OFF_CGROUP_KN);
+        let node: Ptr<kind::KernfsNode, A> = self.follow(&OFF_CGROUP_KN);
         node.read(&OFF_KN_ID)
     }
+}
 
+impl Cgroup {
     /// Returns the id of the parent cgroup, or 0 for the root.
     #[inline(always)]
     pub fn parent_id(self) -> u64 {
@@ -41,12 +43,12 @@ impl Cgroup {
     }
 }
 
-impl Task {
+impl<A: Access> Task<A> {
     /// Returns the id of the cgroup that the task is in.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
-        let set: Ptr<kind::CssSet> = self.follow(&OFF_TASK_CGROUPS);
-        let cgroup: Cgroup = match HIERARCHY_STATE.load() {
+        let set: Ptr<kind::CssSet, A> = self.follow(&OFF_TASK_CGROUPS);
+        let cgroup: Cgroup<A> = match HIERARCHY_STATE.load() {
             0 => set.follow(&OFF_CSS_SET_CGROUP),
             at => set.follow_at::<kind::CgroupState>(at).follow(&OFF_CSS_CGROUP),
         };

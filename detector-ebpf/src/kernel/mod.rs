@@ -17,7 +17,7 @@ pub use offsets::{
 };
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, File, Inode, IovIter, Kiocb, Path, Ptr, Str,
-    Superblock, Task, VfsMount, Vma,
+    Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, Direct, File, Inode, IovIter, Kiocb, Path, Ptr,
+    Str, Superblock, Task, VfsMount, Vma,
 };
-pub use task::{current_process, current_thread};
+pub use task::{Surroundings, current_namespaces, current_process, current_thread, has_typed_task};

@@ -11,9 +11,11 @@ impl File {
     /// Describes the other end of the connection, if the file is a socket.
     #[inline(always)]
     pub(super) fn describe_peer(self, out: &mut Peer) {
-        // Everything reads as zero if the file is no socket.
-        let socket: Ptr<kind::Socket> =
-            if self.inode().is_socket() { self.follow(&OFF_FILE_PRIVATE) } else { Ptr::NULL };
+        if !self.inode().is_socket() {
+            *out = Peer::NONE;
+            return;
+        }
+        let socket: Ptr<kind::Socket> = self.follow(&OFF_FILE_PRIVATE);
         let sock: Ptr<kind::Sock> = socket.follow(&OFF_SOCKET_SK);
         let common: Ptr<kind::SockCommon> = if sock.is_null() { Ptr::NULL } else { sock.after(&OFF_SOCK_COMMON) };
         out.family = common.read(&OFF_SOCK_FAMILY);

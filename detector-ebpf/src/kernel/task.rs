@@ -1,6 +1,6 @@
 //! `struct task_struct` and the structs that it refers to: the process that acts.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf};
 use detector_common::{
     offsets::ABSENT,
     record::{COMM_LEN, NO_LOGIN, Peer, Stdio, TEXT_TRUNCATED},
@@ -9,9 +9,9 @@ use detector_common::{
 use super::{
     offsets::*,
     path::Place,
-    pointer::{File, Ptr, Task, kind},
+    pointer::{Access, Direct, File, Ptr, Task, kind},
 };
-use crate::mem::UserAddress;
+use crate::mem::{self, UserAddress};
 
 /// Returns the id of the running process (thread group), in the host's pid namespace.
 #[inline(always)]
@@ -27,6 +27,44 @@ pub fn current_thread() -> u64 {
     unsafe { bpf_get_current_pid_tgid() }
 }
 
+/// Returns whether the kernel can tell the verifier that something is the running task, so that a program can read it
+/// without a helper.
+#[inline(always)]
+pub fn has_typed_task() -> bool {
+    HELPER_TYPED_TASK.load() != ABSENT
+}
+
+/// Returns the address of the namespaces of the running task. This takes few instructions if there is a
+/// [typed task](has_typed_task). Otherwise, the verifier does not look at the call of the helper, which may not exist.
+#[inline(always)]
+pub fn current_namespaces() -> u64 {
+    if !has_typed_task() {
+        return Task::current().namespaces().address();
+    }
+    // SAFETY: the helper takes no argument and changes nothing, and the verifier knows the type of the result.
+    let task: Task<Direct> = unsafe { Ptr::trust(bpf_get_current_task_btf() as u64) };
+    task.follow::<kind::NsProxy>(&OFF_TASK_NSPROXY).address()
+}
+
+impl<A: Access> Task<A> {
+    /// Returns the id of the process (thread group), in the host's pid namespace.
+    #[inline(always)]
+    pub fn process(self) -> u32 {
+        self.read(&OFF_TASK_TGID)
+    }
+
+    #[inline(always)]
+    fn signal(self) -> Ptr<kind::Signal, A> {
+        self.follow(&OFF_TASK_SIGNAL)
+    }
+
+    /// Returns whether no thread of the process lives any more. This is the case when the last one exits.
+    #[inline(always)]
+    pub fn is_last_of_process(self) -> bool {
+        self.signal().read::<u32>(&OFF_SIGNAL_LIVE) == 0
+    }
+}
+
 impl Task {
     /// Returns the running task.
     #[inline(always)]
@@ -35,22 +73,17 @@ impl Task {
         Self::new(unsafe { bpf_get_current_task() })
     }
 
-    /// Returns the id of the process (thread group), in the host's pid namespace.
-    #[inline(always)]
-    pub fn process(self) -> u32 {
-        self.read(&OFF_TASK_TGID)
-    }
-
     /// Returns the first thread of the process.
     #[inline(always)]
     pub fn leader(self) -> Self {
         self.follow(&OFF_TASK_LEADER)
     }
 
-    /// Returns the first thread of the process's parent.
+    /// Returns the first thread of the process's parent. All threads of a process have the same parent
+    /// (`copy_process`, kernel/fork.c; `forget_original_parent`, kernel/exit.c, 5.10 to 7.3).
     #[inline(always)]
     pub fn parent(self) -> Self {
-        self.leader().follow::<kind::Task>(&OFF_TASK_PARENT).leader()
+        self.follow::<kind::Task>(&OFF_TASK_PARENT).leader()
     }
 
     /// Returns the time when the thread started, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -65,11 +98,6 @@ impl Task {
         self.copy(&OFF_TASK_COMM, to);
     }
 
-    #[inline(always)]
-    fn signal(self) -> Ptr<kind::Signal> {
-        self.follow(&OFF_TASK_SIGNAL)
-    }
-
     /// Returns the controlling terminal, or null.
     #[inline(always)]
     pub fn terminal(self) -> Ptr<kind::Tty> {
@@ -81,12 +109,6 @@ impl Task {
     pub fn copy_terminal(self, to: &mut [u8; COMM_LEN]) {
         // `tty_struct.name` has 64 bytes.
         self.terminal().copy(&OFF_TTY_NAME, to);
-    }
-
-    /// Returns whether no thread of the process lives any more. This is the case when the last one exits.
-    #[inline(always)]
-    pub fn is_last_of_process(self) -> bool {
-        self.signal().read::<u32>(&OFF_SIGNAL_LIVE) == 0
     }
 
     /// Returns how the process has ended, in the encoding of wait(2), once its last thread exits (`wait_task_zombie`,
@@ -140,6 +162,12 @@ impl Task {
     #[inline(always)]
     pub fn mount_namespace_id(self) -> u64 {
         self.namespaces().follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_ID)
+    }
+
+    /// Returns the namespaces and cgroups.
+    #[inline(always)]
+    pub fn surroundings(self) -> Surroundings {
+        Surroundings { namespaces: self.namespaces(), cgroups: self.follow(&OFF_TASK_CGROUPS) }
     }
 
     #[inline(always)]
@@ -262,6 +290,29 @@ impl Task {
         let start: UserAddress = memory.read(&OFF_MM_ARG_START);
         let end: UserAddress = memory.read(&OFF_MM_ARG_END);
         (start, end.since(start))
+    }
+}
+
+/// What decides which container a task is in. Processes that are forked share it with their parent, until they change
+/// it.
+#[derive(Clone, Copy)]
+pub struct Surroundings {
+    namespaces: Ptr<kind::NsProxy>,
+    cgroups: Ptr<kind::CssSet>,
+}
+
+impl Surroundings {
+    /// The surroundings of no task.
+    pub const NONE: Self = Self { namespaces: Ptr::NULL, cgroups: Ptr::NULL };
+}
+
+impl PartialEq for Surroundings {
+    /// This is one comparison, for the reason that [`mem::is_same`] gives.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let namespaces = self.namespaces.address() ^ other.namespaces.address();
+        let cgroups = self.cgroups.address() ^ other.cgroups.address();
+        mem::is_same(namespaces | cgroups, 0)
     }
 }
 

@@ -26,12 +26,15 @@ pub enum Value {
     Size,
     /// The position of a function's argument, counted from 0. It is also 0 if the kernel has no such function.
     Argument(&'static str),
+    /// The value of a name in an enumeration, or [`ABSENT`] if the kernel has no such name.
+    Enumerator(&'static str),
 }
 
 macro_rules! rows {
     (@value sizeof) => { Value::Size };
     (@value (optional $member:literal)) => { Value::Optional($member) };
     (@value (argument $name:literal)) => { Value::Argument($name) };
+    (@value (enumerator $name:literal)) => { Value::Enumerator($name) };
     (@value $member:literal) => { Value::Member($member) };
     ($($global:ident: $subject:literal $value:tt;)*) => {
         /// The table.
@@ -58,6 +61,7 @@ impl Row {
             Value::Size => kernel.struct_size(self.subject),
             Value::Argument(_) if !kernel.has_func(self.subject) => Ok(0),
             Value::Argument(name) => kernel.argument(self.subject, name),
+            Value::Enumerator(name) => Ok(kernel.enumerator(self.subject, name).map_or(ABSENT, u64::from)),
         }
     }
 }
