@@ -179,17 +179,20 @@ pub enum Reason {
     Scratch,
     /// A runtime runs the test that the container declares.
     HealthCheck,
+    /// The daemon of a runtime prepares the container's root for itself.
+    Engine,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 2] = [Self::Scratch, Self::HealthCheck];
+    pub const ALL: [Self; 3] = [Self::Scratch, Self::HealthCheck, Self::Engine];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scratch => "scratch",
             Self::HealthCheck => "health_check",
+            Self::Engine => "engine",
         }
     }
 }

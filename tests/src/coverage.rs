@@ -619,6 +619,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "silence::",
     "expected::data",
     "expected::health_check",
+    "expected::copies",
     "escape::harmless",
     "escape::own_binary_format",
     "volumes::",

@@ -235,3 +235,18 @@ pub(super) fn probe_of_a_pod(lab: &mut Lab) -> Result<()> {
     drop(container);
     lab.take_findings().map(drop)
 }
+
+/// Docker makes a directory for its own root. What it copies is told.
+pub(super) fn copies(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let container = DOCKER.service(lab.number())?;
+    std::fs::write("/tmp/added", "from the host\n")?;
+    container.copy("/tmp/added", "/srv/added")?;
+    let is_write = |line: &Value| line["finding"] == "image_write";
+    let added = wait_for_line(lab, &container, 2, is_write)?;
+    let made = wait_for_line(lab, &container, 1, is_write)?;
+    let is_pivot = made["file"]["path"].as_str().is_some_and(|path| path.starts_with("/.pivot_root"));
+    ensure!(is_pivot && difference(&made, &expected("engine", "medium")).is_none(), "{made}");
+    ensure!(difference(&added, &change("create", "/srv/added", told("medium"))).is_none(), "{added}");
+    lab.take_findings().map(drop)
+}

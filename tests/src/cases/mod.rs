@@ -181,7 +181,7 @@ cases! {
     session [Node]: docker, containerd, podman;
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
-        other_than_the_health_check, probe_of_a_pod;
+        other_than_the_health_check, probe_of_a_pod, copies;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted, docker_recorded,

@@ -1,15 +1,16 @@
 //! Which acts are expected. Their findings are info, name the reason, and keep the severity that they would have
 //! otherwise. Nothing else about them changes.
 //!
-//! Each reason has a module, which states the facts that it needs. All of them need a container that nobody has changed:
-//! one whose start was seen, and in which neither a session, nor the host, nor a program that is not the image's has done
-//! anything to the image since. After that, nothing in the container is expected any more, because an attacker can make
-//! the container's own programs act for him. This also holds after the container was stopped and started again. It ends
-//! only when the container is replaced by another one.
+//! Each reason has a module, which states the facts that it needs. All of them need a container that nobody has
+//! changed: one whose start was seen, and in which neither a session, nor the host, nor a program that is not the
+//! image's has done anything to the image since. After that, nothing in the container is expected any more, because an
+//! attacker can make the container's own programs act for him. This also holds after the container was stopped and
+//! started again. It ends only when the container is replaced by another one.
 //!
 //! What was not seen makes nothing expected: this applies to containers that ran before the detector started or while
 //! calls were not seen, to those without an id, and to those that there is no room to remember.
 
+mod engine;
 mod health_check;
 mod pace;
 mod scratch;
@@ -116,6 +117,7 @@ impl Expectations {
 fn reason(event: &Event, actor: &Process) -> Option<Reason> {
     match event {
         Event::ImageChange(change) if is_own(actor) && scratch::covers(change) => Some(Reason::Scratch),
+        Event::ImageChange(change) if engine::covers(change) => Some(Reason::Engine),
         _ => None,
     }
 }
