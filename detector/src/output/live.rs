@@ -1,7 +1,7 @@
 //! The live view: findings as stories.
 //!
 //! A session comes first and its acts follow, each with the mark of the session, also when lines about other containers
-//! are in between. An update of a finding replaces the line about it where that is possible ([`Screen`]). Where it is
+//! are in between. An update of a finding replaces the line about it where that is possible (`screen.rs`). Where it is
 //! not, it is a short line that names what it updates.
 
 use std::collections::VecDeque;
