@@ -56,8 +56,9 @@ impl<'a> Actor<'a> {
         self.started_as.map(|(args, _)| args)
     }
 
-    /// The name of its executable. If it was called by another name, that follows: one file can be many programs, such as
-    /// `busybox (called cp)`. A version at the end makes no other name, and neither does the dash of a login shell.
+    /// The name of its executable. If it was called by another name, that follows, because one file can be many
+    /// programs: `busybox (called cp)`. A version at the end makes no other name, and neither does the dash of a login
+    /// shell.
     pub(super) fn name(&self) -> String {
         let exe = base_name(&self.exe.bytes);
         let called = self.args().and_then(|args| args.iter().next()).unwrap_or_default();

@@ -57,8 +57,8 @@ impl RootKind {
 /// What was running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {
-    /// The ids of cgroups that contain processes in the host's mount namespace, and neither belong to containers nor have
-    /// the name of one.
+    /// The ids of cgroups that contain processes in the host's mount namespace, and neither belong to containers nor
+    /// have the name of one.
     pub(crate) host_cgroups: HashSet<u64>,
     /// The containers.
     pub(crate) containers: Vec<RunningContainer>,
