@@ -78,7 +78,9 @@ impl Analysis {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
-                let is_first = self.containers.lookup(exec.at.container).root_dev.is_none();
+                let container = self.containers.lookup(exec.at.container);
+                // Of one that ran before, at least the root is known.
+                let is_first = container.started.is_none() && container.root_dev.is_none();
                 self.containers.set_started(exec.at.container, exec.at.time);
                 if let Some(root_dev) = root_dev {
                     self.containers.set_root_dev(exec.at.container, root_dev);
