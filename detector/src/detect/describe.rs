@@ -57,7 +57,7 @@ impl<'a> Actor<'a> {
     }
 
     /// The name of its executable. If it was called by another name, that follows, because one file can be many
-    /// programs: `busybox (called cp)`. A version at the end makes no other name, and neither does the dash of a login
+    /// programs: `busybox, called cp`. A version at the end makes no other name, and neither does the dash of a login
     /// shell.
     pub(super) fn name(&self) -> String {
         let exe = base_name(&self.exe.bytes);
@@ -66,7 +66,7 @@ impl<'a> Actor<'a> {
         if called.is_empty() || called.len() > MOST_CALLED || exe.starts_with(called) || called.starts_with(exe) {
             return text(exe).to_string();
         }
-        format!("{} (called {})", text(exe), text(called))
+        format!("{}, called {}", text(exe), text(called))
     }
 
     /// The description of the process in a finding.
@@ -246,8 +246,8 @@ mod tests {
     fn a_program_has_the_name_by_which_it_was_called_too() {
         let long = "x".repeat(MOST_CALLED + 1);
         for (exe, called, expected) in [
-            ("/usr/bin/redis-check-rdb", "/usr/bin/redis-server", "redis-check-rdb (called redis-server)"),
-            ("/bin/busybox", "-sh", "busybox (called sh)"),
+            ("/usr/bin/redis-check-rdb", "/usr/bin/redis-server", "redis-check-rdb, called redis-server"),
+            ("/bin/busybox", "-sh", "busybox, called sh"),
             ("/usr/bin/python3.12", "python3", "python3.12"),
             ("/usr/bin/dash", "", "dash"),
             ("/usr/bin/dash", &long, "dash"),

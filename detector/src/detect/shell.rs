@@ -396,7 +396,7 @@ mod tests {
             let events = [Event::Exec(Box::new(started)), Event::MapExec(Box::new(mapped))];
             let message = |finding: &Finding| {
                 let message = finding.message.replace(" in container 3f2a0c6d9e1b (by the application", "");
-                (finding.severity, message.replace(", loaded by ld-linux-x86-64.so.2 (called ld.so))", ""))
+                (finding.severity, message.replace(", loaded by ld-linux-x86-64.so.2, called ld.so)", ""))
             };
             all_found(&events).iter().map(message).collect::<Vec<_>>()
         };
