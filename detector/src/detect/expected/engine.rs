@@ -13,6 +13,7 @@ use crate::event::{At, ImageChange, ImageOp, Origin};
 const DAEMON: &[u8] = b"dockerd";
 /// The beginning of the path of a directory for its root.
 const PIVOT: &[u8] = b"/.pivot_root";
+
 /// Whether the change is one of the daemon for itself.
 pub(super) fn covers(change: &ImageChange) -> bool {
     let Some(detail) = &change.detail else { return false };

@@ -1,5 +1,6 @@
 //! At what pace a command is run in a container.
 
+use super::super::pace::SECOND;
 use crate::recent::Recent;
 
 /// How many commands are remembered at most.
@@ -7,7 +8,6 @@ const MOST: usize = 2048;
 /// How many times in a row a command must have kept its pace to be steady.
 const TIMES: u64 = 5;
 
-const SECOND: u64 = 1_000_000_000;
 /// The shortest and the longest interval of a steady pace.
 const SHORTEST: u64 = SECOND;
 const LONGEST: u64 = 3600 * SECOND;

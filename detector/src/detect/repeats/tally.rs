@@ -235,7 +235,7 @@ fn words(op: ImageOp) -> (&'static str, &'static str) {
         ImageOp::SetAcl => ("files", "given another access control list"),
         ImageOp::SetFlags => ("files", "given other inode flags"),
         ImageOp::SetXattr => ("files", "given an extended attribute"),
-        ImageOp::RemoveXattr => ("files", "relieved of an extended attribute"),
+        ImageOp::RemoveXattr => ("files", "stripped of an extended attribute"),
         ImageOp::SetCapability => ("files", "given capabilities"),
         ImageOp::Utimes => ("files", "given other timestamps"),
     }
