@@ -30,7 +30,7 @@ pub struct Hub {
     node: Node,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
-    tally: Mutex<Tally>,
+    found: Mutex<Found>,
     losses: Mutex<BTreeMap<&'static str, u64>>,
     /// The number of calls for which the kernel did not run a probe.
     skipped: AtomicU64,
@@ -57,20 +57,20 @@ enum Receivers {
 
 /// Counts the findings by severity.
 #[derive(Debug)]
-struct Tally {
+struct Found {
     counts: BTreeMap<Severity, u64>,
     /// The severities of the latest findings, by a hash of their ids.
     known: Recent<u64, Severity>,
     hasher: RandomState,
 }
 
-impl Default for Tally {
+impl Default for Found {
     fn default() -> Self {
         Self { counts: BTreeMap::new(), known: Recent::new(MOST_FINDINGS), hasher: RandomState::new() }
     }
 }
 
-impl Tally {
+impl Found {
     /// Counts a finding. An update moves it to its new severity.
     fn add(&mut self, finding: &Finding) {
         let id = self.hasher.hash_one(&finding.id);
@@ -123,7 +123,7 @@ impl Hub {
                 pipeline: None,
                 engines: Arc::default(),
             }),
-            tally: Mutex::default(),
+            found: Mutex::default(),
             losses: Mutex::default(),
             skipped: AtomicU64::new(0),
             output_loss: AtomicU64::new(0),
@@ -137,7 +137,7 @@ impl Hub {
     /// Publishes a finding or a notice.
     pub fn publish(&self, line: &Line) {
         match line {
-            Line::Finding(finding) => lock(&self.tally).add(finding),
+            Line::Finding(finding) => lock(&self.found).add(finding),
             Line::Notice(Notice { event: NoticeEvent::Loss { kind, count, .. }, .. }) => {
                 self.count_loss(*kind, *count);
             }
@@ -283,7 +283,7 @@ impl Hub {
         if lost > 0 {
             degraded.push(format!("the output is blocked or too slow: {lost} lines were lost"));
         }
-        let severities = lock(&self.tally).counts.clone();
+        let severities = lock(&self.found).counts.clone();
         let phase = lock(&self.phase);
         degraded.extend(phase.pipeline.as_ref().and_then(|pipeline| pipeline.stuck_test()));
         Status {
