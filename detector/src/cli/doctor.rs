@@ -338,12 +338,15 @@ mod tests {
             (
                 vec![fine(), HookReport { attachment: Attachment::Absent, ..missing(optional) }],
                 Ok(()),
-                "complete: this host can see all that the detector looks for, with 1 hooks attached and proven".to_owned(),
+                "complete: this host can see all that the detector looks for, with 1 hooks attached and \
+                proven"
+                    .to_owned(),
             ),
             (
                 vec![fine(), attached(optional, false, None)],
                 Ok(()),
-                "complete: this host can see all that the detector looks for, with 2 hooks attached and 1 of them proven"
+                "complete: this host can see all that the detector looks for, with 2 hooks attached and 1 of \
+                them proven"
                     .to_owned(),
             ),
             (
@@ -364,8 +367,8 @@ mod tests {
                 vec![missing(essential)],
                 Err("an essential hook is missing".to_owned()),
                 format!(
-                    "blind: the detector does not start on this host: 1 of 1 hooks do not work, so this is not detected: \
-                    {}; remedy: {}",
+                    "blind: the detector does not start on this host: 1 of 1 hooks do not work, so this is not \
+                    detected: {}; remedy: {}",
                     essential.purpose,
                     remedy(&missing(essential)).expect("there is one")
                 ),

@@ -213,7 +213,8 @@ mod tests {
             ),
             (
                 status(vec![hook("open", true, Some(false)), hook("write", false, None)], &["a", "b", "c"]),
-                "degraded: 1 hook is not attached, 1 hook was not seen to fire, 1 other reason, see below; nothing lost\n",
+                "degraded: 1 hook is not attached, 1 hook was not seen to fire, 1 other reason, see below; \
+                nothing lost\n",
             ),
         ] {
             assert!(shown(&status, false).starts_with(expected), "{expected}{}", shown(&status, false));

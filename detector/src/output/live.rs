@@ -255,11 +255,12 @@ mod tests {
                 format!("high      3f2a0c6d9e1b  session               #1234 {session} · sh · {context}"),
                 format!("high      3f2a0c6d9e1b  ├ shell_in_container  #1234 {shell} · pid 1234 uid 0"),
                 format!(
-                    "medium    db            image_write           {other} · /usr/bin/python3.12 · {context} · was as in \
-                    the image"
+                    "medium    db            image_write           {other} · /usr/bin/python3.12 · {context} · was \
+                    as in the image"
                 ),
                 format!(
-                    "medium    3f2a0c6d9e1b  ├ image_write         #1234 {change} · sh · {context} · was as in the image"
+                    "medium    3f2a0c6d9e1b  ├ image_write         #1234 {change} · sh · {context} · was as in \
+                    the image"
                 ),
                 format!("high      3f2a0c6d9e1b  └ session_ended       #1234 {end} · killed by signal 9"),
             ]

@@ -150,7 +150,8 @@ cases! {
     // Switches work on kprobes and fentry programs in different ways.
     tampering [Preemption]: kprobes_switched, ftrace_switched;
     tampering []:
-        maps_changed, maps_changed_during_preparation, maps_frozen, links_detached, maps_read, traced, stopped, looked_at;
+        maps_changed, maps_changed_during_preparation, maps_frozen, links_detached, maps_read, traced, stopped,
+        looked_at;
 
     silence [Cgroups, Preemption]:
         not_the_image, failed_writes, runtime_setup_and_removal, runtime_commands, host_shell, host_overlay;
