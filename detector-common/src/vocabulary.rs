@@ -251,6 +251,9 @@ terms! {
     Terminal = 4, "terminal";
     /// A process of the container takes commands from a socket, as a reverse shell does.
     Socket = 5, "socket";
+    /// A process of the container started a shell or a program that is not as in the image, and then something of at
+    /// least high severity was done, as through a webshell. The kernel side knows no such sessions.
+    Application = 6, "application";
 }
 
 impl Via {

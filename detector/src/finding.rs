@@ -477,7 +477,7 @@ pub enum OwnerKind {
 pub struct Summary {
     /// How the session began.
     pub via: Via,
-    /// When its first process started.
+    /// When its first process started, or, of what an application has started, when that began.
     pub started: Time,
     /// Since when the detector has watched the session, if it had begun before the detector started. What was done
     /// until then is in the lines of the earlier run of the detector.
@@ -486,7 +486,8 @@ pub struct Summary {
     /// When its last process ended. It is left out while the session lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended: Option<Time>,
-    /// The end itself was not seen. `ended` is when it was noticed that no process of the session is left.
+    /// The end itself was not seen. `ended` is when it was noticed that no process of the session is left, or, of what
+    /// an application has started, when something was done in it last.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub end_not_seen: bool,
     /// The address and port from which a program of the session takes commands, if that is known.

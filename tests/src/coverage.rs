@@ -377,6 +377,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec"],
                 &["shell::socket_shell", "shell::reverse_shell", "session::reverse_shell"],
             ),
+            way(
+                "webshell: commands that a service runs with a shell, as one finding from the first act of high severity on",
+                &["exec", "create"],
+                &["session::webshell"],
+            ),
             way("shell on a pseudoterminal of its parent", &["exec"], &["exec::on_terminal"]),
             way("container that lives 50 ms", &["exec", "cgroup_mkdir"], &["shell::short_lived"]),
             way("cgroup that no known runtime makes", &["exec", "cgroup_mkdir"], &["shell::plain_cgroup"]),

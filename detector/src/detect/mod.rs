@@ -29,6 +29,7 @@ mod sensor_tampering;
 mod session;
 mod sessions;
 mod shell;
+mod spawned;
 mod volume_exec;
 
 use std::collections::HashSet;
@@ -46,6 +47,7 @@ use interpreter::Role;
 use process::{Program, Programs};
 use repeats::Repeats;
 use sessions::{Sessions, Surroundings};
+use spawned::Spawned;
 
 pub use context::Context;
 pub(crate) use describe::container;
@@ -115,6 +117,7 @@ pub struct Detector {
     modules: interpreter::Modules,
     changes: Changes,
     sessions: Sessions,
+    spawned: Spawned,
     expectations: Expectations,
     repeats: Repeats,
 }
@@ -156,8 +159,16 @@ impl Detector {
     ) {
         let (container, context) = surroundings;
         let actor = Some(Actor::new(process, exe, self.programs.get(process.pid, process.start_time)));
-        let around =
-            Surroundings { container, is_unchanged: false, context, actor, parent: None, content: None, visit: None };
+        let around = Surroundings {
+            container,
+            is_unchanged: false,
+            context,
+            actor,
+            branch: None,
+            parent: None,
+            content: None,
+            visit: None,
+        };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
     }
 
@@ -186,7 +197,10 @@ impl Detector {
         (container, context): (&TrackedContainer, &Context),
         found: &mut dyn FnMut(Finding),
     ) {
-        let actor = event.actor().filter(|(process, _)| process.session.is_some());
+        let branch = event.actor().and_then(|(process, _)| {
+            self.spawned.branch(event, process, &findings, |session| self.sessions.is_told(session))
+        });
+        let actor = event.actor().filter(|(process, _)| process.session.is_some() || branch.is_some());
         let parent = actor.and_then(|(process, _)| self.programs.of_parent(process)).cloned();
         let parent = parent.as_ref().map(|program| &program.args);
         let is_unchanged = self.expectations.is_unchanged(container);
@@ -202,7 +216,8 @@ impl Detector {
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
         let repeats = &mut self.repeats;
-        let around = Surroundings { container, is_unchanged, context, actor, parent, content, visit: visit.as_ref() };
+        let around =
+            Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };
         self.sessions.take(event, findings, around, &mut |finding| {
             repeats.take(event, finding, (container, context), found);
         });

@@ -15,6 +15,9 @@
 //! | low | any other program with such a terminal |
 //! | low | a process of the host has joined the container's mounts without a terminal, as with `nsenter` |
 //! | info | a runtime has brought a process in without a terminal, as for a health check |
+//! | none | a process of the application has started a shell, or a program that is not as in the image |
+//!
+//! A session of the last row is told only if a finding in it is at least [high](TOLD).
 //!
 //! A program of the container that only has a socket as its standard input, as the children of Node.js do, begins no
 //! session.
@@ -27,6 +30,9 @@ use super::describe::Actor;
 use super::{interpreter, shell};
 use crate::event::{StdioKind, Via};
 use crate::finding::{Process, Severity, Summary};
+
+/// The severity from which on the session of what an application has started is told.
+pub(super) const TOLD: Severity = Severity::High;
 
 /// What the severity of a session depends on when a program is executed in it.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +68,7 @@ impl Facts {
             Via::Entrypoint | Via::Terminal if self.has_terminal && self.takes_commands => Some(Severity::High),
             Via::Entrypoint | Via::Terminal | Via::Nsenter => Some(Severity::Low),
             Via::Exec => Some(Severity::Info),
+            Via::Application => None,
         }
     }
 
@@ -75,7 +82,7 @@ impl Facts {
 pub(super) const fn techniques(via: Via) -> &'static [&'static str] {
     match via {
         Via::Exec | Via::Nsenter => &["T1609"],
-        Via::Entrypoint | Via::Terminal | Via::Socket => &["T1059"],
+        Via::Entrypoint | Via::Terminal | Via::Socket | Via::Application => &["T1059"],
     }
 }
 
@@ -90,6 +97,7 @@ pub(super) fn message(summary: &Summary, process: &Process, container: &str, las
         Via::Entrypoint => " (its entrypoint, with a terminal",
         Via::Terminal => " (in a terminal that the container has opened",
         Via::Socket => " (takes commands from a socket",
+        Via::Application => " (started by the application",
     };
     if let Some(tty) = &process.tty {
         text += &format!(", tty {tty}");
@@ -104,7 +112,11 @@ pub(super) fn message(summary: &Summary, process: &Process, container: &str, las
         text += &format!(", {} of files", counted(changes, "change"));
     }
     if let Some(lasted) = lasted {
-        let end = if summary.end_not_seen { "its end was not seen, after" } else { "ended after" };
+        let end = match summary.end_not_seen {
+            true if summary.via == Via::Application => "nothing more was seen after",
+            true => "its end was not seen, after",
+            false => "ended after",
+        };
         text += &format!(", {end} {}.{} s", lasted / 1_000_000_000, lasted / 100_000_000 % 10);
     }
     text

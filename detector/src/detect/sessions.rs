@@ -13,6 +13,7 @@ use super::expected;
 use super::pace::{Pace, SECOND};
 use super::process::{self, Key};
 use super::session::{self, Facts};
+use super::spawned::Branch;
 use crate::container::table::TrackedContainer;
 use crate::event::{self, At, Event, Exec, Exit, ImageChange, StdioKind, Via};
 use crate::finding::{
@@ -43,6 +44,11 @@ const PROMPT: Severity = Severity::Medium;
 /// How long the end of a session is kept back. What needs the content of an executed file, and an end that is noticed
 /// on another CPU at the same time, comes later.
 const GRACE: u64 = 2 * SECOND;
+/// How long after its last act the session of what an application has started ends. The kernel does not say when the
+/// last of its processes has.
+const IDLE: u64 = 600 * SECOND;
+/// How many sessions of what applications have started are remembered at most as long as they are not told.
+const MOST_UNTOLD: usize = 512;
 /// How many revisions a second of a session's life makes room for. A run of the daemon makes fewer in each second, so
 /// that the next run, which begins to count here, has higher ones.
 const REVISIONS: u64 = 8;
@@ -67,6 +73,8 @@ struct Open {
     room: (usize, usize),
     /// When the session ended.
     ended: Option<u64>,
+    /// When something was done in it last.
+    last: u64,
     /// Whether the last sweep found no process of the session.
     is_missing: bool,
     /// The number of the last line, and the severity in it.
@@ -81,12 +89,76 @@ struct Open {
 }
 
 impl Open {
+    /// A session of which this event is the first that was seen.
+    fn new(of: event::Session, at: At, severity: Severity, around: Surroundings<'_>) -> Option<Self> {
+        let (actor, context) = (around.actor?, around.context);
+        // The first process of what an application has started is the application's own.
+        let started = if of.via == Via::Application { at.time } else { of.start_time };
+        let parent = actor.process.ancestors.first().filter(|parent| parent.in_container).and(around.parent);
+        let text = |args: &event::Args| context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
+        let summary = Summary {
+            via: of.via,
+            started: context.wall(started),
+            resumed: None,
+            ended: None,
+            end_not_seen: false,
+            peer: None,
+            started_by: parent.map(text),
+            programs: Vec::new(),
+            programs_omitted: 0,
+            files: Vec::new(),
+            files_omitted: 0,
+            findings: BTreeMap::new(),
+        };
+        let mut open = Self {
+            id: context.session_id(of),
+            cgroup: at.container,
+            container: describe::container(around.container),
+            container_name: describe::container_name(around.container),
+            process: actor.describe(context),
+            stdin: actor.process.input(),
+            started,
+            severity,
+            summary,
+            running: HashMap::new(),
+            room: (LISTED_TEXT, LISTED_TEXT),
+            ended: None,
+            last: at.time,
+            is_missing: false,
+            revision: 0,
+            published: None,
+            pace: Pace::new(INTERVALS, at.time),
+            visit: around.visit.cloned(),
+            was_visit: false,
+            is_changed: true,
+        };
+        // It can have been told, and have ended, before.
+        if of.via == Via::Application {
+            open.skip_revisions(of, at);
+        }
+        Some(open)
+    }
+
+    /// Makes the revisions higher than those of the same session before this time.
+    fn skip_revisions(&mut self, of: event::Session, at: At) {
+        let age = at.time.saturating_sub(of.start_time) / SECOND;
+        self.revision = u32::try_from(REVISIONS * (age + 1)).unwrap_or(u32::MAX / 2);
+    }
+
     /// When the finding must be published, if nothing else happens.
     fn due(&self) -> Option<u64> {
         if let Some(ended) = self.ended {
             return Some(ended + GRACE);
         }
-        self.is_changed.then(|| self.pace.due())
+        match self.is_changed {
+            true => Some(self.pace.due()),
+            false => self.goes_idle(),
+        }
+    }
+
+    /// When it is over if nothing else happens, and nothing tells its end.
+    fn goes_idle(&self) -> Option<u64> {
+        (self.summary.via == Via::Application && self.ended.is_none()).then_some(self.last + IDLE)
     }
 
     /// Whether the finding must be published at once. After the end, one last line follows soon.
@@ -107,6 +179,7 @@ impl Open {
 
     /// Records an event. An exec comes once more when its file was inspected, with the `content`.
     fn add(&mut self, event: &Event, actor: Option<&Actor>, content: Option<Content>, context: &Context) {
+        self.last = self.last.max(event.time());
         match event {
             Event::Exit(exit) => self.add_exit(exit, context),
             Event::Exec(exec) => {
@@ -266,10 +339,14 @@ impl Open {
 }
 
 /// The severity with which an event opens the session of its process, or `None` if it does not: a program of the
-/// container whose standard input is a socket is one of a session only if it takes commands from there.
+/// container whose standard input is a socket is one of a session only if it takes commands from there, and what an
+/// application has started only from the first act of high severity on.
 fn opening(event: &Event, findings: &[Finding], actor: &Actor, via: Via, content: Option<Content>) -> Option<Severity> {
     let is_critical = findings.iter().any(|finding| finding.severity == Severity::Critical);
     match event {
+        _ if via == Via::Application => {
+            findings.iter().any(|finding| finding.severity >= session::TOLD).then_some(Severity::Info)
+        }
         Event::Exec(_) => Facts::of(actor, content, via, actor.process.input()).severity(),
         _ if via == Via::Socket => None,
         _ => Some(Severity::Info),
@@ -293,6 +370,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) context: &'a Context,
     /// The process that acted.
     pub(super) actor: Option<Actor<'a>>,
+    /// What of the application the event belongs to, if its process is in no other session.
+    pub(super) branch: Option<Branch>,
     /// The arguments of its parent, if that is a process of the container.
     pub(super) parent: Option<&'a event::Args>,
     /// What the executed program is, if it was inspected.
@@ -305,6 +384,9 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug)]
 pub(super) struct Sessions {
     open: BTreeMap<Key, Open>,
+    /// What applications have started, as long as no act in it is of high severity: of each only what it has started
+    /// last.
+    untold: Recent<Key, Open>,
     closed: Recent<Key, ()>,
     /// How many sessions were not opened, because too many were open.
     refused: u64,
@@ -314,7 +396,13 @@ pub(super) struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { open: BTreeMap::new(), closed: Recent::new(MOST_CLOSED), refused: 0, due: None }
+        Self {
+            open: BTreeMap::new(),
+            untold: Recent::new(MOST_UNTOLD),
+            closed: Recent::new(MOST_CLOSED),
+            refused: 0,
+            due: None,
+        }
     }
 }
 
@@ -331,11 +419,17 @@ impl Sessions {
         let (context, actor) = (around.context, around.actor.as_ref());
         let of = match event {
             Event::Exit(exit) => Some((exit.session, exit.at)),
-            _ => actor.and_then(|actor| actor.process.session).zip(event.at()),
+            _ => {
+                let branch = around.branch.map(|branch| branch.session);
+                actor.and_then(|actor| actor.process.session.or(branch)).zip(event.at())
+            }
         };
         let Some((of, at)) = of else { return findings.into_iter().for_each(found) };
         let key = process::key(of.pid, of.start_time);
         let has_ended = self.closed.get(&key).is_some();
+        if around.branch.is_some_and(|branch| branch.is_first) {
+            self.untold.remove(&key);
+        }
         if let Some(actor) = actor
             && !has_ended
             && !self.open.contains_key(&key)
@@ -347,7 +441,12 @@ impl Sessions {
         for finding in &mut findings {
             finding.session.clone_from(&id);
         }
-        let Some(open) = self.open.get_mut(&key) else { return findings.into_iter().for_each(found) };
+        let Some(open) = self.open.get_mut(&key) else {
+            if of.via == Via::Application {
+                self.remember(key, (event, &findings), of, at, around);
+            }
+            return findings.into_iter().for_each(found);
+        };
         open.add(event, actor, around.content, context);
         findings.iter().for_each(|finding| open.add_finding(finding));
         let can_go_on = around.is_unchanged && expected::can_go_on(event, &findings, around.container);
@@ -363,51 +462,35 @@ impl Sessions {
         self.note_due(due);
     }
 
+    /// Adds an event and its findings to the session of what an application has started, as long as it is not told.
+    fn remember(
+        &mut self,
+        key: Key,
+        (event, findings): (&Event, &[Finding]),
+        of: event::Session,
+        at: At,
+        around: Surroundings<'_>,
+    ) {
+        let open = self.untold.remove(&key).or_else(|| Open::new(of, at, Severity::Info, around));
+        let Some(mut open) = open else { return };
+        open.add(event, around.actor.as_ref(), around.content, around.context);
+        findings.iter().for_each(|finding| open.add_finding(finding));
+        self.untold.insert(key, open);
+    }
+
     fn open(&mut self, key: Key, of: event::Session, at: At, severity: Severity, around: Surroundings<'_>) {
-        let (Some(actor), context) = (around.actor, around.context) else { return };
         let inside = self.open.values().filter(|open| !open.summary.via.is_entry());
         if self.open.len() >= MOST || !of.via.is_entry() && inside.count() >= MOST_INSIDE {
             self.refused += 1;
             return;
         }
-        let parent = actor.process.ancestors.first().filter(|parent| parent.in_container).and(around.parent);
-        let text = |args: &event::Args| context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
-        let summary = Summary {
-            via: of.via,
-            started: context.wall(of.start_time),
-            resumed: None,
-            ended: None,
-            end_not_seen: false,
-            peer: None,
-            started_by: parent.map(text),
-            programs: Vec::new(),
-            programs_omitted: 0,
-            files: Vec::new(),
-            files_omitted: 0,
-            findings: BTreeMap::new(),
-        };
-        let open = Open {
-            id: context.session_id(of),
-            cgroup: at.container,
-            container: describe::container(around.container),
-            container_name: describe::container_name(around.container),
-            process: actor.describe(context),
-            stdin: actor.process.input(),
-            started: of.start_time,
-            severity,
-            summary,
-            running: HashMap::new(),
-            room: (LISTED_TEXT, LISTED_TEXT),
-            ended: None,
-            is_missing: false,
-            revision: 0,
-            published: None,
-            pace: Pace::new(INTERVALS, at.time),
-            visit: around.visit.cloned(),
-            was_visit: false,
-            is_changed: true,
-        };
-        self.open.insert(key, open);
+        let open = self.untold.remove(&key).or_else(|| Open::new(of, at, severity, around));
+        self.open.extend(open.map(|open| (key, open)));
+    }
+
+    /// Whether a session has a finding.
+    pub(super) fn is_told(&self, key: Key) -> bool {
+        self.open.contains_key(&key)
     }
 
     /// Records that a session had begun before the detector started, `now`. Its finding gets higher revisions than
@@ -419,8 +502,7 @@ impl Sessions {
         let Some(severity) = facts.severity_at_least() else { return };
         self.open(key, of, at, severity, around);
         let Some(open) = self.open.get_mut(&key) else { return };
-        let age = at.time.saturating_sub(open.started) / SECOND;
-        open.revision = u32::try_from(REVISIONS * (age + 1)).unwrap_or(u32::MAX / 2);
+        open.skip_revisions(of, at);
         open.summary.resumed = Some(around.context.wall(at.time));
         let due = open.due();
         self.note_due(due);
@@ -439,6 +521,9 @@ impl Sessions {
     pub(super) fn sweep(&mut self, living: &HashSet<(u32, u64)>, now: u64, context: &Context) {
         let living: HashSet<Key> = living.iter().map(|&(pid, start_time)| process::key(pid, start_time)).collect();
         for (key, open) in &mut self.open {
+            if open.summary.via == Via::Application {
+                continue;
+            }
             let was_missing = std::mem::replace(&mut open.is_missing, !living.contains(key));
             if open.is_missing && was_missing {
                 open.end(now, true, context);
@@ -457,14 +542,19 @@ impl Sessions {
             if open.due().is_none_or(|due| now < due) {
                 continue;
             }
+            if open.goes_idle().is_some_and(|idle| idle <= now) {
+                open.end(open.last, true, context);
+            }
             open.tell(now, context, out);
             if open.ended.is_some() {
                 ended.push(*key);
             }
         }
         for key in ended {
-            self.open.remove(&key);
-            self.closed.insert(key, ());
+            // What the application starts later is told again.
+            if self.open.remove(&key).is_some_and(|open| open.summary.via != Via::Application) {
+                self.closed.insert(key, ());
+            }
         }
         self.find_due();
     }

@@ -88,7 +88,7 @@ cases! {
     session [Cgroups, Preemption]:
         interactive, without_terminal, other_program_with_terminal, script_on_input, by_nsenter, outlives_its_first,
         killed_container, reverse_shell, terminal_of_the_application;
-    session []: many_programs, restarted_sensor;
+    session []: many_programs, restarted_sensor, webshell;
 
     exec [Preemption]:
         added_program, changed_program, copied_shell, long_paths, copied_shell_twice, copied_shell_changed,

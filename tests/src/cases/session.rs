@@ -249,6 +249,52 @@ pub(super) fn reverse_shell(lab: &mut Lab) -> Result<()> {
     lab.take_findings().map(drop)
 }
 
+/// What a webshell does: the service runs the attacker's commands with a shell. The harmless shells of a service are no
+/// session.
+pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.new_container()?, lab.file()?);
+    let request = |command: &str| container.service_does(&["run", "/bin/sh", "-c", command]);
+    request("/bin/cat /etc/passwd")?;
+    lab.take_findings()?;
+    let is_of_session = |line: &&Value| line["container"]["id"] == container.id.as_str() && !line["session"].is_null();
+    ensure!(!lab.history.iter().any(|line| is_of_session(&line)), "a harmless shell is in a session");
+    let (attack, later) = (format!("/bin/cp /bin/busybox {path}; {path} true; true"), "/bin/true; true");
+    request(&attack)?;
+    request(later)?;
+    let id = wait_for("the session", PATIENCE, || {
+        lab.take_findings()?;
+        Ok(lab.history.iter().find(is_of_session).map(|line| line["session"].clone()))
+    })?;
+    let commands = [
+        &format!("/bin/sh -c {attack}"),
+        &format!("/bin/cp /bin/busybox {path}"),
+        &format!("{path} true"),
+        &format!("/bin/sh -c {later}"),
+        "/bin/true",
+    ];
+    let told = wait_for("all programs of the session", PATIENCE, || {
+        lab.take_findings()?;
+        let told = Told::of(&lab.history, &id);
+        Ok((told.programs()?.len() == commands.len()).then_some(told))
+    })?;
+    let last = told.last()?;
+    let expected = json!({
+        "finding": "session", "severity": "high", "process": {"origin": "application", "ppid": container.pid},
+        "summary": {
+            "via": "application", "started_by": SERVICE, "ended": null,
+            "findings": {"shell_in_container": 2, "image_write": 1, "drifted_exec": 1},
+        },
+    });
+    if let Some(difference) = difference(last, &expected) {
+        anyhow::bail!("{difference}\nfound: {last}");
+    }
+    told.expect_programs(&commands.map(|command| (command, Value::Null)))?;
+    let kinds: Vec<_> = told.acts.iter().map(|act| &act["finding"]).collect();
+    ensure!(kinds == ["image_write", "drifted_exec", "shell_in_container"], "the acts are {kinds:?}");
+    container.kill()?;
+    only(lab, &container.id).map(drop)
+}
+
 /// What a login by ssh looks like: a process of the container opens a terminal, and a shell takes commands from it.
 pub(super) fn terminal_of_the_application(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;

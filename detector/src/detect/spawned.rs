@@ -1,0 +1,264 @@
+//! What an application has started through a shell or a program that is not as in the image: what an attacker does with
+//! an exploited service, if its commands come neither from a terminal nor from a socket, as with a webshell. The kernel
+//! side does not follow these processes; they are known by the ancestors in the records.
+
+use super::process::{Key, key};
+use crate::event::{Ancestor, Event, Origin, Process, Session, Via};
+use crate::finding::{Finding, Kind, Severity};
+use crate::recent::Recent;
+
+/// How many of these processes are remembered at most.
+const MOST: usize = 8192;
+
+/// A process that an application has started, itself or through others.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    session: Session,
+    /// Whether it runs a shell or a program that is not as in the image.
+    is_suspect: bool,
+}
+
+/// The processes that applications have started.
+#[derive(Debug)]
+pub(super) struct Spawned(Recent<Key, Member>);
+
+impl Default for Spawned {
+    fn default() -> Self {
+        Self(Recent::new(MOST))
+    }
+}
+
+/// What an event has to do with such a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    /// The session. Its first process is the application's, and does not belong to it.
+    pub(super) session: Session,
+    /// Whether the application has just started a process.
+    pub(super) is_first: bool,
+}
+
+impl Spawned {
+    /// The session of what an application has started that an event belongs to, about which there are these findings.
+    /// What a service of the image starts is its own, even if a script has started the service. In a session that
+    /// `is_told` it is not: an attacker can have started the service.
+    pub(super) fn branch(
+        &mut self,
+        event: &Event,
+        process: &Process,
+        findings: &[Finding],
+        is_told: impl Fn(Key) -> bool,
+    ) -> Option<Branch> {
+        if process.origin != Origin::Application || process.session.is_some() {
+            return None;
+        }
+        let own = key(process.pid, process.start_time);
+        let is_suspect = matches!(event, Event::Exec(_)) && findings.iter().any(is_suspect);
+        let above = || process.ancestors.iter().take_while(|ancestor| ancestor.in_container);
+        let known = std::iter::once(own).chain(above().map(of)).find_map(|key| self.0.get(&key).copied());
+        let parent = above().next();
+        let is_of_suspect =
+            parent.is_some_and(|parent| self.0.get(&of(parent)).is_some_and(|parent| parent.is_suspect));
+        let known = known
+            .map(|member| member.session)
+            .filter(|session| !is_suspect || is_of_suspect || is_told(key(session.pid, session.start_time)));
+        let started = parent.filter(|_| is_suspect).map(|parent| Session {
+            start_time: parent.start_time,
+            pid: parent.pid,
+            via: Via::Application,
+        });
+        let branch = Branch { session: known.or(started)?, is_first: known.is_none() };
+        if matches!(event, Event::Exec(_)) {
+            self.0.insert(own, Member { session: branch.session, is_suspect });
+        }
+        Some(branch)
+    }
+}
+
+fn of(ancestor: &Ancestor) -> Key {
+    key(ancestor.pid, ancestor.start_time)
+}
+
+/// Whether an application that executes this can be exploited.
+fn is_suspect(finding: &Finding) -> bool {
+    match finding.finding {
+        Kind::ShellInContainer => finding.severity >= Severity::Medium,
+        Kind::DriftedExec | Kind::FilelessExec => finding.severity >= Severity::High,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::super::pace::SECOND;
+    use super::super::samples::{change, container, context, exec, name};
+    use super::super::{Context, Detector};
+    use super::*;
+    use crate::event::{ImageOp, Layer};
+    use crate::finding::{Line, NoticeEvent, Summary};
+
+    /// To make one takes long.
+    static CONTEXT: LazyLock<Context> = LazyLock::new(context);
+
+    /// A process: its id, and those of its ancestors in the container. Its id says when each started, in seconds since boot.
+    type Of<'a> = &'a [u32];
+
+    /// What a detector says of what the processes of an application do.
+    #[derive(Default)]
+    struct Watch {
+        detector: Detector,
+        now: u64,
+        found: Vec<Finding>,
+        ended: usize,
+    }
+
+    impl Watch {
+        fn describe(of: Of, process: &mut Process) {
+            process.pid = of[0];
+            process.start_time = u64::from(of[0]) * SECOND;
+            process.ancestors = of[1..]
+                .iter()
+                .map(|&pid| Ancestor { start_time: u64::from(pid) * SECOND, pid, in_container: true, comm: name("sh") })
+                .collect();
+        }
+
+        fn event(&mut self, event: &Event) {
+            let found = &mut self.found;
+            self.detector.detect(event, &container(), &CONTEXT, |finding| found.push(finding));
+        }
+
+        /// A process executes a program with these arguments.
+        fn runs(&mut self, of: Of, exe: &str, args: &[&str]) {
+            self.executes(of, exe, args, Layer::Lower);
+        }
+
+        fn executes(&mut self, of: Of, exe: &str, args: &[&str], layer: Layer) {
+            let mut exec = exec(Origin::Application, exe, args);
+            Self::describe(of, &mut exec.process);
+            self.now += SECOND / 100;
+            (exec.at.time, exec.file.layer) = (self.now, Some(layer));
+            self.event(&Event::Exec(Box::new(exec)));
+        }
+
+        /// A process adds a program to the image.
+        fn adds_program(&mut self, of: Of) {
+            let mut change = change(ImageOp::Create, Layer::New, 0o100755, "/usr/bin/x");
+            Self::describe(of, &mut change.detail.as_mut().expect("the sample has it").process);
+            self.now += SECOND / 100;
+            change.at.time = self.now;
+            self.event(&Event::ImageChange(Box::new(change)));
+        }
+
+        fn waits(&mut self, time: u64) {
+            let (end, found) = (self.now + time, &mut self.found);
+            while let Some(due) = self.detector.due().filter(|due| *due <= end) {
+                self.detector.take_time(due, &CONTEXT, |line| match line {
+                    Line::Finding(finding) => found.push(*finding),
+                    Line::Notice(notice) => {
+                        assert!(matches!(notice.event, NoticeEvent::SessionEnded { .. }), "{notice:?}");
+                        self.ended += 1;
+                    }
+                });
+            }
+            self.now = end;
+        }
+
+        /// The lines of sessions.
+        fn sessions(&self) -> Vec<(&Finding, &Summary)> {
+            let sessions = self.found.iter().filter(|finding| finding.finding == Kind::Session);
+            sessions.map(|finding| (finding, finding.summary.as_deref().expect("it has one"))).collect()
+        }
+
+        /// The command lines of the last line of a session.
+        fn programs(&self) -> Vec<String> {
+            let (_, summary) = self.sessions().pop().expect("there is a session");
+            let programs = summary.programs.iter();
+            programs.map(|program| program.args.iter().map(|arg| arg.as_str()).collect::<Vec<_>>().join(" ")).collect()
+        }
+    }
+
+    /// A service of the image, and a shell that it starts.
+    const SERVICE: Of = &[100];
+    const SHELL: Of = &[200, 100];
+
+    fn webshell() -> Watch {
+        let mut watch = Watch { now: 1_000 * SECOND, ..Watch::default() };
+        watch.runs(SERVICE, "/usr/bin/python3", &["python3", "app.py"]);
+        watch.runs(SHELL, "/usr/bin/dash", &["sh", "-c", "harmless"]);
+        watch
+    }
+
+    #[test]
+    fn the_shells_of_an_application_are_no_sessions() {
+        let mut watch = webshell();
+        for pid in 300..2_300 {
+            watch.runs(&[pid, 100], "/usr/bin/dash", &["sh", "-c", "harmless"]);
+            watch.runs(&[pid + 10_000, pid, 100], "/usr/bin/convert", &["convert"]);
+        }
+        watch.waits(1_000 * SECOND);
+        assert!(watch.sessions().is_empty());
+        assert!(watch.found.iter().all(|finding| finding.session.is_none()));
+        assert_eq!(watch.found.len(), 2_001);
+    }
+
+    #[test]
+    fn a_webshell_is_one_story_from_the_service_on() {
+        let mut watch = webshell();
+        watch.runs(&[201, 100], "/usr/bin/dash", &["sh", "-c", "attack"]);
+        watch.runs(&[202, 201, 100], "/usr/bin/cp", &["cp", "a", "b"]);
+        assert!(watch.sessions().is_empty());
+        watch.adds_program(&[202, 201, 100]);
+        watch.executes(&[203, 201, 100], "/usr/bin/x", &["x"], Layer::Upper);
+        // Its shell has ended, and the next request comes to the same service.
+        watch.adds_program(&[203, 1]);
+        watch.runs(&[204, 100], "/usr/bin/dash", &["sh", "-c", "more"]);
+        let (first, _) = watch.sessions()[0];
+        assert_eq!(first.severity, Severity::High);
+        let acts: Vec<_> = watch.found.iter().filter(|act| act.session.as_ref() == Some(&first.id)).collect();
+        let kinds: Vec<_> = acts.iter().map(|act| act.finding).collect();
+        assert_eq!(
+            kinds,
+            [Kind::ImageWrite, Kind::Session, Kind::DriftedExec, Kind::ImageWrite, Kind::ShellInContainer]
+        );
+        watch.waits(2 * SECOND);
+        assert_eq!(watch.programs(), ["sh -c attack", "cp a b", "x", "sh -c more"]);
+        let (last, summary) = watch.sessions().pop().expect("there is one");
+        assert_eq!(last.id, watch.sessions()[0].0.id);
+        let started_by: Vec<_> = summary.started_by.iter().flatten().map(|arg| arg.as_str()).collect();
+        assert_eq!(started_by, ["python3", "app.py"]);
+        assert!(last.message.contains("(started by the application)"), "{}", last.message);
+        assert_eq!(watch.ended, 0);
+    }
+
+    #[test]
+    fn a_story_ends_when_nothing_happens_and_goes_on_with_higher_revisions() {
+        let mut watch = webshell();
+        watch.adds_program(SHELL);
+        watch.waits(599 * SECOND);
+        assert_eq!(watch.ended, 0);
+        watch.waits(2 * SECOND);
+        assert_eq!(watch.ended, 1);
+        let (last, summary) = watch.sessions().pop().expect("there is one");
+        assert!(summary.ended.is_some() && summary.end_not_seen);
+        assert!(last.message.ends_with("nothing more was seen after 0.0 s"), "{}", last.message);
+        let (id, revision) = (last.id.clone(), last.revision);
+        watch.adds_program(SHELL);
+        let (next, _) = watch.sessions().pop().expect("there is one");
+        assert!(next.id == id && next.revision > revision);
+    }
+
+    #[test]
+    fn a_service_that_a_script_has_started_is_not_of_the_script() {
+        let mut watch = webshell();
+        watch.runs(&[300, 200, 100], "/usr/bin/node", &["node", "server"]);
+        watch.runs(&[301, 300, 200, 100], "/usr/bin/dash", &["sh", "-c", "attack"]);
+        watch.adds_program(&[301, 300, 200, 100]);
+        assert_eq!(watch.programs(), ["sh -c attack"]);
+        // What an attacker starts stays in the story.
+        watch.runs(&[400, 301, 300, 200, 100], "/usr/bin/python3", &["python3"]);
+        watch.runs(&[401, 400, 301, 300, 200, 100], "/usr/bin/dash", &["sh"]);
+        watch.waits(2 * SECOND);
+        assert_eq!(watch.programs(), ["sh -c attack", "python3", "sh"]);
+    }
+}
