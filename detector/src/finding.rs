@@ -537,6 +537,10 @@ pub struct Repeated {
     /// How many further paths there were. One that comes again later can be counted again.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub names_omitted: u64,
+    /// The arguments of the package manager that did all this, or whose descendants did. Then the count is that of all
+    /// acts of the same kind of finding.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<Vec<Text>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -1087,6 +1091,11 @@ impl Mode {
     /// Takes the permissions from `st_mode`, and drops the file type.
     pub(crate) const fn from_st_mode(mode: u32) -> Self {
         Self(mode & 0o7777)
+    }
+
+    /// Whether the program gets the rights of the file's owner or group.
+    pub(crate) const fn has_set_id(self) -> bool {
+        self.0 & 0o6000 != 0
     }
 
     /// Whether anybody may execute the file.

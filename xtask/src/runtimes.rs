@@ -37,6 +37,8 @@ const PACKAGES: &[&str] = &[
     "mawk",
     "lua5.4",
     "ruby",
+    // It installs a package in a container whose image is this disk.
+    "dpkg",
 ];
 
 /// Files that no program reads.

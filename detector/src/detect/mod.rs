@@ -18,6 +18,7 @@ mod handle_open;
 mod host_exec;
 mod image_shadowed;
 mod image_write;
+mod installations;
 mod interpreter;
 mod kernel_control_write;
 mod pace;
@@ -43,6 +44,7 @@ use code::Code;
 use content::{Content, Look};
 use describe::Actor;
 use expected::Expectations;
+use installations::Installations;
 use interpreter::Role;
 use process::{Program, Programs};
 use repeats::Repeats;
@@ -118,6 +120,7 @@ pub struct Detector {
     changes: Changes,
     sessions: Sessions,
     spawned: Spawned,
+    installations: Installations,
     expectations: Expectations,
     repeats: Repeats,
 }
@@ -215,11 +218,12 @@ impl Detector {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
+        let installation = event.actor().and_then(|(process, _)| self.installations.of(process));
         let repeats = &mut self.repeats;
         let around =
             Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };
         self.sessions.take(event, findings, around, &mut |finding| {
-            repeats.take(event, finding, (container, context), found);
+            repeats.take(event, finding, installation.as_deref(), (container, context), found);
         });
         if let Event::Exit(exit) = event
             && exit.is_last
@@ -267,6 +271,7 @@ impl Detector {
             Event::Exec(exec) => {
                 let scripts = self.scripts.take(exec);
                 self.programs.insert(Program::of(exec, &scripts));
+                self.installations.insert(exec, &scripts);
                 let code = Code::executed(exec);
                 report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
                 report.add_foreign(&code, self.changes.of(&code));

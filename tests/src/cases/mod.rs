@@ -179,6 +179,7 @@ cases! {
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
+    repeats [Node]: installation;
     session [Node]: docker, containerd, podman;
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::lab::Lab;
-use crate::container::Container;
+use crate::container::{Container, Setup};
+use crate::root::Root;
 
 /// What a sensor has told about a container.
 struct Told {
@@ -19,7 +20,11 @@ impl Told {
     /// Runs a function with a sensor that counts, and a container. Returns what is told about the container.
     fn about(lab: &mut Lab, action: impl FnOnce(&Container) -> Result<()>) -> Result<Self> {
         let container = lab.new_container()?;
-        let run = lab.counted(|_| action(&container))?;
+        Self::about_this(lab, &container, action)
+    }
+
+    fn about_this(lab: &mut Lab, container: &Container, action: impl FnOnce(&Container) -> Result<()>) -> Result<Self> {
+        let run = lab.counted(|_| action(container))?;
         let (mut lines, mut findings): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
         for line in run.expect_same()? {
             let line: Value = serde_json::from_str(&line)?;
@@ -179,5 +184,38 @@ pub(super) fn shells(lab: &mut Lab) -> Result<()> {
     ensure!(counts == [1, 1, 1, 17, 1, 1, 1, 1, 1, 1], "the shells are counted as {counts:?}");
     let message = told.findings[3]["message"].as_str().context("it has no message")?;
     ensure!(message.contains(" (by the application), 17 times, first "), "{message}");
+    Ok(())
+}
+
+/// A package manager installs a package of 300 files, and runs its script.
+pub(super) fn installation(lab: &mut Lab) -> Result<()> {
+    const DPKG: [&str; 4] = ["/usr/bin/dpkg", "--force-bad-path", "--install", "/data/p.deb"];
+    // The volume is no part of the image.
+    const PACKAGE: &str = r"
+        mkdir -p /data/p/DEBIAN /data/p/usr/bin /var/lib/dpkg/info /var/lib/dpkg/updates
+        touch /var/lib/dpkg/status /var/lib/dpkg/available
+        printf 'Package: p\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: many files\n' \
+            > /data/p/DEBIAN/control
+        printf '#!/bin/sh\nexit 0\n' > /data/p/DEBIAN/postinst
+        for directory in a b c d e f; do
+            mkdir -p /data/p/usr/share/p/$directory
+            for number in $(seq 50); do echo x > /data/p/usr/share/p/$directory/file$number; done
+        done
+        cp /bin/true /data/p/usr/bin/p
+        chmod 755 /data/p/DEBIAN/postinst /data/p/usr/bin/p
+        dpkg-deb --build /data/p /data/p.deb";
+    let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+    let container = Container::service_with(lab.number(), setup)?;
+    container.service_does(&["run", "/bin/busybox", "sh", "-ec", PACKAGE])?;
+    lab.take_findings()?;
+    let told = Told::about_this(lab, &container, |container| {
+        container.service_does(&[&["run"], &DPKG[..]].concat()).map(drop)
+    })?;
+    let found: Vec<_> = told.findings.iter().map(|finding| (&finding["finding"], &finding["severity"])).collect();
+    ensure!(found == [(&json!("image_write"), &json!("high")), (&json!("shell_in_container"), &json!("medium"))]);
+    let repeated = &told.findings[0]["repeated"];
+    ensure!(repeated["by"] == json!(DPKG), "not by dpkg: {repeated}");
+    ensure!(repeated["operations"]["create"].as_u64() >= Some(301), "the files are {}", repeated["operations"]);
+    ensure!(told.lines.len() <= 6, "{} lines about one installation", told.lines.len());
     Ok(())
 }

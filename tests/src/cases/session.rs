@@ -252,7 +252,7 @@ pub(super) fn reverse_shell(lab: &mut Lab) -> Result<()> {
 /// What a webshell does: the service runs the attacker's commands with a shell. The harmless shells of a service are no
 /// session.
 pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (lab.new_container()?, lab.file()?);
+    let (container, path) = (lab.new_container()?, "/srv/dropped");
     let request = |command: &str| container.service_does(&["run", "/bin/sh", "-c", command]);
     request("/bin/cat /etc/passwd")?;
     lab.take_findings()?;

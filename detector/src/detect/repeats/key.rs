@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::pattern;
+use crate::detect::installations::Installation;
 use crate::detect::place::{self, Place};
+use crate::detect::process;
 use crate::event::{Event, Layer, Origin};
 use crate::finding::{Difference, Expected, Finding, ImageOp, Kind, Op, Severity, Text, Unread};
 
@@ -22,6 +24,19 @@ const CODE: &[&str] = &[
 pub(super) struct Act {
     pub(super) container: u64,
     pub(super) session: Option<String>,
+    same: Same,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Same {
+    /// Acts of the same kind by an installation, whose first process is this.
+    Installation(process::Key, Kind),
+    Facts(Box<Facts>),
+}
+
+/// The facts about an act that are not its file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Facts {
     origin: Origin,
     uid: u32,
     /// The program that acts.
@@ -167,11 +182,8 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
     if is_executed && process.args.is_none() {
         return None;
     }
-    let place = |path: &Text| Place::of(path.as_str().as_bytes());
     let from = pattern::of(directory(path.as_str()));
-    let act = Act {
-        container: container.cgroup_id,
-        session: finding.session.clone(),
+    let facts = Facts {
         origin: process.origin,
         uid: process.uid,
         exe: exe.clone(),
@@ -183,7 +195,7 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         layer: file.layer,
         differs: file.differs,
         unverified: file.unverified,
-        place: place(path).max(place(path_after)),
+        place: place_of(path).max(place_of(path_after)),
         from: (pattern::of(directory(path_after.as_str())) != from).then_some(from),
         is_executable: file.mode.is_some_and(|mode| mode.is_executable()),
         code: code(path_after.as_str()),
@@ -192,8 +204,35 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         About::Same(same) => same.len(),
         About::File { pattern, .. } => pattern.len(),
     };
-    let texts = [act.from.as_ref().map_or(0, String::len), exe.as_str().len(), of_about];
+    let texts = [facts.from.as_ref().map_or(0, String::len), exe.as_str().len(), of_about];
+    let act =
+        Act { container: container.cgroup_id, session: finding.session.clone(), same: Same::Facts(Box::new(facts)) };
     (texts.iter().sum::<usize>() <= LONGEST).then_some((act, about))
+}
+
+/// What a finding about an act of an installation has in common with its others. Returns `None` if it matters too much
+/// to be counted so: what controls access or start, and what gives privileges.
+pub(super) fn of_installation(finding: &Finding, installation: &Installation) -> Option<Act> {
+    let (container, file) = (finding.container.as_ref()?, finding.file.as_ref()?);
+    let most = match finding.finding {
+        Kind::ImageWrite => Severity::High,
+        Kind::ShellInContainer => Severity::Medium,
+        _ => return None,
+    };
+    let is_grave = finding.severity > most
+        || image_op(finding) == Some(ImageOp::SetCapability)
+        || file.mode.is_some_and(|mode| mode.has_set_id())
+        || [&file.path, &file.new_path].into_iter().flatten().any(|path| place_of(path) == Place::Control);
+    let may_be_expected = finding.expected.is_some() || finding.visit.is_some();
+    (!is_grave && !may_be_expected && file.path.is_some()).then(|| Act {
+        container: container.cgroup_id,
+        session: finding.session.clone(),
+        same: Same::Installation(installation.process, finding.finding),
+    })
+}
+
+fn place_of(path: &Text) -> Place {
+    Place::of(path.as_str().as_bytes())
 }
 
 /// The suffix of a file that is code by its name.

@@ -3,7 +3,8 @@
 //!
 //! Acts are the same if only their files differ: files whose names have the same [pattern], files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
-//! Acts of a session are counted only if there are very many. What a process does to a file that it has [just
+//! Acts of a session are counted only if there are very many. What a package manager does is one finding from the first
+//! act on. What a process does to a file that it has [just
 //! created](made) belongs to the creation.
 //!
 //! There is no clock here. The time comes with the events and from the caller of [`Repeats::take_time`], so that the
@@ -18,9 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::context::Context;
+use super::describe;
+use super::installations::Installation;
 use super::pace::SECOND;
 use crate::container::table::TrackedContainer;
-use crate::event::Event;
+use crate::event::{Args, Event};
 use crate::finding::Finding;
 use key::{About, Act, Key, Scope};
 use made::{Made, Told};
@@ -56,12 +59,22 @@ impl Repeats {
         &mut self,
         event: &Event,
         finding: Finding,
+        installation: Option<&Installation>,
         (container, context): (&TrackedContainer, &Context),
         found: &mut dyn FnMut(Finding),
     ) {
+        let installed = installation.filter(|_| self.is_counting).and_then(|installation| {
+            Some((event.at()?, key::of_installation(&finding, installation)?, &installation.args))
+        });
+        if let Some((at, act, args)) = installed {
+            let ledger = self.ledger(&act);
+            ledger.end_quiet(at.time, context, found);
+            ledger.take_installed(act, finding, args, (at.time, container), context, found);
+            return ledger.make_room(at.time, context, found);
+        }
         let of_finding = if self.is_counting { key::of(event, &finding) } else { None };
         let Some((at, (act, about))) = event.at().zip(of_finding) else { return found(finding) };
-        let ledger = if act.session.is_some() { &mut self.of_sessions } else { &mut self.others };
+        let ledger = self.ledger(&act);
         ledger.end_quiet(at.time, context, found);
         ledger.take((Arc::new(act), about), finding, (at.time, container), context, found);
         ledger.make_room(at.time, context, found);
@@ -90,6 +103,10 @@ impl Repeats {
     /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
     pub(super) fn due(&self) -> Option<u64> {
         [&self.of_sessions, &self.others].into_iter().filter_map(Ledger::due).min()
+    }
+
+    fn ledger(&mut self, act: &Act) -> &mut Ledger {
+        if act.session.is_some() { &mut self.of_sessions } else { &mut self.others }
     }
 
     fn ledgers(&mut self) -> impl Iterator<Item = &mut Ledger> {
@@ -157,6 +174,30 @@ impl Ledger {
         found(finding);
     }
 
+    /// Counts an act of an installation with these arguments. The first one is told at once.
+    fn take_installed(
+        &mut self,
+        act: Act,
+        finding: Finding,
+        args: &Args,
+        (now, container): (u64, &TrackedContainer),
+        context: &Context,
+        found: &mut dyn FnMut(Finding),
+    ) {
+        let number = self.note(Key { act: Arc::new(act), scope: Scope::All }, now).0;
+        let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
+        let Some(tally) = &mut entry.tally else {
+            let args = context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
+            entry.tally = Some(Box::new(Tally::of_installation(&finding, args, now, container)));
+            return found(finding);
+        };
+        let is_urgent = tally.add_installed(&finding, now);
+        self.set_due(number);
+        if is_urgent {
+            self.publish(number, now, context, found);
+        }
+    }
+
     /// Counts an act. Returns whether it is the first one of a tally.
     fn count(&mut self, number: u64, about: &About, finding: &Finding, now: u64, container: &TrackedContainer) -> bool {
         self.touch(number, now);
@@ -221,7 +262,7 @@ impl Ledger {
 
     /// Notes an act that has a finding of its own.
     fn tell(&mut self, act: &Arc<Act>, about: &About, now: u64) {
-        let mut is_new = |scope| self.note(Key { act: Arc::clone(act), scope }, now);
+        let mut is_new = |scope| self.note(Key { act: Arc::clone(act), scope }, now).1;
         if act.session.is_some() {
             is_new(Scope::All);
         }
@@ -235,8 +276,8 @@ impl Ledger {
         }
     }
 
-    /// Notes that there is one more of this key. Returns whether it is the first one.
-    fn note(&mut self, key: Key, now: u64) -> bool {
+    /// Notes that there is one more of this key. Returns the number of its entry, and whether it is the first one.
+    fn note(&mut self, key: Key, now: u64) -> (u64, bool) {
         let key = Arc::new(key);
         let known = self.numbers.get(&key).copied();
         let number = known.unwrap_or(self.next);
@@ -250,7 +291,7 @@ impl Ledger {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.own = entry.own.saturating_add(1);
         }
-        known.is_none()
+        (number, known.is_none())
     }
 
     /// Records that the entry is in use.

@@ -33,6 +33,8 @@ pub(super) struct Tally {
     common: Option<String>,
     names: Vec<Text>,
     names_omitted: u64,
+    /// What the package manager was started with, if this is about an installation.
+    by: Option<Vec<Text>>,
     /// How often each operation was done.
     operations: BTreeMap<ImageOp, u64>,
     /// What was done to the first file after its creation, and to which files it can be done.
@@ -64,11 +66,28 @@ impl Tally {
             scope,
             names: path.into_iter().cloned().collect(),
             names_omitted: 0,
+            by: None,
             operations: image_op(finding).map(|op| (op, 1)).into_iter().collect(),
             parts: Vec::new(),
             pace: Pace::new(INTERVALS, now),
             is_changed: false,
         }
+    }
+
+    /// The tally of an installation that begins with this act.
+    pub(super) fn of_installation(finding: &Finding, by: Vec<Text>, now: u64, container: &TrackedContainer) -> Self {
+        let path = finding.file.as_ref().and_then(|file| file.path.as_ref());
+        Self { by: Some(by), ..Self::new(finding, Scope::All, path, now, container) }
+    }
+
+    /// Counts another act of the installation. Returns whether the finding must be published at once.
+    pub(super) fn add_installed(&mut self, finding: &Finding, now: u64) -> bool {
+        self.count += 1;
+        self.note(image_op(finding), now);
+        let file = finding.file.as_ref();
+        let path = file.and_then(|file| file.new_path.as_ref().or(file.path.as_ref()));
+        path.into_iter().for_each(|path| self.add_name(path));
+        self.raise(finding)
     }
 
     /// Counts another act that is the same.
@@ -104,6 +123,11 @@ impl Tally {
         self.note(Some(op), now);
         let first = self.finding.file.as_mut()?;
         (first.path, first.mode) = (Some(path.clone()), file.mode);
+        Some(self.raise(finding))
+    }
+
+    /// Takes the severity and the techniques of another act. Returns whether the severity has risen.
+    fn raise(&mut self, finding: &Finding) -> bool {
         for technique in &finding.mitre {
             if !self.finding.mitre.contains(technique) {
                 self.finding.mitre.push(technique.clone());
@@ -111,7 +135,7 @@ impl Tally {
         }
         let before = self.finding.severity;
         self.finding.raise(finding);
-        Some(self.finding.severity > before)
+        self.finding.severity > before
     }
 
     fn note(&mut self, op: Option<ImageOp>, now: u64) {
@@ -164,6 +188,7 @@ impl Tally {
                 paths: self.paths(),
                 names: self.names.clone(),
                 names_omitted: self.names_omitted,
+                by: self.by.clone(),
             })),
             ..self.finding.clone()
         }
@@ -186,6 +211,9 @@ impl Tally {
     }
 
     fn message(&self, first: Time, last: Time) -> String {
+        if let Some(by) = &self.by {
+            return self.message_about_installation(by, first, last);
+        }
         let (count, common, end) = (self.count, self.common(), &self.end_of_message);
         let directory = if common.is_empty() { "/" } else { common };
         let times = format!("first {}, last {}", moment(first, last), moment(last, first));
@@ -211,6 +239,19 @@ impl Tally {
             (None, Some(place)) => format!("{}, and {} more {place}, {times}", self.finding.message, count - 1),
             (None, None) => format!("{}, {count} times, {times}", self.finding.message),
         }
+    }
+
+    fn message_about_installation(&self, by: &[Text], first: Time, last: Time) -> String {
+        let mut done: Vec<_> = self.operations.iter().map(|(op, count)| (*count, words(*op))).collect();
+        done.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        let counted = |(count, (things, done)): (u64, (&str, &str))| format!("{count} {things} {done}");
+        let did = match done.is_empty() {
+            true => format!("{} shells started", self.count),
+            false => done.into_iter().map(counted).collect::<Vec<_>>().join(", "),
+        };
+        let command = by.iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
+        let times = format!("first {}, last {}", moment(first, last), moment(last, first));
+        format!("{did} {} for {command}, {times}", self.end_of_message)
     }
 }
 

@@ -564,3 +564,97 @@ proptest! {
         prop_assert_eq!(watch.detector.repeats.due(), None);
     }
 }
+
+/// A package manager runs in a process with this id, and its program is on this layer.
+fn start_manager(watch: &mut Watch, exe: &str, pid: u32, layer: Layer) {
+    let mut exec = exec(Origin::Application, exe, &["apt-get", "install", "curl"]);
+    watch.wait(SECOND);
+    (exec.at.time, exec.process.pid, exec.file.layer) = (watch.now, pid, Some(layer));
+    watch.event(&Event::Exec(Box::new(exec)));
+}
+
+/// The same by a child of this process.
+fn by_child(mut change: ImageChange, of: u32) -> ImageChange {
+    let process = &mut change.detail.as_mut().expect("it has some").process;
+    let ancestor = &mut process.ancestors[0];
+    (ancestor.pid, ancestor.start_time, ancestor.in_container) = (of, process.start_time, true);
+    process.pid = 7777;
+    by(change, "/usr/bin/dpkg", 0, Origin::Application)
+}
+
+/// An installation of 100 packages.
+fn install(watch: &mut Watch, of: u32) {
+    for nth in 0..100 {
+        let directory = change(ImageOp::Mkdir, Layer::New, 0o040_755, &format!("/usr/share/p{nth}"));
+        watch.change(by_child(directory, of));
+        for (mode, file) in [(0o100_644, "share/doc"), (0o100_755, "bin/tool")] {
+            let file = change(ImageOp::Create, Layer::New, mode, &format!("/usr/{file}/{nth}-x.dpkg-new"));
+            watch.change(by_child(file, of));
+        }
+    }
+}
+
+#[test]
+fn an_installation_is_one_finding() {
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/apt-get", 500, Layer::Lower);
+    install(&mut watch, 500);
+    watch.stop();
+    assert_eq!(watch.counts(), [300]);
+    let last = watch.last()[0];
+    assert_eq!(last.severity, Severity::High);
+    let by: Vec<_> = repeated(last).by.iter().flatten().map(|arg| arg.as_str()).collect();
+    assert_eq!(by, ["apt-get", "install", "curl"]);
+    watch.expect_message("200 files created, 100 directories created in by dpkg for apt-get install curl");
+    // The first program is told at once.
+    let severities: Vec<_> = watch.findings.iter().map(|finding| finding.severity).collect();
+    assert_eq!(severities[..2], [Severity::Medium, Severity::High], "{severities:?}");
+    assert!(watch.findings.len() <= 5, "{} lines", watch.findings.len());
+    // Another installation is another finding.
+    start_manager(&mut watch, "/usr/bin/apt-get", 501, Layer::Lower);
+    install(&mut watch, 501);
+    watch.stop();
+    assert_eq!(watch.counts(), [300, 300]);
+}
+
+#[test]
+fn what_an_installation_does_to_accounts_and_privileges_is_told() {
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/pip3.11", 500, Layer::Lower);
+    install(&mut watch, 500);
+    watch.change(by_child(change(ImageOp::OpenWrite, Layer::Lower, 0o100_644, "/etc/passwd"), 500));
+    watch.change(by_child(change(ImageOp::Create, Layer::New, 0o104_755, "/usr/bin/sudo"), 500));
+    watch.stop();
+    assert_eq!(watch.counts(), [300, 1, 1]);
+}
+
+#[test]
+fn a_package_manager_is_a_program_of_the_image() {
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/apt-get", 500, Layer::Upper);
+    let before = watch.last().len();
+    install(&mut watch, 500);
+    assert!(watch.last().len() > before + 5);
+    // What it does later in the same process is not of the installation.
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/apt-get", 500, Layer::Lower);
+    start_manager(&mut watch, "/usr/bin/python3", 500, Layer::Lower);
+    install(&mut watch, 500);
+    watch.stop();
+    assert_eq!(watch.counts(), [300]);
+}
+
+#[test]
+fn a_shell_that_takes_commands_is_in_no_installation() {
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/apt-get", 500, Layer::Lower);
+    let mut shell = exec(Origin::Application, "/usr/bin/dash", &["sh"]);
+    shell.process.pid = 501;
+    let above = &mut shell.process.ancestors[0];
+    (above.pid, above.start_time, above.in_container) = (500, shell.process.start_time, true);
+    shell.at.time = watch.now;
+    watch.event(&Event::Exec(Box::new(shell)));
+    let before = watch.last().len();
+    install(&mut watch, 501);
+    assert!(watch.last().len() > before + 5);
+}
