@@ -1,13 +1,16 @@
 //! Starting and stopping the sensor, with files and containers from before its start.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-use super::expectation::{shell, write};
+use super::expectation::{compare, shell, write};
 use super::lab::{Lab, prepare};
 use super::shadow::in_sandbox;
 use crate::container::{Container, Setup, docker_cgroup, id};
+use crate::program::wait_for;
 use crate::sensor::detector;
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
@@ -35,7 +38,12 @@ pub(super) fn container_in_preparation(lab: &mut Lab) -> Result<()> {
     drop(preparing);
     let container = Container::service_in(number, &cgroup)?;
     let identity = container.service_does(&["append", &path])?;
-    lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])
+    // A daemon that has just started may have to find out first that no runtime knows the container, while it knows this
+    // already of the container of the beacon.
+    let found = wait_for("the finding", Duration::from_secs(20), || {
+        Ok(Some(lab.take_findings()?).filter(|found| !found.is_empty()))
+    })?;
+    compare(&found, &container.identity(), &[write("entrypoint", "open_write", "lower", &path, &identity)])
 }
 
 /// This is the last case, because the sensor does not run after it.
