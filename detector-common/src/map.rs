@@ -21,8 +21,9 @@ pub struct Cgroup {
     pub root: u64,
     /// The inode number of the container's user namespace. 0 if it is not known.
     pub user_ns: u32,
-    /// Reserved. It is 0.
-    pub reserved: u32,
+    /// For the container's outermost cgroup, whether a process of the container has listened on a socket: 0 means no. A
+    /// cgroup below has what was so when it was created.
+    pub has_listened: u32,
 }
 
 /// A value of the map `ROOTS` that takes the place of a container's id: the file system holds the roots of several

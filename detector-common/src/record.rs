@@ -66,6 +66,8 @@ terms! {
     Interpret = 15, "interpret";
     /// A process of a session has ended: [`ExitRecord`].
     Exit = 16, "exit";
+    /// A container listens on a socket for the first time: [`ListenRecord`].
+    Listen = 17, "listen";
 }
 
 /// The first bytes of every record.
@@ -461,6 +463,22 @@ pub struct ExitRecord {
     pub reserved: u32,
 }
 
+/// The record of [`Kind::Listen`]. It is sent before the socket accepts connections, and once for each container. Two
+/// processes that listen at the same time can both send it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
+#[repr(C)]
+pub struct ListenRecord {
+    /// The header.
+    pub header: Header,
+    /// The `task_struct.start_boottime` of the process's leader.
+    pub start_time: u64,
+    /// The process id in the host's pid namespace.
+    pub pid: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
+}
+
 /// The record of [`Kind::CgroupCreated`] and [`Kind::CgroupRemoved`].
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
@@ -491,5 +509,6 @@ const _: () = {
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<TamperingRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<ExitRecord>() == size_of::<Header>() + 16 + 24);
+    assert!(size_of::<ListenRecord>() == size_of::<Header>() + 16);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

@@ -321,6 +321,9 @@ terms! {
     Exit = 13, "exit";
     /// Too many processes are in sessions that began inside containers: what further ones do is in no session.
     SessionProcesses = 14, "session_processes";
+    /// The ring buffer was full, so the record of a container that listens on a socket was not sent: the end of its
+    /// start-up is not known.
+    Listen = 15, "listen";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected, or could not be found again.
@@ -344,7 +347,7 @@ terms! {
 
 impl Loss {
     /// The number of kinds that the probes count. Their numbers are those below this one.
-    pub const KERNEL_KINDS: u32 = 15;
+    pub const KERNEL_KINDS: u32 = 16;
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
-    record::{ExitRecord, Kind, PATH_DEPTH, Session},
+    record::{ExitRecord, Kind, ListenRecord, PATH_DEPTH, Session},
     vocabulary::{Loss, Origin, Via},
 };
 
@@ -286,7 +286,7 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         init: current_process(),
         root: root.dentry.address(),
         user_ns: task.credentials().user_namespace(),
-        reserved: 0,
+        has_listened: 0,
     };
     // If the container cannot be kept, nothing distinguishes this exec from the next ones.
     let is_kept = start(task, id, &started);
@@ -629,6 +629,35 @@ pub fn forget_process(process: u32) {
     record.reserved = 0;
     // If it is not sent, the loss is counted.
     let _is_sent = draft.send();
+}
+
+/// Reports that the running task listens on a socket, if it is the first one of its container that does. It is in the
+/// container's cgroup or one below, so the container's entry stays that of this container meanwhile.
+#[inline(always)]
+pub fn report_listening(task: Task) {
+    let Some(cgroup) = of_cgroup(task) else { return };
+    if cgroup.has_listened != 0 {
+        return;
+    }
+    let Some(container) = CGROUPS.get_ptr_mut(cgroup.container) else { return };
+    // SAFETY: the pointer is to a live element of the map.
+    let has_listened = unsafe { &raw mut (*container).has_listened };
+    // SAFETY: the number is in a live element of the map and aligned to 4, and the load does not tear.
+    if unsafe { has_listened.read_volatile() } != 0 {
+        return;
+    }
+    let (stamp, id) = (Stamp::take(), task.cgroup_id());
+    let Some(mut draft) = Draft::<ListenRecord>::begin(Kind::Listen, stamp, id, cgroup.container, Loss::Listen) else {
+        return;
+    };
+    let (record, _) = draft.parts();
+    record.start_time = task.leader().start_time();
+    record.pid = current_process();
+    record.reserved = 0;
+    if draft.send() {
+        // SAFETY: as above, and the store does not tear.
+        unsafe { has_listened.write_volatile(1) };
+    }
 }
 
 /// Counts one process less in a session. Returns whether none is left.

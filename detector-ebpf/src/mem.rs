@@ -37,6 +37,7 @@ plain!(
     record::ExecRecord,
     record::ExitRecord,
     record::FileRecord,
+    record::ListenRecord,
     record::TamperingRecord,
     record::ScriptRecord,
     KeptExec,

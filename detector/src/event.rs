@@ -47,6 +47,8 @@ pub enum Event {
     CgroupEscape(Box<CgroupEscape>),
     /// A process of a session has ended.
     Exit(Exit),
+    /// A container listens on a socket for the first time.
+    Listen(Listen),
     /// A cgroup was created.
     CgroupCreated(Cgroup),
     /// A cgroup was removed.
@@ -71,6 +73,7 @@ impl Event {
             Self::HostExec(exec) => Some(exec.at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::Exit(exit) => Some(exit.at),
+            Self::Listen(listen) => Some(listen.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
     }
@@ -90,7 +93,7 @@ impl Event {
             Self::ControlOpen(open) => open.detail.as_ref(),
             Self::HandleOpen(open) => open.detail.as_ref(),
             Self::HostExec(exec) => exec.detail.as_ref(),
-            Self::Script(_) | Self::Exit(_) | Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
+            Self::Script(_) | Self::Exit(_) | Self::Listen(_) | Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         };
         detail.map(|detail| (&detail.process, &detail.exe))
     }
@@ -335,6 +338,17 @@ pub struct Exit {
     pub status: u32,
     /// Whether no process of the session is left. Two processes that end at the same time can both say so.
     pub is_last: bool,
+}
+
+/// A container is about to listen on a socket, for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Where and when it happened.
+    pub at: At,
+    /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_time: u64,
+    /// The process id on the host.
+    pub pid: u32,
 }
 
 /// A session, by its first process.

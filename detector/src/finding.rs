@@ -181,11 +181,13 @@ pub enum Reason {
     HealthCheck,
     /// The daemon of a runtime prepares the container's root for itself.
     Engine,
+    /// The container's entrypoint sets it up before it listens on a socket.
+    Startup,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 3] = [Self::Scratch, Self::HealthCheck, Self::Engine];
+    pub const ALL: [Self; 4] = [Self::Scratch, Self::HealthCheck, Self::Engine, Self::Startup];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
@@ -193,6 +195,7 @@ impl Reason {
             Self::Scratch => "scratch",
             Self::HealthCheck => "health_check",
             Self::Engine => "engine",
+            Self::Startup => "startup",
         }
     }
 }
@@ -917,6 +920,10 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
         Loss::SessionProcesses => {
             "there are more processes in sessions that began inside containers than can be remembered, so what further \
             ones do is in no session"
+        }
+        Loss::Listen => {
+            "the ring buffer was full, so containers began to listen on sockets unseen: the start-up of no container \
+            is expected any more"
         }
         Loss::SessionsFull => "more sessions were open than can be followed, so further ones have no finding",
         Loss::Record => "records of the probes could not be read, so what they were about was not seen",

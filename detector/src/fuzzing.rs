@@ -147,7 +147,12 @@ fn findings(data: &[u8]) {
             Event::HandleOpen(_) => Some(Kind::HandleOpen),
             Event::HostExec(_) => Some(Kind::HostExec),
             Event::CgroupEscape(_) => Some(Kind::CgroupEscape),
-            Event::Exec(_) | Event::Script(_) | Event::MapExec(_) | Event::Interpret(_) | Event::Exit(_) => None,
+            Event::Exec(_)
+            | Event::Script(_)
+            | Event::MapExec(_)
+            | Event::Interpret(_)
+            | Event::Exit(_)
+            | Event::Listen(_) => None,
             Event::CgroupCreated(created) => {
                 table.add(created.clone());
                 None

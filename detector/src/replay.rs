@@ -212,7 +212,9 @@ mod tests {
     fn anything(time: u64) -> impl Strategy<Value = Vec<Read>> {
         let key = json!({"id": samples::ID, "user": null});
         let metadata = json!({"runtime": "docker", "name": "web", "image": null, "labels": {}, "pod": null});
-        let event = |event| Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: Some(45) });
+        let event = |event| {
+            Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: Some(45), sees_listening: false })
+        };
         let exec = move |path: &str, args: &[&str]| {
             let mut exec = samples::exec(Origin::Entered, path, args);
             (exec.at.time, exec.head) = (time, Some([0xe2; 256]));
@@ -340,7 +342,9 @@ mod tests {
     #[test]
     fn health_checks_are_expected_as_they_were() {
         let id = "b".repeat(64);
-        let event = |event, root_dev| Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev });
+        let event = |event, root_dev| {
+            Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev, sees_listening: false })
+        };
         let path = format!("/system.slice/docker-{id}.scope").into_bytes();
         let mut first = samples::exec(Origin::Entrypoint, "/usr/sbin/nginx", &["nginx"]);
         (first.at.container, first.process.pid) = (700, 1);
@@ -390,7 +394,7 @@ mod tests {
         let mut exec = samples::exec(Origin::Entered, "/bin/sh", &["sh", "-c", "login --password=hunter2 pin-1234"]);
         exec.process.pid = 99;
         let event = Event::Exec(Box::new(exec));
-        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None });
+        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, sees_listening: false });
         let (lines, _) = replayed(&in_members(&[beginning(), vec![told]].concat()));
         let line: Value = serde_json::from_slice(&lines[0]).expect("it is a line");
         let script = &line["process"]["args"][2];

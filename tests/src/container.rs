@@ -144,8 +144,21 @@ impl Container {
 
     fn service_in_with(number: u32, cgroup: &str, setup: Setup) -> Result<Self> {
         let container = Self::start_with(&id(number), cgroup, SERVICE, setup)?;
-        wait_for("the container's service", Duration::from_secs(20), || Ok(container.socket().exists().then_some(())))?;
+        container.wait_for_service()?;
         Ok(container)
+    }
+
+    /// Makes and starts a container whose program is a shell that executes these lines, the last of which starts the
+    /// service, and waits until the service answers.
+    pub fn service_after(number: u32, lines: &str) -> Result<Self> {
+        let container = Self::start(number, &["/bin/sh", "-c", lines])?;
+        container.wait_for_service()?;
+        Ok(container)
+    }
+
+    /// Waits until the service answers.
+    pub fn wait_for_service(&self) -> Result<()> {
+        wait_for("the container's service", Duration::from_secs(20), || Ok(self.socket().exists().then_some(())))
     }
 
     /// Makes and starts a container in a cgroup like that of Docker with systemd.

@@ -262,6 +262,16 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way(
+                "start-up: what is done after the first listen(2) or by a session, code, the application started again",
+                &["open", "listen"],
+                &[
+                    "expected::start_up",
+                    "expected::code_at_start",
+                    "expected::session_at_start",
+                    "expected::restart_of_the_application",
+                ],
+            ),
+            way(
                 "health check: its script replaced by a session, a program added that it runs, what it writes",
                 &["exec", "open"],
                 &[

@@ -10,6 +10,7 @@ mod names;
 mod open;
 mod report;
 mod sensor;
+mod socket;
 mod write;
 
 use aya_ebpf::programs::ProbeContext;

@@ -141,6 +141,11 @@ impl Detector {
         self.expectations.start(container);
     }
 
+    /// Records that what a container does until it listens on a socket is its start-up.
+    pub(crate) fn begin_startup(&mut self, container: &TrackedContainer) {
+        self.expectations.begin_startup(container);
+    }
+
     /// Records that a container ran before the events began.
     pub(crate) fn resume_container(&mut self, container: &TrackedContainer) {
         self.expectations.resume(container);
@@ -327,7 +332,7 @@ impl Detector {
                 let actor = Actor::new(&escape.process, &escape.exe, program);
                 report.add(escape.at, Some(&actor), cgroup_escape::detect(escape, &actor, container));
             }
-            Event::Exit(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::Exit(_) | Event::Listen(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
         }
     }
 
@@ -413,6 +418,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::HostExec(_)
         | Event::CgroupEscape(_)
         | Event::Exit(_)
+        | Event::Listen(_)
         | Event::CgroupCreated(_)
         | Event::CgroupRemoved(_) => None,
     }

@@ -53,12 +53,13 @@ impl Analysis {
     }
 
     /// Updates the state by an event and runs the detections on it. `root_dev` is the device of the root of the
-    /// container that the event starts, if it starts one. Returns the event if only the content of its file can show
-    /// what it is.
+    /// container that the event starts, if it starts one; `sees_listening`: whether it is seen when that container
+    /// begins to listen on a socket. Returns the event if only the content of its file can show what it is.
     pub(super) fn take_event(
         &mut self,
         mut event: Event,
         root_dev: Option<u32>,
+        sees_listening: bool,
         outlet: &mut Outlet<impl FnMut(Message)>,
     ) -> Option<Event> {
         match &mut event {
@@ -85,7 +86,12 @@ impl Analysis {
                 if let Some(root_dev) = root_dev {
                     self.containers.set_root_dev(exec.at.container, root_dev);
                     if is_first {
-                        self.detector.start_container(self.containers.lookup(exec.at.container));
+                        let container = self.containers.lookup(exec.at.container);
+                        self.detector.start_container(container);
+                        // If the record was lost, so may have been what followed it.
+                        if sees_listening && exec.head.is_some() {
+                            self.detector.begin_startup(container);
+                        }
                     }
                 }
             }

@@ -31,6 +31,9 @@ pub(crate) enum Input<'a> {
         /// The device of the root of the container that the event starts, in the kernel's encoding.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         root_dev: Option<u32>,
+        /// Whether it is seen when the container begins to listen on a socket, if the event starts one.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        sees_listening: bool,
     },
     /// What is known of the content of the file of an earlier event.
     Content {

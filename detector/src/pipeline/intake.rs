@@ -63,15 +63,17 @@ impl Intake {
         let journal = self.journal.clone();
         let mut turn = journal.turn();
         self.find_cgroups(&event, &mut turn);
-        let root_dev = match &event {
-            Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => sensor.root_dev(exec.at.container),
-            _ => None,
+        let (root_dev, sees_listening) = match &event {
+            Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
+                (sensor.root_dev(exec.at.container), sensor.sees_listening())
+            }
+            _ => (None, false),
         };
-        turn.record(Input::Event { event: Cow::Borrowed(&event), root_dev }.entry());
+        turn.record(Input::Event { event: Cow::Borrowed(&event), root_dev, sees_listening }.entry());
         if let Some(content) = content_by_name(&event) {
             self.inspector.learn(&event, content);
         }
-        let Some(event) = self.analysis.take_event(event, root_dev, outlet) else { return };
+        let Some(event) = self.analysis.take_event(event, root_dev, sees_listening, outlet) else { return };
         let containers = self.analysis.containers();
         let path = event.at().map_or_else(Vec::new, |at| containers.lookup(at.container).path.clone());
         if let Some(inspected) = self.inspector.inspect(event, || containers.directory(&path)) {

@@ -69,6 +69,7 @@ impl Canary {
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
             Event::HandleOpen(_) => self.seen.push("handle"),
+            Event::Listen(_) => self.seen.push("listen"),
             Event::ControlOpen(_)
             | Event::Tampering(_)
             | Event::HostExec(_)
@@ -100,6 +101,7 @@ impl Canary {
             Event::Tampering(tampering) => canary.is(&tampering.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
             Event::Exit(exit) => exit.session.pid == canary.pid && canary.start_time.covers(exit.session.start_time),
+            Event::Listen(listen) => listen.pid == canary.pid && canary.start_time.covers(listen.start_time),
             // All that the event contains of the process is its id, which is that of a child. But the file is the
             // canary's own.
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,

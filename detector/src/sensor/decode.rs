@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, Exit,
-    File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapCommand, MapExec, MountChange,
-    MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct, Via,
+    File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, Listen, LowerFile, MapCommand, MapExec,
+    MountChange, MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct, Via,
 };
 
 /// Why a record could not be read.
@@ -93,6 +93,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Tampering => tampering(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
         Kind::Exit => exit(parts(bytes, header)?),
+        Kind::Listen => listen(parts(bytes, header)?),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
     }
@@ -207,6 +208,7 @@ fn file_event(
         | Kind::Interpret
         | Kind::CgroupEscape
         | Kind::Exit
+        | Kind::Listen
         | Kind::CgroupCreated
         | Kind::CgroupRemoved => {
             Err(DecodeError::UnknownValue { field: "kind of what was done to a file", value: kind.number() })
@@ -297,6 +299,10 @@ fn exit((record, _): (&record::ExitRecord, Texts<'_>)) -> Result<Event, DecodeEr
         status: record.status,
         is_last: record.is_last != 0,
     }))
+}
+
+fn listen((record, _): (&record::ListenRecord, Texts<'_>)) -> Result<Event, DecodeError> {
+    Ok(Event::Listen(Listen { at: at(&record.header), start_time: record.start_time, pid: record.pid }))
 }
 
 fn cgroup((record, mut texts): (&record::CgroupRecord, Texts<'_>)) -> Result<Cgroup, DecodeError> {
@@ -711,6 +717,17 @@ mod tests {
         assert_eq!(decode(record.bytes()), Ok(Event::Exit(expected)));
         record.put(48, &0_u32.to_ne_bytes());
         assert!(decode(record.bytes()).is_err(), "no session");
+    }
+
+    #[test]
+    fn listening_is_read() {
+        let mut record = Record::new(Kind::Listen, 56);
+        record.put(16, &77_u64.to_ne_bytes());
+        record.put(32, &500_u64.to_ne_bytes());
+        record.put(40, &70_u64.to_ne_bytes());
+        record.put(48, &1234_u32.to_ne_bytes());
+        let at = At { time: 77, number: 0, cgroup: 0, container: 500 };
+        assert_eq!(decode(record.bytes()), Ok(Event::Listen(Listen { at, start_time: 70, pid: 1234 })));
     }
 
     #[test]

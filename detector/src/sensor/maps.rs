@@ -148,7 +148,7 @@ impl Maps {
                 init: 0,
                 root: 0,
                 user_ns: 0,
-                reserved: 0,
+                has_listened: 0,
             };
             tolerate(self.calls().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
@@ -195,7 +195,8 @@ impl Maps {
     /// `flags` are those for what the probes learn of the container's root and mount namespace.
     fn watch_as(&mut self, watched: WatchedContainer, cgroups: &[u64], flags: u64) -> Result<(), Error> {
         let WatchedContainer { container, root_dev, root_kind, mnt_ns, user_ns, init } = watched;
-        let state = Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0, user_ns, reserved: 0 };
+        let state =
+            Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0, user_ns, has_listened: 0 };
         let mut maps = self.calls();
         for &cgroup in cgroups.iter().chain([&container]) {
             maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;

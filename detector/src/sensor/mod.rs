@@ -250,6 +250,15 @@ impl Sensor {
         self.maps.root_dev(container)
     }
 
+    /// Whether the first call of listen(2) in a container is seen, as far as the self-test can tell.
+    pub(crate) fn sees_listening(&self) -> bool {
+        self.report.hooks.iter().any(|report| {
+            report.hook.name == "listen"
+                && matches!(report.attachment, Attachment::Attached { .. })
+                && report.verified == Some(true)
+        })
+    }
+
     /// Removes what the probes know about the files of containers that have ended, and what matches nothing any more.
     /// Returns the sessions of which there are processes, by the id and the start time of the first one.
     pub(crate) fn sweep(&mut self, ended: &HashSet<u64>) -> Result<HashSet<(u32, u64)>, Error> {

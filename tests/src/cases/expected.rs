@@ -105,6 +105,81 @@ pub(super) fn data_of_a_container_from_before(lab: &mut Lab) -> Result<()> {
     expect_of_data(lab, &container, "/tmp/data", told("low"))
 }
 
+/// The finding about the container's entrypoint, which is a shell.
+fn entrypoint() -> Value {
+    json!({"finding": "shell_in_container", "severity": "info", "process": {"origin": "entrypoint"}, "expected": null})
+}
+
+/// The entrypoint writes its configuration, and so does a child of it, before the service listens. The service does the
+/// same afterwards.
+pub(super) fn start_up(lab: &mut Lab) -> Result<()> {
+    let lines = "echo 'mode = fast' >> /etc/app.conf; /bin/sh -c 'echo 1 > /etc/worker.conf'; exec /usr/bin/tool serve";
+    let container = Container::service_after(lab.number(), lines)?;
+    container.service_does(&["create", "/etc/late.conf"])?;
+    container.child_does(&["create", "/etc/later.conf"])?;
+    let startup = || expected("startup", "medium");
+    let mut shell = startup();
+    (shell["finding"], shell["process"]) = (json!("shell_in_container"), json!({"origin": "application"}));
+    lab.expect(
+        &container,
+        [
+            entrypoint(),
+            change("open_write", "/etc/app.conf", startup()),
+            shell,
+            change("create", "/etc/worker.conf", startup()),
+            change("create", "/etc/late.conf", told("medium")),
+            change("create", "/etc/later.conf", told("medium")),
+        ],
+    )
+}
+
+/// A program, a credential and a script are written before the service listens.
+pub(super) fn code_at_start(lab: &mut Lab) -> Result<()> {
+    let lines = "/usr/bin/tool copy /usr/bin/backup /srv/added; echo evil >> /etc/passwd; \
+        echo 'echo 1' > /srv/run.sh; exec /usr/bin/tool serve";
+    let container = Container::service_after(lab.number(), lines)?;
+    lab.expect(
+        &container,
+        [
+            entrypoint(),
+            change("create", "/srv/added", told("high")),
+            change("open_write", "/etc/passwd", told("high")),
+            change("create", "/srv/run.sh", told("medium")),
+        ],
+    )
+}
+
+/// Somebody comes in before the service listens. What he does is told, and so is what the entrypoint does from then on.
+pub(super) fn session_at_start(lab: &mut Lab) -> Result<()> {
+    const LINES: &str = "until [ -e /data/go ]; do sleep 1; done; echo 1 >> /etc/app.conf; exec /usr/bin/tool serve";
+    let go_on = |container: &Container| {
+        std::fs::write(container.host_path("/data/go"), "")?;
+        container.wait_for_service()
+    };
+    let own = change("open_write", "/etc/app.conf", told("medium"));
+    let container = Container::start(lab.number(), &["/bin/sh", "-c", LINES])?;
+    container.exec_tool(&["create", "/etc/evil.conf"])?;
+    go_on(&container)?;
+    let by_session = change("create", "/etc/evil.conf", told("medium"));
+    lab.expect(&container, [entrypoint(), by_session, own.clone()])?;
+    // He changes nothing.
+    let container = Container::start(lab.number(), &["/bin/sh", "-c", LINES])?;
+    container.exec(&["/bin/true"])?;
+    go_on(&container)?;
+    lab.expect(&container, [entrypoint(), own])
+}
+
+/// The application ends and is started again in a container that runs: what it does then is no start-up.
+pub(super) fn restart_of_the_application(lab: &mut Lab) -> Result<()> {
+    let lines = "n=0; while true; do n=$((n+1)); echo 1 > /etc/run-$n.conf; /usr/bin/tool serve; done";
+    let container = Container::service_after(lab.number(), lines)?;
+    lab.expect(&container, [entrypoint(), change("create", "/etc/run-1.conf", expected("startup", "medium"))])?;
+    // It ends without an answer.
+    let _ended = container.service_does(&["become", "/bin/true"]);
+    wait_for("the second run", PATIENCE, || Ok(container.host_path("/etc/run-2.conf").exists().then_some(())))?;
+    lab.expect(&container, [change("create", "/etc/run-2.conf", told("medium"))])
+}
+
 /// A container of Docker whose service does what it is told, with a health check that is this line for a shell.
 fn with_health_check(lab: &mut Lab, line: &str) -> Result<engine::Container> {
     lab.node.ensure(&DOCKER)?;

@@ -105,7 +105,9 @@ cases! {
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
         large_programs, known_program;
 
-    expected []: data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before;
+    expected []:
+        data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before, start_up, code_at_start,
+        session_at_start, restart_of_the_application;
 
     // The ways to open a file.
     image_write [Preemption]:

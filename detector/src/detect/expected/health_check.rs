@@ -43,11 +43,11 @@ pub(in super::super) fn can_go_on(event: &Event, findings: &[Finding], container
 }
 
 /// Whether the program is in a lower layer of the container's own overlay. A container can make other overlays.
-fn is_of_image(exec: &Exec, container: &TrackedContainer) -> bool {
+pub(super) fn is_of_image(exec: &Exec, container: &TrackedContainer) -> bool {
     exec.file.layer == Some(Layer::Lower) && container.root_dev == Some(exec.file.dev)
 }
 
-fn is_ordinary_shell(finding: &Finding) -> bool {
+pub(super) fn is_ordinary_shell(finding: &Finding) -> bool {
     finding.finding == Kind::ShellInContainer
         && finding.severity <= Severity::Medium
         && finding.file.as_ref().is_some_and(|file| file.unverified.is_none())

@@ -10,10 +10,12 @@
 //! What was not seen makes nothing expected: this applies to containers that ran before the detector started or while
 //! calls were not seen, to those without an id, and to those that there is no room to remember.
 
+mod data;
 mod engine;
 mod health_check;
 mod pace;
 mod scratch;
+mod startup;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use crate::event::{Event, Exec, Origin, Process};
 use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity, Visit};
 use crate::recent::Recent;
 use pace::Paces;
+use startup::Startups;
 
 pub(super) use health_check::can_go_on;
 
@@ -37,11 +40,17 @@ pub(super) struct Expectations {
     /// The last cgroup of each container, by the id that its runtime gave it.
     started: Recent<Vec<u8>, u64>,
     paces: Paces,
+    startups: Startups,
 }
 
 impl Default for Expectations {
     fn default() -> Self {
-        Self { unchanged: Recent::new(MOST), started: Recent::new(MOST), paces: Paces::default() }
+        Self {
+            unchanged: Recent::new(MOST),
+            started: Recent::new(MOST),
+            paces: Paces::default(),
+            startups: Startups::new(MOST),
+        }
     }
 }
 
@@ -55,6 +64,11 @@ impl Expectations {
             self.unchanged.insert(container.cgroup_id, ());
         }
         self.started.insert(reference.id.clone(), container.cgroup_id);
+    }
+
+    /// Records that what a container does until it listens on a socket is its start-up.
+    pub(super) fn begin_startup(&mut self, container: &TrackedContainer) {
+        self.startups.begin(container);
     }
 
     /// Records that a container ran before the events began, so that it may have been changed.
@@ -74,15 +88,25 @@ impl Expectations {
         if is_blind {
             self.unchanged = Recent::new(MOST);
         }
+        // A program that was executed may have begun a session.
+        if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Listen | Loss::Exec, .. }) {
+            self.startups = Startups::new(MOST);
+        }
     }
 
     /// Decides which of the findings about an event are expected, and whether the event changes the container.
     pub(super) fn judge(&mut self, event: &Event, container: &TrackedContainer, findings: &mut [Finding]) {
+        let actor = event.actor().map(|(process, _)| process);
+        let is_own = actor.is_some_and(is_own);
+        self.startups.take(event, is_own, container);
         if findings.is_empty() || !self.is_unchanged(container) {
             return;
         }
-        let actor = event.actor().map(|(process, _)| process);
-        if let Some(reason) = actor.and_then(|actor| reason(event, actor)) {
+        let reason = reason(event, is_own).or_else(|| {
+            let is_starting = is_own && self.startups.has(container, event.time());
+            (is_starting && startup::covers(event, findings, container)).then_some(Reason::Startup)
+        });
+        if let Some(reason) = reason {
             findings.iter_mut().for_each(|finding| finding.expect(reason));
         }
         if findings.iter().any(|finding| is_change(finding, actor)) {
@@ -114,9 +138,9 @@ impl Expectations {
 }
 
 /// Why the findings about an event in an unchanged container are expected, if they are.
-fn reason(event: &Event, actor: &Process) -> Option<Reason> {
+fn reason(event: &Event, is_own: bool) -> Option<Reason> {
     match event {
-        Event::ImageChange(change) if is_own(actor) && scratch::covers(change) => Some(Reason::Scratch),
+        Event::ImageChange(change) if is_own && scratch::covers(change) => Some(Reason::Scratch),
         Event::ImageChange(change) if engine::covers(change) => Some(Reason::Engine),
         _ => None,
     }
@@ -164,7 +188,8 @@ const fn hides_acts(kind: Loss) -> bool {
         | Loss::SessionProcesses
         | Loss::Record => true,
         // These are reported late and without their process, or are about something else.
-        Loss::Exec
+        Loss::Listen
+        | Loss::Exec
         | Loss::ImageWrite
         | Loss::Cgroup
         | Loss::SeenFull
@@ -183,9 +208,10 @@ const fn hides_acts(kind: Loss) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Detector;
+    use super::super::pace::SECOND;
     use super::super::samples::{change, container, context, control_open, exec, mapped};
     use super::*;
-    use crate::event::{Control, Difference, ImageChange, ImageOp, Layer, MountChange, MountOp, Session, Via};
+    use crate::event::{Control, Difference, ImageChange, ImageOp, Layer, Listen, MountChange, MountOp, Session, Via};
     use crate::finding::Expected;
 
     /// A detector that has seen the start of the container.
@@ -300,6 +326,102 @@ mod tests {
             detector.detect(&log, &container, &context(), |finding| expected = finding.expected);
             assert_eq!(expected.is_some(), is_unchanged, "{event:?}");
         }
+    }
+
+    /// A container that has just started, at the time 70, and a detector that has seen this.
+    fn starting() -> (Detector, TrackedContainer) {
+        let container = TrackedContainer { root_dev: Some(45), started: Some(70), ..container() };
+        let mut detector = Detector::default();
+        detector.start_container(&container);
+        detector.begin_startup(&container);
+        (detector, container)
+    }
+
+    /// Why the act is expected.
+    fn why(detector: &mut Detector, event: &Event, container: &TrackedContainer) -> Option<Reason> {
+        let mut all = Vec::new();
+        detector.detect(event, container, &context(), |finding| all.push(finding));
+        let act = all.iter().find(|finding| finding.finding != Kind::Session).expect("there is one");
+        act.expected.map(|expected| expected.reason)
+    }
+
+    fn conf() -> ImageChange {
+        change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf")
+    }
+
+    #[test]
+    fn a_container_is_set_up_before_it_listens() {
+        let exec = exec(Origin::Application, "/bin/dash", &["sh", "-c", "true"]);
+        let listen = Event::Listen(Listen { at: exec.at, start_time: 70, pid: 1234 });
+        let shell = Event::Exec(Box::new(exec));
+        let (mut detector, container) = starting();
+        for origin in [Origin::Entrypoint, Origin::Application] {
+            let why = why(&mut detector, &by(conf(), origin, None), &container);
+            assert_eq!(why, Some(Reason::Startup), "{origin:?}");
+        }
+        assert_eq!(why(&mut detector, &shell, &container), Some(Reason::Startup));
+        detector.detect(&listen, &container, &context(), |_| panic!("it is no finding"));
+        assert_eq!(why(&mut detector, &by(conf(), Origin::Entrypoint, None), &container), None);
+        assert_eq!(why(&mut detector, &shell, &container), None);
+    }
+
+    #[test]
+    fn what_ends_a_start_up() {
+        let own = || by(conf(), Origin::Application, None);
+        let later = |seconds: u64| {
+            let mut conf = conf();
+            conf.at.time = 70 + seconds * SECOND;
+            by(conf, Origin::Application, None)
+        };
+        for (seconds, reason) in [(59, Some(Reason::Startup)), (60, None), (3600, None)] {
+            let (mut detector, container) = starting();
+            assert_eq!(why(&mut detector, &later(seconds), &container), reason, "{seconds}");
+        }
+        // Somebody comes in, and changes nothing.
+        let (mut detector, container) = starting();
+        let mut session = exec(Origin::Entered, "/usr/bin/id", &["id"]);
+        session.process.session = Some(Session { start_time: 70, pid: 1234, via: Via::Exec });
+        detector.detect(&Event::Exec(Box::new(session)), &container, &context(), |_| {});
+        assert_eq!(why(&mut detector, &own(), &container), None);
+        // What comes from outside, or has a terminal, is no start-up, nor is what follows.
+        for (origin, session) in
+            [(Origin::Entered, Some(Via::Exec)), (Origin::Entrypoint, Some(Via::Entrypoint)), (Origin::Outside, None)]
+        {
+            let (mut detector, container) = starting();
+            assert_eq!(why(&mut detector, &by(conf(), origin, session), &container), None, "{origin:?}");
+            assert_eq!(why(&mut detector, &own(), &container), None, "{origin:?}");
+        }
+        for (notice, reason) in [
+            (NoticeEvent::loss(Loss::Listen, 1), None),
+            (NoticeEvent::loss(Loss::Exec, 1), None),
+            (NoticeEvent::loss(Loss::Call, 1), None),
+            (NoticeEvent::Healed { what: String::new() }, None),
+            (NoticeEvent::loss(Loss::Client, 1), Some(Reason::Startup)),
+        ] {
+            let (mut detector, container) = starting();
+            detector.learn(&notice);
+            assert_eq!(why(&mut detector, &own(), &container), reason, "{notice:?}");
+        }
+        // It is not known whether it listens, or it ran before.
+        let (_, container) = starting();
+        let mut detector = Detector::default();
+        detector.start_container(&container);
+        assert_eq!(why(&mut detector, &own(), &container), None);
+        let mut detector = Detector::default();
+        detector.resume_container(&container);
+        assert_eq!(why(&mut detector, &own(), &container), None);
+    }
+
+    #[test]
+    fn code_is_no_part_of_a_start_up() {
+        let (mut detector, container) = starting();
+        let program = change(ImageOp::Create, Layer::New, 0o100755, "/srv/added");
+        assert_eq!(why(&mut detector, &by(program, Origin::Entrypoint, None), &container), None);
+        let mut added = exec(Origin::Application, "/srv/added", &["added"]);
+        added.file.layer = Some(Layer::Upper);
+        assert_eq!(why(&mut detector, &Event::Exec(Box::new(added)), &container), None);
+        // It has run, so nothing is expected any more.
+        assert_eq!(why(&mut detector, &by(conf(), Origin::Entrypoint, None), &container), None);
     }
 
     #[test]

@@ -10,9 +10,9 @@
 //! contains is not known when it is opened. If it is code, running it is a finding.
 
 use super::super::describe::base_name;
-use super::super::interpreter;
 use super::super::place::Place;
-use crate::event::{ImageChange, ImageOp, Path};
+use super::data;
+use crate::event::{ImageChange, Path};
 
 /// Directories for data, besides those of [`Place::Scratch`].
 const DIRECTORIES: &[&[u8]] = &[b"/var/lib/logrotate/"];
@@ -21,86 +21,10 @@ const IN_HOME: &[&[u8]] = &[b".cache/", b".config/"];
 /// The beginning of the names of the files by which Java attaches to another process. They can be in any directory.
 const ATTACHING: &[u8] = b".attach_pid";
 
-/// Names of files and directories in these that decide what is started, or who may do what. So do all whose name ends
-/// with `.d`.
-const CONTROL: &[&[u8]] = &[
-    b".aws",
-    b".docker",
-    b".gnupg",
-    b".kube",
-    b".netrc",
-    b".pgpass",
-    b".ssh",
-    b"authorized_keys",
-    b"autostart",
-    b"containers",
-    b"credentials",
-    b"crontabs",
-    b"fish",
-    b"gcloud",
-    b"gh",
-    b"git",
-    b"helm",
-    b"nushell",
-    b"pip",
-    b"rclone",
-    b"secrets",
-    b"systemd",
-    b"udev",
-    b"xonsh",
-];
-/// The beginnings of the names of credentials.
-const CREDENTIALS: &[&[u8]] = &[b"id_", b"krb5cc", b"passw"];
-/// The ends of the names of code that is in no language of the [interpreters](interpreter), of packages of code, of
-/// credentials, and of files that decide what is started.
-const ENDS: &[&[u8]] = &[
-    b".apk",
-    b".csh",
-    b".deb",
-    b".desktop",
-    b".egg",
-    b".fish",
-    b".gem",
-    b".key",
-    b".keytab",
-    b".ko",
-    b".ksh",
-    b".node",
-    b".o",
-    b".p12",
-    b".pem",
-    b".pfx",
-    b".ps1",
-    b".pyd",
-    b".pyw",
-    b".rpm",
-    b".service",
-    b".so",
-    b".timer",
-    b".ts",
-    b".wasm",
-    b".whl",
-];
-
-/// `S_ISUID | S_ISGID`, and the permissions to execute.
-const POWER: u32 = 0o6111;
-
 /// Whether a change by a process of the container itself is expected.
 pub(super) fn covers(change: &ImageChange) -> bool {
-    use ImageOp::*;
     let Some(detail) = &change.detail else { return false };
-    let kind = change.file.mode & libc::S_IFMT;
-    let is_data = match change.op {
-        // The file is the parent directory.
-        Mkdir => true,
-        Create | OpenWrite | Truncate | Write | MmapWrite | CopyUp | Unlink | Rmdir | Link | Rename | Chmod | Chown
-        | Utimes => match kind {
-            libc::S_IFREG => change.file.mode & POWER == 0 && change.file.nlink <= 1,
-            kind => matches!(kind, libc::S_IFDIR | libc::S_IFSOCK),
-        },
-        Mknod | Symlink | Exchange | SetXattr | RemoveXattr | SetCapability | SetAcl | SetFlags => false,
-    };
-    is_data && [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten().all(is_for_data)
+    data::is_data(change) && [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten().all(is_for_data)
 }
 
 /// Whether the path is for data.
@@ -114,7 +38,10 @@ fn is_for_data(path: &Path) -> bool {
         }
         Place::Control | Place::Program => false,
     };
-    is_there && !path.truncated && !is_code(base_name(&bytes)) && !bytes.split(|&byte| byte == b'/').any(is_control)
+    is_there
+        && !path.truncated
+        && !data::is_code(base_name(&bytes))
+        && !bytes.split(|&byte| byte == b'/').any(data::is_control)
 }
 
 /// The rest of a path below a home directory.
@@ -131,22 +58,11 @@ fn is_attaching(path: &[u8]) -> bool {
     process.is_some_and(|process| !process.is_empty() && process.iter().all(u8::is_ascii_digit))
 }
 
-/// Whether a file with this name is code, or one of those in [`ENDS`]. A library can have its version at the end.
-fn is_code(name: &[u8]) -> bool {
-    interpreter::is_named_like_code(name)
-        || ENDS.iter().any(|end| name.ends_with(end))
-        || name.windows(4).any(|part| part == b".so.")
-}
-
-fn is_control(name: &[u8]) -> bool {
-    name.ends_with(b".d") || CONTROL.contains(&name) || CREDENTIALS.iter().any(|start| name.starts_with(start))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::samples::{self, change};
     use super::*;
-    use crate::event::Layer;
+    use crate::event::{ImageOp, Layer};
 
     #[test]
     fn data_in_its_directories() {

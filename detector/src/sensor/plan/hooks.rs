@@ -617,6 +617,15 @@ pub const HOOKS: &[Hook] = &[
         proof: Proof::Record("script"),
     },
     Hook {
+        name: "listen",
+        purpose: "containers that begin to listen on sockets: without it, no start-up is expected",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("socket_listen", Attach::Kprobe("security_socket_listen"))],
+        prototypes: &[always("int security_socket_listen(struct socket *sock, int backlog)", &[])],
+        proof: Proof::Record("listen"),
+    },
+    Hook {
         name: "bpf",
         purpose: "other processes that change the sensor's maps",
         need: Need::Wanted,

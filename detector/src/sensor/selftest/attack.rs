@@ -61,6 +61,8 @@ const ACTS: &[(&str, Act)] = &[
     ("open", |_, file| fs::write(file, "canary")),
     ("device", |_, file| open_device(file)),
     ("handle", |_, _| open_by_handle()),
+    // The socket is not in the image, so it makes no other record.
+    ("listen", |_, _| std::os::unix::net::UnixListener::bind("/dev/listening").map(drop)),
     ("bpf", |_, _| call_bpf()),
     ("signal", |_, _| Ok(rustix::process::test_kill_process(rustix::process::getpid())?)),
     // The kernel asks whether this process may look at the daemon.
