@@ -291,8 +291,10 @@ pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
     told.expect_programs(&commands.map(|command| (command, Value::Null)))?;
     let kinds: Vec<_> = told.acts.iter().map(|act| &act["finding"]).collect();
     ensure!(kinds == ["image_write", "drifted_exec", "shell_in_container"], "the acts are {kinds:?}");
-    container.kill()?;
-    only(lab, &container.id).map(drop)
+    // It ends with its container.
+    let id = container.id.clone();
+    drop(container);
+    only(lab, &id).map(drop)
 }
 
 /// What a login by ssh looks like: a process of the container opens a terminal, and a shell takes commands from it.
