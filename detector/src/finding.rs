@@ -263,7 +263,8 @@ pub enum Kind {
     HostExec = 11,
     /// A program, script or library on a volume was executed.
     VolumeExec = 12,
-    /// Somebody came into a container, or worked in it at a terminal or through a socket.
+    /// Somebody came into a container, worked in it at a terminal or through a socket, or did something of high
+    /// severity with a shell that a service has started.
     Session = 13,
 }
 

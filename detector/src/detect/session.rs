@@ -1,6 +1,7 @@
-//! `session`: somebody came into a container, or worked in it at a terminal or through a socket. One finding is about
-//! everything that the first process of the session and its descendants do, and is updated while they do it. Every act
-//! that is a finding by itself keeps its own line, which names the session.
+//! `session`: somebody came into a container, worked in it at a terminal or through a socket, or did something of high
+//! severity with a shell that a service has started. One finding is about everything that the first process of the
+//! session and its descendants do, and is updated while they do it. Every act that is a finding by itself keeps its own
+//! line, which names the session.
 //!
 //! **Severity**: the highest of the findings about what was done in the session, and of the first row that applies to
 //! the programs that were executed in it. A program *takes commands* if it is a shell or another interpreter, and no

@@ -101,7 +101,8 @@ mod tests {
     /// To make one takes long.
     static CONTEXT: LazyLock<Context> = LazyLock::new(context);
 
-    /// A process: its id, and those of its ancestors in the container. Its id says when each started, in seconds since boot.
+    /// A process: its id, and those of its ancestors in the container. The id of each says when it started, in seconds
+    /// since boot.
     type Of<'a> = &'a [u32];
 
     /// What a detector says of what the processes of an application do.

@@ -38,8 +38,8 @@ pub(super) fn container_in_preparation(lab: &mut Lab) -> Result<()> {
     drop(preparing);
     let container = Container::service_in(number, &cgroup)?;
     let identity = container.service_does(&["append", &path])?;
-    // A daemon that has just started may have to find out first that no runtime knows the container, while it knows this
-    // already of the container of the beacon.
+    // A daemon that has just started may have to find out first that no runtime knows the container, while it knows
+    // this already of the container of the beacon.
     let found = wait_for("the finding", Duration::from_secs(20), || {
         Ok(Some(lab.take_findings()?).filter(|found| !found.is_empty()))
     })?;
