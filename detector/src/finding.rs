@@ -183,11 +183,13 @@ pub enum Reason {
     Engine,
     /// The container's entrypoint sets it up before it listens on a socket.
     Startup,
+    /// The scheduler of the image runs its jobs.
+    Scheduled,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Scratch, Self::HealthCheck, Self::Engine, Self::Startup];
+    pub const ALL: [Self; 5] = [Self::Scratch, Self::HealthCheck, Self::Engine, Self::Startup, Self::Scheduled];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
@@ -196,6 +198,7 @@ impl Reason {
             Self::HealthCheck => "health_check",
             Self::Engine => "engine",
             Self::Startup => "startup",
+            Self::Scheduled => "scheduled",
         }
     }
 }

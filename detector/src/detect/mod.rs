@@ -191,6 +191,7 @@ impl Detector {
     ) {
         let mut findings = Vec::new();
         self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
+        self.expectations.take(event, container);
         self.expectations.judge(event, container, &mut findings);
         self.add_to_session(event, findings, None, (container, context), &mut found);
     }

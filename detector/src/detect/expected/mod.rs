@@ -14,6 +14,7 @@ mod data;
 mod engine;
 mod health_check;
 mod pace;
+mod scheduled;
 mod scratch;
 mod startup;
 
@@ -25,6 +26,7 @@ use crate::event::{Event, Exec, Origin, Process};
 use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity, Visit};
 use crate::recent::Recent;
 use pace::Paces;
+use scheduled::Schedules;
 use startup::Startups;
 
 pub(super) use health_check::can_go_on;
@@ -35,12 +37,14 @@ const MOST: usize = 16_384;
 /// What decides which acts are expected.
 #[derive(Debug)]
 pub(super) struct Expectations {
-    /// The containers that nobody has changed, by the id of their cgroup.
-    unchanged: Recent<u64, ()>,
+    /// The containers that nobody has changed, by the id of their cgroup, with whether what their schedulers run is the
+    /// image's.
+    unchanged: Recent<u64, bool>,
     /// The last cgroup of each container, by the id that its runtime gave it.
     started: Recent<Vec<u8>, u64>,
     paces: Paces,
     startups: Startups,
+    schedules: Schedules,
 }
 
 impl Default for Expectations {
@@ -50,6 +54,7 @@ impl Default for Expectations {
             started: Recent::new(MOST),
             paces: Paces::default(),
             startups: Startups::new(MOST),
+            schedules: Schedules::default(),
         }
     }
 }
@@ -60,8 +65,9 @@ impl Expectations {
     pub(super) fn start(&mut self, container: &TrackedContainer) {
         let Some(reference) = &container.reference else { return };
         let before = self.started.get(&reference.id).copied();
-        if before.is_none_or(|cgroup| self.unchanged.get(&cgroup).is_some()) {
-            self.unchanged.insert(container.cgroup_id, ());
+        let is_scheduled = before.map_or(Some(true), |cgroup| self.unchanged.get(&cgroup).copied());
+        if let Some(is_scheduled) = is_scheduled {
+            self.unchanged.insert(container.cgroup_id, is_scheduled);
         }
         self.started.insert(reference.id.clone(), container.cgroup_id);
     }
@@ -94,18 +100,38 @@ impl Expectations {
         }
     }
 
+    /// Learns from an event what decides about later ones.
+    pub(super) fn take(&mut self, event: &Event, container: &TrackedContainer) {
+        let is_own = event.actor().is_some_and(|(process, _)| is_own(process));
+        self.startups.take(event, is_own, container);
+        match event {
+            Event::Exec(exec) => self.schedules.take(exec, is_own, container),
+            other if scheduled::is_changed_by(other) && self.is_unchanged(container) => {
+                self.unchanged.insert(container.cgroup_id, false);
+            }
+            _ => {}
+        }
+    }
+
     /// Decides which of the findings about an event are expected, and whether the event changes the container.
     pub(super) fn judge(&mut self, event: &Event, container: &TrackedContainer, findings: &mut [Finding]) {
-        let actor = event.actor().map(|(process, _)| process);
-        let is_own = actor.is_some_and(is_own);
-        self.startups.take(event, is_own, container);
-        if findings.is_empty() || !self.is_unchanged(container) {
+        if findings.is_empty() {
             return;
         }
-        let reason = reason(event, is_own).or_else(|| {
-            let is_starting = is_own && self.startups.has(container, event.time());
-            (is_starting && startup::covers(event, findings, container)).then_some(Reason::Startup)
-        });
+        let Some(&is_scheduled) = self.unchanged.get(&container.cgroup_id) else { return };
+        let actor = event.actor().map(|(process, _)| process);
+        let is_own = actor.is_some_and(is_own);
+        // It is asked each time, because it remembers the pace.
+        let is_job = match event {
+            Event::Exec(exec) if is_own && is_scheduled => self.schedules.run(exec, findings, container),
+            _ => false,
+        };
+        let is_starting = is_own && self.startups.has(container, event.time());
+        let reason = match reason(event, is_own) {
+            None if is_starting && startup::covers(event, findings, container) => Some(Reason::Startup),
+            None if is_job => Some(Reason::Scheduled),
+            reason => reason,
+        };
         if let Some(reason) = reason {
             findings.iter_mut().for_each(|finding| finding.expect(reason));
         }
@@ -343,6 +369,58 @@ mod tests {
         detector.detect(event, container, &context(), |finding| all.push(finding));
         let act = all.iter().find(|finding| finding.finding != Kind::Session).expect("there is one");
         act.expected.map(|expected| expected.reason)
+    }
+
+    /// Whether the eighth run of a job of the scheduler is expected, if this happens before the last one.
+    fn expects_job(before: &[Event]) -> bool {
+        let (mut detector, container) = starting();
+        let mut cron = exec(Origin::Entrypoint, "/usr/sbin/cron", &["cron", "-f"]);
+        (cron.process.pid, cron.process.start_time) = (9, 5);
+        detector.detect(&Event::Exec(Box::new(cron)), &container, &context(), |_| {});
+        let mut run = |minute: u64| {
+            let mut job = exec(Origin::Application, "/bin/dash", &["sh", "-c", "backup"]);
+            job.at.time = (60 + minute * 60) * SECOND;
+            let above = &mut job.process.ancestors[0];
+            (above.pid, above.start_time, above.in_container) = (9, 5, true);
+            let reason = why(&mut detector, &Event::Exec(Box::new(job)), &container);
+            assert!(minute > 6 || reason.is_none(), "{minute}");
+            for event in before.iter().filter(|_| minute == 7) {
+                detector.detect(event, &container, &context(), |_| {});
+            }
+            reason == Some(Reason::Scheduled)
+        };
+        (1..=8).map(&mut run).last().expect("it runs")
+    }
+
+    #[test]
+    fn a_scheduler_runs_its_jobs() {
+        let crontab = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/crontab");
+        let mut added = exec(Origin::Application, "/srv/added", &["added"]);
+        added.file.layer = Some(Layer::Upper);
+        for (before, expected) in [
+            (vec![], true),
+            (vec![by(conf(), Origin::Application, None)], true),
+            (vec![by(crontab, Origin::Application, None)], false),
+            (vec![by(conf(), Origin::Entered, Some(Via::Exec))], false),
+            (vec![Event::Exec(Box::new(added))], false),
+        ] {
+            assert_eq!(expects_job(&before), expected, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_changes_is_not_expected_and_a_changed_crontab_stays_so() {
+        let (mut detector, mut container) = starting();
+        let mut write = conf();
+        write.at.time = 3600 * SECOND;
+        assert_eq!(why(&mut detector, &by(write, Origin::Application, None), &container), None);
+        let crontab = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/crontab");
+        detector.detect(&by(crontab, Origin::Application, None), &container, &context(), |_| {});
+        assert_eq!(detector.expectations.unchanged.get(&container.cgroup_id), Some(&false));
+        // It is started again, in another cgroup.
+        container.cgroup_id = 501;
+        detector.start_container(&container);
+        assert_eq!(detector.expectations.unchanged.get(&501), Some(&false));
     }
 
     fn conf() -> ImageChange {
