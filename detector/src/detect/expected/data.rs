@@ -86,8 +86,8 @@ const ENDS: &[&[u8]] = &[
 /// `S_ISUID | S_ISGID`, and the permissions to execute.
 const POWER: u32 = 0o6111;
 
-/// Whether the change is one of data, as far as the operation and the file tell: a directory, a socket, or a regular file
-/// that has no other name, which could be anywhere, and that can neither be executed nor gives power.
+/// Whether the change is one of data, as far as the operation and the file tell: a directory, a socket, or a regular
+/// file that has no other name, which could be anywhere, and that can neither be executed nor gives power.
 pub(super) fn is_data(change: &ImageChange) -> bool {
     use ImageOp::*;
     match change.op {

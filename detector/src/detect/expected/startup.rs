@@ -1,16 +1,16 @@
 //! `startup`: the entrypoint sets the container up before it serves anybody.
 //!
-//! **Facts**: the process belongs to what the container has started, and to no session. The container began at most a
-//! minute ago, which its first exec tells, and since then nobody in it has called listen(2), and nobody has come into it
+//! **Facts**: the process belongs to what the container has started, and to no session. The first exec of the
+//! container was at most a minute ago, and since then nobody in it has called listen(2), and nobody has come into it
 //! from outside. The change is one of [data](super::data), at any place that is not for programs or libraries and does
 //! not control access or what is started. Or a program in a lower layer of the container's root is executed that is a
 //! shell, and that takes its commands neither from a terminal nor from a socket.
 //!
 //! **Never**: code, credentials and what decides what is started, by their names and as for `scratch`, except that
 //! directories with the name `conf.d` have configuration; renames of directories, whatever is in them; what a process
-//! does that is started again later, because the container is no younger then. There is no start-up in a container whose
-//! first exec or whose first listen(2) may not have been seen: in one that ran before the detector did, where no hook
-//! sees listen(2), and in all that run when a record of either is lost.
+//! does that is started again later, because the container is no younger then. There is no start-up in a container of
+//! which the first exec or the first listen(2) may not have been seen: in one that ran before the detector did, where
+//! no hook sees listen(2), and in all that run when a record of either is lost.
 
 use super::super::describe::base_name;
 use super::super::pace::SECOND;
@@ -74,8 +74,8 @@ impl Startups {
         }
     }
 
-    /// Ends the start-up of the container if the event shows that it serves somebody, or that somebody has come into it.
-    /// `is_own`: whether the process that acts belongs to what the container has started.
+    /// Ends the start-up of the container if the event shows that it serves somebody, or that somebody has come into
+    /// it. `is_own`: whether the process that acts belongs to what the container has started.
     pub(super) fn take(&mut self, event: &Event, is_own: bool, container: &TrackedContainer) {
         let is_end = match event {
             Event::Listen(_) | Event::Exit(_) => true,
