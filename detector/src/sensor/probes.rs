@@ -1,11 +1,12 @@
 //! Loads the BPF object and attaches its programs according to the [load plan](super::plan).
 
-use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::{Map, ProgramArray};
+use aya::programs::kprobe::KProbeLink;
+use aya::programs::links::FdLink;
 use aya::programs::{Program, ProgramError};
 use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
@@ -147,7 +148,39 @@ pub(super) fn freeze(maps: &mut [OwnMap]) {
 
 /// What keeps the programs attached, by their names. A program is detached when its value is dropped.
 pub(super) type Links = HashMap<&'static str, Link>;
-type Link = Box<dyn Any + Send>;
+
+/// What keeps a program attached.
+pub(super) enum Link {
+    /// A BPF link.
+    Bpf(FdLink),
+    /// A perf event, before Linux 5.15.
+    PerfEvent(KProbeLink),
+}
+
+impl Link {
+    fn of_kprobe(link: KProbeLink) -> Result<Self, ProgramError> {
+        // The conversion of a perf event would detach the program.
+        match aya::features().bpf_perf_link() {
+            true => Ok(Self::Bpf(link.try_into().map_err(io::Error::other)?)),
+            false => Ok(Self::PerfEvent(link)),
+        }
+    }
+
+    /// Detaches the program. Somebody else may have closed the descriptor, whose number can be that of another program's
+    /// link by now. Then that stays. A perf event does not tell whose it is.
+    fn detach(self, program: &Program) {
+        match self {
+            Self::PerfEvent(link) => drop(link),
+            Self::Bpf(link) => {
+                let of_link = link.info().ok().map(|info| info.program_id());
+                let is_own = program.info().is_ok_and(|info| of_link == Some(info.id()));
+                if !is_own {
+                    std::mem::forget(link);
+                }
+            }
+        }
+    }
+}
 
 /// Attaches one program to each hook.
 ///
@@ -180,7 +213,9 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&HookRep
     // may get the numbers of descriptors that somebody else has closed.
     let is_attached_twice = |attach| matches!(attach, Attach::Kprobe(_) | Attach::TpBtf(_));
     for (_, program, _) in attached.clone().filter(|&(_, _, attach)| is_attached_twice(attach)) {
-        links.remove(program);
+        if let (Some(link), Some(program)) = (links.remove(program), ebpf.program(program)) {
+            link.detach(program);
+        }
     }
     for (hook, name, attach) in attached {
         let Some(program) = ebpf.program_mut(name) else { continue };
@@ -304,10 +339,10 @@ fn try_attach(ebpf: &mut Ebpf, kernel: &KernelBtf, name: &str, attach: Attach) -
 /// Attaches a program that is loaded. What all but kprobes are attached to was chosen when they were loaded.
 fn attach_loaded(program: &mut Program, target: &str) -> Result<Link, ProgramError> {
     Ok(match program {
-        Program::Lsm(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
-        Program::FEntry(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
-        Program::BtfTracePoint(program) => Box::new(program.attach().and_then(|id| program.take_link(id))?),
-        Program::KProbe(program) => Box::new(program.attach(target, 0).and_then(|id| program.take_link(id))?),
+        Program::Lsm(program) => Link::Bpf(program.attach().and_then(|id| program.take_link(id))?.into()),
+        Program::FEntry(program) => Link::Bpf(program.attach().and_then(|id| program.take_link(id))?.into()),
+        Program::BtfTracePoint(program) => Link::Bpf(program.attach().and_then(|id| program.take_link(id))?.into()),
+        Program::KProbe(program) => Link::of_kprobe(program.attach(target, 0).and_then(|id| program.take_link(id))?)?,
         other => unreachable!("the load plan has no program like {other:?}"),
     })
 }

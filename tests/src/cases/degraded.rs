@@ -318,7 +318,9 @@ impl Watched {
 
     /// Waits until nothing is missing.
     fn is_whole_again(&self) -> Result<()> {
-        wait_for("the end of the degradation", PATIENCE, || Ok((self.daemon.status()? == 0).then_some(())))
+        wait_for("the end of the degradation", PATIENCE, || Ok((self.daemon.status()? == 0).then_some(()))).or_else(
+            |error| anyhow::bail!("{error}\n{}", String::from_utf8_lossy(&detector(&["status", "--hooks"])?.stdout)),
+        )
     }
 }
 
