@@ -1,22 +1,24 @@
 //! `scheduled`: the scheduler of an image runs its jobs.
 //!
 //! **Facts**: cron is a program in a lower layer of the container's root, and what the container has started has
-//! executed it, in no session. Nothing in the container's image that has to do with cron was changed, and no mount. The
-//! scheduler, or a process that descends from it, executes a shell that is in a lower layer too, and that takes its
-//! commands neither from a terminal nor from its standard input. It has come with the same arguments at a steady
-//! [pace](super::pace). All other code that the job runs is in a lower layer or on a volume, since there would be a
-//! finding about it, after which nothing is expected.
+//! executed it, in no session. Nothing that has the name of cron was changed in the container's image, other than in
+//! directories for scratch, no directory was moved there, and no mount was changed. The scheduler, or a process that
+//! descends from it, executes a shell that is in a lower layer too, and that takes its commands neither from a
+//! terminal nor from its standard input. It has come with the same arguments at a steady [pace](super::pace). All
+//! other code that the job runs is in a lower layer or on a volume, since there would be a finding about it, after
+//! which nothing is expected.
 //!
 //! **Never**: what a job changes. A scheduler that reads its jobs from a directory that an argument names. One that has
 //! become a daemon is not recognised: the process that executed it has ended.
 
 use super::super::describe::base_name;
 use super::super::interpreter;
+use super::super::place::Place;
 use super::super::shell;
 use super::health_check::{is_of_image, is_ordinary_shell};
 use super::pace::Paces;
 use crate::container::table::TrackedContainer;
-use crate::event::{Detail, Event, Exec, Path};
+use crate::event::{Detail, Event, Exec, ImageOp, Path};
 use crate::finding::Finding;
 use crate::recent::Recent;
 
@@ -73,8 +75,15 @@ pub(super) fn is_changed_by(event: &Event) -> bool {
     match event {
         Event::MountChange(_) => true,
         Event::ImageChange(change) => {
+            // The names of what is in a directory are not told when it gets another name.
+            let can_be_any = match change.op {
+                ImageOp::Exchange => true,
+                ImageOp::Rename => change.file.mode & libc::S_IFMT != libc::S_IFREG,
+                _ => false,
+            };
             let is_theirs = |detail: &Detail| {
-                [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten().any(is_of_scheduler)
+                let mut paths = [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten();
+                paths.any(|path| !is_scratch(path) && (can_be_any || is_of_scheduler(path)))
             };
             change.detail.as_ref().is_none_or(is_theirs)
         }
@@ -82,9 +91,14 @@ pub(super) fn is_changed_by(event: &Event) -> bool {
     }
 }
 
+/// Whether the path is in a directory that no scheduler reads, although it may write its own files and logs there.
+fn is_scratch(path: &Path) -> bool {
+    !path.truncated && Place::of(&path.bytes) == Place::Scratch
+}
+
 fn is_of_scheduler(path: &Path) -> bool {
-    let names = path.bytes.split(|&byte| byte == b'/');
-    path.truncated || names.into_iter().any(|name| THEIRS.iter().any(|start| name.starts_with(start)))
+    let mut names = path.bytes.split(|&byte| byte == b'/');
+    path.truncated || names.any(|name| THEIRS.iter().any(|start| name.starts_with(start)))
 }
 
 /// Whether the program is a scheduler that reads its jobs from the usual place.
@@ -112,7 +126,7 @@ mod tests {
     use super::super::super::pace::SECOND;
     use super::super::super::samples::{self, change, container, exec, name};
     use super::*;
-    use crate::event::{Ancestor, ImageOp, Layer, Origin};
+    use crate::event::{Ancestor, Layer, Origin};
 
     fn started() -> TrackedContainer {
         TrackedContainer { root_dev: Some(45), ..container() }
@@ -224,6 +238,12 @@ mod tests {
         assert!(schedules.schedulers.get(&(500, 9, 5)).is_none());
     }
 
+    fn renamed(mode: u32, path: &str, new_path: Option<&str>) -> Event {
+        let mut change = change(ImageOp::Rename, Layer::Upper, mode, path);
+        change.detail.as_mut().expect("the sample has it").new_path = new_path.map(samples::path);
+        Event::ImageChange(Box::new(change))
+    }
+
     #[test]
     fn what_changes_what_a_scheduler_runs() {
         for (path, new_path, is_change) in [
@@ -236,11 +256,23 @@ mod tests {
             ("/etc/crontab", Some("/tmp/x"), true),
             ("/etc/app.conf", None, false),
             ("/tmp/x", Some("/tmp/y"), false),
+            ("/srv/x", Some("/srv/y"), false),
+            // It writes there itself.
+            ("/var/run/crond.pid", None, false),
+            ("/var/log/cron.log", None, false),
         ] {
-            let mut change = change(ImageOp::Rename, Layer::Upper, 0o100644, path);
-            change.detail.as_mut().expect("the sample has it").new_path = new_path.map(samples::path);
-            assert_eq!(is_changed_by(&Event::ImageChange(Box::new(change))), is_change, "{path} {new_path:?}");
+            assert_eq!(is_changed_by(&renamed(0o100644, path, new_path)), is_change, "{path} {new_path:?}");
         }
+        for (path, new_path, is_change) in [
+            ("/tmp/x", Some("/var/spool"), true),
+            ("/var/spool", Some("/tmp/x"), true),
+            ("/srv/x", Some("/srv/y"), true),
+            ("/tmp/x", Some("/tmp/y"), false),
+        ] {
+            assert_eq!(is_changed_by(&renamed(0o040755, path, new_path)), is_change, "{path} {new_path:?}");
+        }
+        let exchanged = change(ImageOp::Exchange, Layer::Upper, 0o100644, "/srv/x");
+        assert!(is_changed_by(&Event::ImageChange(Box::new(exchanged))));
         let mut change = change(ImageOp::Create, Layer::New, 0o100644, "/srv/x");
         change.detail.as_mut().expect("the sample has it").path.truncated = true;
         assert!(is_changed_by(&Event::ImageChange(Box::new(change.clone()))));
