@@ -2,7 +2,7 @@
 //!
 //! **Facts**: the process belongs to what the container has started, and to no session. The first exec of the
 //! container was at most a minute ago, and since then nobody in it has called listen(2), and nobody has come into it
-//! from outside. The change is one of [data](super::data), at any place that is not for programs or libraries and does
+//! from outside. The change is one of [data], at any place that is not for programs or libraries and does
 //! not control access or what is started. Or a program in a lower layer of the container's root is executed that is a
 //! shell, and that takes its commands neither from a terminal nor from a socket.
 //!
