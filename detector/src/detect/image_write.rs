@@ -7,6 +7,7 @@
 //! | high | file capabilities were set, or the set-id bits that let the file act as its owner |
 //! | high | the file is a program: it is executable, or it is in a directory of programs or libraries |
 //! | high | the file decides who may do what, or what is started (`place::CONTROL`) |
+//! | high | the file is below `/etc`, and a process that came in from outside changes it |
 //! | low | the file is in a directory that is meant to be written to (`place::SCRATCH`) |
 //! | medium | anything else |
 //!
@@ -28,11 +29,13 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use super::place::Place;
 use crate::container::table::TrackedContainer;
-use crate::event::{ImageChange, ImageOp, Layer};
+use crate::event::{ImageChange, ImageOp, Layer, Origin};
 use crate::finding::{Kind, Mode, Op, Severity};
 
 /// `S_ISUID | S_ISGID`.
 const SET_ID: u32 = 0o6000;
+/// Where programs have their configuration.
+const CONFIGURATION: &[u8] = b"/etc/";
 
 /// What an operation changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,8 +86,10 @@ pub(super) fn verb(op: ImageOp) -> &'static str {
 
 pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let detail = change.detail.as_ref();
-    let paths = detail.into_iter().flat_map(|detail| [Some(&detail.path), detail.new_path.as_ref()]).flatten();
-    let place = paths.map(|path| Place::of(&path.bytes)).max().unwrap_or(Place::Other);
+    let paths = || detail.into_iter().flat_map(|detail| [Some(&detail.path), detail.new_path.as_ref()]).flatten();
+    let place = paths().map(|path| Place::of(&path.bytes)).max().unwrap_or(Place::Other);
+    let configures = actor.is_some_and(|actor| actor.process.origin == Origin::Entered)
+        && paths().any(|path| path.bytes.starts_with(CONFIGURATION));
     let mut file = describe::changed_file(&change.file, detail, Some(Op::Image(change.op)));
     file.bytes = (change.bytes > 0).then_some(change.bytes);
     if change.op.reports_directory() {
@@ -103,6 +108,7 @@ pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &Tr
     let severity = match place {
         _ if gives_power || is_program => Severity::High,
         Place::Program | Place::Control => Severity::High,
+        Place::Other if configures => Severity::High,
         Place::Scratch => Severity::Low,
         Place::Other => Severity::Medium,
     };
@@ -147,7 +153,7 @@ fn message(change: &ImageChange, container: &TrackedContainer, actor: Option<&Ac
 mod tests {
     use super::super::samples::*;
     use super::*;
-    use crate::event::{Event, Origin};
+    use crate::event::Event;
     use crate::finding::Finding;
 
     fn finding(change: &ImageChange) -> Finding {
@@ -178,6 +184,27 @@ mod tests {
             let finding = finding(&change(op, layer, 0o100000 | mode, path));
             assert_eq!(finding.severity, severity, "{path}");
             assert_eq!(finding.mitre.first().map(AsRef::as_ref), technique, "{path}");
+        }
+    }
+
+    #[test]
+    fn configuration_is_not_changed_from_outside() {
+        use Severity::*;
+        for (origin, path, new_path, severity) in [
+            (Origin::Entered, "/etc/app.conf", None, High),
+            (Origin::Entered, "/etc/nginx/sedAbC", Some("/etc/nginx/nginx.conf"), High),
+            (Origin::Entered, "/srv/app.conf", Some("/etc/app.conf"), High),
+            (Origin::Entered, "/srv/etc/app.conf", None, Medium),
+            (Origin::Entered, "/tmp/app.conf", None, Low),
+            (Origin::Entrypoint, "/etc/app.conf", None, Medium),
+            (Origin::Application, "/etc/app.conf", None, Medium),
+            (Origin::Outside, "/etc/app.conf", None, Medium),
+        ] {
+            let mut change = change(ImageOp::Rename, Layer::Upper, 0o100644, path);
+            let detail = change.detail.as_mut().expect("the sample has it");
+            detail.new_path = new_path.map(super::super::samples::path);
+            detail.process.origin = origin;
+            assert_eq!(finding(&change).severity, severity, "{origin:?} {path}");
         }
     }
 

@@ -160,7 +160,7 @@ pub(super) fn session_at_start(lab: &mut Lab) -> Result<()> {
     let container = Container::start(lab.number(), &["/bin/sh", "-c", LINES])?;
     container.exec_tool(&["create", "/etc/evil.conf"])?;
     go_on(&container)?;
-    let by_session = change("create", "/etc/evil.conf", told("medium"));
+    let by_session = change("create", "/etc/evil.conf", told("high"));
     lab.expect(&container, [entrypoint(), by_session, own.clone()])?;
     // He changes nothing.
     let container = Container::start(lab.number(), &["/bin/sh", "-c", LINES])?;
