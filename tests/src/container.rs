@@ -151,14 +151,20 @@ impl Container {
     /// Makes and starts a container whose program is a shell that executes these lines, the last of which starts the
     /// service, and waits until the service answers.
     pub fn service_after(number: u32, lines: &str) -> Result<Self> {
-        let container = Self::start(number, &["/bin/sh", "-c", lines])?;
+        Self::service_after_with(number, lines, Setup::default())
+    }
+
+    /// Like [`Self::service_after`], with another setup.
+    pub fn service_after_with(number: u32, lines: &str, setup: Setup) -> Result<Self> {
+        let id = id(number);
+        let container = Self::start_with(&id, &docker_cgroup(&id), &["/bin/sh", "-c", lines], setup)?;
         container.wait_for_service()?;
         Ok(container)
     }
 
     /// Waits until the service answers.
     pub fn wait_for_service(&self) -> Result<()> {
-        wait_for("the container's service", Duration::from_secs(20), || Ok(self.socket().exists().then_some(())))
+        wait_for("the container's service", Duration::from_secs(120), || Ok(self.socket().exists().then_some(())))
     }
 
     /// Makes and starts a container in a cgroup like that of Docker with systemd.
@@ -281,6 +287,11 @@ impl Container {
     /// The path on the host of a path in the container.
     pub fn host_path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    /// What its first process and the descendants of that have printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_else(|error| format!("no log: {error}"))
     }
 
     fn socket(&self) -> PathBuf {

@@ -569,6 +569,42 @@ pub const WAYS: &[(&str, &[Way])] = &[
         ],
     ),
     (
+        "Busy servers",
+        &[
+            way(
+                "Flask: a command of a webshell that drops and runs a program",
+                &["exec", "open"],
+                &["software::webshell"],
+            ),
+            way(
+                "Redis: its data written over a PHP script that a scheduler runs, which drops and runs a miner",
+                &["open", "exec"],
+                &["software::exploited_redis"],
+            ),
+            way(
+                "Redis: a library replaced from outside, and loaded by the next program",
+                &["open", "exec", "mmap"],
+                &["software::replaced_library"],
+            ),
+            way(
+                "nginx: its configuration changed from outside after the entrypoint has written it",
+                &["open", "rename"],
+                &["software::changed_configuration"],
+            ),
+            way(
+                "nginx: a program copied with tar through `exec`, and run",
+                &["open", "exec"],
+                &["software::tar_through_exec"],
+            ),
+            way("nginx: a person's session at a terminal", &["exec", "fork", "exit"], &["software::interactive"]),
+            way(
+                "Redis of Docker: the script of its health check changed, or what that runs replaced by another `PATH`",
+                &["open", "exec"],
+                &["software::changed_health_check", "software::imitated_health_check"],
+            ),
+        ],
+    ),
+    (
         "Hiding",
         &[
             way(
@@ -648,6 +684,11 @@ pub const NO_ATTACKS: &[&str] = &[
     "shell::secret_in_arguments",
     "interpreters::own_scripts_and_data",
     "interpreters::database",
+    "software::nginx",
+    "software::redis",
+    "software::redis_of_docker",
+    "software::postgresql",
+    "software::flask",
     "exec::data",
     "exec::unchanged_code",
     "exec::unchanged_programs",

@@ -49,6 +49,19 @@ const ANSWERS: &[(&str, &str)] = &[
     ("py", "print(6 * 7)\n"),
     ("rb", "puts 6 * 7\n"),
 ];
+/// An image file with a web application, which runs the commands that it is sent.
+const APPLICATION: &str = "/srv/app.py";
+/// Its content.
+const APPLICATION_TEXT: &str = "import subprocess, flask
+application = flask.Flask(__name__)
+@application.route('/')
+def page():
+    return flask.render_template_string('the answer is {{ answer }}', answer=6 * 7)
+@application.route('/run')
+def run():
+    return subprocess.run(flask.request.args['command'], shell=True, capture_output=True).stdout
+application.run(port=8080)
+";
 /// A program that is no shell.
 pub const BACKUP: &str = "/usr/bin/backup";
 /// Two names of a script that prints itself.
@@ -95,6 +108,8 @@ pub fn make_image() -> Result<()> {
     for (suffix, text) in ANSWERS {
         fs::write(at(SCRIPTS).join(format!("answer.{suffix}")), text)?;
     }
+    fs::write(at(APPLICATION), APPLICATION_TEXT)?;
+    fs::create_dir_all(at("/var/cache/nginx"))?;
     for number in 0..PLACES {
         fs::create_dir_all(at(&place(number)))?;
     }
@@ -126,6 +141,7 @@ pub fn make_base(root: &str) -> Result<()> {
     // The name of this shell does not tell that it is one.
     symlink("/bin/busybox", at("/usr/bin/worker"))?;
     fs::write(at("/etc/passwd"), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
+    fs::write(at("/etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     fs::write(at("/etc/app.conf"), "mode = safe\n")?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Makes the disk with the container engines that nodes have, and with the interpreters that images have, as an EROFS
-//! image for the test machines.
+//! Makes the disk with the container engines that nodes have, and with the interpreters and servers that images have,
+//! as an EROFS image for the test machines.
 //!
 //! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
@@ -37,6 +37,10 @@ const PACKAGES: &[&str] = &[
     "mawk",
     "lua5.4",
     "ruby",
+    "nginx",
+    "redis-server",
+    "postgresql-15",
+    "python3-flask",
     // It installs a package in a container whose image is this disk.
     "dpkg",
 ];

@@ -187,14 +187,14 @@ fn with_health_check(lab: &mut Lab, line: &str) -> Result<engine::Container> {
 }
 
 /// The lines about a container since this number of lines.
-fn lines_of(lab: &Lab, container: &engine::Container, since: usize) -> Vec<Value> {
+pub(super) fn lines_of(lab: &Lab, container: &engine::Container, since: usize) -> Vec<Value> {
     let id = json!(container.id);
     let is_of = |line: &&Value| line["container"]["id"] == id || line["detail"]["container"]["id"] == id;
     lab.history[since..].iter().filter(is_of).filter(|line| line["event"] != "container_info").cloned().collect()
 }
 
 /// Waits until a line about the container has come that is wanted, and as many in all.
-fn wait_for_line(
+pub(super) fn wait_for_line(
     lab: &mut Lab,
     container: &engine::Container,
     count: usize,
@@ -207,7 +207,7 @@ fn wait_for_line(
 }
 
 /// Expects the session with this id to be told in the end, with this severity.
-fn expect_told(lab: &mut Lab, container: &engine::Container, session: &Value, severity: &str) -> Result<()> {
+pub(super) fn expect_told(lab: &mut Lab, container: &engine::Container, session: &Value, severity: &str) -> Result<()> {
     let end = wait_for_line(lab, container, 1, |line| line["detail"]["session"] == *session)?;
     let last = lines_of(lab, container, 0).into_iter().rfind(|line| line["id"] == *session).context("no session")?;
     for told in [&end["detail"], &last] {
@@ -218,7 +218,7 @@ fn expect_told(lab: &mut Lab, container: &engine::Container, session: &Value, se
     Ok(())
 }
 
-fn is_end(line: &Value) -> bool {
+pub(super) fn is_end(line: &Value) -> bool {
     line["event"] == "session_ended"
 }
 

@@ -31,6 +31,7 @@ mod session;
 mod shadow;
 mod shell;
 mod silence;
+mod software;
 mod tail;
 mod tampering;
 mod volumes;
@@ -179,6 +180,9 @@ cases! {
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
+    software [Node]:
+        nginx, redis, postgresql, flask, webshell, exploited_redis, replaced_library, interactive,
+        changed_configuration, tar_through_exec;
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     repeats [Node]: installation;
@@ -186,6 +190,7 @@ cases! {
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
         other_than_the_health_check, probe_of_a_pod, copies;
+    software [Node]: redis_of_docker, changed_health_check, imitated_health_check;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,
         docker_without_socket, docker_hanging, docker_restarted, docker_recorded,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::expectation::difference;
 use super::lab::Lab;
-use crate::container::SERVICE;
+use crate::container::{Container, SERVICE};
 use crate::engine::{self, CRI, DOCKER, Engine, PODMAN};
 use crate::program::{on_host, wait_for};
 
@@ -16,7 +16,7 @@ use crate::program::{on_host, wait_for};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the sensor has told of a session.
-struct Told {
+pub(super) struct Told {
     /// The lines of its finding.
     lines: Vec<Value>,
     /// The notices of its end.
@@ -36,6 +36,11 @@ impl Told {
         }
     }
 
+    /// The id of the session.
+    pub(super) fn id(&self) -> Result<Value> {
+        Ok(self.last()?["id"].clone())
+    }
+
     fn last(&self) -> Result<&Value> {
         self.lines.last().context("it has no line")
     }
@@ -47,7 +52,7 @@ impl Told {
     }
 
     /// Expects this of the last line, and that the earlier ones fit to it.
-    fn expect(&self, expected: &Value) -> Result<()> {
+    pub(super) fn expect(&self, expected: &Value) -> Result<()> {
         let last = self.last()?;
         if let Some(difference) = difference(last, expected) {
             anyhow::bail!("{difference}\nexpected: {expected}\nfound: {last}");
@@ -87,7 +92,7 @@ impl Told {
 }
 
 /// Waits until as many sessions of the container have ended. `container` is its id.
-fn ended(lab: &mut Lab, container: &str, count: usize) -> Result<Vec<Told>> {
+pub(super) fn ended(lab: &mut Lab, container: &str, count: usize) -> Result<Vec<Told>> {
     wait_for("the end of the sessions", PATIENCE, || {
         lab.take_findings()?;
         let is_end = |line: &&Value| {
@@ -103,13 +108,17 @@ fn ended(lab: &mut Lab, container: &str, count: usize) -> Result<Vec<Told>> {
 }
 
 /// The only session of the container, once it has ended.
-fn only(lab: &mut Lab, container: &str) -> Result<Told> {
+pub(super) fn only(lab: &mut Lab, container: &str) -> Result<Told> {
     ended(lab, container, 1)?.pop().context("it is there")
 }
 
-/// A person's session: ten commands, typed into a shell.
 pub(super) fn interactive(lab: &mut Lab) -> Result<()> {
     let container = lab.new_container()?;
+    of_a_person(lab, &container)
+}
+
+/// Two sessions of a person in a container: ten commands each, typed into a shell.
+pub(super) fn of_a_person(lab: &mut Lab, container: &Container) -> Result<()> {
     let (first, second) = (lab.file()?, lab.file()?);
     let typed = [
         "/bin/ls /",

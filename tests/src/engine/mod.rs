@@ -29,6 +29,7 @@ use client::{Client, PATIENCE};
 use cri::Cri;
 
 pub use client::FOLDER;
+pub use image::CHECK;
 
 /// Files that engines copy into containers, and their contents.
 const FILES: &[(&str, &str)] =
@@ -222,7 +223,12 @@ impl Engine {
 
     /// Like [`Self::service`], with more options of the engine's command.
     pub fn service_with(&'static self, number: u32, options: &[&str]) -> Result<Container> {
-        let container = self.start_with(number, options, SERVICE)?;
+        self.serving_with(number, options, SERVICE)
+    }
+
+    /// Like [`Self::service_with`], with another program, which starts [`SERVICE`].
+    pub fn serving_with(&'static self, number: u32, options: &[&str], args: &[&str]) -> Result<Container> {
+        let container = self.start_with(number, options, args)?;
         wait_for("the container's service", PATIENCE, || Ok(container.service().exists().then_some(())))?;
         Ok(container)
     }
@@ -280,6 +286,11 @@ impl Container {
     /// Copies a file of the host into the container.
     pub fn copy(&self, from: &str, to: &str) -> Result<()> {
         self.engine.client.copy(&self.id, from, to)
+    }
+
+    /// The path of its volume on the host.
+    pub fn volume(&self) -> &Path {
+        &self.volume
     }
 
     /// What the cgroup alone tells about the container.

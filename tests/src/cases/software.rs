@@ -1,0 +1,426 @@
+//! Real servers in containers that are set up as their official images are: an entrypoint that prepares the start and
+//! then becomes the server, another user, data on a volume. Clients keep them busy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::expectation::difference;
+use super::expected::{expect_told, is_end, lines_of, wait_for_line};
+use super::lab::Lab;
+use super::session;
+use crate::container::{Container, Setup};
+use crate::engine::{self, CHECK, DOCKER};
+use crate::program::{Running, on_host, wait_for};
+use crate::root::Root;
+
+/// How long a server may take to start, or to answer several requests, on an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How many requests a server answers at least while nothing else happens.
+const REQUESTS: u64 = 50;
+
+/// A server, and how it is used.
+struct Software {
+    name: &'static str,
+    /// What the entrypoint does first.
+    preparation: &'static str,
+    /// The command line of the server, which the entrypoint becomes then.
+    server: &'static str,
+    /// A client that makes one request.
+    client: &'static str,
+    /// The first line of the answer.
+    answer: &'static str,
+}
+
+/// A web server with a cache. The entrypoint makes its configuration.
+const NGINX: Software = Software {
+    name: "nginx",
+    preparation: "cat > /data/nginx.conf << END
+user nobody nogroup; daemon off; pid /run/nginx.pid; error_log stderr; events {}
+http {
+    access_log /var/log/nginx/access.log;
+    client_body_temp_path /var/cache/nginx/client_temp; proxy_temp_path /var/cache/nginx/proxy_temp;
+    fastcgi_temp_path /var/cache/nginx/fastcgi_temp; uwsgi_temp_path /var/cache/nginx/uwsgi_temp;
+    scgi_temp_path /var/cache/nginx/scgi_temp; proxy_cache_path /var/cache/nginx/pages keys_zone=pages:1m;
+    include /etc/nginx/conf.d/*.conf;
+    server { listen 8080; location / { proxy_pass http://127.0.0.1:8081; proxy_cache pages; proxy_cache_valid 1s; } }
+}
+END
+echo 'server { listen 8081; root /srv; }' > /etc/nginx/conf.d/default.conf",
+    server: "/usr/sbin/nginx -c /data/nginx.conf",
+    client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/mark",
+    answer: "changed by the attacker",
+};
+
+const REDIS: Software = Software {
+    name: "Redis",
+    preparation: "/bin/busybox chown -R nobody /data",
+    server: "setpriv --reuid=nobody --regid=nogroup --clear-groups \
+        /usr/bin/redis-server --dir /data --save 1 1 --appendonly yes",
+    client: "redis-cli set visit now",
+    answer: "OK",
+};
+
+const POSTGRESQL: Software = Software {
+    name: "PostgreSQL",
+    preparation: "/bin/busybox mkdir -p /data/base /run/postgresql
+/bin/busybox chown nobody /data/base /run/postgresql
+as_user='setpriv --reuid=nobody --regid=nogroup --clear-groups'
+$as_user /usr/lib/postgresql/15/bin/initdb -D /data/base --no-sync",
+    server: "$as_user /usr/lib/postgresql/15/bin/postgres -D /data/base -h '*' -k /run/postgresql",
+    // It sorts in temporary files.
+    client: "/usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -U nobody -tAq postgres -c \"
+        set work_mem = '64kB'; create table if not exists visits (at int);
+        insert into visits select generate_series(1, 10);
+        select count(*) from (select n from generate_series(1, 20000) n order by md5(n::text) offset 5) sorted\"",
+    answer: "19995",
+};
+
+/// A Redis that may be told to write files anywhere, as older versions may.
+const EXPOSED_REDIS: Software = Software {
+    preparation: "",
+    server: "/usr/bin/redis-server --dir /data --enable-protected-configs yes --save 3600 1",
+    ..REDIS
+};
+
+/// A web application. Like many images, this one says that compiled modules are not to be kept.
+const FLASK: Software = Software {
+    name: "Flask",
+    preparation: "export PYTHONDONTWRITEBYTECODE=1",
+    server: "python3 /srv/app.py",
+    client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/",
+    answer: "the answer is 42",
+};
+
+impl Software {
+    /// The script of the entrypoint, which runs these commands, too.
+    fn entrypoint(&self, commands: &str) -> String {
+        format!("{}\n{commands}\n/usr/bin/tool serve &\nexec {}", self.preparation, self.server)
+    }
+}
+
+/// Clients of a server, which send one request after the other. They run on the host, in the network of the container.
+struct Clients {
+    _process: Running,
+    /// A file with one byte for each correct answer.
+    answers: PathBuf,
+}
+
+impl Clients {
+    /// Starts the clients of a container, whose first process has this id.
+    fn start(software: &Software, pid: u32, answers: PathBuf) -> Result<Self> {
+        let Software { client, answer, .. } = software;
+        let script = format!(
+            "while :; do {client} 2> /dev/null | {{
+            read -r answer
+            if [ \"$answer\" = '{answer}' ]; then echo >> {}; else /bin/busybox sleep 1; fi; }}; done",
+            answers.display()
+        );
+        // They leave the processor to everybody else.
+        let clients = in_network(pid, &["/bin/busybox", "nice", "-n", "19", "/bin/busybox", "sh", "-c", &script]);
+        Ok(Self { _process: Running::start(Command::new("nsenter").args(clients))?, answers })
+    }
+
+    /// Waits until they have so many answers more.
+    fn have(&self, more: u64) -> Result<()> {
+        let count = || fs::metadata(&self.answers).map_or(0, |file| file.len());
+        let before = count();
+        wait_for("the answers", PATIENCE, || Ok((count() >= before + more).then_some(())))
+    }
+}
+
+/// A running server, and its clients.
+struct Server {
+    clients: Clients,
+    container: Container,
+}
+
+impl Server {
+    /// Starts a server, and waits until it answers.
+    fn start(lab: &mut Lab, software: &Software) -> Result<Self> {
+        Self::start_after(lab, "", software)
+    }
+
+    /// Like [`Self::start`]. The entrypoint runs these commands first.
+    fn start_after(lab: &mut Lab, commands: &str, software: &Software) -> Result<Self> {
+        let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+        let container = Container::service_after_with(lab.number(), &software.entrypoint(commands), setup)?;
+        let clients = Clients::start(software, container.pid, container.volume().with_extension("answers"))?;
+        let server = Self { clients, container };
+        server
+            .clients
+            .have(1)
+            .with_context(|| format!("{} does not answer: {}", software.name, server.container.log()))?;
+        Ok(server)
+    }
+
+    /// Runs a client, and returns what it prints.
+    fn ask(&self, client: &[&str]) -> Result<String> {
+        on_host("nsenter", in_network(self.container.pid, client))
+    }
+
+    fn page(&self, path: &str) -> Result<String> {
+        self.ask(&["/bin/busybox", "wget", "-q", "-O", "-", &format!("http://127.0.0.1:{path}")])
+    }
+
+    /// Expects these findings of medium severity or above, each once or more often, and no others, while the server
+    /// remains busy. Returns them.
+    fn expect(self, lab: &mut Lab, attack: &[Value]) -> Result<Vec<Value>> {
+        self.clients.have(REQUESTS)?;
+        lab.take_late_findings()?;
+        let is_of_act = |line: &&Value| line["finding"].is_string() && line["finding"] != "session" && matters(line);
+        let found: Vec<Value> = lab.history.iter().filter(is_of_act).cloned().collect();
+        for wanted in attack {
+            ensure!(found.iter().any(|found| difference(found, wanted).is_none()), "there is no {wanted}");
+        }
+        for found in &found {
+            ensure!(attack.iter().any(|wanted| difference(found, wanted).is_none()), "this is unexpected: {found}");
+        }
+        // What the attack has left in the container may still act.
+        drop(self);
+        lab.take_late_findings()?;
+        Ok(found)
+    }
+}
+
+/// The arguments with which nsenter runs a program of the host in the network of a process.
+fn in_network(pid: u32, args: &[&str]) -> Vec<String> {
+    ["--net", "-t", &pid.to_string()].iter().chain(args).map(|&part| part.to_owned()).collect()
+}
+
+fn matters(finding: &Value) -> bool {
+    !["info", "low"].iter().any(|below| finding["severity"] == *below)
+}
+
+/// A busy server makes no finding of medium severity or above. Its findings are the same in a replay.
+fn expect_quiet(lab: &mut Lab, software: &Software) -> Result<()> {
+    /// What is changed besides, to see that the container is watched.
+    const PROOF: &str = "/srv/proof";
+    let start = Instant::now();
+    let run = lab.counted(|lab| {
+        let server = Server::start(lab, software)?;
+        server.clients.have(REQUESTS)?;
+        server.container.service_does(&["create", PROOF]).map(drop)
+    })?;
+    let (mut counts, mut loud) = (BTreeMap::<String, usize>::new(), Vec::new());
+    for line in run.expect_same()? {
+        let finding: Value = serde_json::from_str(&line)?;
+        ensure!(finding["finding"].is_string(), "a notice: {line}");
+        *counts.entry(finding["severity"].to_string()).or_default() += 1;
+        if matters(&finding) {
+            loud.push(finding);
+        }
+    }
+    println!("{}, {:.0} s: {counts:?}", software.name, start.elapsed().as_secs_f32());
+    let paths: Vec<_> = loud.iter().map(|finding| &finding["file"]["path"]).collect();
+    ensure!(paths == [PROOF], "these are not quiet: {loud:?}");
+    Ok(())
+}
+
+pub(super) fn nginx(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &NGINX)
+}
+
+pub(super) fn redis(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &REDIS)
+}
+
+pub(super) fn postgresql(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &POSTGRESQL)
+}
+
+pub(super) fn flask(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &FLASK)
+}
+
+/// The finding of a change.
+fn change(severity: &str, path: &str) -> Value {
+    json!({"finding": "image_write", "severity": severity, "file": {"path": path}})
+}
+
+/// The finding of something that is executed and not as in the image.
+fn drift(path: &str) -> Value {
+    json!({"finding": "drifted_exec", "severity": "high", "file": {"path": path}})
+}
+
+/// The program that attackers drop.
+const DROPPED: &str = "/tmp/echo";
+
+/// Expects the dropped program to have run in a session of high severity, whose summary says this.
+fn expect_session(lab: &Lab, found: &[Value], summary: &Value) -> Result<()> {
+    let run = found.iter().find(|found| difference(found, &drift(DROPPED)).is_none()).context("it was not run")?;
+    let session = lab.history.iter().rfind(|line| line["id"] == run["session"]).context("it is in no session")?;
+    let difference = difference(session, &json!({"severity": "high", "summary": summary}));
+    ensure!(difference.is_none(), "{difference:?}: {session}");
+    Ok(())
+}
+
+/// An attacker makes the web application write a program and run it.
+pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
+    let server = Server::start(lab, &FLASK)?;
+    let answer = server.page("8080/run?command=cp+/bin/busybox+/tmp/echo%3b+/tmp/echo+owned")?;
+    ensure!(answer == "owned\n", "the command was not run: {answer}");
+    let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
+    let found = server.expect(lab, &[shell, change("high", DROPPED), drift(DROPPED)])?;
+    expect_session(lab, &found, &json!({"via": "application", "started_by": ["python3", "/srv/app.py"]}))
+}
+
+/// Somebody makes Redis write its data over a script that a scheduler runs. PHP runs what is between its marks, and
+/// drops and runs a miner.
+pub(super) fn exploited_redis(lab: &mut Lab) -> Result<()> {
+    const SCHEDULER: &str = "while /bin/busybox sleep 1; do php8.2 /srv/scripts/answer.php; done > /dev/null 2>&1 &";
+    const CODE: &str = "<?php system('[ -e /tmp/echo ] || cp /bin/busybox /tmp/echo; /tmp/echo mined >> /data/mined');";
+    let server = Server::start_after(lab, SCHEDULER, &EXPOSED_REDIS)?;
+    for command in [
+        &["config", "set", "dir", "/srv/scripts"][..],
+        &["config", "set", "dbfilename", "answer.php"],
+        &["config", "set", "rdbcompression", "no"],
+        &["set", "job", &format!("{CODE} ?>")],
+        &["save"],
+    ] {
+        let answer = server.ask(&[&["redis-cli"], command].concat())?;
+        ensure!(answer == "OK\n", "{command:?}: {answer}");
+    }
+    let mined = server.container.volume().join("mined");
+    wait_for("the miner", PATIENCE, || Ok(mined.exists().then_some(())))?;
+    let written = json!({"finding": "image_write", "severity": "medium", "process": {"comm": "redis-server"}});
+    let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
+    let script = drift("/srv/scripts/answer.php");
+    let found = server.expect(lab, &[written, script, shell, change("high", DROPPED), drift(DROPPED)])?;
+    expect_session(lab, &found, &json!({"via": "application"}))
+}
+
+/// Somebody from outside changes a library, and the next program of the application that is started loads it.
+pub(super) fn replaced_library(lab: &mut Lab) -> Result<()> {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/liblzf.so.1.5";
+    let server = Server::start(lab, &REDIS)?;
+    // It still works, as a careful attacker's does.
+    let replace = format!("(cat {LIBRARY}; echo) > /tmp/new; cat /tmp/new > {LIBRARY}");
+    server.container.exec(&["/usr/bin/dash", "-c", &replace])?;
+    let answer = server.container.service_does(&["run", "/usr/bin/redis-cli", "ping"])?;
+    ensure!(answer["stdout"] == "PONG\n", "the library does not work: {answer}");
+    let told = session::only(lab, &server.container.id)?;
+    told.expect(&json!({"severity": "high", "summary": {"via": "exec"}}))?;
+    let shell = json!({"finding": "shell_in_container", "severity": "medium", "session": told.id()?});
+    let mut changed = change("high", LIBRARY);
+    changed["session"] = told.id()?;
+    let mut loaded = drift(LIBRARY);
+    loaded["process"] = json!({"exe": "/usr/bin/redis-cli", "origin": "application"});
+    server.expect(lab, &[shell, changed, loaded]).map(drop)
+}
+
+/// A person's session in a container whose server is busy.
+pub(super) fn interactive(lab: &mut Lab) -> Result<()> {
+    let server = Server::start(lab, &NGINX)?;
+    session::of_a_person(lab, &server.container)?;
+    let written = json!({"finding": "image_write", "severity": "medium", "process": {"tty": "pts0"}});
+    let shell = json!({"finding": "shell_in_container", "severity": "high", "process": {"tty": "pts0"}});
+    server.expect(lab, &[shell, written]).map(drop)
+}
+
+/// Somebody from outside changes the configuration that the entrypoint has made, and the server shows its secrets.
+pub(super) fn changed_configuration(lab: &mut Lab) -> Result<()> {
+    const FILE: &str = "/etc/nginx/conf.d/default.conf";
+    let server = Server::start(lab, &NGINX)?;
+    let container = &server.container;
+    container.exec(&["/bin/busybox", "sed", "-i", "s,root,location /secrets/ { alias /data/; } root,", FILE])?;
+    container.exec(&["/usr/sbin/nginx", "-c", "/data/nginx.conf", "-s", "reload"])?;
+    let shown = wait_for("the file on the volume", PATIENCE, || Ok(server.page("8081/secrets/nginx.conf").ok()))?;
+    ensure!(shown.contains("proxy_cache"), "the server shows {shown}");
+    let told = session::ended(lab, &container.id, 2)?;
+    told[0].expect(&json!({"severity": "high", "summary": {"via": "exec", "findings": {"image_write": 2}}}))?;
+    told[1].expect(&json!({"severity": "info", "summary": {"via": "exec", "findings": {}}}))?;
+    let mut replaced = json!({"finding": "image_write", "severity": "high", "process": {"origin": "entered"}});
+    replaced["session"] = told[0].id()?;
+    server.expect(lab, &[replaced]).map(drop)
+}
+
+/// Somebody copies a program into the container as `kubectl cp` does, and runs it.
+pub(super) fn tar_through_exec(lab: &mut Lab) -> Result<()> {
+    const COPY: &str = "/srv/busybox";
+    let server = Server::start(lab, &NGINX)?;
+    let container = &server.container;
+    let tar = format!("busybox tar -c -C /bin busybox | runc exec {} /bin/busybox tar -x -f - -C /srv", container.id);
+    on_host("/bin/busybox", ["sh", "-c", &tar])?;
+    container.exec(&[COPY, "true"])?;
+    let told = session::ended(lab, &container.id, 2)?;
+    for told in &told {
+        told.expect(&json!({"severity": "high", "summary": {"via": "exec"}}))?;
+    }
+    let (mut written, mut run) = (change("high", COPY), drift(COPY));
+    (written["session"], run["session"]) = (told[0].id()?, told[1].id()?);
+    server.expect(lab, &[written, run]).map(drop)
+}
+
+/// A Redis of Docker with a health check, and its clients.
+fn of_docker(lab: &mut Lab) -> Result<(Clients, engine::Container)> {
+    lab.node.ensure(&DOCKER)?;
+    let script = EXPOSED_REDIS.entrypoint("");
+    let options = ["--health-interval=5s", "--health-timeout=60s", "--health-cmd", CHECK];
+    let container = DOCKER.serving_with(lab.number(), &options, &["/bin/sh", "-c", &script])?;
+    let pid = on_host("docker", ["inspect", "--format={{.State.Pid}}", &container.id])?;
+    let clients = Clients::start(&REDIS, pid.trim().parse()?, container.volume().with_extension("answers"))?;
+    clients.have(1)?;
+    wait_for_line(lab, &container, 1, is_end)?;
+    Ok((clients, container))
+}
+
+/// Expects all of these in the session of the last one, which is not expected and told with high severity.
+fn expect_story(lab: &mut Lab, container: &engine::Container, acts: &[Value]) -> Result<()> {
+    let is = |line: &Value, act: &Value| difference(line, act).is_none();
+    let last = acts.last().context("no acts")?;
+    let session = wait_for_line(lab, container, 1, |line| is(line, last))?["session"].clone();
+    ensure!(session.is_string(), "it is in no session");
+    expect_told(lab, container, &session, "high")?;
+    let lines = lines_of(lab, container, 0);
+    for act in acts {
+        let told = lines.iter().find(|line| line["session"] == session && is(line, act));
+        ensure!(told.with_context(|| format!("there is no {act}"))?["expected"].is_null(), "{act} is expected");
+    }
+    Ok(())
+}
+
+pub(super) fn redis_of_docker(lab: &mut Lab) -> Result<()> {
+    let (clients, container) = of_docker(lab)?;
+    wait_for_line(lab, &container, 3, is_end)?;
+    clients.have(REQUESTS)?;
+    lab.take_late_findings()?;
+    for line in lines_of(lab, &container, 0) {
+        ensure!(!matters(if is_end(&line) { &line["detail"] } else { &line }), "this is not quiet: {line}");
+    }
+    drop((clients, container));
+    lab.take_late_findings().map(drop)
+}
+
+/// Somebody from outside changes the script of the health check, which then drops and runs a miner.
+pub(super) fn changed_health_check(lab: &mut Lab) -> Result<()> {
+    let (clients, container) = of_docker(lab)?;
+    let command = "[ -e /tmp/echo ] || cp /bin/busybox /tmp/echo; /tmp/echo mined";
+    container.exec(&["/bin/sh", "-c", &format!("echo '{command}' >> {CHECK}")])?;
+    expect_story(lab, &container, &[drift(CHECK), change("high", DROPPED), drift(DROPPED)])?;
+    clients.have(REQUESTS)?;
+    drop((clients, container));
+    lab.take_late_findings().map(drop)
+}
+
+/// Somebody from outside runs what the health check runs, as often, but has another program run in its place.
+pub(super) fn imitated_health_check(lab: &mut Lab) -> Result<()> {
+    const PROGRAM: &str = "/tmp/redis-cli";
+    let (clients, container) = of_docker(lab)?;
+    container.service_does(&["script", PROGRAM, "#!/bin/sh\necho stolen >> /data/stolen; echo PONG\n"])?;
+    for _ in 0..2 {
+        on_host("docker", ["exec", "--env=PATH=/tmp:/usr/bin:/bin", &container.id, "/bin/sh", "-c", CHECK])?;
+        thread::sleep(Duration::from_secs(5));
+    }
+    ensure!(fs::read(container.volume().join("stolen"))?.len() == 2 * "stolen\n".len(), "nothing was stolen");
+    expect_story(lab, &container, &[drift(PROGRAM)])?;
+    clients.have(REQUESTS)?;
+    drop((clients, container));
+    lab.take_late_findings().map(drop)
+}
