@@ -166,8 +166,8 @@ impl Link {
         }
     }
 
-    /// Detaches the program. Somebody else may have closed the descriptor, whose number can be that of another program's
-    /// link by now. Then that stays. A perf event does not tell whose it is.
+    /// Detaches the program. Somebody else may have closed the descriptor, whose number can be that of another
+    /// program's link by now. Then that stays. A perf event does not tell whose it is.
     fn detach(self, program: &Program) {
         match self {
             Self::PerfEvent(link) => drop(link),
