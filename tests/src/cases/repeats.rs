@@ -203,7 +203,7 @@ pub(super) fn installation(lab: &mut Lab) -> Result<()> {
         done
         cp /bin/true /data/p/usr/bin/p
         chmod 755 /data/p/DEBIAN/postinst /data/p/usr/bin/p
-        dpkg-deb --build /data/p /data/p.deb";
+        /usr/bin/dpkg-deb --build /data/p /data/p.deb";
     let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
     let container = Container::service_with(lab.number(), setup)?;
     container.service_does(&["run", "/bin/busybox", "sh", "-ec", PACKAGE])?;

@@ -122,8 +122,7 @@ impl Clients {
             if [ \"$answer\" = '{answer}' ]; then echo >> {}; else /bin/busybox sleep 1; fi; }}; done",
             answers.display()
         );
-        // They leave the processor to everybody else.
-        let clients = in_network(pid, &["/bin/busybox", "nice", "-n", "19", "/bin/busybox", "sh", "-c", &script]);
+        let clients = in_network(pid, &["/bin/busybox", "sh", "-c", &script]);
         Ok(Self { _process: Running::start(Command::new("nsenter").args(clients))?, answers })
     }
 
