@@ -20,7 +20,10 @@ use detector_common::{
 use crate::{
     actor,
     emit::{Draft, Stamp, count_loss},
-    kernel::{Cgroup, Dentry, Task, current_namespaces, current_process},
+    kernel::{
+        Cgroup, Dentry, Task, current_cgroup_id, current_mount_namespace, current_namespaces, current_process,
+        has_typed_task,
+    },
     mem::{Counter, Lookup, Word},
 };
 
@@ -98,15 +101,22 @@ pub fn learn_namespaces(task: Task) {
 
 /// Returns whether the running task has the sensor's namespaces, and so is in no container.
 #[inline(always)]
-pub fn is_with_sensor() -> bool {
+fn is_with_sensor() -> bool {
     current_namespaces() == SENSOR_NAMESPACES.get()
 }
 
-/// Returns whether the mount namespace of the running task suffices to show that the task is in no container. This
-/// check is cheaper than [`of`].
+/// Returns whether the running task is known to be in no container without a call of a helper that reads memory. Where
+/// there is no typed task, such a call is necessary, and the result is `false`: a look at a file costs as much.
 #[inline(always)]
-pub fn is_elsewhere(task: Task) -> bool {
-    is_with_sensor() || is_host(task.mount_namespace())
+pub fn is_clearly_elsewhere() -> bool {
+    has_typed_task() && is_with_sensor()
+}
+
+/// Returns whether the mount namespace of the running task suffices to show that the task is in no container. This
+/// check is cheaper than [`of_current`].
+#[inline(always)]
+pub fn is_elsewhere() -> bool {
+    is_with_sensor() || is_host(current_mount_namespace())
 }
 
 /// Returns what is known about a cgroup.
@@ -118,12 +128,23 @@ fn known(id: u64) -> Option<map::Cgroup> {
 /// Returns the container that a task runs in, or `None` if the task belongs to the host or its container is still being
 /// set up.
 #[inline(always)]
-pub fn of(task: Task) -> Option<map::Cgroup> {
-    let namespace = task.mount_namespace();
+fn of(task: Task) -> Option<map::Cgroup> {
+    in_namespace(task, task.mount_namespace(), || task.cgroup_id())
+}
+
+/// Returns the container that the running task runs in. Where that is possible, this takes fewer helpers than [`of`].
+#[inline(always)]
+pub fn of_current() -> Option<map::Cgroup> {
+    in_namespace(Task::current(), current_mount_namespace(), current_cgroup_id)
+}
+
+/// Returns the container that a task with this mount namespace runs in. `cgroup` returns the id of the task's cgroup.
+#[inline(always)]
+fn in_namespace(task: Task, namespace: u32, cgroup: impl FnOnce() -> u64) -> Option<map::Cgroup> {
     if namespace == HOST_MNT_NS.load() {
         return None;
     }
-    match of_cgroup(task) {
+    match started(cgroup()) {
         // The task is exiting and has no namespaces any more, but it is still in its cgroup.
         None if namespace == 0 => None,
         None => known(of_namespace(task, namespace)?),
@@ -134,7 +155,13 @@ pub fn of(task: Task) -> Option<map::Cgroup> {
 /// Returns the running container whose cgroup a task is in.
 #[inline(always)]
 fn of_cgroup(task: Task) -> Option<map::Cgroup> {
-    known(task.cgroup_id()).filter(|cgroup| cgroup.phase == PHASE_STARTED)
+    started(task.cgroup_id())
+}
+
+/// Returns the running container to which the cgroup with this id belongs.
+#[inline(always)]
+fn started(id: u64) -> Option<map::Cgroup> {
+    known(id).filter(|cgroup| cgroup.phase == PHASE_STARTED)
 }
 
 /// Returns the id of the container that started in the mount namespace of a task. A namespace can end before its
@@ -179,15 +206,15 @@ impl Root {
     }
 }
 
-/// Returns the container in which the running task is about to execute a program. It can be a container that this exec
-/// is going to start.
+/// Returns the container in which the running task, which does not see the host's mounts, is about to execute a
+/// program. It can be a container that this exec is going to start.
 #[inline(always)]
 pub fn of_executing(task: Task) -> Option<u64> {
-    if is_elsewhere(task) {
-        return None;
+    if let Some(cgroup) = of_current() {
+        return Some(cgroup.container);
     }
-    let (root, id) = (Root::of(task), task.cgroup_id());
-    if let Some(cgroup) = entered(task, id, &root) {
+    let (root, id) = (Root::of(task), current_cgroup_id());
+    if let Some(cgroup) = entered_by_root(task, id, &root) {
         return Some(cgroup.container);
     }
     (!root.is_host() && !is_of_host(id)).then_some(id)
@@ -204,7 +231,7 @@ pub fn responsible(task: Task) -> u64 {
 /// Returns `None` if one of the two tasks is not a container's, or if the cgroup belongs to the same container.
 #[inline(always)]
 pub fn escaped(task: Task, to: u64) -> Option<u64> {
-    of(Task::current()).map(|cgroup| cgroup.container).or_else(|| left(Task::current()))?;
+    of_current().map(|cgroup| cgroup.container).or_else(|| left(Task::current()))?;
     let container = left(task)?;
     match known(to) {
         Some(cgroup) if cgroup.container == container => None,
@@ -258,13 +285,12 @@ fn is_member(task: Task, container: u64) -> bool {
 #[inline(always)]
 pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     actor::forget(current_process());
-    let namespace = task.mount_namespace();
-    if is_host(namespace) {
+    if is_elsewhere() {
         // The task belongs to a container nevertheless if it has escaped from one, as with
         // `nsenter --target 1 --mount`.
-        return of_cgroup(task).map(|cgroup| (cgroup.container, Origin::Outside));
+        return started(current_cgroup_id()).map(|cgroup| (cgroup.container, Origin::Outside));
     }
-    let (root, id) = (Root::of(task), task.cgroup_id());
+    let (namespace, root, id) = (current_mount_namespace(), Root::of(task), current_cgroup_id());
     if let Some(cgroup) = entered(task, id, &root) {
         if cgroup.root == 0 && cgroup.root_dev == root.device {
             // The container was running before the probes were attached.
@@ -278,7 +304,7 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
     if root.is_host() || is_of_host(id) {
         return None;
     }
-    let started = map::Cgroup {
+    let new = map::Cgroup {
         container: id,
         root_dev: root.device,
         mnt_ns: namespace,
@@ -289,7 +315,7 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         has_listened: 0,
     };
     // If the container cannot be kept, nothing distinguishes this exec from the next ones.
-    let is_kept = start(task, id, &started);
+    let is_kept = start(task, id, &new);
     let origin = if is_kept { Origin::Entrypoint } else { Origin::Unknown };
     register_session(task, id, origin);
     Some((id, origin))
@@ -299,7 +325,7 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
 /// outer container.
 #[inline(always)]
 fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
-    let Some(outer) = of_cgroup(task) else { return };
+    let Some(outer) = started(id) else { return };
     if id == outer.container || root.device == outer.root_dev || !is_first(task) {
         return;
     }
@@ -310,16 +336,19 @@ fn start_nested(task: Task, id: u64, namespace: u32, root: &Root) {
     }
 }
 
-/// Returns the running container that the running task is in. `id` is the id of the task's cgroup. If the task has
-/// created a mount namespace of its own, its root can be all that shows the container. But in a cgroup that is not the
-/// host's, such a task starts another container if it is the first process of its pid namespace, or if its root is a
-/// different directory, whose file system has the device number of one that is gone.
+/// Returns the running container that the running task is in. `id` is the id of the task's cgroup.
 #[inline(always)]
 fn entered(task: Task, id: u64, root: &Root) -> Option<map::Cgroup> {
-    let entered = of(task);
-    if entered.is_some() {
-        return entered;
-    }
+    let entered = of_current();
+    if entered.is_some() { entered } else { entered_by_root(task, id, root) }
+}
+
+/// Returns the running container whose root the running task has. If the task has created a mount namespace of its own,
+/// its root can be all that shows the container. But in a cgroup that is not the host's, such a task starts another
+/// container if it is the first process of its pid namespace, or if its root is a different directory, whose file
+/// system has the device number of one that is gone.
+#[inline(always)]
+fn entered_by_root(task: Task, id: u64, root: &Root) -> Option<map::Cgroup> {
     let owner = root.container()?;
     let is_same = owner.root == 0 || owner.root == root.dentry.address();
     (is_of_host(id) || is_same && !is_first(task)).then_some(owner)
@@ -471,12 +500,12 @@ pub fn remove_cgroup(id: u64) {
 /// the root is not in `ROOTS` yet.
 #[inline(always)]
 pub fn register_actor(task: Task, owner: u64, root_dev: u32) -> (u64, Origin) {
-    match of(task) {
+    match of_current() {
         Some(cgroup) if cgroup.container == owner || cgroup.root_dev == root_dev => {
             (cgroup.container, register_origin(task, cgroup.container))
         }
         _ if has_entered(current_process(), owner) => (owner, Origin::Entered),
-        _ if !is_elsewhere(task) && known(owner).is_none() => (owner, Origin::Unknown),
+        _ if !is_elsewhere() && known(owner).is_none() => (owner, Origin::Unknown),
         _ => (owner, Origin::Outside),
     }
 }
@@ -492,9 +521,9 @@ pub fn actor(task: Task, container: u64, origin: Origin) -> u64 {
             // The map is full.
             Origin::Entered => map::visit(task.leader().start_time()),
             // A process of a container that has got out to the host's mounts is still in its cgroup.
-            Origin::Outside if is_elsewhere(task) => of_cgroup(task).map_or(HOST, |cgroup| cgroup.container),
+            Origin::Outside if is_elsewhere() => started(current_cgroup_id()).map_or(HOST, |cgroup| cgroup.container),
             // This is another container, or a service of the host that has its own mounts.
-            Origin::Outside | Origin::Unknown => task.cgroup_id(),
+            Origin::Outside | Origin::Unknown => current_cgroup_id(),
             Origin::Entrypoint | Origin::Application => container,
         },
     };
@@ -554,7 +583,7 @@ pub fn register_origin(task: Task, container: u64) -> Origin {
     if is_member(task.parent(), container) {
         return Origin::Application;
     }
-    let is_in_cgroup = of_cgroup(task).map_or(0, |cgroup| cgroup.container) == container;
+    let is_in_cgroup = started(current_cgroup_id()).map_or(0, |cgroup| cgroup.container) == container;
     begin_session(task, container, if is_in_cgroup { Via::Exec } else { Via::Nsenter });
     Origin::Entered
 }

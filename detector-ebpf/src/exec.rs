@@ -15,7 +15,7 @@ use crate::{
     container,
     emit::{Draft, Stamp, count_loss},
     image::{self, interpreted},
-    kernel::{Binprm, File, Task, current_process},
+    kernel::{Binprm, File, Task, current_cgroup_id, current_process},
     loader, mem, process,
 };
 
@@ -41,7 +41,7 @@ pub fn report_exec(program: Binprm) {
     loader::note_exec(place.dentry);
     interpreted::note_exec();
     let inode = file.inode();
-    let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
+    let (stamp, cgroup) = (Stamp::take(), current_cgroup_id());
     let Some(mut draft) = Draft::<ExecRecord>::begin(Kind::Exec, stamp, cgroup, container, Loss::Exec) else {
         keep(stamp, task, container, origin, file);
         return;
@@ -90,17 +90,18 @@ fn keep(stamp: Stamp, task: Task, container: u64, origin: u32, file: File) {
     unsafe { (&raw mut kept.time).write_volatile(stamp.time) };
 }
 
-/// Reports that the running task is about to execute a script, or a program whose standard input may be a script.
+/// Reports that the running task, which does not see the host's mounts, is about to execute a script, or a program
+/// whose standard input may be a script.
 #[inline(always)]
 pub fn report_script(program: Binprm) {
     let task = Task::current();
     let is_script = program.is_script();
     let script = if is_script { program.file() } else { task.descriptor(0) };
-    if !is_script && (container::is_elsewhere(task) || !interpreted::is_foreign(script.inode())) {
+    if !is_script && !interpreted::is_foreign(script.inode()) {
         return;
     }
     let Some(container) = container::of_executing(task) else { return };
-    let (stamp, cgroup) = (Stamp::take(), task.cgroup_id());
+    let (stamp, cgroup) = (Stamp::take(), current_cgroup_id());
     let Some(mut draft) = Draft::<ScriptRecord>::begin(Kind::Script, stamp, cgroup, container, Loss::Script) else {
         return;
     };

@@ -38,5 +38,8 @@ pub fn is_loading(process: u32) -> bool {
 /// Forgets a process that has mapped its program, has executed another program, or has ended.
 #[inline(always)]
 pub fn forget(process: u32) {
-    let _never_known = LOADERS.remove(process);
+    // A look is cheaper than a removal, and nearly always enough.
+    if is_loading(process) {
+        let _gone_already = LOADERS.remove(process);
+    }
 }

@@ -16,7 +16,7 @@ use aya_ebpf::{
 
 use super::argument;
 use crate::{
-    exec,
+    container, exec,
     image::{self, report::hand_over},
     kernel::Binprm,
     probe_log,
@@ -44,8 +44,11 @@ fn exec_kprobe(ctx: ProbeContext) -> u32 {
 fn bprm_check(ctx: ProbeContext) -> u32 {
     let program: Option<Binprm> = argument(&ctx, 0);
     if let Some(program) = program {
-        exec::report_script(program);
-        hand_over(&ctx, image::executing(program.file()));
+        let is_elsewhere = container::is_elsewhere();
+        if !is_elsewhere {
+            exec::report_script(program);
+        }
+        hand_over(&ctx, image::executing(program.file(), is_elsewhere));
     }
     0
 }

@@ -37,7 +37,8 @@ pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
         if flags & MAP_SHARED != 0 && file.is_writable() {
             return content::stored(file, ImageOp::MmapWrite, 0);
         }
-        if protection & PROT_READ == 0 || !Task::current().executes_what_it_reads() {
+        if protection & PROT_READ == 0 || container::is_clearly_elsewhere() || !Task::current().executes_what_it_reads()
+        {
             return None;
         }
     }
@@ -49,7 +50,7 @@ pub fn mapped(file: File, protection: u64, flags: u64) -> Option<Change> {
 #[inline(always)]
 fn mapped_code(file: File, flags: u64) -> Option<Change> {
     let task = Task::current();
-    if container::is_elsewhere(task) {
+    if container::is_elsewhere() {
         return None;
     }
     let inode = file.inode();
@@ -61,7 +62,7 @@ fn mapped_code(file: File, flags: u64) -> Option<Change> {
         }
         CLASS_MAP_EXEC
     } else {
-        class_elsewhere(task, inode, flags & MAP_TYPE == MAP_PRIVATE)?
+        class_elsewhere(inode, flags & MAP_TYPE == MAP_PRIVATE)?
     };
     loaded(task, inode, file.place(), class)
 }
@@ -78,11 +79,11 @@ pub fn protected(memory: Vma, protection: u64) -> Option<Change> {
         return None;
     }
     let task = Task::current();
-    if container::is_elsewhere(task) {
+    if container::is_elsewhere() {
         return None;
     }
     let Some(place) = file.place_on_overlay() else {
-        let class = class_elsewhere(task, file.inode(), !memory.is_shared())?;
+        let class = class_elsewhere(file.inode(), !memory.is_shared())?;
         return loaded(task, file.inode(), file.place(), class);
     };
     // The file may have been copied up after its lower layer was mapped.
@@ -96,14 +97,14 @@ pub fn protected(memory: Vma, protection: u64) -> Option<Change> {
 /// memory, without a name or on a volume counts only if it is mapped privately, as loaders do: just-in-time compilers
 /// use shared mappings. A volume is any file system but the one that holds the container's root.
 #[inline(always)]
-fn class_elsewhere(task: Task, inode: Inode, is_private: bool) -> Option<u32> {
+fn class_elsewhere(inode: Inode, is_private: bool) -> Option<u32> {
     if !is_private || !inode.is_regular() {
         return None;
     }
     if inode.is_fleeting() {
         return Some(CLASS_MAP_EXEC);
     }
-    let root = container::of(task)?.root_dev;
+    let root = container::of_current()?.root_dev;
     (root != 0 && root != inode.device()).then_some(VERSION)
 }
 
@@ -114,7 +115,7 @@ fn loaded(task: Task, inode: Inode, place: Place, class: u32) -> Option<Change> 
     if task.executable().dentry().inode() == inode {
         return None;
     }
-    let container = container::of(task)?.container;
+    let container = container::of_current()?.container;
     let image = Image { owner: container, device: inode.device() };
     // What differs only in metadata is reported again when its content has changed.
     let class = if class == CLASS_MAP_EXEC { map::class(class, seen::difference(place.dentry)) } else { class };
@@ -128,22 +129,19 @@ fn loaded(task: Task, inode: Inode, place: Place, class: u32) -> Option<Change> 
 }
 
 /// Checks a file that is about to be executed, be it a program or a script. It is reported if it is a container's, on
-/// its overlay or in the upper directory of that, and the process is in no container.
+/// its overlay or in the upper directory of that, and the process is in no container. `is_elsewhere` says whether the
+/// process sees the host's mounts.
 #[inline(always)]
-pub fn executing(file: File) -> Option<Change> {
-    let task = Task::current();
-    let place = file.place();
+pub fn executing(file: File, is_elsewhere: bool) -> Option<Change> {
     let inode = file.inode();
     let superblock = inode.superblock();
-    let image = match Image::on(superblock, || place.dentry) {
+    let image = match Image::on(superblock, || file.dentry()) {
         Some(image) => image,
-        None if container::is_elsewhere(task) => {
-            Image { owner: container::owner_of_upper(place.dentry)?, device: superblock.device() }
-        }
+        None if is_elsewhere => Image { owner: container::owner_of_upper(file.dentry())?, device: superblock.device() },
         None => return None,
     };
-    if container::of_executing(task).is_some() {
+    if !is_elsewhere && container::of_executing(Task::current()).is_some() {
         return None;
     }
-    Some(Change::at_place(Kind::HostExec, image, inode, place, EACH))
+    Some(Change::at_place(Kind::HostExec, image, inode, file.place(), EACH))
 }

@@ -50,7 +50,7 @@ pub fn device_opened(file: File) -> Option<Change> {
         return None;
     }
     let inode = file.inode();
-    let container = container::of(Task::current())?.container;
+    let container = container::of_current()?.container;
     let image = Image { owner: container, device: inode.device() };
     // The node of another device may get the inode number of a removed node, so the class depends on the device.
     let device = inode.represented_device();

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     container,
-    kernel::{Access, File, Inode, Task, current_process, has_typed_task},
+    kernel::{Access, File, Inode, Task, current_process},
 };
 
 /// How many files a program can open that are reported whatever their names are. Before its script, an interpreter
@@ -67,12 +67,12 @@ pub fn is_foreign<A: Access>(inode: Inode<A>) -> bool {
 /// Checks a file that is being opened for reading.
 #[inline(always)]
 pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
-    // Most files are opened on the host. Without a typed task, a look at the file is cheaper.
-    if has_typed_task() && container::is_with_sensor() || !is_foreign(file.inode()) {
+    // Most files are opened on the host.
+    if container::is_clearly_elsewhere() || !is_foreign(file.inode()) {
         return None;
     }
     let task = Task::current();
-    if container::is_elsewhere(task) {
+    if container::is_elsewhere() {
         return None;
     }
     let (inode, place) = (file.inode().probed(), file.probed().place());
@@ -83,7 +83,7 @@ pub fn opened<A: Access>(file: File<A>) -> Option<Change> {
     if code::language(place.dentry.end_of_name()).is_none() && !is_among_first(current_process()) {
         return None;
     }
-    let container = container::of(task)?.container;
+    let container = container::of_current()?.container;
     let image = Image { owner: container, device: inode.device() };
     if versions::is_noted(task, Kind::Interpret, container, inode, image.device) {
         return None;

@@ -19,7 +19,7 @@ use crate::{
 pub fn mounted(dentry: Dentry, op: MountOp) -> Option<Change> {
     let image = Image::at(dentry)?;
     let task = Task::current();
-    let container = container::of(task)?;
+    let container = container::of_current()?;
     Some(Change::of_mount(image, dentry, op, EACH, container::is_private(task, &container)))
 }
 
@@ -36,7 +36,7 @@ pub fn remounted(superblock: Superblock) -> Option<Change> {
 #[inline(always)]
 pub fn setting_attributes() -> Option<Change> {
     let task = Task::current();
-    container::of(task)?;
+    container::of_current()?;
     if !task.credentials().may_mount() {
         return None;
     }
@@ -62,7 +62,7 @@ pub fn set_attributes() -> Option<Change> {
 #[inline(always)]
 pub fn rooted(place: Place, op: MountOp) -> Option<Change> {
     let task = Task::current();
-    let container = container::of(task)?;
+    let container = container::of_current()?;
     let inode = place.dentry.inode();
     let image = Image { owner: container.container, device: inode.device() };
     let is_private = container::is_private(task, &container);

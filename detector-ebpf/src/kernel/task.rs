@@ -41,9 +41,27 @@ pub fn current_namespaces() -> u64 {
     if !has_typed_task() {
         return Task::current().namespaces().address();
     }
+    typed_task().namespaces().address()
+}
+
+/// Returns the id of the cgroup that the running task is in, also without a helper where that is possible.
+#[inline(always)]
+pub fn current_cgroup_id() -> u64 {
+    if has_typed_task() { typed_task().cgroup_id() } else { Task::current().cgroup_id() }
+}
+
+/// Returns the [mount namespace](Task::mount_namespace) of the running task, also without a helper where that is
+/// possible.
+#[inline(always)]
+pub fn current_mount_namespace() -> u32 {
+    if has_typed_task() { typed_task().mount_namespace() } else { Task::current().mount_namespace() }
+}
+
+/// Returns the running task as one whose type the verifier knows, if [there is one](has_typed_task).
+#[inline(always)]
+fn typed_task() -> Task<Direct> {
     // SAFETY: the helper takes no argument and changes nothing, and the verifier knows the type of the result.
-    let task: Task<Direct> = unsafe { Ptr::trust(bpf_get_current_task_btf() as u64) };
-    task.follow::<kind::NsProxy>(&OFF_TASK_NSPROXY).address()
+    unsafe { Ptr::trust(bpf_get_current_task_btf() as u64) }
 }
 
 impl<A: Access> Task<A> {
@@ -51,6 +69,23 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub fn process(self) -> u32 {
         self.read(&OFF_TASK_TGID)
+    }
+
+    /// Returns the namespaces, or null for a task that has none any more because it is exiting.
+    #[inline(always)]
+    pub fn namespaces(self) -> Ptr<kind::NsProxy, A> {
+        self.follow(&OFF_TASK_NSPROXY)
+    }
+
+    /// Returns the inode number of the mount namespace, or 0 for a task that has no namespaces any more because it is
+    /// exiting.
+    #[inline(always)]
+    pub fn mount_namespace(self) -> u32 {
+        let namespaces = self.namespaces();
+        if namespaces.is_null() {
+            return 0;
+        }
+        namespaces.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
     }
 
     #[inline(always)]
@@ -138,23 +173,6 @@ impl Task {
             ABSENT => NO_LOGIN,
             at => self.read_at(at),
         }
-    }
-
-    /// Returns the namespaces, or null for a task that has none any more because it is exiting.
-    #[inline(always)]
-    pub fn namespaces(self) -> Ptr<kind::NsProxy> {
-        self.follow(&OFF_TASK_NSPROXY)
-    }
-
-    /// Returns the inode number of the mount namespace, or 0 for a task that has no namespaces any more because it is
-    /// exiting.
-    #[inline(always)]
-    pub fn mount_namespace(self) -> u32 {
-        let namespaces = self.namespaces();
-        if namespaces.is_null() {
-            return 0;
-        }
-        namespaces.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
     }
 
     /// Returns the kernel's number of the mount namespace, which is never given to another one (`alloc_mnt_ns`,
