@@ -13,32 +13,35 @@ use super::{
     report::Change,
     seen,
 };
-use crate::kernel::Dentry;
+use crate::{kernel::Dentry, mem};
 
 /// Checks a change of the file with this name. The change is requested by a process, or made by overlayfs in the upper
 /// layer on such a request.
 #[inline(always)]
 pub fn changing(dentry: Dentry, op: ImageOp, value: u32) -> Option<Change> {
-    if Image::at(dentry).is_none() {
-        return granted(dentry);
-    }
-    if dentry.superblock().is_overlay() && Request::to_change(dentry, op, value).defer() {
+    let change = if Image::at(dentry).is_none() {
+        granted(dentry)?
+    } else if dentry.superblock().is_overlay() && Request::to_change(dentry, op, value).defer() {
         return None;
-    }
+    } else {
+        (dentry, op, value)
+    };
+    // The verifier is to check what follows once, and not once for each operation.
+    let (dentry, op, value) = mem::forget(change);
     changed(dentry, op, value)
 }
 
-/// Checks a change of the file with this name. If the file is the one in the upper layer of a file that the running
-/// thread has requested to change, the request was granted.
+/// Returns the change that the running thread has requested, if it is granted: it is then made to the file with this
+/// name, in the upper layer.
 #[inline(always)]
-fn granted(dentry: Dentry) -> Option<Change> {
+fn granted(dentry: Dentry) -> Option<(Dentry, ImageOp, u32)> {
     let request = pending::request_above(dentry)?;
     let op = request.op()?;
     if names::is_of_names(op) {
         return None;
     }
     pending::forget();
-    changed(request.dentry, op, request.value)
+    Some((request.dentry, op, request.value))
 }
 
 /// Checks the end of a call that requested a change. If overlayfs has copied the file to the upper layer for it, the

@@ -18,7 +18,7 @@ use super::{locate::Image, seen, versions};
 use crate::{
     actor, container,
     emit::{Draft, Stamp, count_loss},
-    kernel::{Dentry, Inode, Place, Task, VfsMount, current_process},
+    kernel::{Dentry, Inode, Place, Task, VfsMount, current_cgroup_id, current_process},
     mem, process,
     texts::Texts,
 };
@@ -227,6 +227,9 @@ pub fn take_over<const REPORTER: u32>() {
 /// Reports a change.
 #[inline(always)]
 pub fn report<const REPORTER: u32>(change: &Change) {
+    let mut room = MaybeUninit::uninit();
+    // The other programs find their change in a map, so that the verifier knows nothing about it.
+    let change = if REPORTER == NAME_OR_PLACE { mem::forget_in(&mut room, change) } else { change };
     let task = Task::current();
     let (container, origin) = container::register_actor(task, change.owner, change.device);
     let actor = change.keeper(container::actor(task, container, origin));
@@ -235,10 +238,7 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     }
     // There are many ways to get here. The verifier is to check what follows once, and not once for each of them.
     let (container, origin, actor) = mem::forget((container, origin.number(), actor));
-    let mut room = MaybeUninit::uninit();
-    // The other programs find their change in a map, so that the verifier knows nothing about it.
-    let change = if REPORTER == NAME_OR_PLACE { mem::forget_in(&mut room, change) } else { change };
-    let cgroup = task.cgroup_id();
+    let cgroup = current_cgroup_id();
     let stamp = Stamp::take();
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
     let is_version = (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.class == VERSION;
@@ -298,7 +298,9 @@ fn describe<const REPORTER: u32>(
     process::describe(task, origin, container, &mut record.process);
     change.inode.describe(change.layer(), &mut record.file);
     if REPORTER == PLACE || REPORTER == NAME_OR_PLACE {
-        mem::store(&mut record.file.difference, seen::difference(change.dentry));
+        // Without a mount, this is a change of the image, and not code.
+        let code = if change.mount.is_null() { Dentry::NULL } else { change.dentry };
+        mem::store(&mut record.file.difference, seen::difference(code));
     }
     record.op = change.op;
     record.value = change.value;

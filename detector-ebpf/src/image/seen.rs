@@ -143,7 +143,7 @@ pub fn note_copy_up(image: Image, inode: Inode) {
 #[inline(always)]
 pub fn difference(dentry: Dentry) -> u32 {
     let inode = dentry.inode();
-    if inode.layer() != Some(Layer::Upper) {
+    if inode.is_null() || inode.layer() != Some(Layer::Upper) {
         return 0;
     }
     let Some(image) = Image::at(dentry) else { return 0 };
