@@ -129,22 +129,24 @@ fn known(id: u64) -> Option<map::Cgroup> {
 /// set up.
 #[inline(always)]
 fn of(task: Task) -> Option<map::Cgroup> {
-    in_namespace(task, task.mount_namespace(), || task.cgroup_id())
+    let namespace = task.mount_namespace();
+    if namespace == HOST_MNT_NS.load() { None } else { in_namespace(task, namespace, task.cgroup_id()) }
 }
 
 /// Returns the container that the running task runs in. Where that is possible, this takes fewer helpers than [`of`].
 #[inline(always)]
 pub fn of_current() -> Option<map::Cgroup> {
-    in_namespace(Task::current(), current_mount_namespace(), current_cgroup_id)
-}
-
-/// Returns the container that a task with this mount namespace runs in. `cgroup` returns the id of the task's cgroup.
-#[inline(always)]
-fn in_namespace(task: Task, namespace: u32, cgroup: impl FnOnce() -> u64) -> Option<map::Cgroup> {
+    let namespace = current_mount_namespace();
     if namespace == HOST_MNT_NS.load() {
         return None;
     }
-    match started(cgroup()) {
+    in_namespace(Task::current(), namespace, current_cgroup_id())
+}
+
+/// Returns the container that a task with this mount namespace, which is not the host's, and this cgroup runs in.
+#[inline(always)]
+fn in_namespace(task: Task, namespace: u32, cgroup: u64) -> Option<map::Cgroup> {
+    match started(cgroup) {
         // The task is exiting and has no namespaces any more, but it is still in its cgroup.
         None if namespace == 0 => None,
         None => known(of_namespace(task, namespace)?),
