@@ -388,7 +388,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["shell::socket_shell", "shell::reverse_shell", "session::reverse_shell"],
             ),
             way(
-                "webshell: commands that a service runs with a shell, as one finding from the first act of high severity on",
+                "webshell: commands that a service runs with a shell, as one finding from the first act of high \
+                 severity on",
                 &["exec", "create"],
                 &["session::webshell"],
             ),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::process::{Key, key};
+use super::process::{Key, key, lineage};
 use super::{describe, interpreter};
 use crate::event::{Args, Exec, Layer, Path, Process, Script};
 use crate::recent::Recent;
@@ -58,10 +58,10 @@ impl Installations {
     /// Records a program that is executed for these scripts.
     pub(super) fn insert(&mut self, exec: &Exec, scripts: &[Script]) {
         let own = key(exec.process.pid, exec.process.start_time);
-        let of_layer = |path: &Path, layer| layer == Some(Layer::Lower) && is_manager(path);
-        let is_manager = of_layer(&exec.exe, exec.file.layer)
-            || exec.file.layer == Some(Layer::Lower)
-                && scripts.iter().any(|script| !script.is_input && of_layer(&script.path, script.file.layer));
+        let is_lower = |layer| layer == Some(Layer::Lower);
+        let mut scripts = scripts.iter().filter(|script| !script.is_input && is_lower(script.file.layer));
+        let is_manager =
+            is_lower(exec.file.layer) && (is_manager(&exec.exe) || scripts.any(|script| is_manager(&script.path)));
         let nearest = self.nearest(&exec.process);
         if nearest.is_none() && !is_manager {
             return;
@@ -79,9 +79,7 @@ impl Installations {
 
     /// What is known of the process, or else of the nearest ancestor of which something is.
     fn nearest(&mut self, process: &Process) -> Option<Option<Arc<Installation>>> {
-        let above = process.ancestors.iter().take_while(|ancestor| ancestor.in_container);
-        let above = above.map(|ancestor| key(ancestor.pid, ancestor.start_time));
-        std::iter::once(key(process.pid, process.start_time)).chain(above).find_map(|key| self.0.get(&key).cloned())
+        lineage(process).find_map(|key| self.0.get(&key).cloned())
     }
 }
 

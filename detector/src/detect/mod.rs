@@ -224,7 +224,10 @@ impl Detector {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
-        let installation = event.actor().and_then(|(process, _)| self.installations.of(process));
+        let installation = match event.actor() {
+            Some((process, _)) if !findings.is_empty() => self.installations.of(process),
+            _ => None,
+        };
         let repeats = &mut self.repeats;
         let around =
             Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };

@@ -65,6 +65,13 @@ pub(super) const fn key(pid: u32, start_time: u64) -> Key {
     (pid, start_time / TICK)
 }
 
+/// The process and its ancestors in the container, nearest first.
+pub(super) fn lineage(process: &Process) -> impl Iterator<Item = Key> {
+    let above = process.ancestors.iter().take_while(|ancestor| ancestor.in_container);
+    let above = above.map(|ancestor| key(ancestor.pid, ancestor.start_time));
+    std::iter::once(key(process.pid, process.start_time)).chain(above)
+}
+
 /// Programs by process.
 #[derive(Debug)]
 pub(super) struct Programs(Recent<Key, Program>);

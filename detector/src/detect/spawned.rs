@@ -2,8 +2,8 @@
 //! an exploited service, if its commands come neither from a terminal nor from a socket, as with a webshell. The kernel
 //! side does not follow these processes; they are known by the ancestors in the records.
 
-use super::process::{Key, key};
-use crate::event::{Ancestor, Event, Origin, Process, Session, Via};
+use super::process::{Key, key, lineage};
+use crate::event::{Event, Origin, Process, Session, Via};
 use crate::finding::{Finding, Kind, Severity};
 use crate::recent::Recent;
 
@@ -53,11 +53,10 @@ impl Spawned {
         }
         let own = key(process.pid, process.start_time);
         let is_suspect = matches!(event, Event::Exec(_)) && findings.iter().any(is_suspect);
-        let above = || process.ancestors.iter().take_while(|ancestor| ancestor.in_container);
-        let known = std::iter::once(own).chain(above().map(of)).find_map(|key| self.0.get(&key).copied());
-        let parent = above().next();
-        let is_of_suspect =
-            parent.is_some_and(|parent| self.0.get(&of(parent)).is_some_and(|parent| parent.is_suspect));
+        let known = lineage(process).find_map(|key| self.0.get(&key).copied());
+        let parent = process.ancestors.first().filter(|parent| parent.in_container);
+        let of_parent = parent.and_then(|parent| self.0.get(&key(parent.pid, parent.start_time)));
+        let is_of_suspect = of_parent.is_some_and(|parent| parent.is_suspect);
         let known = known
             .map(|member| member.session)
             .filter(|session| !is_suspect || is_of_suspect || is_told(key(session.pid, session.start_time)));
@@ -72,10 +71,6 @@ impl Spawned {
         }
         Some(branch)
     }
-}
-
-fn of(ancestor: &Ancestor) -> Key {
-    key(ancestor.pid, ancestor.start_time)
 }
 
 /// Whether an application that executes this can be exploited.
@@ -95,7 +90,7 @@ mod tests {
     use super::super::samples::{change, container, context, exec, name};
     use super::super::{Context, Detector};
     use super::*;
-    use crate::event::{ImageOp, Layer};
+    use crate::event::{Ancestor, ImageOp, Layer};
     use crate::finding::{Line, NoticeEvent, Summary};
 
     /// To make one takes long.

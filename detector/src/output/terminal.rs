@@ -390,8 +390,8 @@ mod tests {
         write_line(&mut out, &end, false).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
         let expected = "high      3f2a0c6d9e1b  └ session_ended       #1234 session of dash in container \
-                        3f2a0c6d9e1b (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s · \
-                        killed by signal 9\n";
+                        3f2a0c6d9e1b (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s \
+                        · killed by signal 9\n";
         assert!(text.ends_with(expected), "{text}");
     }
 
