@@ -148,7 +148,7 @@ impl Open {
     /// When the finding must be published, if nothing else happens.
     fn due(&self) -> Option<u64> {
         if let Some(ended) = self.ended {
-            return Some(ended + GRACE);
+            return Some(ended.saturating_add(GRACE));
         }
         match self.is_changed {
             true => Some(self.pace.due()),
@@ -158,7 +158,7 @@ impl Open {
 
     /// When it is over if nothing else happens, and nothing tells its end.
     fn goes_idle(&self) -> Option<u64> {
-        (self.summary.via == Via::Application && self.ended.is_none()).then_some(self.last + IDLE)
+        (self.summary.via == Via::Application && self.ended.is_none()).then(|| self.last.saturating_add(IDLE))
     }
 
     /// Whether the finding must be published at once. After the end, one last line follows soon.
