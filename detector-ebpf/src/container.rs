@@ -20,10 +20,7 @@ use detector_common::{
 use crate::{
     actor,
     emit::{Draft, Stamp, count_loss},
-    kernel::{
-        Cgroup, Dentry, Task, current_cgroup_id, current_mount_namespace, current_namespaces, current_process,
-        has_typed_task,
-    },
+    kernel::{Access, Cgroup, Dentry, NsProxy, Task, current_cgroup_id, current_process, typed_current},
     mem::{Counter, Lookup, Word},
 };
 
@@ -99,24 +96,27 @@ pub fn learn_namespaces(task: Task) {
     }
 }
 
-/// Returns whether the running task has the sensor's namespaces, and so is in no container.
-#[inline(always)]
-fn is_with_sensor() -> bool {
-    current_namespaces() == SENSOR_NAMESPACES.get()
-}
-
 /// Returns whether the running task is known to be in no container without a call of a helper that reads memory. Where
 /// there is no typed task, such a call is necessary, and the result is `false`: a look at a file costs as much.
 #[inline(always)]
 pub fn is_clearly_elsewhere() -> bool {
-    has_typed_task() && is_with_sensor()
+    typed_current().is_some_and(|task| task.namespaces().address() == SENSOR_NAMESPACES.get())
 }
 
 /// Returns whether the mount namespace of the running task suffices to show that the task is in no container. This
 /// check is cheaper than [`of_current`].
 #[inline(always)]
 pub fn is_elsewhere() -> bool {
-    is_with_sensor() || is_host(current_mount_namespace())
+    match typed_current() {
+        Some(task) => are_host(task.namespaces()),
+        None => are_host(Task::current().namespaces()),
+    }
+}
+
+/// Returns whether a task with these namespaces sees the host's mounts.
+#[inline(always)]
+fn are_host<A: Access>(namespaces: NsProxy<A>) -> bool {
+    namespaces.address() == SENSOR_NAMESPACES.get() || is_host(namespaces.mount_namespace())
 }
 
 /// Returns what is known about a cgroup.
@@ -136,11 +136,12 @@ fn of(task: Task) -> Option<map::Cgroup> {
 /// Returns the container that the running task runs in. Where that is possible, this takes fewer helpers than [`of`].
 #[inline(always)]
 pub fn of_current() -> Option<map::Cgroup> {
-    let namespace = current_mount_namespace();
+    let task = Task::current();
+    let namespace = task.mount_namespace();
     if namespace == HOST_MNT_NS.load() {
         return None;
     }
-    in_namespace(Task::current(), namespace, current_cgroup_id())
+    in_namespace(task, namespace, current_cgroup_id())
 }
 
 /// Returns the container that a task with this mount namespace, which is not the host's, and this cgroup runs in.
@@ -292,7 +293,7 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         // `nsenter --target 1 --mount`.
         return started(current_cgroup_id()).map(|cgroup| (cgroup.container, Origin::Outside));
     }
-    let (namespace, root, id) = (current_mount_namespace(), Root::of(task), current_cgroup_id());
+    let (namespace, root, id) = (task.mount_namespace(), Root::of(task), current_cgroup_id());
     if let Some(cgroup) = entered(task, id, &root) {
         if cgroup.root == 0 && cgroup.root_dev == root.device {
             // The container was running before the probes were attached.

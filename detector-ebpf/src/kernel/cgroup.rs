@@ -16,6 +16,12 @@ static HIERARCHY: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HIERARCHY_STATE: Global<u64> = Global::new(0);
 
+/// Returns whether the default hierarchy is the one that identifies containers.
+#[inline(always)]
+pub(super) fn is_hierarchy_default() -> bool {
+    HIERARCHY_STATE.load() == 0
+}
+
 impl<A: Access> Cgroup<A> {
     /// Returns the id: that of the kernfs node, which user space sees as the inode number of the cgroup's directory.
     #[inline(always)]

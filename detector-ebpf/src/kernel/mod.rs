@@ -17,10 +17,7 @@ pub use offsets::{
 };
 pub use path::Place;
 pub use pointer::{
-    Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, Direct, File, Inode, IovIter, Kiocb, Path, Ptr,
-    Str, Superblock, Task, VfsMount, Vma,
+    Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, Direct, File, Inode, IovIter, Kiocb, NsProxy,
+    Path, Ptr, Str, Superblock, Task, VfsMount, Vma,
 };
-pub use task::{
-    Surroundings, current_cgroup_id, current_mount_namespace, current_namespaces, current_process, current_thread,
-    has_typed_task,
-};
+pub use task::{Surroundings, current_cgroup_id, current_process, current_thread, typed_current};

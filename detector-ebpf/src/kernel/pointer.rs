@@ -251,7 +251,8 @@ macro_rules! pointers {
 }
 
 pointers! {
-    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task Vma Binprm Cgroup BpfMap BpfAttributes Str
+    File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task NsProxy Vma Binprm Cgroup BpfMap
+    BpfAttributes Str
 }
 
 impl Ptr<kind::Str> {

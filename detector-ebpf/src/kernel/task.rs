@@ -1,15 +1,18 @@
 //! `struct task_struct` and the structs that it refers to: the process that acts.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+};
 use detector_common::{
     offsets::ABSENT,
     record::{COMM_LEN, NO_LOGIN, Peer, Stdio, TEXT_TRUNCATED},
 };
 
 use super::{
+    cgroup::is_hierarchy_default,
     offsets::*,
     path::Place,
-    pointer::{Access, Direct, File, Ptr, Task, kind},
+    pointer::{Access, Direct, File, NsProxy, Ptr, Task, kind},
 };
 use crate::mem::{self, UserAddress};
 
@@ -27,41 +30,28 @@ pub fn current_thread() -> u64 {
     unsafe { bpf_get_current_pid_tgid() }
 }
 
-/// Returns whether the kernel can tell the verifier that something is the running task, so that a program can read it
-/// without a helper.
+/// Returns the running task as one whose type the verifier knows, so that it is read without a helper, if the kernel
+/// can tell it. Otherwise, the verifier does not look at the call of the helper, which may not exist.
+///
+/// A program must do this seldom. The verifier searches all types of the kernel several times by name for each pointer
+/// that is read from such a task (`btf_nested_type_is_trusted`, kernel/bpf/btf.c, 6.18).
 #[inline(always)]
-pub fn has_typed_task() -> bool {
-    HELPER_TYPED_TASK.load() != ABSENT
-}
-
-/// Returns the address of the namespaces of the running task. This takes few instructions if there is a
-/// [typed task](has_typed_task). Otherwise, the verifier does not look at the call of the helper, which may not exist.
-#[inline(always)]
-pub fn current_namespaces() -> u64 {
-    if !has_typed_task() {
-        return Task::current().namespaces().address();
+pub fn typed_current() -> Option<Task<Direct>> {
+    if HELPER_TYPED_TASK.load() == ABSENT {
+        return None;
     }
-    typed_task().namespaces().address()
+    // SAFETY: the helper takes no argument and changes nothing, and the verifier knows the type of the result.
+    Some(unsafe { Ptr::trust(bpf_get_current_task_btf() as u64) })
 }
 
-/// Returns the id of the cgroup that the running task is in, also without a helper where that is possible.
+/// Returns the id of the cgroup that the running task is in.
 #[inline(always)]
 pub fn current_cgroup_id() -> u64 {
-    if has_typed_task() { typed_task().cgroup_id() } else { Task::current().cgroup_id() }
-}
-
-/// Returns the [mount namespace](Task::mount_namespace) of the running task, also without a helper where that is
-/// possible.
-#[inline(always)]
-pub fn current_mount_namespace() -> u32 {
-    if has_typed_task() { typed_task().mount_namespace() } else { Task::current().mount_namespace() }
-}
-
-/// Returns the running task as one whose type the verifier knows, if [there is one](has_typed_task).
-#[inline(always)]
-fn typed_task() -> Task<Direct> {
-    // SAFETY: the helper takes no argument and changes nothing, and the verifier knows the type of the result.
-    unsafe { Ptr::trust(bpf_get_current_task_btf() as u64) }
+    if is_hierarchy_default() {
+        // SAFETY: the helper takes no argument and changes nothing.
+        return unsafe { bpf_get_current_cgroup_id() };
+    }
+    Task::current().cgroup_id()
 }
 
 impl<A: Access> Task<A> {
@@ -73,7 +63,7 @@ impl<A: Access> Task<A> {
 
     /// Returns the namespaces, or null for a task that has none any more because it is exiting.
     #[inline(always)]
-    pub fn namespaces(self) -> Ptr<kind::NsProxy, A> {
+    pub fn namespaces(self) -> NsProxy<A> {
         self.follow(&OFF_TASK_NSPROXY)
     }
 
@@ -81,11 +71,7 @@ impl<A: Access> Task<A> {
     /// exiting.
     #[inline(always)]
     pub fn mount_namespace(self) -> u32 {
-        let namespaces = self.namespaces();
-        if namespaces.is_null() {
-            return 0;
-        }
-        namespaces.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
+        self.namespaces().mount_namespace()
     }
 
     #[inline(always)]
@@ -97,6 +83,17 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub fn is_last_of_process(self) -> bool {
         self.signal().read::<u32>(&OFF_SIGNAL_LIVE) == 0
+    }
+}
+
+impl<A: Access> NsProxy<A> {
+    /// Returns the inode number of the mount namespace, or 0 for a task that has no namespaces any more.
+    #[inline(always)]
+    pub fn mount_namespace(self) -> u32 {
+        if self.is_null() {
+            return 0;
+        }
+        self.follow::<kind::MountNamespace>(&OFF_NSPROXY_MNT).read(&OFF_MNT_NS_INUM)
     }
 }
 
@@ -315,7 +312,7 @@ impl Task {
 /// it.
 #[derive(Clone, Copy)]
 pub struct Surroundings {
-    namespaces: Ptr<kind::NsProxy>,
+    namespaces: NsProxy,
     cgroups: Ptr<kind::CssSet>,
 }
 
