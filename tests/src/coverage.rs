@@ -655,6 +655,7 @@ pub const TAMPERING: &[&str] = &[
     "entries of a read-only map deleted with bpf(2)",
     "links detached with bpf(2)",
     "all links closed by way of ptrace(2)",
+    "the later half of the links closed by way of ptrace(2)",
     "perf events disabled",
     "the module of overlayfs unloaded and loaded again",
     "memory written with ptrace(2)",

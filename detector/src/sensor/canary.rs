@@ -1,7 +1,7 @@
 //! Recognises the canary of the [self-test](super::selftest) in the events.
 
 use super::plan::{HOOKS, Proof};
-use crate::event::{Detail, Event, File, Layer, MountOp, Origin, Process};
+use crate::event::{Detail, Event, File, ImageOp, Layer, MountOp, Origin, Process};
 use crate::procfs::StartTime;
 
 /// Recognises the events of the canary, and remembers which hooks they have verified.
@@ -59,15 +59,17 @@ impl Canary {
             _ if !self.is_cause_of(event) => return false,
             Event::Exec(_) => self.seen.push("exec"),
             Event::Script(_) => self.seen.push("script"),
-            Event::ImageChange(change) => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
+            Event::ImageChange(change) => {
+                self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer, Some(change.op)));
+            }
             Event::MountChange(change) => match change.op {
                 MountOp::Remount => self.seen.push("remount"),
                 MountOp::MountSetattr => self.seen.push("mount_setattr_return"),
-                _ => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer)),
+                _ => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer, None)),
             },
             Event::DeviceOpen(_) => self.seen.push("device"),
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
-            Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer)),
+            Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer, None)),
             Event::HandleOpen(_) => self.seen.push("handle"),
             Event::Listen(_) => self.seen.push("listen"),
             Event::ControlOpen(_)
@@ -127,17 +129,20 @@ impl Canary {
     }
 }
 
-/// The hooks that a change by the canary verifies: those of the act that the file is named after.
-fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> impl Iterator<Item = &'static str> {
+/// The hooks that a change by the canary verifies: those of the act that the file is named after. Another hook reports
+/// the change, in its own way, where the hook of the act does not fire: the copy-up that the act requires, or the write
+/// that follows an open. This verifies only that other hook.
+fn proven_by(detail: Option<&Detail>, layer: Option<Layer>, op: Option<ImageOp>) -> impl Iterator<Item = &'static str> {
     let file = detail.and_then(|detail| detail.path.bytes.rsplit(|&byte| byte == b'/').next());
     let hooks =
         HOOKS.iter().filter(move |hook| matches!(hook.proof, Proof::Record(act) if Some(act.as_bytes()) == file));
     let is_proven = move |hook: &&str| match *hook {
         // This change was noticed before the file was copied up, so it was noticed by the copy-up hook.
         "copy_up" => layer == Some(Layer::Lower),
+        "open" => op != Some(ImageOp::Write),
         // A child is known to have come from outside only if its fork was seen.
         "fork" => detail.is_some_and(|detail| detail.process.origin == Origin::Entered),
-        _ => true,
+        _ => op != Some(ImageOp::CopyUp),
     };
     hooks.map(|hook| hook.name).filter(is_proven)
 }
@@ -146,7 +151,7 @@ fn proven_by(detail: Option<&Detail>, layer: Option<Layer>) -> impl Iterator<Ite
 mod tests {
     use super::*;
     use crate::detect::samples;
-    use crate::event::{Cgroup, ImageOp};
+    use crate::event::Cgroup;
 
     /// The canary, whose process is that of the samples.
     fn canary() -> Canary {
@@ -178,6 +183,21 @@ mod tests {
             assert!(canary.take(&event) && canary.has_proven(hook), "{event:?}");
         }
         assert!(canary.has_proven("setattr") && canary.is_gone());
+    }
+
+    #[test]
+    fn a_change_that_another_hook_reports_does_not_prove_the_hook_of_the_act() {
+        for (op, path, hook, other) in [
+            (ImageOp::CopyUp, "/image/setattr", "setattr", Some("copy_up")),
+            (ImageOp::CopyUp, "/image/rename", "rename", None),
+            (ImageOp::Write, "/image/open", "open", None),
+        ] {
+            let mut canary = canary();
+            let change = samples::change(op, Layer::Lower, 0o644, path);
+            assert!(canary.take(&Event::ImageChange(Box::new(change))), "{op:?} of {path}");
+            assert!(!canary.has_proven(hook), "{op:?} of {path}");
+            assert!(other.is_none_or(|other| canary.has_proven(other)), "{op:?} of {path}");
+        }
     }
 
     #[test]

@@ -65,13 +65,18 @@ fn descriptors(pid: u32, kind: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Makes a process close all descriptors that keep its BPF programs attached. Returns their number.
-pub fn close_links(pid: u32) -> Result<Value> {
+/// The descriptors of a process that keep its BPF programs attached, in the order of their numbers.
+pub fn links(pid: u32) -> Result<Vec<i32>> {
     let links = ["anon_inode:bpf_link", "anon_inode:[perf_event]"].map(|kind| descriptors(pid, kind));
-    let links: Vec<i32> = links.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let mut links: Vec<i32> = links.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    links.sort_unstable();
     ensure!(!links.is_empty(), "the process has no links");
-    raw::make_close(pid, &links)?;
-    Ok(json!(links.len()))
+    Ok(links)
+}
+
+/// Makes a process close these descriptors.
+pub fn make_close(pid: u32, descriptors: &[i32]) -> Result<()> {
+    Ok(raw::make_close(pid, descriptors)?)
 }
 
 /// Disables the perf events of a process. Returns their number.

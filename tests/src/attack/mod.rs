@@ -43,7 +43,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 pub use answer::{NotApplicable, kernel, read as read_answer};
-pub use daemon::{close_links, disable_events};
+pub use daemon::{disable_events, links, make_close};
 pub use descriptors::{pass, take};
 pub use flood::{DEEP, flooded, flooding_shell};
 pub use maps::{empty_map, read_maps};

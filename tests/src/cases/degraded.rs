@@ -196,9 +196,25 @@ fn switch_off(switch: &str, act: &'static str) -> Result<()> {
 
 /// A debugger makes the daemon close the descriptors that keep its probes attached. The daemon attaches them again.
 pub(super) fn links_closed(_: &mut Lab) -> Result<()> {
-    let watched = Watched::start("closed")?;
-    let mut act = Act::begin("all links closed by way of ptrace(2)")?;
-    attack::close_links(watched.daemon.id())?;
+    close_links("closed", "all links closed by way of ptrace(2)", |links| links, &["cgroup_mkdir", "open", "trace"])
+}
+
+/// The same, but the hook that sees files being copied up goes on. It still reports what the others no longer do, as
+/// far as it can.
+pub(super) fn later_links_closed(_: &mut Lab) -> Result<()> {
+    close_links(
+        "later",
+        "the later half of the links closed by way of ptrace(2)",
+        |links| &links[links.len() / 2..],
+        &["link", "rename", "setattr", "setxattr", "removexattr", "script", "trace"],
+    )
+}
+
+fn close_links(name: &str, what: &'static str, choose: fn(&[i32]) -> &[i32], hooks: &[&str]) -> Result<()> {
+    let watched = Watched::start(name)?;
+    let mut act = Act::begin(what)?;
+    let links = attack::links(watched.daemon.id())?;
+    attack::make_close(watched.daemon.id(), choose(&links))?;
     act.noticed(&watched.wait(is_tampering)?);
     act.noticed(&watched.wait(is_healed)?);
     act.end()?;
@@ -207,7 +223,7 @@ pub(super) fn links_closed(_: &mut Lab) -> Result<()> {
         let lines = lines(&watched.output)?;
         let told: Vec<_> = lines.iter().filter(|line| is_healed(line)).map(|line| line["detail"].to_string()).collect();
         let is_told = |hook: &&str| told.iter().any(|what| what.contains(*hook));
-        Ok(["cgroup_mkdir", "open", "write", "trace"].iter().all(is_told).then_some(()))
+        Ok(hooks.iter().all(is_told).then_some(()))
     })?;
     watched.is_whole_again()?;
     watched.daemon.stop()

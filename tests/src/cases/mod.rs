@@ -75,7 +75,7 @@ cases! {
     refusals []: no_privilege, unwritable_output, few_descriptors;
     degraded []:
         few_capabilities, full_disk, full_disk_of_a_recording, probes_switched_off, ftrace_switched_off, links_closed,
-        events_disabled, module_reloaded, terminated, killed;
+        later_links_closed, events_disabled, module_reloaded, terminated, killed;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:

@@ -94,7 +94,9 @@ pub(super) fn run(
             Proof::Record(_) => events.canary().is_some_and(|canary| canary.has_proven(report.hook.name)),
             Proof::Run(_) => runs.has_run(program)?,
         };
-        report.verified = (is_proven || !refused.contains(report.hook.proof.act())).then_some(is_proven);
+        // A hook that has fired before the refusal of an act is expected to do so again.
+        let must_fire = report.verified.is_some() || !refused.contains(report.hook.proof.act());
+        report.verified = (is_proven || must_fire).then_some(is_proven);
     }
     Ok(())
 }
