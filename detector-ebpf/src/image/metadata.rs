@@ -58,10 +58,7 @@ pub fn ended(op: ImageOp, is_done: bool) -> Option<Change> {
 pub fn copied_up(dentry: Dentry) -> Option<Change> {
     let image = Image::at(dentry)?;
     let inode = dentry.inode();
-    if inode.is_regular() {
-        seen::note_copy_up(image, inode);
-    }
-    let file = seen::get(image, inode.number());
+    let file = if inode.is_regular() { seen::note_copy_up(image, inode) } else { seen::get(image, inode.number()) };
     if let Some(request) = pending::request_by_name(dentry, file) {
         return match request.op() {
             None => None,

@@ -47,12 +47,17 @@ pub struct Known {
 pub fn get(image: Image, inode: u64) -> Known {
     let key = file_key(image.owner, image.device, inode);
     match FILES.copied(&key) {
-        Some(FileState { first, last, writer, creator, .. }) => Known { key, first, last, writer, creator },
+        Some(state) => Known::of(key, &state),
         None => Known { key, first: 0, last: 0, writer: NOBODY, creator: NOBODY },
     }
 }
 
 impl Known {
+    #[inline(always)]
+    fn of(key: FileKey, state: &FileState) -> Self {
+        Self { key, first: state.first, last: state.last, writer: state.writer, creator: state.creator }
+    }
+
     /// Returns whether an act of this actor is known.
     #[inline(always)]
     pub fn has_seen(&self, actor: u64, class: u32) -> bool {
@@ -117,19 +122,20 @@ pub fn repeats(image: Image, inode: u64, op: ImageOp) -> bool {
 }
 
 /// Notes that the file with this inode is being copied up: from now on it is in the upper layer, and its content is
-/// that of the image until it is changed.
+/// that of the image until it is changed. Returns what is known about it.
 #[inline(always)]
-pub fn note_copy_up(image: Image, inode: Inode) {
+pub fn note_copy_up(image: Image, inode: Inode) -> Known {
     let key = file_key(image.owner, image.device, inode.number());
-    if FILES.get_ptr(key).is_none() {
-        // If there is no room, it is not known how the file differs from the image.
-        let _unknown = FILES.insert(key, new_state(emit::now()), BPF_NOEXIST.into());
-    }
     if let Some(file) = FILES.get_ptr_mut(key) {
         // SAFETY: the pointer is to a member of a live element. It is aligned to 8, and the member is only changed
         // through counters.
         unsafe { Counter::new(&raw mut (*file).copied) }.set(inode.address());
+        return get(image, inode.number());
     }
+    let state = FileState { copied: inode.address(), ..new_state(emit::now()) };
+    // If there is no room, or another CPU was first, it is not known how the file differs from the image.
+    let _unknown = FILES.insert(key, state, BPF_NOEXIST.into());
+    Known::of(key, &state)
 }
 
 /// Returns the number of the [`Difference`] between a file in the upper layer, which has this name, and the image, or 0
@@ -212,6 +218,7 @@ fn keep_file(key: FileKey, act: SeenKey, is_content: bool, op: u32) -> u64 {
     if is_creation || FILES.get_ptr(key).is_none() {
         let state = FileState {
             last: if is_content { time } else { 0 },
+            writer: writer(time, if is_content { act.actor } else { NOBODY }),
             creator: if is_creation { act.actor } else { NOBODY },
             ..new_state(time)
         };
