@@ -95,6 +95,9 @@ pub struct Finding {
     /// The visit in which it happened, as long as that may be a health check. It is not in the output.
     #[serde(skip)]
     pub visit: Option<Arc<Visit>>,
+    /// What it is about, as long as all of that may be what containers of the image do. It is not in the output.
+    #[serde(skip)]
+    pub typical: Option<Box<Typical>>,
 }
 
 impl Finding {
@@ -117,6 +120,13 @@ impl Finding {
         if other.visit.is_none() {
             self.visit = None;
         }
+        self.add_typical(other);
+    }
+
+    /// Takes from another act that the finding is about, too, whether it may be what containers of the image do.
+    pub(crate) fn add_typical(&mut self, other: &Self) {
+        let (own, other) = (self.typical.take(), other.typical.as_deref());
+        self.typical = own.zip(other).and_then(|(own, other)| Some(Box::new(own.and(other)?)));
     }
 
     /// Says that it happened in this visit, which is or may be a health check.
@@ -125,6 +135,33 @@ impl Finding {
             Some(visit) if visit.is_steady => self.expect(Reason::HealthCheck),
             visit => self.visit = visit.cloned(),
         }
+    }
+}
+
+/// Acts of a container that all containers of its image may do. Only a runtime can tell the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typical {
+    /// Their numbers. Acts that are the same have the same number in each container, as long as the detector runs.
+    pub(crate) acts: Vec<u64>,
+    /// When the container started, in nanoseconds since boot.
+    pub(crate) started: u64,
+    /// When it did the last of them.
+    pub(crate) time: u64,
+}
+
+impl Typical {
+    /// How many acts can be in one finding.
+    const MOST: usize = 64;
+
+    /// These acts and others of the same container, or `None` if they are too many.
+    fn and(mut self, other: &Self) -> Option<Self> {
+        self.time = self.time.max(other.time);
+        for act in &other.acts {
+            if !self.acts.contains(act) {
+                self.acts.push(*act);
+            }
+        }
+        (self.acts.len() <= Self::MOST).then_some(self)
     }
 }
 
@@ -185,11 +222,14 @@ pub enum Reason {
     Startup,
     /// The scheduler of the image runs its jobs.
     Scheduled,
+    /// Other containers of the same image have done the same after their start.
+    Image,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Scratch, Self::HealthCheck, Self::Engine, Self::Startup, Self::Scheduled];
+    pub const ALL: [Self; 6] =
+        [Self::Scratch, Self::HealthCheck, Self::Engine, Self::Startup, Self::Scheduled, Self::Image];
 
     /// The name, as in JSON.
     pub const fn name(self) -> &'static str {
@@ -199,6 +239,7 @@ impl Reason {
             Self::Engine => "engine",
             Self::Startup => "startup",
             Self::Scheduled => "scheduled",
+            Self::Image => "image",
         }
     }
 }

@@ -167,6 +167,7 @@ fn finding(id: &str) -> Finding {
         mitre: Vec::new(),
         suppressed_by: None,
         visit: None,
+        typical: None,
     }
 }
 

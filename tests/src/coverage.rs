@@ -281,6 +281,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way(
+                "what other containers of the image have done: another act, after a session, in all at the same time",
+                &["open"],
+                &["expected::of_the_image"],
+            ),
+            way(
                 "command that imitates a health check: of other arguments, or at another pace",
                 &["exec"],
                 &["expected::other_than_the_health_check", "expected::probe_of_a_pod"],

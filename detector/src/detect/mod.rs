@@ -84,6 +84,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             mitre: mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
             visit: None,
+            typical: None,
         });
     }
 
@@ -192,7 +193,11 @@ impl Detector {
         let mut findings = Vec::new();
         self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
         self.expectations.take(event, container);
-        self.expectations.judge(event, container, &mut findings);
+        let program = match event.actor() {
+            Some((process, exe)) if !findings.is_empty() => self.programs.of(process, exe),
+            _ => None,
+        };
+        self.expectations.judge(event, program, container, &mut findings);
         self.add_to_session(event, findings, None, (container, context), &mut found);
     }
 
@@ -228,12 +233,19 @@ impl Detector {
             Some((process, _)) if !findings.is_empty() => self.installations.of(process),
             _ => None,
         };
-        let repeats = &mut self.repeats;
+        let (repeats, mut is_of_session) = (&mut self.repeats, false);
         let around =
             Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };
-        self.sessions.take(event, findings, around, &mut |finding| {
+        self.sessions.take(event, findings, around, &mut |mut finding| {
+            is_of_session |= finding.session.is_some();
+            if finding.session.is_some() || installation.is_some() {
+                finding.typical = None;
+            }
             repeats.take(event, finding, installation.as_deref(), (container, context), found);
         });
+        if is_of_session {
+            self.expectations.disturb(container, event.time());
+        }
         if let Event::Exit(exit) = event
             && exit.is_last
         {
@@ -356,7 +368,7 @@ impl Detector {
         } else if let Some(code) = code_of(event, |detail| actor(&mut self.programs, detail)) {
             report.add_shell(&code, Some(look), None);
         }
-        self.expectations.judge(event, container, &mut findings);
+        self.expectations.judge(event, None, container, &mut findings);
         let content = Some(look.unwrap_or(Content::Other));
         self.add_to_session(event, findings, content, (container, context), &mut found);
     }

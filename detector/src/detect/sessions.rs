@@ -301,6 +301,7 @@ impl Open {
             mitre: session::techniques(self.summary.via).iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
             visit: None,
+            typical: None,
         };
         finding.set_visit(self.visit.as_ref());
         finding

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::id::Id;
+use super::images::Images;
 use super::metadata::Metadata;
-use crate::finding::{Container, File, Finding, Image, Time};
+use crate::finding::{Container, File, Finding, Image, Reason, Time};
 use crate::recent::Recent;
 
 /// For how many queried containers the metadata is remembered at most. At least half as many are always remembered.
@@ -53,6 +54,7 @@ pub(super) struct Join {
     settled: Recent<Key, Settled>,
     pending: BTreeMap<Key, Pending>,
     waiting: usize,
+    images: Images,
 }
 
 /// A container whose query is finished.
@@ -78,7 +80,7 @@ struct Pending {
 
 impl Default for Join {
     fn default() -> Self {
-        Self { settled: Recent::new(MAX_SETTLED), pending: BTreeMap::new(), waiting: 0 }
+        Self { settled: Recent::new(MAX_SETTLED), pending: BTreeMap::new(), waiting: 0, images: Images::default() }
     }
 }
 
@@ -103,7 +105,7 @@ impl Join {
     pub(super) fn add_finding(&mut self, key: &Key, mut finding: Box<Finding>, out: &mut dyn FnMut(Out)) -> Todo {
         if let Some(settled) = self.settled.get(key) {
             if let Some(metadata) = &settled.metadata {
-                fill(metadata, &mut finding);
+                fill(metadata, key, &mut self.images, &mut finding);
             }
             out(Out::Finding(finding));
             return Todo::default();
@@ -152,7 +154,7 @@ impl Join {
         self.waiting -= pending.waiting.len();
         for mut finding in pending.waiting {
             if let Some(metadata) = &metadata {
-                fill(metadata, &mut finding);
+                fill(metadata, key, &mut self.images, &mut finding);
             }
             out(Out::Finding(Box::new(finding)));
         }
@@ -185,8 +187,13 @@ impl Join {
     }
 }
 
-fn fill(metadata: &Metadata, finding: &mut Finding) {
+fn fill(metadata: &Metadata, key: &Key, images: &mut Images, finding: &mut Finding) {
     metadata.judge(finding.visit.as_deref(), &mut finding.severity, &mut finding.expected);
+    if let (Some(image), Some(typical)) = (&metadata.image, &finding.typical)
+        && images.expect(key, image, typical)
+    {
+        finding.expect(Reason::Image);
+    }
     if let Some(container) = &mut finding.container {
         metadata.fill(container);
     }
@@ -212,7 +219,7 @@ mod tests {
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, ImageOp, Layer};
-    use crate::finding::{Expected, Reason, Severity, Visit};
+    use crate::finding::{Expected, Severity, Typical, Visit};
 
     const TIME: Time = Time(jiff::Timestamp::UNIX_EPOCH);
 
@@ -264,6 +271,40 @@ mod tests {
         join.add_finding(&key(), found, &mut |line| out.push(line));
         join.release(&key(), &mut |line| out.push(line));
         assert!(matches!(&out[..], [Out::Finding(finding)] if finding.expected.is_none()));
+    }
+
+    #[test]
+    fn only_the_answer_of_a_runtime_tells_the_image() {
+        let image = || Some(Image { digest: Some(b"sha256:1"[..].into()), ..Image::default() });
+        let key = |nth: u64| Key { id: Id::new(&format!("{nth:064x}")).expect("it is one"), user: None };
+        let found = |nth: u64| {
+            let time = nth * 100_000_000_000;
+            Box::new(Finding {
+                typical: Some(Box::new(Typical { acts: vec![7], started: time, time })),
+                ..*finding("/srv/state")
+            })
+        };
+        let is_expected = |out: Vec<Out>| {
+            let [Out::Finding(finding)] = &out[..] else { panic!("{out:?}") };
+            let expected = Expected { reason: Reason::Image, otherwise: Severity::Medium };
+            assert!(finding.expected.is_none_or(|reason| reason == expected && finding.severity == Severity::Info));
+            finding.expected.is_some()
+        };
+        let mut join = Join::default();
+        let mut take = |nth: u64, answer: Option<Option<Metadata>>| {
+            let mut out = Vec::new();
+            join.add_finding(&key(nth), found(nth), &mut |it| out.push(it));
+            match answer {
+                Some(answer) => join.settle(&key(nth), answer, TIME, &mut |it| out.push(it)),
+                None => join.release(&key(nth), &mut |it| out.push(it)),
+            }
+            is_expected(out)
+        };
+        let told = || Some(Some(Metadata { image: image(), ..Metadata::default() }));
+        // One does not wait for the answer, and no runtime knows another one.
+        let answers = [told(), None, Some(None), Some(Some(Metadata::default())), told(), told(), None, told()];
+        let expected = answers.into_iter().zip(1..).map(|(answer, nth)| take(nth, answer));
+        assert_eq!(expected.collect::<Vec<_>>(), [false, false, false, false, false, true, false, true]);
     }
 
     /// The path of a finding or the kind of other output, and the container's name in it.
@@ -369,7 +410,7 @@ mod tests {
     fn files_in_declared_volumes_are_recognised() {
         let declared = |path: &str, metadata: &Metadata| {
             let mut finding = finding(path);
-            fill(metadata, &mut finding);
+            fill(metadata, &key(), &mut Images::default(), &mut finding);
             finding.file.and_then(|file| file.declared_volume)
         };
         let web = metadata("web");

@@ -15,6 +15,7 @@ mod enricher;
 mod enrichment;
 mod error;
 mod id;
+mod images;
 mod join;
 mod owner;
 

@@ -325,3 +325,40 @@ pub(super) fn copies(lab: &mut Lab) -> Result<()> {
     ensure!(difference(&added, &change("create", "/srv/added", told("medium"))).is_none(), "{added}");
     lab.take_findings().map(drop)
 }
+
+/// Three containers of an image, each started after the one before has done something, do the same. What only one of
+/// them does is told, and so is what all do at once, and what one does in which somebody has been.
+pub(super) fn of_the_image(lab: &mut Lab) -> Result<()> {
+    const APART: Duration = Duration::from_secs(10);
+    lab.node.ensure(&DOCKER)?;
+    let expect = |lab: &mut Lab, container: &engine::Container, path: &str, more: Value| {
+        let is_wanted = |line: &Value| line["finding"] == "image_write" && line["file"]["path"] == path;
+        let found = wait_for_line(lab, container, 1, is_wanted)?;
+        match difference(&found, &change("create", path, more)) {
+            Some(difference) => anyhow::bail!("{difference}\nfound: {found}"),
+            None => Ok(()),
+        }
+    };
+    let mut all = Vec::new();
+    for more in [told("medium"), told("medium"), expected("image", "medium")] {
+        if !all.is_empty() {
+            thread::sleep(APART);
+        }
+        let container = DOCKER.service(lab.number())?;
+        container.service_does(&["create", "/srv/state"])?;
+        expect(lab, &container, "/srv/state", more)?;
+        all.push(container);
+    }
+    let visited = DOCKER.service(lab.number())?;
+    visited.exec(&["/bin/true"])?;
+    visited.service_does(&["create", "/srv/state"])?;
+    expect(lab, &visited, "/srv/state", told("medium"))?;
+    all[2].service_does(&["create", "/srv/other"])?;
+    expect(lab, &all[2], "/srv/other", told("medium"))?;
+    for container in &all {
+        container.service_does(&["create", "/srv/at-once"])?;
+        expect(lab, container, "/srv/at-once", told("medium"))?;
+    }
+    drop((all, visited));
+    lab.take_findings().map(drop)
+}

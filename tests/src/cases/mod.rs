@@ -189,7 +189,7 @@ cases! {
     session [Node]: docker, containerd, podman;
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
-        other_than_the_health_check, probe_of_a_pod, copies;
+        other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
     software [Node]: redis_of_docker, changed_health_check, imitated_health_check;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_silent, docker_copied_to, docker_built,

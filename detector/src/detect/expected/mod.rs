@@ -13,9 +13,11 @@
 mod data;
 mod engine;
 mod health_check;
+mod image;
 mod pace;
 mod scheduled;
 mod scratch;
+mod spans;
 mod startup;
 
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use crate::container::table::TrackedContainer;
 use crate::event::{Event, Exec, Origin, Process};
 use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity, Visit};
 use crate::recent::Recent;
+use health_check::is_ordinary_shell;
+use image::Acts;
 use pace::Paces;
 use scheduled::Schedules;
 use startup::Startups;
@@ -44,6 +48,7 @@ pub(super) struct Expectations {
     started: Recent<Vec<u8>, u64>,
     paces: Paces,
     startups: Startups,
+    acts: Acts,
     schedules: Schedules,
 }
 
@@ -54,6 +59,7 @@ impl Default for Expectations {
             started: Recent::new(MOST),
             paces: Paces::default(),
             startups: Startups::new(MOST),
+            acts: Acts::new(MOST),
             schedules: Schedules::default(),
         }
     }
@@ -70,6 +76,12 @@ impl Expectations {
             self.unchanged.insert(container.cgroup_id, is_scheduled);
         }
         self.started.insert(reference.id.clone(), container.cgroup_id);
+        self.acts.begin(container);
+    }
+
+    /// Records that something was done in the container that may have changed what its programs do.
+    pub(super) fn disturb(&mut self, container: &TrackedContainer, time: u64) {
+        self.acts.end(container, time);
     }
 
     /// Records that what a container does until it listens on a socket is its start-up.
@@ -98,12 +110,16 @@ impl Expectations {
         if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Listen | Loss::Exec, .. }) {
             self.startups = Startups::new(MOST);
         }
+        if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Exec, .. }) {
+            self.acts = Acts::new(MOST);
+        }
     }
 
     /// Learns from an event what decides about later ones.
     pub(super) fn take(&mut self, event: &Event, container: &TrackedContainer) {
         let is_own = event.actor().is_some_and(|(process, _)| is_own(process));
         self.startups.take(event, is_own, container);
+        self.acts.take(event, is_own, container);
         match event {
             Event::Exec(exec) => self.schedules.take(exec, is_own, container),
             other if scheduled::is_changed_by(other) && self.is_unchanged(container) => {
@@ -113,8 +129,15 @@ impl Expectations {
         }
     }
 
-    /// Decides which of the findings about an event are expected, and whether the event changes the container.
-    pub(super) fn judge(&mut self, event: &Event, container: &TrackedContainer, findings: &mut [Finding]) {
+    /// Decides which of the findings about an event are expected, or can be if the runtime tells the image, and whether
+    /// the event changes the container. `program` is that of the process that acts.
+    pub(super) fn judge(
+        &mut self,
+        event: &Event,
+        program: Option<&Program>,
+        container: &TrackedContainer,
+        findings: &mut [Finding],
+    ) {
         if findings.is_empty() {
             return;
         }
@@ -134,6 +157,10 @@ impl Expectations {
         };
         if let Some(reason) = reason {
             findings.iter_mut().for_each(|finding| finding.expect(reason));
+        } else if findings.iter().any(|finding| finding.finding != Kind::ImageWrite && !is_ordinary_shell(finding)) {
+            self.acts.end(container, event.time());
+        } else if is_own && let Some(typical) = self.acts.of(event, program, findings, container) {
+            findings.iter_mut().for_each(|finding| finding.typical = Some(Box::new(typical.clone())));
         }
         if findings.iter().any(|finding| is_change(finding, actor)) {
             self.unchanged.remove(&container.cgroup_id);

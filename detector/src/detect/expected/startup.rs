@@ -17,10 +17,10 @@ use super::super::pace::SECOND;
 use super::super::place::Place;
 use super::data;
 use super::health_check::{is_of_image, is_ordinary_shell};
+use super::spans::Spans;
 use crate::container::table::TrackedContainer;
 use crate::event::{Event, ImageChange, ImageOp, Origin, Path};
 use crate::finding::Finding;
-use crate::recent::Recent;
 
 /// How long a start-up lasts at most.
 const LONGEST: u64 = 60 * SECOND;
@@ -58,38 +58,38 @@ const NEVER: &[&[u8]] = &[
     b"/var/spool",
 ];
 
-/// The containers that are starting, by the id of their cgroup, with the time at which their start-up ends.
+/// The containers that are starting.
 #[derive(Debug)]
-pub(super) struct Startups(Recent<u64, u64>);
+pub(super) struct Startups(Spans);
 
 impl Startups {
     pub(super) fn new(most: usize) -> Self {
-        Self(Recent::new(most))
+        Self(Spans::new(most))
     }
 
     /// Records that a container starts.
     pub(super) fn begin(&mut self, container: &TrackedContainer) {
-        if let Some(started) = container.started {
-            self.0.insert(container.cgroup_id, started.saturating_add(LONGEST));
-        }
+        self.0.begin(container, LONGEST);
     }
 
     /// Ends the start-up of the container if the event shows that it serves somebody, or that somebody has come into
     /// it. `is_own`: whether the process that acts belongs to what the container has started.
     pub(super) fn take(&mut self, event: &Event, is_own: bool, container: &TrackedContainer) {
-        let is_end = match event {
-            Event::Listen(_) | Event::Exit(_) => true,
-            other => other.actor().is_some() && !is_own,
-        };
-        if is_end && let Some(&until) = self.0.get(&container.cgroup_id) {
-            self.0.insert(container.cgroup_id, until.min(event.time()));
+        if matches!(event, Event::Listen(_)) || is_from_outside(event, is_own) {
+            self.0.end(container, event.time());
         }
     }
 
     /// Whether the container was starting at this time.
     pub(super) fn has(&mut self, container: &TrackedContainer, time: u64) -> bool {
-        self.0.get(&container.cgroup_id).is_some_and(|&until| time < until)
+        self.0.has(container, time)
     }
+}
+
+/// Whether the event shows that somebody has come into the container. `is_own`: whether the process that acts belongs
+/// to what the container has started.
+pub(super) fn is_from_outside(event: &Event, is_own: bool) -> bool {
+    matches!(event, Event::Exit(_)) || event.actor().is_some() && !is_own
 }
 
 /// Whether an event in a starting container, about which there are these findings, is expected.

@@ -190,7 +190,7 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         kind: finding.finding,
         severity: finding.severity,
         expected: finding.expected,
-        may_be_expected: finding.visit.is_some(),
+        may_be_expected: finding.visit.is_some() || finding.typical.is_some(),
         op: file.op,
         layer: file.layer,
         differs: file.differs,

@@ -203,7 +203,7 @@ impl Ledger {
         self.touch(number, now);
         let Some(entry) = self.entries.get_mut(&number) else { return true };
         if let Some(tally) = &mut entry.tally {
-            tally.add(about.path(), now);
+            tally.add(finding, about.path(), now);
             self.set_due(number);
             return false;
         }

@@ -658,3 +658,40 @@ fn a_shell_that_takes_commands_is_in_no_installation() {
     install(&mut watch, 501);
     assert!(watch.last().len() > before + 5);
 }
+
+#[test]
+fn acts_of_the_image_are_counted_for_themselves() {
+    let mut watch = Watch::default();
+    let container = || TrackedContainer { started: Some(START), root_dev: Some(45), ..container() };
+    watch.detector.start_container(&container());
+    let make = |watch: &mut Watch, op, path: &str, pid| {
+        watch.wait(SECOND / 1000);
+        watch.acts += 1;
+        let mut change = change(op, Layer::New, 0o100_644, path);
+        (change.at.time, change.at.number, change.file.inode) = (watch.now, watch.acts, watch.acts);
+        change.detail.as_mut().expect("the sample has it").process.pid = pid;
+        let findings = &mut watch.findings;
+        let event = Event::ImageChange(Box::new(change));
+        watch.detector.detect(&event, &container(), &CONTEXT, |finding| findings.push(finding));
+    };
+    let program = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "app.py"]);
+    watch.detector.detect(&Event::Exec(Box::new(program)), &container(), &CONTEXT, |_| {});
+    for nth in 0..10 {
+        make(&mut watch, ImageOp::Create, &format!("/srv/state-{nth}"), 1234);
+    }
+    // The arguments of this process are not known.
+    for nth in 10..20 {
+        make(&mut watch, ImageOp::Create, &format!("/srv/state-{nth}"), 1300);
+    }
+    watch.stop();
+    let acts = |finding: &&Finding| finding.typical.as_ref().map(|typical| typical.acts.len());
+    let last: Vec<_> = watch.last().iter().map(|finding| (count(finding), acts(finding))).collect();
+    let [.., own, other] = [(7, Some(7)), (7, None)];
+    assert_eq!(last, [(1, Some(1)), (1, Some(1)), (1, Some(1)), own, (1, None), (1, None), (1, None), other]);
+    // Too many cannot be told from those of other containers.
+    for nth in 20..100 {
+        make(&mut watch, ImageOp::Create, &format!("/srv/state-{nth}"), 1234);
+    }
+    watch.stop();
+    assert_eq!((count(watch.last()[3]), acts(&watch.last()[3])), (87, None));
+}
