@@ -102,7 +102,9 @@ mod tests {
     use super::super::super::Detector;
     use super::super::super::samples::{self, args, change, container, context, exec, mapped, path};
     use super::*;
-    use crate::event::{Exec, ImageChange, ImageOp, Layer, Listen, Origin, Session, StdioKind, Via};
+    use crate::event::{
+        Exec, Exit, ImageChange, ImageOp, Layer, Listen, MountChange, MountOp, Origin, Session, StdioKind, Via,
+    };
     use crate::finding::{Kind, Loss, NoticeEvent};
 
     const START: u64 = 100 * SECOND;
@@ -258,6 +260,12 @@ mod tests {
         };
         let mut library = mapped("/usr/sbin/nginx", "/tmp/evil.so");
         (library.file.layer, library.at.time) = (Some(Layer::Upper), START + 3);
+        let mut of_volume = library.clone();
+        (of_volume.file.layer, of_volume.file.dev) = (None, 46);
+        let ImageChange { at, file, detail, .. } = write(3);
+        let mount = MountChange { at, op: MountOp::Bind, file, is_private: false, detail };
+        let session = Session { start_time: 70, pid: 1300, via: Via::Exec };
+        let exit = Exit { at, session, start_time: 70, pid: 1300, status: 0, is_last: true };
         for (event, is_left) in [
             (by(Origin::Application, None), true),
             (by(Origin::Outside, None), false),
@@ -279,6 +287,10 @@ mod tests {
                 false,
             ),
             (Event::MapExec(Box::new(library)), false),
+            (Event::MapExec(Box::new(of_volume)), false),
+            (Event::MountChange(Box::new(mount)), false),
+            // A session has ended of which the beginning was not seen.
+            (Event::Exit(exit), false),
         ] {
             let mut detector = starting();
             found(&mut detector, &event);
