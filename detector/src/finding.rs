@@ -776,6 +776,9 @@ pub struct Changed {
     /// The executable of this process.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exe: Option<Text>,
+    /// Whether the installation did it that runs the file now. It is not in the output.
+    #[serde(skip)]
+    pub(crate) is_installed: bool,
 }
 
 /// Why the content of an executed file was not read.

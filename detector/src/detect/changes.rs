@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::code::Code;
 use super::context::Context;
 use super::describe::{self, Actor};
-use super::image_write;
+use super::installations::Installation;
+use super::{image_write, process};
 use crate::event::{self, At, ImageChange, ImageOp};
 use crate::finding::Changed;
 use crate::recent::Recent;
@@ -24,6 +25,8 @@ pub(super) struct Change {
     op: ImageOp,
     pid: u32,
     exe: event::Path,
+    /// The package manager that did it, or whose descendant did.
+    installation: Option<process::Key>,
 }
 
 impl Change {
@@ -35,8 +38,20 @@ impl Change {
         format!("; it was {verb} {before:.1} s before by {exe} (process {})", self.pid)
     }
 
-    pub(super) fn describe(&self, context: &Context) -> Changed {
-        Changed { time: context.wall(self.time), op: self.op, pid: self.pid, exe: describe::path(&self.exe) }
+    /// Whether it was done by an installation.
+    pub(super) fn is_of_installation(&self) -> bool {
+        self.installation.is_some()
+    }
+
+    /// The description in a finding about what a process of this installation runs.
+    pub(super) fn describe(&self, context: &Context, installation: Option<&Installation>) -> Changed {
+        Changed {
+            time: context.wall(self.time),
+            op: self.op,
+            pid: self.pid,
+            exe: describe::path(&self.exe),
+            is_installed: installation.is_some_and(|of| self.installation == Some(of.process)),
+        }
     }
 }
 
@@ -51,15 +66,19 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Takes note of a change, if it is one of the content, and of the end of a file.
-    pub(super) fn take(&mut self, change: &ImageChange, actor: Option<&Actor>) {
+    /// Takes note of a change, if it is one of the content, and of the end of a file. `installation` is what the
+    /// process belongs to.
+    pub(super) fn take(&mut self, change: &ImageChange, actor: Option<&Actor>, installation: Option<&Installation>) {
         use ImageOp::*;
         let (op, key) = (change.op, (change.at.container, change.file.dev, change.file.inode));
         match (op, actor) {
             (Create | OpenWrite | Write | MmapWrite | Truncate, Some(actor)) => {
                 let (time, pid, exe) = (change.at.time, actor.process.pid, actor.exe.clone());
-                self.0.insert(key, Change { time, op, pid, exe });
+                let installation = installation.map(|installation| installation.process);
+                self.0.insert(key, Change { time, op, pid, exe, installation });
             }
+            // Nobody knows who did it.
+            (Create | OpenWrite | Write | MmapWrite | Truncate, None) => drop(self.0.remove(&key)),
             (Unlink, _) if change.file.nlink <= 1 => drop(self.0.remove(&key)),
             _ => {}
         }

@@ -1,13 +1,18 @@
 //! Package managers, and what they start: an installation changes hundreds of files, and is told as one finding.
 //!
-//! A package manager is known by the name of its program or script, which must be the image's. Not by its arguments: so
-//! `python3 -m pip` is none.
+//! A package manager is known by the name of its program or script, which must be the image's, or by that of the module
+//! that Python runs (`python3 -m pip`). What it runs belongs to the installation if it is the image's, or if the same
+//! installation has written it. A process that runs code that no installation has written belongs to none any more.
 
 use std::sync::Arc;
 
+use super::assessment::Assessment;
+use super::changes::Change;
+use super::code::{Code, How};
 use super::process::{Key, key, lineage};
 use super::{describe, interpreter};
 use crate::event::{Args, Exec, Layer, Path, Process, Script};
+use crate::finding::Severity;
 use crate::recent::Recent;
 
 /// The names of package managers, without a version at the end.
@@ -32,6 +37,8 @@ const NAMES: &[&str] = &[
     "yum",
     "zypper",
 ];
+/// The modules of Python that are package managers.
+const MODULES: &[&[u8]] = &[b"pip"];
 /// How many processes of installations are remembered at most.
 const MOST: usize = 8192;
 
@@ -60,8 +67,9 @@ impl Installations {
         let own = key(exec.process.pid, exec.process.start_time);
         let is_lower = |layer| layer == Some(Layer::Lower);
         let mut scripts = scripts.iter().filter(|script| !script.is_input && is_lower(script.file.layer));
-        let is_manager =
-            is_lower(exec.file.layer) && (is_manager(&exec.exe) || scripts.any(|script| is_manager(&script.path)));
+        let is_module = || interpreter::module(&exec.exe, &exec.args).is_some_and(|name| MODULES.contains(&name));
+        let is_manager = is_lower(exec.file.layer)
+            && (is_manager(&exec.exe) || scripts.any(|script| is_manager(&script.path)) || is_module());
         let nearest = self.nearest(&exec.process);
         if nearest.is_none() && !is_manager {
             return;
@@ -75,6 +83,19 @@ impl Installations {
     /// The installation that a process belongs to.
     pub(super) fn of(&mut self, process: &Process) -> Option<Arc<Installation>> {
         self.nearest(process).flatten()
+    }
+
+    /// Records that a process runs code about which this was found, which was last changed so. If no installation has
+    /// changed it, what the process does is not of an installation any more. A library does not take it out.
+    pub(super) fn leave(&mut self, code: &Code, found: &Assessment, change: Option<&Change>) {
+        if found.severity > Severity::Low
+            && code.how != How::Mapped
+            && !change.is_some_and(Change::is_of_installation)
+            && let Some(actor) = &code.actor
+            && self.of(actor.process).is_some()
+        {
+            self.0.insert(key(actor.process.pid, actor.process.start_time), None);
+        }
     }
 
     /// What is known of the process, or else of the nearest ancestor of which something is.

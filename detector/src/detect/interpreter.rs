@@ -211,6 +211,23 @@ pub(super) fn is_shell(exe: &Path, args: &Args) -> bool {
     identify(exe, &args, None).is_some_and(|(interpreter, _)| interpreter.language == Language::Shell)
 }
 
+/// The module that Python was started to run as a program.
+pub(super) fn module<'a>(exe: &Path, args: &'a Args) -> Option<&'a [u8]> {
+    let args: Vec<&[u8]> = args.iter().collect();
+    let (python, own) = identify(exe, &args, None).filter(|(found, _)| found.language == Language::Python)?;
+    let mut own = own.iter().copied();
+    let has_value = |letter: &&u8| python.inline.contains(letter) || python.value.contains(letter);
+    while let Some([b'-', flags @ ..]) = own.next() {
+        let value = python.value_of(flags, &mut own).map(|(value, _)| value);
+        match flags.iter().find(has_value) {
+            Some(b'm') => return value,
+            Some(b'c') => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The interpreter that a program is, and its own arguments.
 fn identify<'a, 'b>(
     exe: &Path,
@@ -341,6 +358,24 @@ mod tests {
         }
         assert!(found.len() <= 1);
         found.pop()
+    }
+
+    #[test]
+    fn modules_of_python() {
+        for (exe, list, expected) in [
+            ("/usr/bin/python3.11", &["python3", "-m", "pip", "install", "x"][..], Some("pip")),
+            ("/usr/bin/python3", &["python3", "-I", "-W", "ignore", "-Im", "pip"], Some("pip")),
+            ("/usr/bin/python3", &["python3", "-mpip"], Some("pip")),
+            ("/usr/bin/python3", &["python3", "-Wm", "-m", "venv"], Some("venv")),
+            ("/usr/bin/python3", &["python3", "-c", "x", "-m", "pip"], None),
+            ("/usr/bin/python3", &["python3", "x.py", "-m", "pip"], None),
+            ("/usr/bin/python3", &["python3", "-", "-m"], None),
+            ("/usr/bin/perl", &["perl", "-m", "pip"], None),
+            ("/usr/bin/x", &["python3", "-m", "pip"], None),
+        ] {
+            let args = args(list);
+            assert_eq!(module(&path(exe), &args), expected.map(str::as_bytes), "{list:?}");
+        }
     }
 
     #[test]

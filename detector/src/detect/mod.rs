@@ -39,7 +39,7 @@ use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
 use crate::finding::{Finding, Line, NoticeEvent, SCHEMA_VERSION};
 use assessment::Assessment;
-use changes::{Change, Changes};
+use changes::Changes;
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
@@ -53,6 +53,9 @@ use spawned::Spawned;
 
 pub use context::Context;
 pub(crate) use describe::container;
+
+/// What was done before: to files, and by package managers.
+type Past<'a> = (&'a mut Changes, &'a mut Installations);
 
 /// Makes the findings about the events of a container and passes them on.
 struct Report<'a, F> {
@@ -88,16 +91,25 @@ impl<F: FnMut(Finding)> Report<'_, F> {
         });
     }
 
-    /// Reports code that should not run in a container. `change` is the last change of its file.
-    fn add_foreign(&mut self, code: &Code, change: Option<&Change>) {
-        let mut found = fileless_exec::detect(code, self.container)
-            .or_else(|| drifted_exec::detect(code, self.container))
-            .or_else(|| volume_exec::detect(code, self.container, self.context));
-        if let (Some(change), Some(found)) = (change, &mut found) {
+    /// Reports code that should not run in a container.
+    fn add_foreign(&mut self, code: &Code, (changes, installations): Past<'_>) {
+        let Some(mut found) = self.foreign(code) else { return };
+        let installation = code.actor.as_ref().and_then(|actor| installations.of(actor.process));
+        let change = changes.of(code);
+        installations.leave(code, &found, change);
+        if let Some(change) = change {
             found.message.push_str(&change.message(code.at));
-            found.file.iter_mut().for_each(|file| file.changed = Some(change.describe(self.context)));
+            let changed = change.describe(self.context, installation.as_deref());
+            found.file.iter_mut().for_each(|file| file.changed = Some(changed.clone()));
         }
-        self.add_code(code, found);
+        self.add_code(code, Some(found));
+    }
+
+    /// What there is to say about code that should not run in a container.
+    fn foreign(&self, code: &Code) -> Option<Assessment> {
+        fileless_exec::detect(code, self.container)
+            .or_else(|| drifted_exec::detect(code, self.container))
+            .or_else(|| volume_exec::detect(code, self.container, self.context))
     }
 
     /// Reports the code if it is a shell.
@@ -295,23 +307,24 @@ impl Detector {
                 self.installations.insert(exec, &scripts);
                 let code = Code::executed(exec);
                 report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
-                report.add_foreign(&code, self.changes.of(&code));
+                report.add_foreign(&code, (&mut self.changes, &mut self.installations));
                 for script in &scripts {
                     let code = Code::interpreted(script, exec);
                     report.add_shell(&code, None, None);
-                    report.add_foreign(&code, self.changes.of(&code));
+                    report.add_foreign(&code, (&mut self.changes, &mut self.installations));
                 }
             }
             Event::Script(script) => self.scripts.insert(Script::clone(script)),
             Event::MapExec(mapped) => {
                 let code = Code::mapped(mapped, actor(&mut self.programs, mapped.detail.as_ref()));
                 report.add_shell(&code, None, None);
-                report.add_foreign(&code, self.changes.of(&code));
+                report.add_foreign(&code, (&mut self.changes, &mut self.installations));
             }
             Event::Interpret(read) => self.detect_interpreted(read, None, &mut report),
             Event::ImageChange(change) => {
                 let actor = actor(&mut self.programs, change.detail.as_ref());
-                self.changes.take(change, actor.as_ref());
+                let installation = actor.as_ref().and_then(|actor| self.installations.of(actor.process));
+                self.changes.take(change, actor.as_ref(), installation.as_deref());
                 report.add(change.at, actor.as_ref(), image_write::detect(change, actor.as_ref(), container));
             }
             Event::MountChange(change) => {
@@ -385,14 +398,14 @@ impl Detector {
         let program = self.programs.of(process, &read.detail.exe);
         let is_reported = program.is_some_and(|program| program.scripts.contains(&(read.file.dev, read.file.inode)));
         let actor = Actor::new(process, &read.detail.exe, program);
-        let is_new = match interpreter::role(&actor, read, content) {
-            Some(Role::Script) => !is_reported,
-            Some(Role::Module) => !is_reported && self.modules.remember(read),
-            None => false,
-        };
+        let Some(role) = interpreter::role(&actor, read, content) else { return };
+        let is_new = !is_reported && (role == Role::Script || self.modules.remember(read));
+        let code = Code::read(read, actor);
+        if !is_new && let Some(found) = report.foreign(&code) {
+            self.installations.leave(&code, &found, self.changes.of(&code));
+        }
         if is_new {
-            let code = Code::read(read, actor);
-            report.add_foreign(&code, self.changes.of(&code));
+            report.add_foreign(&code, (&mut self.changes, &mut self.installations));
         }
     }
 }

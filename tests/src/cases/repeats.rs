@@ -187,7 +187,8 @@ pub(super) fn shells(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A package manager installs a package of 300 files, and runs its script.
+/// A package manager installs a package of 300 files, and runs its scripts and its program. A script also runs a
+/// program that was there before, and is not the image's.
 pub(super) fn installation(lab: &mut Lab) -> Result<()> {
     const DPKG: [&str; 4] = ["/usr/bin/dpkg", "--force-bad-path", "--install", "/data/p.deb"];
     // The volume is no part of the image.
@@ -196,28 +197,34 @@ pub(super) fn installation(lab: &mut Lab) -> Result<()> {
         touch /var/lib/dpkg/status /var/lib/dpkg/available
         printf 'Package: p\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: many files\n' \
             > /data/p/DEBIAN/control
-        printf '#!/bin/sh\nexit 0\n' > /data/p/DEBIAN/postinst
+        printf '#!/bin/sh\nexit 0\n' > /data/p/DEBIAN/preinst
+        printf '#!/bin/sh\n/usr/bin/p\n/usr/bin/p again\n/tmp/mine\nexit 0\n' > /data/p/DEBIAN/postinst
         for directory in a b c d e f; do
             mkdir -p /data/p/usr/share/p/$directory
             for number in $(seq 50); do echo x > /data/p/usr/share/p/$directory/file$number; done
         done
         cp /bin/true /data/p/usr/bin/p
-        chmod 755 /data/p/DEBIAN/postinst /data/p/usr/bin/p
+        chmod 755 /data/p/DEBIAN/preinst /data/p/DEBIAN/postinst /data/p/usr/bin/p
         /usr/bin/dpkg-deb --build /data/p /data/p.deb";
     let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
     let container = Container::service_with(lab.number(), setup)?;
     container.service_does(&["run", "/bin/busybox", "sh", "-ec", PACKAGE])?;
+    container.service_does(&["copy", "/bin/true", "/tmp/mine"])?;
     lab.take_findings()?;
     let told = Told::about_this(lab, &container, |container| {
         container.service_does(&[&["run"], &DPKG[..]].concat()).map(drop)
     })?;
     let found: Vec<_> = told.findings.iter().map(|finding| json!([finding["finding"], finding["severity"]])).collect();
-    // The script of the package is not the image's.
-    let expected = [["image_write", "high"], ["shell_in_container", "medium"], ["drifted_exec", "high"]];
+    // The scripts and the program of the package are not the image's.
+    let drifted = ["drifted_exec", "high"];
+    let expected = [["image_write", "high"], ["shell_in_container", "medium"], drifted, drifted];
     ensure!(found == expected.map(|kind| json!(kind)), "the findings are {:?}", told.findings);
+    let [.., own, other] = &told.findings[..] else { anyhow::bail!("{:?}", told.findings) };
+    ensure!(own["repeated"]["count"] == 4 && own["repeated"]["by"] == json!(DPKG), "not by dpkg: {own}");
+    ensure!(other["file"]["path"] == "/tmp/mine" && other["repeated"].is_null(), "{other}");
     let repeated = &told.findings[0]["repeated"];
     ensure!(repeated["by"] == json!(DPKG), "not by dpkg: {repeated}");
     ensure!(repeated["operations"]["create"].as_u64() >= Some(301), "the files are {}", repeated["operations"]);
-    ensure!(told.lines.len() <= 6, "{} lines about one installation", told.lines.len());
+    ensure!(told.lines.len() <= 9, "{} lines about one installation", told.lines.len());
     Ok(())
 }

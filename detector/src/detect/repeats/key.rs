@@ -7,7 +7,9 @@ use crate::detect::installations::Installation;
 use crate::detect::place::{self, Place};
 use crate::detect::process;
 use crate::event::{Event, Layer, Origin};
-use crate::finding::{Difference, Expected, Finding, ImageOp, Kind, Op, Severity, Text, Unread};
+use crate::finding::{
+    Difference, Expected, File, Finding, ImageOp, Kind, Op, Process, Severity, StdioKind, Text, Unread,
+};
 
 /// How long the texts of a key can be together. An act with longer ones keeps a line of its own.
 const LONGEST: usize = 1024;
@@ -211,12 +213,14 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
 }
 
 /// What a finding about an act of an installation has in common with its others. Returns `None` if it matters too much
-/// to be counted so: what controls access or start, and what gives privileges.
+/// to be counted so: what controls access or start, what gives or has privileges, and code that the installation has
+/// not written itself, or that runs with a socket.
 pub(super) fn of_installation(finding: &Finding, installation: &Installation) -> Option<Act> {
     let (container, file) = (finding.container.as_ref()?, finding.file.as_ref()?);
     let most = match finding.finding {
         Kind::ImageWrite => Severity::High,
         Kind::ShellInContainer => Severity::Medium,
+        Kind::DriftedExec if runs_what_it_installed(finding) => Severity::High,
         _ => return None,
     };
     let is_grave = finding.severity > most
@@ -229,6 +233,16 @@ pub(super) fn of_installation(finding: &Finding, installation: &Installation) ->
         session: finding.session.clone(),
         same: Same::Installation(installation.process, finding.finding),
     })
+}
+
+/// Whether the finding is about code that the installation has written itself, in a process without a socket.
+fn runs_what_it_installed(finding: &Finding) -> bool {
+    let is_own = |file: &File| {
+        file.changed.as_ref().is_some_and(|changed| changed.is_installed)
+            && file.differs != Some(Difference::Privileges)
+    };
+    let is_offline = |process: &Process| process.peer.is_none() && !process.stdio.contains(&StdioKind::Socket);
+    finding.file.as_ref().is_some_and(is_own) && finding.process.as_ref().is_some_and(is_offline)
 }
 
 fn place_of(path: &Text) -> Place {

@@ -8,7 +8,7 @@ use crate::container::table::TrackedContainer;
 use crate::detect::context::Context;
 use crate::detect::describe;
 use crate::detect::pace::{Pace, SECOND};
-use crate::finding::{Finding, ImageOp, Repeated, Text, Time};
+use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
 
 /// How long after its last line the finding of a tally is published again, if there was more.
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
@@ -77,7 +77,12 @@ impl Tally {
     /// The tally of an installation that begins with this act.
     pub(super) fn of_installation(finding: &Finding, by: Vec<Text>, now: u64, container: &TrackedContainer) -> Self {
         let path = finding.file.as_ref().and_then(|file| file.path.as_ref());
-        Self { by: Some(by), ..Self::new(finding, Scope::All, path, now, container) }
+        let mut tally = Self { by: Some(by), ..Self::new(finding, Scope::All, path, now, container) };
+        if finding.finding == Kind::DriftedExec {
+            // Each act is one of another program.
+            tally.end_of_message = describe::where_and_by(container, None);
+        }
+        tally
     }
 
     /// Counts another act of the installation. Returns whether the finding must be published at once.
@@ -247,9 +252,10 @@ impl Tally {
         let mut done: Vec<_> = self.operations.iter().map(|(op, count)| (*count, words(*op))).collect();
         done.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         let counted = |(count, (things, done)): (u64, (&str, &str))| format!("{count} {things} {done}");
-        let did = match done.is_empty() {
-            true => format!("{} shells started", self.count),
-            false => done.into_iter().map(counted).collect::<Vec<_>>().join(", "),
+        let did = match self.finding.finding {
+            Kind::ShellInContainer => format!("{} shells started", self.count),
+            Kind::DriftedExec => format!("what was installed was executed {} times", self.count),
+            _ => done.into_iter().map(counted).collect::<Vec<_>>().join(", "),
         };
         let command = by.iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
         let times = format!("first {}, last {}", moment(first, last), moment(last, first));

@@ -31,7 +31,8 @@ impl Default for Watch {
 impl Watch {
     fn event(&mut self, event: &Event) {
         let findings = &mut self.findings;
-        self.detector.detect(event, &container(), &CONTEXT, |finding| findings.push(finding));
+        let container = TrackedContainer { root_dev: Some(45), ..container() };
+        self.detector.detect(event, &container, &CONTEXT, |finding| findings.push(finding));
     }
 
     /// A change, a millisecond after the last one.
@@ -694,4 +695,152 @@ fn acts_of_the_image_are_counted_for_themselves() {
     }
     watch.stop();
     assert_eq!((count(watch.last()[3]), acts(&watch.last()[3])), (87, None));
+}
+
+/// What a child of the process with the id `of` executes from the file with this inode.
+fn runs(inode: u64, of: u32) -> Exec {
+    let mut exec = exec(Origin::Application, &format!("/var/lib/p/{inode}"), &["script"]);
+    (exec.file.inode, exec.file.layer) = (inode, Some(Layer::Upper));
+    let above = &mut exec.process.ancestors[0];
+    (above.pid, above.start_time, above.in_container) = (of, exec.process.start_time, true);
+    exec
+}
+
+/// The creation of the file with this inode by a child of the process with the id `of`.
+fn makes(inode: u64, of: u32) -> ImageChange {
+    let mut made = change(ImageOp::Create, Layer::New, 0o100_755, &format!("/var/lib/p/{inode}.new"));
+    made.file.inode = inode;
+    by_child(made, of)
+}
+
+fn drifted(watch: &Watch) -> Vec<(u64, Severity)> {
+    let last = watch.last().into_iter().filter(|finding| finding.finding == Kind::DriftedExec);
+    last.map(|finding| (count(finding), finding.severity)).collect()
+}
+
+#[test]
+fn what_an_installation_has_written_and_runs_is_one_finding() {
+    let mut watch = Watch::default();
+    start_manager(&mut watch, "/usr/bin/dpkg", 500, Layer::Lower);
+    (300..320).for_each(|inode| watch.change(makes(inode, 500)));
+    (300..320).for_each(|inode| watch.exec(runs(inode, 500)));
+    watch.stop();
+    assert_eq!(drifted(&watch), [(20, Severity::High)]);
+    watch.expect_message("what was installed was executed 20 times in for apt-get install curl");
+    let last = watch.last().into_iter().next_back().expect("there is one");
+    let repeated = repeated(last);
+    assert_eq!((repeated.names.len(), repeated.names_omitted), (8, 12));
+    assert_eq!(repeated.names[7].as_str(), "/var/lib/p/319");
+}
+
+#[test]
+fn what_an_installation_runs_that_it_has_not_written_is_told() {
+    let all = |change: &dyn Fn(&mut Watch, &mut Exec)| {
+        let mut watch = Watch::default();
+        start_manager(&mut watch, "/usr/bin/dpkg", 500, Layer::Lower);
+        start_manager(&mut watch, "/usr/bin/dpkg", 501, Layer::Lower);
+        (300..303).for_each(|inode| watch.change(makes(inode, 500)));
+        (300..302).for_each(|inode| watch.exec(runs(inode, 500)));
+        let mut last = runs(302, 500);
+        change(&mut watch, &mut last);
+        watch.exec(last);
+        watch.stop();
+        let of_kind = |kind| watch.last().into_iter().filter(move |finding| finding.finding == kind).map(count);
+        of_kind(Kind::DriftedExec).chain(of_kind(Kind::FilelessExec)).collect::<Vec<_>>()
+    };
+    assert_eq!(all(&|_, _| {}), [3]);
+    let changes: [fn(&mut Watch, &mut Exec); 13] = [
+        |_, exec| exec.file.inode = 400,
+        |_, exec| exec.file.dev = 46,
+        |_, exec| exec.file.mode = 0o104_755,
+        |_, exec| exec.file.difference = Some(crate::finding::Difference::Privileges),
+        |_, exec| exec.process.stdio[1] = crate::event::StdioKind::Socket,
+        |_, exec| exec.process.peer = Some("192.0.2.1:4444".parse().expect("it is an address")),
+        // In memory, or deleted.
+        |_, exec| exec.file.nlink = 0,
+        // What controls access or start.
+        |_, exec| exec.exe = path("/etc/init.d/x"),
+        // Another installation runs it, or nobody's.
+        |_, exec| exec.process.ancestors[0].pid = 501,
+        |_, exec| exec.process.ancestors[0].pid = 502,
+        // It was changed since, by somebody else, by another installation, or by nobody knows whom.
+        |watch, _| {
+            let mut change = makes(302, 502);
+            change.op = ImageOp::OpenWrite;
+            watch.change(change);
+        },
+        |watch, _| {
+            let mut change = makes(302, 501);
+            change.op = ImageOp::OpenWrite;
+            watch.change(change);
+        },
+        |watch, _| {
+            let lost = ImageChange { op: ImageOp::OpenWrite, detail: None, ..makes(302, 501) };
+            watch.change(lost);
+        },
+    ];
+    for (nth, change) in changes.iter().enumerate() {
+        assert_eq!(all(change), [2, 1], "{nth}");
+    }
+}
+
+#[test]
+fn a_process_that_runs_code_of_nobody_is_in_no_installation_any_more() {
+    for (inode, is_left) in [(300, true), (400, false)] {
+        let mut watch = Watch::default();
+        start_manager(&mut watch, "/usr/bin/dpkg", 500, Layer::Lower);
+        watch.change(makes(300, 500));
+        let mut exec = runs(inode, 500);
+        (exec.process.pid, exec.at.time) = (7777, watch.now);
+        watch.event(&Event::Exec(Box::new(exec)));
+        (500..502).for_each(|inode| watch.change(makes(inode, 500)));
+        watch.stop();
+        let writes = watch.last().into_iter().filter(|finding| finding.finding == Kind::ImageWrite).map(count);
+        // From this program on it is told as a session of the application.
+        let expected = if is_left { vec![1, 2] } else { vec![1, 1, 1] };
+        assert_eq!(writes.collect::<Vec<_>>(), expected, "{inode}");
+    }
+}
+
+#[test]
+fn pip_is_a_package_manager_as_a_module_unless_it_is_somebody_elses() {
+    let run = |args: &[&str], module: Option<u64>| {
+        let mut watch = Watch::default();
+        let mut python = exec(Origin::Application, "/usr/bin/python3.12", args);
+        (python.process.pid, python.at.time) = (500, watch.now);
+        watch.event(&Event::Exec(Box::new(python)));
+        // It is read twice, and told once.
+        for nth in module.into_iter().flat_map(|inode| [inode, inode]) {
+            let mut read = samples::read("/usr/bin/python3.12", "/srv/pip.py");
+            (read.at.time, read.file.inode, read.detail.process.pid) = (watch.now, nth, 500);
+            let again = crate::event::Interpret::clone(&read);
+            watch.event(&Event::Interpret(Box::new(again)));
+        }
+        let before = watch.last().len();
+        install(&mut watch, 500);
+        watch.stop();
+        watch.last().len() - before
+    };
+    assert_eq!(run(&["python3", "-m", "pip", "install", "x"], None), 1);
+    assert!(run(&["python3", "-m", "venv", "x"], None) > 5);
+    assert!(run(&["python3", "app.py", "-m", "pip"], None) > 5);
+    assert!(run(&["python3", "-m", "pip", "install", "x"], Some(400)) > 5);
+}
+
+#[test]
+fn a_module_of_somebody_else_that_was_told_before_is_no_package_manager_either() {
+    let mut watch = Watch::default();
+    for (pid, args) in [(499, &["python3", "-c", "import pip"][..]), (500, &["python3", "-m", "pip"])] {
+        let mut python = exec(Origin::Application, "/usr/bin/python3.12", args);
+        (python.process.pid, python.at.time) = (pid, watch.now);
+        watch.event(&Event::Exec(Box::new(python)));
+        let mut read = samples::read("/usr/bin/python3.12", "/srv/pip.py");
+        (read.at.time, read.detail.process.pid) = (watch.now, pid);
+        watch.event(&Event::Interpret(Box::new(read)));
+    }
+    assert_eq!(drifted(&watch), [(1, Severity::High)]);
+    let before = watch.last().len();
+    install(&mut watch, 500);
+    watch.stop();
+    assert!(watch.last().len() > before + 5);
 }
