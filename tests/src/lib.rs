@@ -28,7 +28,6 @@ pub mod engine;
 pub mod image;
 #[cfg(feature = "guest")]
 pub mod init;
-#[cfg(feature = "guest")]
 pub mod machine;
 #[cfg(feature = "guest")]
 pub mod maps;

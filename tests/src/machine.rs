@@ -12,12 +12,15 @@ pub enum Dependence {
     /// Container engines, interpreters and a lot of memory, which only the node machine has. Engines and interpreters
     /// behave in the same way on all kernels.
     Node,
+    /// A long time, which only the machine with the busy servers is given.
+    Software,
 }
 
 /// A kind of machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Debian's default configuration. Runs every case except those that [need a node](Dependence::Node).
+    /// Debian's default configuration. Runs every case except those that need a [node](Dependence::Node) or a
+    /// [long time](Dependence::Software).
     Ordinary,
     /// Preemption that makes tracing programs miss calls, and no LSM programs.
     Preempt,
@@ -27,11 +30,13 @@ pub enum Kind {
     Hybrid,
     /// The disk with container engines and interpreters.
     Node,
+    /// The same disk, for busy servers. It is not tested by default.
+    Software,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node];
+    pub const ALL: [Self; 6] = [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node, Self::Software];
 
     /// The suffix of the machine's name after the name of its kernel.
     pub fn suffix(self) -> &'static str {
@@ -41,13 +46,14 @@ impl Kind {
             Self::Cgroup1 => "-cgroup1",
             Self::Hybrid => "-hybrid",
             Self::Node => "-node",
+            Self::Software => "-software",
         }
     }
 
     /// The additional options on the kernel's command line.
     pub fn command_line(self) -> &'static str {
         match self {
-            Self::Ordinary | Self::Node => "",
+            Self::Ordinary | Self::Node | Self::Software => "",
             Self::Preempt => "preempt=full lsm=capability",
             Self::Cgroup1 => "lab.cgroups=v1",
             Self::Hybrid => "lab.cgroups=hybrid",
@@ -63,10 +69,37 @@ impl Kind {
     pub fn runs(self, dependences: &[Dependence]) -> bool {
         let depends_on = |dependence| dependences.contains(&dependence);
         match self {
-            Self::Ordinary => !depends_on(Dependence::Node),
+            Self::Ordinary => !depends_on(Dependence::Node) && !depends_on(Dependence::Software),
             Self::Preempt => depends_on(Dependence::Preemption),
             Self::Cgroup1 | Self::Hybrid => depends_on(Dependence::Cgroups),
             Self::Node => depends_on(Dependence::Node),
+            Self::Software => depends_on(Dependence::Software),
         }
+    }
+
+    /// Whether this kind of machine has the disk with container engines.
+    pub fn has_engines(self) -> bool {
+        matches!(self, Self::Node | Self::Software)
+    }
+}
+
+/// Parses the name of a machine, such as `6.12-node`, or of all that are tested by default with a kernel: `6.12`.
+/// Returns the kernel, and the kind of the one machine.
+pub fn parse(name: &str) -> Option<(&str, Option<Kind>)> {
+    let Some(at) = name.find('-') else { return Some((name, None)) };
+    Some((&name[..at], Some(Kind::of_suffix(&name[at..])?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_one_machine_or_for_those_of_a_kernel() {
+        assert_eq!(parse("6.12"), Some(("6.12", None)));
+        assert_eq!(parse("latest"), Some(("latest", None)));
+        assert_eq!(parse("6.12-software"), Some(("6.12", Some(Kind::Software))));
+        assert_eq!(parse("6.12-other"), None);
+        assert_eq!(parse("6.12-"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! `6.12-preempt::shell::entered` for another [kind](Kind) of machine.
 //!
 //! A machine boots at most once to run the selected cases, and not at all if there are none. The environment variable
-//! `DETECTOR_KERNELS` (`6.1,6.12`) selects the kernels.
+//! `DETECTOR_KERNELS` (`6.1,6.12-node`) selects the kernels and machines.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use detector_tests::cases::{CASES, Case};
-use detector_tests::machine::Kind;
+use detector_tests::machine::{self, Kind};
 use detector_tests::protocol::{Message, Noticed, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -24,8 +24,8 @@ const MAX_NAMES: usize = 1000;
 /// How many of the slowest cases of a machine are printed.
 const LONGEST: usize = 12;
 
-/// The kinds of machines for each kernel. Only newer kernels can be booted with another preemption, and all of them
-/// miss calls in the same way. Older kernels are more often used with cgroups of version 1.
+/// The default kinds of machines for each kernel. Only newer kernels can be booted with another preemption, and all of
+/// them miss calls in the same way. Older kernels are more often used with cgroups of version 1.
 fn kinds(kernel: &str) -> &'static [Kind] {
     match kernel {
         "5.10" => &[Kind::Ordinary, Kind::Hybrid],
@@ -78,7 +78,7 @@ fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandl
     // Machines are taken from the end. The slowest begin first, so that none runs alone at the end: the node, and then
     // those with the most cases, of which the oldest kernel is first because it verifies programs slowest.
     wanted.reverse();
-    wanted.sort_by_key(|(machine, names)| (machine.kind == Kind::Node, names.len()));
+    wanted.sort_by_key(|(machine, names)| (machine.kind.has_engines(), names.len()));
     let wanted = Arc::new(Mutex::new(wanted));
     let keeper = |_| {
         let wanted = Arc::clone(&wanted);
@@ -101,8 +101,11 @@ fn machines() -> Vec<Machine> {
         Some(list) => list.split(',').map(|kernel| kernel.trim().to_owned()).collect(),
         None => kernel::DEFAULT.iter().map(|&kernel| kernel.to_owned()).collect(),
     };
-    let variants = |kernel: String| {
-        kinds(&kernel).iter().map(move |&kind| Machine {
+    let variants = |name: String| {
+        let (kernel, kind) = machine::parse(&name).expect("`cargo xtask test` passes names of machines");
+        let kinds = kind.map_or_else(|| kinds(kernel).to_vec(), |kind| vec![kind]);
+        let kernel = kernel.to_owned();
+        kinds.into_iter().map(move |kind| Machine {
             kernel: kernel.clone(),
             kind,
             results: Mutex::default(),
@@ -178,7 +181,7 @@ impl Machine {
             false => vec!["test", self.kind.suffix()],
         };
         let machine = Vm::new(&self.kernel).command_line(self.kind.command_line()).guest(&arguments);
-        let machine = if self.kind == Kind::Node { machine.runtimes() } else { machine };
+        let machine = if self.kind.has_engines() { machine.runtimes() } else { machine };
         let mut failure = None;
         let started = Instant::now();
         let booted = machine.run(|line| match Message::parse(line) {

@@ -276,7 +276,8 @@ containers on each kernel. `cargo xtask coverage` writes this from what `cargo x
 The hooks are those that `detector doctor` lists; the first one of a row is the one that matters. The tables of cases
 are in `tests/src/cases/`, the rows in `tests/src/coverage.rs`. A kernel with `-preempt` runs with `preempt=full` and
 without BPF among its LSMs, one with `-cgroup1` has cgroups of version 1 alone, one with `-hybrid` those of both
-versions, one with `-node` container engines and interpreters from Debian.
+versions, one with `-node` container engines and interpreters from Debian, one with `-software` busy servers, too. The
+last one is tested only by hand: see its date.
 
 | kernel | release | tested |
 | --- | --- | --- |

@@ -22,6 +22,9 @@ pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
 /// minutes. On this series, ordinary users can mount overlays on a tmpfs.
 pub const WITH_ENGINES: &str = "6.12";
 
+/// The machine with busy servers, which is tested only if its name is given, or with all kernels.
+pub const WITH_SOFTWARE: &str = "6.12-software";
+
 /// The name for the newest series that Debian serves.
 pub const LATEST: &str = "latest";
 

@@ -62,7 +62,8 @@ enum Task {
     },
     /// Run the unit tests and the tests on real kernels.
     Test {
-        /// Kernel series, separated by commas. `all` tests every series that Debian serves.
+        /// Kernel series, or single machines such as 6.12-software, separated by commas. `all` tests every series that
+        /// Debian serves, and this machine.
         #[arg(long, value_delimiter = ',')]
         kernels: Vec<String>,
         /// Run only tests whose names contain this text.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use detector_tests::machine::{self, Kind};
 
 use crate::kernel::{self, DEFAULT, Kernel};
 use crate::{build, project, runtimes, shell};
 
-/// Runs all tests on these kernels, or on the default ones. A filter is a part of a test's name.
+/// Runs all tests on these kernels or [machines](machine::parse), or on the default ones. A filter is a part of a
+/// test's name.
 ///
 /// # Errors
 ///
@@ -18,12 +20,12 @@ use crate::{build, project, runtimes, shell};
 pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     let mut steps = shell::Steps::new(3);
     steps.next("install and fetch what is missing, and meanwhile build the detector, the guest and the tests");
-    let (series, built) = thread::scope(|scope| {
+    let (names, built) = thread::scope(|scope| {
         let fetching = scope.spawn(|| fetch(kernels));
         let built = build::dist().and_then(|_| shell::run(cargo_test().arg("--no-run")));
         (fetching.join().expect("fetching does not panic"), built)
     });
-    let series = series?;
+    let names = names?;
     built?;
 
     // The dependencies of both kinds of tests have the same features, so that they are compiled only once.
@@ -33,7 +35,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
         unit.args(["--test", test]);
     }
     let mut machines = cargo_test();
-    machines.args(["--test", "vm"]).env("DETECTOR_KERNELS", series.join(","));
+    machines.args(["--test", "vm"]).env("DETECTOR_KERNELS", names.join(","));
     if let Some(filter) = filter {
         unit.arg(filter);
         machines.arg(filter);
@@ -41,7 +43,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     steps.next("run the unit tests");
     // Both kinds run, so that a failure of one does not hide failures of the other.
     let unit = shell::run(&mut unit);
-    steps.next(format!("run the tests in virtual machines: Linux {}", series.join(", ")));
+    steps.next(format!("run the tests in virtual machines: Linux {}", names.join(", ")));
     let outcomes = [unit, shell::run(&mut machines)];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     if !failures.is_empty() {
@@ -65,23 +67,26 @@ fn types() -> Result<PathBuf> {
     Ok(project::cache()?.join("btf"))
 }
 
-/// Fetches what the cache lacks of these kernels, and the disk if container engines are tested. Returns the series.
+/// Fetches what the cache lacks of these kernels and machines, and the disk if container engines are tested. Returns
+/// their names, with the series of the kernels.
 fn fetch(kernels: &[String]) -> Result<Vec<String>> {
     let names: Vec<&str> = match kernels {
         [] => DEFAULT.to_vec(),
-        [all] if all == "all" => kernel::available()?,
+        [all] if all == "all" => [kernel::available()?.as_slice(), &[kernel::WITH_SOFTWARE]].concat(),
         some => some.iter().map(String::as_str).collect(),
     };
     fs::create_dir_all(types()?)?;
-    let mut series = Vec::new();
+    let mut machines = Vec::new();
     for name in names {
-        let kernel = Kernel::get(name)?;
+        let (kernel, kind) = machine::parse(name).with_context(|| format!("no kind of machine in {name}"))?;
+        let kernel = Kernel::get(kernel)?;
         fs::copy(kernel.btf(), types()?.join(format!("{}.btf", kernel.series)))?;
         fs::copy(kernel.overlay(), types()?.join(format!("{}.overlay.ko", kernel.series)))?;
-        series.push(kernel.series);
+        let has_engines = kind.map_or(kernel.series == kernel::WITH_ENGINES, Kind::has_engines);
+        if has_engines {
+            runtimes::disk()?;
+        }
+        machines.push(kernel.series + kind.map_or("", Kind::suffix));
     }
-    if series.iter().any(|series| series == kernel::WITH_ENGINES) {
-        runtimes::disk()?;
-    }
-    Ok(series)
+    Ok(machines)
 }
