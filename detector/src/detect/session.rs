@@ -21,7 +21,7 @@
 //! A session of the last row is told only if a finding in it is at least [high](TOLD).
 //!
 //! A program of the container that only has a socket as its standard input, as the children of Node.js do, begins no
-//! session.
+//! session. What it does is that of the application, unless it or a descendant takes commands.
 //!
 //! **MITRE ATT&CK**: T1609 (container administration command) for a process from outside, T1059 (command and scripting
 //! interpreter) otherwise.
@@ -64,7 +64,11 @@ impl Facts {
     pub(super) fn severity(self) -> Option<Severity> {
         let is_fed = matches!(self.stdin, Some(StdioKind::Pipe | StdioKind::File | StdioKind::Socket));
         match self.via {
-            Via::Socket => (self.takes_commands && self.stdin == Some(StdioKind::Socket)).then_some(Severity::Critical),
+            Via::Socket => match self.stdin {
+                Some(StdioKind::Socket) if self.takes_commands => Some(Severity::Critical),
+                Some(StdioKind::Tty) if self.takes_commands => Some(Severity::High),
+                _ => None,
+            },
             Via::Exec | Via::Nsenter if self.has_terminal || self.takes_commands && is_fed => Some(Severity::High),
             Via::Entrypoint | Via::Terminal if self.has_terminal && self.takes_commands => Some(Severity::High),
             Via::Entrypoint | Via::Terminal | Via::Nsenter => Some(Severity::Low),

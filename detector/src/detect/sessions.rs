@@ -96,8 +96,13 @@ impl Open {
         let started = if of.via == Via::Application { at.time } else { of.start_time };
         let parent = actor.process.ancestors.first().filter(|parent| parent.in_container).and(around.parent);
         let text = |args: &event::Args| context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
+        // What serves a connection can open a terminal for it, as sshd does. The kernel side has seen the socket first.
+        let via = match actor.process.stdio[0] {
+            StdioKind::Tty if of.via == Via::Socket => Via::Terminal,
+            _ => of.via,
+        };
         let summary = Summary {
-            via: of.via,
+            via,
             started: context.wall(started),
             resumed: None,
             ended: None,
@@ -422,7 +427,18 @@ impl Sessions {
             Event::Exit(exit) => Some((exit.session, exit.at)),
             _ => {
                 let branch = around.branch.map(|branch| branch.session);
-                actor.and_then(|actor| actor.process.session.or(branch)).zip(event.at())
+                // What only has a socket as its standard input belongs to what the application has started.
+                let is_own = |of: &event::Session, actor: &Actor| {
+                    let key = process::key(of.pid, of.start_time);
+                    of.via != Via::Socket
+                        || self.open.contains_key(&key)
+                        || opening(event, &findings, actor, of.via, around.content).is_some()
+                };
+                let of = |actor: &Actor| {
+                    let own = actor.process.session;
+                    own.filter(|own| is_own(own, actor)).or(branch).or(own)
+                };
+                actor.and_then(of).zip(event.at())
             }
         };
         let Some((of, at)) = of else { return findings.into_iter().for_each(found) };
@@ -858,9 +874,30 @@ mod tests {
             (Via::Socket, "/bin/dash", &["sh", "-i"], false, Socket, Some(Critical)),
             (Via::Socket, "/usr/bin/python3", &["python3"], false, Socket, Some(Critical)),
             (Via::Socket, "/bin/dash", &["sh"], false, Pipe, None),
+            // As sshd does for a login, and what else can have the terminal of the container.
+            (Via::Socket, "/bin/dash", &["-sh"], true, Tty, Some(High)),
+            (Via::Socket, "/usr/bin/top", &["top"], true, Tty, None),
+            (Via::Socket, "/bin/dash", &["sh", "-c", "id"], true, Socket, None),
         ] {
             assert_eq!(severity(via, exe, args, tty, stdin), expected, "{via:?} {args:?} {tty} {stdin:?}");
         }
+    }
+
+    #[test]
+    fn a_terminal_that_is_opened_for_a_connection_makes_a_session() {
+        let mut watch = Watch::default();
+        let mut server = run(Via::Socket, 1234, 0, "/usr/sbin/sshd", &["sshd", "-R"]);
+        server.process.stdio[0] = StdioKind::Socket;
+        watch.exec(server);
+        watch.until(SECOND);
+        assert_eq!(watch.severity(), None);
+        let mut shell = run(Via::Socket, 1235, SECOND, "/bin/dash", &["-sh"]);
+        (shell.process.stdio[0], shell.process.tty) = (StdioKind::Tty, Some(name("pts0")));
+        watch.exec(shell);
+        watch.until(3 * SECOND);
+        assert_eq!(watch.severity(), Some(Severity::High));
+        let via = watch.sessions().last().and_then(|finding| Some(finding.summary.as_ref()?.via));
+        assert_eq!(via, Some(Via::Terminal));
     }
 
     #[test]

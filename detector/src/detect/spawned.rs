@@ -39,6 +39,7 @@ pub(super) struct Branch {
 
 impl Spawned {
     /// The session of what an application has started that an event belongs to, about which there are these findings.
+    /// A process with a socket as its standard input is in it too, unless commands come from there.
     /// What a service of the image starts is its own, even if a script has started the service. In a session that
     /// `is_told` it is not: an attacker can have started the service.
     pub(super) fn branch(
@@ -48,7 +49,8 @@ impl Spawned {
         findings: &[Finding],
         is_told: impl Fn(Key) -> bool,
     ) -> Option<Branch> {
-        if process.origin != Origin::Application || process.session.is_some() {
+        let is_other = |of: Session| of.via != Via::Socket || is_told(key(of.pid, of.start_time));
+        if process.origin != Origin::Application || process.session.is_some_and(is_other) {
             return None;
         }
         let own = key(process.pid, process.start_time);
@@ -90,7 +92,7 @@ mod tests {
     use super::super::samples::{change, container, context, exec, name};
     use super::super::{Context, Detector};
     use super::*;
-    use crate::event::{Ancestor, ImageOp, Layer};
+    use crate::event::{Ancestor, ImageOp, Layer, StdioKind};
     use crate::finding::{Line, NoticeEvent, Summary};
 
     /// To make one takes long.
@@ -107,10 +109,19 @@ mod tests {
         now: u64,
         found: Vec<Finding>,
         ended: usize,
+        /// Whether the service gives what it starts a socket as its standard input.
+        has_sockets: bool,
     }
 
     impl Watch {
-        fn describe(of: Of, process: &mut Process) {
+        fn describe(&self, of: Of, process: &mut Process) {
+            if let [.., first, _] = of
+                && self.has_sockets
+            {
+                process.stdio[0] = StdioKind::Socket;
+                let start_time = u64::from(*first) * SECOND;
+                process.session = Some(Session { start_time, pid: *first, via: Via::Socket });
+            }
             process.pid = of[0];
             process.start_time = u64::from(of[0]) * SECOND;
             process.ancestors = of[1..]
@@ -131,7 +142,7 @@ mod tests {
 
         fn executes(&mut self, of: Of, exe: &str, args: &[&str], layer: Layer) {
             let mut exec = exec(Origin::Application, exe, args);
-            Self::describe(of, &mut exec.process);
+            self.describe(of, &mut exec.process);
             self.now += SECOND / 100;
             (exec.at.time, exec.file.layer) = (self.now, Some(layer));
             self.event(&Event::Exec(Box::new(exec)));
@@ -140,7 +151,7 @@ mod tests {
         /// A process adds a program to the image.
         fn adds_program(&mut self, of: Of) {
             let mut change = change(ImageOp::Create, Layer::New, 0o100755, "/usr/bin/x");
-            Self::describe(of, &mut change.detail.as_mut().expect("the sample has it").process);
+            self.describe(of, &mut change.detail.as_mut().expect("the sample has it").process);
             self.now += SECOND / 100;
             change.at.time = self.now;
             self.event(&Event::ImageChange(Box::new(change)));
@@ -179,7 +190,10 @@ mod tests {
     const SHELL: Of = &[200, 100];
 
     fn webshell() -> Watch {
-        let mut watch = Watch { now: 1_000 * SECOND, ..Watch::default() };
+        webshell_of(Watch { now: 1_000 * SECOND, ..Watch::default() })
+    }
+
+    fn webshell_of(mut watch: Watch) -> Watch {
         watch.runs(SERVICE, "/usr/bin/python3", &["python3", "app.py"]);
         watch.runs(SHELL, "/usr/bin/dash", &["sh", "-c", "harmless"]);
         watch
@@ -225,6 +239,22 @@ mod tests {
         assert_eq!(started_by, ["python3", "app.py"]);
         assert!(last.message.contains("(started by the application)"), "{}", last.message);
         assert_eq!(watch.ended, 0);
+    }
+
+    #[test]
+    fn a_webshell_can_have_a_socket_as_its_input() {
+        let mut watch = webshell_of(Watch { now: 1_000 * SECOND, has_sockets: true, ..Watch::default() });
+        assert!(watch.sessions().is_empty());
+        watch.adds_program(SHELL);
+        watch.executes(&[203, 200, 100], "/usr/bin/x", &["x"], Layer::Upper);
+        watch.waits(2 * SECOND);
+        assert_eq!(watch.programs(), ["sh -c harmless", "x"]);
+        let (last, summary) = watch.sessions().pop().expect("there is one");
+        assert_eq!((last.severity, summary.via), (Severity::High, Via::Application));
+        // Commands that come from the socket are a session of their own.
+        watch.runs(&[300, 100], "/usr/bin/dash", &["sh", "-i"]);
+        let (last, summary) = watch.sessions().pop().expect("there is one");
+        assert_eq!((last.severity, summary.via), (Severity::Critical, Via::Socket));
     }
 
     #[test]
