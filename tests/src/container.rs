@@ -102,8 +102,9 @@ pub struct Container {
     runtime: Runtime,
 }
 
-/// The capabilities of a privileged container beyond the default ones, as far as attacks need them.
+/// The capabilities of a privileged container beyond the default ones, as far as attacks and servers need them.
 const PRIVILEGES: &[&str] = &[
+    "CAP_AUDIT_WRITE",
     "CAP_DAC_READ_SEARCH",
     "CAP_IPC_LOCK",
     "CAP_LINUX_IMMUTABLE",
@@ -164,7 +165,7 @@ impl Container {
 
     /// Waits until the service answers.
     pub fn wait_for_service(&self) -> Result<()> {
-        wait_for("the container's service", Duration::from_secs(120), || Ok(self.socket().exists().then_some(())))
+        wait_for("the container's service", Duration::from_secs(180), || Ok(self.socket().exists().then_some(())))
     }
 
     /// Makes and starts a container in a cgroup like that of Docker with systemd.

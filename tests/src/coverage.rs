@@ -583,6 +583,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["software::webshell"],
             ),
             way(
+                "Node.js: a command of a webshell that drops and runs a program, with a socket as its standard input",
+                &["exec", "open"],
+                &["software::webshell_of_node"],
+            ),
+            way(
                 "Redis: its data written over a PHP script that a scheduler runs, which drops and runs a miner",
                 &["open", "exec"],
                 &["software::exploited_redis"],
@@ -602,7 +607,17 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["open", "exec"],
                 &["software::tar_through_exec"],
             ),
+            way(
+                "cron: the script of a job at a steady pace changed by the application, which drops and runs a miner",
+                &["open", "exec"],
+                &["software::cron"],
+            ),
             way("nginx: a person's session at a terminal", &["exec", "fork", "exit"], &["software::interactive"]),
+            way(
+                "sshd in a container: a login for one command, and one at a terminal",
+                &["exec", "fork", "exit"],
+                &["software::login"],
+            ),
             way(
                 "Redis of Docker: the script of its health check changed, or what that runs replaced by another `PATH`",
                 &["open", "exec"],
@@ -695,7 +710,13 @@ pub const NO_ATTACKS: &[&str] = &[
     "software::redis",
     "software::redis_of_docker",
     "software::postgresql",
+    "software::mariadb",
+    "software::rabbitmq",
+    "software::apache",
+    "software::tomcat",
+    "software::sshd",
     "software::flask",
+    "software::node",
     "exec::data",
     "exec::unchanged_code",
     "exec::unchanged_programs",

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 
 /// The directory of the image, which is the lower layer of most containers.
 pub const IMAGE: &str = "/var/lib/lab/image";
+/// The directory of what the installation of the disk's packages makes in an image, and of what a Dockerfile adds.
+pub const INSTALLED: &str = "/var/lib/lab/installed";
 /// An image file whose name is not UTF-8 and contains terminal escapes.
 pub const EVIL_NAME: &[u8] = b"/srv/\x1b[2J\x1b]0;owned\x07\n\xff\\x";
 /// An image file with [`MARK`] as its content, for attackers to copy.
@@ -62,6 +64,36 @@ def run():
     return subprocess.run(flask.request.args['command'], shell=True, capture_output=True).stdout
 application.run(port=8080)
 ";
+/// The script of the only job of cron in an image of the disk.
+pub const JOB: &str = "/srv/job";
+/// The files in [`INSTALLED`], and their contents.
+const INSTALLED_FILES: &[(&str, &str)] = &[
+    ("/etc/hosts", "127.0.0.1 localhost lab\n"),
+    (
+        "/etc/passwd",
+        "root:x:0:0:root:/:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+    ),
+    ("/etc/pam.d/common-auth", "auth required pam_permit.so\n"),
+    ("/etc/pam.d/common-account", "account required pam_permit.so\n"),
+    ("/etc/pam.d/common-password", "password required pam_permit.so\n"),
+    ("/etc/pam.d/common-session", "session required pam_permit.so\n"),
+    ("/etc/pam.d/common-session-noninteractive", "session required pam_permit.so\n"),
+    ("/etc/crontab", "* * * * * root /srv/job\n"),
+    // There is a job of PHP.
+    ("/etc/cron.d/php", ""),
+    (JOB, "#!/bin/sh\necho $((6 * 7)) >> /data/answers\n"),
+    ("/etc/rabbitmq/enabled_plugins", "[rabbitmq_stomp].\n"),
+    ("/srv/tomcat/webapps/ROOT/index.html", "the answer is 42\n"),
+    (
+        "/srv/app.js",
+        "const { exec } = require('child_process');
+require('http').createServer((request, response) => {
+  const command = new URL(request.url, 'http://lab').searchParams.get('command');
+  exec(command ?? 'echo $((6 * 7))', (error, answer) => response.end(`the answer is ${answer}`));
+}).listen(8080);
+",
+    ),
+];
 /// A program that is no shell.
 pub const BACKUP: &str = "/usr/bin/backup";
 /// Two names of a script that prints itself.
@@ -110,6 +142,18 @@ pub fn make_image() -> Result<()> {
     }
     fs::write(at(APPLICATION), APPLICATION_TEXT)?;
     fs::create_dir_all(at("/var/cache/nginx"))?;
+    for (path, content) in INSTALLED_FILES {
+        let path = PathBuf::from(format!("{INSTALLED}{path}"));
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(path, content)?;
+    }
+    fs::set_permissions(format!("{INSTALLED}{JOB}"), Permissions::from_mode(0o755))?;
+    fs::create_dir_all(format!("{INSTALLED}/var"))?;
+    symlink("/run", format!("{INSTALLED}/var/run"))?;
+    symlink("/usr/share/tomcat10/etc", format!("{INSTALLED}/srv/tomcat/conf"))?;
+    for folder in ["logs", "work"] {
+        fs::create_dir(format!("{INSTALLED}/srv/tomcat/{folder}"))?;
+    }
     for number in 0..PLACES {
         fs::create_dir_all(at(&place(number)))?;
     }
@@ -129,6 +173,7 @@ pub fn make_base(root: &str) -> Result<()> {
     {
         fs::create_dir_all(Path::new(root).join(folder))?;
     }
+    fs::set_permissions(at("/tmp"), Permissions::from_mode(0o1777))?;
     for program in ["/bin/busybox", DASH, LOADER, LIBC] {
         fs::copy(program, at(program)).with_context(|| format!("no {program}"))?;
     }

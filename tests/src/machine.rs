@@ -30,7 +30,7 @@ pub enum Kind {
     Hybrid,
     /// The disk with container engines and interpreters.
     Node,
-    /// The same disk, for busy servers. It is not tested by default.
+    /// The disk with more servers, which are busy. It is not tested by default.
     Software,
 }
 
@@ -75,11 +75,6 @@ impl Kind {
             Self::Node => depends_on(Dependence::Node),
             Self::Software => depends_on(Dependence::Software),
         }
-    }
-
-    /// Whether this kind of machine has the disk with container engines.
-    pub fn has_engines(self) -> bool {
-        matches!(self, Self::Node | Self::Software)
     }
 }
 

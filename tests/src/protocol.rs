@@ -35,6 +35,11 @@ pub enum Message {
         /// What came of it.
         notice: Noticed,
     },
+    /// What a busy server was found to do, as a row of a table.
+    Observed {
+        /// The software, the time of observation, and the number of lines by severity.
+        row: String,
+    },
     /// A finding of the demo.
     Finding {
         /// The detector's line.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::engine::disk::{self, DISK};
-use crate::image::IMAGE;
+use crate::image::{IMAGE, INSTALLED};
 use crate::init::mount_at;
 use crate::program::on_host;
 
@@ -57,7 +57,7 @@ impl Root {
             Self::OverlayOnErofs => mount_at("overlay", &root, &layers(image_on_erofs()?)?),
             Self::OverlayOnDisk => {
                 disk::mount()?;
-                mount_at("overlay", &root, &layers(&format!("{DISK}:{IMAGE}"))?)
+                mount_at("overlay", &root, &layers(&format!("{INSTALLED}:{DISK}:{IMAGE}"))?)
             }
             Self::Ext4 => {
                 let file = format!("{folder}/ext4");

@@ -16,6 +16,7 @@ use detector_tests::protocol::{Message, Noticed, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
 use xtask::kernel;
+use xtask::runtimes::Disk;
 use xtask::vm::Vm;
 
 /// The maximum length of the list of cases on a kernel's command line.
@@ -78,7 +79,7 @@ fn boot_all(mut wanted: Vec<(Arc<Machine>, Vec<&'static str>)>) -> Vec<JoinHandl
     // Machines are taken from the end. The slowest begin first, so that none runs alone at the end: the node, and then
     // those with the most cases, of which the oldest kernel is first because it verifies programs slowest.
     wanted.reverse();
-    wanted.sort_by_key(|(machine, names)| (machine.kind.has_engines(), names.len()));
+    wanted.sort_by_key(|(machine, names)| (Disk::of(machine.kind).is_some(), names.len()));
     let wanted = Arc::new(Mutex::new(wanted));
     let keeper = |_| {
         let wanted = Arc::clone(&wanted);
@@ -135,6 +136,8 @@ struct Results {
     seconds: Vec<(f32, String)>,
     /// What came of what was done to the sensor.
     noticed: BTreeMap<String, Noticed>,
+    /// What busy servers were found to do.
+    observed: Vec<String>,
     /// Why the machine has ended, once it is off.
     end: Option<String>,
 }
@@ -181,7 +184,7 @@ impl Machine {
             false => vec!["test", self.kind.suffix()],
         };
         let machine = Vm::new(&self.kernel).command_line(self.kind.command_line()).guest(&arguments);
-        let machine = if self.kind.has_engines() { machine.runtimes() } else { machine };
+        let machine = machine.disk(Disk::of(self.kind));
         let mut failure = None;
         let started = Instant::now();
         let booted = machine.run(|line| match Message::parse(line) {
@@ -196,6 +199,7 @@ impl Machine {
             Some(Message::Noticed { act, notice }) => self.update(|results| {
                 results.noticed.insert(act, notice);
             }),
+            Some(Message::Observed { row }) => self.update(|results| results.observed.push(row)),
             Some(Message::End { failure: end }) => failure = end,
             _ => {}
         });
@@ -206,7 +210,7 @@ impl Machine {
         }
     }
 
-    /// Prints how long the slowest cases took.
+    /// Prints how long the slowest cases took, and what busy servers were found to do.
     fn report_times(&self, all: Duration) {
         let results = lock(&self.results);
         let mut cases = results.seconds.clone();
@@ -221,6 +225,7 @@ impl Machine {
             results.ready.as_secs_f32(),
             longest.join(", ")
         );
+        results.observed.iter().for_each(|row| eprintln!("{row}"));
     }
 
     /// Prints one line for each failed case, because the full reports before it are long.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
+use xtask::runtimes::Disk;
 use xtask::vm::Vm;
 use xtask::{bench, build, coverage, demo, fuzz, readme, setup, shell, style, test};
 
@@ -95,7 +96,7 @@ fn run(task: Task) -> Result<()> {
         Task::Dist => build::dist().map(|dist| println!("{}", dist.detector.display())),
         Task::Vm { kernel, append, interactive, runtimes, command } => {
             let machine = Vm::new(&kernel).command_line(&append);
-            vm(if runtimes { machine.runtimes() } else { machine }, interactive, &command)
+            vm(machine.disk(runtimes.then_some(Disk::Engines)), interactive, &command)
         }
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),

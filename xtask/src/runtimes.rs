@@ -1,5 +1,5 @@
-//! Makes the disk with the container engines that nodes have, and with the interpreters and servers that images have,
-//! as an EROFS image for the test machines.
+//! Makes the disks with the container engines that nodes have, and with the interpreters and servers that images have,
+//! as EROFS images for the test machines.
 //!
 //! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use detector_tests::machine::Kind;
 use tempfile::TempDir;
 
 use crate::debian::Archive;
@@ -45,18 +46,61 @@ const PACKAGES: &[&str] = &[
     "dpkg",
 ];
 
+/// What is on the disk for the machine with busy servers besides.
+const MORE_PACKAGES: &[&str] = &[
+    "mariadb-server",
+    "rabbitmq-server",
+    "cron",
+    "openssh-server",
+    "tomcat10",
+    // Scripts of servers run these, which Debian's images have.
+    "coreutils",
+    "grep",
+    "hostname",
+    "sed",
+];
+
 /// Files that no program reads.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];
 
-/// Returns the disk from the cache, or makes it from Debian packages.
+/// A disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Container engines, interpreters and a few servers.
+    Engines,
+    /// The same and more servers.
+    Software,
+}
+
+impl Disk {
+    /// The disk of a kind of machine.
+    pub fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Node => Some(Self::Engines),
+            Kind::Software => Some(Self::Software),
+            _ => None,
+        }
+    }
+
+    /// Its directory in the cache, and its packages.
+    fn content(self) -> (&'static str, Vec<&'static str>) {
+        match self {
+            Self::Engines => ("runtimes", PACKAGES.to_vec()),
+            Self::Software => ("software", [PACKAGES, MORE_PACKAGES].concat()),
+        }
+    }
+}
+
+/// Returns a disk from the cache, or makes it from Debian packages.
 ///
 /// # Errors
 ///
 /// A package cannot be fetched, or the cache cannot be written.
-pub fn disk() -> Result<PathBuf> {
-    let folder = project::cache()?.join("runtimes");
+pub fn disk(disk: Disk) -> Result<PathBuf> {
+    let (name, packages) = disk.content();
+    let folder = project::cache()?.join(name);
     let (disk, wanted) = (folder.join("disk"), folder.join("wanted"));
-    let is_complete = || fs::read_to_string(&wanted).is_ok_and(|wanted| wanted == PACKAGES.join("\n"));
+    let is_complete = || fs::read_to_string(&wanted).is_ok_and(|wanted| wanted == packages.join("\n"));
     if is_complete() {
         return Ok(disk);
     }
@@ -68,7 +112,7 @@ pub fn disk() -> Result<PathBuf> {
     }
     fs::create_dir_all(&folder)?;
     let partial = TempDir::with_prefix_in("partial-", &folder)?;
-    Archive::open()?.unpack_all(PACKAGES, partial.path())?;
+    Archive::open()?.unpack_all(&packages, partial.path())?;
     for name in UNREAD {
         fs::remove_dir_all(partial.path().join("usr/share").join(name))
             .with_context(|| format!("the packages have no {name}"))?;
@@ -79,6 +123,6 @@ pub fn disk() -> Result<PathBuf> {
     make.args(["--quiet", "--all-root"]).arg(&new).arg(partial.path());
     shell::long("making the disk of container engines and interpreters", &mut make)?;
     fs::rename(new, &disk)?;
-    fs::write(wanted, PACKAGES.join("\n"))?;
+    fs::write(wanted, packages.join("\n"))?;
     Ok(disk)
 }

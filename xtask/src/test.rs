@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use detector_tests::machine::{self, Kind};
 
 use crate::kernel::{self, DEFAULT, Kernel};
-use crate::{build, project, runtimes, shell};
+use crate::runtimes::{self, Disk};
+use crate::{build, project, shell};
 
 /// Runs all tests on these kernels or [machines](machine::parse), or on the default ones. A filter is a part of a
 /// test's name.
@@ -82,9 +83,10 @@ fn fetch(kernels: &[String]) -> Result<Vec<String>> {
         let kernel = Kernel::get(kernel)?;
         fs::copy(kernel.btf(), types()?.join(format!("{}.btf", kernel.series)))?;
         fs::copy(kernel.overlay(), types()?.join(format!("{}.overlay.ko", kernel.series)))?;
-        let has_engines = kind.map_or(kernel.series == kernel::WITH_ENGINES, Kind::has_engines);
-        if has_engines {
-            runtimes::disk()?;
+        // By default, the only kind of machine with a disk is the node.
+        let kind_with_disk = kind.or_else(|| (kernel.series == kernel::WITH_ENGINES).then_some(Kind::Node));
+        if let Some(disk) = kind_with_disk.and_then(Disk::of) {
+            runtimes::disk(disk)?;
         }
         machines.push(kernel.series + kind.map_or("", Kind::suffix));
     }

@@ -15,7 +15,8 @@ use tempfile::tempfile_in;
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::{build, project, runtimes};
+use crate::runtimes::{self, Disk};
+use crate::{build, project};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -57,7 +58,7 @@ pub struct Vm {
     guest: Vec<String>,
     console: Console,
     icount: bool,
-    has_runtimes: bool,
+    disk: Option<Disk>,
 }
 
 impl Vm {
@@ -69,7 +70,7 @@ impl Vm {
             guest: Vec::new(),
             console: Console::Log,
             icount: false,
-            has_runtimes: false,
+            disk: None,
         }
     }
 
@@ -102,10 +103,10 @@ impl Vm {
         self
     }
 
-    /// Attaches the [disk with the container runtimes](runtimes).
+    /// Attaches a [disk](runtimes).
     #[must_use]
-    pub fn runtimes(mut self) -> Self {
-        self.has_runtimes = true;
+    pub fn disk(mut self, disk: Option<Disk>) -> Self {
+        self.disk = disk;
         self
     }
 
@@ -139,8 +140,8 @@ impl Vm {
 
         let mut qemu = self.qemu(&kernel, &path_of(&log), &path_of(&port));
         qemu.args(["-initrd", &path_of(&initramfs), "-append", &command_line]);
-        if self.has_runtimes {
-            let disk = runtimes::disk()?;
+        if let Some(disk) = self.disk {
+            let disk = runtimes::disk(disk)?;
             qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw,readonly=on", disk.display()));
         }
         let mut machine = Running::start(&mut qemu)?;
@@ -182,7 +183,7 @@ impl Vm {
         let mut line = format!("console=ttyS0 quiet panic=-1 {}", self.command_line);
         // If the kernel has AppArmor, engines give containers a profile, but the program that loads profiles is not on
         // the disk.
-        line += if self.has_runtimes { " apparmor=0 --" } else { " --" };
+        line += if self.disk.is_some() { " apparmor=0 --" } else { " --" };
         for argument in &self.guest {
             ensure!(!argument.contains('"'), "a kernel's command line cannot have quotes in it: {argument}");
             let quote = if argument.is_empty() || argument.contains(char::is_whitespace) { "\"" } else { "" };

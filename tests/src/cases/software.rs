@@ -1,9 +1,9 @@
 //! Real servers in containers that are set up as their official images are: an entrypoint that prepares the start and
 //! then becomes the server, another user, data on a volume. Clients keep them busy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,96 +14,21 @@ use serde_json::{Value, json};
 use super::expectation::difference;
 use super::expected::{expect_told, is_end, lines_of, wait_for_line};
 use super::lab::Lab;
+use super::servers::{
+    APACHE, EXPOSED_REDIS, FLASK, MARIADB, NGINX, NODE, POSTGRESQL, RABBITMQ, REDIS, SSHD, Software, TOMCAT,
+};
 use super::session;
 use crate::container::{Container, Setup};
 use crate::engine::{self, CHECK, DOCKER};
+use crate::image::JOB;
 use crate::program::{Running, on_host, wait_for};
+use crate::protocol::Message;
 use crate::root::Root;
 
 /// How long a server may take to start, or to answer several requests, on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How many requests a server answers at least while nothing else happens.
 const REQUESTS: u64 = 50;
-
-/// A server, and how it is used.
-struct Software {
-    name: &'static str,
-    /// What the entrypoint does first.
-    preparation: &'static str,
-    /// The command line of the server, which the entrypoint becomes then.
-    server: &'static str,
-    /// A client that makes one request.
-    client: &'static str,
-    /// The first line of the answer.
-    answer: &'static str,
-}
-
-/// A web server with a cache. The entrypoint makes its configuration.
-const NGINX: Software = Software {
-    name: "nginx",
-    preparation: "cat > /data/nginx.conf << END
-user nobody nogroup; daemon off; pid /run/nginx.pid; error_log stderr; events {}
-http {
-    access_log /var/log/nginx/access.log;
-    client_body_temp_path /var/cache/nginx/client_temp; proxy_temp_path /var/cache/nginx/proxy_temp;
-    fastcgi_temp_path /var/cache/nginx/fastcgi_temp; uwsgi_temp_path /var/cache/nginx/uwsgi_temp;
-    scgi_temp_path /var/cache/nginx/scgi_temp; proxy_cache_path /var/cache/nginx/pages keys_zone=pages:1m;
-    include /etc/nginx/conf.d/*.conf;
-    server { listen 8080; location / { proxy_pass http://127.0.0.1:8081; proxy_cache pages; proxy_cache_valid 1s; } }
-}
-END
-echo 'server { listen 8081; root /srv; }' > /etc/nginx/conf.d/default.conf",
-    server: "/usr/sbin/nginx -c /data/nginx.conf",
-    client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/mark",
-    answer: "changed by the attacker",
-};
-
-const REDIS: Software = Software {
-    name: "Redis",
-    preparation: "/bin/busybox chown -R nobody /data",
-    server: "setpriv --reuid=nobody --regid=nogroup --clear-groups \
-        /usr/bin/redis-server --dir /data --save 1 1 --appendonly yes",
-    client: "redis-cli set visit now",
-    answer: "OK",
-};
-
-const POSTGRESQL: Software = Software {
-    name: "PostgreSQL",
-    preparation: "/bin/busybox mkdir -p /data/base /run/postgresql
-/bin/busybox chown nobody /data/base /run/postgresql
-as_user='setpriv --reuid=nobody --regid=nogroup --clear-groups'
-$as_user /usr/lib/postgresql/15/bin/initdb -D /data/base --no-sync",
-    server: "$as_user /usr/lib/postgresql/15/bin/postgres -D /data/base -h '*' -k /run/postgresql",
-    // It sorts in temporary files.
-    client: "/usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -U nobody -tAq postgres -c \"
-        set work_mem = '64kB'; create table if not exists visits (at int);
-        insert into visits select generate_series(1, 10);
-        select count(*) from (select n from generate_series(1, 20000) n order by md5(n::text) offset 5) sorted\"",
-    answer: "19995",
-};
-
-/// A Redis that may be told to write files anywhere, as older versions may.
-const EXPOSED_REDIS: Software = Software {
-    preparation: "",
-    server: "/usr/bin/redis-server --dir /data --enable-protected-configs yes --save 3600 1",
-    ..REDIS
-};
-
-/// A web application. Like many images, this one says that compiled modules are not to be kept.
-const FLASK: Software = Software {
-    name: "Flask",
-    preparation: "export PYTHONDONTWRITEBYTECODE=1",
-    server: "python3 /srv/app.py",
-    client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/",
-    answer: "the answer is 42",
-};
-
-impl Software {
-    /// The script of the entrypoint, which runs these commands, too.
-    fn entrypoint(&self, commands: &str) -> String {
-        format!("{}\n{commands}\n/usr/bin/tool serve &\nexec {}", self.preparation, self.server)
-    }
-}
 
 /// Clients of a server, which send one request after the other. They run on the host, in the network of the container.
 struct Clients {
@@ -148,7 +73,8 @@ impl Server {
 
     /// Like [`Self::start`]. The entrypoint runs these commands first.
     fn start_after(lab: &mut Lab, commands: &str, software: &Software) -> Result<Self> {
-        let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+        let is_privileged = software.is_privileged;
+        let setup = Setup { root: Root::OverlayOnDisk, is_privileged, ..Setup::default() };
         let container = Container::service_after_with(lab.number(), &software.entrypoint(commands), setup)?;
         let clients = Clients::start(software, container.pid, container.volume().with_extension("answers"))?;
         let server = Self { clients, container };
@@ -197,29 +123,56 @@ fn matters(finding: &Value) -> bool {
     !["info", "low"].iter().any(|below| finding["severity"] == *below)
 }
 
-/// A busy server makes no finding of medium severity or above. Its findings are the same in a replay.
+/// Sends a row of the table about busy servers: a server, since when it was observed, and its lines.
+fn send_row(name: &str, start: Instant, lines: &[Value]) -> Result<()> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for line in lines {
+        let severity = line["severity"].as_str().or_else(|| line["event"].as_str());
+        *counts.entry(severity.unwrap_or_default()).or_default() += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(severity, count)| format!("{count} {severity}")).collect();
+    let row = format!("{name}, {:.0} s: {}", start.elapsed().as_secs_f32(), counts.join(", "));
+    Message::Observed { row }.send()
+}
+
+/// What is changed besides, to see that the container of a busy server is watched.
+const PROOF: &str = "/srv/proof";
+
+/// A busy server makes only these findings of medium severity or above, each once. Its findings are the same in a
+/// replay.
+fn expect_only(lab: &mut Lab, software: &Software, told: &[Value]) -> Result<()> {
+    let loud = observe(lab, software)?;
+    let is = |line: &Value, wanted: &Value| difference(line, wanted).is_none();
+    for line in &loud {
+        ensure!(told.iter().any(|told| is(line, told)), "this is not quiet: {line}");
+    }
+    for told in told {
+        let count = loud.iter().filter(|line| is(line, told)).count();
+        ensure!(count == 1, "there are {count} lines like {told}");
+    }
+    Ok(())
+}
+
+/// A busy server makes no finding of medium severity or above.
 fn expect_quiet(lab: &mut Lab, software: &Software) -> Result<()> {
-    /// What is changed besides, to see that the container is watched.
-    const PROOF: &str = "/srv/proof";
+    expect_only(lab, software, &[])
+}
+
+/// Keeps a server busy, and returns its lines of medium severity or above.
+fn observe(lab: &mut Lab, software: &Software) -> Result<Vec<Value>> {
     let start = Instant::now();
     let run = lab.counted(|lab| {
         let server = Server::start(lab, software)?;
         server.clients.have(REQUESTS)?;
         server.container.service_does(&["create", PROOF]).map(drop)
     })?;
-    let (mut counts, mut loud) = (BTreeMap::<String, usize>::new(), Vec::new());
-    for line in run.expect_same()? {
-        let finding: Value = serde_json::from_str(&line)?;
-        ensure!(finding["finding"].is_string(), "a notice: {line}");
-        *counts.entry(finding["severity"].to_string()).or_default() += 1;
-        if matters(&finding) {
-            loud.push(finding);
-        }
-    }
-    println!("{}, {:.0} s: {counts:?}", software.name, start.elapsed().as_secs_f32());
-    let paths: Vec<_> = loud.iter().map(|finding| &finding["file"]["path"]).collect();
-    ensure!(paths == [PROOF], "these are not quiet: {loud:?}");
-    Ok(())
+    let lines =
+        run.expect_same()?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
+    let (proof, mut lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["file"]["path"] == PROOF);
+    ensure!(proof.len() == 1 && matters(&proof[0]), "the proof is {proof:?}");
+    send_row(software.name, start, &lines)?;
+    lines.retain(matters);
+    Ok(lines)
 }
 
 pub(super) fn nginx(lab: &mut Lab) -> Result<()> {
@@ -232,6 +185,132 @@ pub(super) fn redis(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn postgresql(lab: &mut Lab) -> Result<()> {
     expect_quiet(lab, &POSTGRESQL)
+}
+
+pub(super) fn mariadb(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &MARIADB)
+}
+
+/// The broker listens early, so the shells that it runs then are told.
+pub(super) fn rabbitmq(lab: &mut Lab) -> Result<()> {
+    const COMMANDS: [&[&str]; 3] = [
+        &["sh", "-c", "exec /bin/sh -s unix:cmd"],
+        &["/bin/sh", "-s", "unix:cmd"],
+        &["/bin/sh", "-s", "rabbit_disk_monitor"],
+    ];
+    let shells = COMMANDS.map(|args| json!({"finding": "shell_in_container", "process": {"args": args}}));
+    expect_only(lab, &RABBITMQ, &shells)
+}
+
+pub(super) fn apache(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &APACHE)
+}
+
+/// The server listens early, so what it makes for its applications then is told.
+pub(super) fn tomcat(lab: &mut Lab) -> Result<()> {
+    const FOLDERS: [&str; 5] = [
+        "/usr/share/tomcat10/etc/Catalina",
+        "/usr/share/tomcat10/etc/Catalina/localhost",
+        "/srv/tomcat/work/Catalina",
+        "/srv/tomcat/work/Catalina/localhost",
+        "/srv/tomcat/work/Catalina/localhost/ROOT",
+    ];
+    let mut told = FOLDERS.map(|path| json!({"file": {"op": "mkdir", "path": path}})).to_vec();
+    // The name of its access log has the date.
+    told.push(json!({"file": {"op": "create"}, "process": {"exe": "/usr/lib/jvm/java-17-openjdk-amd64/bin/java"}}));
+    expect_only(lab, &TOMCAT, &told)
+}
+
+pub(super) fn sshd(lab: &mut Lab) -> Result<()> {
+    expect_quiet(lab, &SSHD)
+}
+
+/// Somebody logs in, first for one command, and then at a terminal.
+pub(super) fn login(lab: &mut Lab) -> Result<()> {
+    const USERS: &str = "/etc/passwd";
+    if !Path::new(USERS).exists() {
+        // The client wants to know who it is.
+        fs::write(USERS, "root:x:0:0:root:/root:/bin/sh\n")?;
+    }
+    let server = Server::start(lab, &SSHD)?;
+    let key = server.container.volume().join("user").display().to_string();
+    let options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -p 2222";
+    let ssh = format!("ssh {options} -i {key} root@127.0.0.1");
+    let answer = server.ask(&["/bin/sh", "-c", &format!("{ssh} 'echo $((6 * 7))'")])?;
+    ensure!(answer == "42\n", "the command has printed {answer}");
+    let typed = "echo 'cp /etc/passwd /srv/stolen; exit'";
+    server.ask(&["/bin/sh", "-c", &format!("{typed} | {ssh} -tt")])?;
+    ensure!(server.container.host_path("/srv/stolen").exists(), "nothing was stolen");
+    let told = session::only(lab, &server.container.id)?;
+    told.expect(&json!({"severity": "high", "summary": {"via": "terminal"}}))?;
+    let command = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
+    let mut shell = json!({"finding": "shell_in_container", "severity": "high", "process": {"tty": "pts0"}});
+    let mut written = json!({"finding": "image_write", "file": {"path": "/srv/stolen"}});
+    (shell["session"], written["session"]) = (told.id()?, told.id()?);
+    server.expect(lab, &[command, shell, written]).map(drop)
+}
+
+/// The command that the application runs is told three times, and then counted.
+pub(super) fn node(lab: &mut Lab) -> Result<()> {
+    let command = json!({"finding": "shell_in_container", "severity": "medium",
+        "process": {"origin": "application", "args": ["/bin/sh", "-c", "echo $((6 * 7))"]}});
+    let loud = observe(lab, &NODE)?;
+    let told: BTreeSet<_> = loud.iter().map(|line| line["id"].to_string()).collect();
+    ensure!(told.len() == 4, "{} findings instead of 4: {loud:?}", told.len());
+    for line in &loud {
+        let difference = difference(line, &command);
+        ensure!(difference.is_none(), "{difference:?}: {line}");
+    }
+    let count = loud.last().and_then(|last| last["repeated"]["count"].as_u64());
+    ensure!(count.is_some_and(|count| count + 3 >= REQUESTS), "it does not count the requests: {loud:?}");
+    Ok(())
+}
+
+/// The job of a scheduler is expected once its pace is known. Somebody then makes the application change the job, which
+/// drops and runs a miner.
+pub(super) fn cron(lab: &mut Lab) -> Result<()> {
+    /// How long the pace is unknown: six runs of the job, with a minute to spare at both ends.
+    const UNKNOWN: Duration = Duration::from_secs(8 * 60);
+    /// Then, it runs four times.
+    const KNOWN: Duration = Duration::from_secs(4 * 60);
+    let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+    let lines = "/usr/bin/tool serve &\nexec /usr/sbin/cron -f";
+    let container = Container::service_after_with(lab.number(), lines, setup)?;
+    let is_of = |line: &&Value| line["container"]["id"] == container.id.as_str();
+    let rest = |lab: &mut Lab, time: Duration| {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            thread::sleep(Duration::from_secs(5));
+            lab.take_findings()?;
+        }
+        anyhow::Ok(())
+    };
+    let start = Instant::now();
+    rest(lab, UNKNOWN)?;
+    send_row("cron, until its pace is known", start, &lab.history)?;
+    let (start, before) = (Instant::now(), lab.history.len());
+    rest(lab, KNOWN)?;
+    send_row("cron, from then on", start, &lab.history[before..])?;
+    let known: Vec<_> = lab.history[before..].iter().filter(is_of).collect();
+    let is_job = |line: &&&Value| line["expected"]["reason"] == "scheduled";
+    let jobs = known.iter().filter(is_job).count();
+    ensure!(jobs >= 3, "only {jobs} jobs were seen: {known:?}");
+    ensure!(!known.iter().any(|line| matters(line)), "this is not quiet: {known:?}");
+
+    let before = lab.history.len();
+    let miner = "#!/bin/sh\n[ -e /tmp/echo ] || cp /bin/busybox /tmp/echo; /tmp/echo mined >> /data/mined\n";
+    container.service_does(&["script", JOB, miner])?;
+    let mined = container.volume().join("mined");
+    wait_for("the miner", PATIENCE, || Ok(mined.exists().then_some(())))?;
+    lab.take_late_findings()?;
+    let told: Vec<_> = lab.history[before..].iter().filter(is_of).cloned().collect();
+    for wanted in [change("high", JOB), drift(JOB), change("high", DROPPED), drift(DROPPED)] {
+        ensure!(told.iter().any(|line| difference(line, &wanted).is_none()), "there is no {wanted}");
+    }
+    ensure!(!told.iter().any(|line| line["expected"].is_object()), "this is expected: {told:?}");
+    expect_session(lab, &told, &json!({"via": "application"}))?;
+    drop(container);
+    lab.take_late_findings().map(drop)
 }
 
 pub(super) fn flask(lab: &mut Lab) -> Result<()> {
@@ -268,6 +347,16 @@ pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
     let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
     let found = server.expect(lab, &[shell, change("high", DROPPED), drift(DROPPED)])?;
     expect_session(lab, &found, &json!({"via": "application", "started_by": ["python3", "/srv/app.py"]}))
+}
+
+/// The same with an application that gives its shells a socket as their standard input.
+pub(super) fn webshell_of_node(lab: &mut Lab) -> Result<()> {
+    let server = Server::start(lab, &NODE)?;
+    let answer = server.page("8080/?command=cp+/bin/busybox+/tmp/echo%3b+/tmp/echo+owned")?;
+    ensure!(answer == "the answer is owned\n", "the command was not run: {answer}");
+    let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
+    let found = server.expect(lab, &[shell, change("high", DROPPED), drift(DROPPED)])?;
+    expect_session(lab, &found, &json!({"via": "application", "started_by": ["node", "/srv/app.js"]}))
 }
 
 /// Somebody makes Redis write its data over a script that a scheduler runs. PHP runs what is between its marks, and
