@@ -305,9 +305,9 @@ fn garbage_is_not_accepted_as_an_answer() {
         for kind in [Protocol::Docker, Protocol::Cri] {
             let way = Way::past(kind, &runtime.path);
             way.passes_unfilled(&id(1));
-            let EngineState::Failing { why } = way.state() else {
-                panic!("{:?}: {:?}", way.state(), said.escape_ascii())
-            };
+            // On a busy machine the finding may have passed before the answer came.
+            wait_until(|| matches!(way.state(), EngineState::Failing { .. }));
+            let EngineState::Failing { why } = way.state() else { unreachable!("it stays so") };
             assert!(why.len() < 1000 && !why.contains(char::is_control), "{why}");
         }
     }
@@ -318,7 +318,7 @@ fn an_answer_about_another_container_is_not_used() {
     let runtime = Runtime::start(docker(|_| web(&id(2))));
     let way = Way::past(Protocol::Docker, &runtime.path);
     way.passes_unfilled(&id(1));
-    assert!(matches!(way.state(), EngineState::Failing { why } if why.contains("another container")));
+    wait_until(|| matches!(way.state(), EngineState::Failing { why } if why.contains("another container")));
 }
 
 #[test]
