@@ -223,8 +223,13 @@ impl Detector {
         (container, context): (&TrackedContainer, &Context),
         found: &mut dyn FnMut(Finding),
     ) {
+        let installation = match event.actor() {
+            Some((process, _)) if !findings.is_empty() => self.installations.of(process),
+            _ => None,
+        };
         let branch = event.actor().and_then(|(process, _)| {
-            self.spawned.branch(event, process, &findings, |session| self.sessions.is_told(session))
+            let is_told = |session| self.sessions.is_told(session);
+            self.spawned.branch(event, process, &findings, installation.is_some(), is_told)
         });
         let actor = event.actor().filter(|(process, _)| process.session.is_some() || branch.is_some());
         let parent = actor.and_then(|(process, _)| self.programs.of_parent(process)).cloned();
@@ -241,10 +246,6 @@ impl Detector {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
-        let installation = match event.actor() {
-            Some((process, _)) if !findings.is_empty() => self.installations.of(process),
-            _ => None,
-        };
         let (repeats, mut is_of_session) = (&mut self.repeats, false);
         let around =
             Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };

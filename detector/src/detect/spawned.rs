@@ -41,12 +41,14 @@ impl Spawned {
     /// The session of what an application has started that an event belongs to, about which there are these findings.
     /// A process with a socket as its standard input is in it too, unless commands come from there.
     /// What a service of the image starts is its own, even if a script has started the service. In a session that
-    /// `is_told` it is not: an attacker can have started the service.
+    /// `is_told` it is not: an attacker can have started the service. The shells and scripts of an installation begin
+    /// no session: `is_installing` says whether the process belongs to one.
     pub(super) fn branch(
         &mut self,
         event: &Event,
         process: &Process,
         findings: &[Finding],
+        is_installing: bool,
         is_told: impl Fn(Key) -> bool,
     ) -> Option<Branch> {
         let is_other = |of: Session| of.via != Via::Socket || is_told(key(of.pid, of.start_time));
@@ -54,7 +56,7 @@ impl Spawned {
             return None;
         }
         let own = key(process.pid, process.start_time);
-        let is_suspect = matches!(event, Event::Exec(_)) && findings.iter().any(is_suspect);
+        let is_suspect = matches!(event, Event::Exec(_)) && !is_installing && findings.iter().any(is_suspect);
         let known = lineage(process).find_map(|key| self.0.get(&key).copied());
         let parent = process.ancestors.first().filter(|parent| parent.in_container);
         let of_parent = parent.and_then(|parent| self.0.get(&key(parent.pid, parent.start_time)));
@@ -239,6 +241,30 @@ mod tests {
         assert_eq!(started_by, ["python3", "app.py"]);
         assert!(last.message.contains("(started by the application)"), "{}", last.message);
         assert_eq!(watch.ended, 0);
+    }
+
+    #[test]
+    fn an_installation_by_the_application_is_no_session() {
+        for (manager, is_one) in [("/usr/bin/apt-get", false), ("/usr/bin/other", true)] {
+            let mut watch = Watch { now: 1_000 * SECOND, ..Watch::default() };
+            watch.runs(SERVICE, "/usr/bin/python3", &["python3", "app.py"]);
+            watch.runs(&[200, 100], manager, &["x", "install"]);
+            watch.runs(&[201, 200, 100], "/usr/bin/dash", &["sh", "-c", "configure"]);
+            watch.adds_program(&[201, 200, 100]);
+            watch.waits(2 * SECOND);
+            assert_eq!(!watch.sessions().is_empty(), is_one, "{manager}");
+            // Nobody knows who has made this program.
+            watch.executes(&[202, 201, 200, 100], "/usr/bin/y", &["y"], Layer::Upper);
+            watch.waits(2 * SECOND);
+            assert!(!watch.sessions().is_empty(), "{manager}");
+        }
+        // A shell has started it.
+        let mut watch = webshell();
+        watch.runs(&[201, 200, 100], "/usr/bin/apt-get", &["apt-get", "install"]);
+        watch.runs(&[202, 201, 200, 100], "/usr/bin/dash", &["sh", "-c", "configure"]);
+        watch.adds_program(&[202, 201, 200, 100]);
+        watch.waits(2 * SECOND);
+        assert!(!watch.sessions().is_empty());
     }
 
     #[test]
