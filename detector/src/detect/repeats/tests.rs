@@ -796,8 +796,8 @@ fn a_process_that_runs_code_of_nobody_is_in_no_installation_any_more() {
         (500..502).for_each(|inode| watch.change(makes(inode, 500)));
         watch.stop();
         let writes = watch.last().into_iter().filter(|finding| finding.finding == Kind::ImageWrite).map(count);
-        // From this program on it is told as a session of the application.
-        let expected = if is_left { vec![1, 2] } else { vec![1, 1, 1] };
+        // What is no installation's is told as a session of the application, and so act by act.
+        let expected = if is_left { vec![3] } else { vec![1, 1, 1] };
         assert_eq!(writes.collect::<Vec<_>>(), expected, "{inode}");
     }
 }
