@@ -191,6 +191,11 @@ impl Sensor {
         }
         let hooks: Vec<_> = tested.hooks.iter().filter(|report| before.contains(&report.hook.name)).collect();
         probes::attach_again(&mut self.ebpf, &mut self.links, &hooks);
+        // A program can have been loaded again.
+        match Attached::of(&self.ebpf, &tested.hooks) {
+            Ok(attached) => self.attached = attached,
+            Err(error) => tracing::warn!(%error, "cannot keep the descriptors of programs that are attached again"),
+        }
         self.test(tested);
         let after = silent(tested);
         before.into_iter().filter(|hook| !after.contains(hook)).collect()

@@ -17,7 +17,7 @@ use super::error::{Error, is_denied};
 use super::host::Host;
 use super::plan::{self, Attach, Hook, Need};
 use super::report::{Attachment, HookReport};
-use super::{bpf, btf, offsets};
+use super::{account, bpf, btf, offsets};
 use crate::procfs;
 
 /// The object that `build.rs` built.
@@ -219,7 +219,11 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&HookRep
     }
     for (hook, name, attach) in attached {
         let Some(program) = ebpf.program_mut(name) else { continue };
-        match attach_loaded(program, attach.target()) {
+        let attached = attach_loaded(program, attach.target()).or_else(|error| match is_used_up(&error) {
+            true => load_again(program, attach.target()).and_then(|()| attach_loaded(program, attach.target())),
+            false => Err(error),
+        });
+        match attached {
             // The kernel has detached an old link already, so its descriptor may belong to something else by now.
             Ok(link) => links.insert(name, link).into_iter().for_each(std::mem::forget),
             Err(error) => {
@@ -227,6 +231,24 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&HookRep
             }
         }
     }
+}
+
+/// Whether the error means that the program was attached before, and cannot be attached again. This is so for fentry and
+/// LSM programs before Linux 5.13 (`bpf_tracing_prog_attach`, kernel/bpf/syscall.c).
+fn is_used_up(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(Errno::NOENT.raw_os_error()))
+}
+
+/// Loads a program again that is [used up](is_used_up).
+fn load_again(program: &mut Program, target: &str) -> Result<(), ProgramError> {
+    let kernel = KernelBtf::from_sys_fs()?;
+    // Most of these kernels charge the memory to a user.
+    account::charge_apart(true, || match program {
+        Program::Lsm(program) => program.unload().and_then(|()| program.load(target, &kernel)),
+        Program::FEntry(program) => program.unload().and_then(|()| program.load(target, &kernel)),
+        _ => Ok(()),
+    })
 }
 
 /// Loads the programs that other programs call.
