@@ -233,8 +233,8 @@ pub(super) fn attach_again(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&HookRep
     }
 }
 
-/// Whether the error means that the program was attached before, and cannot be attached again. This is so for fentry and
-/// LSM programs before Linux 5.13 (`bpf_tracing_prog_attach`, kernel/bpf/syscall.c).
+/// Whether the error means that the program was attached before, and cannot be attached again. This is so for fentry
+/// and LSM programs before Linux 5.13 (`bpf_tracing_prog_attach`, kernel/bpf/syscall.c).
 fn is_used_up(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error)
         if error.io_error.raw_os_error() == Some(Errno::NOENT.raw_os_error()))
