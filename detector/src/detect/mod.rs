@@ -99,8 +99,9 @@ impl<F: FnMut(Finding)> Report<'_, F> {
         installations.leave(code, &found, change);
         if let Some(change) = change {
             found.message.push_str(&change.message(code.at));
-            let changed = change.describe(self.context, installation.as_deref());
-            found.file.iter_mut().for_each(|file| file.changed = Some(changed.clone()));
+            if let Some(file) = &mut found.file {
+                file.changed = Some(change.describe(self.context, installation.as_deref()));
+            }
         }
         self.add_code(code, Some(found));
     }
@@ -402,11 +403,10 @@ impl Detector {
         let Some(role) = interpreter::role(&actor, read, content) else { return };
         let is_new = !is_reported && (role == Role::Script || self.modules.remember(read));
         let code = Code::read(read, actor);
-        if !is_new && let Some(found) = report.foreign(&code) {
-            self.installations.leave(&code, &found, self.changes.of(&code));
-        }
         if is_new {
             report.add_foreign(&code, (&mut self.changes, &mut self.installations));
+        } else if let Some(found) = report.foreign(&code) {
+            self.installations.leave(&code, &found, self.changes.of(&code));
         }
     }
 }
