@@ -87,12 +87,12 @@ pub(super) const MARIADB: Software = Software {
 as_user='setpriv --reuid=nobody --regid=nogroup --clear-groups'
 $as_user mariadb-install-db --datadir=/data/base --rpm --auth-root-authentication-method=normal --skip-test-db",
     server: "$as_user /usr/sbin/mariadbd --datadir=/data/base --socket=/run/mysqld/mysqld.sock",
-    client:
-        "mariadb -h 127.0.0.1 -u root -N -e \"
+    client: "mariadb -h 127.0.0.1 -u root -N -e \"
         set tmp_memory_table_size = 16384; set sort_buffer_size = 16384;
         create database if not exists site; use site; create table if not exists visits (at int);
         insert into visits select seq from seq_1_to_10;
-        select count(*) from (select distinct md5(seq) as hash from seq_1_to_5000 order by hash limit 5, 5000) sorted\"",
+        select count(*) from (
+            select distinct md5(seq) as hash from seq_1_to_5000 order by hash limit 5, 5000) sorted\"",
     answer: "4995",
     is_privileged: false,
 };
