@@ -430,7 +430,8 @@ fn note_upper(root: Dentry, container: u64) {
     }
 }
 
-/// Returns the running container in whose upper directory a file is.
+/// Returns the running container in whose upper directory a file is. A directory can be at the address where the upper
+/// directory of a container was that is gone. The search goes on above it.
 #[inline(always)]
 pub fn owner_of_upper(file: Dentry) -> Option<u64> {
     let mut dentry = file;
@@ -442,7 +443,9 @@ pub fn owner_of_upper(file: Dentry) -> Option<u64> {
         if let Some(container) = UPPERS.get_ptr(parent.address()) {
             // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
             let container = unsafe { container.read_volatile() };
-            return known(container).map(|cgroup| cgroup.container);
+            if let Some(cgroup) = known(container) {
+                return Some(cgroup.container);
+            }
         }
         dentry = parent;
     }

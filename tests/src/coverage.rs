@@ -488,7 +488,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way("program for events of devices", &["open", "script"], &["escape::uevent_helper"]),
             way("`release_agent`", &["open", "script"], &["escape::release_agent"]),
             way("interpreter of a binary format", &["open", "script"], &["escape::binary_format"]),
-            way("file of a container executed by a process of the host", &["script"], &["escape::executed_by_host"]),
+            way(
+                "file of a container executed by a process of the host",
+                &["script"],
+                &["escape::executed_by_host", "escape::executed_after_others"],
+            ),
             way(
                 "open_by_handle_at, of a file in the mount and outside",
                 &["handle"],

@@ -1,5 +1,6 @@
 //! Containers that make the kernel run their programs on the host.
 
+use std::array;
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
@@ -203,6 +204,29 @@ pub(super) fn executed_by_host(lab: &mut Lab) -> Result<()> {
     on_host(&upper, [""; 0])?;
     let by = Some("/init");
     lab.expect(&container, [copied, executed("/bin/busybox", by), executed(&upper, by)])
+}
+
+/// The host executes programs in many directories of a container. Some of these directories are at the address in the
+/// kernel's memory where the upper directory of another container was, which is gone.
+pub(super) fn executed_after_others(lab: &mut Lab) -> Result<()> {
+    const GONE: usize = 12;
+    const PROGRAMS: usize = 200;
+    let gone = (0..GONE).map(|_| lab.new_container()).collect::<Result<Vec<_>>>()?;
+    let container = lab.new_container()?;
+    let upper = container.volume().with_file_name("upper");
+    let first = upper.join("first");
+    fs::copy("/bin/busybox", &first)?;
+    drop(gone);
+    fs::write("/proc/sys/vm/drop_caches", "2")?;
+    let programs: [String; PROGRAMS] = array::from_fn(|n| upper.join(format!("{n}/true")).display().to_string());
+    for program in programs.iter().map(Path::new) {
+        fs::create_dir(program.with_file_name(""))?;
+        fs::hard_link(&first, program)?;
+    }
+    for program in &programs {
+        on_host(program, [""; 0])?;
+    }
+    lab.expect(&container, programs.map(|program| executed(&program, Some("/init"))))
 }
 
 /// The expected finding of a file that was opened by its handle.

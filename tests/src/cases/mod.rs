@@ -150,7 +150,7 @@ cases! {
     escape [Cgroups]: release_agent, executed_by_host;
     escape []:
         core_pattern, modprobe, poweroff_command, uevent_helper, binary_format, own_binary_format, guessed_handle,
-        handle_inside, harmless;
+        handle_inside, executed_after_others, harmless;
     // Switches work on kprobes and fentry programs in different ways.
     tampering [Preemption]: kprobes_switched, ftrace_switched;
     tampering []:
