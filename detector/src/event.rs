@@ -444,6 +444,38 @@ impl std::fmt::Debug for Name {
     }
 }
 
+/// The magic numbers of file systems that a process or another machine serves, and that may never answer: FUSE, NFS,
+/// SMB of three kinds, Ceph, 9P, AFS of two kinds, Coda, NCP, OCFS2, GFS2, OrangeFS, Lustre, those of VirtualBox and
+/// VMware, and GPFS (include/uapi/linux/magic.h, and the file systems).
+const REMOTE: [u32; 18] = [
+    0x6573_5546,
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x00c3_6400,
+    0x0102_1997,
+    0x5346_414f,
+    0x6b41_4653,
+    0x7375_7245,
+    0x564c,
+    0x7461_636f,
+    0x0116_1970,
+    0x2003_0528,
+    0x0bd0_0bd0,
+    0x786f_4256,
+    0xbacb_acbc,
+    0x4750_4653,
+];
+/// By how many nanoseconds the time of a change can be too early: the resolution of the kernel's clock for files.
+const RESOLUTION: i128 = 10_000_000;
+
+/// Whether a file that was last changed at `change_time` may have been changed `since` a time, or at that time. Both
+/// are in nanoseconds of the wall clock since 1970.
+pub(crate) fn may_have_changed(change_time: u64, since: i128) -> bool {
+    i128::from(change_time) + RESOLUTION >= since
+}
+
 /// The identity and the attributes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
@@ -471,6 +503,13 @@ pub struct File {
     pub difference: Option<Difference>,
     /// The file in the lower layer. Only known of executed files that are as in the image.
     pub lower: Option<LowerFile>,
+}
+
+impl File {
+    /// Whether a process or another machine serves the file or a directory of its path.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.is_served || REMOTE.contains(&self.magic)
+    }
 }
 
 /// A file in a lower layer of an overlay. Containers with the same layer have the same file.

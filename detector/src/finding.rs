@@ -762,6 +762,13 @@ pub struct File {
     /// only known from the name by which it was called, which the process could choose.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<Unread>,
+    /// The SHA-256 of the program that was executed, as it was read right after that, in a `drifted_exec`,
+    /// `fileless_exec` or `volume_exec` of high severity. If it is not known yet, a `file_hash` notice may follow.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<Sha256>,
+    /// Why `sha256` is not known, and will not be.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unhashed: Option<Unread>,
 }
 
 /// A change of a file that has happened before.
@@ -786,7 +793,7 @@ pub struct Changed {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Unread {
-    /// The file was gone, or could not be found again, when it should have been read.
+    /// The file was gone, could not be found again, or may have been changed, when it should have been read.
     Gone,
     /// The file, or a directory of its path, is on FUSE or a network file system, which may never answer.
     Remote,
@@ -922,6 +929,22 @@ pub enum NoticeEvent {
         #[serde(skip)]
         visit: Option<Arc<Visit>>,
     },
+    /// The SHA-256 of an executed file became known after the finding about it was written. It belongs to all lines of
+    /// this finding.
+    FileHash {
+        /// The `id` of the finding.
+        finding: String,
+        /// A line for people. It is not meant to be parsed.
+        message: String,
+        /// The container.
+        container: Box<Container>,
+        /// The SHA-256.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        sha256: Option<Sha256>,
+        /// Why it is not known, and will not be.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        unhashed: Option<Unread>,
+    },
     /// A container's runtime has answered after findings about the container were written.
     ContainerInfo {
         /// The container.
@@ -1016,6 +1039,7 @@ impl NoticeEvent {
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::SessionEnded { .. } => "session_ended",
+            Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",
         }
     }
@@ -1173,6 +1197,37 @@ impl FromStr for Mode {
     }
 }
 
+/// A SHA-256: 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sha256(pub [u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidSha256;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSha256> {
+        from_hex(text).map(Self).ok_or(InvalidSha256)
+    }
+}
+
+/// Reads so many bytes in hexadecimal digits.
+pub(crate) fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
+}
+
+/// A text that is not a SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a SHA-256 has 64 hexadecimal digits")]
+pub struct InvalidSha256;
+
 /// Capabilities in the format of `CapEff` in proc(5): one bit for each, in hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(pub u64);
@@ -1230,4 +1285,5 @@ macro_rules! as_text {
 as_text!(Time, "A moment: RFC 3339 in UTC with nine decimals.", "format": "date-time");
 as_text!(Device, "A device number: `major:minor`.", "pattern": "^[0-9]+:[0-9]+$");
 as_text!(Capabilities, "A bit for each capability, in hexadecimal digits.", "pattern": "^[0-9a-f]{16}$");
+as_text!(Sha256, "A SHA-256: 64 hexadecimal digits.", "pattern": "^[0-9a-f]{64}$");
 as_text!(Mode, "File permissions with the set-id and sticky bits: four octal digits.", "pattern": "^[0-7]{4}$");

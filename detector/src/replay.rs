@@ -153,10 +153,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::detect::content::Content;
-    use crate::detect::samples;
+    use crate::detect::content::{Content, Look};
+    use crate::detect::{Hashed, samples};
     use crate::event::{Cgroup, Event, Exit, ImageOp, Layer, Origin, Session, Via};
-    use crate::finding::Unread;
+    use crate::finding::{Sha256, Unread};
     use crate::output::json;
     use crate::pipeline::{Input, Start};
     use crate::recording::{FORMAT, Recorder};
@@ -208,6 +208,12 @@ mod tests {
         ]
     }
 
+    /// What is known of the file of the event at this time.
+    fn content(time: u64, look: Option<Look>, result: Option<Result<Sha256, Unread>>) -> Read {
+        let sha256 = result.map(|result| Hashed { time: time + 1, result });
+        Entry::Pipeline(Input::Content { time, number: 1, look, sha256 })
+    }
+
     /// What can follow, with an event at this time.
     fn anything(time: u64) -> impl Strategy<Value = Vec<Read>> {
         let key = json!({"id": samples::ID, "user": null});
@@ -220,11 +226,16 @@ mod tests {
             (exec.at.time, exec.head) = (time, Some([0xe2; 256]));
             event(Event::Exec(Box::new(exec)))
         };
-        let content = |time| {
+        let look = |time| {
             let looks = [Ok(Content::Shell("zsh")), Ok(Content::Box), Err(Unread::Gone)];
-            prop::sample::select(looks.to_vec())
-                .prop_map(move |look| vec![Entry::Pipeline(Input::Content { time, number: 1, look })])
+            prop::sample::select(looks.to_vec()).prop_map(move |look| vec![content(time, Some(look), None)])
         };
+        let hash = |time| {
+            let results = [Ok(Sha256([7; 32])), Err(Unread::QueueFull)];
+            prop::sample::select(results.to_vec()).prop_map(move |result| vec![content(time, None, Some(result))])
+        };
+        let mut program = samples::drifted("/srv/program", &[""]);
+        (program.at.time, program.process.start_time) = (time, time);
         let mut change = samples::change(ImageOp::Create, Layer::New, 0o100_755, "/srv/\u{202e}a\\b\n");
         change.at.time = time;
         if let Some(detail) = &mut change.detail {
@@ -236,7 +247,9 @@ mod tests {
         prop_oneof![
             Just(vec![exec("/bin/sh", &["sh", "-c", "login --password=hunter2 pin-1234"])]),
             Just(vec![exec("/srv/of-unknown-content", &["sh", ""])]),
-            (0..=time).prop_flat_map(content),
+            (0..=time).prop_flat_map(look),
+            Just(vec![event(Event::Exec(Box::new(program)))]),
+            (0..=time).prop_flat_map(hash),
             Just(vec![event(Event::ImageChange(Box::new(change)))]),
             Just(vec![event(Event::MapExec(Box::new(samples::mapped("/lib/ld.so", "/bin/sh"))))]),
             Just(vec![event(Event::CgroupCreated(cgroup.clone())), event(Event::CgroupRemoved(cgroup))]),
@@ -386,6 +399,59 @@ mod tests {
                 let told = if line["event"].is_null() { line } else { &line["detail"] };
                 assert_eq!((&told["severity"], &told["expected"]), (&json!(severity), &expected), "{line}");
             }
+        }
+    }
+
+    /// What the lines of a recording are about that goes on with the execution of a drifted program and this content.
+    fn replayed_hash(exe: &str, waits: bool, content: Read) -> Vec<Value> {
+        let event = Event::Exec(Box::new(samples::drifted(exe, &["x"])));
+        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, sees_listening: false });
+        let released = entry(json!({"runtimes": {"released": {"id": samples::ID, "user": null}}}));
+        let later = if waits { vec![content, released] } else { vec![released, content] };
+        let (lines, _) = replayed(&in_members(&[beginning(), vec![told], later].concat()));
+        lines.iter().map(|line| serde_json::from_slice(line).expect("it is a line")).collect()
+    }
+
+    fn kind(line: &Value) -> Option<&str> {
+        line["finding"].as_str().or(line["event"].as_str())
+    }
+
+    #[test]
+    fn a_shell_is_told_once_although_its_hash_comes_later() {
+        for look in [None, Some(Ok(Content::Shell("dash")))] {
+            let lines = replayed_hash("/bin/dash", false, content(77, look, Some(Ok(Sha256([7; 32])))));
+            let kinds: Vec<_> = lines.iter().map(kind).collect();
+            assert_eq!(kinds, ["shell_in_container", "drifted_exec", "file_hash"].map(Some));
+            assert_eq!(lines[2]["detail"]["finding"], lines[1]["id"]);
+            assert_eq!(lines[2]["detail"]["sha256"], "07".repeat(32));
+            assert_eq!(lines[2]["time"], "2027-01-15T08:00:00.000000078Z");
+        }
+        // What is unknown by its name is found by its content, in the same turn.
+        let both = content(77, Some(Ok(Content::Shell("dash"))), Some(Err(Unread::QueueFull)));
+        let lines = replayed_hash("/tmp/x", false, both);
+        let kinds: Vec<_> = lines.iter().map(kind).collect();
+        assert_eq!(kinds, ["drifted_exec", "shell_in_container", "file_hash"].map(Some));
+        assert_eq!(lines[2]["detail"]["unhashed"], "queue_full");
+    }
+
+    #[test]
+    fn a_finding_that_waits_for_its_container_gets_the_hash() {
+        let lines = replayed_hash("/bin/dash", true, content(77, None, Some(Ok(Sha256([7; 32])))));
+        let hashes: Vec<_> = lines.iter().map(|line| (kind(line), line["file"]["sha256"].as_str())).collect();
+        let hash = "07".repeat(32);
+        assert_eq!(hashes, [(Some("shell_in_container"), None), (Some("drifted_exec"), Some(&*hash))]);
+    }
+
+    /// Older recordings have no hashes, and tell the content of all files that they have read.
+    #[test]
+    fn an_older_recording_has_no_hashes() {
+        let content = json!({"pipeline": {"content": {"time": 77, "number": 1, "look": {"Ok": {"shell": "dash"}}}}});
+        for (exe, expected) in [
+            ("/tmp/x", &["drifted_exec", "shell_in_container"]),
+            ("/bin/dash", &["shell_in_container", "drifted_exec"]),
+        ] {
+            let lines = replayed_hash(exe, false, entry(content.clone()));
+            assert_eq!(lines.iter().filter_map(kind).collect::<Vec<_>>(), expected);
         }
     }
 

@@ -132,7 +132,7 @@ fn a_recording_is_replayed_by_anybody() {
         .lines()
         .map(|line| serde_json::from_str(line).expect("it is a line"))
         .collect();
-    assert_eq!(lines.len(), 14);
+    assert_eq!(lines.len(), 15);
     let again = unprivileged(&["replay", story]);
     assert_eq!(again.stdout, detector(&["replay", story]).output().expect("the program starts").stdout);
 

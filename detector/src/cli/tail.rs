@@ -49,7 +49,8 @@ pub(super) struct Args {
     color: ColorChoice,
 }
 
-/// Selects the findings to show, and the ends of sessions. Other notices are always shown, except `container_info`.
+/// Selects the findings to show, and the ends of sessions. Other notices are always shown, except those about what has
+/// become known later.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
@@ -61,7 +62,7 @@ struct Filter {
     /// Show only findings of at least this severity [default: low]
     #[arg(long, value_name = "MIN", value_parser = severity_parser())]
     severity: Option<Severity>,
-    /// Show also findings of severity info, and what container runtimes tell later (`container_info`)
+    /// Show also findings of severity info, and what becomes known later (`container_info`, `file_hash`)
     #[arg(long, conflicts_with = "severity")]
     all: bool,
 }
@@ -74,7 +75,7 @@ enum Fate {
     Unwanted,
     /// Its severity is too low.
     Low,
-    /// It is a `container_info`.
+    /// It is about what has become known later.
     Info,
 }
 
@@ -85,12 +86,13 @@ impl Filter {
             Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, .. }, .. }) => {
                 self.fate_of(*severity, Some(Kind::Session), Some(container))
             }
-            Line::Notice(Notice { event: NoticeEvent::ContainerInfo { container }, .. }) => {
-                match self.fate_of(Severity::Critical, None, Some(container)) {
-                    Fate::Shown if !self.all => Fate::Info,
-                    fate => fate,
-                }
-            }
+            Line::Notice(Notice {
+                event: NoticeEvent::ContainerInfo { container } | NoticeEvent::FileHash { container, .. },
+                ..
+            }) => match self.fate_of(Severity::Critical, None, Some(container)) {
+                Fate::Shown if !self.all => Fate::Info,
+                fate => fate,
+            },
             Line::Notice(_) => Fate::Shown,
         }
     }
@@ -125,7 +127,7 @@ impl Filter {
             return "nothing is hidden".to_owned();
         }
         let low = if self.least() == Severity::Info { String::new() } else { self.low() + ", " };
-        format!("not shown: {low}container_info (--all shows everything)")
+        format!("not shown: {low}container_info, file_hash (--all shows everything)")
     }
 }
 
@@ -455,7 +457,7 @@ impl<W: Write> View<W> {
         let low_ones = self.filter.low();
         let parts = [
             (low, format!("{low} about {low_ones}")),
-            (info, format!("{info} container_info")),
+            (info, format!("{info} container_info or file_hash")),
             (unwanted, format!("{unwanted} about other containers or of other kinds")),
         ];
         let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
@@ -557,6 +559,7 @@ mod tests {
         shell.severity = Severity::Info;
         let container = Box::new(samples::known_container(b"web"));
         lines.push(Line::Notice(Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container })));
+        lines.push(samples::hash(b"x"));
         let inputs = || lines.iter().map(input).chain([Input::Interrupted]).collect();
         let ends = |arguments: &[&str], json| {
             let (text, ended) = view(inputs(), arguments, json);
@@ -564,24 +567,27 @@ mod tests {
             (text.len(), text.first().cloned().expect("there are some"), text.last().cloned().expect("there are some"))
         };
         let (count, first, last) = ends(&[], false);
-        assert!(first.starts_with("not shown: findings of severity info, container_info (--all shows"), "{first}");
-        assert_eq!(last, "lines not shown: 1 about findings of severity info, 1 container_info");
+        assert!(
+            first.starts_with("not shown: findings of severity info, container_info, file_hash (--all "),
+            "{first}"
+        );
+        assert_eq!(last, "lines not shown: 1 about findings of severity info, 2 container_info or file_hash");
         assert_eq!(count, 5);
         let (count, first, last) = ends(&["--severity", "critical", "--finding", "session"], false);
-        assert!(first.starts_with("not shown: findings below critical, container_info (--all"), "{first}");
+        assert!(first.starts_with("not shown: findings below critical, container_info, file_hash (--all"), "{first}");
         assert_eq!(
             last,
-            "lines not shown: 3 about findings below critical, 1 container_info, \
+            "lines not shown: 3 about findings below critical, 2 container_info or file_hash, \
             2 about other containers or of other kinds"
         );
         assert_eq!(count, 2);
         let (_, first, last) = ends(&["--severity", "info"], false);
-        assert_eq!(first, "not shown: container_info (--all shows everything)");
-        assert_eq!(last, "lines not shown: 1 container_info");
+        assert_eq!(first, "not shown: container_info, file_hash (--all shows everything)");
+        assert_eq!(last, "lines not shown: 2 container_info or file_hash");
         let (count, first, _) = ends(&["--all"], false);
-        assert_eq!((count, first.as_str()), (6, "nothing is hidden"));
+        assert_eq!((count, first.as_str()), (7, "nothing is hidden"));
         let (count, ..) = ends(&[], true);
-        assert_eq!(count, 6);
+        assert_eq!(count, 7);
         assert!(Only::try_parse_from(["tail", "--all", "--severity", "low"]).is_err());
     }
 

@@ -51,6 +51,11 @@ pub(super) enum Source {
     Expected,
 }
 
+/// Whether the file system of a file exists only in memory.
+pub(super) fn is_in_memory(file: &File) -> bool {
+    IN_MEMORY.contains(&file.magic)
+}
+
 impl<'a> Code<'a> {
     pub(super) fn executed(exec: &'a Exec) -> Self {
         Self {
@@ -90,7 +95,7 @@ impl<'a> Code<'a> {
             return Source::Expected;
         }
         // A whole image can be in memory.
-        if IN_MEMORY.contains(&self.file.magic) && container.root_dev != Some(self.file.dev) {
+        if is_in_memory(self.file) && container.root_dev != Some(self.file.dev) {
             return Source::Memory;
         }
         if self.file.nlink == 0 {

@@ -141,6 +141,9 @@ const INTERPRETERS: [(&str, Language); 14] = [
     ("Tcl|_MainEx", Language::Tcl),
 ];
 
+/// How many bytes of a file are read at most. No known shell has half as many.
+pub(crate) const MOST_READ: u64 = 64 << 20;
+
 /// How many bytes a word takes at most, with its end, as a string of `wchar_t`.
 pub(crate) const LONGEST: usize = 128;
 

@@ -190,6 +190,8 @@ fn describe_file(file: &event::File, path: Option<&event::Path>) -> File {
         bytes: None,
         declared_volume: None,
         unverified: None,
+        sha256: None,
+        unhashed: None,
     }
 }
 

@@ -15,6 +15,7 @@ mod drifted_exec;
 mod expected;
 mod fileless_exec;
 mod handle_open;
+mod hashes;
 mod host_exec;
 mod image_shadowed;
 mod image_write;
@@ -37,13 +38,14 @@ use std::collections::HashSet;
 
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
-use crate::finding::{Finding, Line, NoticeEvent, SCHEMA_VERSION};
+use crate::finding::{Finding, Line, Notice, NoticeEvent, SCHEMA_VERSION};
 use assessment::Assessment;
 use changes::Changes;
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
 use expected::Expectations;
+use hashes::Hashes;
 use installations::Installations;
 use interpreter::Role;
 use process::{Program, Programs};
@@ -53,6 +55,7 @@ use spawned::Spawned;
 
 pub use context::Context;
 pub(crate) use describe::container;
+pub(crate) use hashes::Hashed;
 
 /// What was done before: to files, and by package managers.
 type Past<'a> = (&'a mut Changes, &'a mut Installations);
@@ -132,6 +135,7 @@ pub struct Detector {
     scripts: script::Scripts,
     modules: interpreter::Modules,
     changes: Changes,
+    hashes: Hashes,
     sessions: Sessions,
     spawned: Spawned,
     installations: Installations,
@@ -205,6 +209,9 @@ impl Detector {
     ) {
         let mut findings = Vec::new();
         self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
+        if let Event::Exec(exec) = event {
+            self.hashes.add(exec, &mut findings, context);
+        }
         self.expectations.take(event, container);
         let program = match event.actor() {
             Some((process, exe)) if !findings.is_empty() => self.programs.of(process, exe),
@@ -247,7 +254,13 @@ impl Detector {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
         });
-        let (repeats, mut is_of_session) = (&mut self.repeats, false);
+        let (repeats, hashes, mut is_of_session) = (&mut self.repeats, &mut self.hashes, false);
+        let mut publish = |finding: Finding| {
+            if let Event::Exec(exec) = event {
+                hashes.note(exec, &finding, context);
+            }
+            found(finding);
+        };
         let around =
             Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };
         self.sessions.take(event, findings, around, &mut |mut finding| {
@@ -255,7 +268,7 @@ impl Detector {
             if finding.session.is_some() || installation.is_some() {
                 finding.typical = None;
             }
-            repeats.take(event, finding, installation.as_deref(), (container, context), found);
+            repeats.take(event, finding, installation.as_deref(), (container, context), &mut publish);
         });
         if is_of_session {
             self.expectations.disturb(container, event.time());
@@ -367,7 +380,8 @@ impl Detector {
         }
     }
 
-    /// Looks for findings in an event whose file was looked at. This is for the events that [need it](needs_content).
+    /// Looks for findings in an event whose file was looked at. This is for the events that [need it](needs_content);
+    /// what others show is found already.
     pub(crate) fn detect_by_content(
         &mut self,
         event: &Event,
@@ -386,6 +400,17 @@ impl Detector {
         self.expectations.judge(event, None, container, &mut findings);
         let content = Some(look.unwrap_or(Content::Other));
         self.add_to_session(event, findings, content, (container, context), &mut found);
+    }
+
+    /// Whether the SHA-256 of the file that this event is about is asked for.
+    pub(crate) fn asks_for_hash(&mut self, event: &Event) -> bool {
+        matches!(event, Event::Exec(exec) if self.hashes.asks_for(exec))
+    }
+
+    /// Takes the SHA-256 of the file that this event is about. Returns the notice about the finding that waits for it.
+    pub(crate) fn take_hash(&mut self, event: &Event, hashed: Hashed, context: &Context) -> Option<Notice> {
+        let Event::Exec(exec) = event else { return None };
+        self.hashes.take(exec, hashed, context)
     }
 
     /// Reports a file that a program reads, if it is code that the program runs. `content` is what the program is, if
@@ -638,6 +663,24 @@ pub(crate) mod samples {
         }
         detector.stop(u64::MAX, &context, |line| lines.push(line));
         lines
+    }
+
+    /// The execution of a program that is not as in the image.
+    pub(crate) fn drifted(path: &str, args: &[&str]) -> Exec {
+        let mut exec = exec(Origin::Application, path, args);
+        exec.file.layer = Some(Layer::Upper);
+        exec
+    }
+
+    /// The notice about the SHA-256 of a drifted program with a hostile path.
+    pub(crate) fn hash(words: &[u8]) -> Line {
+        let (mut detector, context, container) = (Detector::default(), context(), container());
+        let mut exec = drifted("", &[]);
+        exec.exe.bytes = [b"/", words].concat();
+        let event = Event::Exec(Box::new(exec));
+        detector.detect(&event, &container, &context, drop);
+        let hashed = Hashed { time: 99, result: Ok(finding::Sha256([0xa7; 32])) };
+        Line::Notice(detector.take_hash(&event, hashed, &context).expect("it is asked for"))
     }
 
     /// The last line about a file with a hostile path that is changed again and again.

@@ -12,17 +12,15 @@ use super::assessment::Assessment;
 use super::code::{Code, Source};
 use super::context::Context;
 use crate::container::table::TrackedContainer;
+use crate::event::may_have_changed;
 use crate::finding::{Kind, Severity};
-
-/// By how many nanoseconds the time of a change can be too early: the resolution of the kernel's clock for files.
-const RESOLUTION: i128 = 10_000_000;
 
 pub(super) fn detect(code: &Code, container: &TrackedContainer, context: &Context) -> Option<Assessment> {
     if code.source(container) != Source::Volume {
         return None;
     }
-    let changed = i128::from(code.file.change_time) + RESOLUTION;
-    let (severity, state) = match container.started.map(|started| changed >= context.wall_nanoseconds(started)) {
+    let has_changed = |started| may_have_changed(code.file.change_time, context.wall_nanoseconds(started));
+    let (severity, state) = match container.started.map(has_changed) {
         Some(true) => (Severity::High, "on a volume and was changed after the container had started"),
         Some(false) => (Severity::Low, "on a volume"),
         None => (Severity::Medium, "on a volume"),

@@ -86,7 +86,15 @@ mod tests {
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));
         let repeated = HOSTILE.iter().map(|words| samples::repeated(words));
-        found.into_iter().chain(notices).chain(HOSTILE.iter().map(info)).chain(sessions).chain(repeated).collect()
+        let hashes = HOSTILE.iter().map(|words| samples::hash(words));
+        found
+            .into_iter()
+            .chain(notices)
+            .chain(HOSTILE.iter().map(info))
+            .chain(sessions)
+            .chain(repeated)
+            .chain(hashes)
+            .collect()
     }
 
     #[test]

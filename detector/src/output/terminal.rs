@@ -158,21 +158,25 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             pen.plain(message)?;
             return write_details(pen, exit(session, summary).as_slice());
         }
-        NoticeEvent::ContainerInfo { container: known } => return write_info(pen, notice, known),
+        NoticeEvent::FileHash { message, container: of, .. } => return write_info(pen, notice, of, message),
+        NoticeEvent::ContainerInfo { container: known } => {
+            let id = known.id.as_ref().map_or("", Text::as_str);
+            let text = format!("container {}: {}", short(id), whose(known).join(" · "));
+            return write_info(pen, notice, known, &text);
+        }
     };
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
 }
 
-fn write_info(pen: &mut Pen<'_>, notice: &Notice, known: &Container) -> fmt::Result {
-    let id = known.id.as_ref().map_or("", Text::as_str);
-    let text = format!("container {}: {}", short(id), whose(known).join(" · "));
+/// Writes what was learnt later about a container.
+fn write_info(pen: &mut Pen<'_>, notice: &Notice, about: &Container, text: &str) -> fmt::Result {
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(
         DIM,
-        &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", container(known), notice.event.name()),
+        &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", container(about), notice.event.name()),
     )
 }
 
@@ -408,6 +412,7 @@ mod tests {
                 Line::Notice(info),
                 "  web           container_info        container 3f2a0c6d9e1b: image web · pod web/web\n",
             ),
+            (samples::hash(b"x"), "  3f2a0c6d9e1b  file_hash             /x has the SHA-256 a7a7a7a7"),
         ] {
             let mut out = Vec::new();
             write_line(&mut out, &line, false).expect("memory takes it");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::containers::Containers;
 use super::input::{Ran, Start};
-use super::inspection::Inspected;
+use super::inspection::{Inspected, Wanted};
 use super::outlet::{Message, Outlet};
 use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
@@ -54,14 +54,15 @@ impl Analysis {
 
     /// Updates the state by an event and runs the detections on it. `root_dev` is the device of the root of the
     /// container that the event starts, if it starts one; `sees_listening`: whether it is seen when that container
-    /// begins to listen on a socket. Returns the event if only the content of its file can show what it is.
+    /// begins to listen on a socket. Returns the event if more must be found out about the content of its file, and
+    /// what.
     pub(super) fn take_event(
         &mut self,
         mut event: Event,
         root_dev: Option<u32>,
         sees_listening: bool,
         outlet: &mut Outlet<impl FnMut(Message)>,
-    ) -> Option<Event> {
+    ) -> Option<(Event, Wanted)> {
         match &mut event {
             Event::CgroupCreated(created) => {
                 if cgroup::is_container(&created.path) {
@@ -98,7 +99,8 @@ impl Analysis {
             _ => {}
         }
         self.detect(&event, event.at()?, outlet);
-        needs_content(&event).then_some(event)
+        let wanted = Wanted { look: needs_content(&event), hash: self.detector.asks_for_hash(&event) };
+        (wanted.look || wanted.hash).then_some((event, wanted))
     }
 
     fn detect(&mut self, event: &Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
@@ -131,12 +133,16 @@ impl Analysis {
         self.detector.refused_sessions()
     }
 
-    /// Runs the detections on an event whose file was looked at.
+    /// Takes what was found out about the file of an event.
     pub(super) fn take_content(&mut self, inspected: &Inspected, outlet: &mut Outlet<impl FnMut(Message)>) {
         let Some(at) = inspected.event.at() else { return };
         let container = self.containers.lookup(at.container);
-        let Inspected { event, look } = inspected;
-        self.detector.detect_by_content(event, *look, container, &self.context, |finding| outlet.finding(finding));
+        let Inspected { event, look, hashed } = inspected;
+        if let Some(look) = look.filter(|_| needs_content(event)) {
+            self.detector.detect_by_content(event, look, container, &self.context, |finding| outlet.finding(finding));
+        }
+        let hash = hashed.and_then(|hashed| self.detector.take_hash(event, hashed, &self.context));
+        hash.into_iter().for_each(|notice| outlet.notice(notice));
     }
 
     /// The table of containers, for the housekeeping.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspection::Inspected;
+use crate::detect::Hashed;
 use crate::detect::content::Look;
 use crate::detect::process::Program;
 use crate::event::{At, Cgroup, Event, Path, Process};
@@ -41,8 +43,12 @@ pub(crate) enum Input<'a> {
         time: u64,
         /// The number of the event.
         number: u64,
-        /// What is known.
-        look: Look,
+        /// What the file is, if that was to be found out.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        look: Option<Look>,
+        /// Its SHA-256, if that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        sha256: Option<Hashed>,
     },
     /// Cgroups that no longer exist, although nothing has reported their removal.
     Gone {
@@ -68,8 +74,9 @@ pub(crate) enum Input<'a> {
 
 impl<'a> Input<'a> {
     /// What is known of the content of the file of the event that happened there.
-    pub(super) fn content(at: At, look: Look) -> Self {
-        Self::Content { time: at.time, number: at.number, look }
+    pub(super) fn content(at: At, inspected: &Inspected) -> Self {
+        let Inspected { look, hashed: sha256, .. } = *inspected;
+        Self::Content { time: at.time, number: at.number, look, sha256 }
     }
 
     /// The entry in a recording.

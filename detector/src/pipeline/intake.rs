@@ -73,10 +73,10 @@ impl Intake {
         if let Some(content) = content_by_name(&event) {
             self.inspector.learn(&event, content);
         }
-        let Some(event) = self.analysis.take_event(event, root_dev, sees_listening, outlet) else { return };
+        let Some((event, wanted)) = self.analysis.take_event(event, root_dev, sees_listening, outlet) else { return };
         let containers = self.analysis.containers();
         let path = event.at().map_or_else(Vec::new, |at| containers.lookup(at.container).path.clone());
-        if let Some(inspected) = self.inspector.inspect(event, || containers.directory(&path)) {
+        if let Some(inspected) = self.inspector.inspect(event, wanted, || containers.directory(&path)) {
             self.take_content(&inspected, &mut turn, outlet);
         }
     }
@@ -120,7 +120,7 @@ impl Intake {
     fn take_content(&mut self, inspected: &Inspected, turn: &mut Turn<'_>, outlet: &mut Outlet<impl FnMut(Message)>) {
         let Some(at) = inspected.event.at() else { return };
         self.find_cgroups(&inspected.event, turn);
-        turn.record(Input::content(at, inspected.look).entry());
+        turn.record(Input::content(at, inspected).entry());
         self.analysis.take_content(inspected, outlet);
     }
 

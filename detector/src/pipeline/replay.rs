@@ -38,15 +38,15 @@ impl<S: FnMut(Message)> Replay<S> {
             Input::Cgroup(cgroup) => self.analysis.containers().add(cgroup.into_owned()),
             Input::Event { event, root_dev, sees_listening } => {
                 let event = event.into_owned();
-                if let Some(event) = self.analysis.take_event(event, root_dev, sees_listening, &mut self.outlet)
+                if let Some((event, _)) = self.analysis.take_event(event, root_dev, sees_listening, &mut self.outlet)
                     && let Some(at) = event.at()
                 {
                     self.unread.insert((at.time, at.number), event);
                 }
             }
-            Input::Content { time, number, look } => {
+            Input::Content { time, number, look, sha256: hashed } => {
                 if let Some(event) = self.unread.remove(&(time, number)) {
-                    self.analysis.take_content(&Inspected { event, look }, &mut self.outlet);
+                    self.analysis.take_content(&Inspected { event, look, hashed }, &mut self.outlet);
                 }
             }
             Input::Gone { time, cgroups } => self.analysis.remove_gone(time, cgroups),

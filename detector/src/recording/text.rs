@@ -25,6 +25,8 @@ pub(crate) mod as_hex {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    use crate::finding::from_hex;
+
     pub(crate) fn serialize<S: Serializer, const N: usize>(
         bytes: &Option<[u8; N]>,
         serializer: S,
@@ -42,11 +44,7 @@ pub(crate) mod as_hex {
         deserializer: D,
     ) -> Result<Option<[u8; N]>, D::Error> {
         let Some(digits) = Option::<Cow<str>>::deserialize(deserializer)? else { return Ok(None) };
-        let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
-        let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
-        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-        let bytes: Option<Vec<u8>> = pairs.iter().map(|pair| byte(pair)).collect();
-        let bytes = bytes.filter(|_| rest.is_empty()).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Some).ok_or_else(|| D::Error::custom(format_args!("these are not {N} bytes in hexadecimal digits")))
+        let error = || D::Error::custom(format_args!("these are not {N} bytes in hexadecimal digits"));
+        from_hex(&digits).map(Some).ok_or_else(error)
     }
 }

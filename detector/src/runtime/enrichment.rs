@@ -88,14 +88,16 @@ impl Enrichment {
         Start { node: self.node.clone(), engines: self.engines.setup() }
     }
 
-    /// Publishes a notice immediately, and a finding when its container's metadata is known or the wait is over.
-    /// Returns what must be done about the container.
+    /// Publishes a notice immediately, unless it only completes a finding that waits, and a finding when its
+    /// container's metadata is known or the wait is over. Returns what must be done about the container.
     pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
         let finding = match line {
             Line::Finding(finding) => finding,
             Line::Notice(mut notice) => {
                 self.judge(&mut notice.event);
-                (self.publish)(&Line::Notice(notice));
+                if !self.completes(&notice.event) {
+                    (self.publish)(&Line::Notice(notice));
+                }
                 return None;
             }
         };
@@ -122,6 +124,14 @@ impl Enrichment {
                 }
             });
         }
+    }
+
+    /// Adds the hash of a file to the finding about it, if that still waits. Then there is nothing to say about it
+    /// later.
+    fn completes(&self, event: &NoticeEvent) -> bool {
+        let NoticeEvent::FileHash { finding, container, sha256, unhashed, .. } = event else { return false };
+        let Some((key, _)) = self.engines_for(container) else { return false };
+        self.with(key.user, |join, _| join.add_hash(&key, finding, (*sha256, *unhashed)))
     }
 
     /// Learns that a container has started. Returns what must be done about it.

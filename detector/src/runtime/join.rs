@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::id::Id;
 use super::images::Images;
 use super::metadata::Metadata;
-use crate::finding::{Container, File, Finding, Image, Reason, Time};
+use crate::finding::{Container, File, Finding, Image, Reason, Sha256, Time, Unread};
 use crate::recent::Recent;
 
 /// For how many queried containers the metadata is remembered at most. At least half as many are always remembered.
@@ -123,6 +123,18 @@ impl Join {
             self.release(key, out);
         }
         Todo { query: is_new, timer: timer && !is_over }
+    }
+
+    /// Adds the hash of a file, or why there is none, to the lines of this finding that wait. Returns whether there are
+    /// any.
+    pub(super) fn add_hash(&mut self, key: &Key, finding: &str, hash: (Option<Sha256>, Option<Unread>)) -> bool {
+        let mut are_any = false;
+        let waiting = self.pending.get_mut(key).into_iter().flat_map(|pending| &mut pending.waiting);
+        for file in waiting.filter(|waiting| waiting.id == finding).filter_map(|waiting| waiting.file.as_mut()) {
+            (file.sha256, file.unhashed) = hash;
+            are_any = true;
+        }
+        are_any
     }
 
     /// The metadata of the container, if it is known already.
@@ -305,6 +317,27 @@ mod tests {
         let answers = [told(), None, Some(None), Some(Some(Metadata::default())), told(), told(), None, told()];
         let expected = answers.into_iter().zip(1..).map(|(answer, nth)| take(nth, answer));
         assert_eq!(expected.collect::<Vec<_>>(), [false, false, false, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_hash_is_added_to_the_finding_that_waits() {
+        let (mut join, mut out) = (Join::default(), Vec::new());
+        let found = |id: &str| Box::new(Finding { id: id.to_owned(), ..*finding("/x") });
+        let (hash, other) = ((Some(Sha256([7; 32])), None), (None, Some(Unread::Gone)));
+        assert!(!join.add_hash(&key(), "a", hash), "nothing waits");
+        for id in ["a", "b", "c"] {
+            join.add_finding(&key(), found(id), &mut |line| out.push(line));
+        }
+        assert!(join.add_hash(&key(), "a", hash) && join.add_hash(&key(), "c", other));
+        let another = Key { user: Some(1000), ..key() };
+        assert!(!join.add_hash(&another, "b", hash), "it is in another container");
+        join.settle(&key(), Some(metadata("web")), TIME, &mut |line| out.push(line));
+        assert!(!join.add_hash(&key(), "b", hash), "it is published");
+        let hashes = out.iter().map(|out| match out {
+            Out::Finding(finding) => finding.file.as_ref().map(|file| (file.sha256, file.unhashed)),
+            Out::Info(..) => panic!("{out:?}"),
+        });
+        assert_eq!(hashes.collect::<Vec<_>>(), [Some(hash), Some((None, None)), Some(other)]);
     }
 
     /// The path of a finding or the kind of other output, and the container's name in it.

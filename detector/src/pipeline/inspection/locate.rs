@@ -24,29 +24,6 @@ const MAX_PROCS: u64 = 4096;
 /// How much is read of the list of a process's mounts. This is enough for the number that the kernel allows.
 const MAX_MOUNTINFO: u64 = 32 << 20;
 
-/// The magic numbers of file systems that a process or another machine serves, and that may never answer: FUSE, NFS,
-/// SMB of three kinds, Ceph, 9P, AFS of two kinds, Coda, NCP, OCFS2, GFS2, OrangeFS, Lustre, those of VirtualBox and
-/// VMware, and GPFS (include/uapi/linux/magic.h, and the file systems).
-const REMOTE: [u32; 18] = [
-    0x6573_5546,
-    0x6969,
-    0x517b,
-    0xff53_4d42,
-    0xfe53_4d42,
-    0x00c3_6400,
-    0x0102_1997,
-    0x5346_414f,
-    0x6b41_4653,
-    0x7375_7245,
-    0x564c,
-    0x7461_636f,
-    0x0116_1970,
-    0x2003_0528,
-    0x0bd0_0bd0,
-    0x786f_4256,
-    0xbacb_acbc,
-    0x4750_4653,
-];
 /// The file systems that paths lead through safely. An overlay is among them: if a layer of it is remote, the kernel
 /// has reported that with the file.
 const LOCAL: [&[u8]; 17] = [
@@ -68,11 +45,6 @@ const LOCAL: [&[u8]; 17] = [
     b"xfs",
     b"zfs",
 ];
-
-/// Whether a process or another machine serves the file or a directory of its path.
-pub(super) fn is_remote(file: &event::File) -> bool {
-    file.is_served || REMOTE.contains(&file.magic)
-}
 
 /// Opens the executed or mapped file of an event. `cgroup` is the directory of the container's cgroup.
 pub(super) fn open(event: &Event, cgroup: Option<&Path>) -> Result<File, Unread> {
@@ -110,6 +82,12 @@ fn of_process(event: &Event, file: &event::File, process: &event::Process) -> Op
 fn is_mapping_of(mapped: &procfs::MappedFile, file: &event::File) -> bool {
     let is_exact = (mapped.dev, mapped.inode) == (file.dev, file.inode);
     is_exact || file.layer.is_some() && is_same_in_layer(file.inode, mapped.inode)
+}
+
+/// Whether the process that executed or mapped the file still runs with it. As long as it does, the kernel lets nobody
+/// write to an executed file, except Linux 6.11.
+pub(super) fn runs(event: &Event) -> bool {
+    executed(event).is_some_and(|(file, _, process)| of_process(event, file, process).is_some())
 }
 
 /// The processes that probably see the container's files under the same paths.

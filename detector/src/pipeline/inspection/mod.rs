@@ -1,5 +1,5 @@
-//! Inspects executed files whose names do not tell what they are. A thread of its own reads the files, and sends each
-//! event back with what is known of the [content](crate::detect::content).
+//! Inspects executed files: those whose names do not tell what they are, and those whose SHA-256 is asked for. A thread
+//! of its own reads the files, and sends each event back with what is known of the [content](crate::detect::content).
 //!
 //! Each file is read only once. A file on a lower layer of an image cannot change, so it is read once for all
 //! containers of the image. For any other file the thread compares size and change time at each execution.
@@ -7,6 +7,9 @@
 //! A copy of a shell that is gone before it can be read, or that is not read for another reason, is known by how it
 //! begins: the kernel reports the first bytes of what it executes, with the headers of the program, and these are
 //! compared with those of shells that were executed before.
+//!
+//! A hash is that of the bytes that were executed. So it is only taken from the file that the kernel reported, if that
+//! was not changed since then: the process still runs, or the time of the last change is before the execution.
 //!
 //! The thread touches no file system that may never answer, but a container can make the kernel wait in other ways, for
 //! example for a lock of a process's memory. So a thread that does not come back is abandoned, and another one goes on.
@@ -17,8 +20,9 @@ mod queue;
 mod read;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,9 +30,11 @@ use detector_common::record::HEAD_CAPACITY;
 use detector_common::vocabulary::Loss;
 
 use super::threads::{Error, Flag, spawn};
+use crate::clock::{self, WallClock};
+use crate::detect::Hashed;
 use crate::detect::content::{Content, Look};
 use crate::event::{self, Event, Layer};
-use crate::finding::Unread;
+use crate::finding::{Sha256, Unread};
 use crate::recent::Recent;
 use queue::Queue;
 
@@ -74,9 +80,26 @@ pub(super) struct Inspector {
     unread: BTreeMap<Loss, u64>,
 }
 
+/// What must be found out about the file of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// What it is.
+    pub(super) look: bool,
+    /// Its SHA-256.
+    pub(super) hash: bool,
+}
+
+impl Wanted {
+    /// What is known of a file that is not read for this reason.
+    fn refused(self, reason: Unread) -> Seen {
+        Seen { look: self.look.then_some(Err(reason)), hash: self.hash.then_some(Err(reason)) }
+    }
+}
+
 /// An execution to inspect, and the directory of the container's cgroup.
 struct Request {
     event: Event,
+    wanted: Wanted,
     cgroup: Option<PathBuf>,
 }
 
@@ -84,16 +107,31 @@ impl Request {
     fn container(&self) -> u64 {
         self.event.at().map_or(0, |at| at.container)
     }
+
+    fn refused(self: Arc<Self>, reason: Unread) -> (Arc<Self>, Seen) {
+        let seen = self.wanted.refused(reason);
+        (self, seen)
+    }
 }
 
-/// An execution, and what is known of the content of the executed file.
+/// What was found out about a file, as far as it was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    look: Option<Look>,
+    hash: Option<Hash>,
+}
+
+type Hash = Result<Sha256, Unread>;
+
+/// An execution, and what is known of the content of the executed file, as far as it was wanted.
 pub(super) struct Inspected {
     pub(super) event: Event,
-    pub(super) look: Look,
+    pub(super) look: Option<Look>,
+    pub(super) hashed: Option<Hashed>,
 }
 
 /// Looks at a file, and remembers results.
-type Inspect = fn(&Event, Option<&Path>, &mut Recent<Version, Look>) -> Look;
+type Inspect = fn(&Request, &mut Known) -> Seen;
 
 /// What the pipeline and the threads share.
 struct Shared {
@@ -109,7 +147,7 @@ struct State {
     queue: Queue,
     /// What the serving thread inspects, since when.
     running: Option<(Arc<Request>, Instant)>,
-    inspected: VecDeque<(Arc<Request>, Look)>,
+    inspected: VecDeque<(Arc<Request>, Seen)>,
     /// The number of the thread that serves the queue. `None` if all threads are stuck.
     serving: Option<u64>,
     /// The number of the last thread that was started.
@@ -137,7 +175,7 @@ impl Shared {
 
     /// Runs the thread with this number.
     fn serve(&self, number: u64) {
-        let mut known = Recent::new(CACHE_CAPACITY);
+        let mut known = Known::default();
         let mut state = self.lock();
         loop {
             let Some(request) = state.queue.pop() else {
@@ -149,11 +187,11 @@ impl Shared {
             };
             state.running = Some((Arc::clone(&request), Instant::now()));
             drop(state);
-            let look = (self.inspect)(&request.event, request.cgroup.as_deref(), &mut known);
+            let seen = (self.inspect)(&request, &mut known);
             state = self.lock();
             if state.serving == Some(number) {
                 state.running = None;
-                state.inspected.push_back((request, look));
+                state.inspected.push_back((request, seen));
                 self.ready.raise();
                 self.changed.notify_all();
                 continue;
@@ -240,31 +278,37 @@ impl Inspector {
 
     /// Returns what is known of the event's file. If nothing is, sends the event to the thread, and returns the event
     /// of a file that had to give way, if there is one. `cgroup` returns the directory of the container's cgroup.
-    pub(super) fn inspect(&mut self, event: Event, cgroup: impl FnOnce() -> Option<PathBuf>) -> Option<Inspected> {
-        if let Some(&look) = key(&event).and_then(|key| self.known.get(&key)) {
-            return Some(self.take(event, look));
+    pub(super) fn inspect(
+        &mut self,
+        event: Event,
+        wanted: Wanted,
+        cgroup: impl FnOnce() -> Option<PathBuf>,
+    ) -> Option<Inspected> {
+        if !wanted.hash
+            && let Some(&look) = key(&event).and_then(|key| self.known.get(&key))
+        {
+            return Some(self.take(event, Seen { look: Some(look), hash: None }));
         }
-        let refuse = |event, reason| Some((event, Err(reason)));
-        let refused = if executed(&event).is_some_and(|(file, ..)| locate::is_remote(file)) {
-            refuse(event, Unread::Remote)
+        if executed(&event).is_some_and(|(file, ..)| file.is_remote()) {
+            return Some(self.take(event, wanted.refused(Unread::Remote)));
+        }
+        let request = Arc::new(Request { event, wanted, cgroup: cgroup() });
+        let mut state = self.shared.lock();
+        let (request, seen) = if state.serving.is_none() || state.stuck.contains(&request.container()) {
+            request.refused(Unread::TimedOut)
         } else {
-            let request = Arc::new(Request { event, cgroup: cgroup() });
-            let mut state = self.shared.lock();
-            if state.serving.is_none() || state.stuck.contains(&request.container()) {
-                refuse(event_of(request), Unread::TimedOut)
-            } else {
-                let given_way = state.queue.push(request);
-                self.shared.changed.notify_all();
-                given_way.and_then(|request| refuse(event_of(request), Unread::QueueFull))
-            }
+            let given_way = state.queue.push(request);
+            self.shared.changed.notify_all();
+            given_way?.refused(Unread::QueueFull)
         };
-        refused.map(|(event, look)| self.take(event, look))
+        drop(state);
+        Some(self.take(event_of(request), seen))
     }
 
     /// Returns the next inspected file, if the thread has finished one or was abandoned.
     pub(super) fn next_inspected(&mut self) -> Option<Inspected> {
-        let (request, look) = self.shared.lock().inspected.pop_front()?;
-        Some(self.take(event_of(request), look))
+        let (request, seen) = self.shared.lock().inspected.pop_front()?;
+        Some(self.take(event_of(request), seen))
     }
 
     /// Remembers how a shell begins.
@@ -274,24 +318,30 @@ impl Inspector {
         }
     }
 
+    fn take(&mut self, event: Event, seen: Seen) -> Inspected {
+        let look = seen.look.map(|look| self.take_look(&event, look));
+        let hashed = seen.hash.map(|result| Hashed { time: clock::since_boot(), result });
+        Inspected { event, look, hashed }
+    }
+
     /// Remembers what was found, or counts what was not, unless it is known by how it begins.
-    fn take(&mut self, event: Event, mut look: Look) -> Inspected {
+    fn take_look(&mut self, event: &Event, mut look: Look) -> Look {
         if is_final(look)
-            && let Some(key) = key(&event)
+            && let Some(key) = key(event)
         {
             self.known.insert(key, look);
         }
         match look {
             Ok(Content::Other) => {}
-            Ok(content) => self.learn(&event, content),
-            Err(reason) => look = head(&event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
+            Ok(content) => self.learn(event, content),
+            Err(reason) => look = head(event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
         }
         if let Err(reason) = look {
-            let path = executed(&event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
+            let path = executed(event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
             tracing::debug!(?path, ?reason, "an executed file was not inspected");
             *self.unread.entry(loss(reason)).or_default() += 1;
         }
-        Inspected { event, look }
+        look
     }
 
     /// Abandons the thread if it has waited too long for a file. Its container is not inspected any more.
@@ -312,7 +362,7 @@ impl Inspector {
             None => std::iter::from_fn(|| state.queue.pop()).collect(),
         };
         let given_up = [request].into_iter().chain(waiting);
-        state.inspected.extend(given_up.map(|request| (request, Err(Unread::TimedOut))));
+        state.inspected.extend(given_up.map(|request| request.refused(Unread::TimedOut)));
     }
 
     /// When [`abandon_stuck`](Self::abandon_stuck) must be called, at the latest.
@@ -354,9 +404,9 @@ impl Inspector {
         state.is_closed = true;
         self.shared.changed.notify_all();
         loop {
-            if let Some((request, look)) = state.inspected.pop_front() {
+            if let Some((request, seen)) = state.inspected.pop_front() {
                 drop(state);
-                return Some(self.take(event_of(request), look));
+                return Some(self.take(event_of(request), seen));
             }
             let left = SHUTDOWN_TIMEOUT.saturating_sub(since.elapsed());
             if left.is_zero() {
@@ -365,7 +415,8 @@ impl Inspector {
                 let running = state.running.take().map(|(request, _)| request);
                 let waiting = running.or_else(|| state.queue.pop())?;
                 drop(state);
-                return Some(self.take(event_of(waiting), Err(Unread::TimedOut)));
+                let (request, seen) = waiting.refused(Unread::TimedOut);
+                return Some(self.take(event_of(request), seen));
             }
             if state.running.is_none() && state.queue.is_empty() {
                 return None;
@@ -403,44 +454,114 @@ fn is_final(look: Look) -> bool {
 }
 
 /// Identifies a version of a file: the container, and the fields of `stat` that change whenever the file does.
-type Version = (u64, u64, u64, i64, i64, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Version {
+    container: u64,
+    dev: u64,
+    inode: u64,
+    /// In nanoseconds since 1970.
+    change_time: u64,
+    size: u64,
+}
+
+/// What a thread remembers of the files that it has read.
+struct Known {
+    looks: Recent<Version, Look>,
+    /// The hashes, and since when they were read, in nanoseconds since boot.
+    hashes: Recent<Version, (Sha256, u64)>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { looks: Recent::new(CACHE_CAPACITY), hashes: Recent::new(CACHE_CAPACITY) }
+    }
+}
 
 /// Looks at the file of an event. Results are remembered.
-fn inspect(event: &Event, cgroup: Option<&Path>, known: &mut Recent<Version, Look>) -> Look {
-    let file = locate::open(event, cgroup)?;
-    let stat = rustix::fs::fstat(&file).map_err(|_| Unread::Gone)?;
-    let version = (
-        event.at().map_or(0, |at| at.container),
-        stat.st_dev,
-        stat.st_ino,
-        stat.st_ctime,
-        i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
-        stat.st_size.unsigned_abs(),
-    );
+fn inspect(request: &Request, known: &mut Known) -> Seen {
+    let Request { event, wanted, cgroup } = request;
+    let opened = locate::open(event, cgroup.as_deref());
+    let (file, version) = match opened.and_then(|file| version_of(event, &file).map(|version| (file, version))) {
+        Ok(found) => found,
+        Err(reason) => return wanted.refused(reason),
+    };
+    let started = Instant::now();
+    Seen {
+        look: wanted.look.then(|| look_at(&file, version, started, &mut known.looks)),
+        hash: wanted.hash.then(|| hash(event, &file, version, started, &mut known.hashes)),
+    }
+}
+
+fn version_of(event: &Event, file: &File) -> Result<Version, Unread> {
+    let stat = rustix::fs::fstat(file).map_err(|_| Unread::Gone)?;
+    Ok(Version {
+        container: event.at().map_or(0, |at| at.container),
+        dev: stat.st_dev,
+        inode: stat.st_ino,
+        change_time: stat.st_ctime.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(stat.st_ctime_nsec),
+        size: stat.st_size.unsigned_abs(),
+    })
+}
+
+fn look_at(file: &File, version: Version, started: Instant, known: &mut Recent<Version, Look>) -> Look {
     if let Some(&look) = known.get(&version) {
         return look;
     }
-    let look = read::recognise(&file, stat.st_size.unsigned_abs());
+    let look = read::recognise(file, version.size, started);
     if is_final(look) {
         known.insert(version, look);
     }
     look
 }
 
+/// The SHA-256 of an executed file, if it is certain that these bytes were executed.
+fn hash(
+    event: &Event,
+    file: &File,
+    version: Version,
+    started: Instant,
+    known: &mut Recent<Version, (Sha256, u64)>,
+) -> Hash {
+    let executed = i128::from(event.time()) + i128::from(WallClock::read().ahead());
+    let is_certain = |version: Version| !event::may_have_changed(version.change_time, executed) || locate::runs(event);
+    if !is_certain(version) {
+        return Err(Unread::Gone);
+    }
+    // What was read after this execution, too, need not be read once more.
+    if let Some(&(hash, since)) = known.get(&version)
+        && since >= event.time()
+    {
+        return Ok(hash);
+    }
+    let since = clock::since_boot();
+    let hash = read::hash(file, version.size, started)?;
+    if !is_certain(version_of(event, file)?) {
+        return Err(Unread::Gone);
+    }
+    known.insert(version, (hash, since));
+    Ok(hash)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, File};
+    use std::fs;
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+    use std::os::unix::process::CommandExt as _;
+    use std::path::Path;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use rustix::fs::{FileType, Mode};
 
+    use crate::detect::content::MOST_READ;
     use crate::detect::samples;
     use crate::event::{At, Detail, Exec, LowerFile, MapExec, Origin};
 
     const BUSYBOX: &str = "/bin/busybox";
+
+    const LOOK: Wanted = Wanted { look: true, hash: false };
+    const HASH: Wanted = Wanted { look: false, hash: true };
 
     /// An execution of a file of this machine, by a process that no longer exists.
     fn executed(path: &Path) -> Exec {
@@ -457,8 +578,20 @@ mod tests {
         exec
     }
 
+    /// When a process started, in nanoseconds since boot.
+    fn start_time(pid: u32) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let ticks: u64 = stat.split(' ').nth(21).and_then(|field| field.parse().ok()).expect("proc(5) says so");
+        ticks * 10_000_000
+    }
+
+    fn look(event: Event, cgroup: Option<&Path>) -> Look {
+        let request = Request { event, wanted: LOOK, cgroup: cgroup.map(Path::to_owned) };
+        inspect(&request, &mut Known::default()).look.expect("it is wanted")
+    }
+
     fn content(exec: &Exec) -> Option<Content> {
-        inspect(&Event::Exec(Box::new(exec.clone())), None, &mut Recent::new(2)).ok()
+        look(Event::Exec(Box::new(exec.clone())), None).ok()
     }
 
     #[test]
@@ -472,7 +605,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder can be made");
         fs::write(folder.path().join("cgroup.procs"), format!("{}\n", std::process::id())).expect("it can be written");
         let event = Event::Exec(Box::new(alone));
-        assert_eq!(inspect(&event, Some(folder.path()), &mut Recent::new(2)).ok(), Some(Content::Box));
+        assert_eq!(look(event, Some(folder.path())).ok(), Some(Content::Box));
     }
 
     #[test]
@@ -482,15 +615,13 @@ mod tests {
         // The path of a deleted file looks like this.
         exec.exe = event::Path { bytes: b"/gone".into(), truncated: false };
         exec.process.pid = sleeper.id();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).expect("it runs");
-        let ticks: u64 = stat.split(' ').nth(21).and_then(|field| field.parse().ok()).expect("proc(5) says so");
-        exec.process.start_time = ticks * 10_000_000;
+        exec.process.start_time = start_time(sleeper.id());
         let found = content(&exec);
         let Exec { at, process, file, exe: path, .. } = exec.clone();
         let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
         let detail = Some(Detail { process, exe, path, new_path: None });
         let mapped = Event::MapExec(Box::new(MapExec { at, file, detail }));
-        let mapped = inspect(&mapped, None, &mut Recent::new(2)).ok();
+        let mapped = look(mapped, None).ok();
         exec.process.start_time += 10_000_000;
         let later = content(&exec);
         sleeper.kill().and_then(|()| sleeper.wait()).expect("it is ours");
@@ -527,9 +658,9 @@ mod tests {
         let mut other = shell.clone();
         other[..4].copy_from_slice(b"none");
         fs::write(&path, other).expect("it can be written");
-        let event = Event::Exec(Box::new(executed(&path)));
-        let mut known = Recent::new(2);
-        let mut content = || inspect(&event, None, &mut known).ok();
+        let request = Request { event: Event::Exec(Box::new(executed(&path))), wanted: LOOK, cgroup: None };
+        let mut known = Known::default();
+        let mut content = || inspect(&request, &mut known).look.and_then(Result::ok);
         assert_eq!((content(), content()), (Some(Content::Other), Some(Content::Other)));
         // Change times have the resolution of the timer tick.
         std::thread::sleep(Duration::from_millis(20));
@@ -540,11 +671,14 @@ mod tests {
     /// Lets the thread inspect a file, and returns what is then known of the file when this is executed.
     fn known_after(first: &Exec, next: &Exec) -> Option<Look> {
         let mut inspector = Inspector::start().expect("a thread can be started");
-        assert!(inspector.inspect(Event::Exec(Box::new(first.clone())), || None).is_none(), "nothing is known yet");
-        assert_eq!(wait(&mut inspector).look, Ok(Content::Box));
-        let known = inspector.inspect(Event::Exec(Box::new(next.clone())), || None).map(|inspected| inspected.look);
+        assert!(
+            inspector.inspect(Event::Exec(Box::new(first.clone())), LOOK, || None).is_none(),
+            "nothing is known yet"
+        );
+        assert_eq!(wait(&mut inspector).look, Some(Ok(Content::Box)));
+        let known = inspector.inspect(Event::Exec(Box::new(next.clone())), LOOK, || None).and_then(|known| known.look);
         let since = Instant::now();
-        let inspected = inspector.last_inspected(since).map(|inspected| inspected.look);
+        let inspected = inspector.last_inspected(since).and_then(|inspected| inspected.look);
         assert_eq!(inspected, known.is_none().then_some(Ok(Content::Box)));
         assert!(inspector.last_inspected(since).is_none());
         assert!(inspector.unread().is_empty());
@@ -608,12 +742,12 @@ mod tests {
 
     #[test]
     fn a_remote_file_is_not_touched() {
-        let mut inspector = Inspector::start_with(|_, _, _| panic!("it is touched")).expect("a thread can be started");
+        let mut inspector = Inspector::start_with(|_, _| panic!("it is touched")).expect("a thread can be started");
         for (magic, is_served) in [(0x6573_5546, false), (0x6969, false), (0x794c_7630, true)] {
             let mut exec = executed(Path::new(BUSYBOX));
             (exec.file.magic, exec.file.is_served) = (magic, is_served);
-            let inspected = inspector.inspect(Event::Exec(Box::new(exec)), || None);
-            assert_eq!(inspected.map(|inspected| inspected.look), Some(Err(Unread::Remote)));
+            let inspected = inspector.inspect(Event::Exec(Box::new(exec)), LOOK, || None);
+            assert_eq!(inspected.and_then(|inspected| inspected.look), Some(Err(Unread::Remote)));
         }
         assert_eq!(inspector.unread(), &[(Loss::ContentRemote, 3)].into());
     }
@@ -627,8 +761,8 @@ mod tests {
         let mut gone = exec.clone();
         gone.process.ancestors.clear();
         let mut look = |exec: &Exec| {
-            assert!(inspector.inspect(Event::Exec(Box::new(exec.clone())), || None).is_none());
-            wait(&mut inspector).look
+            assert!(inspector.inspect(Event::Exec(Box::new(exec.clone())), LOOK, || None).is_none());
+            wait(&mut inspector).look.expect("it is wanted")
         };
         assert_eq!(look(&gone), Err(Unread::Gone), "no shell was seen yet");
         assert_eq!(look(&exec), Ok(Content::Box));
@@ -639,19 +773,19 @@ mod tests {
         let content = crate::detect::content_by_name(&Event::Exec(Box::new(named))).expect("its name shows it");
         inspector.learn(&Event::Exec(Box::new(gone.clone())), content);
         gone.file.magic = 0x6573_5546;
-        let remote = inspector.inspect(Event::Exec(Box::new(gone)), || None);
-        assert_eq!(remote.map(|remote| remote.look), Some(Ok(Content::Shell("zsh"))));
+        let remote = inspector.inspect(Event::Exec(Box::new(gone)), LOOK, || None);
+        assert_eq!(remote.and_then(|remote| remote.look), Some(Ok(Content::Shell("zsh"))));
         assert_eq!(inspector.unread(), &[(Loss::Content, 2)].into());
     }
 
     /// What a container does that makes the kernel wait.
     static HANGS: AtomicBool = AtomicBool::new(true);
 
-    fn hang_in_container_1(event: &Event, _: Option<&Path>, _: &mut Recent<Version, Look>) -> Look {
-        while event.at().is_some_and(|at| at.container == 1) && HANGS.load(Relaxed) {
+    fn hang_in_container_1(request: &Request, _: &mut Known) -> Seen {
+        while request.container() == 1 && HANGS.load(Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Content::Other)
+        Seen { look: Some(Ok(Content::Other)), hash: None }
     }
 
     #[test]
@@ -661,15 +795,16 @@ mod tests {
             exec.at.container = container;
             Event::Exec(Box::new(exec))
         };
-        let result = |inspected: Inspected| (inspected.event.at().map(|at| at.container), inspected.look);
+        let result =
+            |inspected: Inspected| (inspected.event.at().map(|at| at.container), inspected.look.expect("it is wanted"));
         let mut inspector = Inspector::start_with(hang_in_container_1).expect("a thread can be started");
         for container in [1, 1, 2] {
-            assert!(inspector.inspect(of(container), || None).is_none());
+            assert!(inspector.inspect(of(container), LOOK, || None).is_none());
         }
         let results = [(); 3].map(|()| result(wait(&mut inspector)));
         let timed_out = (Some(1), Err(Unread::TimedOut));
         assert_eq!(results, [timed_out, timed_out, (Some(2), Ok(Content::Other))]);
-        assert_eq!(inspector.inspect(of(1), || None).map(result), Some(timed_out), "it would hang again");
+        assert_eq!(inspector.inspect(of(1), LOOK, || None).map(result), Some(timed_out), "it would hang again");
         assert!(inspector.failure().is_some_and(|failure| failure.contains("(1 at the moment)")));
         assert_eq!(inspector.unread(), &[(Loss::ContentTimedOut, 3)].into());
 
@@ -677,24 +812,25 @@ mod tests {
         while inspector.failure().is_some() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert!(inspector.inspect(of(1), || None).is_none());
+        assert!(inspector.inspect(of(1), LOOK, || None).is_none());
         assert_eq!(result(wait(&mut inspector)), (Some(1), Ok(Content::Other)));
+    }
+
+    fn hang_forever(_: &Request, _: &mut Known) -> Seen {
+        loop {
+            std::thread::park();
+        }
     }
 
     #[test]
     fn a_thread_that_does_not_come_back_does_not_delay_the_end() {
-        let hang = |_: &Event, _: Option<&Path>, _: &mut _| -> Look {
-            loop {
-                std::thread::park();
-            }
-        };
-        let mut inspector = Inspector::start_with(hang).expect("a thread can be started");
+        let mut inspector = Inspector::start_with(hang_forever).expect("a thread can be started");
         let event = Event::Exec(Box::new(executed(Path::new(BUSYBOX))));
         for _ in 0..3 {
-            assert!(inspector.inspect(event.clone(), || None).is_none());
+            assert!(inspector.inspect(event.clone(), LOOK, || None).is_none());
         }
         let since = Instant::now();
-        let mut last = || inspector.last_inspected(since).map(|inspected| inspected.look);
+        let mut last = || inspector.last_inspected(since).and_then(|inspected| inspected.look);
         assert_eq!(
             [last(), last(), last(), last()],
             [Some(Err(Unread::TimedOut)), Some(Err(Unread::TimedOut)), Some(Err(Unread::TimedOut)), None]
@@ -716,12 +852,157 @@ mod tests {
         };
         let started = Instant::now();
         assert_eq!(inspected(b"\x7fELF", 5000), Some(Content::Shell("sh")));
-        assert_eq!(inspected(b"\x7fELF", read::MAX_BYTES + 100), None, "that is too far");
+        assert_eq!(inspected(b"\x7fELF", MOST_READ + 100), None, "that is too far");
         assert_eq!(inspected(b"#!/bin/sh", 5000), Some(Content::Other), "that is no program");
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
         // These words are in two of the parts that are read.
         for words_at in [(256 << 10) - 40, (256 << 10) - 100] {
             assert_eq!(inspected(b"\x7fELF", words_at), Some(Content::Shell("sh")));
         }
+    }
+
+    /// The SHA-256 of a file, as coreutils know it.
+    fn sha256sum(path: &Path) -> String {
+        let output = Command::new("sha256sum").arg(path).output().expect("coreutils are here");
+        String::from_utf8(output.stdout).expect("it is text").split(' ').next().expect("it is there").to_owned()
+    }
+
+    /// Nanoseconds since boot, some time after all changes that were made until now: longer than the tick of the clock.
+    fn later() -> u64 {
+        std::thread::sleep(Duration::from_millis(50));
+        clock::since_boot()
+    }
+
+    /// The hash of a file that was executed.
+    fn hash(exec: &Exec, known: &mut Known) -> Result<String, Unread> {
+        let request = Request { event: Event::Exec(Box::new(exec.clone())), wanted: HASH, cgroup: None };
+        let Seen { look, hash } = inspect(&request, known);
+        assert_eq!(look, None, "it is not wanted");
+        hash.expect("it is wanted").map(|hash| hash.to_string())
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_executed_version() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        let mut bytes = fs::read(BUSYBOX).expect("busybox is here");
+        bytes.resize(3 << 18 | 5, 7);
+        fs::write(&path, &bytes).expect("it can be written");
+        let mut exec = executed(&path);
+        exec.at.time = later();
+        let first = hash(&exec, &mut Known::default());
+        assert_eq!(first, Ok(sha256sum(&path)));
+        let before = version(&exec);
+
+        // A program of the same length is executed.
+        bytes[100_000] ^= 1;
+        fs::write(&path, &bytes).expect("it can be written");
+        let mut known = Known::default();
+        assert_eq!(hash(&exec, &mut known), Err(Unread::Gone), "these bytes were not executed");
+        let (event, file) = (Event::Exec(Box::new(exec.clone())), File::open(&path).expect("it is there"));
+        let changed = super::hash(&event, &file, before, Instant::now(), &mut known.hashes);
+        assert_eq!(changed, Err(Unread::Gone), "it has changed while it was read");
+        exec.at.time = later();
+        let second = hash(&exec, &mut known);
+        assert_eq!(second, Ok(sha256sum(&path)));
+        assert_ne!(second, first);
+    }
+
+    #[test]
+    fn a_program_that_was_just_written_is_hashed_only_while_it_runs() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        fs::copy(BUSYBOX, &path).expect("busybox is here");
+        // Another thread may have forked while the file was open.
+        let mut child = loop {
+            match Command::new(&path).arg0("busybox").args(["sleep", "100"]).spawn() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                child => break child.expect("it is a program"),
+            }
+        };
+        let mut exec = executed(&path);
+        (exec.process.pid, exec.process.start_time) = (child.id(), start_time(child.id()));
+        let tick_later = i128::from(version(&exec).change_time) + 4_000_000 - i128::from(WallClock::read().ahead());
+        exec.at.time = tick_later.try_into().expect("it is after the boot");
+        let mut known = Known::default();
+        let while_it_runs = hash(&exec, &mut known);
+        child.kill().and_then(|()| child.wait()).expect("it is ours");
+        assert_eq!(while_it_runs, Ok(sha256sum(&path)));
+        for known in [&mut known, &mut Known::default()] {
+            assert_eq!(hash(&exec, known), Err(Unread::Gone), "it may have been written once more in the same tick");
+        }
+    }
+
+    #[test]
+    fn a_hash_counts_for_what_was_executed_before_it_was_read() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        fs::copy(BUSYBOX, &path).expect("busybox is here");
+        let mut exec = executed(&path);
+        exec.at.time = later();
+        let (mut known, whole) = (Known::default(), Ok(sha256sum(&path)));
+        assert_eq!(hash(&exec, &mut known), whole);
+        // As if these bytes had been stored through a mapping, which may change no time.
+        known.hashes.remove(&version(&exec)).expect("it is remembered");
+        known.hashes.insert(version(&exec), (Sha256([7; 32]), exec.at.time));
+        assert_eq!(hash(&exec, &mut known), Ok(Sha256([7; 32]).to_string()), "it is not read twice");
+        exec.at.time += 1;
+        assert_eq!(hash(&exec, &mut known), whole);
+    }
+
+    fn version(exec: &Exec) -> Version {
+        let file = File::open(Path::new(&String::from_utf8_lossy(&exec.exe.bytes).into_owned())).expect("it is there");
+        version_of(&Event::Exec(Box::new(exec.clone())), &file).expect("it is open")
+    }
+
+    #[test]
+    fn the_hash_of_a_large_or_missing_file_is_not_known() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        let file = File::create(&path).expect("it can be made");
+        file.set_len(MOST_READ + 1).expect("it can be sparse");
+        let mut exec = executed(&path);
+        exec.at.time = later();
+        assert_eq!(hash(&exec, &mut Known::default()), Err(Unread::TooLarge));
+        assert_eq!(read::hash(&file, 4096, Instant::now()), Err(Unread::Gone), "it cannot be read");
+        let file = File::open(&path).expect("it is there");
+        assert!(read::hash(&file, 4096, Instant::now()).is_ok());
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3)).expect("the machine runs longer");
+        assert_eq!(read::hash(&file, 4096, long_ago), Err(Unread::TimedOut));
+        file.set_len(0).expect_err("it is open for reading only");
+        fs::write(&path, b"x").expect("it can be written");
+        assert_eq!(read::hash(&file, 4096, Instant::now()), Err(Unread::Gone), "it has become shorter");
+        fs::remove_file(&path).expect("it is there");
+        assert_eq!(hash(&exec, &mut Known::default()), Err(Unread::Gone));
+    }
+
+    #[test]
+    fn what_is_not_read_has_no_hash_and_is_no_loss() {
+        let mut inspector = Inspector::start_with(hang_forever).expect("a thread can be started");
+        let mut exec = executed(Path::new(BUSYBOX));
+        let event = Event::Exec(Box::new(exec.clone()));
+        assert!(inspector.inspect(event, HASH, || None).is_none());
+        let result = |inspected: Inspected| (inspected.look, inspected.hashed.map(|hashed| hashed.result));
+        let timed_out = (None, Some(Err(Unread::TimedOut)));
+        assert_eq!(inspector.last_inspected(Instant::now()).map(result), Some(timed_out));
+        exec.file.magic = 0x6969;
+        let remote = inspector.inspect(Event::Exec(Box::new(exec)), HASH, || None);
+        assert_eq!(remote.map(result), Some((None, Some(Err(Unread::Remote)))));
+        assert!(inspector.unread().is_empty());
+    }
+
+    #[test]
+    fn a_hash_is_read_although_it_is_known_what_the_file_is() {
+        let mut inspector = Inspector::start().expect("a thread can be started");
+        let mut exec = executed(Path::new(BUSYBOX));
+        exec.file.layer = Some(Layer::Lower);
+        exec.at.time = clock::since_boot();
+        let event = || Event::Exec(Box::new(exec.clone()));
+        assert!(inspector.inspect(event(), LOOK, || None).is_none());
+        wait(&mut inspector);
+        assert!(inspector.inspect(event(), Wanted { look: true, hash: true }, || None).is_none());
+        let Inspected { look, hashed, .. } = wait(&mut inspector);
+        let hash = hashed.expect("it is wanted").result.map(|hash| hash.to_string());
+        assert_eq!((look, hash), (Some(Ok(Content::Box)), Ok(sha256sum(Path::new(BUSYBOX)))));
     }
 }

@@ -79,6 +79,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Wanted;
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, Origin};
@@ -87,7 +88,8 @@ mod tests {
     fn file(container: u64, inode: u64) -> Arc<Request> {
         let mut exec = samples::exec(Origin::Application, "/x", &[]);
         (exec.at.container, exec.file.inode) = (container, inode);
-        Arc::new(Request { event: Event::Exec(Box::new(exec)), cgroup: None })
+        let wanted = Wanted { look: true, hash: false };
+        Arc::new(Request { event: Event::Exec(Box::new(exec)), wanted, cgroup: None })
     }
 
     fn of(request: Option<Arc<Request>>) -> Option<(u64, u64)> {

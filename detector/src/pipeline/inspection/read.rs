@@ -1,15 +1,15 @@
-//! Reads a program to recognise it, within bounds of size and time.
+//! Reads a program, to recognise it or to hash it, within bounds of size and time.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-use crate::detect::content::{Content, LONGEST, Look, Words, searched_parts};
-use crate::finding::Unread;
+use sha2::Digest as _;
 
-/// How many bytes of a file are searched at most. No known shell has half as many.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
+use crate::detect::content::{Content, LONGEST, Look, MOST_READ, Words, searched_parts};
+use crate::finding::{Sha256, Unread};
+
 /// How long a file is read at most. The next one waits that long.
 const MAX_TIME: Duration = Duration::from_secs(2);
 /// How much is read with one call.
@@ -18,13 +18,12 @@ const CHUNK: usize = 256 << 10;
 const START: usize = 4096;
 
 /// Recognises a program of this size.
-pub(super) fn recognise(file: &File, size: u64) -> Look {
-    let started = Instant::now();
+pub(super) fn recognise(file: &File, size: u64, started: Instant) -> Look {
     let mut buffer = vec![0; CHUNK];
     let start = read(file, &mut buffer[..START], 0)?;
     let Some(parts) = searched_parts(&buffer[..start], size) else { return Ok(Content::Other) };
     let mut words = Words::default();
-    let mut left = MAX_BYTES;
+    let mut left = MOST_READ;
     for part in parts {
         let mut at = part.start;
         while at < part.end {
@@ -48,6 +47,28 @@ pub(super) fn recognise(file: &File, size: u64) -> Look {
         }
     }
     Ok(words.content())
+}
+
+/// The SHA-256 of a file of this size.
+pub(super) fn hash(file: &File, size: u64, started: Instant) -> Result<Sha256, Unread> {
+    if size > MOST_READ {
+        return Err(Unread::TooLarge);
+    }
+    let mut digest = sha2::Sha256::new();
+    let (mut buffer, mut at) = (vec![0; CHUNK], 0);
+    while at < size {
+        if started.elapsed() > MAX_TIME {
+            return Err(Unread::TimedOut);
+        }
+        let wanted = (size - at).min(CHUNK as u64);
+        let filled = read(file, &mut buffer[..wanted as usize], at)?;
+        if filled == 0 {
+            return Err(Unread::Gone);
+        }
+        digest.update(&buffer[..filled]);
+        at += filled as u64;
+    }
+    Ok(Sha256(digest.finalize().into()))
 }
 
 /// What a program is, if a part of it shows that it is a shell.
