@@ -176,7 +176,12 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
     let is_executed = finding.finding == Kind::ShellInContainer || matches!(event, Event::Exec(_));
     let about = if is_executed || !path_after.as_str().starts_with('/') {
         let args = process.args.iter().flatten().map(Text::as_str);
-        let file = format!("{path}\0{}\0{:?}", file.dev, file.inode);
+        // A file that was changed is another program.
+        let version = match event {
+            Event::Exec(exec) => (exec.file.size, exec.file.change_time),
+            _ => (0, 0),
+        };
+        let file = format!("{path}\0{}\0{:?}\0{version:?}", file.dev, file.inode);
         About::Same(std::iter::once(file.as_str()).chain(args).collect::<Vec<_>>().join("\0"))
     } else {
         About::File { path: path_after.clone(), pattern: pattern::of(path_after.as_str()) }

@@ -419,6 +419,19 @@ fn shells_with_the_same_arguments_are_one_finding() {
 }
 
 #[test]
+fn another_version_of_a_program_is_told_at_once() {
+    let mut watch = Watch::default();
+    let mut program = samples::drifted("/srv/worker", &["worker"]);
+    (0..5).for_each(|_| watch.exec(program.clone()));
+    program.file.change_time += 1;
+    (0..2).for_each(|_| watch.exec(program.clone()));
+    program.file.size += 1;
+    watch.exec(program);
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 2, 1, 1, 1]);
+}
+
+#[test]
 fn only_a_flood_of_a_session_is_counted() {
     let mut watch = Watch::default();
     for nth in 0..OWN_IN_SESSION {
