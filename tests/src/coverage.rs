@@ -417,7 +417,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
     (
         "Programs",
         &[
-            way("program added or changed", &["exec"], &["exec::added_program", "exec::changed_program"]),
+            way(
+                "program added or changed",
+                &["exec"],
+                &["exec::added_program", "exec::changed_program", "inspection::hashes"],
+            ),
             way(
                 "program or library with the image's content, and then with set-id bits, capabilities or another \
                  content",

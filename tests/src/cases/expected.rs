@@ -186,11 +186,12 @@ fn with_health_check(lab: &mut Lab, line: &str) -> Result<engine::Container> {
     DOCKER.service_with(lab.number(), &["--health-interval=5s", "--health-timeout=30s", "--health-cmd", line])
 }
 
-/// The lines about a container since this number of lines.
+/// The lines about a container since this number of lines, without what became known later.
 pub(super) fn lines_of(lab: &Lab, container: &engine::Container, since: usize) -> Vec<Value> {
     let id = json!(container.id);
     let is_of = |line: &&Value| line["container"]["id"] == id || line["detail"]["container"]["id"] == id;
-    lab.history[since..].iter().filter(is_of).filter(|line| line["event"] != "container_info").cloned().collect()
+    let is_late = |line: &&Value| line["event"] == "container_info" || line["event"] == "file_hash";
+    lab.history[since..].iter().filter(is_of).filter(|line| !is_late(line)).cloned().collect()
 }
 
 /// Waits until a line about the container has come that is wanted, and as many in all.

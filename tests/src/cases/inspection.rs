@@ -1,16 +1,18 @@
 //! Attacks on the reading of executed files: what one container does must not keep the shells of others from being
 //! recognised.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::expectation::compare;
 use super::lab::Lab;
 use crate::container::{Container, Setup};
 use crate::image::{BACKUP, DASH};
-use crate::program::wait_for;
+use crate::program::{on_host, wait_for};
 
 /// The attacker's own program, which is no shell.
 const TOOL: &str = "/usr/bin/tool";
@@ -155,5 +157,64 @@ pub(super) fn known_program(lab: &mut Lab) -> Result<()> {
     drop(container);
     let found = shells(lab.take_late_findings()?);
     ensure!(found.is_empty(), "it was read again: {found:?}");
+    Ok(())
+}
+
+/// What is known of the hash of the program that was executed last from this path.
+fn hash(lab: &mut Lab, path: &str) -> Result<Value> {
+    let found = lab.take_late_findings()?;
+    let is_run = |finding: &&Value| {
+        ["drifted_exec", "fileless_exec"].iter().any(|kind| finding["finding"] == *kind)
+            && finding["file"]["path"] == path
+    };
+    let finding = found.iter().rfind(is_run).with_context(|| format!("{path} was not executed: {found:?}"))?;
+    wait_for("the hash", Duration::from_secs(30), || {
+        lab.take_late_findings()?;
+        let notices = lab.notices().into_iter().filter(|notice| notice["event"] == "file_hash");
+        let late = notices.map(|notice| notice["detail"].clone()).filter(|late| late["finding"] == finding["id"]);
+        // It is in the finding if the version is known, or if the finding has waited for a runtime.
+        let mut told = std::iter::once(finding["file"].clone()).chain(late);
+        Ok(told.find(|told| told["sha256"].is_string() || told["unhashed"].is_string()))
+    })
+}
+
+/// Expects that the hash of the program that was executed last from this path is that of this file.
+fn expect_hash(lab: &mut Lab, path: &str, file: &Path) -> Result<Value> {
+    let sum = on_host("/bin/busybox", [OsStr::new("sha256sum"), file.as_os_str()])?;
+    let told = hash(lab, path)?;
+    ensure!(told["sha256"] == sum[..64] && told["unhashed"].is_null(), "{path}: {told} instead of {sum}");
+    Ok(told["sha256"].clone())
+}
+
+/// A program that was added, executed again, and changed, one that is executed as soon as it is written, one in memory,
+/// and one that is too large.
+pub(super) fn hashes(lab: &mut Lab) -> Result<()> {
+    const ADDED: &str = "/tmp/added";
+    const SOON: &str = "/tmp/soon";
+    const LARGE: &str = "/tmp/large";
+    let container = lab.new_container()?;
+    let run = |lab: &mut Lab| {
+        // It is soon gone, so its last change must be before the tick of the clock in which it is executed.
+        std::thread::sleep(Duration::from_millis(50));
+        container.service_does(&["run", ADDED, "run", "/bin/true"])?;
+        expect_hash(lab, ADDED, &container.host_path(ADDED))
+    };
+    container.service_does(&["copy", TOOL, ADDED])?;
+    let first = run(lab)?;
+    let again = run(lab)?;
+    ensure!(again == first, "the hash of the same version is {again} instead of {first}");
+    container.service_does(&["append", ADDED])?;
+    let changed = run(lab)?;
+    ensure!(changed != first, "the hash of another version is the same");
+
+    container.child_does(&["copy-and-run", DASH, SOON, "-c", "sleep 2; true"])?;
+    expect_hash(lab, SOON, &container.host_path(DASH))?;
+    container.service_does(&["run-in-memory", DASH, "-c", "sleep 2; true"])?;
+    expect_hash(lab, "memfd:library", &container.host_path(DASH))?;
+
+    container.service_does(&["make-sparse", LARGE])?;
+    container.service_does(&["run", LARGE])?;
+    let told = hash(lab, LARGE)?;
+    ensure!(told["unhashed"] == "too_large" && told["sha256"].is_null(), "{LARGE}: {told}");
     Ok(())
 }

@@ -105,7 +105,7 @@ cases! {
 
     inspection []:
         remote_program, remote_shell, remote_program_next, remote_mapping, remote_directory, remote_layer,
-        large_programs, known_program;
+        large_programs, known_program, hashes;
 
     expected []:
         data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before, start_up, code_at_start,
