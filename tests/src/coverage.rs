@@ -523,7 +523,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "open", "cgroup_mkdir"],
                 &["runtimes::docker", "runtimes::docker_from_before"],
             ),
-            way("Docker: container that lives 50 ms", &["exec", "cgroup_mkdir"], &["runtimes::docker_short_lived"]),
+            way(
+                "Docker: container that lives 50 ms, or is removed at once",
+                &["exec", "cgroup_mkdir"],
+                &["runtimes::docker_short_lived", "runtimes::docker_removed"],
+            ),
             way("Docker: `cp`", &["open"], &["runtimes::docker_copied_to"]),
             way("Docker: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::docker_built"]),
             way(
@@ -556,7 +560,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["exec", "open", "cgroup_mkdir"],
                 &["runtimes::podman_with_systemd"],
             ),
-            way("Podman: container that lives 50 ms", &["exec", "cgroup_mkdir"], &["runtimes::podman_short_lived"]),
+            way(
+                "Podman: container that lives 50 ms, or is removed at once",
+                &["exec", "cgroup_mkdir"],
+                &["runtimes::podman_short_lived", "runtimes::podman_removed"],
+            ),
             way("Podman: `cp`", &["open"], &["runtimes::podman_copied_to"]),
             way("Podman: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::podman_built"]),
             way(

@@ -3,18 +3,20 @@
 //! This uses HTTP directly because the existing client libraries do not limit the size of an answer.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Protocol};
 use super::error::{Error, MAX_ANSWER, of_image};
 use super::id::Id;
 use super::metadata::{self, ImageConfig, Metadata};
@@ -62,11 +64,39 @@ struct Image {
     config: Option<ImageConfig>,
 }
 
-/// Queries the metadata of a container. Returns `None` if the runtime does not know the container.
+/// An event in the answer to `/events`, as far as it is used.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Event {
+    action: String,
+    actor: Actor,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+}
+
+/// What the event says that told of a container's creation.
+#[derive(Debug, Default)]
+struct Creation {
+    name: Option<String>,
+    /// The image's name as given when the container was created.
+    image: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Queries the metadata of a container. If the container is gone already, this is what the runtime still knows from its
+/// creation. Returns `None` if the runtime does not know the container.
 pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
     let mut connection = Connection::open(endpoint).await?;
     let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
-        return Ok(None);
+        let creation = connection.creation(endpoint.protocol, id).await?;
+        return Ok(creation.map(|creation| of_protocol(endpoint, creation.metadata())));
     };
     if container.id != id.as_str() {
         return Err(Error::Other("it answered for another container than the one asked about".to_owned()));
@@ -77,9 +107,41 @@ pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadat
         Some(id) => of_image(connection.get(&format!("/images/{}/json", id.as_str())).await)?,
         None => None,
     };
-    let told = metadata(&container, image_id.as_ref(), image.as_ref());
-    // Findings call both runtimes by the names of their protocols.
-    Ok(Some(Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }))
+    Ok(Some(of_protocol(endpoint, metadata(&container, image_id.as_ref(), image.as_ref()))))
+}
+
+/// Findings call both runtimes by the names of their protocols.
+fn of_protocol(endpoint: &Endpoint, told: Metadata) -> Metadata {
+    Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }
+}
+
+impl Creation {
+    /// Finds the creation of a container in events, which are JSON values one after the other.
+    fn find(events: &[u8], id: &str) -> Result<Option<Self>, serde_json::Error> {
+        for event in serde_json::Deserializer::from_slice(events).into_iter::<Event>() {
+            let Event { action, actor } = event?;
+            if action == "create" && actor.id == id {
+                // The labels are among the attributes. A label does not replace an attribute of the runtime's own.
+                let mut labels = actor.attributes;
+                let (name, image) = (labels.remove("name"), labels.remove("image"));
+                return Ok(Some(Self { name, image, labels }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn metadata(&self) -> Metadata {
+        let pod = metadata::pod_of(&self.labels);
+        let name = pod.as_ref().and(metadata::name_in_pod(&self.labels)).or(self.name.as_deref());
+        Metadata {
+            name: name.and_then(metadata::text),
+            image: metadata::image(self.image.as_deref(), None, &[], None),
+            labels: metadata::labels(&self.labels),
+            pod,
+            runtime: None,
+            health_check: None,
+        }
+    }
 }
 
 fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>) -> Metadata {
@@ -105,15 +167,21 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
     }
 }
 
-/// The container as a runtime describes it with the answers about it and its image, each on a line. Returns `None` if
-/// the first line is no answer.
+/// The container as a runtime describes it with the answers about it and its image, each on a line, or with the event
+/// of its creation. Returns `None` if the first line is neither.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn described(answers: &[u8]) -> Option<crate::finding::Container> {
     let mut lines = answers.split(|&byte| byte == b'\n');
-    let container: Container = serde_json::from_slice(lines.next()?).ok()?;
-    let image = lines.next().and_then(|line| serde_json::from_slice::<Image>(line).ok());
+    let first = lines.next()?;
+    let told = if let Ok(container) = serde_json::from_slice::<Container>(first) {
+        let image = lines.next().and_then(|line| serde_json::from_slice::<Image>(line).ok());
+        metadata(&container, Id::new(&container.image).as_ref(), image.as_ref())
+    } else {
+        let event: Event = serde_json::from_slice(first).ok()?;
+        Creation::find(answers, &event.actor.id).ok()??.metadata()
+    };
     let mut described = crate::finding::Container::default();
-    metadata(&container, Id::new(&container.image).as_ref(), image.as_ref()).fill(&mut described);
+    told.fill(&mut described);
     Some(described)
 }
 
@@ -143,6 +211,30 @@ impl Connection {
 
     /// Gets the JSON at a path, or `None` if the path does not exist.
     async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, Error> {
+        let Some(body) = self.get_bytes(path).await? else { return Ok(None) };
+        serde_json::from_slice(&body).map(Some).map_err(Error::other)
+    }
+
+    /// Gets what the runtime still knows of the creation of a container. Docker remembers the last 256 events
+    /// (`eventsLimit` in daemon/events/events.go), Podman keeps a log of them.
+    async fn creation(&mut self, protocol: Protocol, id: &Id) -> Result<Option<Creation>, Error> {
+        // Without this, the answer would go on with what happens from now on. Podman stops reading its log when the end
+        // has come, which may be before it has read anything.
+        let end = match protocol {
+            Protocol::Podman => "stream=false".to_owned(),
+            _ => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::other)?;
+                format!("until={}.{:09}", now.as_secs(), now.subsec_nanos())
+            }
+        };
+        let filters = format!(r#"{{"type":["container"],"event":["create"],"container":["{}"]}}"#, id.as_str());
+        let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC);
+        let events = self.get_bytes(&format!("/events?since=0&{end}&filters={filters}")).await?;
+        events.map_or(Ok(None), |events| Creation::find(&events, id.as_str())).map_err(Error::other)
+    }
+
+    /// Gets what is at a path, or `None` if the path does not exist.
+    async fn get_bytes(&mut self, path: &str) -> Result<Option<Bytes>, Error> {
         let request = Request::get(path).header(header::HOST, "localhost").body(Empty::new()).map_err(Error::other)?;
         self.requests.ready().await.map_err(Error::other)?;
         let response = self.requests.send_request(request).await.map_err(Error::other)?;
@@ -152,10 +244,51 @@ impl Connection {
             .await
             .map_err(|error| if error.is::<LengthLimitError>() { Error::TooLarge } else { Error::other(error) })?;
         match status {
-            StatusCode::OK => serde_json::from_slice(&body.to_bytes()).map(Some).map_err(Error::other),
+            StatusCode::OK => Ok(Some(body.to_bytes())),
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::INTERNAL_SERVER_ERROR => Err(Error::Refused(status.to_string())),
             _ => Err(Error::other(status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+
+    fn event(action: &str, id: &str, attributes: &str) -> String {
+        format!(r#"{{"status":"{action}","id":"{id}","from":"web:1","Type":"container","Action":"{action}","#)
+            + &format!(r#""Actor":{{"ID":"{id}","Attributes":{{{attributes}}}}},"scope":"local","time":1795687200}}"#)
+    }
+
+    #[test]
+    fn the_creation_is_found_among_other_events() {
+        let other = event("create", &ID.replace('3', "4"), r#""name":"other","image":"other:1""#);
+        let end = event("die", ID, r#""name":"later","image":"later","exitCode":"0""#);
+        let created = event("create", ID, r#""name":"web","image":"web:1","app":"shop""#);
+        let find = |events: &[&String]| {
+            let events: Vec<_> = events.iter().flat_map(|event| [event.as_bytes(), b"\n"].concat()).collect();
+            Creation::find(&events, ID).expect("these are events")
+        };
+        let found = find(&[&other, &end, &created]).expect("it is there");
+        assert_eq!((found.name.as_deref(), found.image.as_deref()), (Some("web"), Some("web:1")));
+        assert_eq!(found.labels, [("app".to_owned(), "shop".to_owned())].into());
+        assert!(find(&[&other, &end]).is_none() && find(&[]).is_none());
+        Creation::find(&[created.as_bytes(), b"{"].concat(), &ID.replace('3', "5")).expect_err("it is cut off");
+    }
+
+    #[test]
+    fn the_creation_names_the_container_its_image_and_its_pod() {
+        let attributes = r#""name":"k8s_app_web-0_shop_u_0","image":"web:1","io.kubernetes.container.name":"app",
+            "io.kubernetes.pod.uid":"u","io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop""#;
+        let container = described(event("create", ID, &attributes.replace('\n', "")).as_bytes()).expect("it is told");
+        let name = |text: &Option<crate::finding::Text>| text.as_ref().map(|text| text.as_str().to_owned());
+        assert_eq!(name(&container.name).as_deref(), Some("app"));
+        assert_eq!(name(&container.image.expect("it is told").name).as_deref(), Some("web:1"));
+        let pod = container.pod.expect("it is told");
+        assert_eq!((name(&pod.name).as_deref(), name(&pod.namespace).as_deref()), (Some("web-0"), Some("shop")));
+        assert_eq!(described(event("die", ID, "").as_bytes()), None);
     }
 }

@@ -71,11 +71,15 @@ fn known(container: &Container) -> Result<Value> {
 /// Like [`expect`], for a container whose metadata is in a finding or in a later notice.
 fn expect_known(lab: &mut Lab, container: &Container, expected: impl Into<Vec<Value>>) -> Result<()> {
     expect(lab, container.engine, &container.identity(), expected)?;
-    let known = known(container)?;
+    wait_for_metadata(lab, &known(container)?)
+}
+
+/// Waits until a line has what is known of a container.
+fn wait_for_metadata(lab: &mut Lab, known: &Value) -> Result<()> {
     wait_for("what the engine tells of the container", PATIENCE, || {
         lab.expect_none()?;
         let mut told = lab.history.iter().flat_map(|line| [&line["container"], &line["detail"]["container"]]);
-        Ok(told.any(|container| difference(container, &known).is_none()).then_some(()))
+        Ok(told.any(|container| difference(container, known).is_none()).then_some(()))
     })
 }
 
@@ -114,6 +118,22 @@ fn short_lived(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
     let container = engine.start(lab.number(), SHORT)?;
     expect_known(lab, &container, [shell("entrypoint", "/bin/busybox", SHORT)])
+}
+
+/// The sensor does not run while a container lives. When it asks, the engine knows only that it made the container.
+fn removed(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    const ENDED: &str = "ended";
+    lab.node.ensure(engine)?;
+    let script = ["/bin/sh", "-c", &format!("echo > /data/{ENDED}")];
+    lab.sensor()?.signal(Signal::STOP)?;
+    let container = engine.start(lab.number(), &script)?;
+    wait_for("the end of the script", PATIENCE, || Ok(container.volume().join(ENDED).exists().then_some(())))?;
+    let (identity, mut known) = (container.identity(), known(&container)?);
+    drop(container);
+    lab.sensor()?.signal(Signal::CONT)?;
+    expect(lab, engine, &identity, [shell("entrypoint", "/bin/busybox", &script)])?;
+    known["image"]["digest"] = Value::Null;
+    wait_for_metadata(lab, &known)
 }
 
 /// The whole life of a container, with programs that are no shells, and with mounts of the engine over image files.
@@ -274,14 +294,14 @@ macro_rules! engines {
 
 engines! {
     DOCKER =>
-        docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_silent: silent,
+        docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_removed: removed, docker_silent: silent,
         docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket,
         docker_hanging: hanging, docker_restarted: restarted_under_load, docker_recorded: recorded;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
         cri_without_socket: without_socket, cri_hanging: hanging, cri_restarted: restarted_under_load;
     PODMAN =>
-        podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_silent: silent,
+        podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_removed: removed, podman_silent: silent,
         podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket,
         podman_hanging: hanging, podman_restarted: restarted_under_load;
     ROOTLESS =>
