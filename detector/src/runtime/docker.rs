@@ -3,7 +3,7 @@
 //! This uses HTTP directly because the existing client libraries do not limit the size of an answer.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -15,11 +15,19 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Protocol};
 use super::error::{Error, MAX_ANSWER, of_image};
 use super::id::Id;
 use super::metadata::{self, ImageConfig, Metadata};
+
+/// How long an answer about the creation of a container that is gone may take.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long ago the creation of such a container was at most.
+const EVENTS_SINCE: Duration = Duration::from_secs(3600);
+/// What Podman adds to the labels in its events (`ConvertToEntitiesEvent` in pkg/domain/entities/events.go).
+const PODMAN_ATTRIBUTES: [&str; 4] = ["containerExitCode", "error", "network", "podId"];
 
 /// The answer to `/containers/ID/json`, as far as it is used.
 #[derive(Debug, Deserialize)]
@@ -95,8 +103,13 @@ struct Creation {
 pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
     let mut connection = Connection::open(endpoint).await?;
     let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
-        let creation = connection.creation(endpoint.protocol, id).await?;
-        return Ok(creation.map(|creation| of_protocol(endpoint, creation.metadata())));
+        // A runtime that keeps no events, or takes long to look for one, has answered the question nevertheless.
+        let creation = timeout(EVENTS_TIMEOUT, connection.creation(endpoint.protocol, id)).await;
+        let creation = creation.unwrap_or_else(|_| Err(Error::Other("its events take too long".to_owned())));
+        return Ok(creation.unwrap_or_else(|error| {
+            tracing::debug!(%error, endpoint = %endpoint.path.display(), "the events of a runtime cannot be used");
+            None
+        }));
     };
     if container.id != id.as_str() {
         return Err(Error::Other("it answered for another container than the one asked about".to_owned()));
@@ -107,12 +120,9 @@ pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadat
         Some(id) => of_image(connection.get(&format!("/images/{}/json", id.as_str())).await)?,
         None => None,
     };
-    Ok(Some(of_protocol(endpoint, metadata(&container, image_id.as_ref(), image.as_ref()))))
-}
-
-/// Findings call both runtimes by the names of their protocols.
-fn of_protocol(endpoint: &Endpoint, told: Metadata) -> Metadata {
-    Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }
+    let told = metadata(&container, image_id.as_ref(), image.as_ref());
+    // Findings call both runtimes by the names of their protocols.
+    Ok(Some(Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }))
 }
 
 impl Creation {
@@ -217,20 +227,25 @@ impl Connection {
 
     /// Gets what the runtime still knows of the creation of a container. Docker remembers the last 256 events
     /// (`eventsLimit` in daemon/events/events.go), Podman keeps a log of them.
-    async fn creation(&mut self, protocol: Protocol, id: &Id) -> Result<Option<Creation>, Error> {
+    async fn creation(&mut self, protocol: Protocol, id: &Id) -> Result<Option<Metadata>, Error> {
+        let is_podman = protocol == Protocol::Podman;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::other)?;
+        let since = now.saturating_sub(EVENTS_SINCE).as_secs();
         // Without this, the answer would go on with what happens from now on. Podman stops reading its log when the end
         // has come, which may be before it has read anything.
-        let end = match protocol {
-            Protocol::Podman => "stream=false".to_owned(),
-            _ => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::other)?;
-                format!("until={}.{:09}", now.as_secs(), now.subsec_nanos())
-            }
+        let end = match is_podman {
+            true => "stream=false".to_owned(),
+            false => format!("until={}.{:09}", now.as_secs(), now.subsec_nanos()),
         };
         let filters = format!(r#"{{"type":["container"],"event":["create"],"container":["{}"]}}"#, id.as_str());
         let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC);
-        let events = self.get_bytes(&format!("/events?since=0&{end}&filters={filters}")).await?;
-        events.map_or(Ok(None), |events| Creation::find(&events, id.as_str())).map_err(Error::other)
+        let events = self.get_bytes(&format!("/events?since={since}&{end}&filters={filters}")).await?;
+        let found = events.map_or(Ok(None), |events| Creation::find(&events, id.as_str())).map_err(Error::other)?;
+        Ok(found.map(|mut creation| {
+            creation.labels.retain(|name, _| !is_podman || !PODMAN_ATTRIBUTES.contains(&name.as_str()));
+            // Findings call both runtimes by the names of their protocols.
+            Metadata { runtime: Some(protocol.name().into()), ..creation.metadata() }
+        }))
     }
 
     /// Gets what is at a path, or `None` if the path does not exist.
