@@ -176,7 +176,8 @@ pub(super) fn restart_of_the_application(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [entrypoint(), change("create", "/etc/run-1.conf", expected("startup", "medium"))])?;
     // It ends without an answer.
     let _ended = container.service_does(&["become", "/bin/true"]);
-    wait_for("the second run", PATIENCE, || Ok(container.host_path("/etc/run-2.conf").exists().then_some(())))?;
+    // The file is there before the thread that creates it has gone on, which its record waits for.
+    wait_for("the second run", PATIENCE, || Ok(container.service_does(&["look", "/etc/run-2.conf"]).ok()))?;
     lab.expect(&container, [change("create", "/etc/run-2.conf", told("medium"))])
 }
 
