@@ -89,27 +89,17 @@ struct Actor {
     attributes: BTreeMap<String, String>,
 }
 
-/// What the event says that told of a container's creation.
-#[derive(Debug, Default)]
-struct Creation {
-    name: Option<String>,
-    /// The image's name as given when the container was created.
-    image: Option<String>,
-    labels: BTreeMap<String, String>,
-}
-
 /// Queries the metadata of a container. If the container is gone already, this is what the runtime still knows from its
 /// creation. Returns `None` if the runtime does not know the container.
 pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadata>, Error> {
     let mut connection = Connection::open(endpoint).await?;
-    let Some(container) = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await? else {
-        // A runtime that keeps no events, or takes long to look for one, has answered the question nevertheless.
-        let creation = timeout(EVENTS_TIMEOUT, connection.creation(endpoint.protocol, id)).await;
-        let creation = creation.unwrap_or_else(|_| Err(Error::Other("its events take too long".to_owned())));
-        return Ok(creation.unwrap_or_else(|error| {
-            tracing::debug!(%error, endpoint = %endpoint.path.display(), "the events of a runtime cannot be used");
-            None
-        }));
+    let known = connection.get::<Container>(&format!("/containers/{}/json", id.as_str())).await?;
+    let container = match known {
+        Some(container) => container,
+        None => match connection.created(endpoint, id).await {
+            Some(created) => created,
+            None => return Ok(None),
+        },
     };
     if container.id != id.as_str() {
         return Err(Error::Other("it answered for another container than the one asked about".to_owned()));
@@ -125,32 +115,20 @@ pub(super) async fn query(endpoint: &Endpoint, id: &Id) -> Result<Option<Metadat
     Ok(Some(Metadata { runtime: Some(endpoint.protocol.name().into()), ..told }))
 }
 
-impl Creation {
-    /// Finds the creation of a container in events, which are JSON values one after the other.
-    fn find(events: &[u8], id: &str) -> Result<Option<Self>, serde_json::Error> {
+impl Container {
+    /// The container as the event of its creation describes it. `events` are JSON values one after the other.
+    fn created(events: &[u8], id: &str) -> Result<Option<Self>, serde_json::Error> {
         for event in serde_json::Deserializer::from_slice(events).into_iter::<Event>() {
             let Event { action, actor } = event?;
             if action == "create" && actor.id == id {
                 // The labels are among the attributes. A label does not replace an attribute of the runtime's own.
                 let mut labels = actor.attributes;
-                let (name, image) = (labels.remove("name"), labels.remove("image"));
-                return Ok(Some(Self { name, image, labels }));
+                let [name, image] = ["name", "image"].map(|name| labels.remove(name).unwrap_or_default());
+                let config = Config { image, labels: Some(labels), ..Config::default() };
+                return Ok(Some(Self { id: actor.id, name, image: String::new(), config }));
             }
         }
         Ok(None)
-    }
-
-    fn metadata(&self) -> Metadata {
-        let pod = metadata::pod_of(&self.labels);
-        let name = pod.as_ref().and(metadata::name_in_pod(&self.labels)).or(self.name.as_deref());
-        Metadata {
-            name: name.and_then(metadata::text),
-            image: metadata::image(self.image.as_deref(), None, &[], None),
-            labels: metadata::labels(&self.labels),
-            pod,
-            runtime: None,
-            health_check: None,
-        }
     }
 }
 
@@ -183,15 +161,13 @@ fn metadata(container: &Container, image_id: Option<&Id>, image: Option<&Image>)
 pub(crate) fn described(answers: &[u8]) -> Option<crate::finding::Container> {
     let mut lines = answers.split(|&byte| byte == b'\n');
     let first = lines.next()?;
-    let told = if let Ok(container) = serde_json::from_slice::<Container>(first) {
-        let image = lines.next().and_then(|line| serde_json::from_slice::<Image>(line).ok());
-        metadata(&container, Id::new(&container.image).as_ref(), image.as_ref())
-    } else {
+    let container = serde_json::from_slice::<Container>(first).ok().or_else(|| {
         let event: Event = serde_json::from_slice(first).ok()?;
-        Creation::find(answers, &event.actor.id).ok()??.metadata()
-    };
+        Container::created(answers, &event.actor.id).ok()?
+    })?;
+    let image = lines.next().and_then(|line| serde_json::from_slice::<Image>(line).ok());
     let mut described = crate::finding::Container::default();
-    told.fill(&mut described);
+    metadata(&container, Id::new(&container.image).as_ref(), image.as_ref()).fill(&mut described);
     Some(described)
 }
 
@@ -225,9 +201,20 @@ impl Connection {
         serde_json::from_slice(&body).map(Some).map_err(Error::other)
     }
 
-    /// Gets what the runtime still knows of the creation of a container. Docker remembers the last 256 events
-    /// (`eventsLimit` in daemon/events/events.go), Podman keeps a log of them.
-    async fn creation(&mut self, protocol: Protocol, id: &Id) -> Result<Option<Metadata>, Error> {
+    /// Gets what the runtime still knows of a container that is gone. A runtime that keeps no events, or takes long to
+    /// look for one, has answered the question about the container nevertheless.
+    async fn created(&mut self, endpoint: &Endpoint, id: &Id) -> Option<Container> {
+        let created = timeout(EVENTS_TIMEOUT, self.creation(endpoint.protocol, id)).await;
+        let created = created.unwrap_or_else(|_| Err(Error::Other("its events take too long".to_owned())));
+        created.unwrap_or_else(|error| {
+            tracing::debug!(%error, endpoint = %endpoint.path.display(), "the events of a runtime cannot be used");
+            None
+        })
+    }
+
+    /// Looks for the creation of a container. Docker remembers the last 256 events (`eventsLimit` in
+    /// daemon/events/events.go), Podman keeps a log of them.
+    async fn creation(&mut self, protocol: Protocol, id: &Id) -> Result<Option<Container>, Error> {
         let is_podman = protocol == Protocol::Podman;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::other)?;
         let since = now.saturating_sub(EVENTS_SINCE).as_secs();
@@ -240,12 +227,12 @@ impl Connection {
         let filters = format!(r#"{{"type":["container"],"event":["create"],"container":["{}"]}}"#, id.as_str());
         let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC);
         let events = self.get_bytes(&format!("/events?since={since}&{end}&filters={filters}")).await?;
-        let found = events.map_or(Ok(None), |events| Creation::find(&events, id.as_str())).map_err(Error::other)?;
-        Ok(found.map(|mut creation| {
-            creation.labels.retain(|name, _| !is_podman || !PODMAN_ATTRIBUTES.contains(&name.as_str()));
-            // Findings call both runtimes by the names of their protocols.
-            Metadata { runtime: Some(protocol.name().into()), ..creation.metadata() }
-        }))
+        let created = events.map_or(Ok(None), |events| Container::created(&events, id.as_str()));
+        let mut created = created.map_err(Error::other)?;
+        if is_podman && let Some(labels) = created.as_mut().and_then(|created| created.config.labels.as_mut()) {
+            labels.retain(|name, _| !PODMAN_ATTRIBUTES.contains(&name.as_str()));
+        }
+        Ok(created)
     }
 
     /// Gets what is at a path, or `None` if the path does not exist.
@@ -285,13 +272,13 @@ mod tests {
         let created = event("create", ID, r#""name":"web","image":"web:1","app":"shop""#);
         let find = |events: &[&String]| {
             let events: Vec<_> = events.iter().flat_map(|event| [event.as_bytes(), b"\n"].concat()).collect();
-            Creation::find(&events, ID).expect("these are events")
+            Container::created(&events, ID).expect("these are events")
         };
         let found = find(&[&other, &end, &created]).expect("it is there");
-        assert_eq!((found.name.as_deref(), found.image.as_deref()), (Some("web"), Some("web:1")));
-        assert_eq!(found.labels, [("app".to_owned(), "shop".to_owned())].into());
+        assert_eq!((&*found.name, &*found.config.image), ("web", "web:1"));
+        assert_eq!(found.config.labels, Some([("app".to_owned(), "shop".to_owned())].into()));
         assert!(find(&[&other, &end]).is_none() && find(&[]).is_none());
-        Creation::find(&[created.as_bytes(), b"{"].concat(), &ID.replace('3', "5")).expect_err("it is cut off");
+        Container::created(&[created.as_bytes(), b"{"].concat(), &ID.replace('3', "5")).expect_err("it is cut off");
     }
 
     #[test]

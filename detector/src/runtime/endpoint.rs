@@ -30,7 +30,7 @@ pub enum Protocol {
     Cri,
     /// Docker's API.
     Docker,
-    /// Podman's API, which is Docker's, but for the end of a list of events.
+    /// Podman's API, which is Docker's except for the events.
     Podman,
 }
 

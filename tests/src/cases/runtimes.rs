@@ -294,14 +294,16 @@ macro_rules! engines {
 
 engines! {
     DOCKER =>
-        docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_removed: removed, docker_silent: silent,
+        docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_removed: removed,
+        docker_silent: silent,
         docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket,
         docker_hanging: hanging, docker_restarted: restarted_under_load, docker_recorded: recorded;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
         cri_without_socket: without_socket, cri_hanging: hanging, cri_restarted: restarted_under_load;
     PODMAN =>
-        podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_removed: removed, podman_silent: silent,
+        podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_removed: removed,
+        podman_silent: silent,
         podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket,
         podman_hanging: hanging, podman_restarted: restarted_under_load;
     ROOTLESS =>
