@@ -430,8 +430,8 @@ fn note_upper(root: Dentry, container: u64) {
     }
 }
 
-/// Returns the running container in whose upper directory a file is. A directory can be at the address where the upper
-/// directory of a container was that is gone. The search goes on above it.
+/// Returns the running container in whose upper directory a file is. The kernel reuses addresses, so a directory of a
+/// running container can have the address that the upper directory of a removed container had. The search goes on then.
 #[inline(always)]
 pub fn owner_of_upper(file: Dentry) -> Option<u64> {
     let mut dentry = file;

@@ -206,8 +206,8 @@ pub(super) fn executed_by_host(lab: &mut Lab) -> Result<()> {
     lab.expect(&container, [copied, executed("/bin/busybox", by), executed(&upper, by)])
 }
 
-/// The host executes programs in many directories of a container. Some of these directories are at the address in the
-/// kernel's memory where the upper directory of another container was, which is gone.
+/// The host executes programs in many directories of a container. The kernel reuses the addresses of the upper
+/// directories of removed containers for some of them.
 pub(super) fn executed_after_others(lab: &mut Lab) -> Result<()> {
     const GONE: usize = 12;
     const PROGRAMS: usize = 200;
