@@ -2,7 +2,8 @@
 //! `6.12-preempt::shell::entered` for another [kind](Kind) of machine.
 //!
 //! A machine boots at most once to run the selected cases, and not at all if there are none. The environment variable
-//! `DETECTOR_KERNELS` (`6.1,6.12-node`) selects the kernels and machines.
+//! `DETECTOR_KERNELS` (`6.1,6.12-node`) selects the kernels and machines, and the filter can have several parts
+//! (`exec::,shell::entered`).
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -39,10 +40,17 @@ fn kinds(kernel: &str) -> &'static [Kind] {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    let filter = arguments.filter.take();
+    let is_selected = |name: &str| {
+        let fits = |part: &str| if arguments.exact { name == part } else { name.contains(part) };
+        filter.as_ref().is_none_or(|filter| filter.split(',').any(fits))
+            && !arguments.skip.iter().any(|skip| fits(skip))
+            && !arguments.ignored
+    };
     let machines: Vec<Arc<Machine>> = machines().into_iter().map(Arc::new).collect();
     let trials = machines.iter().flat_map(|machine| {
-        machine.cases().map(|case| {
+        machine.cases().filter(|case| is_selected(&machine.test_name(case.name))).map(|case| {
             let machine = Arc::clone(machine);
             Trial::test(machine.test_name(case.name), move || machine.outcome(case.name))
         })
@@ -54,7 +62,7 @@ fn main() -> ExitCode {
             .iter()
             .filter_map(|machine| {
                 let names = machine.cases().map(|case| case.name);
-                let names: Vec<_> = names.filter(|name| is_selected(&arguments, &machine.test_name(name))).collect();
+                let names: Vec<_> = names.filter(|name| is_selected(&machine.test_name(name))).collect();
                 (!names.is_empty()).then(|| (Arc::clone(machine), names))
             })
             .collect();
@@ -66,12 +74,6 @@ fn main() -> ExitCode {
         return if panicked == 0 { conclusion.exit_code() } else { ExitCode::FAILURE };
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Whether libtest-mimic will run a test of this name.
-fn is_selected(arguments: &Arguments, name: &str) -> bool {
-    let fits = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
-    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits) && !arguments.ignored
 }
 
 /// Boots the machines in the background, one for each core, because an emulated machine keeps one busy.

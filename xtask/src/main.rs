@@ -67,7 +67,7 @@ enum Task {
         /// Debian serves, and this machine.
         #[arg(long, value_delimiter = ',')]
         kernels: Vec<String>,
-        /// Run only tests whose names contain this text.
+        /// Run only tests whose names contain one of these texts, which are separated by commas.
         #[arg(long)]
         filter: Option<String>,
     },

@@ -12,8 +12,8 @@ use crate::kernel::{self, DEFAULT, Kernel};
 use crate::runtimes::{self, Disk};
 use crate::{build, project, shell};
 
-/// Runs all tests on these kernels or [machines](machine::parse), or on the default ones. A filter is a part of a
-/// test's name.
+/// Runs all tests on these kernels or [machines](machine::parse), or on the default ones. A filter has parts of
+/// tests' names, separated by commas.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     let mut machines = cargo_test();
     machines.args(["--test", "vm"]).env("DETECTOR_KERNELS", names.join(","));
     if let Some(filter) = filter {
-        unit.arg(filter);
+        unit.arg("--").args(filter.split(','));
         machines.arg(filter);
     }
     steps.next("run the unit tests");
