@@ -12,6 +12,7 @@ pub mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod output;
+pub mod policy;
 pub mod protocol;
 pub mod redact;
 pub mod runtime;
