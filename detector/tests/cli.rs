@@ -88,6 +88,8 @@ fn unknown_flags_and_values_are_wrong_usage() {
         &["replay"],
         &["status", "--wait", "soon"],
         &["status", "--wait", "-1s"],
+        &["config"],
+        &["run", "--self-test-interval", "0s"],
         &[],
     ] {
         let output = detector(arguments).output().expect("the program starts");
@@ -112,6 +114,87 @@ fn schema_is_json_schema() {
     assert!(output.status.success());
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert!(schema["$schema"].as_str().is_some_and(|uri| uri.contains("json-schema.org")), "{schema}");
+}
+
+/// A file with this text that only root can write, if this is root.
+fn config_file(text: &str) -> (TempDir, PathBuf) {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, text).expect("it is ours");
+    (directory, path)
+}
+
+#[test]
+fn the_default_configuration_has_no_errors() {
+    let output = detector(&["config", "default"]).output().expect("the program starts");
+    assert!(output.status.success());
+    let (_directory, path) = config_file(&String::from_utf8(output.stdout).expect("it is text"));
+    let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("config.toml: no errors"), "{output:?}");
+    let output = detector(&["config", "schema"]).output().expect("the program starts");
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert!(schema["properties"]["exception"].is_object(), "{schema}");
+}
+
+#[test]
+fn config_check_shows_all_errors_in_place() {
+    let (_directory, path) = config_file("loog = \"info\"\n[output]\njson = 1\n");
+    let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");
+    assert_fails(&output, 2, &["config.toml", "correct 2 errors"]);
+    let shown = String::from_utf8(output.stdout).expect("it is text");
+    let first = format!(
+        "error: unknown key `loog`; did you mean `log`?\n --> {}:1:1\n  |\n1 | loog = \"info\"\n  | ^^^^\n",
+        path.display()
+    );
+    assert!(shown.contains(&first) && shown.contains(":3:8\n  |\n3 | json = 1\n  |        ^\n"), "{shown}");
+}
+
+#[test]
+fn config_check_lists_the_exceptions_in_order() {
+    let exception = |name: &str, keys: &str| {
+        format!(
+            "[[exception]]\nname = \"{name}\"\nreason = \"because\"\nowner = \"us\"\nfinding = \"image_write\"\n\
+            {keys}\n"
+        )
+    };
+    let exceptions = exception("z", "path = \"/a\"\nexpires = 2999-12-31") + &exception("\\u001B[2J", "image = \"x\"");
+    let (_directory, path) = config_file(&exceptions);
+    let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8(output.stdout).expect("it is text");
+    let list = "   1. z (expires 3000-01-01T00:00:00Z; owner us): because\n   \
+        2. \u{fffd}[2J (no expiry; owner us): because\n";
+    assert!(shown.ends_with(list), "{shown}");
+    assert!(shown.contains("never expires") && !shown.contains('\x1b'), "{shown}");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_stops_the_daemon_before_anything_is_opened() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("d.sock");
+    let run = |path: &Path| {
+        let arguments = ["run", "--socket", text(&socket), "--config", text(path)];
+        detector(&arguments).output().expect("the program starts")
+    };
+    let (_directory, path) = config_file("log = \"info\"\nsockt = \"/a\"\nx = 1\n");
+    assert_fails(&run(&path), 2, &["config.toml:2:1: unknown key `sockt`; did you mean `socket`?", "config check"]);
+    assert_fails(&run(&directory.path().join("none")), 2, &["none: there is no such file", "config default"]);
+    assert_fails(&run(Path::new("/dev/zero")), 2, &["/dev/zero: it is a device", "regular file"]);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_configuration_that_this_user_must_not_read_says_so() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/tmp").expect("/tmp can be written");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, "").expect("it is ours");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
+    assert_fails(&unprivileged(&["config", "check", text(&path)]), 2, &["config.toml: this user must not read it"]);
 }
 
 #[test]
@@ -148,7 +231,7 @@ fn a_recording_is_replayed_by_anybody() {
 #[test]
 fn a_closed_pipe_is_success() {
     let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/recording/story");
-    for arguments in [&["schema"][..], &["completions", "zsh"], &["replay", story]] {
+    for arguments in [&["schema"][..], &["config", "default"], &["completions", "zsh"], &["replay", story]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = detector(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the program starts");

@@ -8,6 +8,7 @@ use clap::ColorChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
+use crate::config::{self, LEVELS};
 use crate::finding::{Kind, Severity};
 use crate::protocol;
 use crate::runtime::Engines;
@@ -23,7 +24,12 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn path(&self) -> PathBuf {
-        self.path.clone().unwrap_or_else(|| protocol::DEFAULT_SOCKET.into())
+        self.path_or(None)
+    }
+
+    /// The path that was given, or this one from the configuration file.
+    pub(super) fn path_or(&self, configured: Option<PathBuf>) -> PathBuf {
+        self.path.clone().or(configured).unwrap_or_else(|| protocol::DEFAULT_SOCKET.into())
     }
 }
 
@@ -41,11 +47,18 @@ pub(super) struct Runtimes {
 
 impl Runtimes {
     pub(super) fn engines(&self) -> Arc<Engines> {
+        self.engines_and(config::Runtimes::default())
+    }
+
+    /// Those that were given, and those of the configuration file.
+    pub(super) fn engines_and(&self, configured: config::Runtimes) -> Arc<Engines> {
+        let has_usual = !self.no_runtime_sockets && configured.usual_sockets.unwrap_or(true);
         let mut endpoints = self.sockets.clone();
-        if !self.no_runtime_sockets {
+        endpoints.extend(configured.sockets);
+        if has_usual {
             endpoints.extend(Endpoint::defaults());
         }
-        Arc::new(Engines::new(endpoints, !self.no_runtime_sockets))
+        Arc::new(Engines::new(endpoints, has_usual))
     }
 }
 
@@ -74,13 +87,7 @@ pub(super) fn kind_parser() -> impl TypedValueParser<Value = Kind> {
 }
 
 pub(super) fn level_parser() -> impl TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]).try_map(|name| name.parse())
-}
-
-/// Parses a time span such as `10s`, `500ms` or `1m30s`.
-pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s".to_owned())?;
-    span.try_into().map_err(|_| "the time must not be negative".to_owned())
+    PossibleValuesParser::new(LEVELS).try_map(|name| name.parse())
 }
 
 /// Parses a label.
@@ -89,11 +96,4 @@ pub(super) fn label(text: &str) -> Result<(String, String), &'static str> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("use KEY=VALUE, for example team=shop"),
     }
-}
-
-/// Parses the interval between two repetitions.
-pub(super) fn interval(text: &str) -> Result<std::time::Duration, String> {
-    let interval = duration(text)?;
-    let is_long_enough = interval >= std::time::Duration::from_secs(1);
-    is_long_enough.then_some(interval).ok_or_else(|| "the time must be at least 1s".to_owned())
 }

@@ -11,16 +11,17 @@ pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  success
   1  failure while running
-  2  wrong usage
+  2  wrong usage, or an error in the configuration file
   3  missing privileges
   4  this kernel or host lacks something that is needed
   5  no daemon is running, or it is not ready
   6  degraded: less is detected or recorded than could be";
 
-/// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2.
+/// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Failure = 1,
+    Usage = 2,
     Privilege = 3,
     Unsupported = 4,
     NotReady = 5,

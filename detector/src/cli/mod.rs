@@ -2,6 +2,7 @@
 //! line of text and a documented exit code.
 
 mod arguments;
+mod config;
 mod console;
 mod doctor;
 mod failure;
@@ -34,7 +35,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon that watches this node (needs root)
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Show findings live, from the daemon or, if none is running, from a sensor of its own (needs root)
     Tail(tail::Args),
     /// Show for each hook whether it works on this host (needs root)
@@ -43,6 +44,8 @@ enum Command {
     Status(status::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
+    /// Check or print configuration files of `run`
+    Config(config::Args),
     /// Print the JSON Schema of the lines that `run` and `tail --json` write
     Schema,
     /// Print a shell completion script
@@ -58,23 +61,18 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let level = if let Command::Run(args) = &args.command { args.log } else { LevelFilter::WARN };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_writer(io::stderr)
-        .init();
+    // The level of the daemon's messages can be in its configuration file.
+    if !matches!(args.command, Command::Run(_)) {
+        log_messages(LevelFilter::WARN);
+    }
     finish(match args.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Tail(args) => tail::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::Schema => print(|out| {
-            serde_json::to_writer_pretty(&mut *out, &crate::finding::schema())?;
-            writeln!(out)
-        }),
+        Command::Config(args) => config::run(&args),
+        Command::Schema => print_schema(&crate::finding::schema()),
         Command::Completions { shell } => {
             // clap_complete panics if it cannot write, so it writes to memory.
             let mut script = Vec::new();
@@ -82,6 +80,23 @@ pub fn main() -> ExitCode {
             print(|out| out.write_all(&script))
         }
         Command::SelfTest => sensor::selftest_target().map_err(|error| Failure::new(Exit::Failure, error)),
+    })
+}
+
+/// Writes messages of this level to standard error from now on.
+fn log_messages(level: LevelFilter) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn print_schema(schema: &schemars::Schema) -> Result<(), Failure> {
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, schema)?;
+        writeln!(out)
     })
 }
 

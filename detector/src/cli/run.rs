@@ -1,14 +1,15 @@
 //! `detector run`: runs the daemon.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::bytes::Regex;
 use tracing::level_filters::LevelFilter;
 
-use super::arguments::{Runtimes, Socket, duration, interval, label, level_parser, node_name};
-use super::failure::Failure;
+use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
+use super::failure::{Exit, Failure};
+use crate::config::{self, Loaded, Settings, duration, interval};
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
@@ -18,17 +19,20 @@ use crate::sensor;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// File to append findings to, one JSON object per line; `-` is standard output
-    #[arg(long, value_name = "PATH", default_value = "-")]
-    json: OsString,
+    /// Configuration file; the options given here win over it [default: /etc/detector/config.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// File to append findings to, one JSON object per line; `-` is standard output [default: -]
+    #[arg(long, value_name = "PATH")]
+    json: Option<OsString>,
     #[command(flatten)]
     socket: Socket,
     /// Also record what the findings are made of, for `detector replay`. The file contains arguments with their secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Log level of the messages on standard error
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level_parser())]
-    pub(super) log: LevelFilter,
+    /// Log level of the messages on standard error [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    log: Option<LevelFilter>,
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -61,31 +65,166 @@ pub(super) struct Args {
     every_act: bool,
 }
 
-impl From<Args> for daemon::Config {
-    fn from(args: Args) -> Self {
-        Self {
-            output: if args.json == "-" { Target::Stdout } else { Target::File(args.json.into()) },
-            socket: args.socket.path(),
+impl Args {
+    /// The log level, which the configuration file can give.
+    fn level(&self, settings: &Settings) -> LevelFilter {
+        self.log.or(settings.log).unwrap_or(LevelFilter::INFO)
+    }
+
+    /// The configuration of the daemon. What is given here wins over the file, and lists are added to its lists.
+    fn with(self, settings: Settings) -> daemon::Config {
+        let Settings { output, node, redaction, runtimes, .. } = settings;
+        let to_file = |path: OsString| if path == "-" { Target::Stdout } else { Target::File(path.into()) };
+        let enrich_wait = self.enrich_wait.or(runtimes.enrich_wait);
+        let self_test_interval = self.self_test_interval.or(settings.self_test_interval.map(|interval| interval.0));
+        let has_default_rules = !self.no_default_redaction && redaction.default_rules.unwrap_or(true);
+        daemon::Config {
+            output: self.json.or(output.json.map(PathBuf::into_os_string)).map_or(Target::Stdout, to_file),
+            socket: self.socket.path_or(settings.socket),
             watch: watch::Options {
                 node: Node {
-                    name: args.node.unwrap_or_else(node_name),
-                    cluster: args.cluster,
-                    labels: args.labels.into_iter().collect(),
+                    name: self.node.or(node.name).unwrap_or_else(node_name),
+                    cluster: self.cluster.or(node.cluster),
+                    labels: node.labels.into_iter().chain(self.labels).collect(),
                 },
-                redactor: Redactor::new(args.redact, !args.no_default_redaction),
-                bpf_object: args.bpf_object,
-                record: args.record,
-                engines: args.runtimes.engines(),
-                wait: args.enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
-                test_interval: args.self_test_interval.unwrap_or(watch::TEST_INTERVAL),
-                is_counting: !args.every_act,
+                redactor: Redactor::new(redaction.rules.into_iter().chain(self.redact).collect(), has_default_rules),
+                bpf_object: self.bpf_object.or(settings.bpf_object),
+                record: self.record.or(output.record),
+                engines: self.runtimes.engines_and(runtimes),
+                wait: enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
+                test_interval: self_test_interval.unwrap_or(watch::TEST_INTERVAL),
+                is_counting: !self.every_act && settings.count_repeats.unwrap_or(true),
+                exceptions: settings.exception.0,
             },
         }
     }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let config = args.into();
+    let path = args.config.clone().or_else(config::usual);
+    let Loaded { settings, problems, doubts, text } = match &path {
+        Some(path) => load(path)?,
+        None => Loaded::default(),
+    };
+    super::log_messages(args.level(&settings));
     sensor::check_privileges()?;
-    Ok(daemon::run(config)?)
+    if let Some(path) = &path {
+        let name = path.display();
+        tracing::info!("configuration file: {name}");
+        doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+        problems.iter().for_each(|warning| tracing::warn!("{name}:{}: {}", warning.place(&text), warning.shown()));
+    }
+    Ok(daemon::run(args.with(settings))?)
+}
+
+/// Reads the configuration file, which must have no errors.
+fn load(path: &Path) -> Result<Loaded, Failure> {
+    let name = path.display();
+    let loaded = Loaded::read(path)
+        .map_err(|error| Failure::new(Exit::Usage, format_args!("configuration file {name}: {error}")))?;
+    let Some(first) = loaded.problems.errors().next() else { return Ok(loaded) };
+    let place = first.place(&loaded.text);
+    let shown = format!("{name}:{place}: {}", first.shown());
+    Err(Failure::new(Exit::Usage, format_args!("{shown}; `detector config check {name}` shows all that is wrong")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+    use crate::config::tests::keys;
+    use crate::finding::Time;
+
+    #[derive(clap::Parser)]
+    struct Run {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
+    const PAIRS: [(&str, &str, &str); 15] = [
+        ("--json=/a", "output.json", "output.json = '/a'"),
+        ("--socket=/a", "socket", "socket = '/a'"),
+        ("--record=/a", "output.record", "output.record = '/a'"),
+        ("--log=trace", "log", "log = 'trace'"),
+        ("--node=a", "node.name", "node.name = 'a'"),
+        ("--cluster=a", "node.cluster", "node.cluster = 'a'"),
+        ("--label=a=b", "node.labels", "node.labels.a = 'b'"),
+        ("--redact=a+", "redaction.rules", "redaction.rules = ['a+']"),
+        ("--no-default-redaction", "redaction.default_rules", "redaction.default_rules = false"),
+        ("--bpf-object=/a", "bpf_object", "bpf_object = '/a'"),
+        ("--runtime-socket=cri=/a", "runtimes.sockets", "runtimes.sockets = ['cri=/a']"),
+        ("--no-runtime-sockets", "runtimes.usual_sockets", "runtimes.usual_sockets = false"),
+        ("--enrich-wait=7s", "runtimes.enrich_wait", "runtimes.enrich_wait = '7s'"),
+        ("--self-test-interval=7s", "self_test_interval", "self_test_interval = '7s'"),
+        ("--every-act", "count_repeats", "count_repeats = false"),
+    ];
+
+    /// What a daemon with these arguments and this file would do.
+    fn configured(arguments: &[&str], file: &str) -> String {
+        let (settings, problems) = config::parse(file, Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(problems.iter().count(), 0, "{file}: {problems:?}");
+        let arguments = ["run"].iter().chain(arguments);
+        let args = Run::try_parse_from(arguments).expect("they are right").args;
+        format!("{} {:?}", args.level(&settings), args.with(settings))
+    }
+
+    #[test]
+    fn every_option_has_its_key_and_every_key_its_option() {
+        let command = Run::command();
+        let options = command.get_arguments().filter_map(|option| option.get_long()).map(|name| format!("--{name}"));
+        let named = PAIRS.map(|(option, ..)| option.split_once('=').map_or(option, |(name, _)| name).to_owned());
+        let expected: BTreeSet<_> = named.into_iter().chain(["--config".to_owned()]).collect();
+        assert_eq!(options.collect::<BTreeSet<_>>(), expected);
+        let keys = keys().into_iter().filter(|key| !key.starts_with("exception."));
+        assert_eq!(keys.collect::<BTreeSet<_>>(), PAIRS.map(|(_, key, _)| key.to_owned()).into());
+    }
+
+    #[test]
+    fn an_option_and_its_key_do_the_same() {
+        let default = configured(&[], "");
+        for (option, key, file) in PAIRS {
+            assert!(file.starts_with(key), "{file}");
+            assert_eq!(configured(&[option], ""), configured(&[], file), "{option} {file}");
+            assert_ne!(configured(&[option], ""), default, "{option}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        for (option, key, file) in PAIRS {
+            let is_list = ["node.labels", "redaction.rules", "runtimes.sockets"].contains(&key);
+            let is_switch = !option.contains('=');
+            if !is_list && !is_switch {
+                let other = file.replace("'/a'", "'/b'").replace("'a'", "'b'").replace("'7s'", "'9s'");
+                let other = other.replace("'trace'", "'warn'");
+                assert_ne!(configured(&[], &other), configured(&[], file), "{other}");
+                assert_eq!(configured(&[option], &other), configured(&[option], ""), "{option} {other}");
+            }
+            if is_switch {
+                let on = file.replace("false", "true");
+                assert_eq!(configured(&[option], &on), configured(&[option], ""), "{option} {on}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_be_given_more_than_once_is_added_to_the_file() {
+        for (option, file, both) in [
+            ("--label=c=d", "node.labels.a = 'b'", "node.labels = { a = 'b', c = 'd' }"),
+            ("--label=a=c", "node.labels.a = 'b'", "node.labels = { a = 'c' }"),
+            ("--redact=c", "redaction.rules = ['a']", "redaction.rules = ['a', 'c']"),
+            ("--runtime-socket=cri=/c", "runtimes.sockets = ['cri=/a']", "runtimes.sockets = ['cri=/c', 'cri=/a']"),
+        ] {
+            assert_eq!(configured(&[option], file), configured(&[], both), "{option} {file}");
+        }
+    }
+
+    #[test]
+    fn the_default_file_gives_the_defaults() {
+        assert_eq!(configured(&[], config::DEFAULT), configured(&[], ""));
+    }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::arguments::{Socket, duration};
+use super::arguments::Socket;
 use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::client;
+use crate::config::duration;
 use crate::finding::{Loss, Severity, loss_message};
 use crate::protocol::{Counters, DaemonState, Hook, Status};
 use crate::runtime::EngineState;

@@ -191,6 +191,7 @@ impl Source {
             wait: runtime::DEFAULT_WAIT,
             test_interval: watch::TEST_INTERVAL,
             is_counting: true,
+            exceptions: Vec::new(),
         };
         let end_stream = {
             let hub = Arc::clone(&hub);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use crate::finding::{Line, Node};
 use crate::pipeline::{self, Message, Pipeline};
+use crate::policy::Exception;
 use crate::protocol::Hook;
 use crate::recording::Recorder;
 use crate::redact::Redactor;
@@ -38,6 +39,8 @@ pub struct Options {
     pub test_interval: Duration,
     /// Whether what is done again and again is counted.
     pub is_counting: bool,
+    /// The exceptions of the policy, in the order in which they are tried.
+    pub exceptions: Vec<Exception>,
 }
 
 /// Why a watch cannot be started.
@@ -85,7 +88,8 @@ impl Watch {
         hub: &Arc<Hub>,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, bpf_object, record, engines, wait, test_interval, is_counting } = options;
+        let Options { node, redactor, bpf_object, record, engines, wait, test_interval, is_counting, exceptions: _ } =
+            options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {

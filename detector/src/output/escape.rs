@@ -3,7 +3,7 @@
 
 /// The character does something other than being seen: it controls the terminal (C0, DEL, C1), turns the direction of
 /// the text round it, breaks the line, or is invisible, so that what is seen is not what is there.
-pub(super) fn is_unsafe(character: char) -> bool {
+pub(crate) fn is_unsafe(character: char) -> bool {
     // Nothing below U+00A0 but the controls, and most text is ASCII.
     if character < '\u{a0}' {
         return character.is_control();

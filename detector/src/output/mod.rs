@@ -1,6 +1,6 @@
 //! What findings look like outside: JSON for programs, a line for people. Both are safe to look at in a terminal.
 
-mod escape;
+pub(crate) mod escape;
 pub mod json;
 pub mod live;
 pub mod screen;

@@ -1,0 +1,89 @@
+//! `detector config`: what can be in the configuration file of `detector run`, and what is wrong with one.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::failure::{Exit, Failure};
+use super::stdout::print;
+use crate::config::problem::visible_text;
+use crate::config::{self, Loaded};
+use crate::policy::Exception;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print a file with every key, a description of each, and the default values
+    Default,
+    /// Show what is wrong with a file, and its exceptions in the order in which they are tried
+    Check {
+        /// The file
+        #[arg(value_name = "FILE", default_value = config::DEFAULT_PATH)]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the file
+    Schema,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        Command::Default => print(|out| out.write_all(config::DEFAULT.as_bytes())),
+        Command::Check { file } => {
+            let name = file.display().to_string();
+            let loaded =
+                Loaded::read(file).map_err(|error| Failure::new(Exit::Usage, format_args!("{name}: {error}")))?;
+            print(|out| show(out, &name, &loaded))?;
+            let errors = loaded.problems.errors().count();
+            match errors {
+                0 => Ok(()),
+                _ => {
+                    let more = if loaded.problems.omitted() > 0 { "more than " } else { "" };
+                    let errors = counted(errors, "error");
+                    Err(Failure::new(
+                        Exit::Usage,
+                        format_args!("{name}: the file cannot be used; correct {more}{errors}"),
+                    ))
+                }
+            }
+        }
+        Command::Schema => super::print_schema(&config::schema()),
+    }
+}
+
+fn show(out: &mut dyn Write, name: &str, loaded: &Loaded) -> io::Result<()> {
+    let Loaded { settings, problems, doubts, text } = loaded;
+    for doubt in doubts {
+        writeln!(out, "warning: {doubt}\n")?;
+    }
+    for problem in problems.iter() {
+        writeln!(out, "{}", problem.excerpt(name, text))?;
+    }
+    if problems.omitted() > 0 {
+        writeln!(out, "and {} more\n", problems.omitted())?;
+    }
+    if problems.has_errors() {
+        return Ok(());
+    }
+    match problems.iter().count() + problems.omitted() + doubts.len() {
+        0 => writeln!(out, "{name}: no errors")?,
+        warnings => writeln!(out, "{name}: no errors, {}", counted(warnings, "warning"))?,
+    }
+    let exceptions = &settings.exception.0;
+    if !exceptions.is_empty() {
+        writeln!(out, "exceptions, in the order in which they are tried (the first that matches counts):")?;
+    }
+    for (nth, Exception { name, reason, owner, expires, .. }) in exceptions.iter().enumerate() {
+        let until = expires.map_or("no expiry".to_owned(), |expires| format!("expires {:.0}", expires.0));
+        let [name, owner, reason] = [name, owner, reason].map(|text| visible_text(text));
+        writeln!(out, "{:>4}. {name} ({until}; owner {owner}): {reason}", nth + 1)?;
+    }
+    Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,105 @@
+//! The configuration file of `detector run`: reads it, says what is wrong with it and where, and knows what can be in
+//! it.
+//!
+//! Who may write the file decides what is not reported, so it is read with care ([`mod@file`]), and in full or not at
+//! all: what is not understood is an error.
+
+pub mod file;
+pub mod problem;
+
+mod exceptions;
+mod read;
+mod settings;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::Schema;
+use toml::de::{DeTable, DeValue};
+
+use crate::finding::Time;
+use problem::Problems;
+use read::FromToml as _;
+pub(crate) use read::LEVELS;
+pub use settings::{Runtimes, Settings};
+
+/// Where the file is, if nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/detector/config.toml";
+
+/// The file with every key, a description of each, and the values that the daemon has without a file.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// The JSON Schema of the file.
+pub fn schema() -> Schema {
+    schemars::schema_for!(Settings)
+}
+
+/// The path of the file that is used if none is given, if there is one.
+pub fn usual() -> Option<PathBuf> {
+    let path = Path::new(DEFAULT_PATH);
+    // A link that leads nowhere is there, and an error.
+    let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    (!is_missing).then(|| path.to_owned())
+}
+
+/// What is in the text of a file, and what is wrong with it at this time. If there are errors, the settings are not
+/// those that were intended.
+pub fn parse(text: &str, now: Time) -> (Settings, Problems) {
+    let mut problems = Problems::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        problems.error(error.span().unwrap_or_default(), format_args!("this is not TOML: {}", error.message()));
+    }
+    if problems.has_errors() {
+        problems.sort();
+        return (Settings::default(), problems);
+    }
+    let span = document.span();
+    let document = toml::Spanned::new(span, DeValue::Table(document.into_inner()));
+    let settings = Settings::from_toml(&document, &mut problems).unwrap_or_default();
+    if let (DeValue::Table(table), false) = (document.get_ref(), problems.has_errors()) {
+        exceptions::warn(&settings.exception.0, table, now, &mut problems);
+    }
+    problems.sort();
+    (settings, problems)
+}
+
+/// A file that was read.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What is in it.
+    pub settings: Settings,
+    /// What is wrong with it.
+    pub problems: Problems,
+    /// Who else can decide what is in it, one sentence each.
+    pub doubts: Vec<String>,
+    /// Its text.
+    pub text: String,
+}
+
+impl Loaded {
+    /// Reads a file and checks what is in it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read. What is wrong with its text is in [`Loaded::problems`].
+    pub fn read(path: &Path) -> Result<Self, file::Error> {
+        let file::Content { text, doubts } = file::read(path)?;
+        let (settings, problems) = parse(&text, Time(jiff::Timestamp::now()));
+        Ok(Self { settings, problems, doubts, text })
+    }
+}
+
+/// Parses a time span such as `10s`, `500ms` or `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s")?;
+    span.try_into().map_err(|_| "the time must not be negative")
+}
+
+/// Parses the interval between two repetitions.
+pub(crate) fn interval(text: &str) -> Result<Duration, &'static str> {
+    let interval = duration(text)?;
+    (interval >= Duration::from_secs(1)).then_some(interval).ok_or("the time must be at least 1s")
+}

@@ -1,0 +1,109 @@
+//! The keys of the file. The doc comments of these types are the descriptions in the published JSON Schema
+//! (`detector config schema`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use schemars::JsonSchema;
+use tracing::level_filters::LevelFilter;
+
+use super::exceptions::Exceptions;
+use super::read::{Interval, LEVELS, keys};
+use crate::runtime::endpoint::Endpoint;
+
+/// The configuration file of `detector run`. Every key is optional. Options of the command line win over the file, and
+/// what can be given more than once is added to it.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Settings {
+    /// Log level of the messages on standard error.
+    #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
+    pub log: Option<LevelFilter>,
+    /// Path of the socket on which the daemon listens. Give `--socket` to `tail` and `status` if it is not the usual
+    /// one: they do not read this file.
+    pub socket: Option<PathBuf>,
+    /// BPF object to load instead of the built-in one.
+    pub bpf_object: Option<PathBuf>,
+    /// How often the self-test is repeated, such as `5m`.
+    #[schemars(with = "Option<String>")]
+    pub self_test_interval: Option<Interval>,
+    /// Whether what is done again and again is counted. `false` gives every act a line of its own, as `--every-act`
+    /// does.
+    pub count_repeats: Option<bool>,
+    /// Where findings go.
+    #[schemars(with = "Option<Output>")]
+    pub output: Output,
+    /// What is said about this node in each line.
+    #[schemars(with = "Option<Node>")]
+    pub node: Node,
+    /// What counts as a secret in arguments.
+    #[schemars(with = "Option<Redaction>")]
+    pub redaction: Redaction,
+    /// The container runtimes that are queried about containers.
+    #[schemars(with = "Option<Runtimes>")]
+    pub runtimes: Runtimes,
+    /// Exceptions, in the order in which they are tried.
+    #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::exceptions::MOST))]
+    pub exception: Exceptions,
+}
+
+keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, output, node, redaction, runtimes,
+    exception);
+
+/// Where findings go.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Output {
+    /// File to append findings to, one JSON object per line. Without it, they go to standard output.
+    pub json: Option<PathBuf>,
+    /// File for a recording of what the findings are made of. It contains arguments with their secrets.
+    pub record: Option<PathBuf>,
+}
+
+keys!(Output: json, record);
+
+/// What is said about this node in each line.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Node {
+    /// The name of this node. Without it, it is the host name.
+    pub name: Option<String>,
+    /// The name of the cluster that this node belongs to.
+    pub cluster: Option<String>,
+    /// Labels of all lines. A label of the same name on the command line wins.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub labels: BTreeMap<String, String>,
+}
+
+keys!(Node: name, cluster, labels);
+
+/// What counts as a secret in arguments.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Redaction {
+    /// Whether passwords, tokens and keys are redacted by the built-in rules. `--no-default-redaction` means `false`.
+    pub default_rules: Option<bool>,
+    /// Regular expressions of one's own: of a match, the first group is redacted, or all of it.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub rules: Vec<Regex>,
+}
+
+keys!(Redaction: default_rules, rules);
+
+/// The container runtimes that are queried about containers.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Runtimes {
+    /// Whether the runtimes at the usual paths are queried. `--no-runtime-sockets` means `false`.
+    pub usual_sockets: Option<bool>,
+    /// Further runtimes: `cri=PATH`, `docker=PATH` or `podman=PATH`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub sockets: Vec<Endpoint>,
+    /// How long a finding waits for a runtime's answer about its container, such as `250ms`.
+    #[schemars(with = "Option<String>")]
+    pub enrich_wait: Option<Duration>,
+}
+
+keys!(Runtimes: usual_sockets, sockets, enrich_wait);
