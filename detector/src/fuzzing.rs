@@ -12,6 +12,7 @@ use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use crate::config;
 use crate::container::cgroup;
 use crate::container::table::{Table, TrackedContainer};
 use crate::daemon::hub::Hub;
@@ -19,8 +20,9 @@ use crate::daemon::server;
 use crate::detect::content::{Content, LONGEST, Words, searched_parts};
 use crate::detect::{self, Context, Detector};
 use crate::event::Event;
-use crate::finding::{Container, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Text, Time};
+use crate::finding::{Container, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
 use crate::output::{json, terminal};
+use crate::policy::Exception;
 use crate::procfs;
 use crate::protocol::{Call, Reply, Request, VERSION};
 use crate::redact::Redactor;
@@ -35,10 +37,11 @@ pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
 /// are made by the fuzzer, so that they follow the layout.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
+    ("config", configuration),
     ("content", content),
     ("findings", findings),
     ("line", line),
@@ -95,6 +98,30 @@ fn cgroup_path(path: &[u8]) {
     assert_eq!(outermost, usize::from(named.is_some() && !path.is_empty()));
     let container = detect::container(&TrackedContainer::new(1, path.to_vec()));
     shown(&container_info(container));
+}
+
+/// A configuration file: what is wrong has a place and can be shown, and what is right means the same once recorded.
+fn configuration(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (settings, problems) = config::parse(text, Time(jiff::Timestamp::UNIX_EPOCH));
+    let (lines, columns) = (text.split('\n').count(), text.chars().count() + 1);
+    for problem in problems.iter() {
+        let place = problem.place(text);
+        assert!((1..=lines).contains(&place.line) && (1..=columns).contains(&place.column), "{problem:?}");
+        for line in problem.excerpt("config.toml", text).lines() {
+            harmless(format!("{line}\n").as_bytes());
+        }
+    }
+    if problems.has_errors() {
+        return;
+    }
+    let exceptions = settings.exception.0;
+    let json = serde_json::to_string(&exceptions).expect("exceptions can be written");
+    assert_eq!(serde_json::from_str::<Vec<Exception>>(&json).expect("they can be read back"), exceptions);
+    for Exception { conditions, .. } in &exceptions {
+        assert!(!conditions.finding.is_empty() && conditions.severity_at_most < Severity::Critical, "{conditions:?}");
+        assert!(conditions.cover(conditions), "{conditions:?}");
+    }
 }
 
 /// The content of a program: only the program is searched, it makes no difference in which pieces, and bytes that
