@@ -65,6 +65,9 @@ pub struct Status {
     pub state: DaemonState,
     /// The time at which this state began.
     pub since: Time,
+    /// The configuration file that the daemon has read, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// What the daemon does not detect or record although it can, and why, one sentence each. Empty if nothing is
     /// missing.
     #[serde(default)]

@@ -79,6 +79,7 @@ impl Args {
         let self_test_interval = self.self_test_interval.or(settings.self_test_interval.map(|interval| interval.0));
         let has_default_rules = !self.no_default_redaction && redaction.default_rules.unwrap_or(true);
         daemon::Config {
+            file: None,
             output: self.json.or(output.json.map(PathBuf::into_os_string)).map_or(Target::Stdout, to_file),
             socket: self.socket.path_or(settings.socket),
             watch: watch::Options {
@@ -114,7 +115,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
         problems.iter().for_each(|warning| tracing::warn!("{name}:{}: {}", warning.place(&text), warning.shown()));
     }
-    Ok(daemon::run(args.with(settings))?)
+    let file = path.map(|path| path.display().to_string());
+    Ok(daemon::run(daemon::Config { file, ..args.with(settings) })?)
 }
 
 /// Reads the configuration file, which must have no errors.

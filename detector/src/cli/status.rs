@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::client;
 use crate::config::duration;
+use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
 use crate::protocol::{Counters, DaemonState, Hook, Status};
 use crate::runtime::EngineState;
@@ -76,6 +77,9 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         "daemon    detector {} on {}, since {:.0} (process {})",
         status.version, status.node, status.since.0, status.pid
     )?;
+    if let Some(file) = &status.config {
+        writeln!(out, "config    {}", visible_text(file))?;
+    }
     for reason in &status.degraded {
         writeln!(out, "degraded  {reason}")?;
     }
@@ -231,6 +235,13 @@ mod tests {
             !without.contains("\nhook  ") && without.contains("\ndegraded  hook open is not attached\n"),
             "{without}"
         );
+    }
+
+    #[test]
+    fn the_configuration_file_is_named() {
+        let hub = Hub::new("node-1".into()).configured_by(Some("/etc/a\x1b.toml".to_owned()));
+        assert!(shown(&hub.status(), false).contains("\nconfig    /etc/a\u{fffd}.toml\n"));
+        assert!(!shown(&status(Vec::new(), &[]), false).contains("\nconfig "));
     }
 
     #[test]

@@ -28,6 +28,8 @@ const MOST_FINDINGS: usize = 4096;
 #[derive(Debug)]
 pub struct Hub {
     node: Node,
+    /// The configuration file of the daemon.
+    config: Option<String>,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     found: Mutex<Found>,
@@ -111,9 +113,15 @@ impl Hub {
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
+    /// The hub of a daemon that has read this configuration file.
+    pub fn configured_by(self, config: Option<String>) -> Self {
+        Self { config, ..self }
+    }
+
     fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
+            config: None,
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
             phase: Mutex::new(Phase {
                 state: DaemonState::Starting,
@@ -292,6 +300,7 @@ impl Hub {
             node: self.node.name.clone(),
             state: phase.state,
             since: phase.since,
+            config: self.config.clone(),
             degraded,
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),

@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The configuration of a daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that was read for it, if any.
+    pub file: Option<String>,
     /// Where findings are written.
     pub output: Target,
     /// The path of the socket for clients.
@@ -110,7 +112,7 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
-    let hub = Arc::new(hub);
+    let hub = Arc::new(hub.configured_by(config.file));
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
