@@ -184,6 +184,24 @@ fn a_configuration_that_is_wrong_stops_the_daemon_before_anything_is_opened() {
     assert!(!socket.exists());
 }
 
+/// The daemon has its output and its log level from the file.
+#[test]
+fn the_daemon_does_what_its_configuration_says() {
+    if !is_privileged() {
+        return;
+    }
+    let directory = TempDir::new().expect("a directory");
+    let (json, socket) = (directory.path().join("none/findings.json"), directory.path().join("d.sock"));
+    let (json, socket) = (text(&json), text(&socket));
+    let (_directory, path) =
+        config_file(&format!("log = \"error\"\nsocket = \"{socket}\"\n[output]\njson = \"{json}\"\n"));
+    let output = detector(&["run", "--config", text(&path)]).output().expect("the program starts");
+    assert_fails(&output, 1, &[json, "cannot write findings"]);
+    let output = detector(&["run", "--config", text(&path), "--log", "info"]).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("configuration file: {}", path.display())), "{said}");
+}
+
 #[test]
 fn a_configuration_that_this_user_must_not_read_says_so() {
     if !is_root() {
