@@ -120,6 +120,8 @@ macro_rules! for_each_offset {
             OFF_MM_EXE: "mm_struct" "exe_file";
             OFF_BINPRM_FILE: "linux_binprm" "file";
             OFF_BINPRM_BUF: "linux_binprm" "buf";
+            OFF_BINPRM_FILENAME: "linux_binprm" "filename";
+            OFF_BINPRM_INTERP: "linux_binprm" "interp";
             OFF_IATTR_VALID: "iattr" "ia_valid";
             OFF_IATTR_MODE: "iattr" "ia_mode";
             OFF_KIOCB_FILE: "kiocb" "ki_filp";

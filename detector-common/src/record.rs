@@ -115,7 +115,7 @@ pub const TEXT_TRUNCATED: u32 = 1;
 pub struct Span {
     /// The number of the text's bytes.
     pub len: u32,
-    /// [`TEXT_TRUNCATED`], [`PATH_DETACHED`] or 0.
+    /// [`TEXT_TRUNCATED`], [`PATH_DETACHED`], [`PATH_DIRECT`] or 0.
     pub flags: u32,
 }
 
@@ -127,6 +127,10 @@ impl Span {
 /// The flag in [`Span::flags`] of a path that ends at a file without a directory, such as those of memfd_create(2). The
 /// last name is that of the file, for example `memfd:NAME`, or `/` if the file has no name.
 pub const PATH_DETACHED: u32 = 2;
+
+/// The flag in [`Span::flags`] of a path that a mount or a changed root cannot make up: it leads from the file through no
+/// mount up to the top of the file system that the file is in.
+pub const PATH_DIRECT: u32 = 4;
 
 /// A resolved path: its names from the file up to the root, each terminated by a NUL, without slashes. `/etc/passwd` is
 /// `passwd\0etc\0`, and the root itself is empty.
@@ -341,6 +345,10 @@ pub struct ExecRecord {
     pub file: File,
     /// The first bytes of that file, which the kernel has read to execute it. Those after its end are 0.
     pub head: [u8; HEAD_CAPACITY],
+    /// Whether that file was executed as the interpreter of another one: 1 means yes, 0 means no.
+    pub is_interpreter: u32,
+    /// Reserved. It is 0.
+    pub reserved: u32,
     /// The path of the executed file from the process's root.
     pub path: Path,
     /// The working directory from the process's root.
@@ -373,7 +381,7 @@ pub struct FileRecord {
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
-    /// The process's executable, for [`Kind::Interpret`]. All members are 0 for everything else.
+    /// The process's executable. Only `inode`, `dev` and `layer` are set, except for [`Kind::Interpret`].
     pub program: File,
     /// The path of the file. For a file in the image, it starts at the root of the image. For a device, code, a file
     /// that is opened by its handle or executed on the host, and a directory that becomes the root, it starts at the
@@ -502,7 +510,7 @@ const _: () = {
     assert!(size_of::<Span>() == 8);
     assert!(
         size_of::<ExecRecord>()
-            == size_of::<Header>() + size_of::<Process>() + size_of::<File>() + HEAD_CAPACITY + 3 * 8
+            == size_of::<Header>() + size_of::<Process>() + size_of::<File>() + HEAD_CAPACITY + 8 + 3 * 8
     );
     assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * size_of::<File>() + 16 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + size_of::<File>() + 8);

@@ -54,6 +54,8 @@ pub fn report_exec(program: Binprm) {
     mem::store(&mut record.file.difference, image::difference(place.dentry));
     file.describe_lower(&mut record.file.lower);
     program.copy_head(&mut record.head);
+    record.is_interpreter = program.is_interpreter().into();
+    record.reserved = 0;
     place.resolve(root, &mut record.path, texts);
     task.working_directory().resolve(root, &mut record.cwd, texts);
     texts.add::<ARGS_CAPACITY>(&mut record.args, |room| task.copy_arguments(room));

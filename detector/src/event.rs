@@ -132,6 +132,8 @@ pub struct Exec {
     /// The first bytes of `file`, or `None` if the record was lost.
     #[serde(with = "as_hex")]
     pub head: Option<[u8; HEAD_CAPACITY]>,
+    /// Whether `file` was executed as the interpreter of another file. `true` if the record was lost.
+    pub is_interpreter: bool,
     /// The path of `file`.
     pub exe: Path,
     /// The working directory.
@@ -261,6 +263,10 @@ pub struct Detail {
     pub process: Process,
     /// The path of the process's executable.
     pub exe: Path,
+    /// The device number of the executable.
+    pub exe_dev: u32,
+    /// The layer of the executable, if it is on an overlay.
+    pub exe_layer: Option<Layer>,
     /// The path of the file.
     pub path: Path,
     /// The other path of the file: after a rename or exchange the new path, after a hard link the path of the link.
@@ -382,6 +388,10 @@ pub struct Path {
     pub bytes: Vec<u8>,
     /// Whether the upper directories are missing.
     pub truncated: bool,
+    /// Whether this is where the file is in its own file system. Otherwise the path leads through mounts, or begins at
+    /// another root than that of the file system, so that who can change these can make any path of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_direct: bool,
 }
 
 /// An argument vector.

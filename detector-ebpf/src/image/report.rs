@@ -305,12 +305,13 @@ fn describe<const REPORTER: u32>(
     record.op = change.op;
     record.value = change.value;
     record.bytes = change.bytes;
+    let program = task.executable().inode();
     if (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.kind == Kind::Interpret {
-        let program = task.executable().inode();
         program.describe(program.layer(), &mut record.program);
         task.executable().describe_lower(&mut record.program.lower);
     } else {
-        record.program = File::NONE;
+        let layer = program.layer().map_or(0, Layer::number);
+        record.program = File { inode: program.number(), dev: program.device(), layer, ..File::NONE };
     }
     let top = container::root_of(change.owner, change.device);
     if REPORTER == PLACE {

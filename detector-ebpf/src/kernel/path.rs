@@ -2,7 +2,7 @@
 //! themselves. The walk is that of `prepend_path` (fs/d_path.c) without its locks, so during a concurrent rename a path
 //! can contain both old and new names.
 
-use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, PATH_DETACHED, TEXT_TRUNCATED};
+use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, PATH_DETACHED, PATH_DIRECT, TEXT_TRUNCATED};
 
 use super::{
     offsets::*,
@@ -139,17 +139,19 @@ impl PathWriter<'_> {
     #[inline(always)]
     fn add_names(&mut self, place: Place, root: Place) -> u32 {
         let Place { mut dentry, mut mount } = place;
+        let mut direct = PATH_DIRECT;
         for _ in 0..PATH_DEPTH {
             if (Place { dentry, mount }) == root {
-                return 0;
+                return if dentry.parent() == dentry { direct } else { 0 };
             }
             // The top of no mount is null.
             if dentry == mount.top() {
                 let mounted = mount.mount();
                 let above = mounted.parent();
                 if above == mounted {
-                    return 0;
+                    return if dentry.parent() == dentry { direct } else { 0 };
                 }
+                direct = 0;
                 dentry = mounted.mountpoint();
                 mount = above.after(&OFF_MOUNT_MNT);
                 continue;
@@ -157,7 +159,7 @@ impl PathWriter<'_> {
             let parent = dentry.parent();
             if parent == dentry || parent.is_null() {
                 if mount.is_null() {
-                    return 0;
+                    return PATH_DIRECT;
                 }
                 return if self.add_name(dentry) { PATH_DETACHED } else { TEXT_TRUNCATED };
             }

@@ -502,7 +502,7 @@ pub(crate) mod samples {
     }
 
     pub(crate) fn path(text: &str) -> Path {
-        Path { bytes: text.into(), truncated: false }
+        Path { bytes: text.into(), truncated: false, is_direct: true }
     }
 
     pub(crate) fn args(list: &[&str]) -> Args {
@@ -560,6 +560,7 @@ pub(crate) mod samples {
                 lower: None,
             },
             head: None,
+            is_interpreter: false,
             exe: path(exe),
             cwd: path("/srv"),
             args: args(list),
@@ -587,6 +588,8 @@ pub(crate) mod samples {
             detail: Some(Detail {
                 process: process(Origin::Application),
                 exe: path("/usr/bin/python3.12"),
+                exe_dev: 45,
+                exe_layer: Some(Layer::Lower),
                 path: path(file),
                 new_path: None,
             }),
@@ -605,7 +608,9 @@ pub(crate) mod samples {
 
     pub(crate) fn mapped(exe: &str, file: &str) -> MapExec {
         let Exec { at, process, exe, file: mapped, .. } = exec(Origin::Application, exe, &[]);
-        MapExec { at, file: mapped, detail: Some(Detail { process, exe, path: path(file), new_path: None }) }
+        let (exe_dev, exe_layer) = (mapped.dev, mapped.layer);
+        let detail = Detail { process, exe, exe_dev, exe_layer, path: path(file), new_path: None };
+        MapExec { at, file: mapped, detail: Some(detail) }
     }
 
     pub(crate) fn read(exe: &str, file: &str) -> Interpret {

@@ -95,7 +95,7 @@ impl Programs {
     /// subshell, runs the program of the nearest ancestor that has executed one.
     pub(super) fn of(&mut self, process: &Process, exe: &Path) -> Option<&Program> {
         let own = (process.pid, process.start_time);
-        self.own_or_inherited(own, &process.ancestors, |_, program| program.exe == *exe)
+        self.own_or_inherited(own, &process.ancestors, |_, program| program.exe.bytes == exe.bytes)
     }
 
     /// The program of the parent of a process, which can be such a process too. Its executable is not known, so both

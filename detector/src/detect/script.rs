@@ -45,7 +45,7 @@ impl Scripts {
             let is_last = nth.next() == last;
             let is_of = |script: &Script| match script.is_input {
                 true => interpreter::reads_commands(&exec.exe, &exec.args, None),
-                false => is_of(script, is_last, exec),
+                false => exec.is_interpreter && is_of(script, is_last, exec),
             };
             exec.at.time.saturating_sub(script.at.time) < PATIENCE && is_of(script)
         });
@@ -68,10 +68,15 @@ fn is_of(script: &Script, is_last: bool, exec: &Exec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::*;
+    use super::super::samples::{self, all_found, script};
     use super::*;
     use crate::event::{Event, Layer, Origin};
     use crate::finding::Kind;
+
+    /// The exec of the interpreter of a script.
+    fn exec(exe: &str, list: &[&str]) -> Exec {
+        Exec { is_interpreter: true, ..samples::exec(Origin::Application, exe, list) }
+    }
 
     fn messages(events: &[Event]) -> Vec<(Kind, String)> {
         all_found(events).into_iter().map(|finding| (finding.finding, finding.message)).collect()
@@ -81,7 +86,7 @@ mod tests {
     fn a_script_is_reported_with_the_exec_of_its_interpreter() {
         let mut script = script("/srv/run.py");
         script.file.layer = Some(Layer::Upper);
-        let exec = exec(Origin::Application, "/usr/bin/python3.12", &["/usr/bin/python3", "/srv/run.py"]);
+        let exec = exec("/usr/bin/python3.12", &["/usr/bin/python3", "/srv/run.py"]);
         let expected = "script /srv/run.py, which is not as in the image, executed in container 3f2a0c6d9e1b by \
                         python3.12 (by the application)";
         let script = Event::Script(Box::new(script));
@@ -93,7 +98,7 @@ mod tests {
     #[test]
     fn a_shell_says_which_script_it_runs() {
         let script = Event::Script(Box::new(script("/srv/run")));
-        let exec = Event::Exec(Box::new(exec(Origin::Application, "/bin/dash", &["/bin/sh", "./run"])));
+        let exec = Event::Exec(Box::new(exec("/bin/dash", &["/bin/sh", "./run"])));
         let expected = "dash started in container 3f2a0c6d9e1b (by the application, for script /srv/run)";
         assert_eq!(messages(&[script, exec]), [(Kind::ShellInContainer, expected.to_owned())]);
     }
@@ -104,7 +109,7 @@ mod tests {
         for name in ["/srv/failed", "/srv/outer", "/srv/inner"] {
             scripts.insert(script(name));
         }
-        let exec = |args: &[&str]| exec(Origin::Application, "/bin/dash", args);
+        let exec = |args: &[&str]| exec("/bin/dash", args);
         let chain = scripts.take(&exec(&["/bin/sh", "-e", "/srv/inner", "-x", "./outer", "argument"]));
         let names: Vec<_> = chain.iter().map(|script| script.path.bytes.as_slice()).collect();
         assert_eq!(names, [b"/srv/outer", b"/srv/inner"]);
@@ -115,11 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_no_interpreter_runs_no_script() {
+        let mut scripts = Scripts::default();
+        scripts.insert(script("/srv/run"));
+        let exec = Exec { is_interpreter: false, ..exec("/bin/dash", &["/bin/sh", "/srv/run"]) };
+        assert_eq!(scripts.take(&exec), []);
+    }
+
+    #[test]
     fn a_script_whose_exec_failed_is_of_no_other_exec() {
         let joined = |pid, later, args: &[&str]| {
             let mut scripts = Scripts::default();
             scripts.insert(script("/srv/run"));
-            let mut exec = exec(Origin::Application, "/usr/bin/other", args);
+            let mut exec = exec("/usr/bin/other", args);
             exec.process.pid = pid;
             exec.at.time += later;
             let joined = scripts.take(&exec).len() == 1;

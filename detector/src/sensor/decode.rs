@@ -141,6 +141,7 @@ fn exec((record, mut texts): (&record::ExecRecord, Texts<'_>)) -> Result<Event, 
         process: process(&record.process, record.header.container)?,
         file: file(&record.file)?,
         head: Some(record.head),
+        is_interpreter: record.is_interpreter != 0,
         exe: texts.path(record.path, "path")?,
         cwd: texts.path(record.cwd, "cwd")?,
         args: texts.args(record.args)?,
@@ -167,9 +168,16 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     let exe = texts.path(record.exe, "exe")?;
     let new_path = texts.path(record.new_path, "new path")?;
     let new_path = (kind == Kind::ImageMove).then_some(new_path);
-    let detail = Detail { process: process(&record.process, record.header.container)?, exe, path, new_path };
+    let program = self::file(&record.program)?;
+    let detail = Detail {
+        process: process(&record.process, record.header.container)?,
+        exe,
+        exe_dev: program.dev,
+        exe_layer: program.layer,
+        path,
+        new_path,
+    };
     if kind == Kind::Interpret {
-        let program = self::file(&record.program)?;
         return Ok(Event::Interpret(Box::new(Interpret { at: at(&record.header), file, program, detail })));
     }
     file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))
@@ -228,8 +236,9 @@ pub(super) fn kept_exec(key: &map::KeptExecKey, kept: &map::KeptExec) -> Result<
         process: process(&kept.process, key.container)?,
         file: file(&kept.file)?,
         head: None,
-        exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true },
-        cwd: Path { bytes: "…".into(), truncated: true },
+        is_interpreter: true,
+        exe: Path { bytes: ["…/".as_bytes(), text(&kept.name, "name")?].concat(), truncated: true, is_direct: false },
+        cwd: Path { bytes: "…".into(), truncated: true, is_direct: false },
         args: Args {
             bytes: text(&kept.args, "args")?.to_vec(),
             truncated: kept.args.flags & record::TEXT_TRUNCATED != 0,
@@ -438,7 +447,7 @@ fn path(mut names: &[u8], flags: u32) -> Path {
         match (below, top) {
             // The top of a file system: the path does not lead to the root of the process.
             (below, b"/") => names = below,
-            ([], name) => return Path { bytes: name.to_vec(), truncated },
+            ([], name) => return Path { bytes: name.to_vec(), truncated, is_direct: false },
             _ => {}
         }
     }
@@ -454,7 +463,7 @@ fn path(mut names: &[u8], flags: u32) -> Path {
             bytes.extend_from_slice(name);
         }
     }
-    Path { bytes, truncated }
+    Path { bytes, truncated, is_direct: flags & record::PATH_DIRECT != 0 }
 }
 
 #[cfg(test)]
@@ -504,7 +513,7 @@ mod tests {
     }
 
     const HEAD: usize = FILE + 80;
-    const PATH: usize = HEAD + record::HEAD_CAPACITY;
+    const PATH: usize = HEAD + record::HEAD_CAPACITY + 8;
     const CWD: usize = PATH + 8;
     const ARGS: usize = CWD + 8;
 
@@ -550,6 +559,7 @@ mod tests {
         record.put(FILE + 40, &0x794c_7630_u32.to_ne_bytes());
         record.put(FILE + 44, &1_u32.to_ne_bytes());
         record.put(HEAD, b"\x7fELF");
+        record.put(PATH - 8, &1_u32.to_ne_bytes());
         record.text(PATH, path.0, path.1);
         record.text(CWD, b"", 0);
         record.text(ARGS, args.0, args.1);
@@ -602,8 +612,9 @@ mod tests {
                 lower: Some(LowerFile { inode: 98, change_time: 1_700_000_000, dev: 44, magic: 0xef53 }),
             },
             head: Some(head),
-            exe: Path { bytes: b"/bin/busybox".to_vec(), truncated: false },
-            cwd: Path { bytes: b"/".to_vec(), truncated: false },
+            is_interpreter: true,
+            exe: Path { bytes: b"/bin/busybox".to_vec(), ..Path::default() },
+            cwd: Path { bytes: b"/".to_vec(), ..Path::default() },
             args: Args { bytes: b"sh\0-c\0\0id\0".to_vec(), truncated: true },
         };
         assert_eq!(*exec, expected);
@@ -649,7 +660,7 @@ mod tests {
     fn a_truncated_path_says_so() {
         let record = exec_record_of((b"passwd\0deep\0", record::TEXT_TRUNCATED), (b"", 0));
         let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
-        assert_eq!(exec.exe, Path { bytes: "…/deep/passwd".into(), truncated: true });
+        assert_eq!(exec.exe, Path { bytes: "…/deep/passwd".into(), truncated: true, is_direct: false });
     }
 
     #[test]
@@ -662,7 +673,7 @@ mod tests {
         ] {
             let record = exec_record_of((names, record::PATH_DETACHED), (b"", 0));
             let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
-            assert_eq!(exec.exe, Path { bytes: expected.into(), truncated: false });
+            assert_eq!(exec.exe, Path { bytes: expected.into(), ..Path::default() });
         }
     }
 
@@ -745,7 +756,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 846 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 854 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

@@ -239,9 +239,9 @@ impl Scan<'_> {
             pid,
             start_time: stat.start_time().nanoseconds(),
             args: event::Args { bytes: args, truncated },
-            cwd: event::Path { bytes: process.read_link("cwd")?, truncated: false },
+            cwd: event::Path { bytes: process.read_link("cwd")?, ..event::Path::default() },
             scripts: Vec::new(),
-            exe: event::Path { bytes: process.read_link("exe")?, truncated: false },
+            exe: event::Path { bytes: process.read_link("exe")?, ..event::Path::default() },
             since: stat.start_time().nanoseconds(),
         };
         let user_namespace = process.user_namespace()?;
@@ -406,7 +406,7 @@ fn first_process(session: Session) -> Result<(event::Process, event::Path), Errn
         ancestors: Vec::new(),
     };
     let is_started_then = described.start_time == session.start_time;
-    let exe = event::Path { bytes: process.read_link("exe")?, truncated: false };
+    let exe = event::Path { bytes: process.read_link("exe")?, ..event::Path::default() };
     is_started_then.then_some((described, exe)).ok_or(Errno::SRCH)
 }
 

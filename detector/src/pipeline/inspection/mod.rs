@@ -613,13 +613,13 @@ mod tests {
         let mut sleeper = Command::new(BUSYBOX).args(["sleep", "100"]).spawn().expect("busybox is here");
         let mut exec = executed(Path::new(BUSYBOX));
         // The path of a deleted file looks like this.
-        exec.exe = event::Path { bytes: b"/gone".into(), truncated: false };
+        exec.exe = event::Path { bytes: b"/gone".into(), ..event::Path::default() };
         exec.process.pid = sleeper.id();
         exec.process.start_time = start_time(sleeper.id());
         let found = content(&exec);
         let Exec { at, process, file, exe: path, .. } = exec.clone();
         let exe = samples::path("/lib64/ld-linux-x86-64.so.2");
-        let detail = Some(Detail { process, exe, path, new_path: None });
+        let detail = Some(Detail { process, exe, exe_dev: 45, exe_layer: None, path, new_path: None });
         let mapped = Event::MapExec(Box::new(MapExec { at, file, detail }));
         let mapped = look(mapped, None).ok();
         exec.process.start_time += 10_000_000;
