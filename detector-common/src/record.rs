@@ -128,8 +128,8 @@ impl Span {
 /// last name is that of the file, for example `memfd:NAME`, or `/` if the file has no name.
 pub const PATH_DETACHED: u32 = 2;
 
-/// The flag in [`Span::flags`] of a path that a mount or a changed root cannot make up: it leads from the file through no
-/// mount up to the top of the file system that the file is in.
+/// The flag in [`Span::flags`] of a path that a mount or a changed root cannot make up: it leads from the file through
+/// no mount up to the top of the file system that the file is in.
 pub const PATH_DIRECT: u32 = 4;
 
 /// A resolved path: its names from the file up to the root, each terminated by a NUL, without slashes. `/etc/passwd` is

@@ -81,10 +81,17 @@ impl Event {
     /// The process that acted, and the path of its executable. Returns `None` if the event does not tell it, or if the
     /// record was lost.
     pub fn actor(&self) -> Option<(&Process, &Path)> {
-        let detail = match self {
-            Self::Exec(exec) => return Some((&exec.process, &exec.exe)),
-            Self::Tampering(done) => return Some((&done.process, &done.exe)),
-            Self::CgroupEscape(escape) => return Some((&escape.process, &escape.exe)),
+        match self {
+            Self::Exec(exec) => Some((&exec.process, &exec.exe)),
+            Self::Tampering(done) => Some((&done.process, &done.exe)),
+            Self::CgroupEscape(escape) => Some((&escape.process, &escape.exe)),
+            _ => self.detail().map(|detail| (&detail.process, &detail.exe)),
+        }
+    }
+
+    /// What only the record of an act on a file contains.
+    pub fn detail(&self) -> Option<&Detail> {
+        match self {
             Self::Interpret(read) => Some(&read.detail),
             Self::MapExec(mapped) => mapped.detail.as_ref(),
             Self::ImageChange(change) => change.detail.as_ref(),
@@ -93,9 +100,15 @@ impl Event {
             Self::ControlOpen(open) => open.detail.as_ref(),
             Self::HandleOpen(open) => open.detail.as_ref(),
             Self::HostExec(exec) => exec.detail.as_ref(),
-            Self::Script(_) | Self::Exit(_) | Self::Listen(_) | Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
-        };
-        detail.map(|detail| (&detail.process, &detail.exe))
+            Self::Exec(_)
+            | Self::Tampering(_)
+            | Self::CgroupEscape(_)
+            | Self::Script(_)
+            | Self::Exit(_)
+            | Self::Listen(_)
+            | Self::CgroupCreated(_)
+            | Self::CgroupRemoved(_) => None,
+        }
     }
 
     /// When it happened, in nanoseconds of `CLOCK_BOOTTIME`.

@@ -18,6 +18,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::policy::Candidates;
+
 /// The version of the format. It changes only if consumers of the older version would break; new keys do not count as
 /// such a change.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -89,15 +91,32 @@ pub struct Finding {
     /// MITRE ATT&CK techniques.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mitre: Vec<Cow<'static, str>>,
-    /// The policy rule that suppressed it.
+    /// The name of the exception that suppresses it. It is written only with `--show-suppressed`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub suppressed_by: Option<String>,
+    pub suppressed_by: Option<Text>,
     /// The visit in which it happened, as long as that may be a health check. It is not in the output.
     #[serde(skip)]
     pub visit: Option<Arc<Visit>>,
     /// What it is about, as long as all of that may be what containers of the image do. It is not in the output.
     #[serde(skip)]
     pub typical: Option<Box<Typical>>,
+    /// The exceptions that everything it is about fulfils, as far as the container is not concerned. They are not in
+    /// the output.
+    #[serde(skip)]
+    pub candidates: Option<Candidates>,
+    /// Of the finding of a session: what was done in it, as far as exceptions can make a difference. It is not in the
+    /// output.
+    #[serde(skip)]
+    pub parts: Vec<Part>,
+}
+
+/// Acts of a session that have the same severity and fulfil the same exceptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The highest severity.
+    pub(crate) severity: Severity,
+    /// The exceptions.
+    pub(crate) candidates: Option<Candidates>,
 }
 
 impl Finding {
@@ -120,13 +139,16 @@ impl Finding {
         if other.visit.is_none() {
             self.visit = None;
         }
-        self.add_typical(other);
+        self.add(other);
     }
 
-    /// Takes from another act that the finding is about, too, whether it may be what containers of the image do.
-    pub(crate) fn add_typical(&mut self, other: &Self) {
-        let (own, other) = (self.typical.take(), other.typical.as_deref());
-        self.typical = own.zip(other).and_then(|(own, other)| Some(Box::new(own.and(other)?)));
+    /// Takes from another act that the finding is about, too, whether it may be what containers of the image do, and
+    /// which exceptions it fulfils.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let (own, typical) = (self.typical.take(), other.typical.as_deref());
+        self.typical = own.zip(typical).and_then(|(own, other)| Some(Box::new(own.and(other)?)));
+        let (own, candidates) = (self.candidates.take(), other.candidates.as_ref());
+        self.candidates = own.zip(candidates).and_then(|(own, other)| own.and(other));
     }
 
     /// Says that it happened in this visit, which is or may be a health check.
@@ -928,6 +950,23 @@ pub enum NoticeEvent {
         /// The visit, if it may be a health check. It is not in the output.
         #[serde(skip)]
         visit: Option<Arc<Visit>>,
+        /// What was done in it, as far as exceptions can make a difference. It is not in the output.
+        #[serde(skip)]
+        parts: Vec<Part>,
+    },
+    /// An exception has suppressed findings. This is said at the first one, and then once an hour and at the end, if
+    /// there were more.
+    Suppressed {
+        /// The name of the exception.
+        exception: String,
+        /// Why there is this exception.
+        reason: String,
+        /// Who answers for it.
+        owner: String,
+        /// How many acts it has suppressed since the last notice. Acts that are counted in one finding count each.
+        count: u64,
+        /// How many it has suppressed since the detector started.
+        total: u64,
     },
     /// The SHA-256 of an executed file became known after the finding about it was written. It belongs to all lines of
     /// this finding.
@@ -1039,6 +1078,7 @@ impl NoticeEvent {
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::SessionEnded { .. } => "session_ended",
+            Self::Suppressed { .. } => "suppressed",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",
         }

@@ -149,4 +149,7 @@ pub struct Counters {
     /// The number of calls for which the kernel did not run a probe.
     #[serde(default)]
     pub skipped: u64,
+    /// How many acts the exceptions of the policy have suppressed, by their names.
+    #[serde(default)]
+    pub suppressed: BTreeMap<String, u64>,
 }

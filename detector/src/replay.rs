@@ -188,6 +188,7 @@ mod tests {
             ahead: 1_800_000_000_000_000_000,
             redactor: Redactor::new(vec![regex::bytes::Regex::new("pin-([0-9]+)").expect("it is one")], true),
             is_counting: true,
+            policy: crate::policy::Policy::default(),
         };
         let socket = json!({"protocol": "docker", "path": "/run/docker.sock", "user": null});
         let engines = json!({"sockets": [socket], "users": true});

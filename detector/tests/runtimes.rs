@@ -82,8 +82,13 @@ impl Way {
 
     fn waiting(wait: Duration, protocol: Protocol, path: &Path) -> Self {
         let engines = Arc::new(Engines::new(vec![Endpoint { protocol, path: path.to_owned(), user: None }], false));
-        let options =
-            Options { engines: Arc::clone(&engines), wait, node: "node".into(), redactor: Redactor::default() };
+        let options = Options {
+            engines: Arc::clone(&engines),
+            wait,
+            node: "node".into(),
+            redactor: Redactor::default(),
+            shows_suppressed: false,
+        };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);
         let publish = move |line: &Line| {
@@ -168,6 +173,8 @@ fn finding(id: &str) -> Finding {
         suppressed_by: None,
         visit: None,
         typical: None,
+        candidates: None,
+        parts: Vec::new(),
     }
 }
 

@@ -94,6 +94,10 @@ require('http').createServer((request, response) => {
 ",
     ),
 ];
+/// A script for a shell.
+pub const IMAGE_SCRIPT: &str = "/srv/run";
+/// A script whose interpreter is missing.
+pub const BROKEN_SCRIPT: &str = "/srv/broken";
 /// A program that is no shell.
 pub const BACKUP: &str = "/usr/bin/backup";
 /// Two names of a script that prints itself.
@@ -133,7 +137,11 @@ pub fn make_image() -> Result<()> {
     fs::write(at(CODE_FILE), CODE)?;
     fs::write(at(SCRIPT), "echo $((6 * 7))\n")?;
     fs::write(at(NAMES[0]), "#!/bin/cat\n")?;
-    fs::set_permissions(at(NAMES[0]), Permissions::from_mode(0o755))?;
+    fs::write(at(IMAGE_SCRIPT), "#!/bin/sh\n:\n")?;
+    fs::write(at(BROKEN_SCRIPT), "#!/missing\n")?;
+    for script in [NAMES[0], IMAGE_SCRIPT, BROKEN_SCRIPT] {
+        fs::set_permissions(at(script), Permissions::from_mode(0o755))?;
+    }
     fs::hard_link(at(NAMES[0]), at(NAMES[1]))?;
     fs::write(at(SECTORS), TEXT.repeat(512))?;
     fs::create_dir(at(SCRIPTS))?;

@@ -20,8 +20,8 @@ impl Binprm {
         self.copy(&OFF_BINPRM_BUF, to);
     }
 
-    /// Returns whether the file is executed as the interpreter of another one, such as a script. The kernel then replaces
-    /// one of two names that are the same before (`bprm_change_interp`, fs/exec.c, 5.10 to 7.3).
+    /// Returns whether the file is executed as the interpreter of another one, such as a script. The kernel then
+    /// replaces one of two names that are the same before (`bprm_change_interp`, fs/exec.c, 5.10 to 7.3).
     #[inline(always)]
     pub fn is_interpreter(self) -> bool {
         self.read::<u64>(&OFF_BINPRM_FILENAME) != self.read::<u64>(&OFF_BINPRM_INTERP)

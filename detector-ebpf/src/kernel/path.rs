@@ -2,7 +2,9 @@
 //! themselves. The walk is that of `prepend_path` (fs/d_path.c) without its locks, so during a concurrent rename a path
 //! can contain both old and new names.
 
-use detector_common::record::{self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, PATH_DETACHED, PATH_DIRECT, TEXT_TRUNCATED};
+use detector_common::record::{
+    self, NAME_CAPACITY, PATH_CAPACITY, PATH_DEPTH, PATH_DETACHED, PATH_DIRECT, TEXT_TRUNCATED,
+};
 
 use super::{
     offsets::*,

@@ -13,6 +13,7 @@ use crate::config::{self, Loaded, Settings, duration, interval};
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
+use crate::policy::Policy;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -63,6 +64,9 @@ pub(super) struct Args {
     /// Give every act a line of its own instead of counting repeats
     #[arg(long)]
     every_act: bool,
+    /// Also write the findings that an exception suppresses, with its name
+    #[arg(long)]
+    show_suppressed: bool,
 }
 
 impl Args {
@@ -95,7 +99,8 @@ impl Args {
                 wait: enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
                 test_interval: self_test_interval.unwrap_or(watch::TEST_INTERVAL),
                 is_counting: !self.every_act && settings.count_repeats.unwrap_or(true),
-                exceptions: settings.exception.0,
+                policy: Policy { exceptions: settings.exception.0 },
+                shows_suppressed: self.show_suppressed || output.show_suppressed.unwrap_or(false),
             },
         }
     }
@@ -147,10 +152,11 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 15] = [
+    const PAIRS: [(&str, &str, &str); 16] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
+        ("--show-suppressed", "output.show_suppressed", "output.show_suppressed = true"),
         ("--log=trace", "log", "log = 'trace'"),
         ("--node=a", "node.name", "node.name = 'a'"),
         ("--cluster=a", "node.cluster", "node.cluster = 'a'"),

@@ -90,6 +90,9 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         let known = Loss::ALL.iter().find(|known| known.name() == kind);
         writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
     }
+    for (exception, count) in &counters.suppressed {
+        writeln!(out, "excepted  {count} × {exception}")?;
+    }
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
     }

@@ -191,7 +191,8 @@ impl Source {
             wait: runtime::DEFAULT_WAIT,
             test_interval: watch::TEST_INTERVAL,
             is_counting: true,
-            exceptions: Vec::new(),
+            policy: crate::policy::Policy::default(),
+            shows_suppressed: false,
         };
         let end_stream = {
             let hub = Arc::clone(&hub);

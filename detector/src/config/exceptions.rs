@@ -177,6 +177,21 @@ fn texts(value: &DeValue<'_>) -> usize {
     }
 }
 
+/// The keys of conditions that no finding of this kind fulfils, and why.
+const fn unfulfilled(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    const NO_OPERATION: (&str, &str) = ("operation", "it is about what was executed, and not about a change");
+    const MOUNTED: (&str, &str) = ("path", "whoever can mount something decides which path that is");
+    match kind {
+        Kind::Session => &[
+            ("operation", "a session has many operations, and each has a finding of its own"),
+            ("path", "a session changes many files, and each has a finding of its own"),
+        ],
+        Kind::VolumeExec | Kind::FilelessExec => &[NO_OPERATION, MOUNTED],
+        Kind::ShellInContainer | Kind::DriftedExec => &[NO_OPERATION],
+        _ => &[],
+    }
+}
+
 impl Entry {
     /// The exception that the entry describes, if nothing is missing.
     fn exception(self, item: &Value<'_>, table: &DeTable<'_>, problems: &mut Problems) -> Option<Exception> {
@@ -188,6 +203,16 @@ impl Entry {
             );
         }
         let finding: Vec<Kind> = self.finding.0.into_iter().map(|excepted| excepted.0).collect();
+        for kind in &finding {
+            for (key, why) in unfulfilled(*kind) {
+                if let Some(value) = table.get(*key) {
+                    problems.error(
+                        value.span(),
+                        format_args!("`{key}` is never fulfilled by a `{kind}`: {why}; leave one of the two out"),
+                    );
+                }
+            }
+        }
         if finding.contains(&Kind::Session) && !table.contains_key("via") {
             problems.error(item.span(), "an exception of `session` needs `via`; say how the session may begin");
         }

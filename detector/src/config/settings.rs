@@ -60,9 +60,11 @@ pub struct Output {
     pub json: Option<PathBuf>,
     /// File for a recording of what the findings are made of. It contains arguments with their secrets.
     pub record: Option<PathBuf>,
+    /// Whether findings that an exception suppresses are written, too, with its name. Otherwise they are counted.
+    pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, record);
+keys!(Output: json, record, show_suppressed);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

@@ -154,7 +154,7 @@ fn the_schema_accepts_what_the_detector_accepts() {
 fn every_condition_becomes_what_it_says() {
     let text = exception(
         r#"expires = 2027-03-01
-finding = ["session", "image_write"]
+finding = ["image_shadowed", "image_write"]
 severity_at_most = "low"
 operation = ["create", "bind"]
 origin = "entered"
@@ -177,7 +177,7 @@ labels = { team = "j" }"#,
     assert_eq!((&*exception.name, &*exception.reason, &*exception.owner), ("a", "r", "o"));
     assert_eq!(exception.expires, Some("2027-03-02T00:00:00Z".parse().expect("it is a time")));
     let expected = Conditions {
-        finding: vec![Kind::Session, Kind::ImageWrite],
+        finding: vec![Kind::ImageShadowed, Kind::ImageWrite],
         severity_at_most: Severity::Low,
         operation: vec![Op::Image(ImageOp::Create), Op::Mount(MountOp::Bind)],
         origin: vec![Origin::Entered],

@@ -15,7 +15,7 @@ use crate::output::json;
 use crate::pipeline;
 use crate::protocol::{Counters, DaemonState, Hook, Status};
 use crate::recent::Recent;
-use crate::runtime::Engines;
+use crate::runtime::{Engines, Totals};
 
 /// How many lines can wait for the output.
 pub const OUTPUT_QUEUE: usize = 8192;
@@ -99,6 +99,7 @@ struct Phase {
     hooks: Vec<Hook>,
     pipeline: Option<Arc<pipeline::Counters>>,
     engines: Arc<Engines>,
+    suppressed: Arc<Totals>,
 }
 
 impl Hub {
@@ -130,6 +131,7 @@ impl Hub {
                 hooks: Vec::new(),
                 pipeline: None,
                 engines: Arc::default(),
+                suppressed: Arc::default(),
             }),
             found: Mutex::default(),
             losses: Mutex::default(),
@@ -212,18 +214,18 @@ impl Hub {
         phase.since = now();
     }
 
-    /// Sets the state to ready, with the hooks, what the sensor does not detect, the counters of the pipeline, and the
-    /// container engines in use.
+    /// Sets the state to ready, with the hooks, what the sensor does not detect, the counters of the pipeline, the
+    /// container engines in use, and how many acts are suppressed.
     pub fn set_ready(
         &self,
         hooks: Vec<Hook>,
         undetected: Vec<String>,
         pipeline: Arc<pipeline::Counters>,
         engines: Arc<Engines>,
+        suppressed: Arc<Totals>,
     ) {
-        let mut phase = lock(&self.phase);
-        *phase =
-            Phase { state: DaemonState::Ready, since: now(), undetected, hooks, pipeline: Some(pipeline), engines };
+        let (state, since, pipeline) = (DaemonState::Ready, now(), Some(pipeline));
+        *lock(&self.phase) = Phase { state, since, undetected, hooks, pipeline, engines, suppressed };
     }
 
     /// Records the result of another self-test.
@@ -310,6 +312,7 @@ impl Hub {
                 severities,
                 losses: lock(&self.losses).iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
                 skipped: self.skipped.load(Relaxed),
+                suppressed: phase.suppressed.get(),
             },
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use crate::finding::{Line, Node};
 use crate::pipeline::{self, Message, Pipeline};
-use crate::policy::Exception;
+use crate::policy::Policy;
 use crate::protocol::Hook;
 use crate::recording::Recorder;
 use crate::redact::Redactor;
@@ -39,8 +39,10 @@ pub struct Options {
     pub test_interval: Duration,
     /// Whether what is done again and again is counted.
     pub is_counting: bool,
-    /// The exceptions of the policy, in the order in which they are tried.
-    pub exceptions: Vec<Exception>,
+    /// What was decided about findings.
+    pub policy: Policy,
+    /// Whether findings are published that an exception suppresses.
+    pub shows_suppressed: bool,
 }
 
 /// Why a watch cannot be started.
@@ -88,8 +90,18 @@ impl Watch {
         hub: &Arc<Hub>,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, bpf_object, record, engines, wait, test_interval, is_counting, exceptions: _ } =
-            options;
+        let Options {
+            node,
+            redactor,
+            bpf_object,
+            record,
+            engines,
+            wait,
+            test_interval,
+            is_counting,
+            policy,
+            shows_suppressed,
+        } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
         if sensor.report().is_blind() {
@@ -101,8 +113,13 @@ impl Watch {
         });
         let recorder = recorder.transpose().map_err(Error::Recorder)?;
         let journal = recorder.as_ref().map(Recorder::journal).unwrap_or_default();
-        let enrich =
-            runtime::Options { engines: Arc::clone(&engines), wait, node: node.clone(), redactor: redactor.clone() };
+        let enrich = runtime::Options {
+            engines: Arc::clone(&engines),
+            wait,
+            node: node.clone(),
+            redactor: redactor.clone(),
+            shows_suppressed,
+        };
         let enricher = {
             let hub = Arc::clone(hub);
             let publish = move |line: &Line| hub.publish(line);
@@ -118,9 +135,9 @@ impl Watch {
             }
         };
         let hooks = hooks(sensor.report());
-        let options = pipeline::Options { node, redactor, journal, test_interval, is_counting };
+        let options = pipeline::Options { node, redactor, journal, test_interval, is_counting, policy };
         let pipeline = Pipeline::start(sensor, options, sink, ended)?;
-        hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines);
+        hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, enricher.suppressed());
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })
     }

@@ -12,6 +12,7 @@ mod context;
 mod describe;
 mod device_write;
 mod drifted_exec;
+mod excepted;
 mod expected;
 mod fileless_exec;
 mod handle_open;
@@ -39,11 +40,13 @@ use std::collections::HashSet;
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
 use crate::finding::{Finding, Line, Notice, NoticeEvent, SCHEMA_VERSION};
+use crate::policy::Policy;
 use assessment::Assessment;
 use changes::Changes;
 use code::Code;
 use content::{Content, Look};
 use describe::Actor;
+use excepted::Exceptions;
 use expected::Expectations;
 use hashes::Hashes;
 use installations::Installations;
@@ -91,6 +94,8 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             suppressed_by: None,
             visit: None,
             typical: None,
+            candidates: None,
+            parts: Vec::new(),
         });
     }
 
@@ -140,6 +145,7 @@ pub struct Detector {
     spawned: Spawned,
     installations: Installations,
     expectations: Expectations,
+    exceptions: Exceptions,
     repeats: Repeats,
 }
 
@@ -147,6 +153,11 @@ impl Detector {
     /// A detector that counts what is done again and again. The default one gives each act a finding of its own.
     pub(crate) fn counting() -> Self {
         Self { repeats: Repeats::new(true), ..Self::default() }
+    }
+
+    /// Replaces the policy.
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.exceptions.set(policy);
     }
 
     /// Remembers a program that was running before the events began.
@@ -194,6 +205,7 @@ impl Detector {
             parent: None,
             content: None,
             visit: None,
+            candidates: None,
         };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
     }
@@ -218,6 +230,8 @@ impl Detector {
             _ => None,
         };
         self.expectations.judge(event, program, container, &mut findings);
+        self.exceptions.take(event, container);
+        self.exceptions.judge(event, &mut self.programs, container, &mut findings);
         self.add_to_session(event, findings, None, (container, context), &mut found);
     }
 
@@ -250,6 +264,7 @@ impl Detector {
             }
             _ => None,
         };
+        let candidates = actor.and_then(|_| self.exceptions.of_session(event, &mut self.programs, container));
         let actor = actor.map(|(process, exe)| match event {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
@@ -261,8 +276,17 @@ impl Detector {
             }
             found(finding);
         };
-        let around =
-            Surroundings { container, is_unchanged, context, actor, branch, parent, content, visit: visit.as_ref() };
+        let around = Surroundings {
+            container,
+            is_unchanged,
+            context,
+            actor,
+            branch,
+            parent,
+            content,
+            visit: visit.as_ref(),
+            candidates: candidates.as_ref(),
+        };
         self.sessions.take(event, findings, around, &mut |mut finding| {
             is_of_session |= finding.session.is_some();
             if finding.session.is_some() || installation.is_some() {
@@ -318,7 +342,7 @@ impl Detector {
         match event {
             Event::Exec(exec) => {
                 let scripts = self.scripts.take(exec);
-                self.programs.insert(Program::of(exec, &scripts));
+                self.programs.insert(Program::of(exec, &scripts, container));
                 self.installations.insert(exec, &scripts);
                 let code = Code::executed(exec);
                 report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
@@ -398,6 +422,7 @@ impl Detector {
             report.add_shell(&code, Some(look), None);
         }
         self.expectations.judge(event, None, container, &mut findings);
+        self.exceptions.judge(event, &mut self.programs, container, &mut findings);
         let content = Some(look.unwrap_or(Content::Other));
         self.add_to_session(event, findings, content, (container, context), &mut found);
     }
@@ -761,6 +786,7 @@ mod tests {
         });
         let mut exec = exec(Origin::Application, "/usr/bin/python3", &["/usr/bin/python3", "/srv/inner", "/srv/outer"]);
         exec.at.number = 7;
+        exec.is_interpreter = true;
         exec.file.layer = Some(Layer::Upper);
         let mut ids = ids(&samples::context(), &[&scripts[..], &[Event::Exec(Box::new(exec))]].concat());
         assert_eq!(ids.len(), 3);

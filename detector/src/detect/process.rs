@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Ancestor, Args, Exec, Path, Process, Script};
+use super::excepted::is_of_image;
+use crate::container::table::TrackedContainer;
+use crate::event::{Ancestor, Args, Exec, File, Path, Process, Script};
 use crate::recent::Recent;
 
 /// How much is remembered at most, in bytes.
@@ -13,7 +15,7 @@ const MOST: usize = 4 << 20;
 pub(super) const TICK: u64 = 10_000_000;
 /// The cost of an entry in addition to its strings, in bytes. It is the same on every machine, so that each remembers
 /// as much.
-const OVERHEAD: usize = 208;
+const OVERHEAD: usize = 264;
 const _: () = assert!(size_of::<Key>() + size_of::<Program>() + 16 <= OVERHEAD);
 
 /// A process, and the arguments and working directory that it was started with.
@@ -36,11 +38,22 @@ pub(crate) struct Program {
     /// this is when the process started.
     #[serde(default)]
     pub since: u64,
+    /// Whether the executable is one of the container's image, and its path is evidence.
+    #[serde(default)]
+    pub is_of_image: bool,
+    /// The script that the exec was for, if that is one of the image and its path is evidence.
+    #[serde(default)]
+    pub image_script: Option<Path>,
 }
 
 impl Program {
-    /// The program that an exec started for these scripts.
-    pub(super) fn of(exec: &Exec, scripts: &[Script]) -> Self {
+    /// The program that an exec in a container started for these scripts.
+    pub(super) fn of(exec: &Exec, scripts: &[Script], container: &TrackedContainer) -> Self {
+        // The kernel has looked at the last one right before the interpreter.
+        let script = scripts.iter().rfind(|script| !script.is_input).filter(|script| {
+            let File { dev, layer, .. } = script.file;
+            is_of_image(dev, layer, &script.path, container)
+        });
         Self {
             pid: exec.process.pid,
             start_time: exec.process.start_time,
@@ -49,12 +62,15 @@ impl Program {
             scripts: scripts.iter().map(|script| (script.file.dev, script.file.inode)).collect(),
             exe: exec.exe.clone(),
             since: exec.at.time,
+            is_of_image: is_of_image(exec.file.dev, exec.file.layer, &exec.exe, container),
+            image_script: script.map(|script| script.path.clone()),
         }
     }
 
     fn cost(&self) -> usize {
         let scripts = self.scripts.len() * size_of::<(u32, u64)>();
-        OVERHEAD + self.args.bytes.len() + self.cwd.bytes.len() + self.exe.bytes.len() + scripts
+        let texts = [&self.args.bytes, &self.cwd.bytes, &self.exe.bytes].map(Vec::len).iter().sum::<usize>();
+        OVERHEAD + texts + self.image_script.as_ref().map_or(0, |script| script.bytes.len()) + scripts
     }
 }
 

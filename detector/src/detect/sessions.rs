@@ -17,9 +17,10 @@ use super::spawned::Branch;
 use crate::container::table::TrackedContainer;
 use crate::event::{self, At, Event, Exec, Exit, ImageChange, StdioKind, Via};
 use crate::finding::{
-    Container, Expected, Finding, Kind, Line, Notice, NoticeEvent, Process, Reason, SCHEMA_VERSION, SessionFile,
+    Container, Expected, Finding, Kind, Line, Notice, NoticeEvent, Part, Process, Reason, SCHEMA_VERSION, SessionFile,
     SessionProgram, Severity, Summary, Text, Visit,
 };
+use crate::policy::Candidates;
 use crate::recent::Recent;
 
 /// How many sessions are open at most at the same time.
@@ -31,6 +32,8 @@ const MOST_INSIDE: usize = MOST / 2;
 const MOST_CLOSED: usize = 4096;
 /// How many programs and how many files are listed in the finding of a session.
 const LISTED: usize = 50;
+/// How many acts that fulfil different exceptions are told apart in a session.
+const MOST_PARTS: usize = 32;
 /// How many bytes the texts of these programs and those of these files have together.
 const LISTED_TEXT: usize = 8192;
 /// How many bytes of a program's arguments are listed.
@@ -66,6 +69,8 @@ struct Open {
     /// When the first process started, in nanoseconds since boot.
     started: u64,
     severity: Severity,
+    /// What it is by itself, and then the acts in it, by the exceptions that they fulfil.
+    parts: Vec<Part>,
     summary: Summary,
     /// The positions in the list of the programs that run, by process.
     running: HashMap<u32, usize>,
@@ -124,6 +129,7 @@ impl Open {
             stdin: actor.process.input(),
             started,
             severity,
+            parts: vec![Part { severity, candidates: around.candidates.cloned() }],
             summary,
             running: HashMap::new(),
             room: (LISTED_TEXT, LISTED_TEXT),
@@ -177,13 +183,28 @@ impl Open {
             }
     }
 
-    fn raise(&mut self, severity: Severity) {
+    /// Takes the severity of an act that fulfils these exceptions.
+    fn raise(&mut self, severity: Severity, candidates: Option<&Candidates>) {
         self.is_changed |= severity > self.severity;
         self.severity = self.severity.max(severity);
+        let is_full = self.parts.len() == MOST_PARTS;
+        let candidates = candidates.filter(|_| !is_full);
+        match self.parts.iter_mut().find(|part| part.candidates.as_ref() == candidates) {
+            Some(part) => part.severity = part.severity.max(severity),
+            // What has no part of its own because they are too many fulfils nothing.
+            None => self.parts.push(Part { severity, candidates: candidates.cloned() }),
+        }
+    }
+
+    /// What it is by itself, and what was done in it, if an exception can make a difference.
+    fn parts(&self) -> Vec<Part> {
+        let can_differ = self.parts.iter().any(|part| part.candidates.is_some());
+        if can_differ { self.parts.clone() } else { Vec::new() }
     }
 
     /// Records an event. An exec comes once more when its file was inspected, with the `content`.
-    fn add(&mut self, event: &Event, actor: Option<&Actor>, content: Option<Content>, context: &Context) {
+    fn add(&mut self, event: &Event, around: &Surroundings<'_>) {
+        let Surroundings { content, context, .. } = *around;
         self.last = self.last.max(event.time());
         match event {
             Event::Exit(exit) => self.add_exit(exit, context),
@@ -191,8 +212,9 @@ impl Open {
                 if content.is_none() {
                     self.add_program(exec, context);
                 }
-                let facts = actor.map(|actor| Facts::of(actor, content, self.summary.via, self.stdin));
-                facts.and_then(Facts::severity).into_iter().for_each(|severity| self.raise(severity));
+                let facts = around.actor.map(|actor| Facts::of(&actor, content, self.summary.via, self.stdin));
+                let severity = facts.and_then(Facts::severity);
+                severity.into_iter().for_each(|severity| self.raise(severity, around.candidates));
             }
             Event::ImageChange(change) => self.add_change(change),
             _ => {}
@@ -202,7 +224,7 @@ impl Open {
     fn add_finding(&mut self, finding: &Finding) {
         *self.summary.findings.entry(finding.finding).or_default() += 1;
         self.is_changed = true;
-        self.raise(finding.severity);
+        self.raise(finding.severity, finding.candidates.as_ref());
         if finding.severity == Severity::Critical && self.summary.peer.is_none() {
             self.summary.peer = finding.process.as_ref().and_then(|process| process.peer.clone());
         }
@@ -307,6 +329,8 @@ impl Open {
             suppressed_by: None,
             visit: None,
             typical: None,
+            candidates: None,
+            parts: self.parts(),
         };
         finding.set_visit(self.visit.as_ref());
         finding
@@ -339,6 +363,7 @@ impl Open {
                 container: Box::new(self.container.clone()),
                 summary: Box::new(self.summary.clone()),
                 visit: self.visit.clone().filter(|_| !is_steady),
+                parts: self.parts(),
             },
         })
     }
@@ -384,6 +409,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) content: Option<Content>,
     /// What the session runs that begins with this event, if it may be a health check.
     pub(super) visit: Option<&'a Arc<Visit>>,
+    /// The exceptions that a session fulfils of which this event is a part.
+    pub(super) candidates: Option<&'a Candidates>,
 }
 
 /// All sessions of the node.
@@ -464,7 +491,7 @@ impl Sessions {
             }
             return findings.into_iter().for_each(found);
         };
-        open.add(event, actor, around.content, context);
+        open.add(event, &around);
         findings.iter().for_each(|finding| open.add_finding(finding));
         let can_go_on = around.is_unchanged && expected::can_go_on(event, &findings, around.container);
         if open.severity > Severity::Medium || !can_go_on {
@@ -490,7 +517,7 @@ impl Sessions {
     ) {
         let open = self.untold.remove(&key).or_else(|| Open::new(of, at, Severity::Info, around));
         let Some(mut open) = open else { return };
-        open.add(event, around.actor.as_ref(), around.content, around.context);
+        open.add(event, &around);
         findings.iter().for_each(|finding| open.add_finding(finding));
         self.untold.insert(key, open);
     }

@@ -344,6 +344,7 @@ mod tests {
         let run = |file: &str, stdin| {
             let mut exec = exec(Origin::Application, "/usr/bin/python3.12", &["python3", "-I", file]);
             exec.process.stdio[0] = stdin;
+            exec.is_interpreter = true;
             let events = [Event::Script(Box::new(script(file))), Event::Exec(Box::new(exec))];
             let [found] = <[Finding; 1]>::try_from(all_found(&events)).ok()?;
             Some((found.severity, found.message, found.file?.path?.to_string()))

@@ -151,6 +151,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
+        NoticeEvent::Suppressed { exception, reason, count, .. } => {
+            let findings = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
+            (DIM, format!("on {}: exception {exception:?} has suppressed {findings} ({reason})", notice.node))
+        }
         NoticeEvent::SessionEnded { session, severity, message, container: of, summary, .. } => {
             let what = format!("└ {}", notice.event.name());
             write_columns(pen, &notice.time, *severity, &container(of), &what)?;

@@ -26,10 +26,12 @@ impl Analysis {
     /// Starts the analysis. `hierarchy` is that of the containers, which is only asked for [its](Self::containers)
     /// housekeeping.
     pub(super) fn new(start: Start, hierarchy: Option<Hierarchy>) -> Self {
-        let Start { node, boot_id, ahead, redactor, is_counting } = start;
+        let Start { node, boot_id, ahead, redactor, is_counting, policy } = start;
+        let mut detector = if is_counting { Detector::counting() } else { Detector::default() };
+        detector.set_policy(policy);
         Self {
             containers: Containers::new(hierarchy),
-            detector: if is_counting { Detector::counting() } else { Detector::default() },
+            detector,
             context: Context::new(node, &boot_id, ahead, redactor),
         }
     }

@@ -10,6 +10,7 @@ use crate::detect::content::Look;
 use crate::detect::process::Program;
 use crate::event::{At, Cgroup, Event, Path, Process};
 use crate::finding::{Node, Notice};
+use crate::policy::Policy;
 use crate::recording::{Entry, as_text};
 use crate::redact::Redactor;
 use crate::sensor::RunningContainer;
@@ -99,6 +100,9 @@ pub(crate) struct Start {
     /// Whether what is done again and again is counted.
     #[serde(default)]
     pub(crate) is_counting: bool,
+    /// What was decided about findings.
+    #[serde(default)]
+    pub(crate) policy: Policy,
 }
 
 /// A container that already ran when the sensor started.

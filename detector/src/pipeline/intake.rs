@@ -38,11 +38,11 @@ impl Intake {
         options: Options,
         outlet: &mut Outlet<impl FnMut(Message)>,
     ) -> Result<Self, Error> {
-        let Options { node, redactor, journal, is_counting, .. } = options;
+        let Options { node, redactor, journal, is_counting, policy, .. } = options;
         let wall_clock = WallClock::read();
         let host = &sensor.report().host;
         let boot_id = host.boot_id.clone();
-        let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor, is_counting };
+        let start = Start { node, boot_id, ahead: wall_clock.ahead(), redactor, is_counting, policy };
         let hierarchy = host.hierarchy.clone();
         let mut turn = journal.turn();
         turn.record(Input::Start(Cow::Borrowed(&start)).entry());

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::finding::Node;
+use crate::policy::Policy;
 use crate::recording::Journal;
 use crate::redact::Redactor;
 use crate::sensor::Sensor;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub test_interval: Duration,
     /// Whether what is done again and again is counted.
     pub is_counting: bool,
+    /// What was decided about findings.
+    pub policy: Policy,
 }
 
 /// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.

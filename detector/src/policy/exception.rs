@@ -8,7 +8,7 @@ use super::pattern::{PathPattern, Pattern};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
 
 /// An exception of the policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
     /// Its name. No other exception has it.
     pub name: String,
@@ -31,7 +31,7 @@ impl Exception {
 }
 
 /// The conditions of an exception. All that are given must hold. If one is a list, one of the list must.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     /// The kinds of findings. There is at least one, and none of those that [`refusal`] knows.
     pub finding: Vec<Kind>,

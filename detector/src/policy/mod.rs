@@ -1,8 +1,19 @@
 //! The policy: what those who run a node have decided about findings. It is plain data, which the configuration file
 //! gives and a recording contains.
 
+mod candidates;
 pub mod exception;
 pub mod pattern;
 
+use serde::{Deserialize, Serialize};
+
+pub use candidates::Candidates;
 pub use exception::{Conditions, Exception};
 pub use pattern::{PathPattern, Pattern};
+
+/// What was decided about findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The exceptions, in the order in which they are tried. The first one that holds decides.
+    pub exceptions: Vec<Exception>,
+}

@@ -14,6 +14,7 @@ use super::enrichment::{Enrichment, Input, Work};
 use super::id::Id;
 use super::join::Key;
 use super::metadata::Metadata;
+use super::suppression::Totals;
 use crate::finding::{Container, Line, Node, Time};
 use crate::recording::Journal;
 use crate::redact::Redactor;
@@ -42,6 +43,8 @@ pub struct Options {
     pub node: Node,
     /// Redacts secrets in arguments.
     pub redactor: Redactor,
+    /// Whether findings are published that an exception suppresses.
+    pub shows_suppressed: bool,
 }
 
 /// Adds the runtimes' metadata to findings before they are published. Dropping it publishes the findings that still
@@ -88,7 +91,8 @@ impl Enricher {
             // This returns when the sender is dropped; nothing is ever sent.
             let _ = runtime.block_on(stopped);
         })?;
-        let enrichment = Enrichment::new(options.node.clone(), Arc::clone(&options.engines), publish);
+        let enrichment =
+            Enrichment::new(options.node.clone(), Arc::clone(&options.engines), options.shows_suppressed, publish);
         let shared = Arc::new(Shared { options, enrichment, journal, tasks });
         shared.learn(Input::Start(shared.enrichment.setup()));
         let weak = Arc::downgrade(&shared);
@@ -100,6 +104,11 @@ impl Enricher {
             }
         });
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// How many acts the exceptions of the policy have suppressed.
+    pub fn suppressed(&self) -> Arc<Totals> {
+        self.shared.enrichment.suppressed()
     }
 
     /// The inlet for findings, which must be dropped before the enricher.

@@ -1,7 +1,7 @@
 //! Adds metadata to findings, and publishes them. What it is told, and in which order, decides what it publishes: it
 //! asks nobody and reads no clock.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::engines::{Engine, Engines, Setup};
 use super::id::Id;
 use super::join::{Join, Key, Out, Todo};
 use super::metadata::Metadata;
+use super::suppression::{Suppression, Totals};
 use crate::finding::{Container, Line, Node, Notice, NoticeEvent, SCHEMA_VERSION, Time};
 use crate::recording::Entry;
 
@@ -52,6 +53,9 @@ pub(crate) struct Start {
     pub(super) node: Node,
     /// The engines, which decide which findings wait.
     pub(super) engines: Setup,
+    /// Whether findings are published that an exception suppresses.
+    #[serde(default)]
+    pub(super) shows_suppressed: bool,
 }
 
 /// What must be done about a container. Nothing need be done if the answers come from a recording.
@@ -69,23 +73,38 @@ pub(crate) struct Enrichment {
     nodes: Mutex<Join>,
     /// The containers of ordinary users. They are separate because a user can create any number of containers.
     users: Mutex<Join>,
+    /// What the exceptions of the policy suppress.
+    suppression: Mutex<Suppression>,
     publish: Box<dyn Fn(&Line) + Send + Sync>,
 }
 
 impl Enrichment {
     /// Adds the metadata of these engines to findings, and passes these and notices to `publish`.
-    pub(super) fn new(node: Node, engines: Arc<Engines>, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
-        Self { node, engines, nodes: Mutex::default(), users: Mutex::default(), publish: Box::new(publish) }
+    pub(super) fn new(
+        node: Node,
+        engines: Arc<Engines>,
+        shows_suppressed: bool,
+        publish: impl Fn(&Line) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            node,
+            engines,
+            nodes: Mutex::default(),
+            users: Mutex::default(),
+            suppression: Mutex::new(Suppression::new(shows_suppressed)),
+            publish: Box::new(publish),
+        }
     }
 
     /// Adds the metadata in a recording.
     pub(crate) fn replay(start: Start, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
-        Self::new(start.node, Arc::new(start.engines.into()), publish)
+        Self::new(start.node, Arc::new(start.engines.into()), start.shows_suppressed, publish)
     }
 
     /// What the enrichment of a replay must start with.
     pub(super) fn setup(&self) -> Start {
-        Start { node: self.node.clone(), engines: self.engines.setup() }
+        let shows_suppressed = self.suppression().shows();
+        Start { node: self.node.clone(), engines: self.engines.setup(), shows_suppressed }
     }
 
     /// Publishes a notice immediately, unless it only completes a finding that waits, and a finding when its
@@ -96,7 +115,7 @@ impl Enrichment {
             Line::Notice(mut notice) => {
                 self.judge(&mut notice.event);
                 if !self.completes(&notice.event) {
-                    (self.publish)(&Line::Notice(notice));
+                    self.pass(Line::Notice(notice));
                 }
                 return None;
             }
@@ -107,7 +126,7 @@ impl Enrichment {
                 Some(Work { todo, key, engines })
             }
             None => {
-                (self.publish)(&Line::Finding(finding));
+                self.pass(Line::Finding(finding));
                 None
             }
         }
@@ -151,9 +170,30 @@ impl Enrichment {
             }
             Input::Released(key) => self.with(key.user, |join, out| join.release(&key, out)),
             Input::Forgotten(key) => self.with(key.user, |join, out| join.forget(&key, out)),
-            Input::Aged => self.with_all(|join, _| join.age()),
-            Input::Stopped => self.with_all(Join::release_all),
+            Input::Aged => {
+                self.with_all(|join, _| join.age());
+                self.suppression().tell(&self.node, &self.publish);
+            }
+            Input::Stopped => {
+                self.with_all(Join::release_all);
+                self.suppression().tell(&self.node, &self.publish);
+            }
         }
+    }
+
+    /// How many acts the exceptions of the policy have suppressed.
+    pub(super) fn suppressed(&self) -> Arc<Totals> {
+        self.suppression().totals()
+    }
+
+    /// Publishes a line, unless the policy suppresses it.
+    fn pass(&self, line: Line) {
+        let is_told_by_user = |container: &Container| user_of(container).is_some();
+        self.suppression().pass(line, &self.node, is_told_by_user, &self.publish);
+    }
+
+    fn suppression(&self) -> MutexGuard<'_, Suppression> {
+        self.suppression.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key of a container and the engines that may know it, or `None` if there is no such engine.
@@ -174,7 +214,7 @@ impl Enrichment {
         let joins = if user.is_none() { &self.nodes } else { &self.users };
         let mut join = joins.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut join, &mut |out| {
-            (self.publish)(&match out {
+            self.pass(match out {
                 Out::Finding(finding) => Line::Finding(finding),
                 Out::Info(container, time) => Line::Notice(Notice {
                     time,

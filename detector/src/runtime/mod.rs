@@ -18,6 +18,7 @@ mod id;
 mod images;
 mod join;
 mod owner;
+mod suppression;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use engines::{EngineState, EngineStatus, Engines, check};
 pub use enricher::{Enricher, Inlet, Options};
 pub(crate) use enrichment::{Enrichment, Input};
 pub use id::Id;
+pub use suppression::Totals;
 
 /// How long a finding waits at most for an answer by default.
 pub const DEFAULT_WAIT: Duration = Duration::from_millis(250);

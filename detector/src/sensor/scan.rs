@@ -240,9 +240,9 @@ impl Scan<'_> {
             start_time: stat.start_time().nanoseconds(),
             args: event::Args { bytes: args, truncated },
             cwd: event::Path { bytes: process.read_link("cwd")?, ..event::Path::default() },
-            scripts: Vec::new(),
             exe: event::Path { bytes: process.read_link("exe")?, ..event::Path::default() },
             since: stat.start_time().nanoseconds(),
+            ..Program::default()
         };
         let user_namespace = process.user_namespace()?;
         let exe = process.file_behind(c"exe")?;

@@ -111,7 +111,8 @@ impl Lab {
         // The state of a failed case must not affect the next one.
         (self.shared, self.privileged, self.on_btrfs, self.with_interpreters) = (None, None, None, None);
         self.before = Before::default();
-        let log = self.sensor.as_ref().map_or_else(|| "the sensor is not running".to_owned(), Sensor::log);
+        let sensor = self.sensor.take();
+        let log = sensor.as_ref().map_or_else(|| "the sensor is not running".to_owned(), Sensor::log);
         let all = self.history.len();
         let findings: Vec<String> = self.history.iter().take(REPORTED).map(|finding| format!("  {finding}")).collect();
         let findings = findings.join("\n");
@@ -175,7 +176,8 @@ impl Lab {
         self.recorded_with(&[], action)
     }
 
-    fn recorded_with(&mut self, more: &[&str], action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
+    /// Like [`Self::recorded`], with these arguments of the sensor.
+    pub(super) fn recorded_with(&mut self, more: &[&str], action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
         self.take_sensor()?.stop()?;
         let folder = folder(&mut self.numbers);
         let recording = folder.join("recording");

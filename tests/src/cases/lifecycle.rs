@@ -1,10 +1,12 @@
 //! Starting and stopping the sensor, with files and containers from before its start.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use serde_json::json;
 
 use super::expectation::{compare, shell, write};
 use super::lab::{Lab, prepare};
@@ -79,6 +81,27 @@ pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
     container.service_does(&["append", &path])?;
     let found = lab.take_findings()?;
     ensure!(found.len() == 1 && !found[0].to_string().contains(DATE.1), "after the clock was set back: {found:?}");
+    Ok(())
+}
+
+/// A daemon does what its configuration file at the usual path says.
+pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
+    const FILE: &str = "/etc/detector/config.toml";
+    const TEXT: &str = "[node]\nname = 'from-file'\ncluster = 'shop'\nlabels = { team = 'web' }\n";
+    lab.without_sensor(|_| {
+        fs::create_dir_all("/etc/detector")?;
+        Ok(fs::write(FILE, TEXT)?)
+    })?;
+    let (container, path) = (lab.container()?, lab.file()?);
+    let found = container.service_does(&["append", &path]).and_then(|_| lab.take_findings());
+    let log = lab.sensor()?.log();
+    let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    lab.without_sensor(|_| Ok(fs::remove_file(FILE)?))?;
+    let found = found?;
+    let said = found.iter().map(|finding| json!([finding["node"], finding["cluster"], finding["labels"]]));
+    ensure!(said.eq([json!(["from-file", "shop", { "team": "web" }])]), "{found:?}");
+    ensure!(log.contains(&format!("configuration file: {FILE}")), "{log}");
+    ensure!(status.contains(&format!("\nconfig    {FILE}\n")), "{status}");
     Ok(())
 }
 

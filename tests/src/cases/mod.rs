@@ -21,6 +21,7 @@ mod lab;
 mod lifecycle;
 mod long_life;
 mod noticed;
+mod policy;
 mod recording;
 mod refusals;
 mod repeats;
@@ -172,10 +173,11 @@ cases! {
     cgroups []: full_map;
     long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
-    lifecycle []: container_in_preparation, clock_step, rotated_output;
+    lifecycle []: container_in_preparation, clock_step, rotated_output, configuration_file;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;
+    policy []: excepted, forged_by_mount, forged_by_rename, script, command_from_outside, always_told;
     tail []: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats []: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
@@ -193,6 +195,7 @@ cases! {
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
         other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
+    policy [Node]: by_image;
     software [Node, Software]: changed_health_check;
     software [Software]: redis_of_docker, imitated_health_check;
     runtimes [Node]:

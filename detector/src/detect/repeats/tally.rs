@@ -98,7 +98,7 @@ impl Tally {
     /// Counts another act that is the same.
     pub(super) fn add(&mut self, finding: &Finding, path: Option<&Text>, now: u64) {
         self.count += 1;
-        self.finding.add_typical(finding);
+        self.finding.add(finding);
         self.note(image_op(&self.finding), now);
         // The name of a file that will be renamed says nothing.
         if !self.is_replaced() {
@@ -114,7 +114,7 @@ impl Tally {
         if self.count > 1 {
             self.parts.iter().find(|(known, scope)| known == act && scope.contains(pattern))?;
             self.note(Some(op), now);
-            self.finding.add_typical(finding);
+            self.finding.add(finding);
             if op == ImageOp::Rename {
                 self.add_name(path);
             }

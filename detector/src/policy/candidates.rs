@@ -1,0 +1,93 @@
+//! The exceptions that can hold for a finding: all that the act fulfils. Which of them holds is decided when it is
+//! known what the runtime tells of the container, or that it tells nothing. What is not known fulfils no condition.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Conditions, Exception, Pattern, Policy};
+use crate::finding::{Container, Severity, Text, Time};
+
+/// The exceptions of a policy that an act fulfils, in their order, apart from what they demand of the container and of
+/// the severity.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Candidates {
+    policy: Arc<Policy>,
+    /// Their positions in the policy.
+    numbers: Vec<u16>,
+}
+
+impl Candidates {
+    /// Those of the exceptions that pass the test, or `None` if there are none.
+    pub(crate) fn of(policy: &Arc<Policy>, is_fulfilled: impl Fn(&Exception) -> bool) -> Option<Self> {
+        let numbered = (0..).zip(&policy.exceptions);
+        let numbers: Vec<u16> =
+            numbered.filter(|(_, exception)| is_fulfilled(exception)).map(|(number, _)| number).collect();
+        (!numbers.is_empty()).then(|| Self { policy: Arc::clone(policy), numbers })
+    }
+
+    /// Their positions in the policy.
+    pub(crate) fn numbers(&self) -> &[u16] {
+        &self.numbers
+    }
+
+    /// The exceptions that two acts of one finding both fulfil.
+    pub(crate) fn and(mut self, other: &Self) -> Option<Self> {
+        self.numbers.retain(|number| other.numbers.contains(number));
+        let are_of_one_policy = Arc::ptr_eq(&self.policy, &other.policy);
+        (are_of_one_policy && !self.numbers.is_empty()).then_some(self)
+    }
+
+    /// The first exception that holds for an act of this severity at this time in this container. `is_told_by_user`:
+    /// what is known of the container comes from the runtime of an ordinary user.
+    pub(crate) fn first(
+        &self,
+        severity: Severity,
+        time: Time,
+        container: &Container,
+        is_told_by_user: bool,
+    ) -> Option<&Exception> {
+        self.numbers.iter().map(|&number| &self.policy.exceptions[usize::from(number)]).find(|exception| {
+            severity <= exception.conditions.severity_at_most
+                && !exception.has_expired(time)
+                && exception.conditions.allow(container, is_told_by_user)
+        })
+    }
+}
+
+/// Without the policy, which is long.
+impl fmt::Debug for Candidates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Candidates").field(&self.numbers).finish()
+    }
+}
+
+impl Conditions {
+    /// Whether the conditions about the container are fulfilled. `is_told_by_user`: what is known of the container
+    /// comes from the runtime of an ordinary user, who can make it say anything.
+    fn allow(&self, container: &Container, is_told_by_user: bool) -> bool {
+        let Self { image, container: names, pod, namespace, labels, .. } = self;
+        let is_any =
+            image.is_empty() && names.is_empty() && pod.is_empty() && namespace.is_empty() && labels.is_empty();
+        if is_any || is_told_by_user {
+            return is_any;
+        }
+        let of_image = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
+        let of_pod = container.pod.as_ref();
+        let is_labelled = |(name, pattern): (&String, &Pattern)| {
+            let all = of_pod.map(|pod| &pod.labels).into_iter().chain([&container.labels]);
+            let mut values = all.filter_map(|labels| labels.values.get(&Text::from(name.as_bytes())));
+            values.any(|value| pattern.matches(value.as_str().as_bytes()))
+        };
+        is_one_of(image, of_image)
+            && is_one_of(names, &container.name)
+            && is_one_of(pod, of_pod.and_then(|pod| pod.name.as_ref()))
+            && is_one_of(namespace, of_pod.and_then(|pod| pod.namespace.as_ref()))
+            && labels.iter().all(is_labelled)
+    }
+}
+
+/// Whether there are no patterns, or one of these names is like one of them.
+fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
+    let is_one = |name: &Text| patterns.iter().any(|pattern| pattern.matches(name.as_str().as_bytes()));
+    patterns.is_empty() || names.into_iter().any(is_one)
+}

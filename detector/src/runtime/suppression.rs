@@ -1,0 +1,382 @@
+//! Decides which findings the exceptions of the policy suppress, now that it is known what the runtimes tell about
+//! their containers, and counts them. There is no clock here: the times are those of the findings.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Part, SCHEMA_VERSION, Severity, Text, Time};
+use crate::policy::Exception;
+use crate::recent::Recent;
+
+/// Of how many suppressed findings it is remembered how many acts they were about, so that an update counts only more.
+const MOST: usize = 4096;
+/// The severity from which on the end of a session is told.
+const TOLD: Severity = Severity::Medium;
+
+/// How many acts the exceptions have suppressed so far, by their names.
+#[derive(Debug, Default)]
+pub struct Totals(Mutex<BTreeMap<String, u64>>);
+
+impl Totals {
+    fn set(&self, exception: &str, total: u64) {
+        self.lock().insert(exception.to_owned(), total);
+    }
+
+    /// The numbers.
+    pub(crate) fn get(&self) -> BTreeMap<String, u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the exceptions have suppressed.
+#[derive(Debug)]
+pub(super) struct Suppression {
+    /// Whether suppressed findings are published, too, with the name of the exception.
+    shows: bool,
+    /// By the names of the exceptions.
+    counts: BTreeMap<String, Count>,
+    /// The numbers of acts, by the ids of findings.
+    known: Recent<String, u64>,
+    totals: Arc<Totals>,
+}
+
+/// What an exception has suppressed.
+#[derive(Debug)]
+struct Count {
+    reason: String,
+    owner: String,
+    /// How many acts were not told yet, how many there were in all, and when the last one happened.
+    untold: u64,
+    total: u64,
+    last: Time,
+}
+
+/// What is done with a finding.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// It is published with this severity.
+    Publish(Severity),
+    /// The first of these exceptions suppresses it.
+    Suppress(Box<Exception>),
+}
+
+impl Suppression {
+    pub(super) fn new(shows: bool) -> Self {
+        Self { shows, counts: BTreeMap::new(), known: Recent::new(MOST), totals: Arc::default() }
+    }
+
+    /// Whether suppressed findings are published, too.
+    pub(super) fn shows(&self) -> bool {
+        self.shows
+    }
+
+    /// How many acts the exceptions have suppressed.
+    pub(super) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
+    }
+
+    /// Passes on a line, unless it is suppressed. `is_told_by_user`: what is known of a container comes from the
+    /// runtime of an ordinary user.
+    pub(super) fn pass(
+        &mut self,
+        line: Line,
+        node: &Node,
+        is_told_by_user: impl Fn(&Container) -> bool,
+        publish: &dyn Fn(&Line),
+    ) {
+        match line {
+            Line::Finding(finding) => self.pass_finding(finding, node, is_told_by_user, publish),
+            Line::Notice(Notice { event: NoticeEvent::FileHash { ref finding, .. }, .. })
+                if !self.shows && self.known.get(finding).is_some() => {}
+            Line::Notice(mut notice) => {
+                let NoticeEvent::SessionEnded { severity, expected: None, container, parts, .. } = &mut notice.event
+                else {
+                    return publish(&Line::Notice(notice));
+                };
+                let by_user = is_told_by_user(container);
+                let decision = decide(parts, *severity, |part| holding(part, notice.time, Some(&**container), by_user));
+                if let Decision::Publish(left) = decision
+                    && left >= TOLD
+                {
+                    *severity = left;
+                    publish(&Line::Notice(notice));
+                }
+            }
+        }
+    }
+
+    fn pass_finding(
+        &mut self,
+        mut finding: Box<Finding>,
+        node: &Node,
+        is_told_by_user: impl Fn(&Container) -> bool,
+        publish: &dyn Fn(&Line),
+    ) {
+        if finding.expected.is_some() {
+            return publish(&Line::Finding(finding));
+        }
+        let own = [Part { severity: finding.severity, candidates: finding.candidates.take() }];
+        let parts = if finding.parts.is_empty() { &own[..] } else { &finding.parts };
+        let container = finding.container.as_ref();
+        let by_user = container.is_some_and(is_told_by_user);
+        match decide(parts, finding.severity, |part| holding(part, finding.time, container, by_user)) {
+            Decision::Publish(severity) => {
+                finding.severity = severity;
+                publish(&Line::Finding(finding));
+            }
+            Decision::Suppress(exception) => {
+                self.count(&exception, &finding, node, publish);
+                if self.shows {
+                    finding.suppressed_by = Some(Text::from(exception.name.as_bytes()));
+                    publish(&Line::Finding(finding));
+                }
+            }
+        }
+    }
+
+    /// Counts a finding that an exception has suppressed. The first one is told at once.
+    fn count(&mut self, exception: &Exception, finding: &Finding, node: &Node, publish: &dyn Fn(&Line)) {
+        let acts = finding.repeated.as_ref().map_or(1, |repeated| repeated.count);
+        let before = self.known.get(&finding.id).copied().unwrap_or_default();
+        self.known.insert(finding.id.clone(), acts.max(before));
+        let more = acts.saturating_sub(before);
+        let count = self.counts.entry(exception.name.clone()).or_insert_with(|| Count {
+            reason: exception.reason.clone(),
+            owner: exception.owner.clone(),
+            untold: 0,
+            total: 0,
+            last: finding.time,
+        });
+        let is_first = count.total == 0;
+        count.untold += more;
+        count.total += more;
+        count.last = count.last.max(finding.time);
+        self.totals.set(&exception.name, count.total);
+        if is_first {
+            count.tell(&exception.name, node, publish);
+        }
+    }
+
+    /// Tells what was not told yet.
+    pub(super) fn tell(&mut self, node: &Node, publish: &dyn Fn(&Line)) {
+        self.counts.iter_mut().for_each(|(name, count)| count.tell(name, node, publish));
+    }
+}
+
+impl Count {
+    fn tell(&mut self, exception: &str, node: &Node, publish: &dyn Fn(&Line)) {
+        if self.untold == 0 {
+            return;
+        }
+        let event = NoticeEvent::Suppressed {
+            exception: exception.to_owned(),
+            reason: self.reason.clone(),
+            owner: self.owner.clone(),
+            count: std::mem::take(&mut self.untold),
+            total: self.total,
+        };
+        publish(&Line::Notice(Notice { time: self.last, schema: SCHEMA_VERSION, node: node.clone(), event }));
+    }
+}
+
+/// The first exception that holds for a part of a finding.
+fn holding(part: &Part, time: Time, container: Option<&Container>, is_told_by_user: bool) -> Option<Exception> {
+    part.candidates.as_ref()?.first(part.severity, time, container?, is_told_by_user).cloned()
+}
+
+/// Decides about a finding of this severity. The first part is what it is by itself. What no exception suppresses keeps
+/// its severity.
+fn decide(parts: &[Part], severity: Severity, holding: impl Fn(&Part) -> Option<Exception>) -> Decision {
+    let Some((own, others)) = parts.split_first() else { return Decision::Publish(severity) };
+    let exception = holding(own);
+    let left = others.iter().filter(|part| holding(part).is_none()).map(|part| part.severity).max();
+    // What is info by itself is no reason to tell what is suppressed.
+    match (exception, left.filter(|left| *left > Severity::Info)) {
+        (Some(exception), None) => Decision::Suppress(Box::new(exception)),
+        (Some(_), Some(left)) => Decision::Publish(left),
+        (None, left) => Decision::Publish(left.map_or(own.severity, |left| left.max(own.severity))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::detect::Detector;
+    use crate::detect::samples::{self, change, context, known_container};
+    use crate::event::{Event, ImageOp, Layer};
+    use crate::finding::Repeated;
+    use crate::policy::Policy;
+
+    /// A policy with an exception of this name for changes, with these conditions.
+    fn exception(name: &str, more: Value) -> Exception {
+        let mut conditions = json!({"finding": ["image_write"], "severity_at_most": "high"});
+        conditions.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
+        let exception = json!({"name": name, "reason": "It is known.", "owner": "us", "conditions": conditions});
+        serde_json::from_value(exception).expect("it is an exception")
+    }
+
+    /// A finding about a change, in a container about which the runtime knows everything: all its texts are `nginx`.
+    fn finding(exceptions: Vec<Exception>) -> Finding {
+        let mut detector = Detector::default();
+        detector.set_policy(Policy { exceptions });
+        let change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/srv/x");
+        let mut found = Vec::new();
+        let event = Event::ImageChange(Box::new(change));
+        detector.detect(&event, &samples::container(), &context(), |finding| found.push(finding));
+        let [finding] = <[Finding; 1]>::try_from(found).expect("there is one");
+        Finding { container: Some(known_container(b"nginx")), ..finding }
+    }
+
+    /// What is published of this line.
+    fn passed(suppression: &mut Suppression, line: Line, is_told_by_user: bool) -> Vec<Line> {
+        let lines = RefCell::new(Vec::new());
+        suppression.pass(line, &"node-1".into(), |_| is_told_by_user, &|line| lines.borrow_mut().push(line.clone()));
+        lines.into_inner()
+    }
+
+    /// The name of the exception that suppresses a finding of this policy, if one does.
+    fn suppressor(exceptions: Vec<Exception>) -> Option<String> {
+        suppressor_of(finding(exceptions), false)
+    }
+
+    fn suppressor_of(finding: Finding, is_told_by_user: bool) -> Option<String> {
+        let line = Line::Finding(Box::new(finding));
+        let [line] = <[Line; 1]>::try_from(passed(&mut Suppression::new(false), line, is_told_by_user)).expect("one");
+        match line {
+            Line::Notice(Notice { event: NoticeEvent::Suppressed { exception, count: 1, total: 1, .. }, .. }) => {
+                Some(exception)
+            }
+            Line::Finding(finding) if finding.suppressed_by.is_none() => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_exception_that_holds_decides() {
+        let other = || exception("other", json!({"image": ["redis"]}));
+        let all = || exception("all", json!({}));
+        let image = || exception("image", json!({"image": ["ng*"]}));
+        assert_eq!(suppressor(vec![]), None);
+        assert_eq!(suppressor(vec![other()]), None);
+        assert_eq!(suppressor(vec![other(), all(), image()]).as_deref(), Some("all"));
+        assert_eq!(suppressor(vec![image(), all()]).as_deref(), Some("image"));
+    }
+
+    #[test]
+    fn every_condition_about_the_container_must_be_fulfilled() {
+        for key in ["image", "container", "pod", "namespace"] {
+            assert!(suppressor(vec![exception("x", json!({key: ["redis", "nginx"]}))]).is_some(), "{key}");
+            assert!(suppressor(vec![exception("x", json!({key: ["redis"]}))]).is_none(), "{key}");
+        }
+        assert!(suppressor(vec![exception("x", json!({"labels": {"nginx": "n*"}}))]).is_some());
+        assert!(suppressor(vec![exception("x", json!({"labels": {"nginx": "redis"}}))]).is_none());
+        assert!(suppressor(vec![exception("x", json!({"labels": {"nginx": "*", "other": "*"}}))]).is_none());
+        assert!(suppressor(vec![exception("x", json!({"severity_at_most": "low"}))]).is_none());
+    }
+
+    #[test]
+    fn what_is_not_known_or_told_by_a_user_fulfils_nothing() {
+        let image = || vec![exception("x", json!({"image": ["*"]}))];
+        let unknown = Finding { container: Some(Container::default()), ..finding(image()) };
+        assert_eq!(suppressor_of(unknown, false), None);
+        assert_eq!(suppressor_of(finding(image()), true), None);
+        assert!(suppressor_of(finding(image()), false).is_some());
+        // Nothing is asked of the container.
+        assert!(suppressor_of(finding(vec![exception("x", json!({}))]), true).is_some());
+    }
+
+    #[test]
+    fn an_exception_ends() {
+        let until = |time: &str| {
+            let mut exception = exception("x", json!({}));
+            exception.expires = Some(time.parse().expect("it is a time"));
+            suppressor(vec![exception])
+        };
+        assert_eq!(until("2000-01-01T00:00:00Z"), None);
+        assert!(until("2999-01-01T00:00:00Z").is_some());
+    }
+
+    #[test]
+    fn each_act_is_counted_once() {
+        let mut suppression = Suppression::new(false);
+        let mut pass = |id: &str, count: Option<u64>| {
+            let mut finding = Finding { id: id.to_owned(), ..finding(vec![exception("x", json!({}))]) };
+            finding.repeated = count.map(|count| Box::new(Repeated { count, ..repeated(finding.time) }));
+            passed(&mut suppression, Line::Finding(Box::new(finding)), false).len()
+        };
+        assert_eq!(
+            [pass("a", None), pass("b", None), pass("b", Some(7)), pass("b", Some(9)), pass("a", None)],
+            [1, 0, 0, 0, 0]
+        );
+        let told = RefCell::new(Vec::new());
+        let mut tell = || {
+            suppression.tell(&"node-1".into(), &|line| told.borrow_mut().push(line.clone()));
+            told.take()
+        };
+        let [Line::Notice(Notice { event: NoticeEvent::Suppressed { count: 9, total: 10, .. }, .. })] = &tell()[..]
+        else {
+            panic!("it does not tell the count")
+        };
+        assert_eq!(tell(), []);
+    }
+
+    #[test]
+    fn what_completes_a_suppressed_finding_is_not_told() {
+        let mut suppression = Suppression::new(false);
+        let finding = finding(vec![exception("x", json!({}))]);
+        let hash = |id: &str| {
+            let (container, message) = (Box::default(), String::new());
+            let event =
+                NoticeEvent::FileHash { finding: id.to_owned(), message, container, sha256: None, unhashed: None };
+            let (time, node) = (finding.time, finding.node.clone());
+            Line::Notice(Notice { time, schema: SCHEMA_VERSION, node, event })
+        };
+        let id = finding.id.clone();
+        assert_eq!(passed(&mut suppression, hash(&id), false).len(), 1);
+        passed(&mut suppression, Line::Finding(Box::new(finding.clone())), false);
+        assert_eq!(passed(&mut suppression, hash(&id), false), []);
+        assert_eq!(passed(&mut suppression, hash("another"), false).len(), 1);
+    }
+
+    fn repeated(time: Time) -> Repeated {
+        let operations = BTreeMap::new();
+        let (first, last) = (time, time);
+        Repeated { count: 0, operations, first, last, paths: None, names: Vec::new(), names_omitted: 0, by: None }
+    }
+
+    #[test]
+    fn suppressed_findings_can_be_shown() {
+        let line = Line::Finding(Box::new(finding(vec![exception("x", json!({}))])));
+        let [_, Line::Finding(shown)] = &passed(&mut Suppression::new(true), line, false)[..] else { panic!("hidden") };
+        assert_eq!(shown.suppressed_by, Some(Text::from("x".as_bytes())));
+    }
+
+    #[test]
+    fn a_session_keeps_the_severity_of_what_is_left() {
+        let excepted = finding(vec![exception("x", json!({}))]).candidates;
+        let part =
+            |severity, is_excepted: bool| Part { severity, candidates: excepted.clone().filter(|_| is_excepted) };
+        let left = |parts: Vec<Part>| {
+            let session = Finding { parts, severity: Severity::High, ..finding(vec![]) };
+            match &passed(&mut Suppression::new(false), Line::Finding(Box::new(session)), false)[..] {
+                [Line::Finding(session)] => Some(session.severity),
+                _ => None,
+            }
+        };
+        let (info, medium, high) = (Severity::Info, Severity::Medium, Severity::High);
+        assert_eq!(left(vec![]), Some(high));
+        assert_eq!(left(vec![part(info, false), part(high, true)]), Some(info));
+        assert_eq!(left(vec![part(info, false), part(high, true), part(medium, false)]), Some(medium));
+        assert_eq!(left(vec![part(info, true), part(high, true), part(medium, false)]), Some(medium));
+        assert_eq!(left(vec![part(info, true), part(high, true)]), None);
+        assert_eq!(left(vec![part(high, false), part(medium, true)]), Some(high));
+    }
+}
