@@ -225,6 +225,7 @@ impl Detector {
             self.hashes.add(exec, &mut findings, context);
         }
         self.expectations.take(event, container);
+        self.spawned.take(event);
         let program = match event.actor() {
             Some((process, exe)) if !findings.is_empty() => self.programs.of(process, exe),
             _ => None,

@@ -10,6 +10,7 @@
 //! | severity | when |
 //! |---|---|
 //! | critical | a program of the container takes commands from a socket, as a reverse shell does |
+//! | critical | a process that listens on a socket has started what runs foreign code (`via` `application`) |
 //! | high | a process from outside has a terminal, whatever its program is |
 //! | high | a process from outside takes commands from the standard input of the session: a pipe, a file or a socket |
 //! | high | a program takes commands from a terminal that the container was started with, or has opened |
@@ -18,7 +19,10 @@
 //! | info | a runtime has brought a process in without a terminal, as for a health check |
 //! | none | a process of the application has started a shell, or a program that is not as in the image |
 //!
-//! A session of the last row is told only if a finding in it is at least [high](TOLD).
+//! A session of the last row is told only if a finding in it is at least [high](TOLD). It is critical by the second row
+//! if code that is not as in the image, or is only in memory or deleted, runs in it, and if the process that has
+//! started it has called listen(2), or was started after that by the process that has. Others can reach such a service,
+//! and a webshell looks like this. The programs of a scheduler or an entrypoint have no such ancestor, and remain high.
 //!
 //! A program of the container that only has a socket as its standard input, as the children of Node.js do, begins no
 //! session. What it does is that of the application, unless it or a descendant takes commands.
@@ -30,7 +34,7 @@ use super::content::Content;
 use super::describe::Actor;
 use super::{interpreter, shell};
 use crate::event::{StdioKind, Via};
-use crate::finding::{Process, Severity, Summary};
+use crate::finding::{Finding, Kind, Process, Severity, Summary};
 
 /// The severity from which on the session of what an application has started is told.
 pub(super) const TOLD: Severity = Severity::High;
@@ -82,6 +86,17 @@ impl Facts {
         let shell = if self.is_shell { Severity::Medium } else { Severity::Info };
         self.severity().map(|severity| severity.max(shell))
     }
+}
+
+/// Whether the finding is about foreign code: it is not as in the image, or is only in memory or deleted.
+pub(super) fn is_foreign_code(finding: &Finding) -> bool {
+    matches!(finding.finding, Kind::DriftedExec | Kind::FilelessExec) && finding.severity >= Severity::High
+}
+
+/// The severity that a session has at least after this finding. `is_exploited`: whether an application that listens on
+/// a socket has started the session.
+pub(super) fn severity_after(finding: &Finding, is_exploited: bool) -> Severity {
+    if is_exploited && is_foreign_code(finding) { Severity::Critical } else { finding.severity }
 }
 
 pub(super) const fn techniques(via: Via) -> &'static [&'static str] {

@@ -221,11 +221,15 @@ impl Open {
         }
     }
 
-    fn add_finding(&mut self, finding: &Finding) {
+    /// Records a finding about what was done. `is_of_listener`: whether a process that listens on a socket has started
+    /// the process that did it.
+    fn add_finding(&mut self, finding: &Finding, is_of_listener: bool) {
         *self.summary.findings.entry(finding.finding).or_default() += 1;
         self.is_changed = true;
-        self.raise(finding.severity, finding.candidates.as_ref());
-        if finding.severity == Severity::Critical && self.summary.peer.is_none() {
+        let is_exploited = is_of_listener && self.summary.via == Via::Application;
+        let severity = session::severity_after(finding, is_exploited);
+        self.raise(severity, finding.candidates.as_ref());
+        if severity == Severity::Critical && self.summary.peer.is_none() {
             self.summary.peer = finding.process.as_ref().and_then(|process| process.peer.clone());
         }
     }
@@ -413,6 +417,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) candidates: Option<&'a Candidates>,
 }
 
+impl Surroundings<'_> {
+    /// Whether a process that listens on a socket has started the process that acted.
+    fn is_of_listener(&self) -> bool {
+        self.branch.is_some_and(|branch| branch.is_of_listener)
+    }
+}
+
 /// All sessions of the node.
 #[derive(Debug)]
 pub(super) struct Sessions {
@@ -492,7 +503,7 @@ impl Sessions {
             return findings.into_iter().for_each(found);
         };
         open.add(event, &around);
-        findings.iter().for_each(|finding| open.add_finding(finding));
+        findings.iter().for_each(|finding| open.add_finding(finding, around.is_of_listener()));
         let can_go_on = around.is_unchanged && expected::can_go_on(event, &findings, around.container);
         if open.severity > Severity::Medium || !can_go_on {
             open.is_changed |= open.visit.take().is_some();
@@ -518,7 +529,7 @@ impl Sessions {
         let open = self.untold.remove(&key).or_else(|| Open::new(of, at, Severity::Info, around));
         let Some(mut open) = open else { return };
         open.add(event, &around);
-        findings.iter().for_each(|finding| open.add_finding(finding));
+        findings.iter().for_each(|finding| open.add_finding(finding, around.is_of_listener()));
         self.untold.insert(key, open);
     }
 

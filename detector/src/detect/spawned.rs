@@ -3,12 +3,15 @@
 //! side does not follow these processes; they are known by the ancestors in the records.
 
 use super::process::{Key, key, lineage};
+use super::session;
 use crate::event::{Event, Origin, Process, Session, Via};
 use crate::finding::{Finding, Kind, Severity};
 use crate::recent::Recent;
 
 /// How many of these processes are remembered at most.
 const MOST: usize = 8192;
+/// How many processes that listen on a socket are remembered at most. Each container has one, or a few.
+const MOST_LISTENING: usize = 16_384;
 
 /// A process that an application has started, itself or through others.
 #[derive(Clone, Copy, Debug)]
@@ -16,15 +19,21 @@ struct Member {
     session: Session,
     /// Whether it runs a shell or a program that is not as in the image.
     is_suspect: bool,
+    /// Whether a process that listens on a socket has started it.
+    is_of_listener: bool,
 }
 
 /// The processes that applications have started.
 #[derive(Debug)]
-pub(super) struct Spawned(Recent<Key, Member>);
+pub(super) struct Spawned {
+    members: Recent<Key, Member>,
+    /// The processes that listen on a socket, and since when.
+    listeners: Recent<Key, u64>,
+}
 
 impl Default for Spawned {
     fn default() -> Self {
-        Self(Recent::new(MOST))
+        Self { members: Recent::new(MOST), listeners: Recent::new(MOST_LISTENING) }
     }
 }
 
@@ -35,9 +44,18 @@ pub(super) struct Branch {
     pub(super) session: Session,
     /// Whether the application has just started a process.
     pub(super) is_first: bool,
+    /// Whether a process that listens on a socket has started this, itself or through others.
+    pub(super) is_of_listener: bool,
 }
 
 impl Spawned {
+    /// Learns from an event which process listens on a socket.
+    pub(super) fn take(&mut self, event: &Event) {
+        if let Event::Listen(listen) = event {
+            self.listeners.insert(key(listen.pid, listen.start_time), listen.at.time);
+        }
+    }
+
     /// The session of what an application has started that an event belongs to, about which there are these findings.
     /// A process with a socket as its standard input is in it too, unless commands come from there.
     /// What a service of the image starts is its own, even if a script has started the service. In a session that
@@ -51,29 +69,43 @@ impl Spawned {
         is_installing: bool,
         is_told: impl Fn(Key) -> bool,
     ) -> Option<Branch> {
-        let is_other = |of: Session| of.via != Via::Socket || is_told(key(of.pid, of.start_time));
+        let is_told = |of: Session| is_told(key(of.pid, of.start_time));
+        let is_other = |of: Session| of.via != Via::Socket || is_told(of);
         if process.origin != Origin::Application || process.session.is_some_and(is_other) {
             return None;
         }
         let own = key(process.pid, process.start_time);
         let is_suspect = matches!(event, Event::Exec(_)) && !is_installing && findings.iter().any(is_suspect);
-        let known = lineage(process).find_map(|key| self.0.get(&key).copied());
+        let known = lineage(process).find_map(|key| self.members.get(&key).copied());
         let parent = process.ancestors.first().filter(|parent| parent.in_container);
-        let of_parent = parent.and_then(|parent| self.0.get(&key(parent.pid, parent.start_time)));
+        let of_parent = parent.and_then(|parent| self.members.get(&key(parent.pid, parent.start_time)));
         let is_of_suspect = of_parent.is_some_and(|parent| parent.is_suspect);
-        let known = known
-            .map(|member| member.session)
-            .filter(|session| !is_suspect || is_of_suspect || is_told(key(session.pid, session.start_time)));
+        let known = known.filter(|member| !is_suspect || is_of_suspect || is_told(member.session));
         let started = parent.filter(|_| is_suspect).map(|parent| Session {
             start_time: parent.start_time,
             pid: parent.pid,
             via: Via::Application,
         });
-        let branch = Branch { session: known.or(started)?, is_first: known.is_none() };
+        let session = known.map(|member| member.session).or(started)?;
+        // A process that has lost its parents shows no longer who has started it.
+        let is_of_listener =
+            known.map_or_else(|| self.is_of_listener(process, event.time()), |member| member.is_of_listener);
         if matches!(event, Event::Exec(_)) {
-            self.0.insert(own, Member { session: branch.session, is_suspect });
+            self.members.insert(own, Member { session, is_suspect, is_of_listener });
         }
-        Some(branch)
+        Some(Branch { session, is_first: known.is_none(), is_of_listener })
+    }
+
+    /// Whether a process that listens on a socket has started this one, itself or through others. What it had started
+    /// before it listened has come from no request. `time` is when the process acts.
+    fn is_of_listener(&mut self, process: &Process, time: u64) -> bool {
+        let above = process.ancestors.iter().take_while(|ancestor| ancestor.in_container);
+        let above = above.map(|ancestor| (ancestor.pid, ancestor.start_time));
+        let mut started = time;
+        std::iter::once((process.pid, process.start_time)).chain(above).any(|(pid, start_time)| {
+            let below = std::mem::replace(&mut started, start_time);
+            self.listeners.get(&key(pid, start_time)).is_some_and(|listens| *listens <= below)
+        })
     }
 }
 
@@ -81,8 +113,7 @@ impl Spawned {
 fn is_suspect(finding: &Finding) -> bool {
     match finding.finding {
         Kind::ShellInContainer => finding.severity >= Severity::Medium,
-        Kind::DriftedExec | Kind::FilelessExec => finding.severity >= Severity::High,
-        _ => false,
+        _ => session::is_foreign_code(finding),
     }
 }
 
@@ -94,7 +125,7 @@ mod tests {
     use super::super::samples::{change, container, context, exec, name};
     use super::super::{Context, Detector};
     use super::*;
-    use crate::event::{Ancestor, ImageOp, Layer, StdioKind};
+    use crate::event::{Ancestor, At, ImageOp, Layer, Listen, StdioKind};
     use crate::finding::{Line, NoticeEvent, Summary};
 
     /// To make one takes long.
@@ -148,6 +179,13 @@ mod tests {
             self.now += SECOND / 100;
             (exec.at.time, exec.file.layer) = (self.now, Some(layer));
             self.event(&Event::Exec(Box::new(exec)));
+        }
+
+        /// A process listens on a socket.
+        fn listens(&mut self, pid: u32) {
+            self.now += SECOND / 100;
+            let at = At { time: self.now, number: 0, cgroup: 500, container: 500 };
+            self.event(&Event::Listen(Listen { at, start_time: u64::from(pid) * SECOND, pid }));
         }
 
         /// A process adds a program to the image.
@@ -241,6 +279,55 @@ mod tests {
         assert_eq!(started_by, ["python3", "app.py"]);
         assert!(last.message.contains("(started by the application)"), "{}", last.message);
         assert_eq!(watch.ended, 0);
+    }
+
+    /// The severity of the story of a program that is not as in the image, after a process has listened on a socket.
+    fn of_listener(listener: Option<u32>, service: Of, shell: Of) -> Severity {
+        // The ids of processes are their start times, and it listens after 1,000 seconds.
+        let mut watch = Watch { now: 1_000 * SECOND, ..Watch::default() };
+        watch.runs(service, "/usr/bin/python3", &["python3", "app.py"]);
+        listener.into_iter().for_each(|pid| watch.listens(pid));
+        watch.now = 4_000 * SECOND;
+        watch.runs(shell, "/usr/bin/dash", &["sh", "-c", "attack"]);
+        watch.adds_program(shell);
+        let (first, _) = watch.sessions()[0];
+        assert_eq!(first.severity, Severity::High);
+        watch.executes(&[&[3_500], shell].concat(), "/tmp/x", &["x"], Layer::Upper);
+        watch.waits(2 * SECOND);
+        watch.sessions().pop().expect("there is one").0.severity
+    }
+
+    #[test]
+    fn code_of_an_attacker_that_a_listening_service_runs_is_critical() {
+        use Severity::{Critical, High};
+        for (listener, shell, severity) in [
+            (Some(100), &[2_000_u32, 100] as Of, Critical),
+            // Workers of the service, and programs of its own.
+            (Some(100), &[2_000, 1_500, 100], Critical),
+            (Some(100), &[2_000, 1_500, 1_200, 100], Critical),
+            // Nobody listens, or another process does.
+            (None, &[2_000, 100], High),
+            (Some(700), &[2_000, 100], High),
+            // A scheduler that the entrypoint has started before it became the service.
+            (Some(100), &[2_000, 900, 100], High),
+            (Some(100), &[2_000, 1_500, 900, 100], High),
+        ] {
+            assert_eq!(of_listener(listener, &[100], shell), severity, "{listener:?} {shell:?}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_image_is_not_critical() {
+        let mut watch = webshell();
+        watch.listens(100);
+        watch.runs(&[2_000, 100], "/usr/bin/dash", &["sh", "-c", "attack"]);
+        watch.adds_program(&[2_000, 100]);
+        watch.runs(&[2_001, 2_000, 100], "/usr/bin/cp", &["cp", "a", "b"]);
+        watch.waits(2 * SECOND);
+        assert_eq!(watch.sessions().pop().expect("there is one").0.severity, Severity::High);
+        // It has lost its parents, but is still of the service.
+        watch.executes(&[2_001, 1], "/tmp/x", &["x"], Layer::Upper);
+        assert_eq!(watch.sessions().pop().expect("there is one").0.severity, Severity::Critical);
     }
 
     #[test]

@@ -288,7 +288,7 @@ pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
     })?;
     let last = told.last()?;
     let expected = json!({
-        "finding": "session", "severity": "high", "process": {"origin": "application", "ppid": container.pid},
+        "finding": "session", "severity": "critical", "process": {"origin": "application", "ppid": container.pid},
         "summary": {
             "via": "application", "started_by": SERVICE, "ended": null,
             "findings": {"shell_in_container": 2, "image_write": 1, "drifted_exec": 1},

@@ -309,7 +309,7 @@ pub(super) fn cron(lab: &mut Lab) -> Result<()> {
     for wanted in [changed, drift(JOB), change("high", DROPPED), drift(DROPPED)] {
         ensure!(told.iter().any(|line| difference(line, &wanted).is_none()), "there is no {wanted}");
     }
-    expect_session(lab, &told, &json!({"via": "application"}))?;
+    expect_session(lab, &told, "high", &json!({"via": "application"}))?;
     drop(container);
     lab.take_late_findings().map(drop)
 }
@@ -331,11 +331,11 @@ fn drift(path: &str) -> Value {
 /// The program that attackers drop.
 const DROPPED: &str = "/tmp/echo";
 
-/// Expects the dropped program to have run in a session of high severity, whose summary says this.
-fn expect_session(lab: &Lab, found: &[Value], summary: &Value) -> Result<()> {
+/// Expects the dropped program to have run in a session of this severity, whose summary says this.
+fn expect_session(lab: &Lab, found: &[Value], severity: &str, summary: &Value) -> Result<()> {
     let run = found.iter().find(|found| difference(found, &drift(DROPPED)).is_none()).context("it was not run")?;
     let session = lab.history.iter().rfind(|line| line["id"] == run["session"]).context("it is in no session")?;
-    let difference = difference(session, &json!({"severity": "high", "summary": summary}));
+    let difference = difference(session, &json!({"severity": severity, "summary": summary}));
     ensure!(difference.is_none(), "{difference:?}: {session}");
     Ok(())
 }
@@ -347,7 +347,8 @@ pub(super) fn webshell(lab: &mut Lab) -> Result<()> {
     ensure!(answer == "owned\n", "the command was not run: {answer}");
     let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
     let found = server.expect(lab, &[shell, change("high", DROPPED), drift(DROPPED)])?;
-    expect_session(lab, &found, &json!({"via": "application", "started_by": ["python3", "/srv/app.py"]}))
+    let summary = json!({"via": "application", "started_by": ["python3", "/srv/app.py"]});
+    expect_session(lab, &found, "critical", &summary)
 }
 
 /// The same with an application that gives its shells a socket as their standard input.
@@ -357,7 +358,8 @@ pub(super) fn webshell_of_node(lab: &mut Lab) -> Result<()> {
     ensure!(answer == "the answer is owned\n", "the command was not run: {answer}");
     let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
     let found = server.expect(lab, &[shell, change("high", DROPPED), drift(DROPPED)])?;
-    expect_session(lab, &found, &json!({"via": "application", "started_by": ["node", "/srv/app.js"]}))
+    let summary = json!({"via": "application", "started_by": ["node", "/srv/app.js"]});
+    expect_session(lab, &found, "critical", &summary)
 }
 
 /// Somebody makes Redis write its data over a script that a scheduler runs. PHP runs what is between its marks, and
@@ -382,7 +384,8 @@ pub(super) fn exploited_redis(lab: &mut Lab) -> Result<()> {
     let shell = json!({"finding": "shell_in_container", "severity": "medium", "process": {"origin": "application"}});
     let script = drift("/srv/scripts/answer.php");
     let found = server.expect(lab, &[written, script, shell, change("high", DROPPED), drift(DROPPED)])?;
-    expect_session(lab, &found, &json!({"via": "application"}))
+    // The entrypoint has started the scheduler before the server listened.
+    expect_session(lab, &found, "high", &json!({"via": "application"}))
 }
 
 /// Somebody from outside changes a library, and the next program of the application that is started loads it.
