@@ -91,7 +91,7 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
     }
     for (exception, count) in &counters.suppressed {
-        writeln!(out, "excepted  {count} × {exception}")?;
+        writeln!(out, "excepted  {count} × {}", visible_text(exception))?;
     }
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
@@ -238,6 +238,13 @@ mod tests {
             !without.contains("\nhook  ") && without.contains("\ndegraded  hook open is not attached\n"),
             "{without}"
         );
+    }
+
+    #[test]
+    fn what_exceptions_suppress_is_counted() {
+        let mut status = status(Vec::new(), &[]);
+        status.counters.suppressed = [("a\x1b".to_owned(), 7)].into();
+        assert!(shown(&status, false).contains("\nexcepted  7 × a\u{fffd}\n"));
     }
 
     #[test]
