@@ -229,6 +229,7 @@ fn details(finding: &Finding, above: Above) -> Vec<String> {
     let expected =
         finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
     let mut details: Vec<_> = expected.into_iter().collect();
+    details.extend(finding.suppressed_by.as_ref().map(|exception| format!("suppressed by exception {exception}")));
     details.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
     if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {
         details.push(format!("such as {}", command_line(&repeated.names)));
@@ -368,6 +369,29 @@ mod tests {
             "08:00:00.000  medium    3f2a0c6d9e1b  image_write           /etc/app.conf opened for writing in container \
              3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
         );
+    }
+
+    #[test]
+    fn what_an_exception_suppresses() {
+        let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
+        let mut finding = samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding");
+        finding.suppressed_by = Some(b"ours"[..].into());
+        let suppressed = NoticeEvent::Suppressed {
+            exception: "ours".to_owned(),
+            reason: "It is known.".to_owned(),
+            owner: "us".to_owned(),
+            count: 2,
+            total: 9,
+        };
+        let notice = Notice { time: finding.time, schema: 1, node: "node-1".into(), event: suppressed };
+        let mut out = Vec::new();
+        for line in [Line::Finding(Box::new(finding)), Line::Notice(notice)] {
+            write_line(&mut out, &line, false).expect("memory takes it");
+        }
+        let text = String::from_utf8(out).expect("it is UTF-8");
+        let (finding, notice) = text.trim_end().split_once('\n').expect("there are two lines");
+        assert!(finding.contains(" · suppressed by exception ours · "), "{finding}");
+        assert!(notice.ends_with("on node-1: exception \"ours\" has suppressed 2 acts (It is known.)"), "{notice}");
     }
 
     #[test]
