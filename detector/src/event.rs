@@ -89,6 +89,28 @@ impl Event {
         }
     }
 
+    /// The file that it is about, or the directory of it, if it is about one.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Self::Exec(exec) => Some(&exec.file),
+            Self::Script(script) => Some(&script.file),
+            Self::Interpret(read) => Some(&read.file),
+            Self::MapExec(mapped) => Some(&mapped.file),
+            Self::ImageChange(change) => Some(&change.file),
+            Self::MountChange(change) => Some(&change.file),
+            Self::DeviceOpen(open) => Some(&open.file),
+            Self::ControlOpen(open) => Some(&open.file),
+            Self::HandleOpen(open) => Some(&open.file),
+            Self::HostExec(exec) => Some(&exec.file),
+            Self::Tampering(_)
+            | Self::CgroupEscape(_)
+            | Self::Exit(_)
+            | Self::Listen(_)
+            | Self::CgroupCreated(_)
+            | Self::CgroupRemoved(_) => None,
+        }
+    }
+
     /// What only the record of an act on a file contains.
     pub fn detail(&self) -> Option<&Detail> {
         match self {

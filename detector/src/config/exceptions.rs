@@ -52,7 +52,7 @@ pub(super) struct Entry {
     /// How the process came into the container, as `process.origin` says.
     #[schemars(with = "Option<OneOrMore<Origin>>")]
     origin: OneOrMore<Origin>,
-    /// How the session began, as `summary.via` says.
+    /// How the session began that the process is in: `exec`, `nsenter`, `entrypoint` or `terminal`.
     #[schemars(with = "Option<OneOrMore<Via>>")]
     via: OneOrMore<Via>,
     /// Pattern of the path of the file that is changed or executed.
@@ -212,6 +212,17 @@ impl Entry {
                     );
                 }
             }
+        }
+        let why = self.via.0.iter().find_map(|via| match via {
+            Via::Socket => Some("a program that takes commands from a socket is critical"),
+            Via::Application => Some("such a session is told because of an act in it; except that"),
+            Via::Exec | Via::Nsenter | Via::Entrypoint | Via::Terminal => None,
+        });
+        if let (Some(why), Some(value)) = (why, table.get("via")) {
+            problems.error(
+                value.span(),
+                format_args!("`socket` and `application` cannot be excepted: {why}; leave it out"),
+            );
         }
         if finding.contains(&Kind::Session) && !table.contains_key("via") {
             problems.error(item.span(), "an exception of `session` needs `via`; say how the session may begin");

@@ -2,19 +2,21 @@
 //!
 //! **Evidence**: what an exception demands of programs is fulfilled only by files of the image: they are in a lower
 //! layer of the container's own root, and their paths lead through no mount and begin at no other root, so that nobody
-//! in the container can make them up. Where a directory of the image got another name, the paths below it are chosen by
-//! whoever did that: nothing in this container is evidence any more. The path of a file counts only if it is such a
-//! path, too.
+//! in the container can make them up. Where a directory got another name, the paths below it are chosen by whoever did
+//! that: no program in this container is evidence any more. The path of a file that is changed or executed counts only
+//! if it is such a path on the container's own root, too.
 //!
-//! A script counts if the kernel has executed it, and not if it is an argument of a shell, since arguments prove
-//! nothing. A program that was executed before the detector started is no evidence for what its descendants do.
+//! An ancestor counts if it had executed its program before it started the process, and, for a session, if it belongs
+//! to that: whatever has lost its parents has those that adopt it. A script counts if the kernel has executed it by its
+//! full path, and not if it is an argument of a shell, since arguments prove nothing. A program that was executed
+//! before the detector started is no evidence for what its descendants do.
 
 use std::sync::Arc;
 
 use super::describe;
-use super::process::Programs;
+use super::process::{Program, Programs};
 use crate::container::table::TrackedContainer;
-use crate::event::{Event, ImageOp, Layer, Path, Process, Session};
+use crate::event::{Event, ImageOp, Layer, Path, Process, Via};
 use crate::finding::{Finding, Kind, Op, Severity};
 use crate::policy::{Candidates, Conditions, Exception, PathPattern, Policy};
 use crate::recent::Recent;
@@ -26,8 +28,9 @@ const MOST: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct Exceptions {
     policy: Arc<Policy>,
-    /// The containers in which a directory was moved.
-    moved: Recent<u64, ()>,
+    /// The containers in which a directory was moved, by the ids that their runtimes gave them, or those of their
+    /// cgroups. The root stays the same when a container is started again.
+    moved: Recent<Vec<u8>, ()>,
 }
 
 impl Default for Exceptions {
@@ -49,7 +52,7 @@ impl Exceptions {
         let is_unknown = change.op == ImageOp::Exchange || change.detail.is_none();
         let is_directory = change.file.mode & libc::S_IFMT == libc::S_IFDIR;
         if matches!(change.op, ImageOp::Rename | ImageOp::Exchange) && (is_unknown || is_directory) {
-            self.moved.insert(container.cgroup_id, ());
+            self.moved.insert(key(container), ());
         }
     }
 
@@ -90,32 +93,61 @@ impl Exceptions {
             return None;
         }
         let (process, exe) = event.actor()?;
-        let is_moved = self.moved.get(&container.cgroup_id).is_some();
+        let are_evidence = self.moved.get(&key(container)).is_none();
         let exe_file = match event {
             Event::Exec(exec) => Some((exec.file.dev, exec.file.layer)),
             _ => event.detail().map(|detail| (detail.exe_dev, detail.exe_layer)),
         };
         let is_of_image = exe_file.is_some_and(|(dev, layer)| is_of_image(dev, layer, exe, container));
         let program = programs.of(process, exe);
+        // The process can have executed another program since.
+        let program = program.filter(|program| program.exe.bytes == exe.bytes && program.since <= event.time());
         let script = program.and_then(|program| program.image_script.clone());
-        let above = process.ancestors.iter().filter(|ancestor| ancestor.in_container);
-        let ancestors = above.filter_map(|ancestor| {
-            let program = programs.get(ancestor.pid, ancestor.start_time)?;
-            program.is_of_image.then(|| program.exe.clone())
-        });
-        let ancestors: Vec<_> = ancestors.filter(|_| !is_moved).collect();
+        let ancestors = if are_evidence { ancestors(process, programs) } else { Vec::new() };
         let (path, new_path) = match event {
             Event::Exec(_) => (Some(exe), None),
             _ => event.detail().map_or((None, None), |detail| (Some(&detail.path), detail.new_path.as_ref())),
         };
+        let is_on_root = event.file().is_some_and(|file| container.root_dev == Some(file.dev));
         Some(Act {
             process,
-            path,
+            path: path.filter(|_| is_on_root),
             new_path,
-            exe: Some(exe).filter(|_| is_of_image && !is_moved),
-            script: script.filter(|_| !is_moved),
+            exe: Some(exe).filter(|_| is_of_image && are_evidence),
+            script: script.filter(|_| are_evidence),
             ancestors,
         })
+    }
+}
+
+/// What stays the same when the container is started again, as its root does.
+fn key(container: &TrackedContainer) -> Vec<u8> {
+    match &container.reference {
+        Some(reference) => reference.id.clone(),
+        None => container.cgroup_id.to_ne_bytes().to_vec(),
+    }
+}
+
+/// The executables of the ancestors that are evidence, nearest first.
+fn ancestors(process: &Process, programs: &mut Programs) -> Vec<Path> {
+    let began = process.session.map_or(0, |session| session.start_time);
+    let above = process.ancestors.iter().take_while(|above| above.in_container && above.start_time >= began);
+    let mut started = process.start_time;
+    let of_image = above.filter_map(|above| {
+        let program = programs.get(above.pid, above.start_time);
+        let is_evidence = |program: &&Program| program.is_of_image && program.since <= started;
+        let exe = program.filter(is_evidence).map(|program| program.exe.clone());
+        started = above.start_time;
+        exe
+    });
+    of_image.collect()
+}
+
+/// How the session of the process began, if it is in one. What serves a connection can open a terminal for it.
+fn via(process: &Process) -> Option<Via> {
+    match process.session?.via {
+        Via::Socket if process.tty.is_some() => Some(Via::Terminal),
+        via => Some(via),
     }
 }
 
@@ -156,9 +188,8 @@ impl Act<'_> {
     /// Whether the process fulfils what the exception demands.
     fn is_by(&self, exception: &Exception) -> bool {
         let Conditions { origin, via, exe, ancestor, script, .. } = &exception.conditions;
-        let is_via = |session: Session| via.contains(&session.via);
         (origin.is_empty() || origin.contains(&self.process.origin))
-            && (via.is_empty() || self.process.session.is_some_and(is_via))
+            && (via.is_empty() || self::via(self.process).is_some_and(|own| via.contains(&own)))
             && (exe.is_empty() || self.exe.is_some_and(|path| matches(exe, path)))
             && (script.is_empty() || self.script.as_ref().is_some_and(|path| matches(script, path)))
             && (ancestor.is_empty() || self.ancestors.iter().any(|path| matches(ancestor, path)))
@@ -177,9 +208,9 @@ pub(super) fn is_of_image(dev: u32, layer: Option<Layer>, path: &Path, container
 #[cfg(test)]
 mod tests {
     use super::super::Detector;
-    use super::super::samples::{change, container, context, exec, path, script};
+    use super::super::samples::{args, change, container, context, exec, path, script};
     use super::*;
-    use crate::event::{Exec, ImageChange, Origin, Script, Via};
+    use crate::event::{Exec, ImageChange, Origin, Script, Session};
     use crate::finding::Part;
 
     /// A policy with one exception.
@@ -276,6 +307,11 @@ mod tests {
             is_excepted(path, &[written(|write| write.detail.as_mut().expect("it has it").path.is_direct = is_direct)])
         };
         assert!(is_there(true) && !is_there(false));
+        let is_on = |dev| {
+            let path = writes(serde_json::json!({"path": ["/etc/**"]}));
+            is_excepted(path, &[written(|write| write.file.dev = dev)])
+        };
+        assert!(is_on(45) && !is_on(46));
         // A file that gets another name must have an allowed one before and after that.
         let is_renamed = |to: &str| {
             let write = writes(serde_json::json!({"path": ["/etc/**"]}));
@@ -310,7 +346,7 @@ mod tests {
         let is = |alter: fn(&mut Script, &mut Exec)| {
             let mut script = script("/srv/run");
             let mut exec = exec(Origin::Application, "/bin/dash", &["/bin/sh", "/srv/run"]);
-            exec.is_interpreter = true;
+            (exec.is_interpreter, exec.head) = (true, Some([0; 256]));
             alter(&mut script, &mut exec);
             is_excepted(policy(), &[Event::Script(Box::new(script)), Event::Exec(Box::new(exec))])
         };
@@ -321,22 +357,33 @@ mod tests {
         assert!(!is(|script, _| script.file.dev = 46));
         assert!(!is(|script, _| script.path.is_direct = false));
         assert!(!is(|script, _| script.is_input = true));
+        // It was called by another name, which can be a link that leads elsewhere by now, or the record was lost.
+        assert!(!is(|_, exec| exec.args = args(&["/bin/sh", "./run"])));
+        assert!(!is(|_, exec| exec.head = None));
     }
 
     #[test]
-    fn an_ancestor_is_evidence_if_it_was_seen_to_execute_a_program_of_the_image() {
-        let is = |layer, in_container| {
+    fn an_ancestor_is_evidence_if_it_had_executed_a_program_of_the_image() {
+        let is = |alter: fn(&mut Exec, &mut Exec)| {
             let mut parent = exec(Origin::Entrypoint, "/usr/bin/node", &["node"]);
-            (parent.process.pid, parent.process.start_time, parent.file.layer) = (9, 5, Some(layer));
+            (parent.process.pid, parent.process.start_time, parent.at.time) = (9, 5, 6);
             let mut child = exec(Origin::Application, "/bin/dash", &["sh", "-c", "true"]);
             let above = &mut child.process.ancestors[0];
-            (above.pid, above.start_time, above.in_container) = (9, 5, in_container);
+            (above.pid, above.start_time, above.in_container) = (9, 5, true);
+            alter(&mut parent, &mut child);
             let policy = shells(serde_json::json!({"ancestor": ["/usr/bin/node"]}));
-            is_excepted(policy, &[Event::Exec(Box::new(parent)), Event::Exec(Box::new(child))])
+            let events = [Event::Exec(Box::new(parent)), Event::Exec(Box::new(child))];
+            let found = found(policy, &events);
+            let shell = found.iter().find(|finding| finding.finding == Kind::ShellInContainer);
+            shell.expect("there is one").candidates.is_some()
         };
-        assert!(is(Layer::Lower, true));
-        assert!(!is(Layer::Upper, true));
-        assert!(!is(Layer::Lower, false));
+        assert!(is(|_, _| {}));
+        assert!(!is(|parent, _| parent.file.layer = Some(Layer::Upper)));
+        assert!(!is(|_, child| child.process.ancestors[0].in_container = false));
+        // It was another program when it started the process.
+        assert!(!is(|parent, child| parent.at.time = child.process.start_time + 1));
+        // It has adopted a process of a session.
+        assert!(!is(|_, child| child.process.session = Some(Session { start_time: 60, pid: 8, via: Via::Exec })));
     }
 
     #[test]

@@ -49,10 +49,12 @@ pub(crate) struct Program {
 impl Program {
     /// The program that an exec in a container started for these scripts.
     pub(super) fn of(exec: &Exec, scripts: &[Script], container: &TrackedContainer) -> Self {
-        // The kernel has looked at the last one right before the interpreter.
+        // The kernel has looked at the last one right before the interpreter, which then opens it by the name in its
+        // arguments. That name could be one of something else by now, unless it is the path of the script itself.
         let script = scripts.iter().rfind(|script| !script.is_input).filter(|script| {
             let File { dev, layer, .. } = script.file;
-            is_of_image(dev, layer, &script.path, container)
+            let is_opened = exec.args.iter().any(|argument| argument == script.path.bytes);
+            exec.head.is_some() && is_opened && is_of_image(dev, layer, &script.path, container)
         });
         Self {
             pid: exec.process.pid,

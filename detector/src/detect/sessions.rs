@@ -71,6 +71,8 @@ struct Open {
     severity: Severity,
     /// What it is by itself, and then the acts in it, by the exceptions that they fulfil.
     parts: Vec<Part>,
+    /// Whether something of higher severity was done in it since the last line, and exceptions can make a difference.
+    is_divided: bool,
     summary: Summary,
     /// The positions in the list of the programs that run, by process.
     running: HashMap<u32, usize>,
@@ -130,6 +132,7 @@ impl Open {
             started,
             severity,
             parts: vec![Part { severity, candidates: around.candidates.cloned() }],
+            is_divided: false,
             summary,
             running: HashMap::new(),
             room: (LISTED_TEXT, LISTED_TEXT),
@@ -178,7 +181,7 @@ impl Open {
             && match self.published {
                 // What would have been expected is so no more.
                 Some(_) if self.was_visit && self.visit.is_none() => self.severity >= PROMPT,
-                Some(published) => self.severity > published,
+                Some(published) => self.severity > published || self.is_divided && self.severity >= PROMPT,
                 None => self.severity >= PROMPT,
             }
     }
@@ -187,13 +190,24 @@ impl Open {
     fn raise(&mut self, severity: Severity, candidates: Option<&Candidates>) {
         self.is_changed |= severity > self.severity;
         self.severity = self.severity.max(severity);
-        let is_full = self.parts.len() == MOST_PARTS;
-        let candidates = candidates.filter(|_| !is_full);
-        match self.parts.iter_mut().find(|part| part.candidates.as_ref() == candidates) {
-            Some(part) => part.severity = part.severity.max(severity),
-            // What has no part of its own because they are too many fulfils nothing.
-            None => self.parts.push(Part { severity, candidates: candidates.cloned() }),
-        }
+        let position =
+            |candidates: Option<&Candidates>| self.parts.iter().position(|part| part.candidates.as_ref() == candidates);
+        // What has no part of its own because they are too many fulfils nothing.
+        let is_full = self.parts.len() >= MOST_PARTS;
+        let own = position(candidates);
+        let candidates = candidates.filter(|_| own.is_some() || !is_full);
+        let before = match own.or_else(|| position(candidates)) {
+            Some(position) => {
+                let part = &mut self.parts[position].severity;
+                std::mem::replace(part, severity.max(*part))
+            }
+            None => {
+                self.parts.push(Part { severity, candidates: candidates.cloned() });
+                Severity::Info
+            }
+        };
+        // The last line can have been suppressed.
+        self.is_divided |= severity > before && self.parts.iter().any(|part| part.candidates.is_some());
     }
 
     /// What it is by itself, and what was done in it, if an exception can make a difference.
@@ -311,7 +325,7 @@ impl Open {
     fn publish(&mut self, now: u64, context: &Context) -> Finding {
         self.revision += 1;
         self.pace.note(now, self.published == Some(self.severity));
-        (self.published, self.is_changed) = (Some(self.severity), false);
+        (self.published, self.is_changed, self.is_divided) = (Some(self.severity), false, false);
         self.was_visit = self.visit.is_some();
         let mut finding = Finding {
             time: context.wall(now),

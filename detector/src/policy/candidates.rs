@@ -74,9 +74,10 @@ impl Conditions {
         let of_image = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
         let of_pod = container.pod.as_ref();
         let is_labelled = |(name, pattern): (&String, &Pattern)| {
+            // A label of the pod has precedence: those of the container include what its image says.
             let all = of_pod.map(|pod| &pod.labels).into_iter().chain([&container.labels]);
             let mut values = all.filter_map(|labels| labels.values.get(&Text::from(name.as_bytes())));
-            values.any(|value| pattern.matches(value.as_str().as_bytes()))
+            values.next().is_some_and(|value| pattern.matches(value.as_str().as_bytes()))
         };
         is_one_of(image, of_image)
             && is_one_of(names, &container.name)

@@ -132,14 +132,16 @@ impl Enrichment {
         }
     }
 
-    /// Decides whether a session was expected that has ended. What was not known while it lasted is not waited for.
+    /// Adds the metadata of its container to a session that has ended, and decides whether it was expected. What was
+    /// not known while it lasted is not waited for.
     fn judge(&self, event: &mut NoticeEvent) {
-        if let NoticeEvent::SessionEnded { container, visit: Some(visit), severity, expected, .. } = event
+        if let NoticeEvent::SessionEnded { container, visit, severity, expected, .. } = event
             && let Some((key, _)) = self.engines_for(container)
         {
             self.with(key.user, |join, _| {
                 if let Some(metadata) = join.metadata(&key) {
-                    metadata.judge(Some(visit), severity, expected);
+                    metadata.judge(visit.as_deref(), severity, expected);
+                    metadata.fill(container);
                 }
             });
         }

@@ -8,8 +8,9 @@ use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Part, 
 use crate::policy::Exception;
 use crate::recent::Recent;
 
-/// Of how many suppressed findings it is remembered how many acts they were about, so that an update counts only more.
-const MOST: usize = 4096;
+/// Of how many suppressed findings it is remembered how many acts they were about, so that an update counts only more,
+/// and of how many others that they were told. There are fewer that can be updated.
+const MOST: usize = 4 * 4096;
 /// The severity from which on the end of a session is told.
 const TOLD: Severity = Severity::Medium;
 
@@ -41,6 +42,8 @@ pub(super) struct Suppression {
     counts: BTreeMap<String, Count>,
     /// The numbers of acts, by the ids of findings.
     known: Recent<String, u64>,
+    /// The ids of findings that an exception could have suppressed, and that were told.
+    told: Recent<String, ()>,
     totals: Arc<Totals>,
 }
 
@@ -66,7 +69,13 @@ enum Decision {
 
 impl Suppression {
     pub(super) fn new(shows: bool) -> Self {
-        Self { shows, counts: BTreeMap::new(), known: Recent::new(MOST), totals: Arc::default() }
+        Self {
+            shows,
+            counts: BTreeMap::new(),
+            known: Recent::new(MOST),
+            told: Recent::new(MOST),
+            totals: Arc::default(),
+        }
     }
 
     /// Whether suppressed findings are published, too.
@@ -125,9 +134,14 @@ impl Suppression {
         let by_user = container.is_some_and(is_told_by_user);
         match decide(parts, finding.severity, |part| holding(part, finding.time, container, by_user)) {
             Decision::Publish(severity) => {
+                if parts.iter().any(|part| part.candidates.is_some()) {
+                    self.told.insert(finding.id.clone(), ());
+                }
                 finding.severity = severity;
                 publish(&Line::Finding(finding));
             }
+            // A finding that was told before the runtime answered, for example, is still updated.
+            Decision::Suppress(_) if self.told.get(&finding.id).is_some() => publish(&Line::Finding(finding)),
             Decision::Suppress(exception) => {
                 self.count(&exception, &finding, node, publish);
                 if self.shows {
@@ -184,19 +198,24 @@ impl Count {
 }
 
 /// The first exception that holds for a part of a finding.
-fn holding(part: &Part, time: Time, container: Option<&Container>, is_told_by_user: bool) -> Option<Exception> {
-    part.candidates.as_ref()?.first(part.severity, time, container?, is_told_by_user).cloned()
+fn holding<'a>(
+    part: &'a Part,
+    time: Time,
+    container: Option<&Container>,
+    is_told_by_user: bool,
+) -> Option<&'a Exception> {
+    part.candidates.as_ref()?.first(part.severity, time, container?, is_told_by_user)
 }
 
 /// Decides about a finding of this severity. The first part is what it is by itself. What no exception suppresses keeps
 /// its severity.
-fn decide(parts: &[Part], severity: Severity, holding: impl Fn(&Part) -> Option<Exception>) -> Decision {
+fn decide<'a>(parts: &'a [Part], severity: Severity, holding: impl Fn(&'a Part) -> Option<&'a Exception>) -> Decision {
     let Some((own, others)) = parts.split_first() else { return Decision::Publish(severity) };
     let exception = holding(own);
     let left = others.iter().filter(|part| holding(part).is_none()).map(|part| part.severity).max();
     // What is info by itself is no reason to tell what is suppressed.
     match (exception, left.filter(|left| *left > Severity::Info)) {
-        (Some(exception), None) => Decision::Suppress(Box::new(exception)),
+        (Some(exception), None) => Decision::Suppress(Box::new(exception.clone())),
         (Some(_), Some(left)) => Decision::Publish(left),
         (None, left) => Decision::Publish(left.map_or(own.severity, |left| left.max(own.severity))),
     }
@@ -302,6 +321,20 @@ mod tests {
         };
         assert_eq!(until("2000-01-01T00:00:00Z"), None);
         assert!(until("2999-01-01T00:00:00Z").is_some());
+    }
+
+    #[test]
+    fn a_finding_that_was_told_is_still_updated() {
+        let mut suppression = Suppression::new(false);
+        let known = finding(vec![exception("x", json!({"image": ["nginx"]}))]);
+        let unknown = Finding { container: Some(Container::default()), ..known.clone() };
+        for told in [&unknown, &known] {
+            let lines = passed(&mut suppression, Line::Finding(Box::new(told.clone())), false);
+            assert!(matches!(&lines[..], [Line::Finding(_)]), "{lines:?}");
+        }
+        let other = Finding { id: "other".to_owned(), ..known };
+        let lines = passed(&mut suppression, Line::Finding(Box::new(other)), false);
+        assert!(matches!(&lines[..], [Line::Notice(_)]), "{lines:?}");
     }
 
     #[test]

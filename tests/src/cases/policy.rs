@@ -155,7 +155,7 @@ pub(super) fn command_from_outside(lab: &mut Lab) -> Result<()> {
 /// What is critical is told whatever the policy says.
 pub(super) fn always_told(lab: &mut Lab) -> Result<()> {
     let shells = exception("all", "finding = ['shell_in_container', 'drifted_exec', 'fileless_exec']");
-    let sessions = exception("sessions", "finding = 'session'\nvia = ['exec', 'socket', 'nsenter', 'application']");
+    let sessions = exception("sessions", "finding = 'session'\nvia = ['exec', 'nsenter', 'entrypoint', 'terminal']");
     let suppressed = with_exceptions(lab, &[shells, sessions], |lab| {
         let container = lab.new_container()?;
         container.service_does(&["reverse-shell", "127.0.0.1"])?;
