@@ -54,7 +54,8 @@ pub struct Finding {
     /// For a session, `TIME` is when its first process started, to 10 ms, and `NUMBER` is the id of that process.
     pub id: String,
     /// 1 for the first line about a finding. A later line with the same `id` and a higher `revision` replaces it: more
-    /// is known then. A session that had begun before the detector started begins with a higher number.
+    /// is known then. The first line that is written can have a higher number: of a session that had begun before the
+    /// detector started, and of a finding that an exception has suppressed before.
     #[schemars(range(min = 1))]
     pub revision: u32,
     /// Where it happened.
@@ -91,7 +92,9 @@ pub struct Finding {
     /// MITRE ATT&CK techniques.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mitre: Vec<Cow<'static, str>>,
-    /// The name of the exception that suppresses it. It is written only with `--show-suppressed`.
+    /// The name of the exception that would have kept this line out of the output. It is there only with
+    /// `--show-suppressed`, or `show_suppressed = true` in the configuration file. The severity is what it would be
+    /// without the exception.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<Text>,
     /// The visit in which it happened, as long as that may be a health check. It is not in the output.
@@ -954,8 +957,8 @@ pub enum NoticeEvent {
         #[serde(skip)]
         parts: Vec<Part>,
     },
-    /// An exception has suppressed findings. This is said at the first one, and then once an hour and at the end, if
-    /// there were more.
+    /// An exception has suppressed findings. This is said at the first one, and then once an hour and when the daemon
+    /// stops, if there were more. `time` is that of the last act.
     Suppressed {
         /// The name of the exception.
         exception: String,
@@ -963,9 +966,10 @@ pub enum NoticeEvent {
         reason: String,
         /// Who answers for it.
         owner: String,
-        /// How many acts it has suppressed since the last notice. Acts that are counted in one finding count each.
+        /// How many acts it has suppressed since the last notice about this exception. A finding with `repeated` is as
+        /// many acts as its count says; any other finding is one, also that of a session.
         count: u64,
-        /// How many it has suppressed since the detector started.
+        /// How many acts it has suppressed since the daemon started.
         total: u64,
     },
     /// The SHA-256 of an executed file became known after the finding about it was written. It belongs to all lines of

@@ -95,7 +95,7 @@ require('http').createServer((request, response) => {
     ),
 ];
 /// A script for a shell.
-pub const IMAGE_SCRIPT: &str = "/srv/run";
+pub const IMAGE_SCRIPT: &str = "/srv/of-the-image";
 /// A script whose interpreter is missing.
 pub const BROKEN_SCRIPT: &str = "/srv/broken";
 /// A program that is no shell.

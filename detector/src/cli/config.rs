@@ -74,7 +74,7 @@ fn show(out: &mut dyn Write, name: &str, loaded: &Loaded) -> io::Result<()> {
     }
     let exceptions = &settings.exception.0;
     if !exceptions.is_empty() {
-        writeln!(out, "exceptions, in the order in which they are tried (the first that matches counts):")?;
+        writeln!(out, "exceptions, in the order in which they are tried (the first that matches applies):")?;
     }
     for (nth, Exception { name, reason, owner, expires, .. }) in exceptions.iter().enumerate() {
         let until = expires.map_or("no expiry".to_owned(), |expires| format!("expires {:.0}", expires.0));

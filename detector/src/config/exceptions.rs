@@ -22,7 +22,7 @@ const MOST_TEXTS: usize = 20_000;
 const REQUIRED: [&str; 4] = ["name", "reason", "owner", "finding"];
 
 /// A decision that certain findings are expected. All conditions that are given must hold; of a list, one must. The
-/// first exception that matches counts.
+/// first exception that matches applies.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Entry {
@@ -52,7 +52,7 @@ pub(super) struct Entry {
     /// How the process came into the container, as `process.origin` says.
     #[schemars(with = "Option<OneOrMore<Origin>>")]
     origin: OneOrMore<Origin>,
-    /// How the session began that the process is in: `exec`, `nsenter`, `entrypoint` or `terminal`.
+    /// How the session of the process began: `exec`, `nsenter`, `entrypoint` or `terminal`.
     #[schemars(with = "Option<OneOrMore<Via>>")]
     via: OneOrMore<Via>,
     /// Pattern of the path of the file that is changed or executed.
@@ -67,7 +67,7 @@ pub(super) struct Entry {
     /// Pattern of the script that the process runs, likewise.
     #[schemars(with = "Option<OneOrMore<String>>")]
     script: OneOrMore<PathPattern>,
-    /// Pattern of the name of the container's image.
+    /// Pattern of the name or the digest of the container's image.
     #[schemars(with = "Option<OneOrMore<String>>")]
     image: OneOrMore<Pattern>,
     /// Pattern of the container's name.

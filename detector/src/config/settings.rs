@@ -60,7 +60,8 @@ pub struct Output {
     pub json: Option<PathBuf>,
     /// File for a recording of what the findings are made of. It contains arguments with their secrets.
     pub record: Option<PathBuf>,
-    /// Whether findings that an exception suppresses are written, too, with its name. Otherwise they are counted.
+    /// Whether findings that an exception suppresses are written, too, with its name in `suppressed_by`. They are
+    /// counted in either case.
     pub show_suppressed: Option<bool>,
 }
 
