@@ -159,6 +159,7 @@ mod tests {
     use crate::finding::{Sha256, Unread};
     use crate::output::json;
     use crate::pipeline::{Input, Start};
+    use crate::policy::Policy;
     use crate::recording::{FORMAT, Recorder};
     use crate::redact::Redactor;
 
@@ -188,7 +189,7 @@ mod tests {
             ahead: 1_800_000_000_000_000_000,
             redactor: Redactor::new(vec![regex::bytes::Regex::new("pin-([0-9]+)").expect("it is one")], true),
             is_counting: true,
-            policy: crate::policy::Policy::default(),
+            policy: Policy::default(),
         };
         let socket = json!({"protocol": "docker", "path": "/run/docker.sock", "user": null});
         let engines = json!({"sockets": [socket], "users": true});

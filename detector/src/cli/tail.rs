@@ -22,6 +22,7 @@ use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
 use crate::output::live::Live;
 use crate::output::screen::Size;
+use crate::policy::Policy;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -191,7 +192,7 @@ impl Source {
             wait: runtime::DEFAULT_WAIT,
             test_interval: watch::TEST_INTERVAL,
             is_counting: true,
-            policy: crate::policy::Policy::default(),
+            policy: Policy::default(),
             shows_suppressed: false,
         };
         let end_stream = {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::cgroup::{ContainerRef, parse_known};
-use crate::event::Cgroup;
+use crate::event::{Cgroup, Layer};
 
 /// How long a container is kept after its cgroup was removed, in nanoseconds. Its last events may arrive later.
 const KEEP: u64 = 60 * 1_000_000_000;
@@ -32,6 +32,12 @@ impl TrackedContainer {
     pub fn new(cgroup_id: u64, path: Vec<u8>) -> Self {
         let reference = parse_known(&path);
         Self { cgroup_id, path, reference, root_dev: None, started: None }
+    }
+
+    /// Whether a file on this device and in this layer is in a lower layer of the container's own overlay. A container
+    /// can make other overlays.
+    pub(crate) fn has_in_image(&self, dev: u32, layer: Option<Layer>) -> bool {
+        layer == Some(Layer::Lower) && self.root_dev == Some(dev)
     }
 }
 

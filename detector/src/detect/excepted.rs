@@ -197,12 +197,17 @@ impl Act<'_> {
 }
 
 fn matches(patterns: &[PathPattern], path: &Path) -> bool {
-    path.is_direct && !path.truncated && patterns.iter().any(|pattern| pattern.matches(&path.bytes))
+    is_evidence(path) && patterns.iter().any(|pattern| pattern.matches(&path.bytes))
+}
+
+/// Whether nobody in the container can make up the path.
+fn is_evidence(path: &Path) -> bool {
+    path.is_direct && !path.truncated
 }
 
 /// Whether a file is one of the container's image, and this path of it is evidence.
 pub(super) fn is_of_image(dev: u32, layer: Option<Layer>, path: &Path, container: &TrackedContainer) -> bool {
-    layer == Some(Layer::Lower) && container.root_dev == Some(dev) && path.is_direct && !path.truncated
+    container.has_in_image(dev, layer) && is_evidence(path)
 }
 
 #[cfg(test)]

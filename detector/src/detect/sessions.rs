@@ -190,16 +190,15 @@ impl Open {
     fn raise(&mut self, severity: Severity, candidates: Option<&Candidates>) {
         self.is_changed |= severity > self.severity;
         self.severity = self.severity.max(severity);
-        let position =
-            |candidates: Option<&Candidates>| self.parts.iter().position(|part| part.candidates.as_ref() == candidates);
+        let is_part = |part: &Part, candidates| part.candidates.as_ref() == candidates;
         // What has no part of its own because they are too many fulfils nothing.
-        let is_full = self.parts.len() >= MOST_PARTS;
-        let own = position(candidates);
-        let candidates = candidates.filter(|_| own.is_some() || !is_full);
-        let before = match own.or_else(|| position(candidates)) {
-            Some(position) => {
-                let part = &mut self.parts[position].severity;
-                std::mem::replace(part, severity.max(*part))
+        let has_room = self.parts.len() < MOST_PARTS || self.parts.iter().any(|part| is_part(part, candidates));
+        let candidates = candidates.filter(|_| has_room);
+        let before = match self.parts.iter_mut().find(|part| is_part(part, candidates)) {
+            Some(part) => {
+                let before = part.severity;
+                part.severity = before.max(severity);
+                before
             }
             None => {
                 self.parts.push(Part { severity, candidates: candidates.cloned() });
@@ -207,13 +206,17 @@ impl Open {
             }
         };
         // The last line can have been suppressed.
-        self.is_divided |= severity > before && self.parts.iter().any(|part| part.candidates.is_some());
+        self.is_divided |= severity > before && self.can_be_excepted();
+    }
+
+    /// Whether an exception can make a difference.
+    fn can_be_excepted(&self) -> bool {
+        self.parts.iter().any(|part| part.candidates.is_some())
     }
 
     /// What it is by itself, and what was done in it, if an exception can make a difference.
     fn parts(&self) -> Vec<Part> {
-        let can_differ = self.parts.iter().any(|part| part.candidates.is_some());
-        if can_differ { self.parts.clone() } else { Vec::new() }
+        if self.can_be_excepted() { self.parts.clone() } else { Vec::new() }
     }
 
     /// Records an event. An exec comes once more when its file was inspected, with the `content`.

@@ -152,8 +152,8 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
         NoticeEvent::Suppressed { exception, reason, count, .. } => {
-            let findings = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
-            (DIM, format!("on {}: exception {exception:?} has suppressed {findings} ({reason})", notice.node))
+            let acts = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
+            (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))
         }
         NoticeEvent::SessionEnded { session, severity, message, container: of, summary, .. } => {
             let what = format!("└ {}", notice.event.name());

@@ -12,7 +12,7 @@
 use super::super::process::Program;
 use super::super::shell;
 use crate::container::table::TrackedContainer;
-use crate::event::{Event, Exec, Layer, StdioKind, Via};
+use crate::event::{Event, Exec, StdioKind, Via};
 use crate::finding::{Finding, Kind, Severity, Visit};
 
 /// What the session that begins with this exec runs, if it can be a health check.
@@ -42,9 +42,9 @@ pub(in super::super) fn can_go_on(event: &Event, findings: &[Finding], container
     is_program && findings.iter().all(is_ordinary_shell)
 }
 
-/// Whether the program is in a lower layer of the container's own overlay. A container can make other overlays.
+/// Whether the program is one of the image.
 pub(super) fn is_of_image(exec: &Exec, container: &TrackedContainer) -> bool {
-    exec.file.layer == Some(Layer::Lower) && container.root_dev == Some(exec.file.dev)
+    container.has_in_image(exec.file.dev, exec.file.layer)
 }
 
 pub(super) fn is_ordinary_shell(finding: &Finding) -> bool {
@@ -57,7 +57,7 @@ pub(super) fn is_ordinary_shell(finding: &Finding) -> bool {
 mod tests {
     use super::super::super::samples::{args, exec};
     use super::*;
-    use crate::event::Origin;
+    use crate::event::{Layer, Origin};
 
     #[test]
     fn a_command_is_that_of_the_test() {
