@@ -271,13 +271,17 @@ pub(super) fn module_reloaded(_: &mut Lab) -> Result<()> {
 
 /// Somebody ends the daemon, who is not its parent.
 pub(super) fn terminated(_: &mut Lab) -> Result<()> {
-    let watched = Watched::start("terminated")?;
+    let mut watched = Watched::start("terminated")?;
     let mut act = Act::begin("ended with SIGTERM")?;
     signal(&watched.daemon, "-TERM")?;
     let tampering = watched.wait(is_tampering)?;
     act.noticed(&tampering);
     act.noticed(&watched.wait(|line| line["event"] == "stopped")?);
     act.end()?;
+    // A daemon that is killed after its last line has not removed its socket, so the next one would say that it
+    // crashed.
+    let status = wait_for("the end of the daemon", PATIENCE, || watched.daemon.0.ended())?;
+    ensure!(status.success(), "the daemon ended with {status}");
     let who = (&tampering["severity"], &tampering["process"]["exe"], &tampering["process"]["origin"]);
     ensure!(who == (&"medium".into(), &"/bin/busybox".into(), &"outside".into()), "the finding is {tampering}");
     ensure!(tampering["message"].as_str().is_some_and(|text| text.starts_with("SIGTERM sent")), "{tampering}");

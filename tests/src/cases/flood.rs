@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::lab::Lab;
 use crate::attack::DEEP;
 use crate::container::Container;
+use crate::program::wait_for;
 
 const WRITERS: usize = 4;
 /// All records together, with their [long](DEEP) paths, exceed the size of the ring buffer.
@@ -19,6 +20,8 @@ const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// After this time, the sensor has checked its loss counters twice.
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
+/// How long it takes at most to report a full ring buffer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// While the sensor's process is stopped, its probes fill the ring buffer, and then keep short versions of further
 /// events.
@@ -60,14 +63,26 @@ pub(super) fn flood(lab: &mut Lab, container: &Container) -> Result<Vec<Value>> 
     })();
     lab.sensor()?.signal(Signal::CONT)?;
     attacked?;
-    sleep(HOUSEKEEPING);
-    lab.take_findings()
+    // The sensor takes the short versions, which have no order, once it has read the ring buffer. That takes a slow
+    // machine longer than a housekeeping.
+    let mut found = Vec::new();
+    wait_for("the findings of all files", PATIENCE, || {
+        sleep(HOUSEKEEPING);
+        found.extend(lab.take_findings()?);
+        Ok((created(&found).count() >= WRITERS * FILES).then_some(()))
+    })
+    .with_context(|| format!("{} of {} files were reported", created(&found).count(), WRITERS * FILES))?;
+    Ok(found)
+}
+
+/// The files of the findings that say that one was created.
+fn created(found: &[Value]) -> impl Iterator<Item = &Value> {
+    found.iter().map(|finding| &finding["file"]).filter(|file| file["op"] == "create")
 }
 
 /// Each created file has a finding. Those without a path are the ones that were reported as lost.
 fn files_are_complete(found: &[Value], lost: u64) -> Result<()> {
-    let made: Vec<&Value> =
-        found.iter().filter(|finding| finding["file"]["op"] == "create").map(|finding| &finding["file"]).collect();
+    let made: Vec<&Value> = created(found).collect();
     let inodes: BTreeSet<u64> = made.iter().filter_map(|file| file["inode"].as_u64()).collect();
     ensure!(inodes.len() == WRITERS * FILES, "{} of {} files were reported", inodes.len(), WRITERS * FILES);
     ensure!(inodes.len() == made.len(), "{} findings of {} files", made.len(), inodes.len());
