@@ -957,6 +957,46 @@ pub enum NoticeEvent {
         #[serde(skip)]
         parts: Vec<Part>,
     },
+    /// A configuration file was loaded: at the start of the daemon, on SIGHUP, or because it has changed. Acts from now
+    /// on are judged by its exceptions.
+    PolicyLoaded {
+        /// The path of the file.
+        file: String,
+        /// The SHA-256 of its text.
+        sha256: Sha256,
+        /// How many exceptions it has.
+        exceptions: u64,
+        /// The names of the exceptions that were not loaded before. This list, and each of the following, has at most
+        /// 100 entries.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        added: Vec<String>,
+        /// The names of those that hold no more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
+        /// The names of those that are different.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<String>,
+        /// Whether those that were there before are tried in another order.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reordered: bool,
+        /// What is doubtful about the file, one sentence each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+        /// How many entries of these lists were left out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more: u64,
+        /// The other keys whose values are not those with which the daemon started. They take effect when it is
+        /// started again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs_restart: Vec<String>,
+    },
+    /// A configuration file has changed and cannot be used. What was loaded before still holds.
+    PolicyRefused {
+        /// The path of the file.
+        file: String,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
     /// An exception has suppressed findings. This is said at the first one, and then once an hour and when the daemon
     /// stops, if there were more. `time` is that of the last act.
     Suppressed {
@@ -1082,6 +1122,8 @@ impl NoticeEvent {
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::SessionEnded { .. } => "session_ended",
+            Self::PolicyLoaded { .. } => "policy_loaded",
+            Self::PolicyRefused { .. } => "policy_refused",
             Self::Suppressed { .. } => "suppressed",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",

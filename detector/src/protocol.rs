@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Severity, Time};
+use crate::finding::{Severity, Sha256, Time};
 use crate::runtime::EngineStatus;
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
@@ -65,9 +65,9 @@ pub struct Status {
     pub state: DaemonState,
     /// The time at which this state began.
     pub since: Time,
-    /// The configuration file that the daemon has read, if any.
+    /// The configuration file that the daemon has loaded, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<String>,
+    pub config: Option<ConfigFile>,
     /// What the daemon does not detect or record although it can, and why, one sentence each. Empty if nothing is
     /// missing.
     #[serde(default)]
@@ -90,6 +90,25 @@ pub enum DaemonState {
     Ready,
     /// The daemon detaches the probes.
     Stopping,
+}
+
+/// A configuration file that a daemon has loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    /// Its path.
+    pub path: String,
+    /// When it was loaded last.
+    pub loaded: Time,
+    /// The SHA-256 of what was loaded.
+    pub sha256: Sha256,
+    /// How many exceptions it had.
+    pub exceptions: u64,
+    /// The keys with other values than those with which the daemon started. They take effect at a restart.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
+    /// Why a later version of the file was not loaded.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// A hook, and how well it works.

@@ -1,7 +1,7 @@
 //! `detector run`: runs the daemon.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -9,11 +9,11 @@ use tracing::level_filters::LevelFilter;
 
 use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
 use super::failure::{Exit, Failure};
-use crate::config::{self, Loaded, Settings, duration, interval};
+use crate::config::followed::Followed;
+use crate::config::{Settings, duration, interval};
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
-use crate::policy::Policy;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -77,13 +77,13 @@ impl Args {
 
     /// The configuration of the daemon. What is given here wins over the file, and lists are added to its lists.
     fn with(self, settings: Settings) -> daemon::Config {
+        let policy = settings.policy();
         let Settings { output, node, redaction, runtimes, .. } = settings;
         let to_file = |path: OsString| if path == "-" { Target::Stdout } else { Target::File(path.into()) };
         let enrich_wait = self.enrich_wait.or(runtimes.enrich_wait);
         let self_test_interval = self.self_test_interval.or(settings.self_test_interval.map(|interval| interval.0));
         let has_default_rules = !self.no_default_redaction && redaction.default_rules.unwrap_or(true);
         daemon::Config {
-            file: None,
             output: self.json.or(output.json.map(PathBuf::into_os_string)).map_or(Target::Stdout, to_file),
             socket: self.socket.path_or(settings.socket),
             watch: watch::Options {
@@ -99,7 +99,7 @@ impl Args {
                 wait: enrich_wait.unwrap_or(runtime::DEFAULT_WAIT),
                 test_interval: self_test_interval.unwrap_or(watch::TEST_INTERVAL),
                 is_counting: !self.every_act && settings.count_repeats.unwrap_or(true),
-                policy: Policy { exceptions: settings.exception.0 },
+                policy,
                 shows_suppressed: self.show_suppressed || output.show_suppressed.unwrap_or(false),
             },
         }
@@ -107,32 +107,15 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let path = args.config.clone().or_else(config::usual);
-    let Loaded { settings, problems, doubts, text } = match &path {
-        Some(path) => load(path)?,
-        None => Loaded::default(),
-    };
-    super::log_messages(args.level(&settings));
+    let (file, loaded) = Followed::start(args.config.clone()).map_err(|refusal| Failure::new(Exit::Usage, refusal))?;
+    super::log_messages(args.level(&loaded.settings));
     sensor::check_privileges()?;
-    if let Some(path) = &path {
-        let name = path.display();
-        tracing::info!("configuration file: {name}");
-        doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
-        problems.iter().for_each(|warning| tracing::warn!("{name}:{}: {}", warning.place(&text), warning.shown()));
-    }
-    let file = path.map(|path| path.display().to_string());
-    Ok(daemon::run(daemon::Config { file, ..args.with(settings) })?)
-}
-
-/// Reads the configuration file, which must have no errors.
-fn load(path: &Path) -> Result<Loaded, Failure> {
-    let name = path.display();
-    let loaded = Loaded::read(path)
-        .map_err(|error| Failure::new(Exit::Usage, format_args!("configuration file {name}: {error}")))?;
-    let Some(first) = loaded.problems.errors().next() else { return Ok(loaded) };
-    let place = first.place(&loaded.text);
-    let shown = format!("{name}:{place}: {}", first.shown());
-    Err(Failure::new(Exit::Usage, format_args!("{shown}; `detector config check {name}` shows all that is wrong")))
+    let notice = file.path().map(|path| {
+        tracing::info!("configuration file: {}", path.display());
+        loaded.warnings(path).iter().for_each(|warning| tracing::warn!("{warning}"));
+        file.notice(&loaded)
+    });
+    Ok(daemon::run(args.with(loaded.settings), file, notice)?)
 }
 
 #[cfg(test)]
@@ -142,7 +125,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
-    use crate::config::tests::keys;
+    use crate::config::{self, tests::keys};
     use crate::finding::Time;
 
     #[derive(clap::Parser)]

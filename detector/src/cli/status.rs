@@ -12,7 +12,7 @@ use crate::client;
 use crate::config::duration;
 use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
-use crate::protocol::{Counters, DaemonState, Hook, Status};
+use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
 use crate::runtime::EngineState;
 
 /// The interval at which a daemon that is not ready is queried again.
@@ -77,9 +77,7 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         "daemon    detector {} on {}, since {:.0} (process {})",
         status.version, status.node, status.since.0, status.pid
     )?;
-    if let Some(file) = &status.config {
-        writeln!(out, "config    {}", visible_text(file))?;
-    }
+    status.config.iter().try_for_each(|config| show_config(out, config))?;
     for reason in &status.degraded {
         writeln!(out, "degraded  {reason}")?;
     }
@@ -105,6 +103,22 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         writeln!(out, "runtime   {} sockets not queried yet", unasked.len())?;
     }
     if hooks { show_hooks(out, status) } else { Ok(()) }
+}
+
+fn show_config(out: &mut dyn Write, config: &ConfigFile) -> io::Result<()> {
+    let ConfigFile { path, loaded, sha256, exceptions, needs_restart, refused } = config;
+    let exceptions =
+        counted(*exceptions as usize, "exception", "exceptions").unwrap_or_else(|| "no exceptions".to_owned());
+    let path = visible_text(path);
+    writeln!(out, "config    {path}: {exceptions}, loaded {:.0} (sha256 {})", loaded.0, &sha256.to_string()[..12])?;
+    if let Some(reason) = refused {
+        writeln!(out, "config    a later version was refused: {}", visible_text(reason))?;
+    }
+    if !needs_restart.is_empty() {
+        let keys = visible_text(&needs_restart.join(", "));
+        writeln!(out, "config    restart the daemon to use the values that these keys have now: {keys}")?;
+    }
+    Ok(())
 }
 
 fn show_hooks(out: &mut dyn Write, status: &Status) -> io::Result<()> {
@@ -249,9 +263,17 @@ mod tests {
 
     #[test]
     fn the_configuration_file_is_named() {
-        let hub = Hub::new("node-1".into()).configured_by(Some("/etc/a\x1b.toml".to_owned()));
-        assert!(shown(&hub.status(), false).contains("\nconfig    /etc/a\u{fffd}.toml\n"));
-        assert!(!shown(&status(Vec::new(), &[]), false).contains("\nconfig "));
+        let hub = Hub::new("node-1".into());
+        assert!(!shown(&hub.status(), false).contains("\nconfig "));
+        let [loaded, refused] = samples::policy("/etc/a\x1b.toml");
+        hub.publish_event(loaded);
+        let text = shown(&hub.status(), false);
+        assert!(text.contains("\nconfig    /etc/a\u{fffd}.toml: 2 exceptions, loaded 20"), "{text}");
+        assert!(text.contains("Z (sha256 2c26b46b68ff)\n"), "{text}");
+        assert!(text.contains("\nconfig    restart the daemon to use the values that these keys have now: log\n"));
+        hub.publish_event(refused);
+        let text = shown(&hub.status(), false);
+        assert!(text.contains("\nconfig    a later version was refused: line 1\n"), "{text}");
     }
 
     #[test]

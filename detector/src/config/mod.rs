@@ -5,6 +5,7 @@
 //! all: what is not understood is an error.
 
 pub mod file;
+pub mod followed;
 pub mod problem;
 
 mod exceptions;
@@ -13,7 +14,7 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use schemars::Schema;
@@ -34,14 +35,6 @@ pub const DEFAULT: &str = include_str!("default.toml");
 /// The JSON Schema of the file.
 pub fn schema() -> Schema {
     schemars::schema_for!(Settings)
-}
-
-/// The path of the file that is used if none is given, if there is one.
-pub fn usual() -> Option<PathBuf> {
-    let path = Path::new(DEFAULT_PATH);
-    // A link that leads nowhere is there, and an error.
-    let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    (!is_missing).then(|| path.to_owned())
 }
 
 /// What is in the text of a file, and what is wrong with it at this time. If there are errors, the settings are not
@@ -89,6 +82,27 @@ impl Loaded {
         let file::Content { text, doubts } = file::read(path)?;
         let (settings, problems) = parse(&text, Time(jiff::Timestamp::now()));
         Ok(Self { settings, problems, doubts, text })
+    }
+
+    /// Reads a file that must have no errors.
+    ///
+    /// # Errors
+    ///
+    /// Says in a sentence why the file cannot be used, and where its first error is.
+    pub fn without_errors(path: &Path) -> Result<Self, String> {
+        let name = path.display();
+        let loaded = Self::read(path).map_err(|error| format!("configuration file {name}: {error}"))?;
+        let Some(first) = loaded.problems.errors().next() else { return Ok(loaded) };
+        let (place, shown) = (first.place(&loaded.text), first.shown());
+        Err(format!("{name}:{place}: {shown}; `detector config check {name}` shows all that is wrong"))
+    }
+
+    /// What whoever answers for the file, which has this path and no errors, should know, one sentence each.
+    pub fn warnings(&self, path: &Path) -> Vec<String> {
+        let name = path.display();
+        let of_text =
+            self.problems.iter().map(|warning| format!("{name}:{}: {}", warning.place(&self.text), warning.shown()));
+        self.doubts.iter().cloned().chain(of_text).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::exceptions::Exceptions;
 use super::read::{Interval, LEVELS, keys};
+use crate::policy::Policy;
 use crate::runtime::endpoint::Endpoint;
 
 /// The configuration file of `detector run`. Every key is optional. Options of the command line win over the file, and
@@ -47,6 +48,14 @@ pub struct Settings {
     /// Exceptions, in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::exceptions::MOST))]
     pub exception: Exceptions,
+}
+
+impl Settings {
+    /// What the file decides about findings. A running daemon takes this from a file that has changed; the other keys
+    /// hold from its start to its end.
+    pub fn policy(&self) -> Policy {
+        Policy { exceptions: self.exception.0.clone() }
+    }
 }
 
 keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, output, node, redaction, runtimes,

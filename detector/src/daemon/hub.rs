@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use crate::finding::{Finding, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline;
-use crate::protocol::{Counters, DaemonState, Hook, Status};
+use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
 use crate::recent::Recent;
 use crate::runtime::{Engines, Totals};
 
@@ -28,8 +28,8 @@ const MOST_FINDINGS: usize = 4096;
 #[derive(Debug)]
 pub struct Hub {
     node: Node,
-    /// The configuration file of the daemon.
-    config: Option<String>,
+    /// The configuration file, as the notices say.
+    config: Mutex<Option<ConfigFile>>,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     found: Mutex<Found>,
@@ -114,15 +114,10 @@ impl Hub {
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
-    /// The hub of a daemon that has read this configuration file.
-    pub fn configured_by(self, config: Option<String>) -> Self {
-        Self { config, ..self }
-    }
-
     fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
-            config: None,
+            config: Mutex::default(),
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
             phase: Mutex::new(Phase {
                 state: DaemonState::Starting,
@@ -154,9 +149,30 @@ impl Hub {
             Line::Notice(Notice { event: NoticeEvent::BlindWindow { skipped, .. }, .. }) => {
                 self.skipped.fetch_add(skipped.values().sum(), Relaxed);
             }
-            Line::Notice(_) => {}
+            Line::Notice(notice) => self.note_config(notice),
         }
         self.send(json::line(line), Receivers::All);
+    }
+
+    /// Keeps what is said about the configuration file.
+    fn note_config(&self, Notice { time, event, .. }: &Notice) {
+        let mut config = lock(&self.config);
+        match event {
+            NoticeEvent::PolicyLoaded { file, sha256, exceptions, needs_restart, .. } => {
+                *config = Some(ConfigFile {
+                    path: file.clone(),
+                    loaded: *time,
+                    sha256: *sha256,
+                    exceptions: *exceptions,
+                    needs_restart: needs_restart.clone(),
+                    refused: None,
+                });
+            }
+            NoticeEvent::PolicyRefused { reason, .. } => {
+                config.iter_mut().for_each(|config| config.refused = Some(reason.clone()));
+            }
+            _ => {}
+        }
     }
 
     fn send(&self, line: Bytes, receivers: Receivers) {
@@ -302,7 +318,7 @@ impl Hub {
             node: self.node.name.clone(),
             state: phase.state,
             since: phase.since,
-            config: self.config.clone(),
+            config: lock(&self.config).clone(),
             degraded,
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),

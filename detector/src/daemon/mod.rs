@@ -2,6 +2,7 @@
 
 pub mod hub;
 pub mod output;
+mod reload;
 pub mod server;
 pub(crate) mod watch;
 pub mod writer;
@@ -15,11 +16,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::config::followed::Followed;
 use crate::finding::NoticeEvent;
+use crate::pipeline::Order;
 use hub::Hub;
 use output::{Output, Target};
 use server::{BindError, Server};
@@ -32,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The configuration of a daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file that was read for it, if any.
-    pub file: Option<String>,
     /// Where findings are written.
     pub output: Target,
     /// The path of the socket for clients.
@@ -88,23 +89,27 @@ pub enum Error {
 }
 
 /// Runs the daemon until SIGINT or SIGTERM. During the start, these take effect after it; while the daemon stops, a
-/// second signal ends the process immediately. SIGHUP and SIGUSR1 make the daemon open its output file again.
+/// second signal ends the process immediately. SIGHUP and SIGUSR1 make the daemon open its output file again, and
+/// SIGHUP also makes it read its configuration file again.
+///
+/// The daemon goes by the exceptions in `file` as it is at any time, and publishes `loaded` when it is ready, which
+/// says what the configuration was made of.
 ///
 /// # Errors
 ///
 /// See [`Error`].
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: Config, file: Followed, loaded: Option<NoticeEvent>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|cause| Error::System { what: "starting the async runtime", cause })?;
-    let result = runtime.block_on(run_async(config));
+    let result = runtime.block_on(run_async(config, file, loaded));
     // A writer that is blocked in write(2) must not keep the process running.
     runtime.shutdown_background();
     result
 }
 
-async fn run_async(config: Config) -> Result<(), Error> {
+async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let mut reopening = Reopening::new()?;
     let target = config.output.clone();
@@ -112,20 +117,23 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
-    let hub = Arc::new(hub.configured_by(config.file));
+    let hub = Arc::new(hub);
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
     let orders = Arc::new(Orders::default());
+    let reread = Arc::new(Notify::new());
     let mut writer = {
         let (hub, orders) = (Arc::clone(&hub), Arc::clone(&orders));
         spawn_blocking(move || writer::run(output, lines, &hub, &orders))
     };
     {
-        let (hub, orders) = (Arc::clone(&hub), Arc::clone(&orders));
+        let (hub, orders, reread) = (Arc::clone(&hub), Arc::clone(&orders), Arc::clone(&reread));
         tokio::spawn(async move {
             loop {
-                reopening.ordered().await;
+                if reopening.ordered().await == Reopen::OutputAndConfig {
+                    reread.notify_one();
+                }
                 orders.reopen.store(true, Relaxed);
                 hub.wake_output();
             }
@@ -144,6 +152,8 @@ async fn run_async(config: Config) -> Result<(), Error> {
     let watch = joined(watch.await)?;
     tracing::info!("listening for clients on {}", config.socket.display());
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into(), after_crash });
+    loaded.into_iter().for_each(|notice| watch.orders().give(Order::Notice(notice)));
+    tokio::spawn(reload::follow(file, watch.orders(), reread));
     hub.publish_degradation();
     notify(&[NotifyState::Ready]);
 
@@ -200,6 +210,15 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
     signal(kind).map_err(|cause| Error::System { what: "installing the signal handlers", cause })
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reopen {
+    /// To open the output again.
+    Output,
+    /// To open the output again, and to read the configuration file again.
+    OutputAndConfig,
+}
+
 /// The signals that make the daemon open its output file again.
 struct Reopening {
     hangup: tokio::signal::unix::Signal,
@@ -218,11 +237,11 @@ impl Reopening {
     }
 
     /// Waits for such a signal.
-    async fn ordered(&mut self) {
+    async fn ordered(&mut self) -> Reopen {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => return,
-                _ = self.user1.recv() => return,
+                _ = self.hangup.recv() => return Reopen::OutputAndConfig,
+                _ = self.user1.recv() => return Reopen::Output,
                 _ = self.user2.recv() => tracing::info!("SIGUSR2 is ignored"),
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::hub::Hub;
 use crate::finding::{Line, Node};
-use crate::pipeline::{self, Message, Pipeline};
+use crate::pipeline::{self, Message, Orders, Pipeline};
 use crate::policy::Policy;
 use crate::protocol::Hook;
 use crate::recording::Recorder;
@@ -39,7 +39,7 @@ pub struct Options {
     pub test_interval: Duration,
     /// Whether what is done again and again is counted.
     pub is_counting: bool,
-    /// What was decided about findings.
+    /// What is decided about findings at first.
     pub policy: Policy,
     /// Whether findings are published that an exception suppresses.
     pub shows_suppressed: bool,
@@ -73,7 +73,7 @@ pub enum Error {
 /// A running watch. Dropping it detaches the probes and publishes the remaining findings.
 pub(crate) struct Watch {
     // Fields are dropped in this order: the pipeline first, because it sends findings to the enricher. Both record.
-    _pipeline: Pipeline,
+    pipeline: Pipeline,
     _enricher: Enricher,
     _recorder: Option<Recorder>,
 }
@@ -139,7 +139,12 @@ impl Watch {
         let pipeline = Pipeline::start(sensor, options, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, enricher.suppressed());
         release_memory();
-        Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })
+        Ok(Self { pipeline, _enricher: enricher, _recorder: recorder })
+    }
+
+    /// Where the pipeline takes orders.
+    pub(crate) fn orders(&self) -> Orders {
+        self.pipeline.orders()
     }
 
     /// Detaches the probes and publishes the remaining findings.

@@ -714,6 +714,25 @@ pub(crate) mod samples {
         Line::Notice(detector.take_hash(&event, hashed, &context).expect("it is asked for"))
     }
 
+    /// The notices that a configuration file was loaded, and that a later one was refused.
+    pub(crate) fn policy(path: &str) -> [finding::NoticeEvent; 2] {
+        let loaded = finding::NoticeEvent::PolicyLoaded {
+            file: path.to_owned(),
+            // That of "foo".
+            sha256: "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae".parse().expect("it is one"),
+            exceptions: 2,
+            added: vec![path.to_owned()],
+            removed: vec!["old".to_owned()],
+            changed: Vec::new(),
+            reordered: true,
+            warnings: vec![format!("{path}: everybody can write it")],
+            more: 3,
+            needs_restart: vec!["log".to_owned()],
+        };
+        let refused = finding::NoticeEvent::PolicyRefused { file: path.to_owned(), reason: "line 1".to_owned() };
+        [loaded, refused]
+    }
+
     /// The last line about a file with a hostile path that is changed again and again.
     pub(crate) fn repeated(words: &[u8]) -> Line {
         let (mut detector, context, container) = (Detector::counting(), context(), container());

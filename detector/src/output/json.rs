@@ -87,6 +87,8 @@ mod tests {
         let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));
         let repeated = HOSTILE.iter().map(|words| samples::repeated(words));
         let hashes = HOSTILE.iter().map(|words| samples::hash(words));
+        let policies = HOSTILE.iter().flat_map(|words| samples::policy(&String::from_utf8_lossy(words)));
+        let policies = policies.map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         found
             .into_iter()
             .chain(notices)
@@ -94,6 +96,7 @@ mod tests {
             .chain(sessions)
             .chain(repeated)
             .chain(hashes)
+            .chain(policies)
             .collect()
     }
 

@@ -151,6 +151,10 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
+        NoticeEvent::PolicyLoaded { .. } => loaded(notice),
+        NoticeEvent::PolicyRefused { reason, .. } => {
+            (RED, format!("on {}: what was loaded before still holds: {reason}", notice.node))
+        }
         NoticeEvent::Suppressed { exception, reason, count, .. } => {
             let acts = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
             (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))
@@ -172,6 +176,38 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
     pen.styled(DIM, &time_of_day(&notice.time))?;
     pen.plain("  ")?;
     pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
+}
+
+/// What is said about a configuration file that was loaded.
+fn loaded(notice: &Notice) -> (Style, String) {
+    let NoticeEvent::PolicyLoaded {
+        file,
+        exceptions,
+        added,
+        removed,
+        changed,
+        reordered,
+        warnings,
+        more,
+        needs_restart,
+        ..
+    } = &notice.event
+    else {
+        return (DIM, String::new());
+    };
+    let of_them = [("added", added), ("removed", removed), ("changed", changed)];
+    let of_them = of_them.into_iter().filter(|(_, names)| !names.is_empty());
+    let mut parts: Vec<_> = of_them.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
+    parts.extend(reordered.then(|| "the order is different".to_owned()));
+    parts.extend(warnings.iter().cloned());
+    parts.extend((*more > 0).then(|| format!("and {more} more")));
+    if !needs_restart.is_empty() {
+        parts.push(format!("restart the daemon for {}", needs_restart.join(", ")));
+    }
+    let style = if warnings.is_empty() && needs_restart.is_empty() { DIM } else { YELLOW };
+    let count = if *exceptions == 1 { "one exception".to_owned() } else { format!("{exceptions} exceptions") };
+    let parts: String = parts.into_iter().map(|part| format!("; {part}")).collect();
+    (style, format!("on {}: {file} was loaded with {count}{parts}", notice.node))
 }
 
 /// Writes what was learnt later about a container.

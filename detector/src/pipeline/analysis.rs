@@ -13,6 +13,7 @@ use crate::container::table::TrackedContainer;
 use crate::detect::{self, Context, Detector, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
 use crate::finding::{Notice, Time};
+use crate::policy::Policy;
 use crate::sensor::hierarchy::Hierarchy;
 
 /// The state of the analysis: the known containers, and the detector.
@@ -155,6 +156,11 @@ impl Analysis {
     /// Sets by how many nanoseconds the wall clock is ahead of the time since boot.
     pub(super) fn set_wall_clock(&mut self, ahead: i64) {
         self.context.set_boot_to_wall(ahead);
+    }
+
+    /// Sets what is decided about findings from now on.
+    pub(super) fn set_policy(&mut self, policy: Policy) {
+        self.detector.set_policy(policy);
     }
 
     /// Publishes a notice about the sensor.

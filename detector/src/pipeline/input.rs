@@ -69,6 +69,8 @@ pub(crate) enum Input<'a> {
     },
     /// The pipeline stops at this time, in nanoseconds since boot.
     Stop(u64),
+    /// What is decided about findings from now on.
+    Policy(Cow<'a, Policy>),
     /// A notice about the sensor, which goes on as it is.
     Notice(Cow<'a, Notice>),
 }
@@ -100,7 +102,7 @@ pub(crate) struct Start {
     /// Whether what is done again and again is counted.
     #[serde(default)]
     pub(crate) is_counting: bool,
-    /// What was decided about findings.
+    /// What is decided about findings at first.
     #[serde(default)]
     pub(crate) policy: Policy,
 }

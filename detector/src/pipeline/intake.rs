@@ -18,6 +18,7 @@ use crate::clock::{self, WallClock};
 use crate::detect::content_by_name;
 use crate::event::{Event, Origin};
 use crate::finding::{Notice, NoticeEvent, Time};
+use crate::policy::Policy;
 use crate::recording::{Journal, Turn};
 use crate::sensor::Sensor;
 
@@ -185,6 +186,13 @@ impl Intake {
         let mut turn = self.journal.turn();
         turn.record(Input::Gone { time: now, cgroups: cgroups.clone() }.entry());
         self.analysis.remove_gone(now, cgroups);
+    }
+
+    /// Judges what happens from now on by another policy.
+    pub(super) fn set_policy(&mut self, policy: Policy) {
+        let mut turn = self.journal.turn();
+        turn.record(Input::Policy(Cow::Borrowed(&policy)).entry());
+        self.analysis.set_policy(policy);
     }
 
     /// Publishes a notice about the sensor.

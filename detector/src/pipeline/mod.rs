@@ -8,6 +8,7 @@ mod input;
 mod inspection;
 mod intake;
 mod losses;
+mod orders;
 mod outlet;
 mod pulse;
 mod reader;
@@ -31,6 +32,7 @@ use threads::Flag;
 pub(crate) use input::Input;
 #[cfg(test)]
 pub(crate) use input::Start;
+pub(crate) use orders::{Order, Orders};
 pub(crate) use outlet::{Counters, Message};
 pub(crate) use replay::Replay;
 pub(crate) use threads::Error;
@@ -48,13 +50,14 @@ pub(crate) struct Options {
     pub test_interval: Duration,
     /// Whether what is done again and again is counted.
     pub is_counting: bool,
-    /// What was decided about findings.
+    /// What is decided about findings at first.
     pub policy: Policy,
 }
 
 /// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.
 pub(crate) struct Pipeline {
     counters: Arc<Counters>,
+    orders: Orders,
     stop: Flag,
     reader: Option<JoinHandle<()>>,
 }
@@ -75,7 +78,8 @@ impl Pipeline {
         let stop = Flag::new()?;
         let counters = Arc::new(Counters::default());
         let outlet = Outlet::new(sink, options.node.clone(), Arc::clone(&counters));
-        let reader = Reader::new(sensor, options, outlet, stop.clone())?;
+        let (orders, ordered) = orders::channel()?;
+        let reader = Reader::new(sensor, options, outlet, (stop.clone(), ordered))?;
         let run = move || {
             // The reader is dropped after a panic, so nobody sees its inconsistent state.
             let result = catch_unwind(AssertUnwindSafe(|| reader.run()));
@@ -85,12 +89,17 @@ impl Pipeline {
             }
         };
         let reader = threads::spawn("reader", run)?;
-        Ok(Self { counters, stop, reader: Some(reader) })
+        Ok(Self { counters, orders, stop, reader: Some(reader) })
     }
 
     /// The counters of this pipeline. They stay valid after it has ended.
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Where this pipeline takes orders. After it has ended, they have no effect.
+    pub(crate) fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 }
 

@@ -10,6 +10,7 @@ use super::Options;
 use super::blindness::BlindWindows;
 use super::intake::Intake;
 use super::losses::Losses;
+use super::orders::{Order, Ordered};
 use super::outlet::{Message, Outlet};
 use super::pulse::Pulse;
 use super::threads::{Error, Flag};
@@ -35,6 +36,7 @@ pub(super) struct Reader<S> {
     outlet: Outlet<S>,
     /// Raised to stop the thread.
     stop: Flag,
+    ordered: Ordered,
     /// The losses that were already reported.
     losses: Losses,
     blind_windows: BlindWindows,
@@ -49,7 +51,13 @@ pub(super) struct Reader<S> {
 }
 
 impl<S: FnMut(Message)> Reader<S> {
-    pub(super) fn new(mut sensor: Sensor, options: Options, mut outlet: Outlet<S>, stop: Flag) -> Result<Self, Error> {
+    /// `stop` is raised to stop the thread.
+    pub(super) fn new(
+        mut sensor: Sensor,
+        options: Options,
+        mut outlet: Outlet<S>,
+        (stop, ordered): (Flag, Ordered),
+    ) -> Result<Self, Error> {
         let test_interval = options.test_interval;
         let intake = Intake::start(&mut sensor, options, &mut outlet)?;
         Ok(Self {
@@ -57,6 +65,7 @@ impl<S: FnMut(Message)> Reader<S> {
             intake,
             outlet,
             stop,
+            ordered,
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
@@ -71,6 +80,7 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn run(mut self) {
         while self.wait() {
             self.intake.follow_wall_clock();
+            self.carry_out_orders();
             self.drain();
             self.intake.take_contents(&mut self.outlet);
             self.intake.take_time(&mut self.outlet);
@@ -93,7 +103,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Waits until there is work to do. Returns `false` if the thread must stop.
     fn wait(&mut self) -> bool {
         self.note_pause(Duration::ZERO);
-        let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.intake.contents_ready()];
+        let fds = [self.stop.as_fd(), self.sensor.as_fd(), self.intake.contents_ready(), self.ordered.as_fd()];
         let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let left = if self.sensor.has_backlog() {
             Duration::ZERO
@@ -128,6 +138,15 @@ impl<S: FnMut(Message)> Reader<S> {
         let from = now.saturating_sub(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         let (from, until) = (self.intake.wall(from), self.intake.wall(now));
         self.notice(NoticeEvent::Paused { from, until });
+    }
+
+    fn carry_out_orders(&mut self) {
+        while let Some(order) = self.ordered.take() {
+            match order {
+                Order::Policy(policy) => self.intake.set_policy(policy),
+                Order::Notice(event) => self.notice(event),
+            }
+        }
     }
 
     /// Handles the available records, [`BATCH`] at most.

@@ -32,9 +32,19 @@ impl Candidates {
 
     /// The exceptions that two acts of one finding both fulfil.
     pub(crate) fn and(mut self, other: &Self) -> Option<Self> {
-        self.numbers.retain(|number| other.numbers.contains(number));
-        let are_of_one_policy = Arc::ptr_eq(&self.policy, &other.policy);
-        (are_of_one_policy && !self.numbers.is_empty()).then_some(self)
+        let policy = Arc::clone(&self.policy);
+        if Arc::ptr_eq(&policy, &other.policy) {
+            self.numbers.retain(|number| other.numbers.contains(number));
+        } else {
+            // Another policy was loaded between the acts. What it has not changed still holds for both.
+            let own = |number: u16| &policy.exceptions[usize::from(number)];
+            self.numbers.retain(|&number| other.exceptions().any(|exception| exception == own(number)));
+        }
+        (!self.numbers.is_empty()).then_some(self)
+    }
+
+    fn exceptions(&self) -> impl Iterator<Item = &Exception> {
+        self.numbers.iter().map(|&number| &self.policy.exceptions[usize::from(number)])
     }
 
     /// The first exception that holds for an act of this severity at this time in this container. `is_told_by_user`:
@@ -46,7 +56,7 @@ impl Candidates {
         container: &Container,
         is_told_by_user: bool,
     ) -> Option<&Exception> {
-        self.numbers.iter().map(|&number| &self.policy.exceptions[usize::from(number)]).find(|exception| {
+        self.exceptions().find(|exception| {
             severity <= exception.conditions.severity_at_most
                 && !exception.has_expired(time)
                 && exception.conditions.allow(container, is_told_by_user)

@@ -2,12 +2,14 @@
 //! gives and a recording contains.
 
 mod candidates;
+mod difference;
 pub mod exception;
 pub mod pattern;
 
 use serde::{Deserialize, Serialize};
 
 pub use candidates::Candidates;
+pub use difference::Difference;
 pub use exception::{Conditions, Exception};
 pub use pattern::{PathPattern, Pattern};
 

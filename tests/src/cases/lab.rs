@@ -191,6 +191,21 @@ impl Lab {
         Ok(Run { lines, recording })
     }
 
+    /// Runs a function while the sensor goes by this configuration file, for which it is not started again.
+    pub(super) fn configured<T>(&mut self, text: &str, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let done = self.configure(text).and_then(|()| action(self));
+        self.configure("").and(done)
+    }
+
+    /// Writes the configuration file, and waits until the sensor has loaded it.
+    pub(super) fn configure(&mut self, text: &str) -> Result<()> {
+        write_config(text)?;
+        self.sensor()?.signal(Signal::HUP)?;
+        let exceptions = text.matches("[[exception]]").count();
+        self.wait_for_line(|line| line["event"] == "policy_loaded" && line["detail"]["exceptions"] == exceptions)?;
+        Ok(())
+    }
+
     /// A container that no other case has used.
     pub(super) fn new_container(&mut self) -> Result<Container> {
         Container::service(self.number())
@@ -412,6 +427,15 @@ impl Lab {
 /// that: only the cases of `session` look for them, in the history. Other lines are notices of the sensor.
 fn is_act(line: &Value) -> bool {
     !line["finding"].is_null() && line["finding"] != "session"
+}
+
+/// Puts this text into the configuration file of the sensor, at once.
+pub(super) fn write_config(text: &str) -> Result<()> {
+    let file = Path::new("/etc/detector/config.toml");
+    let new = file.with_extension("new");
+    fs::create_dir_all("/etc/detector")?;
+    fs::write(&new, text)?;
+    Ok(fs::rename(new, file)?)
 }
 
 fn next(numbers: &mut RangeFrom<u32>) -> u32 {

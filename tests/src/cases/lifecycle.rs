@@ -9,7 +9,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::json;
 
 use super::expectation::{compare, shell, write};
-use super::lab::{Lab, prepare};
+use super::lab::{Lab, prepare, write_config};
 use super::shadow::in_sandbox;
 use crate::container::{Container, Setup, docker_cgroup, id};
 use crate::program::wait_for;
@@ -88,10 +88,7 @@ pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
 pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
     const FILE: &str = "/etc/detector/config.toml";
     const TEXT: &str = "[node]\nname = 'from-file'\ncluster = 'shop'\nlabels = { team = 'web' }\n";
-    lab.without_sensor(|_| {
-        fs::create_dir_all("/etc/detector")?;
-        Ok(fs::write(FILE, TEXT)?)
-    })?;
+    lab.without_sensor(|_| write_config(TEXT))?;
     let (container, path) = (lab.container()?, lab.file()?);
     let found = container.service_does(&["append", &path]).and_then(|_| lab.take_findings());
     let log = lab.sensor()?.log();
@@ -101,7 +98,7 @@ pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
     let said = found.iter().map(|finding| json!([finding["node"], finding["cluster"], finding["labels"]]));
     ensure!(said.eq([json!(["from-file", "shop", { "team": "web" }])]), "{found:?}");
     ensure!(log.contains(&format!("configuration file: {FILE}")), "{log}");
-    ensure!(status.contains(&format!("\nconfig    {FILE}\n")), "{status}");
+    ensure!(status.contains(&format!("\nconfig    {FILE}: no exceptions, loaded 20")), "{status}");
     Ok(())
 }
 

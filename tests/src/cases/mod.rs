@@ -177,7 +177,7 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;
-    policy []: excepted, forged_by_mount, forged_by_rename, script, command_from_outside, always_told;
+    policy []: excepted, reloaded, forged_by_mount, forged_by_rename, script, command_from_outside, always_told;
     tail []: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats []: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 

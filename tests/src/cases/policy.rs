@@ -1,13 +1,13 @@
 //! Exceptions: what they suppress, what is told all the same, and attacks that try to be taken for what is excepted.
-//! What a sensor with a policy finds is the same in a replay.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::lab::Lab;
+use super::lab::{Lab, write_config};
 use super::{expectation, session};
 use crate::container::{Container, Setup};
 use crate::engine::DOCKER;
@@ -29,23 +29,28 @@ fn places() -> String {
     exception("places", &format!("finding = 'image_write'\npath = '{PLACES}/**'\nexe = '{TOOL}'"))
 }
 
-/// Runs a function with a sensor that has these exceptions, and compares its lines with those of a replay. Returns what
-/// was suppressed: the names of the exceptions, with the last count of each.
+/// Runs a function while the sensor goes by these exceptions. Returns how many acts each has suppressed, by its name.
 fn with_exceptions(lab: &mut Lab, exceptions: &[String], action: impl FnOnce(&mut Lab) -> Result<()>) -> Result<Value> {
-    let file = Path::new("/run/lab/policy.toml");
-    fs::write(file, exceptions.concat())?;
-    let arguments = ["--every-act", "--config", file.to_str().context("the path is text")?];
-    let run = lab.recorded_with(&arguments, action)?;
-    let mut totals = json!({});
-    for line in run.expect_same()? {
-        let line: Value = serde_json::from_str(&line)?;
-        if line["event"] == "suppressed" {
-            let (told, total) = (&line["detail"], &line["detail"]["total"]);
-            ensure!(told["reason"] == "It is known." && told["owner"] == "lab", "{line}");
-            totals[told["exception"].as_str().context("it has a name")?] = total.clone();
-        }
+    let before = suppressed()?;
+    lab.configured(&exceptions.concat(), action)?;
+    let mut more = suppressed()?;
+    for (name, count) in more.as_object_mut().context("it is an object")? {
+        *count = (count.as_u64().unwrap_or_default() - before[name].as_u64().unwrap_or_default()).into();
     }
-    Ok(totals)
+    Ok(more
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, count)| **count != 0)
+        .map(|(name, count)| (name.clone(), count.clone()))
+        .collect())
+}
+
+/// How many acts exceptions have suppressed since the sensor started, by their names.
+fn suppressed() -> Result<Value> {
+    let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    let counts = status.lines().filter_map(|line| line.strip_prefix("excepted  ")?.split_once(" × "));
+    counts.map(|(count, name)| Ok((name.to_owned(), Value::from(count.parse::<u64>()?)))).collect()
 }
 
 /// The finding of a file that is created.
@@ -53,22 +58,99 @@ fn created(path: &str) -> Value {
     json!({"finding": "image_write", "file": {"op": "create", "path": path}})
 }
 
+/// A sensor that has the exception from its start on. A replay finds the same.
 pub(super) fn excepted(lab: &mut Lab) -> Result<()> {
     let (place, elsewhere) = (lab.place()?, lab.file()?);
-    let suppressed = with_exceptions(lab, &[places()], |lab| {
+    write_config(&places())?;
+    let run = lab.recorded(|lab| {
         let container = lab.new_container()?;
         for name in ["one", "two"] {
             container.service_does(&["create", &format!("{place}/{name}")])?;
         }
         lab.expect_none()?;
-        let status = String::from_utf8(detector(&["status"])?.stdout)?;
-        ensure!(status.contains("\nexcepted  2 × places\n"), "{status}");
+        ensure!(suppressed()? == json!({"places": 2}), "{}", suppressed()?);
         // Elsewhere, by another program, and by somebody from outside.
         container.service_does(&["create", &format!("{elsewhere}-more")])?;
         container.service_does(&["run", "/bin/busybox", "touch", &format!("{place}/three")])?;
         lab.expect(&container, [created(&format!("{elsewhere}-more")), created(&format!("{place}/three"))])
-    })?;
-    ensure!(suppressed == json!({"places": 2}), "{suppressed}");
+    });
+    write_config("")?;
+    let mut told = 0;
+    for line in run?.expect_same()? {
+        let line: Value = serde_json::from_str(&line)?;
+        if line["event"] == "suppressed" {
+            let detail = &line["detail"];
+            ensure!(detail["reason"] == "It is known." && detail["owner"] == "lab", "{line}");
+            told += detail["count"].as_u64().context("it has a count")?;
+        }
+    }
+    ensure!(told == 2, "{told} acts were told to be suppressed");
+    Ok(())
+}
+
+/// The policy changes again and again while files are made. Each is reported or counted, and a replay does the same.
+pub(super) fn reloaded(lab: &mut Lab) -> Result<()> {
+    const RELOADS: usize = 100;
+    const WRITERS: usize = 4;
+    const FILES: usize = 100;
+    /// Deeper paths are too long for a record.
+    const ROUNDS: usize = 14;
+    let exception = exception("flood", "finding = 'image_write'\noperation = 'create'\npath = '/srv/writer-1/**'");
+    let text = |nth: usize| if nth.is_multiple_of(2) { exception.as_str() } else { "" };
+    let mut rounds = 0;
+    let run = lab.recorded(|lab| {
+        let (container, is_over) = (lab.new_container()?, AtomicBool::new(false));
+        rounds = thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    if is_over.load(Relaxed) {
+                        return Ok(round);
+                    }
+                    let sizes = [WRITERS, FILES, 1, round].map(|number| number.to_string());
+                    container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())?;
+                }
+                bail!("the flood has ended before the reloads")
+            });
+            let reloads = (0..RELOADS).try_for_each(|nth| lab.configure(text(nth)));
+            is_over.store(true, Relaxed);
+            let rounds = flood.join().expect("it does not panic");
+            reloads.and(rounds)
+        })?;
+        lab.take_findings().map(drop)?;
+        refused(lab, &container, &exception)
+    });
+    write_config("")?;
+    let lines = run?.expect_same()?;
+    let lines = lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
+    let loaded = lines.iter().filter(|line| line["event"] == "policy_loaded").count();
+    ensure!(loaded > RELOADS, "{loaded} notices say that a policy was loaded");
+    ensure!(!lines.iter().any(|line| line["event"] == "loss"), "the flood was too large");
+    let created = lines.iter().filter(|line| line["file"]["op"] == "create");
+    let of_flood = created.filter_map(|line| line["file"]["path"].as_str()?.strip_prefix("/srv/writer-"));
+    let (excepted, others): (BTreeSet<_>, BTreeSet<_>) = of_flood.partition(|path| path.starts_with('1'));
+    let told =
+        lines.iter().filter(|line| line["event"] == "suppressed").filter_map(|line| line["detail"]["count"].as_u64());
+    let suppressed = told.sum::<u64>() as usize;
+    ensure!(others.len() == (WRITERS - 1) * FILES * rounds, "{} files were reported in {rounds} rounds", others.len());
+    ensure!(
+        !excepted.is_empty() && suppressed > 0 && excepted.len() + suppressed == FILES * rounds + 1,
+        "{} files were reported and {suppressed} suppressed in {rounds} rounds",
+        excepted.len()
+    );
+    Ok(())
+}
+
+/// A file that cannot be used is refused, and noticed without a signal. What was loaded before still holds.
+fn refused(lab: &mut Lab, container: &Container, exception: &str) -> Result<()> {
+    lab.configure(exception)?;
+    write_config(&format!("{exception}raeson = 'more'\n"))?;
+    let notice = lab.wait_for_line(|line| line["event"] == "policy_refused")?;
+    let reason = notice["detail"]["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("config.toml:8:1: ") && reason.contains("did you mean `reason`"), "{notice}");
+    container.service_does(&["create", "/srv/writer-1/suppressed"])?;
+    lab.expect_none()?;
+    let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    ensure!(status.contains("\nconfig    a later version was refused: /etc/detector/config.toml:8:1: "), "{status}");
     Ok(())
 }
 
