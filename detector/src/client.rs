@@ -3,8 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::finding::{Finding, Kind, Line, Severity};
 use crate::protocol::{Call, Reply, Request, Status, VERSION};
 
 /// How long the daemon may take to answer a request.
@@ -77,6 +78,30 @@ pub fn tail(path: &Path) -> Result<Stream, Error> {
         }
         (_, other) => Err(unexpected(path, &other)),
     }
+}
+
+/// Asks a daemon for a finding of this severity that is a test, and waits until it is in the live stream.
+pub fn test_alert(path: &Path, severity: Severity) -> Result<Finding, Error> {
+    let mut stream = tail(path)?;
+    match request(path, Call::TestAlert { severity })?.1 {
+        Reply::TestAlert => {}
+        other => return Err(unexpected(path, &other)),
+    }
+    let since = Instant::now();
+    let mut line = Vec::new();
+    while let Some(left) = PATIENCE.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+        let socket = stream.reader.get_ref();
+        socket.set_read_timeout(Some(left)).map_err(|cause| system(path, cause))?;
+        if !stream.next_line(&mut line)? {
+            return Err(protocol(path, "the daemon closed the connection".to_owned()));
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Line::Finding(finding)) if finding.finding == Kind::TestAlert => return Ok(*finding),
+            Ok(_) => {}
+            Err(error) => return Err(protocol(path, error.to_string())),
+        }
+    }
+    Err(Error::Silent(path.to_owned()))
 }
 
 impl Stream {

@@ -335,11 +335,13 @@ pub enum Kind {
     /// Somebody came into a container, worked in it at a terminal or through a socket, or did something of high
     /// severity with a shell that a service has started.
     Session = 13,
+    /// Nothing: somebody tests whether findings arrive where they should (`detector test-alert`).
+    TestAlert = 14,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ShellInContainer,
         Self::ImageWrite,
         Self::ImageShadowed,
@@ -353,6 +355,7 @@ impl Kind {
         Self::HostExec,
         Self::VolumeExec,
         Self::Session,
+        Self::TestAlert,
     ];
 
     /// The name, as in JSON.
@@ -371,6 +374,7 @@ impl Kind {
             Self::HostExec => "host_exec",
             Self::VolumeExec => "volume_exec",
             Self::Session => "session",
+            Self::TestAlert => "test_alert",
         }
     }
 }
@@ -959,37 +963,7 @@ pub enum NoticeEvent {
     },
     /// A configuration file was loaded: at the start of the daemon, on SIGHUP, or because it has changed. Acts from now
     /// on are judged by its exceptions.
-    PolicyLoaded {
-        /// The path of the file.
-        file: String,
-        /// The SHA-256 of its text.
-        sha256: Sha256,
-        /// How many exceptions it has.
-        exceptions: u64,
-        /// The names of the exceptions that were not loaded before. This list, and each of the following, has at most
-        /// 100 entries.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        added: Vec<String>,
-        /// The names of those that hold no more.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        removed: Vec<String>,
-        /// The names of those that are different.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        changed: Vec<String>,
-        /// Whether those that were there before are tried in another order.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        reordered: bool,
-        /// What is doubtful about the file, one sentence each.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        warnings: Vec<String>,
-        /// How many entries of these lists were left out.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        more: u64,
-        /// The other keys whose values are not those with which the daemon started. They take effect when it is
-        /// started again.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        needs_restart: Vec<String>,
-    },
+    PolicyLoaded(Box<LoadedPolicy>),
     /// A configuration file has changed and cannot be used. What was loaded before still holds.
     PolicyRefused {
         /// The path of the file.
@@ -1033,6 +1007,40 @@ pub enum NoticeEvent {
         /// The container.
         container: Box<Container>,
     },
+}
+
+/// A configuration file that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadedPolicy {
+    /// The path of the file.
+    pub file: String,
+    /// The SHA-256 of its text.
+    pub sha256: Sha256,
+    /// How many exceptions it has.
+    pub exceptions: u64,
+    /// The names of the exceptions that were not loaded before. This list, and each of the following, has at most
+    /// 100 entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
+    /// The names of those that hold no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// The names of those that are different.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whether those that were there before are tried in another order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reordered: bool,
+    /// What is doubtful about the file, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// How many entries of these lists were left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+    /// The other keys whose values are not those with which the daemon started. They take effect when it is
+    /// started again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
 }
 
 /// What a loss means: the part of a sentence that says what was not seen or not written, and why.
@@ -1122,7 +1130,7 @@ impl NoticeEvent {
             Self::Loss { .. } => "loss",
             Self::BlindWindow { .. } => "blind_window",
             Self::SessionEnded { .. } => "session_ended",
-            Self::PolicyLoaded { .. } => "policy_loaded",
+            Self::PolicyLoaded(_) => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",
             Self::Suppressed { .. } => "suppressed",
             Self::FileHash { .. } => "file_hash",

@@ -35,6 +35,11 @@ pub enum Call {
     Tail,
     /// Sends the daemon's [`Status`] once.
     Status,
+    /// Publishes a finding of this severity, which is a test.
+    TestAlert {
+        /// The severity.
+        severity: Severity,
+    },
 }
 
 /// The daemon's answer.
@@ -45,6 +50,8 @@ pub enum Reply {
     Tail,
     /// The status of the daemon.
     Status(Box<Status>),
+    /// The test will be published.
+    TestAlert,
     /// The request was refused. The daemon closes the connection.
     Error {
         /// The reason.

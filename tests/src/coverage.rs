@@ -744,6 +744,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::clock_step",
     "lifecycle::rotated_output",
     "lifecycle::configuration_file",
+    "lifecycle::test_alert",
     "recording::",
     "policy::",
     "tail::",

@@ -12,6 +12,7 @@ mod run;
 mod status;
 mod stdout;
 mod tail;
+mod test_alert;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show whether the daemon is watching, and its counters (needs root)
     Status(status::Args),
+    /// Let the daemon publish a finding that is a test, to see whether findings arrive (needs root)
+    TestAlert(test_alert::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
     /// Check or print configuration files of `run`
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::TestAlert(args) => test_alert::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),

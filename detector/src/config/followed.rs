@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use toml::{Table, Value};
 
 use super::{DEFAULT_PATH, Loaded};
-use crate::finding::{NoticeEvent, Sha256};
+use crate::finding::{LoadedPolicy, NoticeEvent, Sha256};
 use crate::policy::{Difference, Policy};
 
 /// How many names and warnings a notice has at most.
@@ -101,7 +101,7 @@ impl Followed {
         let lists = [&mut added, &mut removed, &mut changed, &mut warnings];
         let more = lists.iter().map(|list| list.len().saturating_sub(LISTED) as u64).sum();
         lists.into_iter().for_each(|list| list.truncate(LISTED));
-        NoticeEvent::PolicyLoaded {
+        NoticeEvent::PolicyLoaded(Box::new(LoadedPolicy {
             file: self.path.display().to_string(),
             sha256: Sha256(sha2::Sha256::digest(&loaded.text).into()),
             exceptions: policy.exceptions.len() as u64,
@@ -112,7 +112,7 @@ impl Followed {
             warnings,
             more,
             needs_restart: needs_restart(&self.at_start, &loaded.text),
-        }
+        }))
     }
 }
 
@@ -228,10 +228,8 @@ mod tests {
         fs::write(&path, &text).expect("it is ours");
         let Reading { policy, notice } = followed.read_again().expect("it is there");
         assert_eq!(policy.expect("it is right").exceptions[0].name, "two");
-        let NoticeEvent::PolicyLoaded { exceptions, added, removed, changed, needs_restart, warnings, .. } = notice
-        else {
-            panic!("{notice:?}")
-        };
+        let NoticeEvent::PolicyLoaded(loaded) = notice else { panic!("{notice:?}") };
+        let LoadedPolicy { exceptions, added, removed, changed, needs_restart, warnings, .. } = *loaded;
         assert_eq!((exceptions, added, removed, changed), (1, vec!["two".to_owned()], vec!["one".to_owned()], vec![]));
         assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed"]);
         assert!(warnings.concat().contains("exception `two` never expires"), "{warnings:?}");
@@ -250,10 +248,8 @@ mod tests {
         fs::remove_file(&path).expect("it is ours");
         assert!(refused().contains("there is no such file"), "{}", refused());
         fs::write(&path, exception("one")).expect("it is ours");
-        let NoticeEvent::PolicyLoaded { added, removed, .. } = followed.read_again().expect("it is there").notice
-        else {
-            panic!("it is right")
-        };
-        assert!(added.is_empty() && removed.is_empty());
+        let notice = followed.read_again().expect("it is there").notice;
+        let NoticeEvent::PolicyLoaded(loaded) = notice else { panic!("{notice:?}") };
+        assert!(loaded.added.is_empty() && loaded.removed.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 
 use crate::finding::{Finding, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
-use crate::pipeline;
+use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
 use crate::recent::Recent;
 use crate::runtime::{Engines, Totals};
@@ -32,6 +32,8 @@ pub struct Hub {
     config: Mutex<Option<ConfigFile>>,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
+    /// Where the pipeline takes orders, once it runs.
+    orders: Mutex<Option<Orders>>,
     found: Mutex<Found>,
     losses: Mutex<BTreeMap<&'static str, u64>>,
     /// The number of calls for which the kernel did not run a probe.
@@ -128,6 +130,7 @@ impl Hub {
                 engines: Arc::default(),
                 suppressed: Arc::default(),
             }),
+            orders: Mutex::default(),
             found: Mutex::default(),
             losses: Mutex::default(),
             skipped: AtomicU64::new(0),
@@ -158,13 +161,13 @@ impl Hub {
     fn note_config(&self, Notice { time, event, .. }: &Notice) {
         let mut config = lock(&self.config);
         match event {
-            NoticeEvent::PolicyLoaded { file, sha256, exceptions, needs_restart, .. } => {
+            NoticeEvent::PolicyLoaded(loaded) => {
                 *config = Some(ConfigFile {
-                    path: file.clone(),
+                    path: loaded.file.clone(),
                     loaded: *time,
-                    sha256: *sha256,
-                    exceptions: *exceptions,
-                    needs_restart: needs_restart.clone(),
+                    sha256: loaded.sha256,
+                    exceptions: loaded.exceptions,
+                    needs_restart: loaded.needs_restart.clone(),
                     refused: None,
                 });
             }
@@ -242,6 +245,16 @@ impl Hub {
     ) {
         let (state, since, pipeline) = (DaemonState::Ready, now(), Some(pipeline));
         *lock(&self.phase) = Phase { state, since, undetected, hooks, pipeline, engines, suppressed };
+    }
+
+    /// Sets where the pipeline takes orders.
+    pub(super) fn set_orders(&self, orders: Orders) {
+        *lock(&self.orders) = Some(orders);
+    }
+
+    /// Tells the pipeline to do something. Returns `false` if it has not started.
+    pub(super) fn give_order(&self, order: Order) -> bool {
+        lock(&self.orders).as_ref().map(|orders| orders.give(order)).is_some()
     }
 
     /// Records the result of another self-test.

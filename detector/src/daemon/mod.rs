@@ -152,8 +152,10 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let watch = joined(watch.await)?;
     tracing::info!("listening for clients on {}", config.socket.display());
     hub.publish_event(NoticeEvent::Started { version: env!("CARGO_PKG_VERSION").into(), after_crash });
-    loaded.into_iter().for_each(|notice| watch.orders().give(Order::Notice(notice)));
-    tokio::spawn(reload::follow(file, watch.orders(), reread));
+    if let Some(notice) = loaded {
+        hub.give_order(Order::Notice(notice));
+    }
+    tokio::spawn(reload::follow(file, Arc::clone(&hub), reread));
     hub.publish_degradation();
     notify(&[NotifyState::Ready]);
 

@@ -8,15 +8,16 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::hub::Hub;
 use super::joined;
 use crate::config::followed::{Followed, Reading};
-use crate::pipeline::{Order, Orders};
+use crate::pipeline::Order;
 
 /// How often the file is looked at. What has changed is read once it was found the same twice.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follows the file for ever. `asked` asks to read it now.
-pub(super) async fn follow(mut file: Followed, orders: Orders, asked: Arc<Notify>) {
+pub(super) async fn follow(mut file: Followed, hub: Arc<Hub>, asked: Arc<Notify>) {
     loop {
         let is_asked = timeout(INTERVAL, asked.notified()).await.is_ok();
         // A file system that does not answer must not stop the daemon from anything else.
@@ -27,7 +28,8 @@ pub(super) async fn follow(mut file: Followed, orders: Orders, asked: Arc<Notify
         let reading;
         (file, reading) = joined(looking.await);
         let Some(Reading { policy, notice }) = reading else { continue };
-        policy.into_iter().for_each(|policy| orders.give(Order::Policy(policy)));
-        orders.give(Order::Notice(notice));
+        for order in policy.map(Order::Policy).into_iter().chain([Order::Notice(notice)]) {
+            hub.give_order(order);
+        }
     }
 }

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::hub::Hub;
+use crate::detect::TestAlert;
 use crate::finding::Loss;
+use crate::pipeline::Order;
 use crate::protocol::{Call, Reply, Request, VERSION};
 
 /// How many clients can watch the stream at the same time.
@@ -173,6 +175,15 @@ pub(crate) async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) ->
         }
     };
     match call {
+        Call::TestAlert { severity } => {
+            let asking = reader.get_ref().as_ref().peer_cred()?;
+            let alert = TestAlert { severity, user: asking.uid(), pid: asking.pid() };
+            let answer = match hub.give_order(Order::TestAlert(alert)) {
+                true => Reply::TestAlert,
+                false => Reply::Error { message: "the daemon is not ready".to_owned() },
+            };
+            reply(&mut writer, answer).await
+        }
         Call::Status => reply(&mut writer, Reply::Status(Box::new(hub.status()))).await,
         Call::Tail => {
             let Ok(_permit) = streams.try_acquire() else {

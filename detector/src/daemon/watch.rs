@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::hub::Hub;
 use crate::finding::{Line, Node};
-use crate::pipeline::{self, Message, Orders, Pipeline};
+use crate::pipeline::{self, Message, Pipeline};
 use crate::policy::Policy;
 use crate::protocol::Hook;
 use crate::recording::Recorder;
@@ -73,7 +73,7 @@ pub enum Error {
 /// A running watch. Dropping it detaches the probes and publishes the remaining findings.
 pub(crate) struct Watch {
     // Fields are dropped in this order: the pipeline first, because it sends findings to the enricher. Both record.
-    pipeline: Pipeline,
+    _pipeline: Pipeline,
     _enricher: Enricher,
     _recorder: Option<Recorder>,
 }
@@ -138,13 +138,9 @@ impl Watch {
         let options = pipeline::Options { node, redactor, journal, test_interval, is_counting, policy };
         let pipeline = Pipeline::start(sensor, options, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, enricher.suppressed());
+        hub.set_orders(pipeline.orders());
         release_memory();
-        Ok(Self { pipeline, _enricher: enricher, _recorder: recorder })
-    }
-
-    /// Where the pipeline takes orders.
-    pub(crate) fn orders(&self) -> Orders {
-        self.pipeline.orders()
+        Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })
     }
 
     /// Detaches the probes and publishes the remaining findings.

@@ -33,6 +33,7 @@ mod session;
 mod sessions;
 mod shell;
 mod spawned;
+mod test_alert;
 mod volume_exec;
 
 use std::collections::HashSet;
@@ -59,6 +60,7 @@ use spawned::Spawned;
 pub use context::Context;
 pub(crate) use describe::container;
 pub(crate) use hashes::Hashed;
+pub(crate) use test_alert::TestAlert;
 
 /// What was done before: to files, and by package managers.
 type Past<'a> = (&'a mut Changes, &'a mut Installations);
@@ -208,6 +210,14 @@ impl Detector {
             candidates: None,
         };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
+    }
+
+    /// The finding that somebody asks for at this time, in nanoseconds since boot. `nowhere` is no container.
+    pub(crate) fn test_alert(alert: TestAlert, time: u64, nowhere: &TrackedContainer, context: &Context) -> Finding {
+        let mut finding = None;
+        let mut report = Report { container: nowhere, context, found: |found| finding = Some(found) };
+        report.add(At { time, number: 0, cgroup: 0, container: 0 }, None, test_alert::assess(alert));
+        finding.expect("the report passes it on")
     }
 
     /// Looks for findings in an event of a container, and passes each to `found`. If it is an event of a session, this
@@ -716,7 +726,7 @@ pub(crate) mod samples {
 
     /// The notices that a configuration file was loaded, and that a later one was refused.
     pub(crate) fn policy(path: &str) -> [finding::NoticeEvent; 2] {
-        let loaded = finding::NoticeEvent::PolicyLoaded {
+        let loaded = finding::LoadedPolicy {
             file: path.to_owned(),
             // That of "foo".
             sha256: "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae".parse().expect("it is one"),
@@ -730,7 +740,7 @@ pub(crate) mod samples {
             needs_restart: vec!["log".to_owned()],
         };
         let refused = finding::NoticeEvent::PolicyRefused { file: path.to_owned(), reason: "line 1".to_owned() };
-        [loaded, refused]
+        [finding::NoticeEvent::PolicyLoaded(Box::new(loaded)), refused]
     }
 
     /// The last line about a file with a hostile path that is changed again and again.

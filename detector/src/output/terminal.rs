@@ -12,8 +12,8 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
 use crate::finding::{
-    Container, Finding, ImageOp, Kind, Layer, Line, Notice, NoticeEvent, Op, Process, Severity, Summary, Text, Time,
-    loss_message,
+    Container, Finding, ImageOp, Kind, Layer, Line, LoadedPolicy, Node, Notice, NoticeEvent, Op, Process, Severity,
+    Summary, Text, Time, loss_message,
 };
 
 /// Digits of a container's id, as container runtimes show it.
@@ -151,7 +151,7 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))
         }
-        NoticeEvent::PolicyLoaded { .. } => loaded(notice),
+        NoticeEvent::PolicyLoaded(policy) => loaded(policy, &notice.node),
         NoticeEvent::PolicyRefused { reason, .. } => {
             (RED, format!("on {}: what was loaded before still holds: {reason}", notice.node))
         }
@@ -179,22 +179,9 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
 }
 
 /// What is said about a configuration file that was loaded.
-fn loaded(notice: &Notice) -> (Style, String) {
-    let NoticeEvent::PolicyLoaded {
-        file,
-        exceptions,
-        added,
-        removed,
-        changed,
-        reordered,
-        warnings,
-        more,
-        needs_restart,
-        ..
-    } = &notice.event
-    else {
-        return (DIM, String::new());
-    };
+fn loaded(policy: &LoadedPolicy, node: &Node) -> (Style, String) {
+    let LoadedPolicy { file, exceptions, added, removed, changed, reordered, warnings, more, needs_restart, .. } =
+        policy;
     let of_them = [("added", added), ("removed", removed), ("changed", changed)];
     let of_them = of_them.into_iter().filter(|(_, names)| !names.is_empty());
     let mut parts: Vec<_> = of_them.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
@@ -207,7 +194,7 @@ fn loaded(notice: &Notice) -> (Style, String) {
     let style = if warnings.is_empty() && needs_restart.is_empty() { DIM } else { YELLOW };
     let count = if *exceptions == 1 { "one exception".to_owned() } else { format!("{exceptions} exceptions") };
     let parts: String = parts.into_iter().map(|part| format!("; {part}")).collect();
-    (style, format!("on {}: {file} was loaded with {count}{parts}", notice.node))
+    (style, format!("on {node}: {file} was loaded with {count}{parts}"))
 }
 
 /// Writes what was learnt later about a container.

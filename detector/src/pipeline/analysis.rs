@@ -10,7 +10,7 @@ use super::inspection::{Inspected, Wanted};
 use super::outlet::{Message, Outlet};
 use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
-use crate::detect::{self, Context, Detector, needs_content};
+use crate::detect::{self, Context, Detector, TestAlert, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
 use crate::finding::{Notice, Time};
 use crate::policy::Policy;
@@ -156,6 +156,11 @@ impl Analysis {
     /// Sets by how many nanoseconds the wall clock is ahead of the time since boot.
     pub(super) fn set_wall_clock(&mut self, ahead: i64) {
         self.context.set_boot_to_wall(ahead);
+    }
+
+    /// Publishes the finding that somebody asks for at this time, in nanoseconds since boot.
+    pub(super) fn test_alert(&mut self, alert: TestAlert, time: u64, outlet: &mut Outlet<impl FnMut(Message)>) {
+        outlet.finding(Detector::test_alert(alert, time, self.containers.lookup(0), &self.context));
     }
 
     /// Sets what is decided about findings from now on.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspected;
-use crate::detect::Hashed;
 use crate::detect::content::Look;
 use crate::detect::process::Program;
+use crate::detect::{Hashed, TestAlert};
 use crate::event::{At, Cgroup, Event, Path, Process};
 use crate::finding::{Node, Notice};
 use crate::policy::Policy;
@@ -69,6 +69,13 @@ pub(crate) enum Input<'a> {
     },
     /// The pipeline stops at this time, in nanoseconds since boot.
     Stop(u64),
+    /// Somebody has asked for this finding.
+    TestAlert {
+        /// When, in nanoseconds since boot.
+        time: u64,
+        /// What was asked for.
+        alert: TestAlert,
+    },
     /// What is decided about findings from now on.
     Policy(Cow<'a, Policy>),
     /// A notice about the sensor, which goes on as it is.

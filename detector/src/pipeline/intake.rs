@@ -15,7 +15,7 @@ use super::inspection::{Inspected, Inspector};
 use super::outlet::{Message, Outlet};
 use super::threads::Error;
 use crate::clock::{self, WallClock};
-use crate::detect::content_by_name;
+use crate::detect::{TestAlert, content_by_name};
 use crate::event::{Event, Origin};
 use crate::finding::{Notice, NoticeEvent, Time};
 use crate::policy::Policy;
@@ -186,6 +186,14 @@ impl Intake {
         let mut turn = self.journal.turn();
         turn.record(Input::Gone { time: now, cgroups: cgroups.clone() }.entry());
         self.analysis.remove_gone(now, cgroups);
+    }
+
+    /// Publishes a finding that somebody has asked for.
+    pub(super) fn test_alert(&mut self, alert: TestAlert, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let time = clock::since_boot();
+        let mut turn = self.journal.turn();
+        turn.record(Input::TestAlert { time, alert }.entry());
+        self.analysis.test_alert(alert, time, outlet);
     }
 
     /// Judges what happens from now on by another policy.

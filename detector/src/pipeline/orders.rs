@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::threads::{Error, Flag};
+use crate::detect::TestAlert;
 use crate::finding::NoticeEvent;
 use crate::policy::Policy;
 
@@ -14,6 +15,8 @@ pub(crate) enum Order {
     Policy(Policy),
     /// Publish this notice.
     Notice(NoticeEvent),
+    /// Publish this finding, which is a test.
+    TestAlert(TestAlert),
 }
 
 /// Where a pipeline takes orders.

@@ -145,6 +145,7 @@ impl<S: FnMut(Message)> Reader<S> {
             match order {
                 Order::Policy(policy) => self.intake.set_policy(policy),
                 Order::Notice(event) => self.notice(event),
+                Order::TestAlert(alert) => self.intake.test_alert(alert, &mut self.outlet),
             }
         }
     }

@@ -140,6 +140,7 @@ pub const fn refusal(kind: Kind) -> Option<&'static str> {
         Kind::HostExec => Some("a file of a container was executed on the host"),
         Kind::KernelControlWrite => Some("it makes the kernel execute a program of the container's choice on the host"),
         Kind::SensorTampering => Some("it can blind the detector"),
+        Kind::TestAlert => Some("it tests whether findings arrive"),
         Kind::ShellInContainer
         | Kind::ImageWrite
         | Kind::ImageShadowed
@@ -218,7 +219,15 @@ mod tests {
         let refused: Vec<_> = Kind::ALL.into_iter().filter(|kind| refusal(*kind).is_some()).map(Kind::name).collect();
         assert_eq!(
             refused,
-            ["device_write", "cgroup_escape", "kernel_control_write", "sensor_tampering", "handle_open", "host_exec"]
+            [
+                "device_write",
+                "cgroup_escape",
+                "kernel_control_write",
+                "sensor_tampering",
+                "handle_open",
+                "host_exec",
+                "test_alert"
+            ]
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::json;
@@ -99,6 +99,20 @@ pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
     ensure!(said.eq([json!(["from-file", "shop", { "team": "web" }])]), "{found:?}");
     ensure!(log.contains(&format!("configuration file: {FILE}")), "{log}");
     ensure!(status.contains(&format!("\nconfig    {FILE}: no exceptions, loaded 20")), "{status}");
+    Ok(())
+}
+
+/// Somebody tests whether findings arrive.
+pub(super) fn test_alert(lab: &mut Lab) -> Result<()> {
+    let output = detector(&["test-alert", "--severity", "critical"])?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {said}", String::from_utf8_lossy(&output.stderr));
+    let found = lab.take_findings()?;
+    let [alert] = found.as_slice() else { bail!("{} findings came", found.len()) };
+    let what = json!([alert["finding"], alert["severity"], alert["container"], alert["revision"]]);
+    ensure!(what == json!(["test_alert", "critical", null, 1]), "{alert}");
+    let (id, message) = (alert["id"].as_str().unwrap_or_default(), alert["message"].as_str().unwrap_or_default());
+    ensure!(said.contains(id) && message.contains("nothing has happened: user 0 has run"), "{said}{alert}");
     Ok(())
 }
 

@@ -173,7 +173,7 @@ cases! {
     cgroups []: full_map;
     long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
-    lifecycle []: container_in_preparation, clock_step, rotated_output, configuration_file;
+    lifecycle []: container_in_preparation, clock_step, rotated_output, configuration_file, test_alert;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording []: replayed, killed;

@@ -210,6 +210,7 @@ fn is_change(finding: &Finding, actor: Option<&Process>) -> bool {
     let is_foreign = actor.is_none_or(|actor| !is_own(actor));
     match finding.finding {
         _ if finding.expected.is_some() => false,
+        Kind::TestAlert => false,
         Kind::ShellInContainer | Kind::Session => finding.severity == Severity::Critical,
         Kind::ImageWrite => is_foreign,
         // What nobody else sees is info.

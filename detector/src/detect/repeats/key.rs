@@ -164,7 +164,8 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         | Kind::SensorTampering
         | Kind::HandleOpen
         | Kind::HostExec
-        | Kind::Session => return None,
+        | Kind::Session
+        | Kind::TestAlert => return None,
     }
     if finding.severity == Severity::Critical {
         return None;

@@ -1,0 +1,28 @@
+//! `detector test-alert`: lets somebody see that findings arrive where they should.
+
+use super::arguments::Socket;
+use super::failure::Failure;
+use super::stdout::print;
+use crate::client;
+use crate::finding::Severity;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Severity of the finding
+    #[arg(long, value_name = "SEVERITY", default_value_t = Severity::High)]
+    severity: Severity,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let finding = client::test_alert(&args.socket.path(), args.severity)?;
+    print(|out| {
+        writeln!(
+            out,
+            "the daemon has published a test_alert of severity {} with the id {}; look for it wherever its findings \
+            should arrive",
+            finding.severity, finding.id
+        )
+    })
+}
