@@ -14,7 +14,13 @@ pub enum Dependence {
     Node,
     /// A long time, which only the machine with the busy servers is given.
     Software,
+    /// What the daemon does with events, and not what the kernel makes of an act. Unless all cases are wanted, one
+    /// kernel runs the case.
+    UserSpace,
 }
+
+/// What the guest gets instead of the names of cases, if it runs all but those of [user space](Dependence::UserSpace).
+pub const OF_THE_KERNEL: &str = "of-the-kernel";
 
 /// A kind of machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use detector_tests::cases::{CASES, Case};
-use detector_tests::machine::{self, Kind};
+use detector_tests::machine::{self, Dependence, Kind, OF_THE_KERNEL};
 use detector_tests::protocol::{Message, Noticed, Outcome};
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::coverage::Run;
@@ -22,6 +22,9 @@ use xtask::vm::Vm;
 
 /// The maximum length of the list of cases on a kernel's command line.
 const MAX_NAMES: usize = 1000;
+
+/// The variable that is set if each kernel runs every case.
+const EVERY_CASE: &str = "DETECTOR_EVERY_CASE";
 
 /// How many of the slowest cases of a machine are printed.
 const LONGEST: usize = 12;
@@ -147,8 +150,14 @@ struct Results {
 impl Machine {
     /// The cases that run on this machine.
     fn cases(&self) -> impl Iterator<Item = &'static Case> + use<> {
-        let kind = self.kind;
-        CASES.iter().filter(move |case| kind.runs(case.depends_on))
+        let (kind, is_whole) = (self.kind, self.is_whole());
+        let is_wanted = move |case: &&Case| is_whole || !case.depends_on.contains(&Dependence::UserSpace);
+        CASES.iter().filter(move |case| kind.runs(case.depends_on)).filter(is_wanted)
+    }
+
+    /// Whether it runs also the cases that need no other kernel.
+    fn is_whole(&self) -> bool {
+        std::env::var_os(EVERY_CASE).is_some() || self.kernel == kernel::WITH_ENGINES
     }
 
     /// The name of the kernel and the suffix of the kind.
@@ -183,7 +192,8 @@ impl Machine {
         let names = cases.join(",");
         let arguments = match cases.len() < self.cases().count() && names.len() <= MAX_NAMES {
             true => vec!["test", self.kind.suffix(), &names],
-            false => vec!["test", self.kind.suffix()],
+            false if self.is_whole() => vec!["test", self.kind.suffix()],
+            false => vec!["test", self.kind.suffix(), OF_THE_KERNEL],
         };
         let machine = Vm::new(&self.kernel).command_line(self.kind.command_line()).guest(&arguments);
         let machine = machine.disk(Disk::of(self.kind));

@@ -15,8 +15,9 @@ use crate::{project, setup, shell};
 /// The series that can be tested while Debian serves them. The first one is the oldest that the detector supports.
 pub const SERIES: &[&str] = &["5.10", "6.1", "6.12", "6.16", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
 
-/// The series that are tested by default.
-pub const DEFAULT: &[&str] = &["5.10", "6.1", "6.12", LATEST];
+/// The series and machines that are tested by default. What Linux 6.1 does with cgroups of version 2 is what its
+/// neighbours do.
+pub const DEFAULT: &[&str] = &["5.10", "6.1-cgroup1", "6.12", LATEST];
 
 /// The series on which container engines are tested. They behave in the same way on all kernels, and testing them takes
 /// minutes. On this series, ordinary users can mount overlays on a tmpfs.

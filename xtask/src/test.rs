@@ -12,8 +12,8 @@ use crate::kernel::{self, DEFAULT, Kernel};
 use crate::runtimes::{self, Disk};
 use crate::{build, project, shell};
 
-/// Runs all tests on these kernels or [machines](machine::parse), or on the default ones. A filter has parts of
-/// tests' names, separated by commas.
+/// Runs all tests on these kernels or [machines](machine::parse), or on the default ones, of which one runs the tests
+/// of user space. A filter has parts of tests' names, separated by commas.
 ///
 /// # Errors
 ///
@@ -37,6 +37,9 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     }
     let mut machines = cargo_test();
     machines.args(["--test", "vm"]).env("DETECTOR_KERNELS", names.join(","));
+    if !kernels.is_empty() {
+        machines.env("DETECTOR_EVERY_CASE", "");
+    }
     if let Some(filter) = filter {
         unit.arg("--").args(filter.split(','));
         machines.arg(filter);

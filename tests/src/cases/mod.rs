@@ -45,7 +45,7 @@ use anyhow::{Context, Result};
 
 use crate::container::Setup;
 use crate::image::make_image;
-use crate::machine::{Dependence, Kind};
+use crate::machine::{Dependence, Kind, OF_THE_KERNEL};
 use crate::protocol::{Message, Outcome};
 use lab::Lab;
 
@@ -76,8 +76,9 @@ cases! {
     refusals [Cgroups]: no_cgroups;
     refusals []: no_privilege, unwritable_output, few_descriptors;
     degraded []:
-        few_capabilities, full_disk, full_disk_of_a_recording, probes_switched_off, ftrace_switched_off, links_closed,
-        later_links_closed, events_disabled, module_reloaded, terminated, killed;
+        few_capabilities, probes_switched_off, ftrace_switched_off, links_closed, later_links_closed, events_disabled,
+        module_reloaded, terminated, killed;
+    degraded [UserSpace]: full_disk, full_disk_of_a_recording;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
@@ -173,13 +174,15 @@ cases! {
     cgroups []: full_map;
     long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
-    lifecycle []: container_in_preparation, clock_step, rotated_output, configuration_file, test_alert;
+    lifecycle []: container_in_preparation;
+    lifecycle [UserSpace]: clock_step, rotated_output, configuration_file, test_alert;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
-    recording []: replayed, killed;
-    policy []: excepted, reloaded, forged_by_mount, forged_by_rename, script, command_from_outside, always_told;
-    tail []: hidden_findings, story, story_on_a_terminal, restarted_daemon;
-    repeats []: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
+    recording [UserSpace]: replayed, killed;
+    policy []: forged_by_mount, forged_by_rename, script;
+    policy [UserSpace]: excepted, reloaded, command_from_outside, always_told;
+    tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
+    repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
     // These run before any engine is started, since those would react to each of the many containers.
     scale [Node]: thousand_containers, million_writes, ten_thousand_execs;
@@ -213,11 +216,13 @@ cases! {
     refusals []: lockdown;
 }
 
-/// Runs the cases in a comma-separated list, or all cases of this kind of machine. Fails if no case could run.
+/// Runs the cases in a comma-separated list, those [of the kernel](OF_THE_KERNEL), or all cases of this kind of machine.
+/// Fails if no case could run.
 pub fn run(kind: Kind, names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());
-    let is_wanted = |case: &&Case| match &names {
+    let is_wanted = |case: &&Case| match names.as_deref() {
+        Some([OF_THE_KERNEL]) => kind.runs(case.depends_on) && !case.depends_on.contains(&Dependence::UserSpace),
         Some(names) => names.contains(&case.name),
         None => kind.runs(case.depends_on),
     };
