@@ -971,6 +971,28 @@ pub enum NoticeEvent {
         /// What is wrong with it, and where.
         reason: String,
     },
+    /// An exception has expired while the daemon runs: what it has suppressed until now is told.
+    ExceptionExpired {
+        /// The name of the exception.
+        exception: String,
+        /// Why there is this exception.
+        reason: String,
+        /// Who answers for it.
+        owner: String,
+        /// When it has expired.
+        expired: Time,
+    },
+    /// An exception has suppressed nothing for seven days. This is said once.
+    ExceptionUnused {
+        /// The name of the exception.
+        exception: String,
+        /// Why there is this exception.
+        reason: String,
+        /// Who answers for it.
+        owner: String,
+        /// Since when this daemon goes by it.
+        since: Time,
+    },
     /// An exception has suppressed findings. This is said at the first one, and then once an hour and when the daemon
     /// stops, if there were more. `time` is that of the last act.
     Suppressed {
@@ -1132,6 +1154,8 @@ impl NoticeEvent {
             Self::SessionEnded { .. } => "session_ended",
             Self::PolicyLoaded(_) => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",
+            Self::ExceptionExpired { .. } => "exception_expired",
+            Self::ExceptionUnused { .. } => "exception_unused",
             Self::Suppressed { .. } => "suppressed",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",

@@ -65,6 +65,11 @@ impl Followed {
         (!self.is_optional).then_some(&self.path)
     }
 
+    /// What was loaded last.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Whether there is another file now, or other text in it. What somebody is still writing does not count before it
     /// was found the same twice.
     pub fn has_changed(&mut self) -> bool {

@@ -247,6 +247,11 @@ impl Hub {
         *lock(&self.phase) = Phase { state, since, undetected, hooks, pipeline, engines, suppressed };
     }
 
+    /// How many acts the exceptions have suppressed, by their names.
+    pub(super) fn suppressed(&self) -> BTreeMap<String, u64> {
+        lock(&self.phase).suppressed.get()
+    }
+
     /// Sets where the pipeline takes orders.
     pub(super) fn set_orders(&self, orders: Orders) {
         *lock(&self.orders) = Some(orders);

@@ -4,6 +4,7 @@ pub mod hub;
 pub mod output;
 mod reload;
 pub mod server;
+mod upkeep;
 pub(crate) mod watch;
 pub mod writer;
 

@@ -155,6 +155,21 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
         NoticeEvent::PolicyRefused { reason, .. } => {
             (RED, format!("on {}: what was loaded before still holds: {reason}", notice.node))
         }
+        NoticeEvent::ExceptionExpired { exception, reason, owner, .. } => (
+            YELLOW,
+            format!(
+                "on {}: exception {exception:?} of {owner} has expired ({reason}); renew or remove it",
+                notice.node
+            ),
+        ),
+        NoticeEvent::ExceptionUnused { exception, reason, owner, .. } => (
+            YELLOW,
+            format!(
+                "on {}: exception {exception:?} of {owner} has suppressed nothing for seven days ({reason}); is it \
+                still needed?",
+                notice.node
+            ),
+        ),
         NoticeEvent::Suppressed { exception, reason, count, .. } => {
             let acts = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
             (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))

@@ -180,7 +180,7 @@ cases! {
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;
     policy []: forged_by_mount, forged_by_rename, script;
-    policy [UserSpace]: excepted, reloaded, command_from_outside, always_told;
+    policy [UserSpace]: excepted, reloaded, expired, command_from_outside, always_told;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
@@ -216,8 +216,8 @@ cases! {
     refusals []: lockdown;
 }
 
-/// Runs the cases in a comma-separated list, those [of the kernel](OF_THE_KERNEL), or all cases of this kind of machine.
-/// Fails if no case could run.
+/// Runs the cases in a comma-separated list, those [of the kernel](OF_THE_KERNEL), or all cases of this kind of
+/// machine. Fails if no case could run.
 pub fn run(kind: Kind, names: Option<&OsStr>) -> Result<()> {
     let names = names.map(OsStr::to_string_lossy);
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.split(',').collect());

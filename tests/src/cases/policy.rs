@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::lab::{Lab, write_config};
@@ -12,6 +13,7 @@ use super::{expectation, session};
 use crate::container::{Container, Setup};
 use crate::engine::DOCKER;
 use crate::image::{BACKUP, BROKEN_SCRIPT, DASH, IMAGE_SCRIPT};
+use crate::program::on_host;
 use crate::sensor::detector;
 
 /// Where the exceptions of these cases let the program [`TOOL`] write.
@@ -138,6 +140,24 @@ pub(super) fn reloaded(lab: &mut Lab) -> Result<()> {
         excepted.len()
     );
     Ok(())
+}
+
+/// What an exception has suppressed is told once it has expired, and so is that it has.
+pub(super) fn expired(lab: &mut Lab) -> Result<()> {
+    let place = lab.place()?;
+    let soon = format!("@{}", clock_gettime(ClockId::Realtime).tv_sec + 20);
+    let expires = on_host("/bin/busybox", ["date", "-u", "-d", &soon, "+%FT%TZ"])?;
+    let text = format!("{}expires = {expires}\n", places());
+    with_exceptions(lab, &[text], |lab| {
+        let container = lab.container()?;
+        container.service_does(&["create", &format!("{place}/before")])?;
+        lab.expect_none()?;
+        let notice = lab.wait_for_line(|line| line["event"] == "exception_expired")?;
+        ensure!(notice["detail"]["exception"] == "places" && notice["detail"]["owner"] == "lab", "{notice}");
+        container.service_does(&["create", &format!("{place}/after")])?;
+        lab.expect(&container, [created(&format!("{place}/after"))])
+    })
+    .map(drop)
 }
 
 /// A file that cannot be used is refused, and noticed without a signal. What was loaded before still holds.
