@@ -19,6 +19,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::policy::Candidates;
+pub use crate::severity::SeverityRule;
 
 /// The version of the format. It changes only if consumers of the older version would break; new keys do not count as
 /// such a change.
@@ -65,6 +66,11 @@ pub struct Finding {
     pub finding: Kind,
     /// How much it matters.
     pub severity: Severity,
+    /// The rule by which it has its severity, or would have it if it were not expected. `detector explain` says what
+    /// the rule is. Of a session, it can be the rule of the finding in it that matters most. It is left out if
+    /// exceptions have lowered the severity, and of a session that matters because of a shell from before the detector.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub severity_rule: Option<SeverityRule>,
     /// Why it is expected. Its severity is then `info`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<Expected>,
@@ -97,6 +103,10 @@ pub struct Finding {
     /// without the exception.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<Text>,
+    /// What exceptions can demand of it. It is left out if no exception can hold for it: because of its kind, because
+    /// it is critical, or because the details were lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<Box<Evidence>>,
     /// The visit in which it happened, as long as that may be a health check. It is not in the output.
     #[serde(skip)]
     pub visit: Option<Arc<Visit>>,
@@ -128,9 +138,15 @@ impl Finding {
         self.expected = Some(Expected::new(reason, &mut self.severity));
     }
 
+    /// The severity, or that which it would have if it were not expected.
+    pub(crate) fn unexpected(&self) -> Severity {
+        self.expected.map_or(self.severity, |expected| expected.otherwise)
+    }
+
     /// Takes the severity of another act that the finding is about, too, if it is higher. The finding is expected only
     /// if both acts are.
     pub(crate) fn raise(&mut self, other: &Self) {
+        let before = self.unexpected();
         match (&mut self.expected, other.expected) {
             (Some(expected), Some(other)) => expected.otherwise = expected.otherwise.max(other.otherwise),
             (Some(expected), None) => {
@@ -139,6 +155,9 @@ impl Finding {
             }
             (None, _) => self.severity = self.severity.max(other.severity),
         }
+        if self.unexpected() > before {
+            self.severity_rule = other.severity_rule;
+        }
         if other.visit.is_none() {
             self.visit = None;
         }
@@ -146,12 +165,14 @@ impl Finding {
     }
 
     /// Takes from another act that the finding is about, too, whether it may be what containers of the image do, and
-    /// which exceptions it fulfils.
+    /// which exceptions it fulfils, with the evidence for that.
     pub(crate) fn add(&mut self, other: &Self) {
         let (own, typical) = (self.typical.take(), other.typical.as_deref());
         self.typical = own.zip(typical).and_then(|(own, other)| Some(Box::new(own.and(other)?)));
         let (own, candidates) = (self.candidates.take(), other.candidates.as_ref());
         self.candidates = own.zip(candidates).and_then(|(own, other)| own.and(other));
+        let (own, evidence) = (self.evidence.take(), other.evidence.as_deref());
+        self.evidence = own.zip(evidence).map(|(own, other)| Box::new(own.and(other)));
     }
 
     /// Says that it happened in this visit, which is or may be a health check.
@@ -160,6 +181,42 @@ impl Finding {
             Some(visit) if visit.is_steady => self.expect(Reason::HealthCheck),
             visit => self.visit = visit.cloned(),
         }
+    }
+}
+
+/// What exceptions can demand of a finding besides its kind, severity, `file.op`, `process.origin` and container:
+/// facts that nobody in the container can make up. Of a finding about several acts, it is what they have in common; of
+/// that of a session, what its first process has in common with every later one that makes it matter more than `info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// Whether `path` is compared with `file.path` and `file.new_path`. It is not if one of them is not the path of the
+    /// file on the container's own root.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub path: bool,
+    /// The executable of the process, if that is a file of the image: it is in a lower layer of the container's own
+    /// root, and this is its path there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<Text>,
+    /// The script that the process runs, if that is a file of the image and the kernel has executed it by this path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub script: Option<Text>,
+    /// The executables of the ancestors in the container that are files of the image, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ancestors: Vec<Text>,
+    /// How the session of the process began. It is left out if the process is in none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub via: Option<Via>,
+}
+
+impl Evidence {
+    /// What this and other evidence have in common.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.path &= other.path;
+        self.exe.take_if(|exe| other.exe.as_ref() != Some(exe));
+        self.script.take_if(|script| other.script.as_ref() != Some(script));
+        self.ancestors.retain(|ancestor| other.ancestors.contains(ancestor));
+        self.via.take_if(|via| other.via != Some(*via));
+        self
     }
 }
 

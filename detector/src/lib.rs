@@ -25,3 +25,4 @@ mod procfs;
 mod recent;
 mod recording;
 mod replay;
+mod severity;

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
-use crate::policy::exception::refusal;
+use crate::policy::exception::{refusal, refusal_of_sessions, unfulfilled};
 use crate::policy::{Conditions, Exception, PathPattern, Pattern};
 
 /// How many exceptions a file can have.
@@ -177,21 +177,6 @@ fn texts(value: &DeValue<'_>) -> usize {
     }
 }
 
-/// The keys of conditions that no finding of this kind fulfils, and why.
-const fn unfulfilled(kind: Kind) -> &'static [(&'static str, &'static str)] {
-    const NO_OPERATION: (&str, &str) = ("operation", "it is about what was executed, and not about a change");
-    const MOUNTED: (&str, &str) = ("path", "whoever can mount something decides which path that is");
-    match kind {
-        Kind::Session => &[
-            ("operation", "a session has many operations, and each has a finding of its own"),
-            ("path", "a session changes many files, and each has a finding of its own"),
-        ],
-        Kind::VolumeExec | Kind::FilelessExec => &[NO_OPERATION, MOUNTED],
-        Kind::ShellInContainer | Kind::DriftedExec => &[NO_OPERATION],
-        _ => &[],
-    }
-}
-
 impl Entry {
     /// The exception that the entry describes, if nothing is missing.
     fn exception(self, item: &Value<'_>, table: &DeTable<'_>, problems: &mut Problems) -> Option<Exception> {
@@ -213,11 +198,7 @@ impl Entry {
                 }
             }
         }
-        let why = self.via.0.iter().find_map(|via| match via {
-            Via::Socket => Some("a program that takes commands from a socket is critical"),
-            Via::Application => Some("such a session is told because of an act in it; except that"),
-            Via::Exec | Via::Nsenter | Via::Entrypoint | Via::Terminal => None,
-        });
+        let why = self.via.0.iter().find_map(|via| refusal_of_sessions(*via));
         if let (Some(why), Some(value)) = (why, table.get("via")) {
             problems.error(
                 value.span(),

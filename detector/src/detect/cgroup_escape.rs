@@ -8,14 +8,13 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::CgroupEscape;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(escape: &CgroupEscape, actor: &Actor, container: &TrackedContainer) -> Assessment {
     let moved =
         if escape.moved == escape.process.pid { "itself".to_owned() } else { format!("process {}", escape.moved) };
     Assessment {
-        finding: Kind::CgroupEscape,
-        severity: Severity::Critical,
+        rule: SeverityRule::CgroupEscape,
         message: format!(
             "{} moved {moved} out of {} to cgroup {}",
             actor.name(),

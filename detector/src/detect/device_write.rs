@@ -7,13 +7,12 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::DeviceOpen;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(open: &DeviceOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let device = describe::path_or_inode(open.detail.as_ref(), &open.file);
     Assessment {
-        finding: Kind::DeviceWrite,
-        severity: Severity::Critical,
+        rule: SeverityRule::DeviceWrite,
         message: describe::message(&format!("block device {device} opened for writing"), container, actor),
         file: Some(describe::changed_file(&open.file, open.detail.as_ref(), None)),
         mitre: &["T1611"],
@@ -25,6 +24,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::event::{Event, ImageChange, ImageOp, Layer};
+    use crate::finding::{Kind, Severity};
 
     #[test]
     fn it_says_which_device() {

@@ -10,7 +10,7 @@
 use super::assessment::Assessment;
 use super::code::{Code, Source};
 use crate::container::table::TrackedContainer;
-use crate::finding::{Difference, File, Kind, Severity};
+use crate::finding::{Difference, File, SeverityRule};
 
 pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
     match code.source(container) {
@@ -18,16 +18,15 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assess
         Source::Memory | Source::Deleted | Source::MemoryOrDeleted | Source::Volume | Source::Expected => return None,
     }
     let difference = code.file.difference.filter(|_| container.root_dev == Some(code.file.dev));
-    let (severity, state) = match difference {
-        Some(Difference::Nothing) => (Severity::Low, "copied from the image unchanged"),
-        Some(Difference::Metadata) => (Severity::Low, "as in the image except for its metadata"),
-        Some(Difference::Privileges) => (Severity::High, "as in the image except for its privileges"),
-        Some(Difference::Content) => (Severity::High, "not as in the image (content)"),
-        None => (Severity::High, "not as in the image"),
+    let (rule, state) = match difference {
+        Some(Difference::Nothing) => (SeverityRule::DriftOfMetadata, "copied from the image unchanged"),
+        Some(Difference::Metadata) => (SeverityRule::DriftOfMetadata, "as in the image except for its metadata"),
+        Some(Difference::Privileges) => (SeverityRule::Drift, "as in the image except for its privileges"),
+        Some(Difference::Content) => (SeverityRule::Drift, "not as in the image (content)"),
+        None => (SeverityRule::Drift, "not as in the image"),
     };
     Some(Assessment {
-        finding: Kind::DriftedExec,
-        severity,
+        rule,
         message: code.message(state, container),
         file: Some(File { differs: difference, ..code.describe_file() }),
         mitre: code.technique(),

@@ -1,4 +1,4 @@
-//! Which exceptions of the policy an act fulfils.
+//! What exceptions can demand of an act, and which exceptions of the policy it fulfils.
 //!
 //! **Evidence**: what an exception demands of programs is fulfilled only by files of the image: they are in a lower
 //! layer of the container's own root, and their paths lead through no mount and begin at no other root, so that nobody
@@ -17,8 +17,9 @@ use super::describe;
 use super::process::{Program, Programs};
 use crate::container::table::TrackedContainer;
 use crate::event::{Event, ImageOp, Layer, Path, Process, Via};
-use crate::finding::{Finding, Kind, Op, Severity};
-use crate::policy::{Candidates, Conditions, Exception, PathPattern, Policy};
+use crate::finding::{Evidence, Finding, Severity, Text};
+use crate::policy::exception::refusal;
+use crate::policy::{Candidates, Policy, Subject};
 use crate::recent::Recent;
 
 /// In how many containers moved directories are remembered at most.
@@ -56,7 +57,7 @@ impl Exceptions {
         }
     }
 
-    /// Adds to the findings about an event the exceptions that the act fulfils.
+    /// Adds to the findings about an event what exceptions can demand of them, and those that they fulfil.
     pub(super) fn judge(
         &mut self,
         event: &Event,
@@ -67,33 +68,46 @@ impl Exceptions {
         if findings.is_empty() {
             return;
         }
-        let Some(act) = self.act(event, programs, container) else { return };
+        let Some(evidence) = self.evidence(event, programs, container) else { return };
         for finding in findings {
-            finding.candidates = Candidates::of(&self.policy, |exception| act.fulfils(exception, finding));
+            if refusal(finding.finding).is_some() || finding.severity == Severity::Critical {
+                continue;
+            }
+            let path = is_path_evidence(event, finding, container);
+            finding.evidence = Some(Box::new(Evidence { path, ..evidence.clone() }));
+            finding.candidates = self.candidates(|| Subject::of(finding));
         }
     }
 
-    /// The exceptions that the session fulfils which begins with this event.
+    /// What exceptions can demand of the session that begins with this event, and those that it fulfils.
     pub(super) fn of_session(
         &mut self,
         event: &Event,
         programs: &mut Programs,
         container: &TrackedContainer,
-    ) -> Option<Candidates> {
-        let act = self.act(event, programs, container)?;
-        Candidates::of(&self.policy, |exception| {
-            let Conditions { finding, operation, path, .. } = &exception.conditions;
-            finding.contains(&Kind::Session) && operation.is_empty() && path.is_empty() && act.is_by(exception)
-        })
+    ) -> Option<(Evidence, Option<Candidates>)> {
+        let evidence = self.evidence(event, programs, container)?;
+        let (process, _) = event.actor()?;
+        let candidates = self.candidates(|| Some(Subject::of_session(process.origin, &evidence)));
+        Some((evidence, candidates))
     }
 
-    /// What exceptions can demand of an act. Returns `None` if there are no exceptions, or if too little is known.
-    fn act<'a>(&mut self, event: &'a Event, programs: &mut Programs, container: &TrackedContainer) -> Option<Act<'a>> {
+    /// The exceptions that are fulfilled, apart from the container.
+    fn candidates(&self, subject: impl FnOnce() -> Option<Subject>) -> Option<Candidates> {
         if self.policy.exceptions.is_empty() {
             return None;
         }
+        let subject = subject()?;
+        Candidates::of(&self.policy, |exception| exception.conditions.allow_act(&subject))
+    }
+
+    /// What exceptions can demand of an act, apart from the path of its file. Returns `None` if too little is known.
+    fn evidence(&mut self, event: &Event, programs: &mut Programs, container: &TrackedContainer) -> Option<Evidence> {
         let (process, exe) = event.actor()?;
-        let are_evidence = self.moved.get(&key(container)).is_none();
+        let via = via(process);
+        if self.moved.get(&key(container)).is_some() {
+            return Some(Evidence { via, ..Evidence::default() });
+        }
         let exe_file = match event {
             Event::Exec(exec) => Some((exec.file.dev, exec.file.layer)),
             _ => event.detail().map(|detail| (detail.exe_dev, detail.exe_layer)),
@@ -102,22 +116,30 @@ impl Exceptions {
         let program = programs.of(process, exe);
         // The process can have executed another program since.
         let program = program.filter(|program| program.exe.bytes == exe.bytes && program.since <= event.time());
-        let script = program.and_then(|program| program.image_script.clone());
-        let ancestors = if are_evidence { ancestors(process, programs) } else { Vec::new() };
-        let (path, new_path) = match event {
-            Event::Exec(_) => (Some(exe), None),
-            _ => event.detail().map_or((None, None), |detail| (Some(&detail.path), detail.new_path.as_ref())),
-        };
-        let is_on_root = event.file().is_some_and(|file| container.root_dev == Some(file.dev));
-        Some(Act {
-            process,
-            path: path.filter(|_| is_on_root),
-            new_path,
-            exe: Some(exe).filter(|_| is_of_image && are_evidence),
-            script: script.filter(|_| are_evidence),
-            ancestors,
+        let script = program.and_then(|program| program.image_script.as_ref());
+        Some(Evidence {
+            path: false,
+            exe: describe::path(exe).filter(|_| is_of_image),
+            script: script.and_then(describe::path),
+            ancestors: ancestors(process, programs),
+            via,
         })
     }
+}
+
+/// Whether the finding is about the file of the act, and each path of that is the path of the file on the container's
+/// own root. A finding can also be about a script that the act has executed.
+fn is_path_evidence(event: &Event, finding: &Finding, container: &TrackedContainer) -> bool {
+    let (path, new_path) = match event {
+        Event::Exec(exec) => (Some(&exec.exe), None),
+        _ => event.detail().map_or((None, None), |detail| (Some(&detail.path), detail.new_path.as_ref())),
+    };
+    let Some(path) = path else { return false };
+    let is_on_root = event.file().is_some_and(|file| container.root_dev == Some(file.dev));
+    let told = finding.file.as_ref().and_then(|file| file.path.as_ref());
+    is_on_root
+        && told == Some(&describe::text(&path.bytes))
+        && [Some(path), new_path].into_iter().flatten().all(is_evidence)
 }
 
 /// What stays the same when the container is started again, as its root does.
@@ -129,14 +151,14 @@ fn key(container: &TrackedContainer) -> Vec<u8> {
 }
 
 /// The executables of the ancestors that are evidence, nearest first.
-fn ancestors(process: &Process, programs: &mut Programs) -> Vec<Path> {
+fn ancestors(process: &Process, programs: &mut Programs) -> Vec<Text> {
     let began = process.session.map_or(0, |session| session.start_time);
     let above = process.ancestors.iter().take_while(|above| above.in_container && above.start_time >= began);
     let mut started = process.start_time;
     let of_image = above.filter_map(|above| {
         let program = programs.get(above.pid, above.start_time);
         let is_evidence = |program: &&Program| program.is_of_image && program.since <= started;
-        let exe = program.filter(is_evidence).map(|program| program.exe.clone());
+        let exe = program.filter(is_evidence).and_then(|program| describe::path(&program.exe));
         started = above.start_time;
         exe
     });
@@ -149,55 +171,6 @@ fn via(process: &Process) -> Option<Via> {
         Via::Socket if process.tty.is_some() => Some(Via::Terminal),
         via => Some(via),
     }
-}
-
-/// What exceptions can demand of an act.
-struct Act<'a> {
-    process: &'a Process,
-    path: Option<&'a Path>,
-    new_path: Option<&'a Path>,
-    /// The executable, if it is evidence.
-    exe: Option<&'a Path>,
-    /// The script that the process runs, if it is evidence.
-    script: Option<Path>,
-    /// The executables of the ancestors in the container that are evidence.
-    ancestors: Vec<Path>,
-}
-
-impl Act<'_> {
-    /// Whether a finding about the act fulfils what the exception demands, apart from the container.
-    fn fulfils(&self, exception: &Exception, finding: &Finding) -> bool {
-        let Conditions { finding: kinds, operation, path, .. } = &exception.conditions;
-        let file = finding.file.as_ref();
-        let is_operation = |op: &Op| operation.contains(op);
-        kinds.contains(&finding.finding)
-            && finding.severity < Severity::Critical
-            && (operation.is_empty() || file.and_then(|file| file.op.as_ref()).is_some_and(is_operation))
-            && (path.is_empty() || self.is_at(path, finding))
-            && self.is_by(exception)
-    }
-
-    /// Whether the file that the finding is about has such a path, and the new one too if it gets another one.
-    fn is_at(&self, patterns: &[PathPattern], finding: &Finding) -> bool {
-        let Some(path) = self.path else { return false };
-        // The finding can be about a script that the act has executed.
-        let is_about = finding.file.as_ref().is_some_and(|file| file.path == describe::path(path));
-        is_about && std::iter::once(path).chain(self.new_path).all(|path| matches(patterns, path))
-    }
-
-    /// Whether the process fulfils what the exception demands.
-    fn is_by(&self, exception: &Exception) -> bool {
-        let Conditions { origin, via, exe, ancestor, script, .. } = &exception.conditions;
-        (origin.is_empty() || origin.contains(&self.process.origin))
-            && (via.is_empty() || self::via(self.process).is_some_and(|own| via.contains(&own)))
-            && (exe.is_empty() || self.exe.is_some_and(|path| matches(exe, path)))
-            && (script.is_empty() || self.script.as_ref().is_some_and(|path| matches(script, path)))
-            && (ancestor.is_empty() || self.ancestors.iter().any(|path| matches(ancestor, path)))
-    }
-}
-
-fn matches(patterns: &[PathPattern], path: &Path) -> bool {
-    is_evidence(path) && patterns.iter().any(|pattern| pattern.matches(&path.bytes))
 }
 
 /// Whether nobody in the container can make up the path.
@@ -216,7 +189,7 @@ mod tests {
     use super::super::samples::{args, change, container, context, exec, path, script};
     use super::*;
     use crate::event::{Exec, ImageChange, Origin, Script, Session};
-    use crate::finding::Part;
+    use crate::finding::{Kind, Part};
 
     /// A policy with one exception.
     fn policy(conditions: serde_json::Value) -> Policy {
@@ -292,6 +265,73 @@ mod tests {
             assert!(!is(other.clone()), "{other}");
         }
         assert!(!is_excepted(shells(json!({})), &[written(|_| {})]));
+    }
+
+    #[test]
+    fn a_finding_says_what_exceptions_can_demand() {
+        use serde_json::{Value, json, to_value};
+        let said = |events: &[Event]| {
+            let last = found(Policy::default(), events).pop().expect("there is a finding");
+            to_value(last).expect("it can be written")["evidence"].clone()
+        };
+        assert_eq!(said(&[written(|_| {})]), json!({"path": true, "exe": "/usr/bin/python3.12"}));
+        let detail = |alter: fn(&mut crate::event::Detail)| {
+            said(&[written(|write| alter(write.detail.as_mut().expect("the sample has it")))])
+        };
+        assert_eq!(detail(|detail| detail.exe_layer = Some(Layer::Upper)), json!({"path": true}));
+        assert_eq!(detail(|detail| detail.path.is_direct = false), json!({"exe": "/usr/bin/python3.12"}));
+        assert_eq!(said(&[written(|write| write.detail = None)]), Value::Null);
+        // Where a directory was moved, only the path of the file is left.
+        let moved = written(|write| (write.op, write.file.mode) = (ImageOp::Rename, 0o40755));
+        assert_eq!(said(&[moved, written(|_| {})]), json!({"path": true}));
+
+        let mut server = exec(Origin::Entrypoint, "/usr/bin/node", &["node"]);
+        (server.process.pid, server.process.start_time, server.at.time) = (9, 5, 6);
+        let mut shell = exec(Origin::Application, "/bin/dash", &["/bin/sh", "/srv/run"]);
+        (shell.is_interpreter, shell.head) = (true, Some([0; 256]));
+        let above = &mut shell.process.ancestors[0];
+        (above.pid, above.start_time, above.in_container) = (9, 5, true);
+        let events = |shell: &Exec| {
+            let [server, shell] = [&server, shell].map(|exec| Event::Exec(Box::new(exec.clone())));
+            [server, Event::Script(Box::new(script("/srv/run"))), shell]
+        };
+        assert_eq!(
+            said(&events(&shell)),
+            json!({"path": true, "exe": "/bin/dash", "script": "/srv/run", "ancestors": ["/usr/bin/node"]})
+        );
+        // What is critical has no exception.
+        shell.process.stdio[0] = crate::event::StdioKind::Socket;
+        shell.args = args(&["/bin/sh"]);
+        assert_eq!(said(&events(&shell)), Value::Null);
+    }
+
+    #[test]
+    fn the_evidence_of_a_session_is_that_of_all_programs_that_matter() {
+        let said = |later: &str, tty: bool| {
+            let run = |exe: &str, pid| {
+                let mut exec = exec(Origin::Entered, exe, &[exe]);
+                let session = Session { start_time: 70, pid: 1234, via: Via::Exec };
+                (exec.process.pid, exec.process.session) = (pid, Some(session));
+                exec.process.tty = tty.then(|| super::super::samples::name("pts0"));
+                Event::Exec(Box::new(exec))
+            };
+            // What is published last is said of both programs.
+            let (mut detector, mut all) = (Detector::default(), Vec::new());
+            for event in [run("/usr/bin/top", 1234), run(later, 1235)] {
+                detector.detect(&event, &own_container(), &context(), |_| {});
+            }
+            detector.stop(100, &context(), |line| all.push(line));
+            let told = all.into_iter().find_map(|line| match line {
+                crate::finding::Line::Finding(finding) => Some(finding),
+                crate::finding::Line::Notice(_) => None,
+            });
+            let evidence = told.expect("it is told").evidence.expect("it can be excepted");
+            (evidence.via, evidence.exe.map(|exe| exe.to_string()))
+        };
+        let top = || Some("/usr/bin/top".to_owned());
+        assert_eq!(said("/usr/bin/top", true), (Some(Via::Exec), top()));
+        assert_eq!(said("/usr/bin/less", true), (Some(Via::Exec), None));
+        assert_eq!(said("/usr/bin/less", false), (Some(Via::Exec), top()));
     }
 
     #[test]

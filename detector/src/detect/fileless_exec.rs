@@ -6,7 +6,7 @@
 use super::assessment::Assessment;
 use super::code::{Code, Source};
 use crate::container::table::TrackedContainer;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assessment> {
     let state = match code.source(container) {
@@ -16,8 +16,7 @@ pub(super) fn detect(code: &Code, container: &TrackedContainer) -> Option<Assess
         Source::Changed | Source::Volume | Source::Expected => return None,
     };
     Some(Assessment {
-        finding: Kind::FilelessExec,
-        severity: Severity::High,
+        rule: SeverityRule::Fileless,
         message: code.message(state, container),
         file: Some(code.describe_file()),
         mitre: &["T1620"],

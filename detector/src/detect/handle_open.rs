@@ -9,17 +9,16 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::HandleOpen;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(open: &HandleOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let path = describe::path_or_inode(open.detail.as_ref(), &open.file);
-    let (severity, place) = match open.is_inside {
-        true => (Severity::Low, ""),
-        false => (Severity::Critical, " outside its mount"),
+    let (rule, place) = match open.is_inside {
+        true => (SeverityRule::HandleInside, ""),
+        false => (SeverityRule::HandleOutside, " outside its mount"),
     };
     Assessment {
-        finding: Kind::HandleOpen,
-        severity,
+        rule,
         message: describe::message(&format!("{path} opened by its handle{place}"), container, actor),
         file: Some(describe::changed_file(&open.file, open.detail.as_ref(), None)),
         mitre: &["T1611"],
@@ -31,6 +30,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::event::{Event, ImageChange, ImageOp, Layer};
+    use crate::finding::Severity;
 
     #[test]
     fn what_is_outside_is_critical() {

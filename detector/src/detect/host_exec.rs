@@ -7,7 +7,7 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::HostExec;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(exec: &HostExec, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let path = describe::path_or_inode(exec.detail.as_ref(), &exec.file);
@@ -18,8 +18,7 @@ pub(super) fn detect(exec: &HostExec, actor: Option<&Actor>, container: &Tracked
         None => String::new(),
     };
     Assessment {
-        finding: Kind::HostExec,
-        severity: Severity::Critical,
+        rule: SeverityRule::HostExec,
         message: format!("{path} of {} executed on the host{by}", describe::container_name(container)),
         file: Some(describe::changed_file(&exec.file, exec.detail.as_ref(), None)),
         mitre: &["T1611"],

@@ -15,7 +15,7 @@ use super::describe::{self, Actor};
 use super::place::Place;
 use crate::container::table::TrackedContainer;
 use crate::event::{MountChange, MountOp};
-use crate::finding::{Kind, Op, Severity};
+use crate::finding::{Op, SeverityRule};
 
 /// What an operation does to the path.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,17 +48,16 @@ pub(super) fn detect(change: &MountChange, actor: Option<&Actor>, container: &Tr
     let detail = change.detail.as_ref();
     let (done, effect) = describe(change.op);
     let place = detail.map_or(Place::Other, |detail| Place::of_tree(&detail.path.bytes));
-    let severity = match (effect, place) {
-        _ if change.is_private => Severity::Info,
-        (Effect::Confines, _) => Severity::Low,
-        (Effect::Replaces, _) | (_, Place::Program | Place::Control) => Severity::High,
-        (Effect::Covers | Effect::Alters, Place::Scratch | Place::Other) => Severity::Medium,
+    let rule = match (effect, place) {
+        _ if change.is_private => SeverityRule::ShadowInSandbox,
+        (Effect::Confines, _) => SeverityRule::ShadowOfRoot,
+        (Effect::Replaces, _) | (_, Place::Program | Place::Control) => SeverityRule::ShadowOfControl,
+        (Effect::Covers | Effect::Alters, Place::Scratch | Place::Other) => SeverityRule::Shadow,
     };
     let path = describe::path_or_inode(detail, &change.file);
     let scope = if change.is_private { " for a sandbox (a user namespace of its own)" } else { "" };
     Assessment {
-        finding: Kind::ImageShadowed,
-        severity,
+        rule,
         message: describe::message(&format!("{path} {done}{scope}"), container, actor),
         file: Some(describe::changed_file(&change.file, detail, Some(Op::Mount(change.op)))),
         mitre: if effect == Effect::Covers && !change.is_private { &["T1564.013"] } else { &[] },
@@ -70,6 +69,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::event::{Event, ImageChange, ImageOp, Layer};
+    use crate::finding::{Kind, Severity};
 
     #[test]
     fn severity_technique_and_message() {

@@ -30,7 +30,7 @@ use super::describe::{self, Actor};
 use super::place::Place;
 use crate::container::table::TrackedContainer;
 use crate::event::{ImageChange, ImageOp, Layer, Origin};
-use crate::finding::{Kind, Mode, Op, Severity};
+use crate::finding::{Mode, Op, SeverityRule};
 
 /// `S_ISUID | S_ISGID`.
 const SET_ID: u32 = 0o6000;
@@ -105,17 +105,18 @@ pub(super) fn detect(change: &ImageChange, actor: Option<&Actor>, container: &Tr
         Aspect::Content | Aspect::Existence | Aspect::Timestamps => false,
     };
     let is_program = is_executable || place == Place::Program;
-    let severity = match place {
-        _ if gives_power || is_program => Severity::High,
-        Place::Program | Place::Control => Severity::High,
-        Place::Other if configures => Severity::High,
-        Place::Scratch => Severity::Low,
-        Place::Other => Severity::Medium,
+    let rule = match place {
+        _ if gives_power => SeverityRule::WriteOfPrivileges,
+        _ if is_program => SeverityRule::WriteOfProgram,
+        Place::Program => SeverityRule::WriteOfProgram,
+        Place::Control => SeverityRule::WriteOfControl,
+        Place::Other if configures => SeverityRule::WriteOfConfiguration,
+        Place::Scratch => SeverityRule::WriteOfScratch,
+        Place::Other => SeverityRule::Write,
     };
     let is_new = change.file.layer == Some(Layer::New);
     Assessment {
-        finding: Kind::ImageWrite,
-        severity,
+        rule,
         message: message(change, container, actor),
         file: Some(file),
         mitre: match aspect {
@@ -154,7 +155,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::event::Event;
-    use crate::finding::Finding;
+    use crate::finding::{Finding, Severity};
 
     fn finding(change: &ImageChange) -> Finding {
         found(Event::ImageChange(Box::new(change.clone()))).expect("every change of an image is a finding")

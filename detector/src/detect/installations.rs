@@ -88,7 +88,7 @@ impl Installations {
     /// Records that a process runs code about which this was found, which was last changed so. If no installation has
     /// changed it, what the process does is not of an installation any more. A library does not take it out.
     pub(super) fn leave(&mut self, code: &Code, found: &Assessment, change: Option<&Change>) {
-        if found.severity > Severity::Low
+        if found.rule.severity() > Severity::Low
             && code.how != How::Mapped
             && !change.is_some_and(Change::is_of_installation)
             && let Some(actor) = &code.actor

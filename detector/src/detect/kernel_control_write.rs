@@ -7,14 +7,13 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::ControlOpen;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(open: &ControlOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let what =
         format!("{}, by which the kernel executes programs, opened for writing", describe::control(open.control));
     Assessment {
-        finding: Kind::KernelControlWrite,
-        severity: Severity::Critical,
+        rule: SeverityRule::KernelControlWrite,
         message: describe::message(&what, container, actor),
         file: Some(describe::control_file(open)),
         mitre: &["T1611"],
@@ -26,6 +25,7 @@ mod tests {
     use super::super::samples::*;
     use super::*;
     use crate::event::{Control, Event};
+    use crate::finding::{Kind, Severity};
 
     #[test]
     fn it_says_which_control() {

@@ -75,15 +75,16 @@ struct Report<'a, F> {
 impl<F: FnMut(Finding)> Report<'_, F> {
     /// Reports what a detection says about an event that happened `at` this time and was caused by this process.
     fn add(&mut self, at: At, actor: Option<&Actor>, assessment: Assessment) {
-        let Assessment { finding, severity, message, file, mitre } = assessment;
+        let Assessment { rule, message, file, mitre } = assessment;
         (self.found)(Finding {
             time: self.context.wall(at.time),
             schema: SCHEMA_VERSION,
-            id: self.context.id(at, finding),
+            id: self.context.id(at, rule.kind()),
             revision: 1,
             node: self.context.node.clone(),
-            finding,
-            severity,
+            finding: rule.kind(),
+            severity: rule.severity(),
+            severity_rule: Some(rule),
             expected: None,
             message,
             container: (at.container != 0).then(|| describe::container(self.container)),
@@ -94,6 +95,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
             repeated: None,
             mitre: mitre.iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
+            evidence: None,
             visit: None,
             typical: None,
             candidates: None,
@@ -207,6 +209,7 @@ impl Detector {
             parent: None,
             content: None,
             visit: None,
+            evidence: None,
             candidates: None,
         };
         process.session.into_iter().for_each(|session| self.sessions.resume(session, at, around));
@@ -217,7 +220,10 @@ impl Detector {
         let mut finding = None;
         let mut report = Report { container: nowhere, context, found: |found| finding = Some(found) };
         report.add(At { time, number: 0, cgroup: 0, container: 0 }, None, test_alert::assess(alert));
-        finding.expect("the report passes it on")
+        let mut finding: Finding = finding.expect("the report passes it on");
+        finding.severity = alert.severity;
+        finding.severity_rule.take_if(|rule| rule.severity() != alert.severity);
+        finding
     }
 
     /// Looks for findings in an event of a container, and passes each to `found`. If it is an event of a session, this
@@ -275,7 +281,8 @@ impl Detector {
             }
             _ => None,
         };
-        let candidates = actor.and_then(|_| self.exceptions.of_session(event, &mut self.programs, container));
+        let excepted = actor.and_then(|_| self.exceptions.of_session(event, &mut self.programs, container));
+        let (evidence, candidates) = excepted.unzip();
         let actor = actor.map(|(process, exe)| match event {
             Event::Exec(exec) => Actor::of_exec(exec),
             _ => Actor::new(process, exe, self.programs.of(process, exe)),
@@ -296,7 +303,8 @@ impl Detector {
             parent,
             content,
             visit: visit.as_ref(),
-            candidates: candidates.as_ref(),
+            evidence: evidence.as_ref(),
+            candidates: candidates.as_ref().and_then(Option::as_ref),
         };
         self.sessions.take(event, findings, around, &mut |mut finding| {
             is_of_session |= finding.session.is_some();

@@ -12,13 +12,12 @@ use super::assessment::Assessment;
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::{ControlOpen, MapCommand, Tampering, TamperingAct};
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect_switch(open: &ControlOpen, actor: Option<&Actor>, container: &TrackedContainer) -> Assessment {
     let what = format!("{}, the switch of the sensor's probes, opened for writing", describe::control(open.control));
     Assessment {
-        finding: Kind::SensorTampering,
-        severity: Severity::Critical,
+        rule: SeverityRule::Tampering,
         message: describe::message(&what, container, actor),
         file: Some(describe::control_file(open)),
         mitre: &["T1562.001"],
@@ -51,8 +50,7 @@ pub(super) fn detect(tampering: &Tampering, actor: &Actor, container: &TrackedCo
         }
     };
     Assessment {
-        finding: Kind::SensorTampering,
-        severity: if is_usual { Severity::Medium } else { Severity::Critical },
+        rule: if is_usual { SeverityRule::UsualEnd } else { SeverityRule::Tampering },
         message: describe::message(&what, container, Some(actor)),
         file: None,
         mitre: &["T1562.001"],
@@ -85,6 +83,7 @@ mod tests {
     use super::*;
     use crate::detect::{Detector, describe};
     use crate::event::{At, Control, Event, Origin};
+    use crate::finding::{Kind, Severity};
 
     #[test]
     fn it_says_who_did_it_and_where() {

@@ -34,7 +34,7 @@ use super::content::Content;
 use super::describe::Actor;
 use super::{interpreter, shell};
 use crate::event::{StdioKind, Via};
-use crate::finding::{Finding, Kind, Process, Severity, Summary};
+use crate::finding::{Finding, Kind, Process, Severity, SeverityRule, Summary};
 
 /// The severity from which on the session of what an application has started is told.
 pub(super) const TOLD: Severity = Severity::High;
@@ -64,21 +64,31 @@ impl Facts {
         }
     }
 
-    /// The severity, or `None` if this begins no session and changes nothing about one.
-    pub(super) fn severity(self) -> Option<Severity> {
+    /// The rule by which the session has at least its severity, or `None` if this begins no session and changes nothing
+    /// about one.
+    pub(super) fn rule(self) -> Option<SeverityRule> {
         let is_fed = matches!(self.stdin, Some(StdioKind::Pipe | StdioKind::File | StdioKind::Socket));
         match self.via {
             Via::Socket => match self.stdin {
-                Some(StdioKind::Socket) if self.takes_commands => Some(Severity::Critical),
-                Some(StdioKind::Tty) if self.takes_commands => Some(Severity::High),
+                Some(StdioKind::Socket) if self.takes_commands => Some(SeverityRule::SessionOnSocket),
+                Some(StdioKind::Tty) if self.takes_commands => Some(SeverityRule::SessionInside),
                 _ => None,
             },
-            Via::Exec | Via::Nsenter if self.has_terminal || self.takes_commands && is_fed => Some(Severity::High),
-            Via::Entrypoint | Via::Terminal if self.has_terminal && self.takes_commands => Some(Severity::High),
-            Via::Entrypoint | Via::Terminal | Via::Nsenter => Some(Severity::Low),
-            Via::Exec => Some(Severity::Info),
+            Via::Exec | Via::Nsenter if self.has_terminal => Some(SeverityRule::SessionOnTerminal),
+            Via::Exec | Via::Nsenter if self.takes_commands && is_fed => Some(SeverityRule::SessionOnInput),
+            Via::Entrypoint | Via::Terminal if self.has_terminal && self.takes_commands => {
+                Some(SeverityRule::SessionInside)
+            }
+            Via::Entrypoint | Via::Terminal => Some(SeverityRule::SessionOfProgram),
+            Via::Nsenter => Some(SeverityRule::SessionFromHost),
+            Via::Exec => Some(SeverityRule::SessionOfCommand),
             Via::Application => None,
         }
+    }
+
+    /// The severity that follows from the rule.
+    pub(super) fn severity(self) -> Option<Severity> {
+        self.rule().map(SeverityRule::severity)
     }
 
     /// The severity of a session that had begun before the detector started. A shell in it would have been a finding.
@@ -93,10 +103,16 @@ pub(super) fn is_foreign_code(finding: &Finding) -> bool {
     matches!(finding.finding, Kind::DriftedExec | Kind::FilelessExec) && finding.severity >= Severity::High
 }
 
-/// The severity that a session has at least after this finding. `is_exploited`: whether an application that listens on
-/// a socket has started the session.
-pub(super) fn severity_after(finding: &Finding, is_exploited: bool) -> Severity {
-    if is_exploited && is_foreign_code(finding) { Severity::Critical } else { finding.severity }
+/// The severity that a session has at least after this finding, and the rule by which it has it. `is_exploited`:
+/// whether an application that listens on a socket has started the session.
+pub(super) fn severity_after(finding: &Finding, via: Via, is_exploited: bool) -> (Severity, Option<SeverityRule>) {
+    let rule = match via {
+        _ if finding.expected.is_some() => None,
+        Via::Application if is_exploited && is_foreign_code(finding) => Some(SeverityRule::SessionOfForeignCode),
+        Via::Application if finding.severity == TOLD => Some(SeverityRule::SessionOfApplication),
+        _ => finding.severity_rule,
+    };
+    (rule.map_or(finding.severity, SeverityRule::severity), rule)
 }
 
 pub(super) const fn techniques(via: Via) -> &'static [&'static str] {

@@ -17,10 +17,10 @@ use super::spawned::Branch;
 use crate::container::table::TrackedContainer;
 use crate::event::{self, At, Event, Exec, Exit, ImageChange, StdioKind, Via};
 use crate::finding::{
-    Container, Expected, Finding, Kind, Line, Notice, NoticeEvent, Part, Process, Reason, SCHEMA_VERSION, SessionFile,
-    SessionProgram, Severity, Summary, Text, Visit,
+    Container, Evidence, Expected, Finding, Kind, Line, Notice, NoticeEvent, Part, Process, Reason, SCHEMA_VERSION,
+    SessionFile, SessionProgram, Severity, SeverityRule, Summary, Text, Visit,
 };
-use crate::policy::Candidates;
+use crate::policy::{Candidates, exception};
 use crate::recent::Recent;
 
 /// How many sessions are open at most at the same time.
@@ -69,8 +69,12 @@ struct Open {
     /// When the first process started, in nanoseconds since boot.
     started: u64,
     severity: Severity,
+    /// The rule by which it has this severity.
+    rule: Option<SeverityRule>,
     /// What it is by itself, and then the acts in it, by the exceptions that they fulfil.
     parts: Vec<Part>,
+    /// What exceptions can demand of it.
+    evidence: Option<Evidence>,
     /// Whether something of higher severity was done in it since the last line, and exceptions can make a difference.
     is_divided: bool,
     summary: Summary,
@@ -131,7 +135,9 @@ impl Open {
             stdin: actor.process.input(),
             started,
             severity,
+            rule: None,
             parts: vec![Part { severity, candidates: around.candidates.cloned() }],
+            evidence: around.evidence.cloned(),
             is_divided: false,
             summary,
             running: HashMap::new(),
@@ -186,9 +192,12 @@ impl Open {
             }
     }
 
-    /// Takes the severity of an act that fulfils these exceptions.
-    fn raise(&mut self, severity: Severity, candidates: Option<&Candidates>) {
+    /// Takes the severity of an act that fulfils these exceptions, and the rule by which the session has it.
+    fn raise(&mut self, severity: Severity, rule: Option<SeverityRule>, candidates: Option<&Candidates>) {
         self.is_changed |= severity > self.severity;
+        if severity > self.severity || severity == self.severity && self.rule.is_none() {
+            self.rule = rule;
+        }
         self.severity = self.severity.max(severity);
         let is_part = |part: &Part, candidates| part.candidates.as_ref() == candidates;
         // What has no part of its own because they are too many fulfils nothing.
@@ -214,6 +223,13 @@ impl Open {
         self.parts.iter().any(|part| part.candidates.is_some())
     }
 
+    /// What exceptions can demand of the session, if one can hold for it.
+    fn evidence(&self) -> Option<Evidence> {
+        let can_be_excepted =
+            exception::refusal_of_sessions(self.summary.via).is_none() && self.severity < Severity::Critical;
+        self.evidence.clone().filter(|_| can_be_excepted)
+    }
+
     /// What it is by itself, and what was done in it, if an exception can make a difference.
     fn parts(&self) -> Vec<Part> {
         if self.can_be_excepted() { self.parts.clone() } else { Vec::new() }
@@ -230,8 +246,13 @@ impl Open {
                     self.add_program(exec, context);
                 }
                 let facts = around.actor.map(|actor| Facts::of(&actor, content, self.summary.via, self.stdin));
-                let severity = facts.and_then(Facts::severity);
-                severity.into_iter().for_each(|severity| self.raise(severity, around.candidates));
+                if let Some(rule) = facts.and_then(Facts::rule) {
+                    self.raise(rule.severity(), Some(rule), around.candidates);
+                    if rule.severity() > Severity::Info {
+                        let own = self.evidence.take();
+                        self.evidence = own.zip(around.evidence).map(|(own, other)| own.and(other));
+                    }
+                }
             }
             Event::ImageChange(change) => self.add_change(change),
             _ => {}
@@ -243,9 +264,8 @@ impl Open {
     fn add_finding(&mut self, finding: &Finding, is_of_listener: bool) {
         *self.summary.findings.entry(finding.finding).or_default() += 1;
         self.is_changed = true;
-        let is_exploited = is_of_listener && self.summary.via == Via::Application;
-        let severity = session::severity_after(finding, is_exploited);
-        self.raise(severity, finding.candidates.as_ref());
+        let (severity, rule) = session::severity_after(finding, self.summary.via, is_of_listener);
+        self.raise(severity, rule, finding.candidates.as_ref());
         if severity == Severity::Critical && self.summary.peer.is_none() {
             self.summary.peer = finding.process.as_ref().and_then(|process| process.peer.clone());
         }
@@ -338,6 +358,7 @@ impl Open {
             node: context.node.clone(),
             finding: Kind::Session,
             severity: self.severity,
+            severity_rule: self.rule,
             expected: None,
             message: self.message(),
             container: Some(self.container.clone()),
@@ -348,6 +369,7 @@ impl Open {
             repeated: None,
             mitre: session::techniques(self.summary.via).iter().map(|&id| id.into()).collect(),
             suppressed_by: None,
+            evidence: self.evidence().map(Box::new),
             visit: None,
             typical: None,
             candidates: None,
@@ -430,7 +452,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) content: Option<Content>,
     /// What the session runs that begins with this event, if it may be a health check.
     pub(super) visit: Option<&'a Arc<Visit>>,
-    /// The exceptions that a session fulfils of which this event is a part.
+    /// What exceptions can demand of a session of which this event is a part, and those that it fulfils.
+    pub(super) evidence: Option<&'a Evidence>,
     pub(super) candidates: Option<&'a Candidates>,
 }
 
@@ -574,6 +597,7 @@ impl Sessions {
         let Some(severity) = facts.severity_at_least() else { return };
         self.open(key, of, at, severity, around);
         let Some(open) = self.open.get_mut(&key) else { return };
+        open.rule = facts.rule().filter(|rule| rule.severity() == severity);
         open.skip_revisions(of, at);
         open.summary.resumed = Some(around.context.wall(at.time));
         let due = open.due();
@@ -1140,6 +1164,8 @@ mod tests {
             for finding in watch.sessions() {
                 let summary = finding.summary.as_ref().expect("it has one");
                 prop_assert!(summary.programs.len() <= LISTED && summary.files.len() <= LISTED);
+                let by_rule = finding.severity_rule.map(SeverityRule::severity);
+                prop_assert_eq!(by_rule, Some(finding.unexpected()));
                 if let Some(before) = last.insert(finding.id.clone(), finding) {
                     prop_assert_eq!(finding.revision, before.revision + 1);
                     prop_assert!(finding.severity >= before.severity && finding.time >= before.time);

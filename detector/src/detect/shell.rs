@@ -37,7 +37,7 @@ use super::content::{Content, Look};
 use super::describe::{self, Actor};
 use crate::container::table::TrackedContainer;
 use crate::event::{Layer, Origin, Path, Process, Script, StdioKind};
-use crate::finding::{File, Kind, Severity, Unread};
+use crate::finding::{File, SeverityRule, Unread};
 
 /// The names of shells, without versions.
 pub(super) const SHELLS: &[&[u8]] = &[
@@ -78,16 +78,15 @@ pub(super) fn detect(
     let process = shell.actor.process;
     let mut args = shell.actor.args().map(|args| args.iter().skip(shell.arguments));
     let remote = process.stdio[0] == StdioKind::Socket && args.as_mut().is_some_and(commands_from_stdin);
-    let severity = match process.origin {
-        _ if remote => Severity::Critical,
-        Origin::Outside => Severity::Critical,
-        Origin::Entrypoint => Severity::Info,
-        _ if has_terminal(process) => Severity::High,
-        Origin::Entered | Origin::Application | Origin::Unknown => Severity::Medium,
+    let rule = match process.origin {
+        _ if remote => SeverityRule::ShellOnSocket,
+        Origin::Outside => SeverityRule::ShellOnHost,
+        Origin::Entrypoint => SeverityRule::ShellAtStart,
+        _ if has_terminal(process) => SeverityRule::ShellOnTerminal,
+        Origin::Entered | Origin::Application | Origin::Unknown => SeverityRule::Shell,
     };
     Some(Assessment {
-        finding: Kind::ShellInContainer,
-        severity,
+        rule,
         message: message(&shell, code.how, script, remote, container),
         file: Some(File { unverified: shell.unverified, ..code.describe_file() }),
         mitre: match process.origin {
@@ -285,7 +284,7 @@ mod tests {
     use super::super::{Detector, needs_content};
     use super::*;
     use crate::event::Event;
-    use crate::finding::Finding;
+    use crate::finding::{Finding, Kind, Severity};
 
     fn shell(exe: &str, args: &[&str]) -> Option<Finding> {
         found(Event::Exec(Box::new(exec(Origin::Application, exe, args))))

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::assessment::Assessment;
-use crate::finding::{Kind, Severity};
+use crate::finding::{Severity, SeverityRule};
 
 /// A finding that somebody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,11 +17,10 @@ pub(crate) struct TestAlert {
     pub(crate) pid: Option<i32>,
 }
 
-pub(super) fn assess(TestAlert { severity, user, pid }: TestAlert) -> Assessment {
+pub(super) fn assess(TestAlert { severity: _, user, pid }: TestAlert) -> Assessment {
     let process = pid.map_or_else(String::new, |pid| format!(" with process {pid}"));
     Assessment {
-        finding: Kind::TestAlert,
-        severity,
+        rule: SeverityRule::TestAlert,
         message: format!("this is a test, nothing has happened: user {user} has run `detector test-alert`{process}"),
         file: None,
         mitre: &[],

@@ -13,21 +13,20 @@ use super::code::{Code, Source};
 use super::context::Context;
 use crate::container::table::TrackedContainer;
 use crate::event::may_have_changed;
-use crate::finding::{Kind, Severity};
+use crate::finding::SeverityRule;
 
 pub(super) fn detect(code: &Code, container: &TrackedContainer, context: &Context) -> Option<Assessment> {
     if code.source(container) != Source::Volume {
         return None;
     }
     let has_changed = |started| may_have_changed(code.file.change_time, context.wall_nanoseconds(started));
-    let (severity, state) = match container.started.map(has_changed) {
-        Some(true) => (Severity::High, "on a volume and was changed after the container had started"),
-        Some(false) => (Severity::Low, "on a volume"),
-        None => (Severity::Medium, "on a volume"),
+    let (rule, state) = match container.started.map(has_changed) {
+        Some(true) => (SeverityRule::VolumeChanged, "on a volume and was changed after the container had started"),
+        Some(false) => (SeverityRule::Volume, "on a volume"),
+        None => (SeverityRule::VolumeUnknown, "on a volume"),
     };
     Some(Assessment {
-        finding: Kind::VolumeExec,
-        severity,
+        rule,
         message: code.message(state, container),
         file: Some(code.describe_file()),
         mitre: code.technique(),
@@ -39,6 +38,7 @@ mod tests {
     use super::super::{Detector, samples::*};
     use super::*;
     use crate::event::{Event, Layer, Origin};
+    use crate::finding::Severity;
 
     /// The severity and the message for a program on this device, which was changed at this time since boot. The
     /// container's root is on device 7, and the container started at `started`.

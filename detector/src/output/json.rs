@@ -146,7 +146,7 @@ mod tests {
         let expected = format!(
             concat!(
                 r#"{{"time":"2027-01-15T08:00:00.000000077Z","schema":1,"id":"4cd55fcf1b8a-000000000000004d-10000-1","revision":1,"node":"node-1","#,
-                r#""finding":"shell_in_container","severity":"medium","#,
+                r#""finding":"shell_in_container","severity":"medium","severity_rule":"shell","#,
                 r#""message":"sh started in container 3f2a0c6d9e1b (entered from outside)","#,
                 r#""container":{{"id":"{id}","runtime":"docker","cgroup":"/system.slice/docker-{id}.scope","cgroup_id":500}},"#,
                 r#""process":{{"pid":1234,"tid":1234,"ns_pid":7,"ppid":1200,"uid":0,"gid":0,"capabilities":"00000000a80425fb","#,
@@ -155,7 +155,7 @@ mod tests {
                 r#""stdio":["null","pipe","pipe"],"#,
                 r#""ancestors":[{{"pid":1200,"comm":"runc","start_time":"2027-01-15T08:00:00.000000060Z","in_container":false}}]}},"#,
                 r#""file":{{"path":"/bin/busybox","layer":"lower","dev":"0:45","inode":99,"mode":"0755"}},"#,
-                r#""mitre":["T1059.004","T1609"]}}"#,
+                r#""mitre":["T1059.004","T1609"],"evidence":{{}}}}"#,
                 "\n"
             ),
             id = id

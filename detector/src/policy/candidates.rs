@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Conditions, Exception, Pattern, Policy};
-use crate::finding::{Container, Severity, Text, Time};
+use super::{Exception, Policy};
+use crate::finding::{Container, Severity, Time};
 
 /// The exceptions of a policy that an act fulfils, in their order, apart from what they demand of the container and of
 /// the severity.
@@ -59,7 +59,7 @@ impl Candidates {
         self.exceptions().find(|exception| {
             severity <= exception.conditions.severity_at_most
                 && !exception.has_expired(time)
-                && exception.conditions.allow(container, is_told_by_user)
+                && exception.conditions.allow_container(container, is_told_by_user)
         })
     }
 }
@@ -69,36 +69,4 @@ impl fmt::Debug for Candidates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Candidates").field(&self.numbers).finish()
     }
-}
-
-impl Conditions {
-    /// Whether the conditions about the container are fulfilled. `is_told_by_user`: what is known of the container
-    /// comes from the runtime of an ordinary user, who can make it say anything.
-    fn allow(&self, container: &Container, is_told_by_user: bool) -> bool {
-        let Self { image, container: names, pod, namespace, labels, .. } = self;
-        let is_any =
-            image.is_empty() && names.is_empty() && pod.is_empty() && namespace.is_empty() && labels.is_empty();
-        if is_any || is_told_by_user {
-            return is_any;
-        }
-        let of_image = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
-        let of_pod = container.pod.as_ref();
-        let is_labelled = |(name, pattern): (&String, &Pattern)| {
-            // A label of the pod has precedence: those of the container include what its image says.
-            let all = of_pod.map(|pod| &pod.labels).into_iter().chain([&container.labels]);
-            let mut values = all.filter_map(|labels| labels.values.get(&Text::from(name.as_bytes())));
-            values.next().is_some_and(|value| pattern.matches(value.as_str().as_bytes()))
-        };
-        is_one_of(image, of_image)
-            && is_one_of(names, &container.name)
-            && is_one_of(pod, of_pod.and_then(|pod| pod.name.as_ref()))
-            && is_one_of(namespace, of_pod.and_then(|pod| pod.namespace.as_ref()))
-            && labels.iter().all(is_labelled)
-    }
-}
-
-/// Whether there are no patterns, or one of these names is like one of them.
-fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
-    let is_one = |name: &Text| patterns.iter().any(|pattern| pattern.matches(name.as_str().as_bytes()));
-    patterns.is_empty() || names.into_iter().any(is_one)
 }

@@ -151,6 +151,30 @@ pub const fn refusal(kind: Kind) -> Option<&'static str> {
     }
 }
 
+/// Why there can be no exception for sessions that began like this, or `None` if there can be one.
+pub const fn refusal_of_sessions(via: Via) -> Option<&'static str> {
+    match via {
+        Via::Socket => Some("a program that takes commands from a socket is critical"),
+        Via::Application => Some("such a session is told because of an act in it; except that"),
+        Via::Exec | Via::Nsenter | Via::Entrypoint | Via::Terminal => None,
+    }
+}
+
+/// The keys of conditions that no finding of this kind fulfils, and why.
+pub const fn unfulfilled(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    const NO_OPERATION: (&str, &str) = ("operation", "it is about what was executed, and not about a change");
+    const MOUNTED: (&str, &str) = ("path", "whoever can mount something decides which path that is");
+    match kind {
+        Kind::Session => &[
+            ("operation", "a session has many operations, and each has a finding of its own"),
+            ("path", "a session changes many files, and each has a finding of its own"),
+        ],
+        Kind::VolumeExec | Kind::FilelessExec => &[NO_OPERATION, MOUNTED],
+        Kind::ShellInContainer | Kind::DriftedExec => &[NO_OPERATION],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

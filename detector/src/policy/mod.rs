@@ -5,6 +5,7 @@ mod candidates;
 mod difference;
 pub mod exception;
 pub mod pattern;
+mod subject;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub use candidates::Candidates;
 pub use difference::Difference;
 pub use exception::{Conditions, Exception};
 pub use pattern::{PathPattern, Pattern};
+pub(crate) use subject::Subject;
 
 /// What was decided about findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

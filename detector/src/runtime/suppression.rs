@@ -137,6 +137,7 @@ impl Suppression {
                 if parts.iter().any(|part| part.candidates.is_some()) {
                     self.told.insert(finding.id.clone(), ());
                 }
+                finding.severity_rule.take_if(|_| severity != finding.severity);
                 finding.severity = severity;
                 publish(&Line::Finding(finding));
             }

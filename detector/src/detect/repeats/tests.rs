@@ -185,6 +185,25 @@ fn many_files_of_a_directory_are_one_finding() {
 }
 
 #[test]
+fn a_count_has_the_evidence_that_all_its_acts_have() {
+    let evidence = |alter: fn(&mut crate::event::Detail)| {
+        let mut watch = Watch::default();
+        (0..4).for_each(|nth| watch.change(created(&format!("/srv/site/x{nth}"))));
+        let mut last = created("/srv/site/x9");
+        alter(last.detail.as_mut().expect("it has some"));
+        watch.change(last);
+        watch.stop();
+        assert_eq!(watch.counts(), [1, 1, 1, 2]);
+        let evidence = watch.last()[3].evidence.clone().expect("it can be excepted");
+        (evidence.path, evidence.exe.map(|exe| exe.to_string()))
+    };
+    let python = || Some("/usr/bin/python3.12".to_owned());
+    assert_eq!(evidence(|_| {}), (true, python()));
+    assert_eq!(evidence(|detail| detail.path.is_direct = false), (false, python()));
+    assert_eq!(evidence(|detail| detail.exe_layer = Some(Layer::Upper)), (true, None));
+}
+
+#[test]
 fn the_same_file_again_is_one_finding_and_another_file_is_told() {
     let mut watch = Watch::default();
     (0..100).for_each(|_| watch.change(renamed("/srv/state.json.tmp", "/srv/state.json")));
