@@ -917,6 +917,16 @@ pub enum Op {
     Mount(MountOp),
 }
 
+impl Op {
+    /// The name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image(op) => op.name(),
+            Self::Mount(op) => op.name(),
+        }
+    }
+}
+
 /// Something that happened to the sensor, or that it learnt later. Nothing is lost silently: what was not seen or not
 /// written is reported here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -20,7 +20,8 @@ use crate::daemon::server;
 use crate::detect::content::{Content, LONGEST, Words, searched_parts};
 use crate::detect::{self, Context, Detector};
 use crate::event::Event;
-use crate::finding::{Container, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
+use crate::explain::{self, Explanation, Known};
+use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
 use crate::output::{json, terminal};
 use crate::policy::Exception;
 use crate::procfs;
@@ -208,6 +209,9 @@ fn findings(data: &[u8]) {
 fn line(data: &[u8]) {
     if let Ok(line) = serde_json::from_slice::<Line>(data) {
         shown(&line);
+        if let Line::Finding(finding) = &line {
+            explained(finding);
+        }
     }
     if let Ok(reply) = serde_json::from_slice::<Reply>(data) {
         let text = serde_json::to_vec(&reply).expect("an answer can be written");
@@ -404,6 +408,20 @@ fn text(data: &[u8]) {
 fn container_info(container: Container) -> Line {
     let event = NoticeEvent::ContainerInfo { container: Box::new(container) };
     Line::Notice(Notice { time: Time(jiff::Timestamp::UNIX_EPOCH), schema: 1, node: "node-1".into(), event })
+}
+
+/// Explains a finding: what is said moves nothing on a terminal, and what is proposed is a configuration.
+fn explained(finding: &Finding) {
+    let now = Time(jiff::Timestamp::UNIX_EPOCH);
+    let explanation = Explanation::of(finding, &Known::default(), now);
+    harmless(&json::object(&explanation));
+    let mut text = Vec::new();
+    explain::text::write(&mut text, &explanation).expect("memory takes it");
+    text.split_inclusive(|byte| *byte == b'\n').for_each(|line| _ = harmless(line));
+    if let Some(proposal) = &explanation.proposal {
+        let (_, problems) = config::parse(&proposal.toml, now);
+        assert!(!problems.has_errors(), "{problems:?}\n{}", proposal.toml);
+    }
 }
 
 /// Shows a line to a program and to a person: it can be read back, and moves nothing on a terminal.

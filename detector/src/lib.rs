@@ -20,6 +20,7 @@ pub mod runtime;
 pub mod sensor;
 
 mod clock;
+mod explain;
 mod pipeline;
 mod procfs;
 mod recent;

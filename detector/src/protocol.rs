@@ -4,6 +4,7 @@
 //! the lines of the live stream ([`crate::finding::Line`]) until either side closes the connection.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,9 @@ pub struct Status {
     /// The configuration file that the daemon has loaded, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigFile>,
+    /// The file that findings are written to, or `None` if it is standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
     /// What the daemon does not detect or record although it can, and why, one sentence each. Empty if nothing is
     /// missing.
     #[serde(default)]

@@ -75,7 +75,9 @@ pub fn send_samples() -> Result<()> {
     send_sample("tail", text)?;
     let findings = take_findings(&mut sensor)?;
     let change = findings.iter().find(|finding| finding["finding"] == "image_write");
-    send_sample("finding", change.context("there is no image_write")?.to_string())?;
+    let change = change.context("there is no image_write")?;
+    send_sample("finding", change.to_string())?;
+    send_sample("explain", printed(&["explain", change["id"].as_str().context("it has an id")?])?)?;
     send_sample("status", printed(&["status"])?)?;
     sensor.stop()?;
     send_sample("doctor", printed(&["doctor"])?)

@@ -5,6 +5,7 @@ mod arguments;
 mod config;
 mod console;
 mod doctor;
+mod explain;
 mod failure;
 mod interrupt;
 mod replay;
@@ -45,6 +46,8 @@ enum Command {
     Status(status::Args),
     /// Let the daemon publish a finding that is a test, to see whether findings arrive (needs root)
     TestAlert(test_alert::Args),
+    /// Explain a finding: what is known, why it has its severity, and the smallest exception for it
+    Explain(explain::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
     /// Check or print configuration files of `run`
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Status(args) => status::run(&args),
         Command::TestAlert(args) => test_alert::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),

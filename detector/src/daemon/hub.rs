@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,8 @@ pub struct Hub {
     node: Node,
     /// The configuration file, as the notices say.
     config: Mutex<Option<ConfigFile>>,
+    /// The file that lines are written to.
+    file: Option<PathBuf>,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     /// Where the pipeline takes orders, once it runs.
@@ -116,10 +119,16 @@ impl Hub {
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
+    /// The hub of a daemon that writes its lines to this file.
+    pub fn writing_to(self, file: Option<PathBuf>) -> Self {
+        Self { file, ..self }
+    }
+
     fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
             config: Mutex::default(),
+            file: None,
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
             phase: Mutex::new(Phase {
                 state: DaemonState::Starting,
@@ -337,6 +346,7 @@ impl Hub {
             state: phase.state,
             since: phase.since,
             config: lock(&self.config).clone(),
+            output: self.file.clone(),
             degraded,
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),

@@ -118,7 +118,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
-    let hub = Arc::new(hub);
+    let hub = Arc::new(hub.writing_to(target.file()));
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));

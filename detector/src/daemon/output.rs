@@ -19,6 +19,16 @@ pub enum Target {
     File(PathBuf),
 }
 
+impl Target {
+    /// The file, from the root directory on, if it is one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+        }
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -15,8 +15,14 @@ const USUAL: usize = 2048;
 
 /// The line, with its end.
 pub fn line(line: &Line) -> Bytes {
+    object(line)
+}
+
+/// Anything with text keys as a line, with its end.
+pub(crate) fn object(object: &impl Serialize) -> Bytes {
     let mut text = Vec::with_capacity(USUAL);
-    line.serialize(&mut Serializer::with_formatter(&mut text, Harmless(CompactFormatter)))
+    object
+        .serialize(&mut Serializer::with_formatter(&mut text, Harmless(CompactFormatter)))
         .expect("a line has only text keys, and writing to memory does not fail");
     text.push(b'\n');
     text.into()

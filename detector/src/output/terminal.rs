@@ -300,7 +300,7 @@ fn details(finding: &Finding, above: Above) -> Vec<String> {
 }
 
 /// Quoted where spaces or quotes would blur which argument ends where.
-fn command_line(args: &[Text]) -> String {
+pub(crate) fn command_line(args: &[Text]) -> String {
     let quoted = args.iter().map(|arg| {
         let arg = arg.as_str();
         if arg.is_empty() || arg.contains([' ', '\'', '"']) {
@@ -355,6 +355,13 @@ impl Pen<'_> {
         self.plain(text)?;
         fmt::Write::write_fmt(self.out, format_args!("{style:#}"))
     }
+}
+
+/// Text in which every unsafe character is escaped.
+pub(crate) fn safe(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    write_safe(&mut safe, text).expect("a String takes all text");
+    safe
 }
 
 /// Writes text with every unsafe character as `\u{X}`. It cannot be confused with text that has that literally: there,

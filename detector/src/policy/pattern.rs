@@ -96,6 +96,18 @@ impl PathPattern {
     }
 }
 
+/// The text of the pattern that stands for this text alone.
+pub(crate) fn literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(character);
+    }
+    literal
+}
+
 impl FromStr for Pattern {
     type Err = Invalid;
 

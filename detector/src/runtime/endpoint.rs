@@ -118,7 +118,7 @@ impl FromStr for Endpoint {
 /// The ordinary user who runs a container, or `None` if it is one of the node's. The container's cgroup tells, because
 /// only root can move a process into or out of a user's slice. Containers that root starts from a login session are the
 /// node's.
-pub(super) fn user_of(container: &Container) -> Option<u32> {
+pub(crate) fn user_of(container: &Container) -> Option<u32> {
     let path = container.cgroup.as_ref()?.as_str().strip_prefix("/user.slice/user-")?;
     path.split_once(".slice/")?.0.parse().ok().filter(|user| *user != 0)
 }

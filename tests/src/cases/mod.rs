@@ -179,8 +179,13 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;
+<<<<<<< HEAD
     policy []: forged_by_mount, forged_by_rename, script;
     policy [UserSpace]: excepted, reloaded, expired, command_from_outside, always_told;
+=======
+    policy []: forged_by_mount, forged_by_rename, script, explained;
+    policy [UserSpace]: excepted, reloaded, command_from_outside, always_told;
+>>>>>>> 531be54 (cli: explain a finding, and propose the smallest exception for it)
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
@@ -198,7 +203,7 @@ cases! {
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
         other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
-    policy [Node]: by_image;
+    policy [Node]: by_image, explained_in_container;
     software [Node, Software]: changed_health_check;
     software [Software]: redis_of_docker, imitated_health_check;
     runtimes [Node]:

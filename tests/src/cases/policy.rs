@@ -287,3 +287,109 @@ pub(super) fn by_image(lab: &mut Lab) -> Result<()> {
     ensure!(suppressed == json!({"own": 1}), "{suppressed}");
     Ok(())
 }
+
+/// The exception that `detector explain` proposes for a finding, which it is told by its id, or finds by it in a file.
+fn proposed(lab: &Lab, finding: &Value, is_by_file: bool) -> Result<String> {
+    let id = finding["id"].as_str().context("it has an id")?;
+    let lines = lab.sensor()?.lines().to_str().context("the path is text")?.to_owned();
+    let source: &[&str] = if is_by_file { &[&lines, "--id", id] } else { &[id] };
+    let explained = |form: &[&str]| {
+        let output = detector(&[&["explain"], source, form].concat())?;
+        ensure!(output.status.success(), "explain: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let told: Value = serde_json::from_str(&explained(&["-o", "json"])?)?;
+    let toml = told["proposal"]["toml"].as_str().with_context(|| format!("there is no proposal: {told}"))?;
+    ensure!(told["id"] == id && told["message"] == finding["message"], "{told} is not about {finding}");
+    let text = explained(&[])?;
+    ensure!(text.contains(&format!("\n{toml}\n")), "{text} does not have {toml}");
+    Ok(toml.to_owned())
+}
+
+/// What is proposed for five findings suppresses the same acts in another container, and none that differs in a fact.
+pub(super) fn explained(lab: &mut Lab) -> Result<()> {
+    let place = lab.place()?;
+    let [path, other, added, unknown] = ["one", "other", "added", "unknown"].map(|name| format!("{place}/{name}"));
+    let starting = |path: &str| json!({"finding": "drifted_exec", "file": {"path": path}});
+    let container = lab.new_container()?;
+    container.service_does(&["create", &path])?;
+    container.service_does(&["run", IMAGE_SCRIPT])?;
+    container.service_does(&["run", DASH, "-c", "true"])?;
+    container.exec(&["/bin/sh", "-c", "true"])?;
+    container.service_does(&["copy", TOOL, &added])?;
+    container.service_does(&["run", &added, "run", "/bin/true"])?;
+    let box_shell = |args: &[&str], origin| expectation::shell(origin, "/bin/busybox", args);
+    let mut found = lab.expect_and_take(
+        &container,
+        [
+            created(&path),
+            box_shell(&["/bin/sh", IMAGE_SCRIPT], "application"),
+            expectation::shell("application", DASH, &[DASH, "-c", "true"]),
+            box_shell(&["/bin/sh", "-c", "true"], "entered"),
+            created(&added),
+            starting(&added),
+        ],
+    )?;
+    found.remove(4);
+    let proposals = found.iter().enumerate().map(|(nth, finding)| proposed(lab, finding, nth.is_multiple_of(2)));
+    let proposals = proposals.collect::<Result<Vec<_>>>()?;
+    let suppressed = with_exceptions(lab, &proposals, |lab| {
+        let container = lab.new_container()?;
+        // Another program does the same, then the same program does something else.
+        container.service_does(&["run", "/bin/busybox", "touch", &path])?;
+        container.service_does(&["unlink", &path])?;
+        container.service_does(&["mkdir", &path])?;
+        container.service_does(&["rmdir", &path])?;
+        container.service_does(&["create", &path])?;
+        container.service_does(&["create", &other])?;
+        container.service_does(&["run", IMAGE_SCRIPT])?;
+        container.service_does(&["run", "/bin/sh", IMAGE_SCRIPT])?;
+        container.service_does(&["run", DASH, "-c", "true"])?;
+        container.exec(&[DASH, "-c", "true"])?;
+        container.exec(&["/bin/sh", "-c", "true"])?;
+        container.exec_tty(&["/bin/sh", "-c", "true"])?;
+        for path in [&added, &unknown] {
+            container.service_does(&["copy", TOOL, path])?;
+            container.service_does(&["run", path, "run", "/bin/true"])?;
+        }
+        lab.expect(
+            &container,
+            [
+                created(&path),
+                json!({"finding": "image_write", "file": {"op": "mkdir", "path": path}}),
+                created(&other),
+                box_shell(&["/bin/sh", IMAGE_SCRIPT], "application"),
+                expectation::shell("entered", DASH, &[DASH, "-c", "true"]),
+                json!({"finding": "shell_in_container", "severity": "high"}),
+                created(&added),
+                created(&unknown),
+                starting(&unknown),
+            ],
+        )
+    })?;
+    let counts: Vec<_> = suppressed.as_object().into_iter().flatten().map(|(_, count)| count.clone()).collect();
+    ensure!(counts == vec![json!(1); 5], "{suppressed}");
+    Ok(())
+}
+
+/// What is proposed for a finding in a container that a runtime knows holds in that container only.
+pub(super) fn explained_in_container(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let [own, other] = [DOCKER.service(lab.number())?, DOCKER.service(lab.number())?];
+    let shell = ["/bin/sh", "-c", "true"];
+    own.exec(&shell)?;
+    let found = lab.take_findings()?;
+    ensure!(found.len() == 1, "{found:?}");
+    let proposal = proposed(lab, &found[0], true)?;
+    ensure!(proposal.contains("\nimage = ") && proposal.contains("\ncontainer = "), "{proposal}");
+    let suppressed = with_exceptions(lab, &[proposal], |lab| {
+        own.exec(&shell)?;
+        other.exec(&shell)?;
+        let found = lab.take_findings()?;
+        let other = found.iter().filter(|finding| finding["container"]["id"] == other.id.as_str()).count();
+        ensure!(found.len() == 1 && other == 1, "{found:?}");
+        Ok(())
+    })?;
+    ensure!(suppressed.as_object().is_some_and(|counts| counts.len() == 1), "{suppressed}");
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Explains a finding to whoever must decide about it: what is known, why it has its severity, what has decided that it
+//! is reported or not, and the smallest exception that would suppress it. All of that follows from the finding and the
+//! policy, by the code that decides when it happens: there is no I/O and no clock here.
+
+mod facts;
+pub(crate) mod log;
+mod proposal;
+pub(crate) mod text;
+
+use serde::Serialize;
+
+use crate::finding::{Finding, Kind, Reason, Severity, Time};
+use crate::policy::{Conditions, Exception, PathPattern, Pattern, Policy, Subject};
+use crate::runtime::endpoint::user_of;
+use facts::Fact;
+use proposal::Proposal;
+
+/// How many values of a condition are shown.
+const SHOWN: usize = 3;
+
+/// What there is to say about a finding.
+#[derive(Debug, Serialize)]
+pub(crate) struct Explanation {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its kind.
+    pub(crate) finding: Kind,
+    /// Its severity.
+    pub(crate) severity: Severity,
+    /// The sentence that it has.
+    pub(crate) message: String,
+    /// What is known.
+    pub(crate) facts: Vec<Fact>,
+    /// Why it has its severity.
+    pub(crate) severity_reason: String,
+    /// What has decided.
+    pub(crate) decision: Decision,
+    /// The smallest exception for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proposal: Option<Proposal>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_proposal: Option<String>,
+}
+
+/// What has decided whether the finding is reported.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Decision {
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// The exception that has suppressed it, or that comes nearest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exception: Option<String>,
+    /// The keys of the conditions of this exception that are not fulfilled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unfulfilled: Vec<&'static str>,
+    /// The same for people.
+    pub(crate) text: String,
+}
+
+/// What became of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It is reported with the severity `info`.
+    Expected,
+    /// An exception has suppressed it.
+    Suppressed,
+    /// It is reported.
+    Reported,
+}
+
+/// A policy, and the file that it was read from.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) policy: Policy,
+    pub(crate) file: Option<String>,
+}
+
+impl Explanation {
+    /// Explains a finding by this policy. An exception that is proposed `now` expires in three months.
+    pub(crate) fn of(finding: &Finding, known: &Known, now: Time) -> Self {
+        let (proposal, no_proposal) = match proposal::propose(finding, now) {
+            Ok(proposal) => (Some(proposal), None),
+            Err(why) => (None, Some(why)),
+        };
+        Self {
+            id: finding.id.clone(),
+            finding: finding.finding,
+            severity: finding.severity,
+            message: finding.message.clone(),
+            facts: facts::of(finding),
+            severity_reason: severity_reason(finding),
+            decision: decision(finding, known),
+            proposal,
+            no_proposal,
+        }
+    }
+}
+
+/// Why a finding has its severity, or would have it if it were not expected.
+fn severity_reason(finding: &Finding) -> String {
+    let (kind, severity) = (finding.finding, finding.unexpected());
+    let Some(rule) = finding.severity_rule else {
+        return match kind {
+            Kind::Session => "exceptions have lowered it, or it comes from before the detector started".to_owned(),
+            _ => "the line does not say by which rule".to_owned(),
+        };
+    };
+    let when = match rule.when() {
+        "always" => "it always has this severity".to_owned(),
+        "otherwise" => format!("no other rule for `{}` applies", rule.kind()),
+        when => when.to_owned(),
+    };
+    match rule.kind() {
+        own if own == kind => when,
+        other => format!("a finding `{other}` in it is {severity}: {when}"),
+    }
+}
+
+/// What has decided whether a finding is reported.
+fn decision(finding: &Finding, known: &Known) -> Decision {
+    let file = known.file.as_deref().unwrap_or("the configuration file");
+    let exceptions = &known.policy.exceptions;
+    let decided = |outcome, text| Decision { outcome, exception: None, unfulfilled: Vec::new(), text };
+    if let Some(expected) = finding.expected {
+        let (reason, otherwise, facts) = (expected.reason, expected.otherwise, rests_on(expected.reason));
+        let text = format!("it is expected ({reason}), and would be {otherwise} otherwise: {facts}");
+        return decided(Outcome::Expected, text);
+    }
+    if let Some(name) = &finding.suppressed_by {
+        let text = match exceptions.iter().find(|exception| exception.name == name.as_str()) {
+            Some(Exception { reason, owner, expires, .. }) => {
+                let until = expires.map_or("never expires".to_owned(), |expires| format!("expires {:.0}", expires.0));
+                format!("exception `{name}` suppresses it: {reason} (owner {owner}, {until})")
+            }
+            None => format!("exception `{name}` has suppressed it, which is not in {file} any more"),
+        };
+        return Decision { exception: Some(name.to_string()), ..decided(Outcome::Suppressed, text) };
+    }
+    let Some(subject) = Subject::of(finding) else {
+        return decided(Outcome::Reported, "no exception can hold for it".to_owned());
+    };
+    let all = exceptions.iter().map(|exception| (exception, unfulfilled(finding, &subject, exception)));
+    let Some((Exception { name, conditions, .. }, unfulfilled)) = all.min_by_key(|(_, keys)| keys.len()) else {
+        return decided(
+            Outcome::Reported,
+            match known.file {
+                Some(_) => format!("there are no exceptions in {file}"),
+                None => "no exception is known; name the configuration file with --config".to_owned(),
+            },
+        );
+    };
+    let text = if unfulfilled.is_empty() {
+        let why = match finding.finding {
+            Kind::Session => "it is reported because of what was done in it",
+            _ => "it was reported before the exception was loaded, or before the runtime had answered",
+        };
+        format!("exception `{name}` of {file} holds for it; {why}")
+    } else {
+        let demands: Vec<_> = unfulfilled.iter().map(|key| demand(conditions, key)).collect();
+        let demands = demands.join(", and ");
+        format!("no exception in {file} holds for it; the nearest one is `{name}`, but {demands}")
+    };
+    Decision { exception: Some(name.clone()), unfulfilled, ..decided(Outcome::Reported, text) }
+}
+
+/// The keys of what is not fulfilled of an exception.
+fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exception) -> Vec<&'static str> {
+    let conditions = &exception.conditions;
+    let mut keys: Vec<_> = conditions.unfulfilled_by_act(subject).collect();
+    keys.extend((finding.severity > conditions.severity_at_most).then_some("severity_at_most"));
+    keys.extend(exception.has_expired(finding.time).then_some("expires"));
+    if let Some(container) = &finding.container {
+        keys.extend(conditions.unfulfilled_by_container(container, user_of(container).is_some()));
+    }
+    keys
+}
+
+/// What an exception demands that is not fulfilled.
+fn demand(conditions: &Conditions, key: &str) -> String {
+    let listed = |values: Vec<String>| {
+        let more = if values.len() > SHOWN { " …" } else { "" };
+        let shown: Vec<_> = values.iter().take(SHOWN).map(|value| format!("`{value}`")).collect();
+        format!("its `{key}` is {}{more}", shown.join(" or "))
+    };
+    let texts = |values: &[Pattern]| values.iter().map(|value| value.as_str().to_owned()).collect();
+    let paths = |values: &[PathPattern]| values.iter().map(|value| value.as_str().to_owned()).collect();
+    match key {
+        "finding" => listed(conditions.finding.iter().map(|kind| kind.name().to_owned()).collect()),
+        "operation" => listed(conditions.operation.iter().map(|op| op.name().to_owned()).collect()),
+        "origin" => listed(conditions.origin.iter().map(|origin| origin.name().to_owned()).collect()),
+        "via" => listed(conditions.via.iter().map(|via| via.name().to_owned()).collect()),
+        "path" => listed(paths(&conditions.path)),
+        "exe" => listed(paths(&conditions.exe)),
+        "ancestor" => listed(paths(&conditions.ancestor)),
+        "script" => listed(paths(&conditions.script)),
+        "image" => listed(texts(&conditions.image)),
+        "container" => listed(texts(&conditions.container)),
+        "pod" => listed(texts(&conditions.pod)),
+        "namespace" => listed(texts(&conditions.namespace)),
+        "labels" => {
+            let label = |(name, value): (&String, &Pattern)| format!("{name} = {}", value.as_str());
+            listed(conditions.labels.iter().map(label).collect())
+        }
+        "severity_at_most" => format!("its `severity_at_most` is `{}`", conditions.severity_at_most),
+        _ => "it had expired".to_owned(),
+    }
+}
+
+/// The facts that the reason for which an act is expected rests on.
+const fn rests_on(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Scratch => {
+            "a process that the container has started, in no session, changes data in a directory that is there for it"
+        }
+        Reason::HealthCheck => {
+            "a runtime has brought it in to run the test that the container declares, or in a pod the same command at \
+            a steady pace, and all programs are unchanged ones of the image"
+        }
+        Reason::Engine => "dockerd makes or removes a directory for its own root, by its executable on the host",
+        Reason::Startup => {
+            "a process that the container has started, in no session, sets it up, before anybody in it has called \
+            listen(2), before anybody has come into it, and within a minute after its start"
+        }
+        Reason::Scheduled => {
+            "the scheduler of the image, of which nothing was changed, runs the same command at a steady pace"
+        }
+        Reason::Image => "three containers of the image have done the same within ten minutes after their start",
+    }
+}
+
+#[cfg(test)]
+mod tests;
