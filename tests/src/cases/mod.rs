@@ -179,13 +179,8 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;
-<<<<<<< HEAD
     policy []: forged_by_mount, forged_by_rename, script;
-    policy [UserSpace]: excepted, reloaded, expired, command_from_outside, always_told;
-=======
-    policy []: forged_by_mount, forged_by_rename, script, explained;
-    policy [UserSpace]: excepted, reloaded, command_from_outside, always_told;
->>>>>>> 531be54 (cli: explain a finding, and propose the smallest exception for it)
+    policy [UserSpace]: excepted, reloaded, expired, explained, command_from_outside, always_told;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
