@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::pattern::{PathPattern, Pattern};
+use super::selection::is_wider;
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
 
 /// An exception of the policy.
@@ -88,10 +89,6 @@ impl Conditions {
     /// Whether every finding that fulfils `other` is certain to fulfil these conditions too. Patterns are compared as
     /// they are written, so not every such case is found.
     pub fn cover(&self, other: &Self) -> bool {
-        /// Whether a list is a condition that the other list does not narrow down.
-        fn is_wider<T: PartialEq>(list: &[T], other: &[T]) -> bool {
-            list.is_empty() || !other.is_empty() && other.iter().all(|item| list.contains(item))
-        }
         self.severity_at_most >= other.severity_at_most
             && is_wider(&self.finding, &other.finding)
             && is_wider(&self.operation, &other.operation)

@@ -5,6 +5,7 @@ mod candidates;
 mod difference;
 pub mod exception;
 pub mod pattern;
+mod selection;
 mod subject;
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! What the conditions of exceptions are compared with, and the comparison. It is the same for an act that has just
 //! happened and for a finding that is read back: both have the same evidence.
 
-use super::{Conditions, PathPattern, Pattern};
+use super::selection::Selection;
+use super::{Conditions, PathPattern};
 use crate::finding::{Container, Evidence, Finding, Kind, Op, Origin, Text, Via};
 
 /// What an act shows about itself, apart from its severity and its container.
@@ -52,10 +53,10 @@ impl Subject {
 }
 
 /// The key of a condition, and whether it is fulfilled.
-type Check<T> = (&'static str, fn(&Conditions, &T) -> bool);
+type Check = (&'static str, fn(&Conditions, &Subject) -> bool);
 
 /// The conditions about an act.
-const OF_ACT: [Check<Subject>; 8] = [
+const OF_ACT: [Check; 8] = [
     ("finding", |conditions, subject| conditions.finding.contains(&subject.kind)),
     ("operation", |conditions, subject| allow(&conditions.operation, subject.op.as_ref())),
     ("origin", |conditions, subject| allow(&conditions.origin, Some(&subject.origin))),
@@ -69,29 +70,6 @@ const OF_ACT: [Check<Subject>; 8] = [
     }),
     ("script", |Conditions { script, .. }, subject| {
         script.is_empty() || subject.script.iter().any(|own| is_like(script, own))
-    }),
-];
-
-/// The conditions about a container, of which a runtime has told this.
-const OF_CONTAINER: [Check<Container>; 5] = [
-    ("image", |conditions, container| {
-        let names = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
-        is_one_of(&conditions.image, names)
-    }),
-    ("container", |conditions, container| is_one_of(&conditions.container, &container.name)),
-    ("pod", |conditions, container| {
-        is_one_of(&conditions.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))
-    }),
-    ("namespace", |conditions, container| {
-        is_one_of(&conditions.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
-    }),
-    ("labels", |conditions, container| {
-        conditions.labels.iter().all(|(name, pattern)| {
-            // A label of the pod has precedence: those of the container include what its image says.
-            let all = container.pod.iter().map(|pod| &pod.labels).chain([&container.labels]);
-            let mut values = all.filter_map(|labels| labels.values.get(&Text::from(name.as_bytes())));
-            values.next().is_some_and(|value| pattern.matches(value.as_str().as_bytes()))
-        })
     }),
 ];
 
@@ -118,11 +96,9 @@ impl Conditions {
         container: &'a Container,
         is_told_by_user: bool,
     ) -> impl Iterator<Item = &'static str> + 'a {
-        let is_fulfilled = move |is_fulfilled: fn(&Self, &Container) -> bool| match is_told_by_user {
-            true => is_fulfilled(self, &Container::default()),
-            false => is_fulfilled(self, container),
-        };
-        OF_CONTAINER.iter().filter(move |(_, check)| !is_fulfilled(*check)).map(|(key, _)| *key)
+        let Self { image, container: names, pod, namespace, labels, .. } = self;
+        let selection = Selection { image, container: names, pod, namespace, labels };
+        selection.unfulfilled_by((!is_told_by_user).then_some(container))
     }
 }
 
@@ -133,10 +109,4 @@ fn allow<T: PartialEq>(allowed: &[T], value: Option<&T>) -> bool {
 
 fn is_like(patterns: &[PathPattern], path: &[u8]) -> bool {
     patterns.iter().any(|pattern| pattern.matches(path))
-}
-
-/// Whether there are no patterns, or one of these names is like one of them.
-fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
-    let is_one = |name: &Text| patterns.iter().any(|pattern| pattern.matches(name.as_str().as_bytes()));
-    patterns.is_empty() || names.into_iter().any(is_one)
 }

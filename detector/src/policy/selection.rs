@@ -1,0 +1,80 @@
+//! Which containers a decision is about, by what a runtime tells of them. Exceptions and rules about what is watched
+//! select containers in the same way.
+
+use std::collections::BTreeMap;
+
+use super::Pattern;
+use crate::finding::{Container, Text};
+
+/// Conditions about a container that only its runtime can tell. All that are given must hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selection<'a> {
+    /// The name or the digest of the image.
+    pub(crate) image: &'a [Pattern],
+    /// The name of the container.
+    pub(crate) container: &'a [Pattern],
+    /// The name of the Kubernetes pod.
+    pub(crate) pod: &'a [Pattern],
+    /// The namespace of the Kubernetes pod.
+    pub(crate) namespace: &'a [Pattern],
+    /// Labels of the container or pod.
+    pub(crate) labels: &'a BTreeMap<String, Pattern>,
+}
+
+/// The key of a condition, and whether it is fulfilled.
+type Check = (&'static str, fn(&Selection<'_>, &Container) -> bool);
+
+/// The conditions.
+const CONDITIONS: [Check; 5] = [
+    ("image", |selection, container| {
+        let names = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
+        is_one_of(selection.image, names)
+    }),
+    ("container", |selection, container| is_one_of(selection.container, &container.name)),
+    ("pod", |selection, container| {
+        is_one_of(selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))
+    }),
+    ("namespace", |selection, container| {
+        is_one_of(selection.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
+    }),
+    ("labels", |selection, container| {
+        selection.labels.iter().all(|(name, pattern)| {
+            // A label of the pod has precedence: those of the container include what its image says.
+            let all = container.pod.iter().map(|pod| &pod.labels).chain([&container.labels]);
+            let mut values = all.filter_map(|labels| labels.values.get(&Text::from(name.as_bytes())));
+            values.next().is_some_and(|value| pattern.matches(value.as_str().as_bytes()))
+        })
+    }),
+];
+
+impl<'a> Selection<'a> {
+    /// Whether there is no condition, so that nothing need be known of the container.
+    pub(crate) fn is_any(self) -> bool {
+        self.unfulfilled_by(None).next().is_none()
+    }
+
+    /// Whether all conditions hold for a container. What is not known of it fulfils none.
+    pub(crate) fn selects(self, container: &'a Container) -> bool {
+        self.unfulfilled_by(Some(container)).next().is_none()
+    }
+
+    /// The keys of the conditions that do not hold for a container, or for one of which nothing is known.
+    pub(crate) fn unfulfilled_by(self, container: Option<&'a Container>) -> impl Iterator<Item = &'static str> + 'a {
+        let is_fulfilled = move |is_fulfilled: fn(&Self, &Container) -> bool| match container {
+            Some(container) => is_fulfilled(&self, container),
+            None => is_fulfilled(&self, &Container::default()),
+        };
+        CONDITIONS.iter().filter(move |(_, check)| !is_fulfilled(*check)).map(|(key, _)| *key)
+    }
+}
+
+/// Whether there are no patterns, or one of these names is like one of them.
+fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
+    let is_one = |name: &Text| patterns.iter().any(|pattern| pattern.matches(name.as_str().as_bytes()));
+    patterns.is_empty() || names.into_iter().any(is_one)
+}
+
+/// Whether a list is a condition that the other list does not narrow down. Patterns are compared as they are written.
+pub(super) fn is_wider<T: PartialEq>(list: &[T], other: &[T]) -> bool {
+    list.is_empty() || !other.is_empty() && other.iter().all(|item| list.contains(item))
+}
