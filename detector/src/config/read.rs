@@ -66,7 +66,9 @@ fn unknown(span: Range<usize>, what: &str, name: &str, known: &[&str], problems:
     /// Longer names are shown in part, and are no misspelt ones.
     const LONGEST: usize = 40;
     let shown: String = name.chars().take(LONGEST).collect();
-    let nearest = known.iter().copied().filter(|_| shown == name).min_by_key(|other| distance(name, other));
+    // Of two beginnings, the one that leaves out less was meant.
+    let order = |other: &&str| (distance(name, other), other.len().abs_diff(name.len()));
+    let nearest = known.iter().copied().filter(|_| shown == name).min_by_key(order);
     let hint = match nearest.filter(|nearest| distance(name, nearest) <= name.len() / 3) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("use one of {}", known.join(", ")),
