@@ -1075,6 +1075,15 @@ pub enum NoticeEvent {
         /// How many acts it has suppressed since the daemon started.
         total: u64,
     },
+    /// A container is not watched from now on. What leads out of it or acts on the detector is reported all the same.
+    Unwatched {
+        /// The name of the rule that decides so.
+        rule: String,
+        /// Why there is this rule.
+        reason: String,
+        /// The container.
+        container: Box<Container>,
+    },
     /// The SHA-256 of an executed file became known after the finding about it was written. It belongs to all lines of
     /// this finding.
     FileHash {
@@ -1224,6 +1233,7 @@ impl NoticeEvent {
             Self::ExceptionExpired { .. } => "exception_expired",
             Self::ExceptionUnused { .. } => "exception_unused",
             Self::Suppressed { .. } => "suppressed",
+            Self::Unwatched { .. } => "unwatched",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",
         }

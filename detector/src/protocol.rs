@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Severity, Sha256, Time};
-use crate::runtime::EngineStatus;
+use crate::runtime::{EngineStatus, Unwatched};
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
 
@@ -87,6 +87,9 @@ pub struct Status {
     pub hooks: Vec<Hook>,
     /// The node's container runtimes that the daemon queries. Empty until the probes are attached.
     pub runtimes: Vec<EngineStatus>,
+    /// The rules by which containers are not watched. Empty until the probes are attached.
+    #[serde(default)]
+    pub unwatched: Vec<Unwatched>,
     /// The counters of the daemon.
     pub counters: Counters,
 }

@@ -558,14 +558,15 @@ fn status_prints_a_daemon_that_is_ready() {
     let daemon = Daemon::start();
     let command = || detector(&["status", "--socket", text(&daemon.socket)]).output().expect("the program starts");
     assert_fails(&command(), 5, &["still starting", "--wait"]);
-    daemon.hub.set_ready(Vec::new(), Vec::new(), Arc::default(), Arc::default(), Arc::default());
+    daemon.hub.set_ready(Vec::new(), Vec::new(), Arc::default(), Arc::default(), Arc::default(), Arc::default());
     let output = command();
     assert!(output.status.success());
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.starts_with("watching: ") && said.contains(" on node, since "), "{said}");
 
     let reason = "hook mount is not attached";
-    daemon.hub.set_ready(Vec::new(), vec![reason.to_owned()], Arc::default(), Arc::default(), Arc::default());
+    let undetected = vec![reason.to_owned()];
+    daemon.hub.set_ready(Vec::new(), undetected, Arc::default(), Arc::default(), Arc::default(), Arc::default());
     let output = command();
     assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("degraded  {reason}\n")), "{output:?}");
     assert_fails(&output, 6, &["less than it can", "doctor"]);

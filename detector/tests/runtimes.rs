@@ -88,6 +88,7 @@ impl Way {
             node: "node".into(),
             redactor: Redactor::default(),
             shows_suppressed: false,
+            rules: Vec::new(),
         };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);

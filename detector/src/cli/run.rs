@@ -101,6 +101,7 @@ impl Args {
                 is_counting: !self.every_act && settings.count_repeats.unwrap_or(true),
                 policy,
                 shows_suppressed: self.show_suppressed || output.show_suppressed.unwrap_or(false),
+                rules: settings.watch.0,
             },
         }
     }
@@ -170,7 +171,7 @@ mod tests {
         let named = PAIRS.map(|(option, ..)| option.split_once('=').map_or(option, |(name, _)| name).to_owned());
         let expected: BTreeSet<_> = named.into_iter().chain(["--config".to_owned()]).collect();
         assert_eq!(options.collect::<BTreeSet<_>>(), expected);
-        let keys = keys().into_iter().filter(|key| !key.starts_with("exception."));
+        let keys = keys().into_iter().filter(|key| !key.starts_with("exception.") && !key.starts_with("watch."));
         assert_eq!(keys.collect::<BTreeSet<_>>(), PAIRS.map(|(_, key, _)| key.to_owned()).into());
     }
 

@@ -13,7 +13,7 @@ use crate::config::duration;
 use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
-use crate::runtime::EngineState;
+use crate::runtime::{EngineState, Unwatched};
 
 /// The interval at which a daemon that is not ready is queried again.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -90,6 +90,15 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     }
     for (exception, count) in &counters.suppressed {
         writeln!(out, "excepted  {count} × {}", visible_text(exception))?;
+    }
+    for Unwatched { rule, reason, containers } in &status.unwatched {
+        let containers = match containers {
+            0 => "no container".to_owned(),
+            1 => "1 container".to_owned(),
+            more => format!("{more} containers"),
+        };
+        let [rule, reason] = [rule, reason].map(|text| visible_text(text));
+        writeln!(out, "unwatched {containers} by rule {rule} ({reason})")?;
     }
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
@@ -259,6 +268,20 @@ mod tests {
         let mut status = status(Vec::new(), &[]);
         status.counters.suppressed = [("a\x1b".to_owned(), 7)].into();
         assert!(shown(&status, false).contains("\nexcepted  7 × a\u{fffd}\n"));
+    }
+
+    #[test]
+    fn rules_by_which_containers_are_not_watched_are_listed() {
+        let mut status = status(Vec::new(), &[]);
+        let unwatched = |rule: &str, containers| {
+            let (rule, reason) = (rule.to_owned(), "It is known.".to_owned());
+            Unwatched { rule, reason, containers }
+        };
+        status.unwatched = vec![unwatched("a\x1b", 0), unwatched("b", 1), unwatched("c", 2)];
+        let shown = shown(&status, false);
+        for line in ["no container by rule a\u{fffd}", "1 container by rule b", "2 containers by rule c"] {
+            assert!(shown.contains(&format!("\nunwatched {line} (It is known.)\n")), "{shown}");
+        }
     }
 
     #[test]

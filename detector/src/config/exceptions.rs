@@ -16,7 +16,7 @@ use crate::policy::{Conditions, Exception, PathPattern, Pattern};
 pub(super) const MOST: usize = 1000;
 
 /// How many texts all of them can have. Of patterns in such a number, each takes 12 KiB and most of a millisecond.
-const MOST_TEXTS: usize = 20_000;
+pub(super) const MOST_TEXTS: usize = 20_000;
 
 /// The keys that every exception has.
 const REQUIRED: [&str; 4] = ["name", "reason", "owner", "finding"];
@@ -168,7 +168,7 @@ impl FromToml for Exceptions {
 }
 
 /// How many texts are in a value.
-fn texts(value: &DeValue<'_>) -> usize {
+pub(super) fn texts(value: &DeValue<'_>) -> usize {
     match value {
         DeValue::String(_) => 1,
         DeValue::Array(list) => list.iter().map(|item| texts(item.get_ref())).sum(),

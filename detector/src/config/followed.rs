@@ -229,14 +229,15 @@ mod tests {
     fn it_is_said_what_is_different_and_what_needs_a_restart() {
         let folder = TempDir::new().expect("a directory");
         let (path, mut followed) = started(&folder, &format!("log = 'warn'\n{}", exception("one")));
-        let text = format!("node.labels.a = 'b'\n[output]\nshow_suppressed = true\n{}", exception("two"));
+        let rule = "[[watch]]\nname = 'one'\nreason = 'r'\nwatched = false\nimage = 'a'\n";
+        let text = format!("node.labels.a = 'b'\n[output]\nshow_suppressed = true\n{}{rule}", exception("two"));
         fs::write(&path, &text).expect("it is ours");
         let Reading { policy, notice } = followed.read_again().expect("it is there");
         assert_eq!(policy.expect("it is right").exceptions[0].name, "two");
         let NoticeEvent::PolicyLoaded(loaded) = notice else { panic!("{notice:?}") };
         let LoadedPolicy { exceptions, added, removed, changed, needs_restart, warnings, .. } = *loaded;
         assert_eq!((exceptions, added, removed, changed), (1, vec!["two".to_owned()], vec!["one".to_owned()], vec![]));
-        assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed"]);
+        assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed", "watch"]);
         assert!(warnings.concat().contains("exception `two` never expires"), "{warnings:?}");
     }
 

@@ -13,6 +13,7 @@ mod read;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod watch;
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub fn parse(text: &str, now: Time) -> (Settings, Problems) {
     let settings = Settings::from_toml(&document, &mut problems).unwrap_or_default();
     if let (DeValue::Table(table), false) = (document.get_ref(), problems.has_errors()) {
         exceptions::warn(&settings.exception.0, table, now, &mut problems);
+        watch::warn(&settings.watch.0, table, &mut problems);
     }
     problems.sort();
     (settings, problems)

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::exceptions::Exceptions;
 use super::read::{Interval, LEVELS, keys};
+use super::watch::Rules;
 use crate::policy::Policy;
 use crate::runtime::endpoint::Endpoint;
 
@@ -48,6 +49,9 @@ pub struct Settings {
     /// Exceptions, in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::exceptions::MOST))]
     pub exception: Exceptions,
+    /// Which containers are watched, by rules in the order in which they are tried.
+    #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::exceptions::MOST))]
+    pub watch: Rules,
 }
 
 impl Settings {
@@ -59,7 +63,7 @@ impl Settings {
 }
 
 keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, output, node, redaction, runtimes,
-    exception);
+    exception, watch);
 
 /// Where findings go.
 #[derive(Debug, Default, JsonSchema)]

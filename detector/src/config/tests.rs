@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Gravity;
 use super::*;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Via};
-use crate::policy::Conditions;
+use crate::policy::{Conditions, WatchRule};
 
 fn now() -> Time {
     "2027-01-01T00:00:00Z".parse().expect("it is a time")
@@ -144,6 +144,9 @@ fn the_schema_accepts_what_the_detector_accepts() {
         &exception("finding = \"image_writ\""),
         &exception("finding = \"image_write\"\nimgae = \"a\""),
         &exception("finding = \"image_write\"\nexpires = \"soon\""),
+        "[[watch]]\nname = 'a'\nreason = 'r'",
+        "[[watch]]\nname = 'a'\nreason = 'r'\nwatched = 'no'",
+        "[[watch]]\nname = 'a'\nreason = 'r'\nwatched = false\nnamespaces = 'b'",
     ] {
         assert_ne!(valid(text), Vec::<String>::new(), "{text}");
         assert!(parse(text, now()).1.has_errors(), "{text}");
@@ -193,6 +196,50 @@ labels = { team = "j" }"#,
         labels: [("team".to_owned(), "j".parse().expect("it is a pattern"))].into(),
     };
     assert_eq!(exception.conditions, expected);
+}
+
+#[test]
+fn every_rule_becomes_what_it_says() {
+    let text = "[[watch]]\nname = 'a'\nreason = 'r'\nwatched = false\ncgroup = '/a/**'\nimage = 'b'\ncontainer = 'c'\n\
+        pod = 'd'\nnamespace = ['e', 'f']\nlabels = { team = 'g' }\n";
+    let (settings, problems) = parse(text, now());
+    assert_eq!(problems, Problems::default());
+    let name = |text: &str| vec![text.parse().expect("it is a pattern")];
+    let expected = WatchRule {
+        name: "a".to_owned(),
+        reason: "r".to_owned(),
+        is_watched: false,
+        cgroup: vec!["/a/**".parse().expect("it is a pattern")],
+        image: name("b"),
+        container: name("c"),
+        pod: name("d"),
+        namespace: [name("e"), name("f")].concat(),
+        labels: [("team".to_owned(), "g".parse().expect("it is a pattern"))].into(),
+    };
+    assert_eq!(settings.watch.0, [expected]);
+}
+
+#[test]
+fn a_rule_that_may_not_do_what_was_intended_is_a_warning() {
+    let rule = |name: &str, keys: &str| format!("[[watch]]\nname = '{name}'\nreason = 'r'\nwatched = false\n{keys}\n");
+    for (text, place, words) in [
+        (rule("a", ""), "4:11", "rule `a` has no condition, so only containers that an earlier rule watches"),
+        (rule("a", "image = ['b', '*']"), "5:9", "`*` excludes nothing that is known"),
+        (rule("a", "cgroup = '/**'"), "5:10", "leave `cgroup` out"),
+        (
+            rule("a", "image = 'x'") + &rule("b", "image = 'x'\npod = 'y'"),
+            "7:8",
+            "rule `b` is never reached: `a` comes before it",
+        ),
+    ] {
+        let said = told(&text);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(&format!("# warning {place} ")) && said[0].contains(words), "{said:?}");
+    }
+    let narrow_first = rule("a", "image = 'x'\npod = 'y'") + &rule("b", "image = 'x'");
+    assert_eq!(told(&narrow_first), Vec::<String>::new());
+    let watched = rule("a", "image = 'x'") + &rule("b", "").replace("false", "true");
+    assert_eq!(told(&watched), Vec::<String>::new(), "it says what is so without it");
 }
 
 #[test]

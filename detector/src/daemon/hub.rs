@@ -16,7 +16,7 @@ use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
 use crate::recent::Recent;
-use crate::runtime::{Engines, Totals};
+use crate::runtime::{Engines, Totals, Unwatching};
 
 /// How many lines can wait for the output.
 pub const OUTPUT_QUEUE: usize = 8192;
@@ -105,6 +105,7 @@ struct Phase {
     pipeline: Option<Arc<pipeline::Counters>>,
     engines: Arc<Engines>,
     suppressed: Arc<Totals>,
+    unwatching: Arc<Unwatching>,
 }
 
 impl Hub {
@@ -138,6 +139,7 @@ impl Hub {
                 pipeline: None,
                 engines: Arc::default(),
                 suppressed: Arc::default(),
+                unwatching: Arc::default(),
             }),
             orders: Mutex::default(),
             found: Mutex::default(),
@@ -243,7 +245,7 @@ impl Hub {
     }
 
     /// Sets the state to ready, with the hooks, what the sensor does not detect, the counters of the pipeline, the
-    /// container engines in use, and how many acts are suppressed.
+    /// container engines in use, how many acts are suppressed, and how many containers are not watched.
     pub fn set_ready(
         &self,
         hooks: Vec<Hook>,
@@ -251,9 +253,10 @@ impl Hub {
         pipeline: Arc<pipeline::Counters>,
         engines: Arc<Engines>,
         suppressed: Arc<Totals>,
+        unwatching: Arc<Unwatching>,
     ) {
         let (state, since, pipeline) = (DaemonState::Ready, now(), Some(pipeline));
-        *lock(&self.phase) = Phase { state, since, undetected, hooks, pipeline, engines, suppressed };
+        *lock(&self.phase) = Phase { state, since, undetected, hooks, pipeline, engines, suppressed, unwatching };
     }
 
     /// How many acts the exceptions have suppressed, by their names.
@@ -350,6 +353,7 @@ impl Hub {
             degraded,
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),
+            unwatched: phase.unwatching.get(),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 findings: severities.values().sum(),

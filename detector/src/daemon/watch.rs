@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use crate::finding::{Line, Node};
 use crate::pipeline::{self, Message, Pipeline};
-use crate::policy::Policy;
+use crate::policy::{Policy, WatchRule};
 use crate::protocol::Hook;
 use crate::recording::Recorder;
 use crate::redact::Redactor;
@@ -43,6 +43,8 @@ pub struct Options {
     pub policy: Policy,
     /// Whether findings are published that an exception suppresses.
     pub shows_suppressed: bool,
+    /// Which containers are watched, in the order in which the rules are tried.
+    pub rules: Vec<WatchRule>,
 }
 
 /// Why a watch cannot be started.
@@ -101,6 +103,7 @@ impl Watch {
             is_counting,
             policy,
             shows_suppressed,
+            rules,
         } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
@@ -119,6 +122,7 @@ impl Watch {
             node: node.clone(),
             redactor: redactor.clone(),
             shows_suppressed,
+            rules,
         };
         let enricher = {
             let hub = Arc::clone(hub);
@@ -130,6 +134,8 @@ impl Watch {
             move |message| match message {
                 Message::Line(line) => inlet.send(line),
                 Message::ContainerStarted(container) => inlet.container_started(&container),
+                Message::ContainerRuns(container, time) => inlet.container_runs(&container, time),
+                Message::CgroupRemoved(id) => inlet.cgroup_removed(id),
                 Message::Tested(report) => hub.set_tested(hooks(&report), report.undetected()),
                 Message::InspectionFailure(failure) => hub.set_inspection_failure(failure),
             }
@@ -137,7 +143,8 @@ impl Watch {
         let hooks = hooks(sensor.report());
         let options = pipeline::Options { node, redactor, journal, test_interval, is_counting, policy };
         let pipeline = Pipeline::start(sensor, options, sink, ended)?;
-        hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, enricher.suppressed());
+        let (suppressed, unwatching) = (enricher.suppressed(), enricher.unwatching());
+        hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, suppressed, unwatching);
         hub.set_orders(pipeline.orders());
         release_memory();
         Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })

@@ -174,6 +174,11 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let acts = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
             (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))
         }
+        NoticeEvent::Unwatched { rule, reason, container: of } => {
+            let why = format!("not watched: rule {rule:?} says so ({reason})");
+            let text = [why].into_iter().chain(whose(of)).collect::<Vec<_>>().join(" · ");
+            return write_info(pen, notice, of, &text);
+        }
         NoticeEvent::SessionEnded { session, severity, message, container: of, summary, .. } => {
             let what = format!("└ {}", notice.event.name());
             write_columns(pen, &notice.time, *severity, &container(of), &what)?;
@@ -448,6 +453,21 @@ mod tests {
         let expected = "  sensor    -             loss                  on node-1, 3 times: a live viewer was too slow \
                         for all lines; the log has those that it missed\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_watched() {
+        let mut out = Vec::new();
+        for container in [samples::known_container(b"web"), Container::default()] {
+            let (rule, reason, container) = ("ours".to_owned(), "It is known.".to_owned(), Box::new(container));
+            let event = NoticeEvent::Unwatched { rule, reason, container };
+            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), event)), false).expect("memory takes it");
+        }
+        let text = String::from_utf8(out).expect("it is UTF-8");
+        let (known, unknown) = text.trim_end().split_once('\n').expect("there are two lines");
+        let says = "unwatched             not watched: rule \"ours\" says so (It is known.)";
+        assert!(known.ends_with(&format!("{says} · image web · pod web/web")), "{known}");
+        assert!(unknown.ends_with(says), "{unknown}");
     }
 
     #[test]

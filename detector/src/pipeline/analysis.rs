@@ -42,6 +42,7 @@ impl Analysis {
         let Ran { container: id, path, root_dev, processes, firsts, time } = running;
         let container = TrackedContainer::new(id, path.clone());
         outlet.container_started(detect::container(&container));
+        outlet.container_runs(detect::container(&container), self.context.wall(time));
         self.containers.add(Cgroup { time: 0, id, path });
         self.containers.set_root_dev(id, root_dev);
         if let Some(started) = processes.iter().map(|process| process.start_time).min() {
@@ -78,12 +79,16 @@ impl Analysis {
                 self.containers.remove(removed);
                 let found = |finding| outlet.finding(finding);
                 self.detector.end_container(removed.id, removed.time, &self.context, found);
+                outlet.cgroup_removed(removed.id);
             }
             Event::CgroupEscape(escape) if escape.cgroup.is_empty() => {
                 escape.cgroup.clone_from(&self.containers.lookup(escape.at.cgroup).path);
             }
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
                 let container = self.containers.lookup(exec.at.container);
+                if container.started.is_none() {
+                    outlet.container_runs(detect::container(container), self.context.wall(exec.at.time));
+                }
                 // Of one that ran before, at least the root is known.
                 let is_first = container.started.is_none() && container.root_dev.is_none();
                 self.containers.set_started(exec.at.container, exec.at.time);
@@ -175,8 +180,11 @@ impl Analysis {
     }
 
     /// Removes cgroups that no longer exist. `now`: nanoseconds since boot.
-    pub(super) fn remove_gone(&mut self, now: u64, cgroups: Vec<u64>) {
-        cgroups.into_iter().for_each(|id| self.containers.remove(&Cgroup { time: now, id, path: Vec::new() }));
+    pub(super) fn remove_gone(&mut self, now: u64, cgroups: Vec<u64>, outlet: &mut Outlet<impl FnMut(Message)>) {
+        for id in cgroups {
+            self.containers.remove(&Cgroup { time: now, id, path: Vec::new() });
+            outlet.cgroup_removed(id);
+        }
     }
 
     /// Converts `boot`, in nanoseconds since boot, to wall-clock time.

@@ -181,11 +181,11 @@ impl Intake {
     }
 
     /// Removes all cgroups that no longer exist. Needed after removal records were lost. `now`: nanoseconds since boot.
-    pub(super) fn remove_missing(&mut self, now: u64) {
+    pub(super) fn remove_missing(&mut self, now: u64, outlet: &mut Outlet<impl FnMut(Message)>) {
         let cgroups = self.analysis.containers().missing();
         let mut turn = self.journal.turn();
         turn.record(Input::Gone { time: now, cgroups: cgroups.clone() }.entry());
-        self.analysis.remove_gone(now, cgroups);
+        self.analysis.remove_gone(now, cgroups, outlet);
     }
 
     /// Publishes a finding that somebody has asked for.

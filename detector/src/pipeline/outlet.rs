@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock;
-use crate::finding::{Container, Finding, Line, Node, Notice};
+use crate::finding::{Container, Finding, Line, Node, Notice, Time};
 use crate::sensor::report::Report;
 
 /// How long a self-test can take that does not hang.
@@ -18,6 +18,10 @@ pub(crate) enum Message {
     Line(Line),
     /// A container that has started, or that already ran when the pipeline started.
     ContainerStarted(Box<Container>),
+    /// A container that runs, at the latest since this time.
+    ContainerRuns(Box<Container>, Time),
+    /// The id of a cgroup that was removed, which can be that of a container.
+    CgroupRemoved(u64),
     /// The report after a self-test whose result differs from that of the one before.
     Tested(Box<Report>),
     /// Why executed files are not inspected from now on, or that they are inspected again.
@@ -93,5 +97,13 @@ impl<S: FnMut(Message)> Outlet<S> {
 
     pub(super) fn container_started(&mut self, container: Container) {
         (self.sink)(Message::ContainerStarted(Box::new(container)));
+    }
+
+    pub(super) fn container_runs(&mut self, container: Container, time: Time) {
+        (self.sink)(Message::ContainerRuns(Box::new(container), time));
+    }
+
+    pub(super) fn cgroup_removed(&mut self, id: u64) {
+        (self.sink)(Message::CgroupRemoved(id));
     }
 }

@@ -290,7 +290,7 @@ impl<S: FnMut(Message)> Reader<S> {
         }
         let is_new = |wanted: Loss| new.iter().any(|&(kind, _)| kind == wanted);
         if is_new(Loss::Cgroup) {
-            self.intake.remove_missing(clock::since_boot());
+            self.intake.remove_missing(clock::since_boot(), &mut self.outlet);
         }
         if is_new(Loss::SeenFull) {
             self.intake.containers().sweep_soon();

@@ -49,7 +49,7 @@ impl<S: FnMut(Message)> Replay<S> {
                     self.analysis.take_content(&Inspected { event, look, hashed }, &mut self.outlet);
                 }
             }
-            Input::Gone { time, cgroups } => self.analysis.remove_gone(time, cgroups),
+            Input::Gone { time, cgroups } => self.analysis.remove_gone(time, cgroups, &mut self.outlet),
             Input::Time(now) => self.analysis.take_time(now, &mut self.outlet),
             Input::Swept { time, living } => self.analysis.sweep(&living.into_iter().collect(), time),
             Input::Stop(now) => self.analysis.stop(now, &mut self.outlet),

@@ -1,5 +1,5 @@
-//! The policy: what those who run a node have decided about findings. It is plain data, which the configuration file
-//! gives and a recording contains.
+//! The policy: what those who run a node have decided about findings, and which containers are watched. It is plain
+//! data, which the configuration file gives and a recording contains.
 
 mod candidates;
 mod difference;
@@ -7,6 +7,7 @@ pub mod exception;
 pub mod pattern;
 mod selection;
 mod subject;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ pub use difference::Difference;
 pub use exception::{Conditions, Exception};
 pub use pattern::{PathPattern, Pattern};
 pub(crate) use subject::Subject;
+pub use watch::WatchRule;
 
 /// What was decided about findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,9 +31,7 @@ const CONDITIONS: [Check; 5] = [
         is_one_of(selection.image, names)
     }),
     ("container", |selection, container| is_one_of(selection.container, &container.name)),
-    ("pod", |selection, container| {
-        is_one_of(selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))
-    }),
+    ("pod", |selection, container| is_one_of(selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))),
     ("namespace", |selection, container| {
         is_one_of(selection.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
     }),

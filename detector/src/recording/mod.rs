@@ -25,7 +25,7 @@ pub(crate) use recorder::{Journal, Recorder, Turn};
 pub(crate) use text::{as_hex, as_text};
 
 /// The version of the format. It changes when older recordings cannot be read any more.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// What recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

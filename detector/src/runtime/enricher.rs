@@ -15,7 +15,9 @@ use super::id::Id;
 use super::join::Key;
 use super::metadata::Metadata;
 use super::suppression::Totals;
+use super::watching::Unwatching;
 use crate::finding::{Container, Line, Node, Time};
+use crate::policy::WatchRule;
 use crate::recording::Journal;
 use crate::redact::Redactor;
 
@@ -45,6 +47,8 @@ pub struct Options {
     pub redactor: Redactor,
     /// Whether findings are published that an exception suppresses.
     pub shows_suppressed: bool,
+    /// Which containers are watched, in the order in which the rules are tried.
+    pub rules: Vec<WatchRule>,
 }
 
 /// Adds the runtimes' metadata to findings before they are published. Dropping it publishes the findings that still
@@ -91,8 +95,8 @@ impl Enricher {
             // This returns when the sender is dropped; nothing is ever sent.
             let _ = runtime.block_on(stopped);
         })?;
-        let enrichment =
-            Enrichment::new(options.node.clone(), Arc::clone(&options.engines), options.shows_suppressed, publish);
+        let (node, engines) = (options.node.clone(), Arc::clone(&options.engines));
+        let enrichment = Enrichment::new(node, engines, options.shows_suppressed, options.rules.clone(), publish);
         let shared = Arc::new(Shared { options, enrichment, journal, tasks });
         shared.learn(Input::Start(shared.enrichment.setup()));
         let weak = Arc::downgrade(&shared);
@@ -109,6 +113,11 @@ impl Enricher {
     /// How many acts the exceptions of the policy have suppressed.
     pub fn suppressed(&self) -> Arc<Totals> {
         self.shared.enrichment.suppressed()
+    }
+
+    /// The rules by which containers are not watched, with the numbers of these.
+    pub fn unwatching(&self) -> Arc<Unwatching> {
+        self.shared.enrichment.unwatching()
     }
 
     /// The inlet for findings, which must be dropped before the enricher.
@@ -132,6 +141,16 @@ impl Inlet {
     /// Queries the runtimes about a container that has started, so that its metadata is there before its first finding.
     pub fn container_started(&self, container: &Container) {
         self.shared.start_tasks(self.shared.enrichment.container_started(container));
+    }
+
+    /// Decides whether a container is watched that runs since this time.
+    pub fn container_runs(&self, container: &Container, time: Time) {
+        self.shared.enrichment.container_runs(container, time);
+    }
+
+    /// Learns that a cgroup was removed, which can be that of a container.
+    pub fn cgroup_removed(&self, cgroup_id: u64) {
+        self.shared.enrichment.cgroup_removed(cgroup_id);
     }
 }
 
@@ -189,7 +208,7 @@ impl Shared {
                     }
                 }
                 Answer::Unavailable if since.elapsed() >= QUERY_TIMEOUT => {
-                    return self.learn(Input::Forgotten(key));
+                    return self.learn(Input::Forgotten { key, time: Time(jiff::Timestamp::now()) });
                 }
                 Answer::Unavailable => self.learn(Input::Released(key.clone())),
             }

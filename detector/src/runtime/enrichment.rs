@@ -11,7 +11,9 @@ use super::id::Id;
 use super::join::{Join, Key, Out, Todo};
 use super::metadata::Metadata;
 use super::suppression::{Suppression, Totals};
+use super::watching::{Unwatching, Watching};
 use crate::finding::{Container, Line, Node, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::policy::WatchRule;
 use crate::recording::Entry;
 
 /// Something that the enrichment is told, besides findings and containers: its entries in a recording.
@@ -32,7 +34,12 @@ pub(crate) enum Input {
     /// Findings about a container do not wait any longer.
     Released(Key),
     /// The query about a container has ended without an answer.
-    Forgotten(Key),
+    Forgotten {
+        /// The container.
+        key: Key,
+        /// When it ended.
+        time: Time,
+    },
     /// Some time has passed, after which containers without findings are forgotten.
     Aged,
     /// The findings that still wait are published without an answer, because the daemon stops.
@@ -56,6 +63,9 @@ pub(crate) struct Start {
     /// Whether findings are published that an exception suppresses.
     #[serde(default)]
     pub(super) shows_suppressed: bool,
+    /// Which containers are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rules: Vec<WatchRule>,
 }
 
 /// What must be done about a container. Nothing need be done if the answers come from a recording.
@@ -75,6 +85,8 @@ pub(crate) struct Enrichment {
     users: Mutex<Join>,
     /// What the exceptions of the policy suppress.
     suppression: Mutex<Suppression>,
+    /// Which containers are watched.
+    watching: Mutex<Watching>,
     publish: Box<dyn Fn(&Line) + Send + Sync>,
 }
 
@@ -84,6 +96,7 @@ impl Enrichment {
         node: Node,
         engines: Arc<Engines>,
         shows_suppressed: bool,
+        rules: Vec<WatchRule>,
         publish: impl Fn(&Line) + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -92,25 +105,33 @@ impl Enrichment {
             nodes: Mutex::default(),
             users: Mutex::default(),
             suppression: Mutex::new(Suppression::new(shows_suppressed)),
+            watching: Mutex::new(Watching::new(rules)),
             publish: Box::new(publish),
         }
     }
 
     /// Adds the metadata in a recording.
     pub(crate) fn replay(start: Start, publish: impl Fn(&Line) + Send + Sync + 'static) -> Self {
-        Self::new(start.node, Arc::new(start.engines.into()), start.shows_suppressed, publish)
+        Self::new(start.node, Arc::new(start.engines.into()), start.shows_suppressed, start.rules, publish)
     }
 
     /// What the enrichment of a replay must start with.
     pub(super) fn setup(&self) -> Start {
         let shows_suppressed = self.suppression().shows();
-        Start { node: self.node.clone(), engines: self.engines.setup(), shows_suppressed }
+        let rules = self.watching().rules().to_owned();
+        Start { node: self.node.clone(), engines: self.engines.setup(), shows_suppressed, rules }
     }
 
     /// Publishes a notice immediately, unless it only completes a finding that waits, and a finding when its
     /// container's metadata is known or the wait is over. Returns what must be done about the container.
     pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
+        if let Line::Finding(finding) = &line
+            && let Some(container) = &finding.container
+        {
+            self.container_runs(container, finding.time);
+        }
         let finding = match line {
+            Line::Finding(_) if self.watching().drops(&line) => return None,
             Line::Finding(finding) => finding,
             Line::Notice(mut notice) => {
                 self.judge(&mut notice.event);
@@ -162,16 +183,56 @@ impl Enrichment {
         Some(Work { todo, key, engines })
     }
 
+    /// Learns that a container runs, at this time, and decides whether it is watched, as far as that can be decided
+    /// now.
+    pub(crate) fn container_runs(&self, container: &Container, time: Time) {
+        if self.watching().knows(container) {
+            return;
+        }
+        // What a user's runtime tells is not believed: it could say that any of its containers is not to be watched.
+        let key = self.engines_for(container).map(|(key, _)| key).filter(|key| key.user.is_none());
+        let told = self.watching().start(container, key.clone());
+        self.tell(told, time);
+        // The runtime can have answered before the container ran.
+        if let Some(key) = key
+            && let Some(answer) = self.with(None, |join, _| join.answer(&key))
+        {
+            self.settle(&key, answer.as_deref(), time);
+        }
+    }
+
+    /// Learns that a cgroup was removed. It can be that of a container.
+    pub(crate) fn cgroup_removed(&self, cgroup_id: u64) {
+        self.watching().end(cgroup_id);
+    }
+
+    /// Decides whether containers are watched of which it is now known what the runtimes tell.
+    fn settle(&self, key: &Key, metadata: Option<&Metadata>, time: Time) {
+        let told = self.watching().settle(key, metadata);
+        self.tell(told, time);
+    }
+
+    /// Publishes notices.
+    fn tell(&self, events: impl IntoIterator<Item = NoticeEvent>, time: Time) {
+        for event in events {
+            (self.publish)(&Line::Notice(Notice { time, schema: SCHEMA_VERSION, node: self.node.clone(), event }));
+        }
+    }
+
     /// Learns something else, and publishes what follows from it.
     pub(crate) fn take(&self, input: Input) {
         match input {
             Input::Start(_) => {}
             Input::Settled { key, metadata, time } => {
                 let metadata = metadata.map(|metadata| *metadata);
+                self.settle(&key, metadata.as_ref(), time);
                 self.with(key.user, |join, out| join.settle(&key, metadata, time, out));
             }
             Input::Released(key) => self.with(key.user, |join, out| join.release(&key, out)),
-            Input::Forgotten(key) => self.with(key.user, |join, out| join.forget(&key, out)),
+            Input::Forgotten { key, time } => {
+                self.settle(&key, None, time);
+                self.with(key.user, |join, out| join.forget(&key, out));
+            }
             Input::Aged => {
                 self.with_all(|join, _| join.age());
                 self.suppression().tell(&self.node, &self.publish);
@@ -188,10 +249,22 @@ impl Enrichment {
         self.suppression().totals()
     }
 
-    /// Publishes a line, unless the policy suppresses it.
+    /// The rules by which containers are not watched, with the numbers of these.
+    pub(super) fn unwatching(&self) -> Arc<Unwatching> {
+        self.watching().unwatching()
+    }
+
+    /// Publishes a line, unless its container is not watched or the policy suppresses it.
     fn pass(&self, line: Line) {
+        if !self.watching().passes(&line) {
+            return;
+        }
         let is_told_by_user = |container: &Container| user_of(container).is_some();
         self.suppression().pass(line, &self.node, is_told_by_user, &self.publish);
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn suppression(&self) -> MutexGuard<'_, Suppression> {

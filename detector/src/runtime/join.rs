@@ -142,6 +142,11 @@ impl Join {
         self.settled.get(key)?.metadata.as_deref()
     }
 
+    /// The answer about the container, if there is one already: the metadata, or `None` if no runtime knows it.
+    pub(super) fn answer(&mut self, key: &Key) -> Option<Option<Arc<Metadata>>> {
+        self.settled.get(key).map(|settled| settled.metadata.clone())
+    }
+
     /// Publishes the waiting findings about this container; later ones do not wait.
     pub(super) fn release(&mut self, key: &Key, out: &mut dyn FnMut(Out)) {
         let Some(pending) = self.pending.get_mut(key) else { return };

@@ -19,6 +19,7 @@ mod images;
 mod join;
 mod owner;
 mod suppression;
+mod watching;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use enricher::{Enricher, Inlet, Options};
 pub(crate) use enrichment::{Enrichment, Input};
 pub use id::Id;
 pub use suppression::Totals;
+pub use watching::{Unwatched, Unwatching};
 
 /// How long a finding waits at most for an answer by default.
 pub const DEFAULT_WAIT: Duration = Duration::from_millis(250);

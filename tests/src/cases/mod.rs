@@ -180,7 +180,8 @@ cases! {
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;
     policy []: forged_by_mount, forged_by_rename, script;
-    policy [UserSpace]: excepted, reloaded, expired, explained, command_from_outside, always_told;
+    policy [UserSpace]:
+        excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
@@ -198,7 +199,7 @@ cases! {
     expected [Node]:
         health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
         other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
-    policy [Node]: by_image, explained_in_container;
+    policy [Node]: by_image, explained_in_container, unwatched_by_runtime;
     software [Node, Software]: changed_health_check;
     software [Software]: redis_of_docker, imitated_health_check;
     runtimes [Node]:

@@ -1,4 +1,6 @@
 //! Exceptions: what they suppress, what is told all the same, and attacks that try to be taken for what is excepted.
+//! Rules: which containers are not watched, and what is told of them all the same. What a sensor with a policy finds is
+//! the same in a replay.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use super::lab::{Lab, write_config};
+use super::lab::{self, Lab, write_config};
 use super::{expectation, session};
-use crate::container::{Container, Setup};
+use crate::attack;
+use crate::container::{Container, Setup, id};
 use crate::engine::DOCKER;
 use crate::image::{BACKUP, BROKEN_SCRIPT, DASH, IMAGE_SCRIPT};
 use crate::program::on_host;
@@ -53,6 +56,25 @@ fn suppressed() -> Result<Value> {
     let status = String::from_utf8(detector(&["status"])?.stdout)?;
     let counts = status.lines().filter_map(|line| line.strip_prefix("excepted  ")?.split_once(" × "));
     counts.map(|(count, name)| Ok((name.to_owned(), Value::from(count.parse::<u64>()?)))).collect()
+}
+
+/// Runs a function with a sensor that has these rules, and compares its lines with those of a replay. Returns them.
+fn with_rules(lab: &mut Lab, rules: &str, action: impl FnOnce(&mut Lab) -> Result<()>) -> Result<Vec<Value>> {
+    write_config(rules)?;
+    let run = lab.recorded(action);
+    write_config("")?;
+    run?.expect_same()?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// A rule with this name by which the containers that fulfil these conditions are watched or not.
+fn rule(name: &str, watched: bool, conditions: &str) -> String {
+    format!("[[watch]]\nname = '{name}'\nreason = 'It is known.'\nwatched = {watched}\n{conditions}\n")
+}
+
+/// The containers that were not watched: the name of the rule and the id of each, in the order in which it was told.
+fn unwatched_in(lines: &[Value]) -> Vec<[&str; 2]> {
+    let told = lines.iter().filter(|line| line["event"] == "unwatched").map(|line| &line["detail"]);
+    told.map(|told| [&told["rule"], &told["container"]["id"]].map(|text| text.as_str().unwrap_or_default())).collect()
 }
 
 /// The finding of a file that is created.
@@ -399,5 +421,68 @@ pub(super) fn explained_in_container(lab: &mut Lab) -> Result<()> {
         Ok(())
     })?;
     ensure!(suppressed.as_object().is_some_and(|counts| counts.len() == 1), "{suppressed}");
+    Ok(())
+}
+
+/// A container that is not watched makes no findings, whoever changes it, unless it acts on what is outside.
+pub(super) fn unwatched(lab: &mut Lab) -> Result<()> {
+    const CONTROL: &str = "/proc/sys/kernel/core_pattern";
+    let number = lab.number();
+    let id = id(number);
+    let before = std::fs::read_to_string(CONTROL)?;
+    let lines = with_rules(lab, &rule("own", false, &format!("cgroup = '/*.slice/docker-{id}.scope'")), |lab| {
+        let setup = Setup { is_privileged: true, sees_processes: true, ..Setup::default() };
+        let (container, neighbour) = (Container::service_with(number, setup)?, lab.new_container()?);
+        container.service_does(&["create", "/srv/own"])?;
+        container.service_does(&["copy", DASH, "/srv/shell"])?;
+        container.service_does(&["run", "/srv/shell", "-c", "true"])?;
+        container.exec_tty(&["/bin/sh", "-c", "echo >> /etc/passwd"])?;
+        lab::write_on_host(&container.host_path("/srv/of-the-host"))?;
+        let found = lab.take_late_findings()?;
+        ensure!(found.is_empty(), "{found:?}");
+        let status = String::from_utf8(detector(&["status"])?.stdout)?;
+        ensure!(status.contains("\nunwatched 1 container by rule own (It is known.)\n"), "{status}");
+
+        neighbour.service_does(&["create", "/srv/watched"])?;
+        let held = neighbour.service_does(&["hold", "/etc/passwd"])?;
+        let descriptor = serde_json::from_value(held["descriptor"].clone())?;
+        container.receive(&attack::take(neighbour.pid, descriptor)?)?;
+        let by = |origin: &str, op: &str| json!({"finding": "image_write", "process": {"origin": origin}, "file": {"op": op, "path": "/etc/passwd"}});
+        let found = [created("/srv/watched"), by("entrypoint", "open_write"), by("outside", "write")];
+        lab.expect(&neighbour, found)?;
+
+        container.service_does(&["bound-control", "sys/kernel/core_pattern", before.trim_end()])?;
+        container.child_does(&["rewrite-memory", "mem", &lab.sensor()?.id().to_string()])?;
+        let escape = json!({"finding": "kernel_control_write", "severity": "critical"});
+        lab.expect(&container, [escape, json!({"finding": "sensor_tampering"})])
+    })?;
+    let told = unwatched_in(&lines);
+    ensure!(told == [["own", &id]], "{told:?}");
+    Ok(())
+}
+
+/// Only the runtime can tell which containers are not watched, and which are all the same.
+pub(super) fn unwatched_by_runtime(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let rules = [
+        rule("payments", true, "labels = { team = 'payments' }"),
+        rule("lab", false, "image = 'localhost/lab:*'\nlabels = { team = '*' }"),
+    ];
+    let mut ids = Vec::new();
+    let lines = with_rules(lab, &rules.concat(), |lab| {
+        for (options, is_watched) in
+            [(&["--label=team=tests"][..], false), (&["--label=team=payments"], true), (&[], true)]
+        {
+            let container = DOCKER.service_with(lab.number(), options)?;
+            container.service_does(&["create", "/srv/file"])?;
+            container.exec(&["/bin/sh", "-c", "true"])?;
+            let found = lab.take_findings()?;
+            ensure!(found.len() == if is_watched { 2 } else { 0 }, "{options:?}: {found:?}");
+            ids.push(container.id.clone());
+        }
+        Ok(())
+    })?;
+    let told = unwatched_in(&lines);
+    ensure!(told == [["lab", &ids[0]]], "{told:?}");
     Ok(())
 }

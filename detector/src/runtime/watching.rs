@@ -1,0 +1,325 @@
+//! Which containers are not watched, and what is not told for that reason. Each container is decided about once, as
+//! soon as enough is known of it. Until then it is watched, and so is what it did until then.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::join::Key;
+use super::metadata::Metadata;
+use crate::finding::{Container, Line, Notice, NoticeEvent};
+use crate::policy::WatchRule;
+use crate::policy::exception::refusal;
+use crate::policy::watch::{Answer, Decision, decide};
+use crate::recent::Recent;
+
+/// How many containers that have ended are remembered, because lines about them can follow.
+const MOST_ENDED: usize = 16_384;
+/// Of how many findings it is remembered that they were told, so that their updates are told, too.
+const MOST_TOLD: usize = 4 * 4096;
+
+/// A rule by which containers are not watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// The name of the rule.
+    pub rule: String,
+    /// Why there is this rule.
+    pub reason: String,
+    /// How many containers are not watched by this rule at the moment.
+    pub containers: u64,
+}
+
+/// The rules by which containers are not watched, in their order.
+#[derive(Debug, Default)]
+pub struct Unwatching(Mutex<Vec<Unwatched>>);
+
+impl Unwatching {
+    /// The rules.
+    pub(crate) fn get(&self) -> Vec<Unwatched> {
+        self.lock().clone()
+    }
+
+    fn count(&self, rule: &str, change: impl Fn(u64) -> u64) {
+        for unwatched in self.lock().iter_mut().filter(|unwatched| unwatched.rule == rule) {
+            unwatched.containers = change(unwatched.containers);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Unwatched>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The containers of the node, and the rules about them.
+#[derive(Debug)]
+pub(super) struct Watching {
+    rules: Vec<WatchRule>,
+    /// The containers that run, by the ids of their cgroups.
+    running: BTreeMap<u64, Running>,
+    /// Whether containers that have ended were watched.
+    ended: Recent<u64, bool>,
+    /// The ids of the findings that were told. Without rules, there are none, because nothing depends on them.
+    told: Recent<String, ()>,
+    unwatching: Arc<Unwatching>,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+struct Running {
+    container: Container,
+    /// The container in queries, if there is a runtime that is believed.
+    key: Option<Key>,
+    answer: Answer,
+    /// The name of the rule by which it is not watched.
+    unwatched_by: Option<String>,
+}
+
+impl Watching {
+    pub(super) fn new(rules: Vec<WatchRule>) -> Self {
+        let mut watching = Self {
+            rules: Vec::new(),
+            running: BTreeMap::new(),
+            ended: Recent::new(MOST_ENDED),
+            told: Recent::new(MOST_TOLD),
+            unwatching: Arc::default(),
+        };
+        let told = watching.set_rules(rules);
+        debug_assert!(told.is_empty(), "a container runs before it is known");
+        watching
+    }
+
+    /// Replaces the rules, and decides about all containers again. Returns what is to be told.
+    pub(super) fn set_rules(&mut self, rules: Vec<WatchRule>) -> Vec<NoticeEvent> {
+        let unwatching = rules.iter().filter(|rule| !rule.is_watched).map(|rule| Unwatched {
+            rule: rule.name.clone(),
+            reason: rule.reason.clone(),
+            containers: 0,
+        });
+        *self.unwatching.lock() = unwatching.collect();
+        self.rules = rules;
+        let decided = self.running.values_mut().filter_map(|running| {
+            running.unwatched_by = None;
+            running.decide(&self.rules, &self.unwatching)
+        });
+        decided.collect()
+    }
+
+    /// The rules.
+    pub(super) fn rules(&self) -> &[WatchRule] {
+        &self.rules
+    }
+
+    /// The rules by which containers are not watched, with the numbers of these.
+    pub(super) fn unwatching(&self) -> Arc<Unwatching> {
+        Arc::clone(&self.unwatching)
+    }
+
+    /// Whether it is known that this container runs, or has run a while ago.
+    pub(super) fn knows(&mut self, container: &Container) -> bool {
+        self.running.contains_key(&container.cgroup_id) || self.ended.get(&container.cgroup_id).is_some()
+    }
+
+    /// Learns that a container runs that is not known yet. `key` is the container in queries, if there is a runtime that
+    /// is believed. Returns what is to be told.
+    pub(super) fn start(&mut self, container: &Container, key: Option<Key>) -> Option<NoticeEvent> {
+        let answer = if key.is_some() { Answer::Awaited } else { Answer::Missing };
+        let mut running = Running { container: container.clone(), key, answer, unwatched_by: None };
+        let told = running.decide(&self.rules, &self.unwatching);
+        self.running.insert(container.cgroup_id, running);
+        told
+    }
+
+    /// Learns what the runtimes tell of a container, or that they tell nothing. The first answer counts. Returns what
+    /// is to be told.
+    pub(super) fn settle(&mut self, key: &Key, metadata: Option<&Metadata>) -> Vec<NoticeEvent> {
+        let is_waiting = |it: &&mut Running| it.answer == Answer::Awaited && it.key.as_ref() == Some(key);
+        let settled = self.running.values_mut().filter(is_waiting).filter_map(|running| {
+            running.answer = if metadata.is_some() { Answer::Told } else { Answer::Missing };
+            metadata.into_iter().for_each(|metadata| metadata.fill(&mut running.container));
+            running.decide(&self.rules, &self.unwatching)
+        });
+        settled.collect()
+    }
+
+    /// Learns that a cgroup was removed. It can be that of a container.
+    pub(super) fn end(&mut self, cgroup_id: u64) {
+        let Some(ended) = self.running.remove(&cgroup_id) else { return };
+        self.ended.insert(cgroup_id, ended.unwatched_by.is_none());
+        if let Some(rule) = ended.unwatched_by {
+            self.unwatching.count(&rule, |containers| containers - 1);
+        }
+    }
+
+    /// Whether a line is not told, because its container is not watched. What leads out of a container and what acts on
+    /// the detector is always told, and so are the updates of what was told.
+    pub(super) fn drops(&mut self, line: &Line) -> bool {
+        let (container, finding) = match line {
+            Line::Finding(finding) if refusal(finding.finding).is_none() => (finding.container.as_ref(), &finding.id),
+            Line::Notice(Notice { event: NoticeEvent::SessionEnded { session: finding, container, .. }, .. })
+            | Line::Notice(Notice { event: NoticeEvent::FileHash { finding, container, .. }, .. }) => {
+                (Some(&**container), finding)
+            }
+            _ => return false,
+        };
+        let Some(id) = container.map(|container| container.cgroup_id) else { return false };
+        let is_watched = match self.running.get(&id) {
+            Some(running) => running.unwatched_by.is_none(),
+            None => self.ended.get(&id).copied().unwrap_or(true),
+        };
+        !is_watched && self.told.get(finding).is_none()
+    }
+
+    /// Whether a line is told. It is remembered then.
+    pub(super) fn passes(&mut self, line: &Line) -> bool {
+        let passes = !self.drops(line);
+        if let (Line::Finding(finding), true, false) = (line, passes, self.rules.is_empty()) {
+            self.told.insert(finding.id.clone(), ());
+        }
+        passes
+    }
+}
+
+impl Running {
+    /// Decides about the container, unless it is not watched already. Returns what is to be told.
+    fn decide(&mut self, rules: &[WatchRule], unwatching: &Unwatching) -> Option<NoticeEvent> {
+        let Decision::Rule(rule) = decide(rules, &self.container, self.answer) else { return None };
+        if rule.is_watched || self.unwatched_by.is_some() {
+            return None;
+        }
+        self.unwatched_by = Some(rule.name.clone());
+        unwatching.count(&rule.name, |containers| containers + 1);
+        Some(NoticeEvent::Unwatched {
+            rule: rule.name.clone(),
+            reason: rule.reason.clone(),
+            container: Box::new(self.container.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::detect::samples;
+    use crate::event::{Event, ImageOp, Layer};
+    use crate::finding::{Finding, Image, Kind};
+    use crate::runtime::Id;
+
+    fn rule(name: &str, is_watched: bool, key: &str, pattern: &str) -> WatchRule {
+        let rule = json!({"name": name, "reason": "It is known.", "is_watched": is_watched, key: [pattern]});
+        serde_json::from_value(rule).expect("it is a rule")
+    }
+
+    fn key() -> Key {
+        Key { id: Id::new(samples::ID).expect("it is one"), user: None }
+    }
+
+    fn container(cgroup_id: u64) -> Container {
+        let cgroup = Some(format!("/pods/{cgroup_id}").as_bytes().into());
+        Container { cgroup, cgroup_id, ..Container::default() }
+    }
+
+    fn metadata(image: &str) -> Metadata {
+        let image = Some(Image { name: Some(image.as_bytes().into()), ..Image::default() });
+        Metadata { image, ..Metadata::default() }
+    }
+
+    /// A finding with this id about a change in this container.
+    fn finding(id: &str, cgroup_id: u64) -> Line {
+        let change = samples::change(ImageOp::Create, Layer::New, 0o100644, "/x");
+        let found = samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding");
+        Line::Finding(Box::new(Finding { id: id.to_owned(), container: Some(container(cgroup_id)), ..found }))
+    }
+
+    fn rule_of(event: &NoticeEvent) -> &str {
+        let NoticeEvent::Unwatched { rule, .. } = event else { panic!("{event:?}") };
+        rule
+    }
+
+    fn counts(watching: &Watching) -> Vec<u64> {
+        watching.unwatching().get().iter().map(|unwatched| unwatched.containers).collect()
+    }
+
+    #[test]
+    fn the_cgroup_decides_at_once_and_the_runtime_when_it_answers() {
+        let rules = vec![rule("cgroup", false, "cgroup", "/pods/1"), rule("image", false, "image", "ci:*")];
+        let mut watching = Watching::new(rules);
+        assert_eq!(watching.start(&container(1), Some(key())).as_ref().map(rule_of), Some("cgroup"));
+        assert_eq!(watching.start(&container(2), Some(key())), None);
+        assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (false, true));
+        assert_eq!(counts(&watching), [1, 0]);
+        let told = watching.settle(&key(), Some(&metadata("ci:1")));
+        assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["image"]);
+        assert_eq!(counts(&watching), [1, 1]);
+        assert!(!watching.passes(&finding("c", 2)));
+        assert!(watching.passes(&finding("b", 2)), "what was told is told to its end");
+        // The first answer counts.
+        assert_eq!(watching.settle(&key(), Some(&metadata("other"))), []);
+        assert!(!watching.passes(&finding("c", 2)));
+    }
+
+    #[test]
+    fn what_no_runtime_tells_is_watched() {
+        let mut watching =
+            Watching::new(vec![rule("image", false, "image", "*"), rule("rest", false, "cgroup", "/**")]);
+        assert_eq!(watching.start(&container(1), Some(key())), None);
+        assert!(watching.passes(&finding("a", 1)), "an earlier rule may still match");
+        let told = watching.settle(&key(), None);
+        assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["rest"]);
+        // There is nobody to ask.
+        assert_eq!(watching.start(&container(2), None).as_ref().map(rule_of), Some("rest"));
+        assert!(watching.passes(&finding("b", 3)), "nothing is known of this one");
+    }
+
+    #[test]
+    fn a_container_that_has_ended_does_not_count_and_is_not_told() {
+        let mut watching = Watching::new(vec![rule("all", false, "cgroup", "/**")]);
+        assert!(watching.start(&container(1), None).is_some());
+        watching.end(1);
+        watching.end(7);
+        assert_eq!(counts(&watching), [0]);
+        assert!(!watching.passes(&finding("a", 1)));
+        assert!(watching.knows(&container(1)), "a late line does not start it again");
+        assert!(!watching.knows(&container(7)));
+    }
+
+    #[test]
+    fn what_leads_out_and_what_acts_on_the_detector_is_always_told() {
+        let mut watching = Watching::new(vec![rule("all", false, "cgroup", "/**")]);
+        assert!(watching.start(&container(1), None).is_some());
+        let Line::Finding(found) = finding("a", 1) else { panic!("it is a finding") };
+        let told = Kind::ALL.into_iter().filter(|kind| {
+            watching.passes(&Line::Finding(Box::new(Finding {
+                finding: *kind,
+                id: kind.to_string(),
+                ..*found.clone()
+            })))
+        });
+        let expected = [
+            "cgroup_escape",
+            "device_write",
+            "handle_open",
+            "host_exec",
+            "kernel_control_write",
+            "sensor_tampering",
+            "test_alert",
+        ];
+        assert_eq!(told.map(Kind::name).collect::<BTreeSet<_>>(), expected.into());
+    }
+
+    #[test]
+    fn other_rules_decide_again() {
+        let mut watching = Watching::new(vec![rule("one", false, "cgroup", "/pods/1")]);
+        for id in [1, 2] {
+            assert_eq!(watching.start(&container(id), None).is_some(), id == 1);
+        }
+        let told = watching.set_rules(vec![rule("two", false, "cgroup", "/pods/2")]);
+        assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["two"]);
+        assert_eq!(counts(&watching), [1]);
+        assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (true, false));
+    }
+}
