@@ -66,8 +66,8 @@ impl WatchRule {
         self.cgroup.is_empty() && self.selection().is_any()
     }
 
-    /// Whether every container that `other` matches is certain to match this rule too. Patterns are compared as they are
-    /// written, so not every such case is found.
+    /// Whether every container that `other` matches is certain to match this rule too. Patterns are compared as they
+    /// are written, so not every such case is found.
     pub fn covers(&self, other: &Self) -> bool {
         is_wider(&self.cgroup, &other.cgroup)
             && is_wider(&self.image, &other.image)

@@ -120,8 +120,8 @@ impl Watching {
         self.running.contains_key(&container.cgroup_id) || self.ended.get(&container.cgroup_id).is_some()
     }
 
-    /// Learns that a container runs that is not known yet. `key` is the container in queries, if there is a runtime that
-    /// is believed. Returns what is to be told.
+    /// Learns that a container runs that is not known yet. `key` is the container in queries, if there is a runtime
+    /// that is believed. Returns what is to be told.
     pub(super) fn start(&mut self, container: &Container, key: Option<Key>) -> Option<NoticeEvent> {
         let answer = if key.is_some() { Answer::Awaited } else { Answer::Missing };
         let mut running = Running { container: container.clone(), key, answer, unwatched_by: None };
