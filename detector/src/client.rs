@@ -23,6 +23,9 @@ pub enum Error {
     #[error("{}: the daemon does not answer; if it is still starting, wait with `detector status --wait 10s`, else \
         check its log", .0.display())]
     Silent(PathBuf),
+    /// A daemon listens, but does not watch yet.
+    #[error("{}: the daemon is still starting; wait with `detector status --wait 10s`", .0.display())]
+    NotReady(PathBuf),
     /// This user may not connect to the socket.
     #[error("{}: permission denied; run this as root", .0.display())]
     Permission(PathBuf),
@@ -85,6 +88,7 @@ pub fn test_alert(path: &Path, severity: Severity) -> Result<Finding, Error> {
     let mut stream = tail(path)?;
     match request(path, Call::TestAlert { severity })?.1 {
         Reply::TestAlert => {}
+        Reply::NotReady => return Err(Error::NotReady(path.to_owned())),
         other => return Err(unexpected(path, &other)),
     }
     let since = Instant::now();

@@ -1075,12 +1075,18 @@ pub enum NoticeEvent {
         /// How many acts it has suppressed since the daemon started.
         total: u64,
     },
-    /// A container is not watched from now on. What leads out of it or acts on the detector is reported all the same.
+    /// A container is not watched from now on. What is critical, leads out of it or acts on
+    /// the detector is reported all the same.
     Unwatched {
         /// The name of the rule that decides so.
         rule: String,
         /// Why there is this rule.
         reason: String,
+        /// The container.
+        container: Box<Container>,
+    },
+    /// A container that was not watched is watched from now on, because other rules were loaded.
+    Watched {
         /// The container.
         container: Box<Container>,
     },
@@ -1116,6 +1122,9 @@ pub struct LoadedPolicy {
     pub sha256: Sha256,
     /// How many exceptions it has.
     pub exceptions: u64,
+    /// How many rules it has about which containers are watched.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rules: u64,
     /// The names of the exceptions that were not loaded before. This list, and each of the following, has at most
     /// 100 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -1129,6 +1138,9 @@ pub struct LoadedPolicy {
     /// Whether those that were there before are tried in another order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reordered: bool,
+    /// Whether the rules about which containers are watched are different.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_rules: bool,
     /// What is doubtful about the file, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -1234,6 +1246,7 @@ impl NoticeEvent {
             Self::ExceptionUnused { .. } => "exception_unused",
             Self::Suppressed { .. } => "suppressed",
             Self::Unwatched { .. } => "unwatched",
+            Self::Watched { .. } => "watched",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",
         }

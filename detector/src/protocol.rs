@@ -53,6 +53,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// The test will be published.
     TestAlert,
+    /// The daemon is not ready for the request.
+    NotReady,
     /// The request was refused. The daemon closes the connection.
     Error {
         /// The reason.
@@ -111,18 +113,26 @@ pub enum DaemonState {
 pub struct ConfigFile {
     /// Its path.
     pub path: String,
-    /// When it was loaded last.
-    pub loaded: Time,
-    /// The SHA-256 of what was loaded.
-    pub sha256: Sha256,
-    /// How many exceptions it had.
-    pub exceptions: u64,
+    /// What was loaded last, if anything was.
+    #[serde(default)]
+    pub loaded: Option<Loaded>,
     /// The keys with other values than those with which the daemon started. They take effect at a restart.
     #[serde(default)]
     pub needs_restart: Vec<String>,
     /// Why a later version of the file was not loaded.
     #[serde(default)]
     pub refused: Option<String>,
+}
+
+/// What a daemon has loaded of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// When.
+    pub time: Time,
+    /// The SHA-256 of the file.
+    pub sha256: Sha256,
+    /// How many exceptions it had.
+    pub exceptions: u64,
 }
 
 /// A hook, and how well it works.

@@ -134,6 +134,10 @@ fn sink(enrichment: Arc<Enrichment>) -> Sink {
                 enrichment.container_runs(&container, time);
                 None
             }
+            Message::Rules(rules, time) => {
+                enrichment.set_rules(rules, time);
+                None
+            }
             Message::CgroupRemoved(id) => {
                 enrichment.cgroup_removed(id);
                 None

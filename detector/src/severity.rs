@@ -55,7 +55,7 @@ rows! {
     Tampering: SensorTampering, Critical, [], "otherwise";
     HandleInside: HandleOpen, Low, [], "the file is known to be in the mount that it was opened through";
     HandleOutside: HandleOpen, Critical, [], "otherwise";
-    TestAlert: TestAlert, High, [], "`--severity` asks for no other one";
+    TestAlert: TestAlert, High, [], "unless `--severity` says otherwise";
     ShellOnSocket: ShellInContainer, Critical, [], "it takes commands from a socket";
     ShellOnHost: ShellInContainer, Critical, [], "a process of the container started it on the host";
     ShellAtStart: ShellInContainer, Info, [], "it is the entrypoint of the container";

@@ -163,7 +163,7 @@ fn config_check_lists_the_exceptions_in_order() {
     let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");
     assert!(output.status.success(), "{output:?}");
     let shown = String::from_utf8(output.stdout).expect("it is text");
-    let list = "   1. z (expires 3000-01-01T00:00:00Z; owner us): because\n   \
+    let list = "   1. z (expires at the end of 2999-12-31 (UTC); owner us): because\n   \
         2. \u{fffd}[2J (no expiry; owner us): because\n";
     assert!(shown.ends_with(list), "{shown}");
     assert!(shown.contains("never expires") && !shown.contains('\x1b'), "{shown}");

@@ -76,8 +76,8 @@ fn show(out: &mut dyn Write, name: &str, loaded: &Loaded) -> io::Result<()> {
     if !exceptions.is_empty() {
         writeln!(out, "exceptions, in the order in which they are tried (the first that matches applies):")?;
     }
-    for (nth, Exception { name, reason, owner, expires, .. }) in exceptions.iter().enumerate() {
-        let until = expires.map_or("no expiry".to_owned(), |expires| format!("expires {:.0}", expires.0));
+    for (nth, exception @ Exception { name, reason, owner, .. }) in exceptions.iter().enumerate() {
+        let until = exception.end().map_or("no expiry".to_owned(), |end| format!("expires {end}"));
         let [name, owner, reason] = [name, owner, reason].map(|text| visible_text(text));
         writeln!(out, "{:>4}. {name} ({until}; owner {owner}): {reason}", nth + 1)?;
     }

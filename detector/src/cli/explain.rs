@@ -45,7 +45,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let daemon = client::status(&args.socket.path());
     let of_daemon = daemon.as_ref().ok();
     let configured = of_daemon.and_then(|status| status.config.as_ref()).map(|config| PathBuf::from(&config.path));
-    let (path, loaded) = configuration(args.config.clone().or(configured))?;
+    let usual = || Some(PathBuf::from(config::DEFAULT_PATH)).filter(|path| path.exists());
+    let path = args.config.clone().or(configured).or_else(usual);
+    let (loaded, refused) = match path.as_deref().map_or_else(|| Ok(Loaded::default()), Loaded::without_errors) {
+        Ok(loaded) => (loaded, None),
+        Err(why) if args.config.is_some() => return Err(Failure::new(Exit::Usage, why)),
+        // The finding can be explained all the same.
+        Err(why) => (Loaded::default(), Some(why)),
+    };
     let finding = match source(args) {
         Source::Input => find(io::stdin().lock(), "standard input", args.id.as_deref())?,
         Source::File(file) => find_in(file, args.id.as_deref())?,
@@ -67,7 +74,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             find_in(&file, Some(id))?
         }
     };
-    let known = Known { policy: loaded.settings.policy(), file: path.map(|path| path.display().to_string()) };
+    let file = path.map(|path| path.display().to_string());
+    let known = Known { policy: loaded.settings.policy(), file, refused };
     let explanation = Explanation::of(&finding, &known, Time(jiff::Timestamp::now()));
     print(|out| match args.output {
         Form::Text => text::write(out, &explanation),
@@ -93,14 +101,6 @@ fn source(args: &Args) -> Source<'_> {
         id if is_id && !file.exists() => Source::Output(id),
         _ => Source::File(file),
     }
-}
-
-/// The configuration file that is in use, and what it says.
-fn configuration(path: Option<PathBuf>) -> Result<(Option<PathBuf>, Loaded), Failure> {
-    let usual = || Some(PathBuf::from(config::DEFAULT_PATH)).filter(|path| path.exists());
-    let Some(path) = path.or_else(usual) else { return Ok((None, Loaded::default())) };
-    let loaded = Loaded::without_errors(&path).map_err(|why| Failure::new(Exit::Usage, why))?;
-    Ok((Some(path), loaded))
 }
 
 fn find_in(path: &Path, id: Option<&str>) -> Result<Finding, Failure> {

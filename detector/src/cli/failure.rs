@@ -82,7 +82,7 @@ impl From<daemon::Error> for Failure {
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         let exit = match &error {
-            client::Error::NotRunning(_) | client::Error::Silent(_) => Exit::NotReady,
+            client::Error::NotRunning(_) | client::Error::Silent(_) | client::Error::NotReady(_) => Exit::NotReady,
             client::Error::Permission(_) => Exit::Privilege,
             _ => Exit::Failure,
         };

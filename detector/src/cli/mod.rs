@@ -46,7 +46,7 @@ enum Command {
     Status(status::Args),
     /// Let the daemon publish a finding that is a test, to see whether findings arrive (needs root)
     TestAlert(test_alert::Args),
-    /// Explain a finding: what is known, why it has its severity, and the smallest exception for it
+    /// Explain a finding: what is known, why it has its severity, and the narrowest exception for it
     Explain(explain::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),

@@ -101,7 +101,6 @@ impl Args {
                 is_counting: !self.every_act && settings.count_repeats.unwrap_or(true),
                 policy,
                 shows_suppressed: self.show_suppressed || output.show_suppressed.unwrap_or(false),
-                rules: settings.watch.0,
             },
         }
     }

@@ -12,7 +12,7 @@ use crate::client;
 use crate::config::duration;
 use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
-use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
+use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
 use crate::runtime::{EngineState, Unwatched};
 
 /// The interval at which a daemon that is not ready is queried again.
@@ -115,13 +115,16 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
 }
 
 fn show_config(out: &mut dyn Write, config: &ConfigFile) -> io::Result<()> {
-    let ConfigFile { path, loaded, sha256, exceptions, needs_restart, refused } = config;
-    let exceptions =
-        counted(*exceptions as usize, "exception", "exceptions").unwrap_or_else(|| "no exceptions".to_owned());
+    let ConfigFile { path, loaded, needs_restart, refused } = config;
     let path = visible_text(path);
-    writeln!(out, "config    {path}: {exceptions}, loaded {:.0} (sha256 {})", loaded.0, &sha256.to_string()[..12])?;
+    if let Some(Loaded { time, sha256, exceptions }) = loaded {
+        let exceptions = counted(*exceptions as usize, "exception", "exceptions");
+        let exceptions = exceptions.unwrap_or_else(|| "no exceptions".to_owned());
+        writeln!(out, "config    {path}: {exceptions}, loaded {:.0} (sha256 {})", time.0, &sha256.to_string()[..12])?;
+    }
     if let Some(reason) = refused {
-        writeln!(out, "config    a later version was refused: {}", visible_text(reason))?;
+        let what = if loaded.is_some() { "a later version" } else { "the file" };
+        writeln!(out, "config    {what} was refused: {}", visible_text(reason))?;
     }
     if !needs_restart.is_empty() {
         let keys = visible_text(&needs_restart.join(", "));
@@ -289,6 +292,8 @@ mod tests {
         let hub = Hub::new("node-1".into());
         assert!(!shown(&hub.status(), false).contains("\nconfig "));
         let [loaded, refused] = samples::policy("/etc/a\x1b.toml");
+        hub.publish_event(refused.clone());
+        assert!(shown(&hub.status(), false).contains("\nconfig    the file was refused: line 1\n"));
         hub.publish_event(loaded);
         let text = shown(&hub.status(), false);
         assert!(text.contains("\nconfig    /etc/a\u{fffd}.toml: 2 exceptions, loaded 20"), "{text}");

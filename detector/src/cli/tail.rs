@@ -194,7 +194,6 @@ impl Source {
             is_counting: true,
             policy: Policy::default(),
             shows_suppressed: false,
-            rules: Vec::new(),
         };
         let end_stream = {
             let hub = Arc::clone(&hub);

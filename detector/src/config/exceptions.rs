@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
-use crate::policy::exception::{refusal, refusal_of_sessions, unfulfilled};
+use crate::policy::exception::{TO_FILL_IN, refusal, refusal_of_sessions, unfulfilled};
 use crate::policy::{Conditions, Exception, PathPattern, Pattern};
 
 /// How many exceptions a file can have.
@@ -240,14 +240,19 @@ pub(super) fn warn(exceptions: &[Exception], document: &DeTable<'_>, now: Time, 
         let Some(table) = item.get_ref().as_table() else { continue };
         let span = |key: &str| table.get(key).unwrap_or(item).span();
         let Exception { name, conditions, .. } = exception;
-        match exception.expires {
+        for (key, text) in [("reason", &exception.reason), ("owner", &exception.owner)] {
+            if text == TO_FILL_IN {
+                problems.warn(span(key), format_args!("exception `{name}` has no {key} yet; replace `{TO_FILL_IN}`"));
+            }
+        }
+        match exception.end() {
             None => problems.warn(
                 span("name"),
                 format_args!("exception `{name}` never expires; add `expires`, so that somebody looks at it again"),
             ),
-            Some(expires) if exception.has_expired(now) => problems.warn(
+            Some(end) if exception.has_expired(now) => problems.warn(
                 span("expires"),
-                format_args!("exception `{name}` has expired at {:.0}; remove it, or renew `expires`", expires.0),
+                format_args!("exception `{name}` has expired {end}; remove it, or renew `expires`"),
             ),
             Some(_) => {}
         }

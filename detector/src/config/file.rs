@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::problem::Place;
@@ -140,6 +140,10 @@ fn doubts(path: &Path, file: &std::fs::Metadata) -> Vec<String> {
 }
 
 fn doubt(doubts: &mut Vec<String>, what: impl fmt::Display, path: &Path, metadata: &std::fs::Metadata) {
+    // As a ConfigMap is mounted, whose directory everybody could write otherwise.
+    if rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return;
+    }
     let path = path.display();
     if metadata.uid() != 0 {
         doubts.push(format!(

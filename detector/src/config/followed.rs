@@ -17,7 +17,7 @@ use crate::policy::{Difference, Policy};
 const LISTED: usize = 100;
 
 /// The keys that are read again.
-const POLICY: [&str; 1] = ["exception"];
+const POLICY: [&str; 2] = ["exception", "watch"];
 
 /// The configuration file of a daemon.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ impl Followed {
     pub fn start(path: Option<PathBuf>) -> Result<(Self, Loaded), String> {
         let is_optional = path.is_none();
         let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+        // Others are told the path.
+        let path = std::path::absolute(&path).unwrap_or(path);
         let read = Stamp::of(&path);
         // A link that leads nowhere is there, and an error.
         let is_missing = is_optional && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
@@ -100,7 +102,7 @@ impl Followed {
     /// Says that this was loaded, and what is different from what was loaded before.
     pub fn notice(&self, loaded: &Loaded) -> NoticeEvent {
         let policy = loaded.settings.policy();
-        let Difference { mut added, mut removed, mut changed, is_reordered } =
+        let Difference { mut added, mut removed, mut changed, is_reordered, has_other_rules } =
             Difference::between(&self.policy, &policy);
         let mut warnings = loaded.warnings(&self.path);
         let lists = [&mut added, &mut removed, &mut changed, &mut warnings];
@@ -110,10 +112,12 @@ impl Followed {
             file: self.path.display().to_string(),
             sha256: Sha256(sha2::Sha256::digest(&loaded.text).into()),
             exceptions: policy.exceptions.len() as u64,
+            rules: policy.rules.len() as u64,
             added,
             removed,
             changed,
             reordered: is_reordered,
+            other_rules: has_other_rules,
             warnings,
             more,
             needs_restart: needs_restart(&self.at_start, &loaded.text),
@@ -235,9 +239,10 @@ mod tests {
         let Reading { policy, notice } = followed.read_again().expect("it is there");
         assert_eq!(policy.expect("it is right").exceptions[0].name, "two");
         let NoticeEvent::PolicyLoaded(loaded) = notice else { panic!("{notice:?}") };
-        let LoadedPolicy { exceptions, added, removed, changed, needs_restart, warnings, .. } = *loaded;
+        let LoadedPolicy { exceptions, added, removed, changed, other_rules, needs_restart, warnings, .. } = *loaded;
         assert_eq!((exceptions, added, removed, changed), (1, vec!["two".to_owned()], vec!["one".to_owned()], vec![]));
-        assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed", "watch"]);
+        assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed"]);
+        assert!(other_rules);
         assert!(warnings.concat().contains("exception `two` never expires"), "{warnings:?}");
     }
 

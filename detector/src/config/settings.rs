@@ -23,8 +23,8 @@ pub struct Settings {
     /// Log level of the messages on standard error.
     #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
     pub log: Option<LevelFilter>,
-    /// Path of the socket on which the daemon listens. Give `--socket` to `tail` and `status` if it is not the usual
-    /// one: they do not read this file.
+    /// Path of the socket on which the daemon listens. If it is not the usual one, give `--socket` to `tail`, `status`,
+    /// `test-alert` and `explain`: they do not take it from this file.
     pub socket: Option<PathBuf>,
     /// BPF object to load instead of the built-in one.
     pub bpf_object: Option<PathBuf>,
@@ -55,10 +55,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What the file decides about findings. A running daemon takes this from a file that has changed; the other keys
-    /// hold from its start to its end.
+    /// What the file decides about findings and containers. A running daemon takes this from a file that has changed;
+    /// the other keys hold from its start to its end.
     pub fn policy(&self) -> Policy {
-        Policy { exceptions: self.exception.0.clone() }
+        Policy { exceptions: self.exception.0.clone(), rules: self.watch.0.clone() }
     }
 }
 

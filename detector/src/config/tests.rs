@@ -223,7 +223,7 @@ fn every_rule_becomes_what_it_says() {
 fn a_rule_that_may_not_do_what_was_intended_is_a_warning() {
     let rule = |name: &str, keys: &str| format!("[[watch]]\nname = '{name}'\nreason = 'r'\nwatched = false\n{keys}\n");
     for (text, place, words) in [
-        (rule("a", ""), "4:11", "rule `a` has no condition, so only containers that an earlier rule watches"),
+        (rule("a", ""), "4:11", "rule `a` has no condition and no rule before it watches anything"),
         (rule("a", "image = ['b', '*']"), "5:9", "`*` excludes nothing that is known"),
         (rule("a", "cgroup = '/**'"), "5:10", "leave `cgroup` out"),
         (
@@ -240,6 +240,8 @@ fn a_rule_that_may_not_do_what_was_intended_is_a_warning() {
     assert_eq!(told(&narrow_first), Vec::<String>::new());
     let watched = rule("a", "image = 'x'") + &rule("b", "").replace("false", "true");
     assert_eq!(told(&watched), Vec::<String>::new(), "it says what is so without it");
+    let only_some = rule("a", "image = 'x'").replace("false", "true") + &rule("b", "");
+    assert_eq!(told(&only_some), Vec::<String>::new());
 }
 
 #[test]
@@ -267,7 +269,7 @@ fn what_may_not_be_intended_is_a_warning() {
         (
             "finding = \"image_write\"\npath = \"/a\"\nexpires = 2026-12-31",
             "7:11",
-            "has expired at 2027-01-01T00:00:00Z",
+            "has expired at the end of 2026-12-31 (UTC)",
         ),
         (LASTS, "6:11", "about these findings in all containers"),
         (&format!("{LASTS}path = [\"/a\", \"/*/**\"]"), "7:8", "`/*/**` excludes nothing"),
@@ -283,6 +285,8 @@ fn what_may_not_be_intended_is_a_warning() {
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].starts_with(&format!("# warning {place} ")) && said[0].contains(words), "{said:?}");
     }
+    let proposed = exception(&format!("{LASTS}path = \"/a\"")).replace("\"o\"", "\"…\"");
+    assert_eq!(told(&proposed), ["# warning 4:9 exception `a` has no owner yet; replace `…`"]);
     let label = format!("{LASTS}labels = {{ team = \"*\" }}");
     assert_eq!(told(&exception(&label)), Vec::<String>::new(), "that there is such a label is a condition");
 }

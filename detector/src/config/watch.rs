@@ -123,12 +123,12 @@ pub(super) fn warn(rules: &[WatchRule], document: &DeTable<'_>, problems: &mut P
         let Some(table) = item.get_ref().as_table() else { continue };
         let span = |key: &str| table.get(key).unwrap_or(item).span();
         let name = &rule.name;
-        if !rule.is_watched && rule.is_unlimited() {
+        if !rule.is_watched && rule.is_unlimited() && !rules[..nth].iter().any(|earlier| earlier.is_watched) {
             problems.warn(
                 span("watched"),
                 format_args!(
-                    "rule `{name}` has no condition, so only containers that an earlier rule watches are watched; add \
-                    `namespace`, `image` or another condition"
+                    "rule `{name}` has no condition and no rule before it watches anything, so no container is \
+                    watched; add `namespace`, `image` or another condition"
                 ),
             );
         }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Finding, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
+use crate::finding::{Finding, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
-use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Status};
+use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
 use crate::recent::Recent;
 use crate::runtime::{Engines, Totals, Unwatching};
 
@@ -172,18 +172,18 @@ impl Hub {
     fn note_config(&self, Notice { time, event, .. }: &Notice) {
         let mut config = lock(&self.config);
         match event {
-            NoticeEvent::PolicyLoaded(loaded) => {
+            NoticeEvent::PolicyLoaded(policy) => {
+                let LoadedPolicy { sha256, exceptions, .. } = **policy;
                 *config = Some(ConfigFile {
-                    path: loaded.file.clone(),
-                    loaded: *time,
-                    sha256: loaded.sha256,
-                    exceptions: loaded.exceptions,
-                    needs_restart: loaded.needs_restart.clone(),
+                    path: policy.file.clone(),
+                    loaded: Some(Loaded { time: *time, sha256, exceptions }),
+                    needs_restart: policy.needs_restart.clone(),
                     refused: None,
                 });
             }
-            NoticeEvent::PolicyRefused { reason, .. } => {
-                config.iter_mut().for_each(|config| config.refused = Some(reason.clone()));
+            NoticeEvent::PolicyRefused { file, reason } => {
+                let none = || ConfigFile { path: file.clone(), loaded: None, needs_restart: Vec::new(), refused: None };
+                config.get_or_insert_with(none).refused = Some(reason.clone());
             }
             _ => {}
         }

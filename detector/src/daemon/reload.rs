@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Follows the file for ever. `asked` asks to read it now.
 pub(super) async fn follow(mut file: Followed, hub: Arc<Hub>, asked: Arc<Notify>) {
     let mut upkeep = Upkeep::default();
-    upkeep.load(file.policy(), wall(), boot());
+    upkeep.load(file.policy(), &hub.suppressed(), wall(), boot());
     loop {
         let is_asked = timeout(INTERVAL, asked.notified()).await.is_ok();
         for notice in upkeep.check(&hub.suppressed(), wall(), boot()) {
@@ -37,7 +37,7 @@ pub(super) async fn follow(mut file: Followed, hub: Arc<Hub>, asked: Arc<Notify>
         (file, reading) = joined(looking.await);
         let Some(Reading { policy, notice }) = reading else { continue };
         if let Some(policy) = policy {
-            upkeep.load(&policy, wall(), boot());
+            upkeep.load(&policy, &hub.suppressed(), wall(), boot());
             hub.give_order(Order::Policy(policy));
         }
         hub.give_order(Order::Notice(notice));

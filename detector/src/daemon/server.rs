@@ -180,7 +180,7 @@ pub(crate) async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) ->
             let alert = TestAlert { severity, user: asking.uid(), pid: asking.pid() };
             let answer = match hub.give_order(Order::TestAlert(alert)) {
                 true => Reply::TestAlert,
-                false => Reply::Error { message: "the daemon is not ready".to_owned() },
+                false => Reply::NotReady,
             };
             reply(&mut writer, answer).await
         }

@@ -22,18 +22,26 @@ struct Kept {
     /// Since when it holds: on the wall, and since boot.
     since: Time,
     start: Duration,
+    /// How many acts an exception of this name had suppressed before.
+    suppressed: u64,
     /// Whether it was told that it has expired, or that it is not used.
     is_told: bool,
 }
 
 impl Upkeep {
     /// Goes by another policy from now on: a time on the wall, and since boot. What has expired already was told when
-    /// the policy was loaded.
-    pub(super) fn load(&mut self, policy: &Policy, now: Time, boot: Duration) {
+    /// the policy was loaded. `suppressed` has how many acts were suppressed so far, by the names of exceptions.
+    pub(super) fn load(&mut self, policy: &Policy, suppressed: &BTreeMap<String, u64>, now: Time, boot: Duration) {
         let mut before = std::mem::take(&mut self.exceptions);
         let keep = |exception: &Exception| match before.iter().position(|kept| kept.exception == *exception) {
             Some(same) => before.swap_remove(same),
-            None => Kept { exception: exception.clone(), since: now, start: boot, is_told: exception.has_expired(now) },
+            None => Kept {
+                exception: exception.clone(),
+                since: now,
+                start: boot,
+                suppressed: suppressed.get(&exception.name).copied().unwrap_or_default(),
+                is_told: exception.has_expired(now),
+            },
         };
         self.exceptions = policy.exceptions.iter().map(keep).collect();
     }
@@ -48,7 +56,9 @@ impl Upkeep {
                 Some(expires) if kept.exception.has_expired(now) => {
                     NoticeEvent::ExceptionExpired { exception, reason, owner, expired: *expires }
                 }
-                _ if boot.saturating_sub(kept.start) >= UNUSED && !suppressed.contains_key(name) => {
+                _ if boot.saturating_sub(kept.start) >= UNUSED
+                    && suppressed.get(name).copied().unwrap_or_default() == kept.suppressed =>
+                {
                     NoticeEvent::ExceptionUnused { exception, reason, owner, since: kept.since }
                 }
                 _ => continue,
@@ -92,13 +102,14 @@ mod tests {
     #[test]
     fn an_exception_that_suppresses_nothing_is_told_once() {
         let now = at("2026-01-01T00:00:00Z");
-        let policy = Policy { exceptions: vec![exception("used", None), exception("unused", None)] };
+        let exceptions = vec![exception("used", None), exception("unused", None)];
+        let policy = Policy { exceptions, ..Policy::default() };
         let mut upkeep = Upkeep::default();
-        upkeep.load(&policy, now, HOUR);
+        upkeep.load(&policy, &BTreeMap::new(), now, HOUR);
         let suppressed = [("used".to_owned(), 1)].into();
         assert_eq!(told(upkeep.check(&suppressed, now, UNUSED)), (vec![], vec![]));
         // Loading the same again changes nothing, and the time on the wall does not count.
-        upkeep.load(&policy, now, UNUSED);
+        upkeep.load(&policy, &suppressed, now, UNUSED);
         assert_eq!(told(upkeep.check(&suppressed, at("2027-01-01T00:00:00Z"), UNUSED)), (vec![], vec![]));
         assert_eq!(told(upkeep.check(&suppressed, now, UNUSED + HOUR)), (vec!["unused".to_owned()], vec![]));
         assert_eq!(told(upkeep.check(&suppressed, now, 2 * UNUSED)), (vec![], vec![]));
@@ -110,7 +121,7 @@ mod tests {
         let exceptions = ["2026-01-02T00:00:00Z", "2025-01-01T00:00:00Z"];
         let exceptions = exceptions.map(|expires| exception(expires, Some(at(expires))));
         let mut upkeep = Upkeep::default();
-        upkeep.load(&Policy { exceptions: exceptions.to_vec() }, before, HOUR);
+        upkeep.load(&Policy { exceptions: exceptions.to_vec(), ..Policy::default() }, &BTreeMap::new(), before, HOUR);
         assert_eq!(told(upkeep.check(&BTreeMap::new(), before, HOUR)), (vec![], vec![]));
         let expired = vec!["2026-01-02T00:00:00Z".to_owned()];
         assert_eq!(told(upkeep.check(&BTreeMap::new(), after, HOUR)), (vec![], expired));

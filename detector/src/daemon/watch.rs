@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use crate::finding::{Line, Node};
 use crate::pipeline::{self, Message, Pipeline};
-use crate::policy::{Policy, WatchRule};
+use crate::policy::Policy;
 use crate::protocol::Hook;
 use crate::recording::Recorder;
 use crate::redact::Redactor;
@@ -43,8 +43,6 @@ pub struct Options {
     pub policy: Policy,
     /// Whether findings are published that an exception suppresses.
     pub shows_suppressed: bool,
-    /// Which containers are watched, in the order in which the rules are tried.
-    pub rules: Vec<WatchRule>,
 }
 
 /// Why a watch cannot be started.
@@ -103,7 +101,6 @@ impl Watch {
             is_counting,
             policy,
             shows_suppressed,
-            rules,
         } = options;
         let sensor = Sensor::start(&sensor::Options { bpf_object })?;
         let undetected = log_hooks(sensor.report());
@@ -122,7 +119,7 @@ impl Watch {
             node: node.clone(),
             redactor: redactor.clone(),
             shows_suppressed,
-            rules,
+            rules: policy.rules.clone(),
         };
         let enricher = {
             let hub = Arc::clone(hub);
@@ -136,6 +133,7 @@ impl Watch {
                 Message::ContainerStarted(container) => inlet.container_started(&container),
                 Message::ContainerRuns(container, time) => inlet.container_runs(&container, time),
                 Message::CgroupRemoved(id) => inlet.cgroup_removed(id),
+                Message::Rules(rules, time) => inlet.set_rules(rules, time),
                 Message::Tested(report) => hub.set_tested(hooks(&report), report.undetected()),
                 Message::InspectionFailure(failure) => hub.set_inspection_failure(failure),
             }

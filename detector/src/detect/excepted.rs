@@ -43,7 +43,9 @@ impl Default for Exceptions {
 impl Exceptions {
     /// Replaces the policy.
     pub(super) fn set(&mut self, policy: Policy) {
-        self.policy = Arc::new(policy);
+        if *self.policy != policy {
+            self.policy = Arc::new(policy);
+        }
     }
 
     /// Learns from an event what weakens evidence.
@@ -195,7 +197,8 @@ mod tests {
     fn policy(conditions: serde_json::Value) -> Policy {
         let exception =
             serde_json::json!({"name": "x", "reason": "It is known.", "owner": "us", "conditions": conditions});
-        Policy { exceptions: vec![serde_json::from_value(exception).expect("it is an exception")] }
+        let exceptions = vec![serde_json::from_value(exception).expect("it is an exception")];
+        Policy { exceptions, ..Policy::default() }
     }
 
     fn writes(more: serde_json::Value) -> Policy {

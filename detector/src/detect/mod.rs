@@ -743,6 +743,8 @@ pub(crate) mod samples {
             removed: vec!["old".to_owned()],
             changed: Vec::new(),
             reordered: true,
+            rules: 1,
+            other_rules: true,
             warnings: vec![format!("{path}: everybody can write it")],
             more: 3,
             needs_restart: vec!["log".to_owned()],

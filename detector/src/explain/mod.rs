@@ -1,5 +1,5 @@
 //! Explains a finding to whoever must decide about it: what is known, why it has its severity, what has decided that it
-//! is reported or not, and the smallest exception that would suppress it. All of that follows from the finding and the
+//! is reported or not, and the narrowest exception that would suppress it. All of that follows from the finding and the
 //! policy, by the code that decides when it happens: there is no I/O and no clock here.
 
 mod facts;
@@ -35,7 +35,7 @@ pub(crate) struct Explanation {
     pub(crate) severity_reason: String,
     /// What has decided.
     pub(crate) decision: Decision,
-    /// The smallest exception for it.
+    /// The narrowest exception for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proposal: Option<Proposal>,
     /// Why there is none.
@@ -75,6 +75,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Known {
     pub(crate) policy: Policy,
     pub(crate) file: Option<String>,
+    /// Why the file cannot be used.
+    pub(crate) refused: Option<String>,
 }
 
 impl Explanation {
@@ -130,13 +132,16 @@ fn decision(finding: &Finding, known: &Known) -> Decision {
     }
     if let Some(name) = &finding.suppressed_by {
         let text = match exceptions.iter().find(|exception| exception.name == name.as_str()) {
-            Some(Exception { reason, owner, expires, .. }) => {
-                let until = expires.map_or("never expires".to_owned(), |expires| format!("expires {:.0}", expires.0));
+            Some(exception @ Exception { reason, owner, .. }) => {
+                let until = exception.end().map_or("never expires".to_owned(), |end| format!("expires {end}"));
                 format!("exception `{name}` suppresses it: {reason} (owner {owner}, {until})")
             }
             None => format!("exception `{name}` has suppressed it, which is not in {file} any more"),
         };
         return Decision { exception: Some(name.to_string()), ..decided(Outcome::Suppressed, text) };
+    }
+    if let Some(why) = &known.refused {
+        return decided(Outcome::Reported, format!("which exceptions there are is not known: {why}"));
     }
     let Some(subject) = Subject::of(finding) else {
         return decided(Outcome::Reported, "no exception can hold for it".to_owned());
@@ -147,7 +152,8 @@ fn decision(finding: &Finding, known: &Known) -> Decision {
             Outcome::Reported,
             match known.file {
                 Some(_) => format!("there are no exceptions in {file}"),
-                None => "no exception is known; name the configuration file with --config".to_owned(),
+                None => "there is no configuration file, so no exception; if it is elsewhere, name it with --config"
+                    .to_owned(),
             },
         );
     };
@@ -169,7 +175,10 @@ fn decision(finding: &Finding, known: &Known) -> Decision {
 fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exception) -> Vec<&'static str> {
     let conditions = &exception.conditions;
     let mut keys: Vec<_> = conditions.unfulfilled_by_act(subject).collect();
-    keys.extend((finding.severity > conditions.severity_at_most).then_some("severity_at_most"));
+    // The severity of a session can be that of an act in it, which is judged by itself.
+    let is_own =
+        finding.finding != Kind::Session || finding.severity_rule.is_some_and(|rule| rule.kind() == Kind::Session);
+    keys.extend((is_own && finding.severity > conditions.severity_at_most).then_some("severity_at_most"));
     keys.extend(exception.has_expired(finding.time).then_some("expires"));
     if let Some(container) = &finding.container {
         keys.extend(conditions.unfulfilled_by_container(container, user_of(container).is_some()));

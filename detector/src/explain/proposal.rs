@@ -1,4 +1,4 @@
-//! The smallest exception that holds for a finding, and for nothing that differs from it in a fact that exceptions can
+//! The narrowest exception that holds for a finding, and for nothing that differs from it in a fact that exceptions can
 //! tell apart. Every condition is a fact of the finding, literally. If an exception could only be wider than the
 //! finding, there is none: somebody must decide by hand how wide it may be.
 
@@ -10,13 +10,10 @@ use serde::Serialize;
 
 use crate::finding::{Container, Evidence, File, Finding, ImageOp, Kind, Op, Process, Repeated, Severity, Text, Time};
 use crate::output::escape::is_unsafe;
-use crate::policy::exception::{refusal, refusal_of_sessions, unfulfilled};
+use crate::policy::exception::{TO_FILL_IN, refusal, refusal_of_sessions, unfulfilled};
 use crate::policy::pattern::literal;
 use crate::policy::{Conditions, PathPattern, Pattern};
 use crate::runtime::endpoint::user_of;
-
-/// What stands for what a person must write.
-const TO_FILL_IN: &str = "…";
 
 /// After how many months the exception expires.
 const MONTHS: i32 = 3;
@@ -30,7 +27,7 @@ pub(crate) struct Proposal {
     pub(crate) remarks: Vec<String>,
 }
 
-/// The smallest exception for a finding, or why there is none.
+/// The narrowest exception for a finding, or why there is none.
 pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> {
     let (process, evidence) = can_be_excepted(finding)?;
     let mut entry = Entry::default();
@@ -42,9 +39,9 @@ pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> 
         entry.add("operation", operations(finding));
     }
     let of_session = finding.summary.as_ref().map(|summary| summary.via);
-    match of_session.or(evidence.via).filter(|via| refusal_of_sessions(*via).is_none()) {
-        Some(via) => entry.add("via", [via.name().to_owned()]),
-        None => entry.add("origin", [process.origin.name().to_owned()]),
+    entry.add("origin", [process.origin.name().to_owned()]);
+    if let Some(via) = of_session.or(evidence.via).filter(|via| refusal_of_sessions(*via).is_none()) {
+        entry.add("via", [via.name().to_owned()]);
     }
     let paths = if finding.finding == Kind::Session { BTreeSet::new() } else { paths(finding, evidence)? };
     for path in &paths {
@@ -56,6 +53,10 @@ pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> 
         entry.remarks.push(
             "What is done in the session is judged by itself: as long as something above info in it is not excepted, \
             the session is reported, too."
+                .to_owned(),
+        );
+        entry.remarks.push(
+            "It cannot tell apart whether the program has a terminal or takes commands from its standard input."
                 .to_owned(),
         );
     }
@@ -87,6 +88,14 @@ fn can_be_excepted(finding: &Finding) -> Result<(&Process, &Evidence), String> {
             "nothing shows for certain which file was executed: {why}; an exception could only be about everything \
             like it that the container runs"
         ));
+    }
+    // The exception would be about sessions that have this severity by themselves.
+    if kind == Kind::Session && finding.severity_rule.is_none_or(|rule| rule.kind() != Kind::Session) {
+        return Err(
+            "the session has its severity by an act in it, which has a finding of its own; an exception for the act \
+            is enough, unless the session by itself is above info"
+                .to_owned(),
+        );
     }
     let is_known = kind != Kind::Session || via.is_some();
     finding.process.as_ref().zip(finding.evidence.as_deref()).filter(|_| is_known).ok_or_else(|| {

@@ -7,7 +7,8 @@ use crate::container::table::TrackedContainer;
 use crate::detect::Detector;
 use crate::detect::samples;
 use crate::event::{Event, Exec, Layer, Session};
-use crate::finding::{Container, Image, ImageOp, Line, Origin, Pod, Text, Via};
+use crate::finding::{Container, Image, ImageOp, Line, Origin, Pod, SeverityRule, Text, Via};
+use crate::policy::exception::TO_FILL_IN;
 
 /// An act in a container of which a runtime tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,7 +175,8 @@ fn now() -> Time {
 /// The policy with what is proposed for a finding alone, as the configuration file gives it.
 fn proposed(finding: &Finding) -> Policy {
     let proposal = proposal::propose(finding, now()).expect("there is an exception for it");
-    let (settings, problems) = crate::config::parse(&proposal.toml, now());
+    // As somebody fills it in.
+    let (settings, problems) = crate::config::parse(&proposal.toml.replace(TO_FILL_IN, "it is known"), now());
     assert_eq!(problems.iter().count(), 0, "{}{problems:?}", proposal.toml);
     settings.policy()
 }
@@ -274,6 +276,9 @@ fn what_cannot_be_excepted_says_why() {
     };
     assert!(why(no_text).contains("not text in UTF-8"));
     let mut session = Act { via: Some(Via::Exec), ..Act::new(What::Session, "") }.finding(Policy::default());
+    // An act in it is worse than the session itself, for which such an exception would be too wide.
+    let worse = Finding { severity_rule: Some(SeverityRule::Drift), severity: Severity::High, ..session.clone() };
+    assert!(proposal::propose(&worse, now()).expect_err("there is none").contains("by an act in it"));
     session.summary.as_mut().expect("it has one").via = Via::Application;
     assert!(proposal::propose(&session, now()).expect_err("there is none").contains("a session of `application`"));
 }
@@ -300,7 +305,7 @@ fn what_has_decided_is_told() {
         far.conditions.finding = vec![Kind::ShellInContainer];
         far
     });
-    let known = |policy: &Policy| Known { policy: policy.clone(), file: Some("/etc/x.toml".to_owned()) };
+    let known = |policy: &Policy| Known { policy: policy.clone(), file: Some("/etc/x.toml".to_owned()), refused: None };
     let decided = decision(&finding, &known(&policy));
     assert_eq!((decided.outcome, decided.unfulfilled), (Outcome::Reported, vec!["path"]));
     assert!(decided.text.ends_with("but its `path` is `/srv/other`"), "{}", decided.text);

@@ -21,7 +21,7 @@ pub(crate) fn write(out: &mut dyn Write, explanation: &Explanation) -> io::Resul
     row("decision", &decision.text)?;
     match (proposal, no_proposal) {
         (Some(proposal), _) => {
-            row("exception", "This would suppress it, and nothing that differs from it in one of these conditions:")?;
+            row("exception", "This exception would suppress it, and whatever else meets all of these conditions:")?;
             writeln!(out, "\n{}", proposal.toml)?;
             proposal.remarks.iter().try_for_each(|remark| writeln!(out, "{}", safe(remark)))
         }

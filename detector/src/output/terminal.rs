@@ -174,6 +174,9 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let acts = if *count == 1 { "one act".to_owned() } else { format!("{count} acts") };
             (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))
         }
+        NoticeEvent::Watched { container: of } => {
+            return write_info(pen, notice, of, "watched again: other rules were loaded");
+        }
         NoticeEvent::Unwatched { rule, reason, container: of } => {
             let why = format!("not watched: rule {rule:?} says so ({reason})");
             let text = [why].into_iter().chain(whose(of)).collect::<Vec<_>>().join(" · ");
@@ -200,12 +203,14 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
 
 /// What is said about a configuration file that was loaded.
 fn loaded(policy: &LoadedPolicy, node: &Node) -> (Style, String) {
-    let LoadedPolicy { file, exceptions, added, removed, changed, reordered, warnings, more, needs_restart, .. } =
+    let LoadedPolicy { file, exceptions, added, removed, changed, reordered, rules, other_rules, warnings, .. } =
         policy;
+    let LoadedPolicy { more, needs_restart, .. } = policy;
     let of_them = [("added", added), ("removed", removed), ("changed", changed)];
     let of_them = of_them.into_iter().filter(|(_, names)| !names.is_empty());
     let mut parts: Vec<_> = of_them.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
     parts.extend(reordered.then(|| "the order is different".to_owned()));
+    parts.extend(other_rules.then(|| format!("other rules about what is watched ({rules})")));
     parts.extend(warnings.iter().cloned());
     parts.extend((*more > 0).then(|| format!("and {more} more")));
     if !needs_restart.is_empty() {

@@ -168,8 +168,9 @@ impl Analysis {
         outlet.finding(Detector::test_alert(alert, time, self.containers.lookup(0), &self.context));
     }
 
-    /// Sets what is decided about findings from now on.
-    pub(super) fn set_policy(&mut self, policy: Policy) {
+    /// Sets what is decided about findings and containers from this time on, in nanoseconds since boot.
+    pub(super) fn set_policy(&mut self, policy: Policy, time: u64, outlet: &mut Outlet<impl FnMut(Message)>) {
+        outlet.rules(policy.rules.clone(), self.context.wall(time));
         self.detector.set_policy(policy);
     }
 

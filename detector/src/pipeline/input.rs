@@ -76,8 +76,13 @@ pub(crate) enum Input<'a> {
         /// What was asked for.
         alert: TestAlert,
     },
-    /// What is decided about findings from now on.
-    Policy(Cow<'a, Policy>),
+    /// What is decided about findings and containers from now on.
+    Policy {
+        /// When, in nanoseconds since boot.
+        time: u64,
+        /// What is decided.
+        policy: Cow<'a, Policy>,
+    },
     /// A notice about the sensor, which goes on as it is.
     Notice(Cow<'a, Notice>),
 }

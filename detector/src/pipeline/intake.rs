@@ -197,10 +197,11 @@ impl Intake {
     }
 
     /// Judges what happens from now on by another policy.
-    pub(super) fn set_policy(&mut self, policy: Policy) {
+    pub(super) fn set_policy(&mut self, policy: Policy, outlet: &mut Outlet<impl FnMut(Message)>) {
+        let time = clock::since_boot();
         let mut turn = self.journal.turn();
-        turn.record(Input::Policy(Cow::Borrowed(&policy)).entry());
-        self.analysis.set_policy(policy);
+        turn.record(Input::Policy { time, policy: Cow::Borrowed(&policy) }.entry());
+        self.analysis.set_policy(policy, time, outlet);
     }
 
     /// Publishes a notice about the sensor.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::finding::{Container, Finding, Line, Node, Notice, Time};
+use crate::policy::WatchRule;
 use crate::sensor::report::Report;
 
 /// How long a self-test can take that does not hang.
@@ -22,6 +23,8 @@ pub(crate) enum Message {
     ContainerRuns(Box<Container>, Time),
     /// The id of a cgroup that was removed, which can be that of a container.
     CgroupRemoved(u64),
+    /// By which rules containers are watched since this time.
+    Rules(Vec<WatchRule>, Time),
     /// The report after a self-test whose result differs from that of the one before.
     Tested(Box<Report>),
     /// Why executed files are not inspected from now on, or that they are inspected again.
@@ -101,6 +104,10 @@ impl<S: FnMut(Message)> Outlet<S> {
 
     pub(super) fn container_runs(&mut self, container: Container, time: Time) {
         (self.sink)(Message::ContainerRuns(Box::new(container), time));
+    }
+
+    pub(super) fn rules(&mut self, rules: Vec<WatchRule>, time: Time) {
+        (self.sink)(Message::Rules(rules, time));
     }
 
     pub(super) fn cgroup_removed(&mut self, id: u64) {

@@ -143,7 +143,7 @@ impl<S: FnMut(Message)> Reader<S> {
     fn carry_out_orders(&mut self) {
         while let Some(order) = self.ordered.take() {
             match order {
-                Order::Policy(policy) => self.intake.set_policy(policy),
+                Order::Policy(policy) => self.intake.set_policy(policy, &mut self.outlet),
                 Order::Notice(event) => self.notice(event),
                 Order::TestAlert(alert) => self.intake.test_alert(alert, &mut self.outlet),
             }

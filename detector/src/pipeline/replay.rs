@@ -54,7 +54,9 @@ impl<S: FnMut(Message)> Replay<S> {
             Input::Swept { time, living } => self.analysis.sweep(&living.into_iter().collect(), time),
             Input::Stop(now) => self.analysis.stop(now, &mut self.outlet),
             Input::TestAlert { time, alert } => self.analysis.test_alert(alert, time, &mut self.outlet),
-            Input::Policy(policy) => self.analysis.set_policy(policy.into_owned()),
+            Input::Policy { time, policy } => {
+                self.analysis.set_policy(policy.into_owned(), time, &mut self.outlet);
+            }
             Input::Notice(notice) => self.analysis.take_notice(notice.into_owned(), &mut self.outlet),
         }
         Ok(())

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::pattern::{PathPattern, Pattern};
 use super::selection::is_wider;
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
+
+/// What stands for what a person must write, in an exception that is proposed.
+pub const TO_FILL_IN: &str = "…";
 
 /// An exception of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,18 @@ pub struct Exception {
 }
 
 impl Exception {
+    /// Its last moment, for people, if it has one. A date in the file means the end of that day.
+    pub fn end(&self) -> Option<String> {
+        let end = self.expires?.0.to_zoned(TimeZone::UTC);
+        let day = end.yesterday().ok().filter(|_| end.time() == jiff::civil::Time::midnight());
+        Some(
+            day.map_or_else(
+                || format!("at {:.0}", end.timestamp()),
+                |day| format!("at the end of {} (UTC)", day.date()),
+            ),
+        )
+    }
+
     /// Whether the exception does not hold any more at this time.
     pub fn has_expired(&self, now: Time) -> bool {
         self.expires.is_some_and(|expires| expires <= now)

@@ -18,9 +18,12 @@ pub use pattern::{PathPattern, Pattern};
 pub(crate) use subject::Subject;
 pub use watch::WatchRule;
 
-/// What was decided about findings.
+/// What was decided about findings and containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The exceptions, in the order in which they are tried. The first one that holds decides.
     pub exceptions: Vec<Exception>,
+    /// Which containers are watched, in the order in which the rules are tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<WatchRule>,
 }

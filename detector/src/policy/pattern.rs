@@ -27,7 +27,7 @@ pub enum Invalid {
     #[error("the pattern has {0} bytes, and can have at most {LONGEST}; use `*` or several shorter patterns")]
     TooLong(usize),
     /// It is not one of paths.
-    #[error("no path is like this, so it would never match; begin with `/`, `**/` or `memfd:`")]
+    #[error("no path is like this, so it would never match; begin with `/` or `**/`")]
     Relative,
     /// It cannot be understood.
     #[error("the pattern is not understood: {0}; put `\\` before a character that is meant as it is")]

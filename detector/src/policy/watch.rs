@@ -9,6 +9,9 @@ use super::selection::{Selection, is_wider};
 use super::{PathPattern, Pattern};
 use crate::finding::{Container, Text};
 
+/// The cgroup below which systemd has those of the users.
+const OF_USERS: &str = "/user.slice/";
+
 /// A rule about which containers are watched. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRule {
@@ -18,7 +21,7 @@ pub struct WatchRule {
     pub reason: String,
     /// Whether the containers that it matches are watched.
     pub is_watched: bool,
-    /// The path of the container's cgroup.
+    /// The path of the container's cgroup. One below `/user.slice` fulfils only a pattern that begins with that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroup: Vec<PathPattern>,
     /// The name or the digest of the container's image.
@@ -86,7 +89,12 @@ impl WatchRule {
     /// Whether the rule matches a container, or `None` if that depends on what the runtime is going to tell.
     fn matches(&self, container: &Container, answer: Answer) -> Option<bool> {
         let path = container.cgroup.as_ref().and_then(Text::to_bytes);
-        let is_in = path.is_some_and(|path| self.cgroup.iter().any(|pattern| pattern.matches(&path)));
+        // Users give the cgroups below theirs any names.
+        let is_meant = |pattern: &PathPattern, path: &[u8]| {
+            !path.starts_with(OF_USERS.as_bytes()) || pattern.as_str().starts_with(OF_USERS)
+        };
+        let is_in = path
+            .is_some_and(|path| self.cgroup.iter().any(|pattern| is_meant(pattern, &path) && pattern.matches(&path)));
         if !self.cgroup.is_empty() && !is_in {
             return Some(false);
         }
@@ -148,6 +156,17 @@ mod tests {
         assert_eq!(decided(&rules[2..], Answer::Missing).as_deref(), Some("all"));
         assert_eq!(decided(&rules[..1], Answer::Told).as_deref(), Some("default"));
         assert_eq!(decided(&[], Answer::Awaited).as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn the_cgroup_of_a_users_container_fulfils_only_what_is_meant_for_users() {
+        let of_user = Some(Text::from(&b"/user.slice/user-1000.slice/ci-x.scope"[..]));
+        let container = Container { cgroup: of_user, ..Container::default() };
+        for (pattern, is_meant) in [("/**", false), ("**/ci-*.scope", false), ("/user.slice/**", true)] {
+            let rules = [rule("x", json!({"cgroup": [pattern]}))];
+            let decision = decide(&rules, &container, Answer::Missing);
+            assert_eq!(decision == Decision::Rule(&rules[0]), is_meant, "{pattern}");
+        }
     }
 
     #[test]

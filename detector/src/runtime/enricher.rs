@@ -148,6 +148,11 @@ impl Inlet {
         self.shared.enrichment.container_runs(container, time);
     }
 
+    /// Decides by these rules which containers are watched since this time.
+    pub fn set_rules(&self, rules: Vec<WatchRule>, time: Time) {
+        self.shared.enrichment.set_rules(rules, time);
+    }
+
     /// Learns that a cgroup was removed, which can be that of a container.
     pub fn cgroup_removed(&self, cgroup_id: u64) {
         self.shared.enrichment.cgroup_removed(cgroup_id);

@@ -125,11 +125,6 @@ impl Enrichment {
     /// Publishes a notice immediately, unless it only completes a finding that waits, and a finding when its
     /// container's metadata is known or the wait is over. Returns what must be done about the container.
     pub(crate) fn take_line(&self, line: Line) -> Option<Work> {
-        if let Line::Finding(finding) = &line
-            && let Some(container) = &finding.container
-        {
-            self.container_runs(container, finding.time);
-        }
         let finding = match line {
             Line::Finding(_) if self.watching().drops(&line) => return None,
             Line::Finding(finding) => finding,
@@ -191,14 +186,23 @@ impl Enrichment {
         }
         // What a user's runtime tells is not believed: it could say that any of its containers is not to be watched.
         let key = self.engines_for(container).map(|(key, _)| key).filter(|key| key.user.is_none());
-        let told = self.watching().start(container, key.clone());
+        // Nothing is learnt of the container meanwhile.
+        self.with(None, |join, _| {
+            let told = self.watching().start(container, key.clone());
+            self.tell(told, time);
+            // The runtime can have answered before the container ran.
+            if let Some(key) = key
+                && let Some(answer) = join.answer(&key)
+            {
+                self.settle(&key, answer.as_deref(), time);
+            }
+        });
+    }
+
+    /// Decides by these rules which containers are watched since this time.
+    pub(crate) fn set_rules(&self, rules: Vec<WatchRule>, time: Time) {
+        let told = self.watching().set_rules(rules);
         self.tell(told, time);
-        // The runtime can have answered before the container ran.
-        if let Some(key) = key
-            && let Some(answer) = self.with(None, |join, _| join.answer(&key))
-        {
-            self.settle(&key, answer.as_deref(), time);
-        }
     }
 
     /// Learns that a cgroup was removed. It can be that of a container.
@@ -225,13 +229,17 @@ impl Enrichment {
             Input::Start(_) => {}
             Input::Settled { key, metadata, time } => {
                 let metadata = metadata.map(|metadata| *metadata);
-                self.settle(&key, metadata.as_ref(), time);
-                self.with(key.user, |join, out| join.settle(&key, metadata, time, out));
+                self.with(key.user, |join, out| {
+                    self.settle(&key, metadata.as_ref(), time);
+                    join.settle(&key, metadata, time, out);
+                });
             }
             Input::Released(key) => self.with(key.user, |join, out| join.release(&key, out)),
             Input::Forgotten { key, time } => {
-                self.settle(&key, None, time);
-                self.with(key.user, |join, out| join.forget(&key, out));
+                self.with(key.user, |join, out| {
+                    self.settle(&key, None, time);
+                    join.forget(&key, out);
+                });
             }
             Input::Aged => {
                 self.with_all(|join, _| join.age());

@@ -160,12 +160,14 @@ impl Suppression {
         self.known.insert(finding.id.clone(), acts.max(before));
         let more = acts.saturating_sub(before);
         let count = self.counts.entry(exception.name.clone()).or_insert_with(|| Count {
-            reason: exception.reason.clone(),
-            owner: exception.owner.clone(),
+            reason: String::new(),
+            owner: String::new(),
             untold: 0,
             total: 0,
             last: finding.time,
         });
+        // The exception can have changed since.
+        (count.reason, count.owner) = (exception.reason.clone(), exception.owner.clone());
         let is_first = count.total == 0;
         count.untold += more;
         count.total += more;
@@ -246,7 +248,7 @@ mod tests {
     /// A finding about a change, in a container about which the runtime knows everything: all its texts are `nginx`.
     fn finding(exceptions: Vec<Exception>) -> Finding {
         let mut detector = Detector::default();
-        detector.set_policy(Policy { exceptions });
+        detector.set_policy(Policy { exceptions, ..Policy::default() });
         let change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/srv/x");
         let mut found = Vec::new();
         let event = Event::ImageChange(Box::new(change));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::join::Key;
 use super::metadata::Metadata;
-use crate::finding::{Container, Line, Notice, NoticeEvent};
+use crate::finding::{Container, Line, Notice, NoticeEvent, Severity};
 use crate::policy::WatchRule;
 use crate::policy::exception::refusal;
 use crate::policy::watch::{Answer, Decision, decide};
@@ -59,7 +59,7 @@ pub(super) struct Watching {
     running: BTreeMap<u64, Running>,
     /// Whether containers that have ended were watched.
     ended: Recent<u64, bool>,
-    /// The ids of the findings that were told. Without rules, there are none, because nothing depends on them.
+    /// The ids of the findings that were told.
     told: Recent<String, ()>,
     unwatching: Arc<Unwatching>,
 }
@@ -89,8 +89,12 @@ impl Watching {
         watching
     }
 
-    /// Replaces the rules, and decides about all containers again. Returns what is to be told.
+    /// Replaces the rules. If they are others, decides about all containers again. Returns what is to be told: of which
+    /// containers it is decided otherwise than before.
     pub(super) fn set_rules(&mut self, rules: Vec<WatchRule>) -> Vec<NoticeEvent> {
+        if rules == self.rules {
+            return Vec::new();
+        }
         let unwatching = rules.iter().filter(|rule| !rule.is_watched).map(|rule| Unwatched {
             rule: rule.name.clone(),
             reason: rule.reason.clone(),
@@ -99,8 +103,13 @@ impl Watching {
         *self.unwatching.lock() = unwatching.collect();
         self.rules = rules;
         let decided = self.running.values_mut().filter_map(|running| {
-            running.unwatched_by = None;
-            running.decide(&self.rules, &self.unwatching)
+            let before = running.unwatched_by.take();
+            let told = running.decide(&self.rules, &self.unwatching);
+            match (before, told) {
+                (Some(before), Some(_)) if Some(&before) == running.unwatched_by.as_ref() => None,
+                (Some(_), None) => Some(NoticeEvent::Watched { container: Box::new(running.container.clone()) }),
+                (_, told) => told,
+            }
         });
         decided.collect()
     }
@@ -151,11 +160,14 @@ impl Watching {
         }
     }
 
-    /// Whether a line is not told, because its container is not watched. What leads out of a container and what acts on
-    /// the detector is always told, and so are the updates of what was told.
+    /// Whether a line is not told, because its container is not watched. What is critical and what leads out of a
+    /// container or acts on the detector is always told, and so are the updates of what was told.
     pub(super) fn drops(&mut self, line: &Line) -> bool {
         let (container, finding) = match line {
-            Line::Finding(finding) if refusal(finding.finding).is_none() => (finding.container.as_ref(), &finding.id),
+            Line::Finding(finding) if refusal(finding.finding).is_some() || finding.severity == Severity::Critical => {
+                return false;
+            }
+            Line::Finding(finding) => (finding.container.as_ref(), &finding.id),
             Line::Notice(Notice { event: NoticeEvent::SessionEnded { session: finding, container, .. }, .. })
             | Line::Notice(Notice { event: NoticeEvent::FileHash { finding, container, .. }, .. }) => {
                 (Some(&**container), finding)
@@ -173,7 +185,7 @@ impl Watching {
     /// Whether a line is told. It is remembered then.
     pub(super) fn passes(&mut self, line: &Line) -> bool {
         let passes = !self.drops(line);
-        if let (Line::Finding(finding), true, false) = (line, passes, self.rules.is_empty()) {
+        if let (Line::Finding(finding), true) = (line, passes) {
             self.told.insert(finding.id.clone(), ());
         }
         passes
@@ -318,7 +330,10 @@ mod tests {
             assert_eq!(watching.start(&container(id), None).is_some(), id == 1);
         }
         let told = watching.set_rules(vec![rule("two", false, "cgroup", "/pods/2")]);
-        assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["two"]);
+        let told: Vec<_> = told.iter().map(NoticeEvent::name).collect();
+        assert_eq!(told, ["watched", "unwatched"]);
+        let same = WatchRule { reason: "Another one.".to_owned(), ..rule("two", false, "cgroup", "/pods/2") };
+        assert_eq!(watching.set_rules(vec![same]), []);
         assert_eq!(counts(&watching), [1]);
         assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (true, false));
     }

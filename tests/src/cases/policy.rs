@@ -430,7 +430,8 @@ pub(super) fn unwatched(lab: &mut Lab) -> Result<()> {
     let number = lab.number();
     let id = id(number);
     let before = std::fs::read_to_string(CONTROL)?;
-    let lines = with_rules(lab, &rule("own", false, &format!("cgroup = '/*.slice/docker-{id}.scope'")), |lab| {
+    let rules = rule("own", false, &format!("cgroup = '/*.slice/docker-{id}.scope'"));
+    let lines = with_rules(lab, &rules, |lab| {
         let setup = Setup { is_privileged: true, sees_processes: true, ..Setup::default() };
         let (container, neighbour) = (Container::service_with(number, setup)?, lab.new_container()?);
         container.service_does(&["create", "/srv/own"])?;
@@ -447,17 +448,34 @@ pub(super) fn unwatched(lab: &mut Lab) -> Result<()> {
         let held = neighbour.service_does(&["hold", "/etc/passwd"])?;
         let descriptor = serde_json::from_value(held["descriptor"].clone())?;
         container.receive(&attack::take(neighbour.pid, descriptor)?)?;
-        let by = |origin: &str, op: &str| json!({"finding": "image_write", "process": {"origin": origin}, "file": {"op": op, "path": "/etc/passwd"}});
+        let file = |op: &str| json!({"op": op, "path": "/etc/passwd"});
+        let by =
+            |origin: &str, op: &str| json!({"finding": "image_write", "process": {"origin": origin}, "file": file(op)});
         let found = [created("/srv/watched"), by("entrypoint", "open_write"), by("outside", "write")];
         lab.expect(&neighbour, found)?;
 
         container.service_does(&["bound-control", "sys/kernel/core_pattern", before.trim_end()])?;
         container.child_does(&["rewrite-memory", "mem", &lab.sensor()?.id().to_string()])?;
         let escape = json!({"finding": "kernel_control_write", "severity": "critical"});
-        lab.expect(&container, [escape, json!({"finding": "sensor_tampering"})])
+        lab.expect(&container, [escape, json!({"finding": "sensor_tampering"})])?;
+        let mounts = std::fs::File::open("/proc/self/ns/mnt")?;
+        container.receives(&mounts, |socket| {
+            container.child_does(&["with-mounts", socket, "run", "/bin/sh", "-c", "true"]).map(drop)
+        })?;
+        lab.expect(&container, [json!({"finding": "shell_in_container", "severity": "critical"})])?;
+
+        // Without the rule, it is watched, and with it again not.
+        lab.configure("")?;
+        container.service_does(&["create", "/srv/watched"])?;
+        lab.expect(&container, [created("/srv/watched")])?;
+        lab.configure(&rules)?;
+        container.service_does(&["create", "/srv/unwatched"])?;
+        lab.expect_none()
     })?;
     let told = unwatched_in(&lines);
-    ensure!(told == [["own", &id]], "{told:?}");
+    ensure!(told == [["own", &id], ["own", &id]], "{told:?}");
+    let again = lines.iter().filter(|line| line["event"] == "watched").count();
+    ensure!(again == 1, "it is said {again} times that a container is watched again");
     Ok(())
 }
 
