@@ -88,7 +88,8 @@ impl Containers {
         Some(hierarchy.directory(path))
     }
 
-    /// Makes the state of the probes be freed at the next opportunity, because one of their maps is full.
+    /// Makes the state of the probes be freed at the next opportunity, because one of their maps is full, or because
+    /// sessions may have ended unseen.
     pub(super) fn sweep_soon(&mut self) {
         self.is_sweep_urgent = true;
     }

@@ -26,6 +26,8 @@ const BUSY: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
 /// How soon the self-test is repeated to confirm a worse result.
 const SOON: Duration = Duration::from_secs(30);
+/// The program that reports the ends of sessions.
+const EXIT_PROGRAM: &str = "process_exit";
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
 
@@ -313,6 +315,10 @@ impl<S: FnMut(Message)> Reader<S> {
             Err(error) => return tracing::error!(%error, "cannot read the numbers of skipped calls from the kernel"),
         };
         if let Some(window) = self.blind_windows.update(counts, clock::since_boot()) {
+            // Sessions can have ended unseen.
+            if window.skipped.contains_key(EXIT_PROGRAM) {
+                self.intake.containers().sweep_soon();
+            }
             let (from, until) = (self.intake.wall(window.from), self.intake.wall(window.until));
             self.notice(NoticeEvent::BlindWindow { from, until, skipped: window.skipped });
         }

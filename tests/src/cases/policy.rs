@@ -175,7 +175,7 @@ pub(super) fn reloaded(lab: &mut Lab) -> Result<()> {
 /// What an exception has suppressed is told once it has expired, and so is that it has.
 pub(super) fn expired(lab: &mut Lab) -> Result<()> {
     let place = lab.place()?;
-    let soon = format!("@{}", clock_gettime(ClockId::Realtime).tv_sec + 20);
+    let soon = format!("@{}", clock_gettime(ClockId::Realtime).tv_sec + 12);
     let expires = on_host("/bin/busybox", ["date", "-u", "-d", &soon, "+%FT%TZ"])?;
     let text = format!("{}expires = {expires}\n", places());
     with_exceptions(lab, &[text], |lab| {
