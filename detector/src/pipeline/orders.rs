@@ -44,13 +44,15 @@ pub(super) struct Ordered {
 }
 
 impl Ordered {
-    /// Takes the next one.
-    pub(super) fn take(&self) -> Option<Order> {
+    /// Makes the descriptor readable only when another one is given. Those that were given must be [taken](Self::take)
+    /// after that.
+    pub(super) fn lower(&self) {
         self.given.lower();
-        let order = self.receiver.try_recv().ok()?;
-        // There may be more.
-        self.given.raise();
-        Some(order)
+    }
+
+    /// Takes the next one. This is no system call.
+    pub(super) fn take(&self) -> Option<Order> {
+        self.receiver.try_recv().ok()
     }
 }
 

@@ -82,7 +82,7 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn run(mut self) {
         while self.wait() {
             self.intake.follow_wall_clock();
-            self.carry_out_orders();
+            self.ordered.lower();
             self.drain();
             self.intake.take_contents(&mut self.outlet);
             self.intake.take_time(&mut self.outlet);
@@ -155,6 +155,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Handles the available records, [`BATCH`] at most.
     fn drain(&mut self) {
         for _ in 0..BATCH {
+            self.carry_out_orders();
             if self.take_record().is_none() {
                 self.pulse.set_drained(true);
                 return;
