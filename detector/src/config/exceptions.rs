@@ -10,7 +10,7 @@ use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
 use crate::policy::exception::{TO_FILL_IN, refusal, refusal_of_sessions, unfulfilled};
-use crate::policy::{Conditions, Exception, PathPattern, Pattern};
+use crate::policy::{Conditions, Exception, PathPattern, Pattern, Selection};
 
 /// How many exceptions a file can have.
 pub(super) const MOST: usize = 1000;
@@ -223,11 +223,13 @@ impl Entry {
                 exe: self.exe.0,
                 ancestor: self.ancestor.0,
                 script: self.script.0,
-                image: self.image.0,
-                container: self.container.0,
-                pod: self.pod.0,
-                namespace: self.namespace.0,
-                labels: self.labels,
+                selection: Selection {
+                    image: self.image.0,
+                    container: self.container.0,
+                    pod: self.pod.0,
+                    namespace: self.namespace.0,
+                    labels: self.labels,
+                },
             },
         })
     }
@@ -291,12 +293,9 @@ pub(super) fn warn(exceptions: &[Exception], document: &DeTable<'_>, now: Time, 
 
 /// The patterns that exclude nothing, with their keys. That of a label says at least that it is there.
 fn boundless(conditions: &Conditions) -> impl Iterator<Item = (&'static str, &str)> {
-    let Conditions { path, exe, ancestor, script, image, container, pod, namespace, .. } = conditions;
+    let Conditions { path, exe, ancestor, script, selection, .. } = conditions;
     let paths = [("path", path), ("exe", exe), ("ancestor", ancestor), ("script", script)];
-    let names = [("image", image), ("container", container), ("pod", pod), ("namespace", namespace)];
-    let of_paths = paths.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
-    let of_names = names.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
-    let of_paths = of_paths.filter(|(_, pattern)| pattern.matches_everything()).map(|(key, it)| (key, it.as_str()));
-    let of_names = of_names.filter(|(_, pattern)| pattern.matches_everything()).map(|(key, it)| (key, it.as_str()));
-    of_paths.chain(of_names)
+    let paths = paths.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
+    let paths = paths.filter(|(_, pattern)| pattern.matches_everything()).map(|(key, it)| (key, it.as_str()));
+    paths.chain(selection.boundless())
 }

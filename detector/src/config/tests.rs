@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Gravity;
 use super::*;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Via};
-use crate::policy::{Conditions, WatchRule};
+use crate::policy::{Conditions, Selection, WatchRule};
 
 fn now() -> Time {
     "2027-01-01T00:00:00Z".parse().expect("it is a time")
@@ -189,11 +189,13 @@ labels = { team = "j" }"#,
         exe: path("/b"),
         ancestor: path("/c"),
         script: path("/d"),
-        image: name("e"),
-        container: name("f"),
-        pod: name("g"),
-        namespace: [name("h"), name("i")].concat(),
-        labels: [("team".to_owned(), "j".parse().expect("it is a pattern"))].into(),
+        selection: Selection {
+            image: name("e"),
+            container: name("f"),
+            pod: name("g"),
+            namespace: [name("h"), name("i")].concat(),
+            labels: [("team".to_owned(), "j".parse().expect("it is a pattern"))].into(),
+        },
     };
     assert_eq!(exception.conditions, expected);
 }
@@ -210,11 +212,13 @@ fn every_rule_becomes_what_it_says() {
         reason: "r".to_owned(),
         is_watched: false,
         cgroup: vec!["/a/**".parse().expect("it is a pattern")],
-        image: name("b"),
-        container: name("c"),
-        pod: name("d"),
-        namespace: [name("e"), name("f")].concat(),
-        labels: [("team".to_owned(), "g".parse().expect("it is a pattern"))].into(),
+        selection: Selection {
+            image: name("b"),
+            container: name("c"),
+            pod: name("d"),
+            namespace: [name("e"), name("f")].concat(),
+            labels: [("team".to_owned(), "g".parse().expect("it is a pattern"))].into(),
+        },
     };
     assert_eq!(settings.watch.0, [expected]);
 }

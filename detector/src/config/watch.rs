@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::exceptions::{MOST, MOST_TEXTS, texts};
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
-use crate::policy::{PathPattern, Pattern, WatchRule};
+use crate::policy::{PathPattern, Pattern, Selection, WatchRule};
 
 /// The keys that every rule has.
 const REQUIRED: [&str; 3] = ["name", "reason", "watched"];
@@ -107,11 +107,13 @@ impl Entry {
             reason: self.reason?,
             is_watched: self.watched?,
             cgroup: self.cgroup.0,
-            image: self.image.0,
-            container: self.container.0,
-            pod: self.pod.0,
-            namespace: self.namespace.0,
-            labels: self.labels,
+            selection: Selection {
+                image: self.image.0,
+                container: self.container.0,
+                pod: self.pod.0,
+                namespace: self.namespace.0,
+                labels: self.labels,
+            },
         })
     }
 }
@@ -153,10 +155,6 @@ pub(super) fn warn(rules: &[WatchRule], document: &DeTable<'_>, problems: &mut P
 
 /// The patterns that exclude nothing, with their keys. That of a label says at least that it is there.
 fn boundless(rule: &WatchRule) -> impl Iterator<Item = (&'static str, &str)> {
-    let WatchRule { cgroup, image, container, pod, namespace, .. } = rule;
-    let names = [("image", image), ("container", container), ("pod", pod), ("namespace", namespace)];
-    let of_names = names.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
-    let of_names = of_names.filter(|(_, pattern)| pattern.matches_everything()).map(|(key, it)| (key, it.as_str()));
-    let of_paths = cgroup.iter().filter(|pattern| pattern.matches_everything()).map(|it| ("cgroup", it.as_str()));
-    of_paths.chain(of_names)
+    let cgroups = rule.cgroup.iter().filter(|pattern| pattern.matches_everything());
+    cgroups.map(|pattern| ("cgroup", pattern.as_str())).chain(rule.selection.boundless())
 }

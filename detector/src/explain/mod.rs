@@ -204,13 +204,13 @@ fn demand(conditions: &Conditions, key: &str) -> String {
         "exe" => listed(paths(&conditions.exe)),
         "ancestor" => listed(paths(&conditions.ancestor)),
         "script" => listed(paths(&conditions.script)),
-        "image" => listed(texts(&conditions.image)),
-        "container" => listed(texts(&conditions.container)),
-        "pod" => listed(texts(&conditions.pod)),
-        "namespace" => listed(texts(&conditions.namespace)),
+        "image" => listed(texts(&conditions.selection.image)),
+        "container" => listed(texts(&conditions.selection.container)),
+        "pod" => listed(texts(&conditions.selection.pod)),
+        "namespace" => listed(texts(&conditions.selection.namespace)),
         "labels" => {
             let label = |(name, value): (&String, &Pattern)| format!("{name} = {}", value.as_str());
-            listed(conditions.labels.iter().map(label).collect())
+            listed(conditions.selection.labels.iter().map(label).collect())
         }
         "severity_at_most" => format!("its `severity_at_most` is `{}`", conditions.severity_at_most),
         _ => "it had expired".to_owned(),

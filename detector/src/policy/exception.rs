@@ -1,12 +1,10 @@
 //! Exceptions: which findings somebody has decided to expect, why, who answers for that, and until when.
 
-use std::collections::BTreeMap;
-
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::pattern::{PathPattern, Pattern};
-use super::selection::is_wider;
+use super::pattern::PathPattern;
+use super::selection::{Selection, is_wider};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
 
 /// What stands for what a person must write, in an exception that is proposed.
@@ -75,21 +73,9 @@ pub struct Conditions {
     /// The script that the process runs, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub script: Vec<PathPattern>,
-    /// The name of the container's image.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub image: Vec<Pattern>,
-    /// The name of the container.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub container: Vec<Pattern>,
-    /// The name of the Kubernetes pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pod: Vec<Pattern>,
-    /// The namespace of the Kubernetes pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespace: Vec<Pattern>,
-    /// Labels of the container or pod. It must have all of them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, Pattern>,
+    /// What the runtime tells of the container.
+    #[serde(flatten)]
+    pub selection: Selection,
 }
 
 impl Conditions {
@@ -114,11 +100,7 @@ impl Conditions {
             && is_wider(&self.exe, &other.exe)
             && is_wider(&self.ancestor, &other.ancestor)
             && is_wider(&self.script, &other.script)
-            && is_wider(&self.image, &other.image)
-            && is_wider(&self.container, &other.container)
-            && is_wider(&self.pod, &other.pod)
-            && is_wider(&self.namespace, &other.namespace)
-            && self.labels.iter().all(|(name, value)| other.labels.get(name) == Some(value))
+            && self.selection.is_wider_than(&other.selection)
     }
 }
 
@@ -135,11 +117,7 @@ impl Default for Conditions {
             exe: Vec::new(),
             ancestor: Vec::new(),
             script: Vec::new(),
-            image: Vec::new(),
-            container: Vec::new(),
-            pod: Vec::new(),
-            namespace: Vec::new(),
-            labels: BTreeMap::new(),
+            selection: Selection::default(),
         }
     }
 }
@@ -210,8 +188,11 @@ mod tests {
             expires: Some("2027-03-01T00:00:00Z".parse().expect("it is a time")),
             conditions: Conditions {
                 operation: vec![Op::Image(ImageOp::Create)],
-                image: vec!["backup:*".parse().expect("it is a pattern")],
-                labels: [("team".to_owned(), "storage".parse().expect("it is a pattern"))].into(),
+                selection: Selection {
+                    image: vec!["backup:*".parse().expect("it is a pattern")],
+                    labels: [("team".to_owned(), "storage".parse().expect("it is a pattern"))].into(),
+                    ..Selection::default()
+                },
                 ..writes(&["/srv/**"])
             },
         };
@@ -244,8 +225,11 @@ mod tests {
         }
         let low = Conditions { severity_at_most: Severity::Low, ..any.clone() };
         assert!(any.cover(&low) && !low.cover(&any));
-        let labelled =
-            Conditions { labels: [("a".to_owned(), "b".parse().expect("it is a pattern"))].into(), ..any.clone() };
+        let labelled = Selection {
+            labels: [("a".to_owned(), "b".parse().expect("it is a pattern"))].into(),
+            ..Selection::default()
+        };
+        let labelled = Conditions { selection: labelled, ..any.clone() };
         assert!(any.cover(&labelled) && !labelled.cover(&any));
         let shells = Conditions { finding: vec![Kind::ShellInContainer], ..any.clone() };
         assert!(!any.cover(&shells));

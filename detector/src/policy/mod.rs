@@ -15,6 +15,7 @@ pub use candidates::Candidates;
 pub use difference::Difference;
 pub use exception::{Conditions, Exception};
 pub use pattern::{PathPattern, Pattern};
+pub use selection::Selection;
 pub(crate) use subject::Subject;
 pub use watch::WatchRule;
 

@@ -3,37 +3,44 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Pattern;
 use crate::finding::{Container, Text};
 
 /// Conditions about a container that only its runtime can tell. All that are given must hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Selection<'a> {
-    /// The name or the digest of the image.
-    pub(crate) image: &'a [Pattern],
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The name or the digest of the container's image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image: Vec<Pattern>,
     /// The name of the container.
-    pub(crate) container: &'a [Pattern],
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container: Vec<Pattern>,
     /// The name of the Kubernetes pod.
-    pub(crate) pod: &'a [Pattern],
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod: Vec<Pattern>,
     /// The namespace of the Kubernetes pod.
-    pub(crate) namespace: &'a [Pattern],
-    /// Labels of the container or pod.
-    pub(crate) labels: &'a BTreeMap<String, Pattern>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespace: Vec<Pattern>,
+    /// Labels of the container or pod. It must have all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Pattern>,
 }
 
 /// The key of a condition, and whether it is fulfilled.
-type Check = (&'static str, fn(&Selection<'_>, &Container) -> bool);
+type Check = (&'static str, fn(&Selection, &Container) -> bool);
 
 /// The conditions.
 const CONDITIONS: [Check; 5] = [
     ("image", |selection, container| {
         let names = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
-        is_one_of(selection.image, names)
+        is_one_of(&selection.image, names)
     }),
-    ("container", |selection, container| is_one_of(selection.container, &container.name)),
-    ("pod", |selection, container| is_one_of(selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))),
+    ("container", |selection, container| is_one_of(&selection.container, &container.name)),
+    ("pod", |selection, container| is_one_of(&selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))),
     ("namespace", |selection, container| {
-        is_one_of(selection.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
+        is_one_of(&selection.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
     }),
     ("labels", |selection, container| {
         selection.labels.iter().all(|(name, pattern)| {
@@ -45,24 +52,44 @@ const CONDITIONS: [Check; 5] = [
     }),
 ];
 
-impl<'a> Selection<'a> {
+impl Selection {
     /// Whether there is no condition, so that nothing need be known of the container.
-    pub(crate) fn is_any(self) -> bool {
-        self.unfulfilled_by(None).next().is_none()
+    pub(crate) fn is_any(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether all conditions hold for a container. What is not known of it fulfils none.
-    pub(crate) fn selects(self, container: &'a Container) -> bool {
+    pub(crate) fn selects(&self, container: &Container) -> bool {
         self.unfulfilled_by(Some(container)).next().is_none()
     }
 
     /// The keys of the conditions that do not hold for a container, or for one of which nothing is known.
-    pub(crate) fn unfulfilled_by(self, container: Option<&'a Container>) -> impl Iterator<Item = &'static str> + 'a {
+    pub(crate) fn unfulfilled_by<'a>(
+        &'a self,
+        container: Option<&'a Container>,
+    ) -> impl Iterator<Item = &'static str> + 'a {
         let is_fulfilled = move |is_fulfilled: fn(&Self, &Container) -> bool| match container {
-            Some(container) => is_fulfilled(&self, container),
-            None => is_fulfilled(&self, &Container::default()),
+            Some(container) => is_fulfilled(self, container),
+            None => is_fulfilled(self, &Container::default()),
         };
         CONDITIONS.iter().filter(move |(_, check)| !is_fulfilled(*check)).map(|(key, _)| *key)
+    }
+
+    /// Whether every container that `other` selects is certain to be selected by this, too.
+    pub(super) fn is_wider_than(&self, other: &Self) -> bool {
+        is_wider(&self.image, &other.image)
+            && is_wider(&self.container, &other.container)
+            && is_wider(&self.pod, &other.pod)
+            && is_wider(&self.namespace, &other.namespace)
+            && self.labels.iter().all(|(name, value)| other.labels.get(name) == Some(value))
+    }
+
+    /// The patterns that exclude nothing, with their keys. That of a label says at least that it is there.
+    pub(crate) fn boundless(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Self { image, container, pod, namespace, labels: _ } = self;
+        let lists = [("image", image), ("container", container), ("pod", pod), ("namespace", namespace)];
+        let all = lists.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
+        all.filter(|(_, pattern)| pattern.matches_everything()).map(|(key, pattern)| (key, pattern.as_str()))
     }
 }
 

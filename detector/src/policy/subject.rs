@@ -1,7 +1,6 @@
 //! What the conditions of exceptions are compared with, and the comparison. It is the same for an act that has just
 //! happened and for a finding that is read back: both have the same evidence.
 
-use super::selection::Selection;
 use super::{Conditions, PathPattern};
 use crate::finding::{Container, Evidence, Finding, Kind, Op, Origin, Text, Via};
 
@@ -96,9 +95,7 @@ impl Conditions {
         container: &'a Container,
         is_told_by_user: bool,
     ) -> impl Iterator<Item = &'static str> + 'a {
-        let Self { image, container: names, pod, namespace, labels, .. } = self;
-        let selection = Selection { image, container: names, pod, namespace, labels };
-        selection.unfulfilled_by((!is_told_by_user).then_some(container))
+        self.selection.unfulfilled_by((!is_told_by_user).then_some(container))
     }
 }
 

@@ -1,12 +1,10 @@
 //! Which containers are watched. The rules are tried in their order, and the first that matches decides; a container
 //! that none matches is watched.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::PathPattern;
 use super::selection::{Selection, is_wider};
-use super::{PathPattern, Pattern};
 use crate::finding::{Container, Text};
 
 /// The cgroup below which systemd has those of the users.
@@ -24,21 +22,9 @@ pub struct WatchRule {
     /// The path of the container's cgroup. One below `/user.slice` fulfils only a pattern that begins with that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroup: Vec<PathPattern>,
-    /// The name or the digest of the container's image.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub image: Vec<Pattern>,
-    /// The name of the container.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub container: Vec<Pattern>,
-    /// The name of the Kubernetes pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pod: Vec<Pattern>,
-    /// The namespace of the Kubernetes pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespace: Vec<Pattern>,
-    /// Labels of the container or pod. It must have all of them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, Pattern>,
+    /// What the runtime tells of the container.
+    #[serde(flatten)]
+    pub selection: Selection,
 }
 
 /// What is known of a container apart from its cgroup.
@@ -66,24 +52,13 @@ pub enum Decision<'a> {
 impl WatchRule {
     /// Whether the rule has no condition.
     pub fn is_unlimited(&self) -> bool {
-        self.cgroup.is_empty() && self.selection().is_any()
+        self.cgroup.is_empty() && self.selection.is_any()
     }
 
     /// Whether every container that `other` matches is certain to match this rule too. Patterns are compared as they
     /// are written, so not every such case is found.
     pub fn covers(&self, other: &Self) -> bool {
-        is_wider(&self.cgroup, &other.cgroup)
-            && is_wider(&self.image, &other.image)
-            && is_wider(&self.container, &other.container)
-            && is_wider(&self.pod, &other.pod)
-            && is_wider(&self.namespace, &other.namespace)
-            && self.labels.iter().all(|(name, value)| other.labels.get(name) == Some(value))
-    }
-
-    /// The conditions that only the container's runtime can tell.
-    fn selection(&self) -> Selection<'_> {
-        let Self { image, container, pod, namespace, labels, .. } = self;
-        Selection { image, container, pod, namespace, labels }
+        is_wider(&self.cgroup, &other.cgroup) && self.selection.is_wider_than(&other.selection)
     }
 
     /// Whether the rule matches a container, or `None` if that depends on what the runtime is going to tell.
@@ -98,7 +73,7 @@ impl WatchRule {
         if !self.cgroup.is_empty() && !is_in {
             return Some(false);
         }
-        match (self.selection(), answer) {
+        match (&self.selection, answer) {
             (selection, _) if selection.is_any() => Some(true),
             (_, Answer::Awaited) => None,
             (_, Answer::Missing) => Some(false),
@@ -202,8 +177,7 @@ mod tests {
         let told = prop::sample::select(told.to_vec());
         (cgroup, told, any::<bool>()).prop_map(|(cgroup, told, is_watched)| {
             let mut rule = rule("x", cgroup);
-            let asked = self::rule("y", told);
-            (rule.image, rule.pod, rule.labels, rule.is_watched) = (asked.image, asked.pod, asked.labels, is_watched);
+            (rule.selection, rule.is_watched) = (self::rule("y", told).selection, is_watched);
             rule
         })
     }
@@ -227,7 +201,7 @@ mod tests {
             prop_assert!(after.iter().all(|decision| *decision != Decision::Open));
             prop_assert!(before == Decision::Open || after == [before, before]);
             // What is not decided depends on the answer: the rule at which it stops is one that asks for it.
-            let is_asking = rules.iter().any(|rule| !rule.selection().is_any());
+            let is_asking = rules.iter().any(|rule| !rule.selection.is_any());
             prop_assert!(before != Decision::Open || is_asking);
         }
     }
