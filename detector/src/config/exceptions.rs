@@ -1,25 +1,17 @@
 //! The entries `[[exception]]` of the file: from keys to exceptions of the policy, with what is wrong or doubtful about
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
+use super::entries;
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
 use crate::finding::{Kind, Op, Origin, Severity, Time, Via};
 use crate::policy::exception::{TO_FILL_IN, refusal, refusal_of_sessions, unfulfilled};
 use crate::policy::{Conditions, Exception, PathPattern, Pattern, Selection};
-
-/// How many exceptions a file can have.
-pub(super) const MOST: usize = 1000;
-
-/// How many texts all of them can have. Of patterns in such a number, each takes 12 KiB and most of a millisecond.
-pub(super) const MOST_TEXTS: usize = 20_000;
-
-/// The keys that every exception has.
-const REQUIRED: [&str; 4] = ["name", "reason", "owner", "finding"];
 
 /// A decision that certain findings are expected. All conditions that are given must hold; of a list, one must. The
 /// first exception that matches applies.
@@ -127,66 +119,21 @@ pub struct Exceptions(pub Vec<Exception>);
 
 impl FromToml for Exceptions {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
-        let DeValue::Array(list) = value.get_ref() else {
-            problems.error(value.span(), "exceptions are a list; write `[[exception]]`, with two brackets");
-            return None;
-        };
-        if let Some(more) = list.get(MOST) {
-            let all = list.len();
-            problems.error(
-                more.span(),
-                format_args!(
-                    "there are {all} exceptions, and can be at most {MOST}; combine some with lists or patterns"
-                ),
-            );
-        }
-        let texts = texts(value.get_ref());
-        if texts > MOST_TEXTS {
-            problems.error(
-                value.span(),
-                format_args!(
-                    "the exceptions have {texts} texts, and can have at most {MOST_TEXTS}; combine some with patterns"
-                ),
-            );
-            return None;
-        }
-        let mut names = BTreeSet::new();
-        let mut exceptions = Vec::new();
-        for item in list.iter().take(MOST) {
-            let Some(entry) = Entry::from_toml(item, problems) else { continue };
-            let Some(table) = item.get_ref().as_table() else { continue };
-            if let (Some(name), Some(value)) = (&entry.name, table.get("name"))
-                && !names.insert(name.clone())
-            {
-                problems
-                    .error(value.span(), format_args!("another exception is called `{name}` too; give each its name"));
-            }
-            exceptions.extend(entry.exception(item, table, problems));
-        }
-        Some(Self(exceptions))
+        entries::read::<Entry>(value, problems).map(Self)
     }
 }
 
-/// How many texts are in a value.
-pub(super) fn texts(value: &DeValue<'_>) -> usize {
-    match value {
-        DeValue::String(_) => 1,
-        DeValue::Array(list) => list.iter().map(|item| texts(item.get_ref())).sum(),
-        DeValue::Table(table) => table.values().map(|item| texts(item.get_ref())).sum(),
-        _ => 0,
-    }
-}
+impl entries::Entry for Entry {
+    type Described = Exception;
+    const KEY: &'static str = "exception";
+    const CALLED: (&'static str, &'static str) = ("exception", "exceptions");
+    const REQUIRED: &'static [&'static str] = &["name", "reason", "owner", "finding"];
 
-impl Entry {
-    /// The exception that the entry describes, if nothing is missing.
-    fn exception(self, item: &Value<'_>, table: &DeTable<'_>, problems: &mut Problems) -> Option<Exception> {
-        let missing = REQUIRED.into_iter().filter(|key| !table.contains_key(*key)).collect::<Vec<_>>();
-        if !missing.is_empty() {
-            problems.error(
-                item.span(),
-                format_args!("this exception has no {}; every one needs {}", missing.join(", "), REQUIRED.join(", ")),
-            );
-        }
+    fn name(&self) -> Option<&String> {
+        self.name.as_ref()
+    }
+
+    fn describe(self, item: &Value<'_>, table: &DeTable<'_>, problems: &mut Problems) -> Option<Exception> {
         let finding: Vec<Kind> = self.finding.0.into_iter().map(|excepted| excepted.0).collect();
         for kind in &finding {
             for (key, why) in unfulfilled(*kind) {
@@ -279,14 +226,7 @@ pub(super) fn warn(exceptions: &[Exception], document: &DeTable<'_>, now: Time, 
             lasts && earlier.conditions.cover(conditions)
         };
         if let Some(earlier) = exceptions[..nth].iter().find(is_wider) {
-            problems.warn(
-                span("name"),
-                format_args!(
-                    "exception `{name}` is never reached: `{}` comes before it and covers all of it; remove one, or \
-                    put the narrower one first",
-                    earlier.name
-                ),
-            );
+            entries::warn_unreached::<Entry>(name, &earlier.name, span("name"), problems);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod file;
 pub mod followed;
 pub mod problem;
 
+mod entries;
 mod exceptions;
 mod read;
 mod settings;

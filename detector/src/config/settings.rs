@@ -47,10 +47,10 @@ pub struct Settings {
     #[schemars(with = "Option<Runtimes>")]
     pub runtimes: Runtimes,
     /// Exceptions, in the order in which they are tried.
-    #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::exceptions::MOST))]
+    #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::entries::MOST))]
     pub exception: Exceptions,
     /// Which containers are watched, by rules in the order in which they are tried.
-    #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::exceptions::MOST))]
+    #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::entries::MOST))]
     pub watch: Rules,
 }
 

@@ -1,17 +1,14 @@
 //! The entries `[[watch]]` of the file: from keys to rules of the policy, with what is wrong or doubtful about them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::exceptions::{MOST, MOST_TEXTS, texts};
+use super::entries;
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
 use crate::policy::{PathPattern, Pattern, Selection, WatchRule};
-
-/// The keys that every rule has.
-const REQUIRED: [&str; 3] = ["name", "reason", "watched"];
 
 /// A rule about which containers are watched. All conditions that are given must hold; of a list, one must. The first
 /// rule that matches decides, and a container that none matches is watched.
@@ -55,53 +52,21 @@ pub struct Rules(pub Vec<WatchRule>);
 
 impl FromToml for Rules {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
-        let DeValue::Array(list) = value.get_ref() else {
-            problems.error(value.span(), "rules are a list; write `[[watch]]`, with two brackets");
-            return None;
-        };
-        if let Some(more) = list.get(MOST) {
-            let all = list.len();
-            problems.error(
-                more.span(),
-                format_args!("there are {all} rules, and can be at most {MOST}; combine some with lists or patterns"),
-            );
-        }
-        let texts = texts(value.get_ref());
-        if texts > MOST_TEXTS {
-            problems.error(
-                value.span(),
-                format_args!(
-                    "the rules have {texts} texts, and can have at most {MOST_TEXTS}; combine some with patterns"
-                ),
-            );
-            return None;
-        }
-        let mut names = BTreeSet::new();
-        let mut rules = Vec::new();
-        for item in list.iter().take(MOST) {
-            let Some(entry) = Entry::from_toml(item, problems) else { continue };
-            let Some(table) = item.get_ref().as_table() else { continue };
-            if let (Some(name), Some(value)) = (&entry.name, table.get("name"))
-                && !names.insert(name.clone())
-            {
-                problems.error(value.span(), format_args!("another rule is called `{name}` too; give each its name"));
-            }
-            rules.extend(entry.rule(item, table, problems));
-        }
-        Some(Self(rules))
+        entries::read::<Entry>(value, problems).map(Self)
     }
 }
 
-impl Entry {
-    /// The rule that the entry describes, if nothing is missing.
-    fn rule(self, item: &Value<'_>, table: &DeTable<'_>, problems: &mut Problems) -> Option<WatchRule> {
-        let missing = REQUIRED.into_iter().filter(|key| !table.contains_key(*key)).collect::<Vec<_>>();
-        if !missing.is_empty() {
-            problems.error(
-                item.span(),
-                format_args!("this rule has no {}; every one needs {}", missing.join(", "), REQUIRED.join(", ")),
-            );
-        }
+impl entries::Entry for Entry {
+    type Described = WatchRule;
+    const KEY: &'static str = "watch";
+    const CALLED: (&'static str, &'static str) = ("rule", "rules");
+    const REQUIRED: &'static [&'static str] = &["name", "reason", "watched"];
+
+    fn name(&self) -> Option<&String> {
+        self.name.as_ref()
+    }
+
+    fn describe(self, _: &Value<'_>, _: &DeTable<'_>, _: &mut Problems) -> Option<WatchRule> {
         Some(WatchRule {
             name: self.name?,
             reason: self.reason?,
@@ -141,14 +106,7 @@ pub(super) fn warn(rules: &[WatchRule], document: &DeTable<'_>, problems: &mut P
             );
         }
         if let Some(earlier) = rules[..nth].iter().find(|earlier| earlier.covers(rule)) {
-            problems.warn(
-                span("name"),
-                format_args!(
-                    "rule `{name}` is never reached: `{}` comes before it and covers all of it; remove one, or put \
-                    the narrower one first",
-                    earlier.name
-                ),
-            );
+            entries::warn_unreached::<Entry>(name, &earlier.name, span("name"), problems);
         }
     }
 }
