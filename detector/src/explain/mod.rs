@@ -9,7 +9,7 @@ pub(crate) mod text;
 
 use serde::Serialize;
 
-use crate::finding::{Finding, Kind, Reason, Severity, Time};
+use crate::finding::{Container, Finding, Kind, Reason, Severity, Time};
 use crate::policy::{Conditions, Exception, PathPattern, Pattern, Policy, Subject};
 use crate::runtime::endpoint::user_of;
 use facts::Fact;
@@ -173,17 +173,14 @@ fn decision(finding: &Finding, known: &Known) -> Decision {
 
 /// The keys of what is not fulfilled of an exception.
 fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exception) -> Vec<&'static str> {
-    let conditions = &exception.conditions;
-    let mut keys: Vec<_> = conditions.unfulfilled_by_act(subject).collect();
     // The severity of a session can be that of an act in it, which is judged by itself.
     let is_own =
         finding.finding != Kind::Session || finding.severity_rule.is_some_and(|rule| rule.kind() == Kind::Session);
-    keys.extend((is_own && finding.severity > conditions.severity_at_most).then_some("severity_at_most"));
-    keys.extend(exception.has_expired(finding.time).then_some("expires"));
-    if let Some(container) = &finding.container {
-        keys.extend(conditions.unfulfilled_by_container(container, user_of(container).is_some()));
-    }
-    keys
+    let severity = if is_own { finding.severity } else { Severity::Info };
+    let nowhere = Container::default();
+    let container = finding.container.as_ref().unwrap_or(&nowhere);
+    let by_act = exception.conditions.unfulfilled_by_act(subject);
+    by_act.chain(exception.unfulfilled_in(severity, finding.time, container, user_of(container).is_some())).collect()
 }
 
 /// What an exception demands that is not fulfilled.

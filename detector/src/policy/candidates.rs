@@ -56,11 +56,8 @@ impl Candidates {
         container: &Container,
         is_told_by_user: bool,
     ) -> Option<&Exception> {
-        self.exceptions().find(|exception| {
-            severity <= exception.conditions.severity_at_most
-                && !exception.has_expired(time)
-                && exception.conditions.allow_container(container, is_told_by_user)
-        })
+        self.exceptions()
+            .find(|exception| exception.unfulfilled_in(severity, time, container, is_told_by_user).next().is_none())
     }
 }
 

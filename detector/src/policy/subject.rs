@@ -1,8 +1,8 @@
 //! What the conditions of exceptions are compared with, and the comparison. It is the same for an act that has just
 //! happened and for a finding that is read back: both have the same evidence.
 
-use super::{Conditions, PathPattern};
-use crate::finding::{Container, Evidence, Finding, Kind, Op, Origin, Text, Via};
+use super::{Conditions, Exception, PathPattern};
+use crate::finding::{Container, Evidence, Finding, Kind, Op, Origin, Severity, Text, Time, Via};
 
 /// What an act shows about itself, apart from its severity and its container.
 #[derive(Debug)]
@@ -82,20 +82,23 @@ impl Conditions {
     pub(crate) fn unfulfilled_by_act<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'static str> + 'a {
         OF_ACT.iter().filter(|(_, is_fulfilled)| !is_fulfilled(self, subject)).map(|(key, _)| *key)
     }
+}
 
-    /// Whether the conditions about the container are fulfilled. `is_told_by_user`: what is known of the container
-    /// comes from the runtime of an ordinary user, who can make it say anything.
-    pub(crate) fn allow_container(&self, container: &Container, is_told_by_user: bool) -> bool {
-        self.unfulfilled_by_container(container, is_told_by_user).next().is_none()
-    }
-
-    /// The keys of the conditions about the container that are not fulfilled.
-    pub(crate) fn unfulfilled_by_container<'a>(
+impl Exception {
+    /// The keys of what is not fulfilled by a finding of this severity at this time in this container, apart from what
+    /// the exception demands of the act. `is_told_by_user`: what is known of the container comes from the runtime of an
+    /// ordinary user, who can make it say anything.
+    pub(crate) fn unfulfilled_in<'a>(
         &'a self,
+        severity: Severity,
+        time: Time,
         container: &'a Container,
         is_told_by_user: bool,
     ) -> impl Iterator<Item = &'static str> + 'a {
-        self.selection.unfulfilled_by((!is_told_by_user).then_some(container))
+        let is_too_high = severity > self.conditions.severity_at_most;
+        let of_exception = [("severity_at_most", is_too_high), ("expires", self.has_expired(time))];
+        let of_exception = of_exception.into_iter().filter(|(_, is_missed)| *is_missed).map(|(key, _)| key);
+        of_exception.chain(self.conditions.selection.unfulfilled_by((!is_told_by_user).then_some(container)))
     }
 }
 
