@@ -23,8 +23,8 @@ const POLICY: [&str; 2] = ["exception", "watch"];
 #[derive(Clone, Debug)]
 pub struct Followed {
     path: PathBuf,
-    /// Whether it need not be there.
-    is_optional: bool,
+    /// Whether there never was one. Then none need be there.
+    is_missing: bool,
     /// Its text when the daemon started.
     at_start: String,
     /// What was loaded last.
@@ -59,12 +59,12 @@ impl Followed {
         let is_missing = is_optional && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
         let loaded = if is_missing { Loaded::default() } else { Loaded::without_errors(&path)? };
         let (at_start, policy) = (loaded.text.clone(), loaded.settings.policy());
-        Ok((Self { path, is_optional: is_missing, at_start, policy, read, seen: read }, loaded))
+        Ok((Self { path, is_missing, at_start, policy, read, seen: read }, loaded))
     }
 
     /// The path of the file, unless there was none.
     pub fn path(&self) -> Option<&Path> {
-        (!self.is_optional).then_some(&self.path)
+        (!self.is_missing).then_some(&self.path)
     }
 
     /// What was loaded last.
@@ -84,7 +84,7 @@ impl Followed {
     pub fn read_again(&mut self) -> Option<Reading> {
         // What is changed from now on is noticed the next time.
         self.read = Stamp::of(&self.path);
-        self.is_optional &= self.read.is_none();
+        self.is_missing &= self.read.is_none();
         self.path()?;
         Some(match Loaded::without_errors(&self.path) {
             Ok(loaded) => {

@@ -51,14 +51,15 @@ impl Upkeep {
         let mut notices = Vec::new();
         for kept in self.exceptions.iter_mut().filter(|kept| !kept.is_told) {
             let Exception { name, reason, owner, expires, .. } = &kept.exception;
-            let (exception, reason, owner) = (name.clone(), reason.clone(), owner.clone());
+            let own = || (name.clone(), reason.clone(), owner.clone());
+            let is_unused = suppressed.get(name).copied().unwrap_or_default() == kept.suppressed;
             let notice = match expires {
-                Some(expires) if kept.exception.has_expired(now) => {
-                    NoticeEvent::ExceptionExpired { exception, reason, owner, expired: *expires }
+                Some(expired) if kept.exception.has_expired(now) => {
+                    let (exception, reason, owner) = own();
+                    NoticeEvent::ExceptionExpired { exception, reason, owner, expired: *expired }
                 }
-                _ if boot.saturating_sub(kept.start) >= UNUSED
-                    && suppressed.get(name).copied().unwrap_or_default() == kept.suppressed =>
-                {
+                _ if is_unused && boot.saturating_sub(kept.start) >= UNUSED => {
+                    let (exception, reason, owner) = own();
                     NoticeEvent::ExceptionUnused { exception, reason, owner, since: kept.since }
                 }
                 _ => continue,

@@ -17,6 +17,7 @@ use super::threads::{Error, Flag};
 use crate::clock;
 use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
+use crate::sensor::plan::EXIT_PROGRAM;
 use crate::sensor::{self, Decoded, Retest, Sensor};
 
 /// How often lost events are checked for while records arrive, or when the last check found some. The probes lose
@@ -26,8 +27,6 @@ const BUSY: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
 /// How soon the self-test is repeated to confirm a worse result.
 const SOON: Duration = Duration::from_secs(30);
-/// The program that reports the ends of sessions.
-const EXIT_PROGRAM: &str = "process_exit";
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
 
@@ -82,7 +81,6 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn run(mut self) {
         while self.wait() {
             self.intake.follow_wall_clock();
-            self.ordered.lower();
             self.drain();
             self.intake.take_contents(&mut self.outlet);
             self.intake.take_time(&mut self.outlet);
@@ -116,7 +114,12 @@ impl<S: FnMut(Message)> Reader<S> {
         };
         let limit = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let goes_on = match poll(&mut fds, Some(&limit)) {
-            Ok(_) => fds[0].revents().is_empty(),
+            Ok(_) => {
+                if !fds[3].revents().is_empty() {
+                    self.ordered.lower();
+                }
+                fds[0].revents().is_empty()
+            }
             Err(rustix::io::Errno::INTR) => true,
             Err(error) => {
                 tracing::error!(%error, "cannot wait for records; trying again in 100 ms");

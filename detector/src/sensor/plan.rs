@@ -19,6 +19,7 @@ mod hooks;
 use super::host::Host;
 
 pub use hook::{Attach, Hook, Need, Proof, Prototype, Series};
+pub(crate) use hooks::EXIT_PROGRAM;
 pub use hooks::HOOKS;
 
 /// The programs that other kprobe programs call, in the order of the map `REPORTERS`. See

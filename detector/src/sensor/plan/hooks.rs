@@ -3,6 +3,9 @@
 
 use super::hook::{Attach, Hook, Need, Proof, Prototype, always, between, since};
 
+/// The program that reports the ends of sessions.
+pub(crate) const EXIT_PROGRAM: &str = "process_exit";
+
 /// All hooks.
 pub const HOOKS: &[Hook] = &[
     Hook {
@@ -46,7 +49,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "the end of processes that entered a container from outside",
         need: Need::Wanted,
         hot: false,
-        programs: &[("process_exit", Attach::TpBtf("sched_process_exit"))],
+        programs: &[(EXIT_PROGRAM, Attach::TpBtf("sched_process_exit"))],
         prototypes: &[always("void trace_sched_process_exit(struct task_struct *p, ...)", &[])],
         proof: Proof::Run("fork"),
     },
