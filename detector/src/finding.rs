@@ -946,7 +946,12 @@ pub struct Notice {
 impl Notice {
     /// A notice with the current time.
     pub fn now(node: Node, event: NoticeEvent) -> Self {
-        Self { time: Time(jiff::Timestamp::now()), schema: SCHEMA_VERSION, node, event }
+        Self::at(Time(jiff::Timestamp::now()), node, event)
+    }
+
+    /// A notice with this time.
+    pub(crate) fn at(time: Time, node: Node, event: NoticeEvent) -> Self {
+        Self { time, schema: SCHEMA_VERSION, node, event }
     }
 }
 

@@ -11,7 +11,7 @@ use super::code::is_in_memory;
 use super::content::MOST_READ;
 use super::context::Context;
 use crate::event::{At, Exec, File, may_have_changed};
-use crate::finding::{Container, Finding, Kind, Notice, NoticeEvent, SCHEMA_VERSION, Severity, Sha256, Text, Unread};
+use crate::finding::{Container, Finding, Kind, Notice, NoticeEvent, Severity, Sha256, Text, Unread};
 use crate::recent::Recent;
 
 /// How many hashes are remembered at most.
@@ -100,12 +100,8 @@ impl Hashes {
             Err(unread) => format!("{path} has no known SHA-256: {}", unread.reason()),
         };
         let (sha256, unhashed) = (result.ok(), result.err());
-        Some(Notice {
-            time: context.wall(time),
-            schema: SCHEMA_VERSION,
-            node: context.node.clone(),
-            event: NoticeEvent::FileHash { finding, message, container: Box::new(container), sha256, unhashed },
-        })
+        let event = NoticeEvent::FileHash { finding, message, container: Box::new(container), sha256, unhashed };
+        Some(Notice::at(context.wall(time), context.node.clone(), event))
     }
 }
 

@@ -394,11 +394,8 @@ impl Open {
         let mut severity = self.severity;
         let is_steady = self.visit.as_ref().is_some_and(|visit| visit.is_steady);
         let expected = is_steady.then(|| Expected::new(Reason::HealthCheck, &mut severity));
-        (self.severity >= PROMPT).then(|| Notice {
-            time: context.wall(now),
-            schema: SCHEMA_VERSION,
-            node: context.node.clone(),
-            event: NoticeEvent::SessionEnded {
+        (self.severity >= PROMPT).then(|| {
+            let event = NoticeEvent::SessionEnded {
                 session: self.id.clone(),
                 severity,
                 expected,
@@ -407,7 +404,8 @@ impl Open {
                 summary: Box::new(self.summary.clone()),
                 visit: self.visit.clone().filter(|_| !is_steady),
                 parts: self.parts(),
-            },
+            };
+            Notice::at(context.wall(now), context.node.clone(), event)
         })
     }
 }

@@ -12,7 +12,7 @@ use super::join::{Join, Key, Out, Todo};
 use super::metadata::Metadata;
 use super::suppression::{Suppression, Totals};
 use super::watching::{Unwatching, Watching};
-use crate::finding::{Container, Line, Node, Notice, NoticeEvent, SCHEMA_VERSION, Time};
+use crate::finding::{Container, Line, Node, Notice, NoticeEvent, Time};
 use crate::policy::WatchRule;
 use crate::recording::Entry;
 
@@ -219,7 +219,7 @@ impl Enrichment {
     /// Publishes notices.
     fn tell(&self, events: impl IntoIterator<Item = NoticeEvent>, time: Time) {
         for event in events {
-            (self.publish)(&Line::Notice(Notice { time, schema: SCHEMA_VERSION, node: self.node.clone(), event }));
+            (self.publish)(&Line::Notice(Notice::at(time, self.node.clone(), event)));
         }
     }
 
@@ -299,12 +299,9 @@ impl Enrichment {
         work(&mut join, &mut |out| {
             self.pass(match out {
                 Out::Finding(finding) => Line::Finding(finding),
-                Out::Info(container, time) => Line::Notice(Notice {
-                    time,
-                    schema: SCHEMA_VERSION,
-                    node: self.node.clone(),
-                    event: NoticeEvent::ContainerInfo { container },
-                }),
+                Out::Info(container, time) => {
+                    Line::Notice(Notice::at(time, self.node.clone(), NoticeEvent::ContainerInfo { container }))
+                }
             });
         })
     }

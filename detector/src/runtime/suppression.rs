@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Part, SCHEMA_VERSION, Severity, Text, Time};
+use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Part, Severity, Text, Time};
 use crate::policy::Exception;
 use crate::recent::Recent;
 
@@ -196,7 +196,7 @@ impl Count {
             count: std::mem::take(&mut self.untold),
             total: self.total,
         };
-        publish(&Line::Notice(Notice { time: self.last, schema: SCHEMA_VERSION, node: node.clone(), event }));
+        publish(&Line::Notice(Notice::at(self.last, node.clone(), event)));
     }
 }
 
@@ -373,7 +373,7 @@ mod tests {
             let event =
                 NoticeEvent::FileHash { finding: id.to_owned(), message, container, sha256: None, unhashed: None };
             let (time, node) = (finding.time, finding.node.clone());
-            Line::Notice(Notice { time, schema: SCHEMA_VERSION, node, event })
+            Line::Notice(Notice::at(time, node, event))
         };
         let id = finding.id.clone();
         assert_eq!(passed(&mut suppression, hash(&id), false).len(), 1);
