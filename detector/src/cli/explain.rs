@@ -66,8 +66,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 Failure::new(
                     Exit::Failure,
                     format_args!(
-                        "{id}: there is no file of this name, and no findings to look for this id in: {why}; give the \
-                        file that has the finding: `detector explain FILE --id {id}`"
+                        "{id}: there is no file of this name, and no finding with this id can be looked up ({why}); \
+                        give the file that has the finding: `detector explain FILE --id {id}`"
                     ),
                 )
             })?;

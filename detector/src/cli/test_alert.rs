@@ -1,6 +1,6 @@
 //! `detector test-alert`: lets somebody see that findings arrive where they should.
 
-use super::arguments::Socket;
+use super::arguments::{Socket, severity_parser};
 use super::failure::Failure;
 use super::stdout::print;
 use crate::client;
@@ -9,7 +9,7 @@ use crate::finding::Severity;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Severity of the finding
-    #[arg(long, value_name = "SEVERITY", default_value_t = Severity::High)]
+    #[arg(long, value_name = "SEVERITY", value_parser = severity_parser(), default_value_t = Severity::High)]
     severity: Severity,
     #[command(flatten)]
     socket: Socket,
