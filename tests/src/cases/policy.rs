@@ -494,8 +494,17 @@ pub(super) fn unwatched_by_runtime(lab: &mut Lab) -> Result<()> {
             [(&["--label=team=tests"][..], false), (&["--label=team=payments"], true), (&[], true)]
         {
             let container = DOCKER.service_with(lab.number(), options)?;
+            let is_of_it = |line: &Value| line["container"]["id"] == container.id.as_str();
+            // A busy Docker answers late, and what a container does until then is reported.
+            if !is_watched {
+                lab.wait_for_line(|line| line["event"] == "unwatched" && is_of_it(&line["detail"]))?;
+            }
             container.service_does(&["create", "/srv/file"])?;
             container.exec(&["/bin/sh", "-c", "true"])?;
+            if is_watched {
+                let is_shell = |line: &Value| line["finding"] == "shell_in_container";
+                lab.wait_for_line(|line| is_shell(line) && is_of_it(line))?;
+            }
             let found = lab.take_findings()?;
             ensure!(found.len() == if is_watched { 2 } else { 0 }, "{options:?}: {found:?}");
             ids.push(container.id.clone());
