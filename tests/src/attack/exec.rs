@@ -33,12 +33,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         fs::copy(&args[0], &args[1])?;
         run(Command::new(&args[1]).args(&args[2..]))
     }),
-    Operation::with("run-and-remove", "FROM TO NAME ARGUMENT…", "runs a copy that is removed at once", 3, |args| {
-        copy(Path::new(&args[0]), Path::new(&args[1]))?;
-        let ran = run(Command::new(&args[1]).arg0(&args[2]).args(&args[3..]));
-        fs::remove_file(&args[1])?;
-        ran
-    }),
+    Operation::with(
+        "run-and-remove",
+        "FIRST FROM TO NAME ARGUMENT…",
+        "runs a program, and directly after it a copy of another one, which is removed at once",
+        4,
+        |args| {
+            copy(Path::new(&args[1]), Path::new(&args[2]))?;
+            run(&mut Command::new(&args[0]))?;
+            let ran = run(Command::new(&args[2]).arg0(&args[3]).args(&args[4..]));
+            fs::remove_file(&args[2])?;
+            ran
+        },
+    ),
     Operation::with("script", "PATH TEXT", "makes a script", 2, |args| script(Path::new(&args[0]), &args[1])),
     Operation::with("run-in-memory", "PROGRAM ARGUMENT…", "copies a program into memory, and runs that", 1, |args| {
         in_memory(&args[0], &args[1..])

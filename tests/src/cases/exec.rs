@@ -146,13 +146,15 @@ pub(super) fn copied_box(lab: &mut Lab) -> Result<()> {
     expect(lab, &container, [drift(), late, drift()])
 }
 
-/// Runs a copy of a program that is gone when it should be read, because a large program is read before it. Takes the
+/// Runs a copy of a program that is gone when it should be read, because large programs are read before it. Takes the
 /// findings of shells.
 fn run_gone(lab: &mut Lab, container: &Container, program: &str, path: &str, args: &[&str]) -> Result<Vec<Value>> {
-    let large = format!("{path}-waits-for-this");
-    container.service_does(&["make-sparse", &large])?;
-    container.service_does(&["run", &large])?;
-    container.service_does(&[&["run-and-remove", program, path], args].concat())?;
+    let large = ["one", "two"].map(|name| format!("{path}-waits-for-{name}"));
+    for path in &large {
+        container.service_does(&["make-sparse", path])?;
+    }
+    container.service_does(&["run", &large[0]])?;
+    container.service_does(&[&["run-and-remove", &large[1], program, path], args].concat())?;
     // The file of the beacon can be read first, because the queue is fair between containers.
     wait_for("the finding of a shell", PATIENCE, || {
         let mut found = lab.take_late_findings()?;
