@@ -22,6 +22,8 @@ use crate::detect::{self, Context, Detector};
 use crate::event::Event;
 use crate::explain::{self, Explanation, Known};
 use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
+use crate::learn::{self, Seen, Wanted};
+use crate::output::escape::is_unsafe;
 use crate::output::{json, terminal};
 use crate::policy::Exception;
 use crate::procfs;
@@ -211,12 +213,24 @@ fn line(data: &[u8]) {
         shown(&line);
         if let Line::Finding(finding) = &line {
             explained(finding);
+            learnt(data);
         }
     }
     if let Ok(reply) = serde_json::from_slice::<Reply>(data) {
         let text = serde_json::to_vec(&reply).expect("an answer can be written");
         assert_eq!(serde_json::from_slice::<Reply>(&text).expect("it can be read back"), reply);
     }
+}
+
+/// What is learnt from a finding is a configuration file without errors, which a terminal can show.
+fn learnt(line: &[u8]) {
+    let mut seen = Seen::default();
+    seen.take(line).expect("one finding is not too much");
+    let wanted = Wanted { image: None, without_image: true, shells: true };
+    let text = learn::learn(&seen, &wanted, Time::from_nanoseconds(0));
+    let (_, problems) = config::parse(&text, Time::from_nanoseconds(0));
+    assert!(!problems.has_errors(), "{text}\n{problems:?}");
+    assert!(text.chars().all(|character| character == '\n' || !is_unsafe(character)), "{text:?}");
 }
 
 /// Files of /proc: any text can be read, and the names in it are found as they are.

@@ -21,6 +21,7 @@ pub mod sensor;
 
 mod clock;
 mod explain;
+mod learn;
 mod pipeline;
 mod procfs;
 mod recent;

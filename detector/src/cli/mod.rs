@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod failure;
 mod interrupt;
+mod learn;
 mod replay;
 mod run;
 mod status;
@@ -48,6 +49,8 @@ enum Command {
     TestAlert(test_alert::Args),
     /// Explain a finding: what is known, why it has its severity, and the narrowest exception for it
     Explain(explain::Args),
+    /// Learn exceptions from what was found, or show what given exceptions would have done to it
+    Learn(learn::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
     /// Check or print configuration files of `run`
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::TestAlert(args) => test_alert::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Learn(args) => learn::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),

@@ -9,7 +9,7 @@ use super::problem::Problems;
 use super::read::{FromToml, Value};
 
 /// How many entries a list can have.
-pub(super) const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 
 /// How many texts all entries of a list can have. Of patterns in such a number, each takes 12 KiB and most of a
 /// millisecond.

@@ -8,6 +8,7 @@ pub mod file;
 pub mod followed;
 pub mod problem;
 
+pub(crate) mod draft;
 mod entries;
 mod exceptions;
 mod read;
@@ -23,6 +24,7 @@ use schemars::Schema;
 use toml::de::{DeTable, DeValue};
 
 use crate::finding::Time;
+pub(crate) use entries::MOST;
 use problem::Problems;
 use read::FromToml as _;
 pub(crate) use read::LEVELS;

@@ -1,5 +1,7 @@
 //! The purpose of a path in an image, which decides how much a change there matters.
 
+use crate::policy::PathPattern;
+
 /// The names of directories with programs and libraries, wherever they are.
 const PROGRAMS: &[&[u8]] = &[b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"libexec"];
 
@@ -68,6 +70,32 @@ fn among_programs(path: &[u8]) -> bool {
     let mut directories = path.split(|&byte| byte == b'/');
     directories.next_back();
     directories.any(|name| PROGRAMS.contains(&name))
+}
+
+/// The directories of the system's programs and libraries.
+const SYSTEM: &[&[u8]] = &[
+    b"/bin/",
+    b"/lib/",
+    b"/lib64/",
+    b"/sbin/",
+    b"/usr/bin/",
+    b"/usr/lib/",
+    b"/usr/libexec/",
+    b"/usr/local/bin/",
+    b"/usr/local/lib/",
+    b"/usr/local/sbin/",
+    b"/usr/sbin/",
+];
+
+/// Whether a pattern stands for files of which a change matters more: programs and libraries, or what controls access or
+/// what is started.
+pub(crate) fn stands_for_what_matters(pattern: &PathPattern) -> bool {
+    let of = |path: &[u8]| pattern.matches(path);
+    among_programs(pattern.as_str().as_bytes())
+        || [SYSTEM, CONTROL].concat().into_iter().any(|place| match place.strip_suffix(b"/") {
+            Some(directory) => of(directory) || of(&[place, b"x"].concat()),
+            None => of(place),
+        })
 }
 
 /// Whether the programs and libraries of the system are in a directory, or in those in it.

@@ -172,7 +172,7 @@ fn decision(finding: &Finding, known: &Known) -> Decision {
 }
 
 /// The keys of what is not fulfilled of an exception.
-fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exception) -> Vec<&'static str> {
+pub(crate) fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exception) -> Vec<&'static str> {
     // The severity of a session can be that of an act in it, which is judged by itself.
     let is_own =
         finding.finding != Kind::Session || finding.severity_rule.is_some_and(|rule| rule.kind() == Kind::Session);

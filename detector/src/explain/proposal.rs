@@ -4,19 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use jiff::ToSpan as _;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::config::draft::Draft;
 use crate::finding::{Container, Evidence, File, Finding, ImageOp, Kind, Op, Process, Repeated, Severity, Text, Time};
-use crate::output::escape::is_unsafe;
-use crate::policy::exception::{TO_FILL_IN, refusal, refusal_of_sessions, unfulfilled};
-use crate::policy::pattern::literal;
-use crate::policy::{Conditions, PathPattern, Pattern};
+use crate::policy::Conditions;
+use crate::policy::exception::{refusal, refusal_of_sessions, unfulfilled};
 use crate::runtime::endpoint::user_of;
-
-/// After how many months the exception expires.
-const MONTHS: i32 = 3;
 
 /// An exception that is proposed.
 #[derive(Debug, Serialize)]
@@ -31,21 +25,21 @@ pub(crate) struct Proposal {
 pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> {
     let (process, evidence) = can_be_excepted(finding)?;
     let mut entry = Entry::default();
-    entry.add("finding", [finding.finding.name().to_owned()]);
+    entry.draft.add("finding", [finding.finding.name().to_owned()]);
     if finding.severity < Conditions::HIGHEST {
-        entry.add("severity_at_most", [finding.severity.name().to_owned()]);
+        entry.draft.add("severity_at_most", [finding.severity.name().to_owned()]);
     }
     if !unfulfilled(finding.finding).iter().any(|(key, _)| *key == "operation") {
-        entry.add("operation", operations(finding));
+        entry.draft.add("operation", operations(finding));
     }
     let of_session = finding.summary.as_ref().map(|summary| summary.via);
-    entry.add("origin", [process.origin.name().to_owned()]);
+    entry.draft.add("origin", [process.origin.name().to_owned()]);
     if let Some(via) = of_session.or(evidence.via).filter(|via| refusal_of_sessions(*via).is_none()) {
-        entry.add("via", [via.name().to_owned()]);
+        entry.draft.add("via", [via.name().to_owned()]);
     }
     let paths = if finding.finding == Kind::Session { BTreeSet::new() } else { paths(finding, evidence)? };
     for path in &paths {
-        entry.add_path("path", path)?;
+        entry.draft.add_path("path", path)?;
     }
     entry.add_program(finding, evidence, &paths)?;
     entry.add_container(finding.container.as_ref())?;
@@ -159,50 +153,32 @@ fn paths_of_all<'a>(
     Ok(paths)
 }
 
-/// The keys of an exception, with their values, and what it cannot tell apart.
+/// The conditions of an exception, and what it cannot tell apart.
 #[derive(Default)]
 struct Entry {
-    keys: Vec<(&'static str, Vec<String>)>,
+    draft: Draft,
     remarks: Vec<String>,
 }
 
 impl Entry {
-    fn add(&mut self, key: &'static str, values: impl IntoIterator<Item = String>) {
-        let values = values.into_iter();
-        match self.keys.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, known)) => known.extend(values),
-            None => self.keys.push((key, values.collect())),
-        }
-    }
-
-    /// Adds a path, as it is.
-    fn add_path(&mut self, key: &'static str, path: &Text) -> Result<(), String> {
-        let bytes = path.to_bytes().and_then(|bytes| String::from_utf8(bytes).ok());
-        let bytes = bytes.ok_or_else(|| format!("`{path}` is not text in UTF-8, so no pattern stands for it alone"))?;
-        let pattern = literal(&bytes);
-        pattern.parse::<PathPattern>().map_err(|why| format!("`{path}`: {why}"))?;
-        self.add(key, [pattern]);
-        Ok(())
-    }
-
     /// Adds which program does it, or which one has started what is executed.
     fn add_program(&mut self, finding: &Finding, evidence: &Evidence, paths: &BTreeSet<&Text>) -> Result<(), String> {
         let Evidence { exe, script, ancestors, .. } = evidence;
         if let Some(script) = script {
-            return self.add_path("script", script);
+            return self.draft.add_path("script", script);
         }
         let is_execution = matches!(finding.finding, Kind::ShellInContainer | Kind::DriftedExec);
         let own = finding.process.as_ref().and_then(|process| process.exe.as_ref());
         // The path of what is executed says which program it is.
         let is_said = is_execution && own.is_some_and(|own| paths.contains(own));
         match (exe, ancestors.first()) {
-            (_, Some(ancestor)) if is_said => return self.add_path("ancestor", ancestor),
+            (_, Some(ancestor)) if is_said => return self.draft.add_path("ancestor", ancestor),
             (_, None) if is_said => self.remarks.push(
                 "It holds whatever starts the program: nothing above it in the container is known to be a file of the \
                 image."
                     .to_owned(),
             ),
-            (Some(exe), _) => return self.add_path("exe", exe),
+            (Some(exe), _) => return self.draft.add_path("exe", exe),
             (None, _) if finding.finding == Kind::Session => {
                 return Err("its programs differ, or are not the image's, so an exception could only be about every \
                             session that begins like it"
@@ -228,9 +204,7 @@ impl Entry {
         ];
         for (key, name) in known {
             if let Some(name) = name {
-                let pattern = literal(name.as_str());
-                pattern.parse::<Pattern>().map_err(|why| format!("`{name}`: {why}"))?;
-                self.add(key, [pattern]);
+                self.draft.add_name(key, name)?;
             }
         }
         if known.iter().all(|(_, name)| name.is_none()) {
@@ -243,35 +217,10 @@ impl Entry {
         Ok(())
     }
 
-    /// The exception, with what every one has.
+    /// The exception.
     fn finish(self, finding: &Finding, now: Time) -> Proposal {
-        let expires = now.0.to_zoned(TimeZone::UTC).date().saturating_add(MONTHS.months());
         // The number of the act, which no other one of the same boot has.
         let number = finding.id.split('-').nth(2).unwrap_or(&finding.id);
-        let name = quoted(&format!("{}-{number}", finding.finding));
-        let blank = quoted(TO_FILL_IN);
-        let mut toml =
-            format!("[[exception]]\nname = {name}\nreason = {blank}\nowner = {blank}\nexpires = {expires}\n");
-        for (key, values) in self.keys.iter().filter(|(_, values)| !values.is_empty()) {
-            let values: Vec<_> = values.iter().map(|value| quoted(value)).collect();
-            toml += &match &values[..] {
-                [value] => format!("{key} = {value}\n"),
-                values => format!("{key} = [{}]\n", values.join(", ")),
-            };
-        }
-        Proposal { toml, remarks: self.remarks }
+        Proposal { toml: self.draft.toml(&format!("{}-{number}", finding.finding), now), remarks: self.remarks }
     }
-}
-
-/// A text as TOML has it, in which nothing can be mistaken or obeyed by a terminal.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            character if is_unsafe(character) => quoted += &format!("\\U{:08X}", u32::from(character)),
-            character => quoted.push(character),
-        }
-    }
-    quoted + "\""
 }

@@ -3,10 +3,15 @@
 //! the same in a replay.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -16,11 +21,13 @@ use crate::attack;
 use crate::container::{Container, Setup, id};
 use crate::engine::DOCKER;
 use crate::image::{BACKUP, BROKEN_SCRIPT, DASH, IMAGE_SCRIPT};
-use crate::program::on_host;
-use crate::sensor::detector;
+use crate::program::{Running, on_host, wait_for};
+use crate::sensor::{DETECTOR, detector};
 
 /// Where the exceptions of these cases let the program [`TOOL`] write.
 const PLACES: &str = "/srv/places";
+/// How long a command may take to begin or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The program of the containers.
 const TOOL: &str = "/usr/bin/tool";
 
@@ -423,6 +430,75 @@ pub(super) fn explained_in_container(lab: &mut Lab) -> Result<()> {
         Ok(())
     })?;
     ensure!(suppressed.as_object().is_some_and(|counts| counts.len() == 1), "{suppressed}");
+    Ok(())
+}
+
+/// What is learnt from a container suppresses the same acts in another container of its image, and neither what else
+/// happens there nor what a person does. A check of the log says the same.
+pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
+    const POLICY: &str = "/tmp/learnt.toml";
+    lab.node.ensure(&DOCKER)?;
+    let paths = ["one", "two", "three", "four"].map(|name| format!("/srv/{name}"));
+    let [out, messages] = ["/tmp/learnt", "/tmp/learnt.log"].map(Path::new);
+    let mut learn = Command::new(DETECTOR);
+    learn.args(["learn", "--for", "1h", "--image", "localhost/lab:*"]);
+    let learn = Running::start(learn.stdout(File::create(out)?).stderr(File::create(messages)?))?;
+    wait_for("the start of learning", PATIENCE, || {
+        Ok(fs::read_to_string(messages)?.contains("learning for").then_some(()))
+    })?;
+    let (first, second) = (DOCKER.service(lab.number())?, DOCKER.service(lab.number())?);
+    for path in &paths {
+        first.service_does(&["create", path])?;
+    }
+    first.exec(&["/bin/sh", "-c", "true"])?;
+    second.exec(&["/bin/busybox", "touch", "/srv/by-hand"])?;
+    second.service_does(&["create", "/srv/after"])?;
+    let told = |line: &Value| line["event"] == "container_info" || !line["container"]["image"].is_null();
+    for container in [&first, &second] {
+        lab.wait_for_line(|line| told(line) && line.to_string().contains(&container.id))?;
+    }
+    lab.take_findings()?;
+    learn.signal(Signal::INT)?;
+    wait_for("the end of learning", PATIENCE, || Ok(fs::read_to_string(out)?.contains("[[exception]]").then_some(())))?;
+    let policy = fs::read_to_string(out)?;
+    ensure!(policy.contains("\npath = \"/srv/*\"\nexe = \"/usr/bin/tool\"\nimage = \"localhost/lab:"), "{policy}");
+    ensure!(policy.matches("[[exception]]").count() == 1 && policy.contains("# 4 acts (create 4), "), "{policy}");
+    for omitted in ["were done in a container that a session had changed", "are sessions, or were done in one"] {
+        ensure!(policy.contains(omitted), "{policy}");
+    }
+
+    fs::write(POLICY, &policy)?;
+    let lines = lab.sensor()?.lines().to_str().context("the path is text")?.to_owned();
+    let checked = detector(&["learn", "--check", POLICY, &lines])?;
+    let checked = String::from_utf8(checked.stdout)?;
+    ensure!(checked.contains(": image_write by /usr/bin/tool: ") && checked.contains("/srv/by-hand"), "{checked}");
+
+    let suppressed = with_exceptions(lab, &[policy], |lab| {
+        let container = DOCKER.service(lab.number())?;
+        for path in &paths {
+            container.service_does(&["create", path])?;
+        }
+        container.service_does(&["unlink", &paths[0]])?;
+        container.service_does(&["create", "/other"])?;
+        container.service_does(&["run", "/bin/busybox", "touch", "/srv/by-another"])?;
+        container.exec(&["/bin/sh", "-c", "true"])?;
+        let found = lab.take_findings()?;
+        let about = |finding: &Value| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            [text(&finding["finding"]), text(&finding["file"]["op"]), text(&finding["file"]["path"])]
+        };
+        let told: BTreeSet<_> = found.iter().map(about).collect();
+        let expected = [
+            ["image_write", "unlink", &paths[0]],
+            ["image_write", "create", "/other"],
+            ["image_write", "create", "/srv/by-another"],
+            ["shell_in_container", "", "/bin/busybox"],
+        ];
+        ensure!(told == expected.map(|texts| texts.map(str::to_owned)).into(), "{told:?}");
+        Ok(())
+    })?;
+    let counts: Vec<_> = suppressed.as_object().into_iter().flatten().map(|(_, count)| count.clone()).collect();
+    ensure!(counts == [json!(4)], "{suppressed}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 
 mod key;
 mod made;
-mod pattern;
+pub(crate) mod pattern;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

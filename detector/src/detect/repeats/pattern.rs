@@ -8,7 +8,7 @@ const WORD: usize = 3;
 const RANDOM: usize = 6;
 
 /// The pattern of a path: each number, and each word that looks random, is a `*`.
-pub(super) fn of(path: &str) -> String {
+pub(crate) fn of(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len());
     let mut rest = path;
     while !rest.is_empty() {
