@@ -87,8 +87,8 @@ const SYSTEM: &[&[u8]] = &[
     b"/usr/sbin/",
 ];
 
-/// Whether a pattern stands for files of which a change matters more: programs and libraries, or what controls access or
-/// what is started.
+/// Whether a pattern stands for files of which a change matters more: programs and libraries, or what controls access
+/// or what is started.
 pub(crate) fn stands_for_what_matters(pattern: &PathPattern) -> bool {
     let of = |path: &[u8]| pattern.matches(path);
     among_programs(pattern.as_str().as_bytes())
