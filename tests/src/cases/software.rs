@@ -24,6 +24,7 @@ use crate::image::JOB;
 use crate::program::{Running, on_host, wait_for};
 use crate::protocol::Message;
 use crate::root::Root;
+use crate::sensor::detector;
 
 /// How long a server may take to start, or to answer several requests, on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -166,13 +167,40 @@ fn observe(lab: &mut Lab, software: &Software) -> Result<Vec<Value>> {
         server.clients.have(REQUESTS)?;
         server.container.service_does(&["create", PROOF]).map(drop)
     })?;
-    let lines =
-        run.expect_same()?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
+    let texts = run.expect_same()?;
+    let lines = texts.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
     let (proof, mut lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["file"]["path"] == PROOF);
     ensure!(proof.len() == 1 && matters(&proof[0]), "the proof is {proof:?}");
     send_row(software.name, start, &lines)?;
+    Message::Observed { row: format!("{}: {}", software.name, learnt(&texts)?) }.send()?;
     lines.retain(matters);
     Ok(lines)
+}
+
+/// How many exceptions are learnt from these lines, and what they leave of them. A check says the same.
+fn learnt(lines: &[String]) -> Result<String> {
+    const LINES: &str = "/tmp/observed.json";
+    const POLICY: &str = "/tmp/observed.toml";
+    fs::write(LINES, lines.join("\n"))?;
+    let run = |args: &[&str]| {
+        let output = detector(&[&["learn"], args].concat())?;
+        ensure!(output.status.success(), "learn {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let policy = run(&["--without-image", "--include-shells", "--from", LINES])?;
+    let told =
+        policy.lines().find_map(|line| line.strip_prefix("# Exceptions: ")).context("it does not say how many")?;
+    fs::write(POLICY, &policy)?;
+    let checked = run(&["--check", POLICY, LINES])?;
+    let count = |before: &str| {
+        let count = checked.lines().find_map(|line| line.strip_prefix(before)?.split(' ').next()?.parse::<u64>().ok());
+        count.with_context(|| format!("{before:?} is not in {checked}"))
+    };
+    let (suppressed, remaining) = (count("suppressed: ")?, count("remaining:  ")?);
+    let said = format!("They would have suppressed {suppressed} of {} findings above info.", suppressed + remaining);
+    // Each server's container makes the proof.
+    ensure!(suppressed > 0 && told.ends_with(&said), "{told:?} is not {said:?}");
+    Ok(format!("learnt exceptions: {told}"))
 }
 
 pub(super) fn nginx(lab: &mut Lab) -> Result<()> {
