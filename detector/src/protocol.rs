@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Severity, Sha256, Time};
+use crate::finding::{Kind, Severity, Sha256, Time};
 use crate::runtime::{EngineStatus, Unwatched};
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
@@ -187,6 +187,13 @@ pub struct Counters {
     /// The number of findings of each severity. A finding counts with the severity of its last line.
     #[serde(default)]
     pub severities: BTreeMap<Severity, u64>,
+    /// How many findings of each kind have had each severity. One whose severity has changed counts for both, so that
+    /// these numbers never become smaller.
+    #[serde(default)]
+    pub reached: BTreeMap<Kind, BTreeMap<Severity, u64>>,
+    /// How many findings were expected, by reason.
+    #[serde(default)]
+    pub expected: BTreeMap<String, u64>,
     /// The numbers of events and lines that were lost, by the kind of the loss notice.
     pub losses: BTreeMap<String, u64>,
     /// The number of calls for which the kernel did not run a probe.

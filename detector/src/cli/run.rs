@@ -1,6 +1,7 @@
 //! `detector run`: runs the daemon.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
 use super::failure::{Exit, Failure};
 use crate::config::followed::Followed;
-use crate::config::{Settings, duration, interval};
+use crate::config::{Settings, address, duration, interval};
 use crate::daemon::output::Target;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
@@ -28,6 +29,9 @@ pub(super) struct Args {
     json: Option<OsString>,
     #[command(flatten)]
     socket: Socket,
+    /// Serve metrics (OpenMetrics) at this address over HTTP, such as 127.0.0.1:9464
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
+    metrics: Option<SocketAddr>,
     /// Also record what the findings are made of, for `detector replay`. The file contains arguments with their secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -86,6 +90,7 @@ impl Args {
         daemon::Config {
             output: self.json.or(output.json.map(PathBuf::into_os_string)).map_or(Target::Stdout, to_file),
             socket: self.socket.path_or(settings.socket),
+            metrics: self.metrics.or(output.metrics),
             watch: watch::Options {
                 node: Node {
                     name: self.node.or(node.name).unwrap_or_else(node_name),
@@ -135,10 +140,11 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 16] = [
+    const PAIRS: [(&str, &str, &str); 17] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
+        ("--metrics=127.0.0.1:1", "output.metrics", "output.metrics = '127.0.0.1:1'"),
         ("--show-suppressed", "output.show_suppressed", "output.show_suppressed = true"),
         ("--log=trace", "log", "log = 'trace'"),
         ("--node=a", "node.name", "node.name = 'a'"),
@@ -190,7 +196,8 @@ mod tests {
             let is_list = ["node.labels", "redaction.rules", "runtimes.sockets"].contains(&key);
             let is_switch = !option.contains('=');
             if !is_list && !is_switch {
-                let other = file.replace("'/a'", "'/b'").replace("'a'", "'b'").replace("'7s'", "'9s'");
+                let other =
+                    file.replace("'/a'", "'/b'").replace("'a'", "'b'").replace("'7s'", "'9s'").replace(":1'", ":2'");
                 let other = other.replace("'trace'", "'warn'");
                 assert_ne!(configured(&[], &other), configured(&[], file), "{other}");
                 assert_eq!(configured(&[option], &other), configured(&[option], ""), "{option} {other}");

@@ -17,6 +17,7 @@ mod settings;
 pub(crate) mod tests;
 mod watch;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -115,6 +116,11 @@ impl Loaded {
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s")?;
     span.try_into().map_err(|_| "the time must not be negative")
+}
+
+/// Parses an address at which something is served.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "use an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464")
 }
 
 /// Parses the interval between two repetitions.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -195,6 +196,12 @@ impl FromToml for PathBuf {
             }
             path.starts_with('/').then(|| path.into()).ok_or("this is not an absolute path; begin it with `/`")
         })
+    }
+}
+
+impl FromToml for SocketAddr {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        parsed(value, problems, super::address)
     }
 }
 

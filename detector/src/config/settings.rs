@@ -2,6 +2,7 @@
 //! (`detector config schema`).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Settings {
     #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
     pub log: Option<LevelFilter>,
     /// Path of the socket on which the daemon listens. If it is not the usual one, give `--socket` to `tail`, `status`,
-    /// `test-alert` and `explain`: they do not take it from this file.
+    /// `test-alert`, `explain` and `learn`: they do not take it from this file.
     pub socket: Option<PathBuf>,
     /// BPF object to load instead of the built-in one.
     pub bpf_object: Option<PathBuf>,
@@ -71,6 +72,9 @@ keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, outp
 pub struct Output {
     /// File to append findings to, one JSON object per line. Without it, they go to standard output.
     pub json: Option<PathBuf>,
+    /// Address at which metrics (OpenMetrics) are served over HTTP, such as `127.0.0.1:9464`. Without it, they are not.
+    #[schemars(with = "Option<String>")]
+    pub metrics: Option<SocketAddr>,
     /// File for a recording of what the findings are made of. It contains arguments with their secrets.
     pub record: Option<PathBuf>,
     /// Whether findings that an exception suppresses are written, too, with its name in `suppressed_by`. They are
@@ -78,7 +82,7 @@ pub struct Output {
     pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, record, show_suppressed);
+keys!(Output: json, metrics, record, show_suppressed);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::finding::{Finding, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
+use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
@@ -62,30 +62,58 @@ enum Receivers {
     Clients,
 }
 
-/// Counts the findings by severity.
+/// Counts the findings.
 #[derive(Debug)]
 struct Found {
+    /// By the severities that they have now.
     counts: BTreeMap<Severity, u64>,
-    /// The severities of the latest findings, by a hash of their ids.
-    known: Recent<u64, Severity>,
+    /// By their kinds and all severities that they have had.
+    reached: BTreeMap<Kind, BTreeMap<Severity, u64>>,
+    /// Those that are expected, by reason.
+    expected: BTreeMap<String, u64>,
+    /// The latest findings, by a hash of their ids.
+    known: Recent<u64, Known>,
     hasher: RandomState,
+}
+
+/// How a finding was published last.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    severity: Severity,
+    is_expected: bool,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { counts: BTreeMap::new(), known: Recent::new(MOST_FINDINGS), hasher: RandomState::new() }
+        Self {
+            counts: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            known: Recent::new(MOST_FINDINGS),
+            hasher: RandomState::new(),
+        }
     }
 }
 
 impl Found {
     /// Counts a finding. An update moves it to its new severity.
     fn add(&mut self, finding: &Finding) {
-        let id = self.hasher.hash_one(&finding.id);
-        if let Some(before) = self.known.get(&id).copied() {
-            *self.counts.entry(before).or_default() -= 1;
+        let Finding { id, finding: kind, severity, expected, .. } = finding;
+        let id = self.hasher.hash_one(id);
+        let before = self.known.get(&id).copied();
+        if let Some(Known { severity, .. }) = before {
+            *self.counts.entry(severity).or_default() -= 1;
         }
-        *self.counts.entry(finding.severity).or_default() += 1;
-        self.known.insert(id, finding.severity);
+        *self.counts.entry(*severity).or_default() += 1;
+        if before.is_none_or(|before| before.severity != *severity) {
+            *self.reached.entry(*kind).or_default().entry(*severity).or_default() += 1;
+        }
+        if let Some(expected) = expected
+            && !before.is_some_and(|before| before.is_expected)
+        {
+            *self.expected.entry(expected.reason.name().to_owned()).or_default() += 1;
+        }
+        self.known.insert(id, Known { severity: *severity, is_expected: expected.is_some() });
     }
 }
 
@@ -339,7 +367,10 @@ impl Hub {
         if lost > 0 {
             degraded.push(format!("the output is blocked or too slow: {lost} lines were lost"));
         }
-        let severities = lock(&self.found).counts.clone();
+        let (severities, reached, expected) = {
+            let found = lock(&self.found);
+            (found.counts.clone(), found.reached.clone(), found.expected.clone())
+        };
         let phase = lock(&self.phase);
         degraded.extend(phase.pipeline.as_ref().and_then(|pipeline| pipeline.stuck_test()));
         Status {
@@ -358,6 +389,8 @@ impl Hub {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 findings: severities.values().sum(),
                 severities,
+                reached,
+                expected,
                 losses: lock(&self.losses).iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
                 skipped: self.skipped.load(Relaxed),
                 suppressed: phase.suppressed.get(),
@@ -392,6 +425,7 @@ mod tests {
 
     use super::*;
     use crate::detect::samples;
+    use crate::finding::{Expected, Reason};
 
     /// The number of lines that a receiver too slow for them misses, as its notices say.
     fn told(line: &[u8]) -> u64 {
@@ -416,6 +450,14 @@ mod tests {
         session.severity = Severity::Critical;
         hub.publish(&lines[3]);
         assert_eq!(count(), (3, [0, 0, 1, 1, 1]));
+        let reached = hub.status().counters.reached;
+        assert_eq!(reached[&Kind::Session], [(Severity::High, 1), (Severity::Critical, 1)].into());
+        assert_eq!(hub.status().counters.expected, BTreeMap::new());
+        let Line::Finding(change) = &mut lines[1] else { panic!("no finding") };
+        (change.id, change.expected) =
+            ("other".to_owned(), Some(Expected { reason: Reason::Scratch, otherwise: Severity::Low }));
+        (0..2).for_each(|_| hub.publish(&lines[1]));
+        assert_eq!(hub.status().counters.expected, [("scratch".to_owned(), 1)].into());
     }
 
     #[test]

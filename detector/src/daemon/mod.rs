@@ -1,6 +1,7 @@
 //! The daemon: sends findings to the output and to live clients until a signal stops it.
 
 pub mod hub;
+mod metrics;
 pub mod output;
 mod reload;
 pub mod server;
@@ -9,6 +10,7 @@ pub(crate) mod watch;
 pub mod writer;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,6 +42,8 @@ pub struct Config {
     pub output: Target,
     /// The path of the socket for clients.
     pub socket: PathBuf,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
     /// The options of the watch.
     pub watch: watch::Options,
 }
@@ -61,6 +65,9 @@ pub enum Error {
     /// The daemon cannot listen on its socket.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// The daemon cannot serve metrics.
+    #[error(transparent)]
+    Metrics(#[from] metrics::BindError),
     /// The watch cannot be started.
     #[error(transparent)]
     Watch(#[from] watch::Error),
@@ -117,11 +124,18 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
+    let metrics = match config.metrics {
+        Some(address) => Some(metrics::Server::bind(address).await?),
+        None => None,
+    };
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
     let hub = Arc::new(hub.writing_to(target.file()));
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.run(Arc::clone(&hub)));
+    }
     let orders = Arc::new(Orders::default());
     let reread = Arc::new(Notify::new());
     let mut writer = {

@@ -3,5 +3,6 @@
 pub(crate) mod escape;
 pub mod json;
 pub mod live;
+pub(crate) mod openmetrics;
 pub mod screen;
 pub mod terminal;

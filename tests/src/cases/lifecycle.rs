@@ -12,7 +12,7 @@ use super::expectation::{compare, shell, write};
 use super::lab::{Lab, prepare, write_config};
 use super::shadow::in_sandbox;
 use crate::container::{Container, Setup, docker_cgroup, id};
-use crate::program::wait_for;
+use crate::program::{on_host, wait_for};
 use crate::sensor::detector;
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
@@ -87,14 +87,27 @@ pub(super) fn clock_step(lab: &mut Lab) -> Result<()> {
 /// A daemon does what its configuration file at the usual path says.
 pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
     const FILE: &str = "/etc/detector/config.toml";
-    const TEXT: &str = "[node]\nname = 'from-file'\ncluster = 'shop'\nlabels = { team = 'web' }\n";
+    const TEXT: &str = "[node]\nname = 'from-file'\ncluster = 'shop'\nlabels = { team = 'web' }\n\
+        [output]\nmetrics = '127.0.0.1:9464'\n";
+    on_host("/bin/busybox", ["ip", "link", "set", "lo", "up"])?;
     lab.without_sensor(|_| write_config(TEXT))?;
     let (container, path) = (lab.container()?, lab.file()?);
     let found = container.service_does(&["append", &path]).and_then(|_| lab.take_findings());
     let log = lab.sensor()?.log();
     let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    let served = ["metrics", "readyz"].map(|path| {
+        let url = format!("http://127.0.0.1:9464/{path}");
+        on_host("/bin/busybox", ["wget", "-q", "-O", "-", &url])
+    });
     lab.without_sensor(|_| Ok(fs::remove_file(FILE)?))?;
     let found = found?;
+    let [metrics, ready] = served;
+    let (metrics, ready) = (metrics?, ready?);
+    let counted = "detector_findings_total{finding=\"image_write\",severity=\"medium\"} ";
+    for sample in ["detector_ready 1\n", "detector_hook_works{hook=\"exec\"} 1\n", counted] {
+        ensure!(metrics.contains(sample), "{sample} is not in {metrics}");
+    }
+    ensure!(ready == "the daemon watches\n", "{ready}");
     let said = found.iter().map(|finding| json!([finding["node"], finding["cluster"], finding["labels"]]));
     ensure!(said.eq([json!(["from-file", "shop", { "team": "web" }])]), "{found:?}");
     ensure!(log.contains(&format!("configuration file: {FILE}")), "{log}");

@@ -478,7 +478,7 @@ pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
         for path in &paths {
             container.service_does(&["create", path])?;
         }
-        container.service_does(&["unlink", &paths[0]])?;
+        container.service_does(&["mkdir", "/srv/directory"])?;
         container.service_does(&["create", "/other"])?;
         container.service_does(&["run", "/bin/busybox", "touch", "/srv/by-another"])?;
         container.exec(&["/bin/sh", "-c", "true"])?;
@@ -489,7 +489,7 @@ pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
         };
         let told: BTreeSet<_> = found.iter().map(about).collect();
         let expected = [
-            ["image_write", "unlink", &paths[0]],
+            ["image_write", "mkdir", "/srv/directory"],
             ["image_write", "create", "/other"],
             ["image_write", "create", "/srv/by-another"],
             ["shell_in_container", "", "/bin/busybox"],

@@ -1,0 +1,237 @@
+//! The status of the daemon as metrics, in the OpenMetrics format 1.0. The names of all metrics are here.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::finding::Time;
+use crate::protocol::{Counters, DaemonState, Status};
+use crate::runtime::EngineState;
+
+/// The media type of the format.
+pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What all names begin with.
+const PREFIX: &str = "detector";
+
+/// The labels of a sample.
+type Labels = Vec<(&'static str, String)>;
+
+/// A table of samples that only grow, or that go up and down.
+type Counts = Family<Labels, Counter>;
+type Levels = Family<Labels, Gauge<i64, std::sync::atomic::AtomicI64>>;
+
+/// The metrics of a daemon with this status. `memory` is how many bytes of its memory are resident, if that is known.
+pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    about_the_daemon(&mut registry, status, memory);
+    about_findings(&mut registry, &status.counters);
+    about_the_policy(&mut registry, status);
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to memory does not fail");
+    text
+}
+
+/// Whether the daemon watches, and what it does not see.
+fn about_the_daemon(registry: &mut Registry, status: &Status, memory: Option<u64>) {
+    let build = Info::new(vec![("version", status.version.clone())]);
+    registry.register("build", "The version of the detector", build);
+    let ready = level(u64::from(status.state == DaemonState::Ready));
+    registry.register("ready", "Whether the daemon watches: 1, or 0 while it starts or stops", ready);
+    let since = moment(status.since);
+    let help = "Since when the daemon watches, starts or stops, since 1970";
+    registry.register_with_unit("state_since_timestamp", help, Unit::Seconds, since);
+    let degraded = level(status.degraded.len() as u64);
+    registry.register("degraded_reasons", "For how many reasons less is detected or recorded than could be", degraded);
+    if let Some(memory) = memory {
+        registry.register_with_unit("resident_memory", "Resident memory of the daemon", Unit::Bytes, level(memory));
+    }
+    let hooks = Levels::default();
+    for hook in status.hooks.iter().filter(|hook| !hook.absent) {
+        let works = hook.attached.is_some() && hook.verified != Some(false);
+        hooks.get_or_create(&vec![("hook", hook.name.clone())]).set(i64::from(works));
+    }
+    registry.register("hook_works", "Whether a hook that this kernel needs is attached and was seen to fire", hooks);
+    let runtimes = Levels::default();
+    for runtime in &status.runtimes {
+        let answers = match runtime.state {
+            EngineState::Answers => 1,
+            EngineState::Failing { .. } => 0,
+            EngineState::Unasked | EngineState::Absent => continue,
+        };
+        let labels = vec![("kind", runtime.kind.clone()), ("path", runtime.path.clone())];
+        runtimes.get_or_create(&labels).set(answers);
+    }
+    registry.register("runtime_answers", "Whether a container runtime that runs answers queries", runtimes);
+}
+
+/// What was found, and what was lost.
+fn about_findings(registry: &mut Registry, counters: &Counters) {
+    let Counters { events, reached, expected, losses, skipped, suppressed, .. } = counters;
+    registry.register("events", "Events that the kernel has reported", count(*events));
+    let findings = Counts::default();
+    for (kind, severities) in reached {
+        for (severity, number) in severities {
+            let labels = vec![("finding", kind.name().to_owned()), ("severity", severity.name().to_owned())];
+            findings.get_or_create(&labels).inc_by(*number);
+        }
+    }
+    let help = "Findings by kind and severity; one whose severity has changed counts for both";
+    registry.register("findings", help, findings);
+    let by = |label: &'static str, numbers: &std::collections::BTreeMap<String, u64>| {
+        let counts = Counts::default();
+        for (name, number) in numbers {
+            counts.get_or_create(&vec![(label, name.clone())]).inc_by(*number);
+        }
+        counts
+    };
+    registry.register("expected_findings", "Findings that were expected, by reason", by("reason", expected));
+    registry.register("losses", "What was lost, or reported without all details, by kind", by("kind", losses));
+    let help = "Calls for which the kernel did not run a probe";
+    registry.register("skipped_calls", help, count(*skipped));
+    let help = "Acts that an exception has suppressed, by its name";
+    registry.register("suppressed_acts", help, by("exception", suppressed));
+}
+
+/// Which policy is in use, and what it keeps from being watched.
+fn about_the_policy(registry: &mut Registry, status: &Status) {
+    let unwatched = Levels::default();
+    for rule in &status.unwatched {
+        unwatched.get_or_create(&vec![("rule", rule.rule.clone())]).set(clamped(rule.containers));
+    }
+    registry.register("unwatched_containers", "Running containers that a rule keeps from being watched", unwatched);
+    let Some(config) = &status.config else { return };
+    let help = "Whether the configuration file as it is now was refused, so that an earlier one is in use";
+    registry.register("config_refused", help, level(u64::from(config.refused.is_some())));
+    let help = "How many keys of the configuration file take effect only when the daemon is started again";
+    registry.register("config_keys_awaiting_restart", help, level(config.needs_restart.len() as u64));
+    if let Some(loaded) = &config.loaded {
+        registry.register("config_exceptions", "Exceptions in use", level(loaded.exceptions));
+        let help = "When the configuration file in use was loaded, since 1970";
+        registry.register_with_unit("config_loaded_timestamp", help, Unit::Seconds, moment(loaded.time));
+    }
+}
+
+fn count(number: u64) -> Counter {
+    let counter: Counter = Counter::default();
+    counter.inc_by(number);
+    counter
+}
+
+fn level(number: u64) -> Gauge {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(clamped(number));
+    gauge
+}
+
+fn clamped(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn moment(time: Time) -> Gauge<f64, AtomicU64> {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(time.0.as_nanosecond() as f64 / 1e9);
+    gauge
+}
+
+#[cfg(test)]
+mod tests {
+    use openmetrics_parser::openmetrics::parse_openmetrics;
+
+    use super::*;
+    use crate::finding::{Kind, Severity, Sha256};
+    use crate::protocol::{ConfigFile, Hook, Loaded};
+    use crate::runtime::{EngineStatus, Unwatched};
+
+    fn status() -> Status {
+        let time: Time = "2027-01-15T08:00:00.5Z".parse().expect("it is a time");
+        let hook = |name: &str, verified| Hook {
+            name: name.to_owned(),
+            purpose: String::new(),
+            essential: true,
+            attached: Some("kprobe f".to_owned()),
+            absent: name == "ioctl",
+            verified,
+            blindable: false,
+            refused: Vec::new(),
+        };
+        let runtime = |kind: &str, state| EngineStatus { kind: kind.to_owned(), path: "/run/x".to_owned(), state };
+        Status {
+            version: "1.2.3".to_owned(),
+            pid: 1,
+            node: "node-1".to_owned(),
+            state: DaemonState::Ready,
+            since: time,
+            config: Some(ConfigFile {
+                path: "/etc/detector/config.toml".to_owned(),
+                loaded: Some(Loaded { time, sha256: Sha256([0; 32]), exceptions: 3 }),
+                needs_restart: vec!["log".to_owned()],
+                refused: Some("line 1".to_owned()),
+            }),
+            output: None,
+            degraded: vec!["one".to_owned(), "two".to_owned()],
+            hooks: vec![hook("exec", Some(true)), hook("open", Some(false)), hook("ioctl", None)],
+            runtimes: vec![
+                runtime("docker", EngineState::Answers),
+                runtime("cri", EngineState::Failing { why: "no".to_owned() }),
+                runtime("podman", EngineState::Absent),
+            ],
+            unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
+            counters: Counters {
+                events: 9,
+                findings: 1,
+                severities: [(Severity::High, 1)].into(),
+                reached: [(Kind::Session, [(Severity::Low, 1), (Severity::High, 1)].into())].into(),
+                expected: [("scratch".to_owned(), 4)].into(),
+                losses: [("exec".to_owned(), 5)].into(),
+                skipped: 6,
+                suppressed: [("a \"quoted\"\\\nname".to_owned(), 7)].into(),
+            },
+        }
+    }
+
+    #[test]
+    fn each_fact_of_the_status_is_a_sample() {
+        let text = text(&status(), Some(1 << 20));
+        for sample in [
+            "detector_build_info{version=\"1.2.3\"} 1",
+            "detector_ready 1",
+            "detector_state_since_timestamp_seconds 1800000000.5",
+            "detector_degraded_reasons 2",
+            "detector_resident_memory_bytes 1048576",
+            "detector_hook_works{hook=\"exec\"} 1",
+            "detector_hook_works{hook=\"open\"} 0",
+            "detector_runtime_answers{kind=\"docker\",path=\"/run/x\"} 1",
+            "detector_runtime_answers{kind=\"cri\",path=\"/run/x\"} 0",
+            "detector_events_total 9",
+            "detector_findings_total{finding=\"session\",severity=\"low\"} 1",
+            "detector_findings_total{finding=\"session\",severity=\"high\"} 1",
+            "detector_expected_findings_total{reason=\"scratch\"} 4",
+            "detector_losses_total{kind=\"exec\"} 5",
+            "detector_skipped_calls_total 6",
+            "detector_suppressed_acts_total{exception=\"a \\\"quoted\\\"\\\\\\nname\"} 7",
+            "detector_unwatched_containers{rule=\"builds\"} 2",
+            "detector_config_refused 1",
+            "detector_config_keys_awaiting_restart 1",
+            "detector_config_exceptions 3",
+            "detector_config_loaded_timestamp_seconds 1800000000.5",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
+        }
+        assert!(!text.contains("ioctl") && !text.contains("podman"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_parser_of_others_reads_it() {
+        for (status, memory) in [(status(), Some(1)), (Status { config: None, ..status() }, None)] {
+            let text = text(&status, memory);
+            parse_openmetrics(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        }
+    }
+}
