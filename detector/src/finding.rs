@@ -66,14 +66,18 @@ pub struct Finding {
     pub finding: Kind,
     /// How much it matters.
     pub severity: Severity,
-    /// The rule by which it has its severity, or would have it if it were not expected. `detector explain` says what
-    /// the rule is. Of a session, it can be the rule of the finding in it that matters most. It is left out if
-    /// exceptions have lowered the severity, and of a session that matters because of a shell from before the detector.
+    /// The rule by which it has its severity, or would have it if it were neither expected nor overridden. `detector
+    /// explain` says what the rule is. Of a session, it can be the rule of the finding in it that matters most. It is
+    /// left out if exceptions have lowered the severity, and of a session that matters because of a shell from before
+    /// the detector.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub severity_rule: Option<SeverityRule>,
     /// Why it is expected. Its severity is then `info`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<Expected>,
+    /// The override of the configuration file that has given it its severity.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overridden: Option<Box<Overridden>>,
     /// A line for people. It is not meant to be parsed.
     pub message: String,
     /// The container in which it happened, or whose process did it. It is left out if a process of the host did it and
@@ -103,8 +107,8 @@ pub struct Finding {
     /// without the exception.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub suppressed_by: Option<Text>,
-    /// What exceptions can demand of it. It is left out if no exception can hold for it: because of its kind, because
-    /// it is critical, or because the details were lost.
+    /// What exceptions and overrides can demand of it. It is left out if none can hold for it: because of its kind,
+    /// because it is critical by the detector's rules, or because the details were lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub evidence: Option<Box<Evidence>>,
     /// The visit in which it happened, as long as that may be a health check. It is not in the output.
@@ -113,22 +117,22 @@ pub struct Finding {
     /// What it is about, as long as all of that may be what containers of the image do. It is not in the output.
     #[serde(skip)]
     pub typical: Option<Box<Typical>>,
-    /// The exceptions that everything it is about fulfils, as far as the container is not concerned. They are not in
-    /// the output.
+    /// The exceptions and overrides that everything it is about fulfils, as far as the container is not concerned. They
+    /// are not in the output.
     #[serde(skip)]
     pub candidates: Option<Candidates>,
-    /// Of the finding of a session: what was done in it, as far as exceptions can make a difference. It is not in the
-    /// output.
+    /// Of the finding of a session: what was done in it, as far as exceptions or overrides can make a difference. It is
+    /// not in the output.
     #[serde(skip)]
     pub parts: Vec<Part>,
 }
 
-/// Acts of a session that have the same severity and fulfil the same exceptions.
+/// Acts of a session that fulfil the same exceptions and overrides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The highest severity.
     pub(crate) severity: Severity,
-    /// The exceptions.
+    /// The exceptions and overrides.
     pub(crate) candidates: Option<Candidates>,
 }
 
@@ -138,15 +142,17 @@ impl Finding {
         self.expected = Some(Expected::new(reason, &mut self.severity));
     }
 
-    /// The severity, or that which it would have if it were not expected.
-    pub(crate) fn unexpected(&self) -> Severity {
-        self.expected.map_or(self.severity, |expected| expected.otherwise)
+    /// The severity by the detector's rules: that which it has if it is neither expected nor overridden.
+    pub(crate) fn ruled_severity(&self) -> Severity {
+        let expected = self.expected.map(|expected| expected.otherwise);
+        let overridden = self.overridden.as_ref().map(|overridden| overridden.otherwise);
+        expected.or(overridden).unwrap_or(self.severity)
     }
 
     /// Takes the severity of another act that the finding is about, too, if it is higher. The finding is expected only
     /// if both acts are.
     pub(crate) fn raise(&mut self, other: &Self) {
-        let before = self.unexpected();
+        let before = self.ruled_severity();
         match (&mut self.expected, other.expected) {
             (Some(expected), Some(other)) => expected.otherwise = expected.otherwise.max(other.otherwise),
             (Some(expected), None) => {
@@ -155,7 +161,7 @@ impl Finding {
             }
             (None, _) => self.severity = self.severity.max(other.severity),
         }
-        if self.unexpected() > before {
+        if self.ruled_severity() > before {
             self.severity_rule = other.severity_rule;
         }
         if other.visit.is_none() {
@@ -184,9 +190,10 @@ impl Finding {
     }
 }
 
-/// What exceptions can demand of a finding besides its kind, severity, `file.op`, `process.origin` and container:
-/// facts that nobody in the container can make up. Of a finding about several acts, it is what they have in common; of
-/// that of a session, what its first process has in common with every later one that makes it matter more than `info`.
+/// What exceptions and overrides can demand of a finding besides its kind, severity, `file.op`, `process.origin` and
+/// container: facts that nobody in the container can make up. Of a finding about several acts, it is what they have in
+/// common; of that of a session, what its first process has in common with every later one that makes it matter more
+/// than `info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// Whether `path` is compared with `file.path` and `file.new_path`. It is not if one of them is not the path of the
@@ -287,6 +294,15 @@ impl Expected {
     pub(crate) fn new(reason: Reason, severity: &mut Severity) -> Self {
         Self { reason, otherwise: std::mem::replace(severity, Severity::Info) }
     }
+}
+
+/// Why a finding has another severity than that of the detector's rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Overridden {
+    /// The name of the override.
+    pub by: String,
+    /// The severity that the finding would have otherwise.
+    pub otherwise: Severity,
 }
 
 /// A reason for which acts are expected.
@@ -1020,6 +1036,9 @@ pub enum NoticeEvent {
         /// Why it was expected.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         expected: Option<Expected>,
+        /// The override that has given it its severity.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        overridden: Option<Box<Overridden>>,
         /// A line for people. It is not meant to be parsed.
         message: String,
         /// The container.
@@ -1029,12 +1048,12 @@ pub enum NoticeEvent {
         /// The visit, if it may be a health check. It is not in the output.
         #[serde(skip)]
         visit: Option<Arc<Visit>>,
-        /// What was done in it, as far as exceptions can make a difference. It is not in the output.
+        /// What was done in it, as far as exceptions or overrides can make a difference. It is not in the output.
         #[serde(skip)]
         parts: Vec<Part>,
     },
     /// A configuration file was loaded: at the start of the daemon, on SIGHUP, or because it has changed. Acts from now
-    /// on are judged by its exceptions.
+    /// on are judged by its exceptions and overrides.
     PolicyLoaded(Box<LoadedPolicy>),
     /// A configuration file has changed and cannot be used. What was loaded before still holds.
     PolicyRefused {
@@ -1127,6 +1146,9 @@ pub struct LoadedPolicy {
     pub sha256: Sha256,
     /// How many exceptions it has.
     pub exceptions: u64,
+    /// How many overrides of severities it has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub overrides: u64,
     /// How many rules it has about which containers are watched.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rules: u64,
@@ -1143,6 +1165,9 @@ pub struct LoadedPolicy {
     /// Whether those that were there before are tried in another order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reordered: bool,
+    /// Whether the overrides of severities are different.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_overrides: bool,
     /// Whether the rules about which containers are watched are different.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_rules: bool,

@@ -25,7 +25,7 @@ use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, Noti
 use crate::learn::{self, Seen, Wanted};
 use crate::output::escape::is_unsafe;
 use crate::output::{json, terminal};
-use crate::policy::Exception;
+use crate::policy::Policy;
 use crate::procfs;
 use crate::protocol::{Call, Reply, Request, VERSION};
 use crate::redact::Redactor;
@@ -118,10 +118,11 @@ fn configuration(data: &[u8]) {
     if problems.has_errors() {
         return;
     }
-    let exceptions = settings.exception.0;
-    let json = serde_json::to_string(&exceptions).expect("exceptions can be written");
-    assert_eq!(serde_json::from_str::<Vec<Exception>>(&json).expect("they can be read back"), exceptions);
-    for Exception { conditions, .. } in &exceptions {
+    let policy = settings.policy();
+    let json = serde_json::to_string(&policy).expect("a policy can be written");
+    assert_eq!(serde_json::from_str::<Policy>(&json).expect("it can be read back"), policy);
+    let of_exceptions = policy.exceptions.iter().map(|exception| &exception.conditions);
+    for conditions in of_exceptions.chain(policy.overrides.iter().map(|overriding| &overriding.conditions)) {
         assert!(!conditions.finding.is_empty() && conditions.severity_at_most < Severity::Critical, "{conditions:?}");
         assert!(conditions.cover(conditions), "{conditions:?}");
     }

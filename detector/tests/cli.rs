@@ -151,6 +151,17 @@ fn config_check_shows_all_errors_in_place() {
 }
 
 #[test]
+fn config_check_lists_the_overrides() {
+    let text_of_file = "[[severity]]\nname = 'quiet'\nreason = 'because'\nseverity = 'low'\nfinding = 'image_write'\n\
+        image = 'x'\n";
+    let (_directory, path) = config_file(text_of_file);
+    let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8(output.stdout).expect("it is text");
+    assert!(shown.ends_with("(the first that matches applies):\n   1. quiet (low): because\n"), "{shown}");
+}
+
+#[test]
 fn config_check_lists_the_exceptions_in_order() {
     let exception = |name: &str, keys: &str| {
         format!(

@@ -172,6 +172,7 @@ fn finding(id: &str) -> Finding {
         summary: None,
         repeated: None,
         mitre: Vec::new(),
+        overridden: None,
         suppressed_by: None,
         evidence: None,
         visit: None,

@@ -7,7 +7,7 @@ use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::config::problem::visible_text;
 use crate::config::{self, Loaded};
-use crate::policy::{Exception, WatchRule};
+use crate::policy::{Exception, Override, WatchRule};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -19,7 +19,7 @@ pub(super) struct Args {
 enum Command {
     /// Print a file with every key, a description of each, and the default values
     Default,
-    /// Show what is wrong with a file, and its exceptions and rules in the order in which they are tried
+    /// Show what is wrong with a file, and its exceptions, overrides and rules in the order in which they are tried
     Check {
         /// The file
         #[arg(value_name = "FILE", default_value = config::DEFAULT_PATH)]
@@ -80,6 +80,17 @@ fn show(out: &mut dyn Write, name: &str, loaded: &Loaded) -> io::Result<()> {
         let until = exception.end().map_or("no expiry".to_owned(), |end| format!("expires {end}"));
         let [name, owner, reason] = [name, owner, reason].map(|text| visible_text(text));
         writeln!(out, "{:>4}. {name} ({until}; owner {owner}): {reason}", nth + 1)?;
+    }
+    let overrides = &settings.severity.0;
+    if !overrides.is_empty() {
+        writeln!(
+            out,
+            "overrides of severities, in the order in which they are tried (the first that matches applies):"
+        )?;
+    }
+    for (nth, Override { name, reason, severity, .. }) in overrides.iter().enumerate() {
+        let [name, reason] = [name, reason].map(|text| visible_text(text));
+        writeln!(out, "{:>4}. {name} ({severity}): {reason}", nth + 1)?;
     }
     let rules = &settings.watch.0;
     if !rules.is_empty() {

@@ -17,7 +17,7 @@ use crate::policy::{Difference, Policy};
 const LISTED: usize = 100;
 
 /// The keys that are read again.
-const POLICY: [&str; 2] = ["exception", "watch"];
+const POLICY: [&str; 3] = ["exception", "severity", "watch"];
 
 /// The configuration file of a daemon.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl Followed {
     /// Says that this was loaded, and what is different from what was loaded before.
     pub fn notice(&self, loaded: &Loaded) -> NoticeEvent {
         let policy = loaded.settings.policy();
-        let Difference { mut added, mut removed, mut changed, is_reordered, has_other_rules } =
+        let Difference { mut added, mut removed, mut changed, is_reordered, has_other_overrides, has_other_rules } =
             Difference::between(&self.policy, &policy);
         let mut warnings = loaded.warnings(&self.path);
         let lists = [&mut added, &mut removed, &mut changed, &mut warnings];
@@ -112,11 +112,13 @@ impl Followed {
             file: self.path.display().to_string(),
             sha256: Sha256(sha2::Sha256::digest(&loaded.text).into()),
             exceptions: policy.exceptions.len() as u64,
+            overrides: policy.overrides.len() as u64,
             rules: policy.rules.len() as u64,
             added,
             removed,
             changed,
             reordered: is_reordered,
+            other_overrides: has_other_overrides,
             other_rules: has_other_rules,
             warnings,
             more,

@@ -8,11 +8,13 @@ pub mod file;
 pub mod followed;
 pub mod problem;
 
+mod conditions;
 pub(crate) mod draft;
 mod entries;
 mod exceptions;
 mod read;
 mod settings;
+mod severities;
 #[cfg(test)]
 pub(crate) mod tests;
 mod watch;
@@ -59,6 +61,7 @@ pub fn parse(text: &str, now: Time) -> (Settings, Problems) {
     let settings = Settings::from_toml(&document, &mut problems).unwrap_or_default();
     if let (DeValue::Table(table), false) = (document.get_ref(), problems.has_errors()) {
         exceptions::warn(&settings.exception.0, table, now, &mut problems);
+        severities::warn(&settings.severity.0, table, &mut problems);
         watch::warn(&settings.watch.0, table, &mut problems);
     }
     problems.sort();

@@ -28,17 +28,41 @@ pub(super) trait FromToml: Sized {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self>;
 }
 
-/// Implements [`FromToml`] for a struct that is a table: each field is a key.
+/// Keys of a table.
+pub(super) trait Keys: Sized {
+    /// Their names.
+    fn names() -> Vec<&'static str>;
+
+    /// Their values in a table.
+    fn of(table: &DeTable<'_>, problems: &mut Problems) -> Self;
+}
+
+/// Implements [`Keys`] for a struct, and [`FromToml`] for a table that has no others: each field is a key, apart from
+/// those after a semicolon, which are [`Keys`] of the same table.
 macro_rules! keys {
-    ($type:ident: $($key:ident),+) => {
+    ($type:ident: $($key:ident),+ $(; $($more:ident: $keys:ident),+)?) => {
+        impl $crate::config::read::Keys for $type {
+            fn names() -> Vec<&'static str> {
+                let own = [$(stringify!($key)),+];
+                own.into_iter()$($(.chain(<$keys as $crate::config::read::Keys>::names()))+)?.collect()
+            }
+
+            fn of(table: &toml::de::DeTable<'_>, problems: &mut $crate::config::problem::Problems) -> Self {
+                Self {
+                    $($key: $crate::config::read::field(table, stringify!($key), problems),)+
+                    $($($more: $crate::config::read::Keys::of(table, problems),)+)?
+                }
+            }
+        }
+
         impl $crate::config::read::FromToml for $type {
             fn from_toml(
                 value: &$crate::config::read::Value<'_>,
                 problems: &mut $crate::config::problem::Problems,
             ) -> Option<Self> {
                 let table = $crate::config::read::table(value, problems)?;
-                $crate::config::read::refuse_others(table, &[$(stringify!($key)),+], problems);
-                Some(Self { $($key: $crate::config::read::field(table, stringify!($key), problems)),+ })
+                $crate::config::read::refuse_others(table, &<Self as $crate::config::read::Keys>::names(), problems);
+                Some($crate::config::read::Keys::of(table, problems))
             }
         }
     };

@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::exceptions::Exceptions;
 use super::read::{Interval, LEVELS, keys};
+use super::severities::Overrides;
 use super::watch::Rules;
 use crate::policy::Policy;
 use crate::runtime::endpoint::Endpoint;
@@ -50,6 +51,9 @@ pub struct Settings {
     /// Exceptions, in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::entries::MOST))]
     pub exception: Exceptions,
+    /// Overrides of severities, in the order in which they are tried.
+    #[schemars(with = "Option<Vec<super::severities::Entry>>", length(max = super::entries::MOST))]
+    pub severity: Overrides,
     /// Which containers are watched, by rules in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::entries::MOST))]
     pub watch: Rules,
@@ -59,12 +63,12 @@ impl Settings {
     /// What the file decides about findings and containers. A running daemon takes this from a file that has changed;
     /// the other keys hold from its start to its end.
     pub fn policy(&self) -> Policy {
-        Policy { exceptions: self.exception.0.clone(), rules: self.watch.0.clone() }
+        Policy { exceptions: self.exception.0.clone(), overrides: self.severity.0.clone(), rules: self.watch.0.clone() }
     }
 }
 
 keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, output, node, redaction, runtimes,
-    exception, watch);
+    exception, severity, watch);
 
 /// Where findings go.
 #[derive(Debug, Default, JsonSchema)]

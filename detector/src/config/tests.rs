@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Gravity;
 use super::*;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Via};
-use crate::policy::{Conditions, Selection, WatchRule};
+use crate::policy::{Conditions, Override, Selection, WatchRule};
 
 fn now() -> Time {
     "2027-01-01T00:00:00Z".parse().expect("it is a time")
@@ -144,6 +144,9 @@ fn the_schema_accepts_what_the_detector_accepts() {
         &exception("finding = \"image_writ\""),
         &exception("finding = \"image_write\"\nimgae = \"a\""),
         &exception("finding = \"image_write\"\nexpires = \"soon\""),
+        "[[severity]]\nname = 'a'\nreason = 'r'\nseverity = 'low'",
+        "[[severity]]\nname = 'a'\nreason = 'r'\nseverity = 'loud'\nfinding = 'image_write'",
+        "[[severity]]\nname = 'a'\nreason = 'r'\nseverity = 'low'\nfinding = 'image_write'\nowner = 'o'",
         "[[watch]]\nname = 'a'\nreason = 'r'",
         "[[watch]]\nname = 'a'\nreason = 'r'\nwatched = 'no'",
         "[[watch]]\nname = 'a'\nreason = 'r'\nwatched = false\nnamespaces = 'b'",
@@ -198,6 +201,52 @@ labels = { team = "j" }"#,
         },
     };
     assert_eq!(exception.conditions, expected);
+}
+
+#[test]
+fn every_override_becomes_what_it_says() {
+    let text = "[[severity]]\nname = 'a'\nreason = 'r'\nseverity = 'critical'\nfinding = 'session'\nvia = 'exec'\n\
+        severity_at_most = 'medium'\nnamespace = 'b'\n";
+    let (settings, problems) = parse(text, now());
+    assert_eq!(problems, Problems::default());
+    let expected = Override {
+        name: "a".to_owned(),
+        reason: "r".to_owned(),
+        severity: Severity::Critical,
+        conditions: Conditions {
+            finding: vec![Kind::Session],
+            severity_at_most: Severity::Medium,
+            via: vec![Via::Exec],
+            selection: Selection { namespace: vec!["b".parse().expect("it is a pattern")], ..Selection::default() },
+            ..Conditions::default()
+        },
+    };
+    assert_eq!(settings.severity.0, [expected]);
+}
+
+#[test]
+fn an_override_that_may_not_do_what_was_intended_is_a_warning() {
+    let of = |name: &str, severity: &str, keys: &str| {
+        format!(
+            "[[severity]]\nname = '{name}'\nreason = 'r'\nseverity = '{severity}'\nfinding = 'image_write'\n{keys}\n"
+        )
+    };
+    for (text, place, words) in [
+        (of("a", "low", ""), "5:11", "override `a` lowers these findings in all containers"),
+        (of("a", "low", "image = '*'"), "6:9", "`*` excludes nothing, so `image`"),
+        (
+            of("a", "low", "image = 'x'") + &of("b", "info", "image = 'x'\npath = '/y'"),
+            "8:8",
+            "override `b` is never reached: `a` comes before it",
+        ),
+    ] {
+        let said = told(&text);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(&format!("# warning {place} ")) && said[0].contains(words), "{said:?}");
+    }
+    for only_raises in [of("a", "high", ""), of("a", "low", "severity_at_most = 'low'")] {
+        assert_eq!(told(&only_raises), Vec::<String>::new());
+    }
 }
 
 #[test]

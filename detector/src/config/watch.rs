@@ -1,14 +1,13 @@
 //! The entries `[[watch]]` of the file: from keys to rules of the policy, with what is wrong or doubtful about them.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use toml::de::DeTable;
 
+use super::conditions::OfContainer;
 use super::entries;
 use super::problem::Problems;
 use super::read::{FromToml, OneOrMore, Value, keys};
-use crate::policy::{PathPattern, Pattern, Selection, WatchRule};
+use crate::policy::{PathPattern, WatchRule};
 
 /// A rule about which containers are watched. All conditions that are given must hold; of a list, one must. The first
 /// rule that matches decides, and a container that none matches is watched.
@@ -27,24 +26,11 @@ pub(super) struct Entry {
     /// Pattern of the path of the container's cgroup, from the root of the hierarchy.
     #[schemars(with = "Option<OneOrMore<String>>")]
     cgroup: OneOrMore<PathPattern>,
-    /// Pattern of the name or the digest of the container's image.
-    #[schemars(with = "Option<OneOrMore<String>>")]
-    image: OneOrMore<Pattern>,
-    /// Pattern of the container's name.
-    #[schemars(with = "Option<OneOrMore<String>>")]
-    container: OneOrMore<Pattern>,
-    /// Pattern of the name of the Kubernetes pod.
-    #[schemars(with = "Option<OneOrMore<String>>")]
-    pod: OneOrMore<Pattern>,
-    /// Pattern of the namespace of the Kubernetes pod.
-    #[schemars(with = "Option<OneOrMore<String>>")]
-    namespace: OneOrMore<Pattern>,
-    /// Patterns of labels of the container or pod, by their names. It must have all of them.
-    #[schemars(with = "Option<BTreeMap<String, String>>")]
-    labels: BTreeMap<String, Pattern>,
+    #[schemars(flatten)]
+    of_container: OfContainer,
 }
 
-keys!(Entry: name, reason, watched, cgroup, image, container, pod, namespace, labels);
+keys!(Entry: name, reason, watched, cgroup; of_container: OfContainer);
 
 /// The rules of a file, in its order.
 #[derive(Debug, Default)]
@@ -72,13 +58,7 @@ impl entries::Entry for Entry {
             reason: self.reason?,
             is_watched: self.watched?,
             cgroup: self.cgroup.0,
-            selection: Selection {
-                image: self.image.0,
-                container: self.container.0,
-                pod: self.pod.0,
-                namespace: self.namespace.0,
-                labels: self.labels,
-            },
+            selection: self.of_container.into(),
         })
     }
 }

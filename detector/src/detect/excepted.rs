@@ -1,4 +1,4 @@
-//! What exceptions can demand of an act, and which exceptions of the policy it fulfils.
+//! What exceptions and overrides can demand of an act, and which of the policy's it fulfils. Both demand the same.
 //!
 //! **Evidence**: what an exception demands of programs is fulfilled only by files of the image: they are in a lower
 //! layer of the container's own root, and their paths lead through no mount and begin at no other root, so that nobody
@@ -59,7 +59,8 @@ impl Exceptions {
         }
     }
 
-    /// Adds to the findings about an event what exceptions can demand of them, and those that they fulfil.
+    /// Adds to the findings about an event what exceptions and overrides can demand of them, and those that they
+    /// fulfil.
     pub(super) fn judge(
         &mut self,
         event: &Event,
@@ -81,7 +82,7 @@ impl Exceptions {
         }
     }
 
-    /// What exceptions can demand of the session that begins with this event, and those that it fulfils.
+    /// What exceptions and overrides can demand of the session that begins with this event, and those that it fulfils.
     pub(super) fn of_session(
         &mut self,
         event: &Event,
@@ -94,16 +95,17 @@ impl Exceptions {
         Some((evidence, candidates))
     }
 
-    /// The exceptions that are fulfilled, apart from the container.
+    /// What of the policy is fulfilled, apart from the container.
     fn candidates(&self, subject: impl FnOnce() -> Option<Subject>) -> Option<Candidates> {
-        if self.policy.exceptions.is_empty() {
+        if self.policy.exceptions.is_empty() && self.policy.overrides.is_empty() {
             return None;
         }
         let subject = subject()?;
-        Candidates::of(&self.policy, |exception| exception.conditions.allow_act(&subject))
+        Candidates::of(&self.policy, |conditions| conditions.allow_act(&subject))
     }
 
-    /// What exceptions can demand of an act, apart from the path of its file. Returns `None` if too little is known.
+    /// What exceptions and overrides can demand of an act, apart from the path of its file. Returns `None` if too
+    /// little is known.
     fn evidence(&mut self, event: &Event, programs: &mut Programs, container: &TrackedContainer) -> Option<Evidence> {
         let (process, exe) = event.actor()?;
         let via = via(process);
@@ -190,8 +192,9 @@ mod tests {
     use super::super::Detector;
     use super::super::samples::{args, change, container, context, exec, path, script};
     use super::*;
-    use crate::event::{Exec, ImageChange, Origin, Script, Session};
+    use crate::event::{Exec, ImageChange, Origin, Script, Session, StdioKind};
     use crate::finding::{Kind, Part};
+    use crate::policy::Override;
 
     /// A policy with one exception.
     fn policy(conditions: serde_json::Value) -> Policy {
@@ -432,6 +435,30 @@ mod tests {
         assert!(!is(|parent, child| parent.at.time = child.process.start_time + 1));
         // It has adopted a process of a session.
         assert!(!is(|_, child| child.process.session = Some(Session { start_time: 60, pid: 8, via: Via::Exec })));
+    }
+
+    #[test]
+    fn what_is_critical_has_no_override() {
+        let overriding = |mut policy: Policy| Override {
+            name: "x".to_owned(),
+            reason: "It is known.".to_owned(),
+            severity: Severity::Info,
+            conditions: policy.exceptions.remove(0).conditions,
+        };
+        let overrides = [writes(serde_json::json!({})), shells(serde_json::json!({}))].map(overriding).to_vec();
+        let candidates = |event: Event| {
+            let policy = Policy { overrides: overrides.clone(), ..Policy::default() };
+            let first = found(policy, &[event]).swap_remove(0);
+            (first.severity, first.candidates.map(|candidates| candidates.numbers().to_vec()))
+        };
+        let shell = |stdio| {
+            let mut shell = exec(Origin::Application, "/bin/dash", &["sh", "-i"]);
+            shell.process.stdio = [stdio; 3];
+            Event::Exec(Box::new(shell))
+        };
+        assert_eq!(candidates(written(|_| {})), (Severity::Medium, Some(vec![0])));
+        assert_eq!(candidates(shell(StdioKind::Null)), (Severity::Medium, Some(vec![1])));
+        assert_eq!(candidates(shell(StdioKind::Socket)), (Severity::Critical, None));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const MOST_INSIDE: usize = MOST / 2;
 const MOST_CLOSED: usize = 4096;
 /// How many programs and how many files are listed in the finding of a session.
 const LISTED: usize = 50;
-/// How many acts that fulfil different exceptions are told apart in a session.
+/// How many acts that fulfil different exceptions or overrides are told apart in a session.
 const MOST_PARTS: usize = 32;
 /// How many bytes the texts of these programs and those of these files have together.
 const LISTED_TEXT: usize = 8192;
@@ -71,11 +71,11 @@ struct Open {
     severity: Severity,
     /// The rule by which it has this severity.
     rule: Option<SeverityRule>,
-    /// What it is by itself, and then the acts in it, by the exceptions that they fulfil.
+    /// What it is by itself, and then the acts in it, by the exceptions and overrides that they fulfil.
     parts: Vec<Part>,
-    /// What exceptions can demand of it.
+    /// What exceptions and overrides can demand of it.
     evidence: Option<Evidence>,
-    /// Whether something of higher severity was done in it since the last line, and exceptions can make a difference.
+    /// Whether something of higher severity was done in it since the last line, and the policy can make a difference.
     is_divided: bool,
     summary: Summary,
     /// The positions in the list of the programs that run, by process.
@@ -192,7 +192,8 @@ impl Open {
             }
     }
 
-    /// Takes the severity of an act that fulfils these exceptions, and the rule by which the session has it.
+    /// Takes the severity of an act that fulfils these exceptions and overrides, and the rule by which the session has
+    /// it.
     fn raise(&mut self, severity: Severity, rule: Option<SeverityRule>, candidates: Option<&Candidates>) {
         self.is_changed |= severity > self.severity;
         if severity > self.severity || severity == self.severity && self.rule.is_none() {
@@ -215,24 +216,33 @@ impl Open {
             }
         };
         // The last line can have been suppressed.
-        self.is_divided |= severity > before && self.can_be_excepted();
+        self.is_divided |= severity > before && self.can_be_decided();
     }
 
-    /// Whether an exception can make a difference.
-    fn can_be_excepted(&self) -> bool {
-        self.parts.iter().any(|part| part.candidates.is_some())
+    /// Whether an exception or an override can make a difference.
+    fn can_be_decided(&self) -> bool {
+        self.candidates().next().is_some()
     }
 
-    /// What exceptions can demand of the session, if one can hold for it.
+    /// Whether an override can make a difference.
+    fn can_be_overridden(&self) -> bool {
+        self.candidates().any(Candidates::has_overrides)
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Candidates> {
+        self.parts.iter().filter_map(|part| part.candidates.as_ref())
+    }
+
+    /// What exceptions and overrides can demand of the session, if one can hold for it.
     fn evidence(&self) -> Option<Evidence> {
         let can_be_excepted =
             exception::refusal_of_sessions(self.summary.via).is_none() && self.severity < Severity::Critical;
         self.evidence.clone().filter(|_| can_be_excepted)
     }
 
-    /// What it is by itself, and what was done in it, if an exception can make a difference.
+    /// What it is by itself, and what was done in it, if an exception or an override can make a difference.
     fn parts(&self) -> Vec<Part> {
-        if self.can_be_excepted() { self.parts.clone() } else { Vec::new() }
+        if self.can_be_decided() { self.parts.clone() } else { Vec::new() }
     }
 
     /// Records an event. An exec comes once more when its file was inspected, with the `content`.
@@ -360,6 +370,7 @@ impl Open {
             severity: self.severity,
             severity_rule: self.rule,
             expected: None,
+            overridden: None,
             message: self.message(),
             container: Some(self.container.clone()),
             process: Some(self.process.clone()),
@@ -389,16 +400,17 @@ impl Open {
         }
     }
 
-    /// Makes the notice about the end, if the session deserves one.
+    /// Makes the notice about the end, if the session deserves one, or can deserve one by an override.
     fn closing(&self, now: u64, context: &Context) -> Option<Notice> {
         let mut severity = self.severity;
         let is_steady = self.visit.as_ref().is_some_and(|visit| visit.is_steady);
         let expected = is_steady.then(|| Expected::new(Reason::HealthCheck, &mut severity));
-        (self.severity >= PROMPT).then(|| {
+        (self.severity >= PROMPT || self.can_be_overridden()).then(|| {
             let event = NoticeEvent::SessionEnded {
                 session: self.id.clone(),
                 severity,
                 expected,
+                overridden: None,
                 message: self.message(),
                 container: Box::new(self.container.clone()),
                 summary: Box::new(self.summary.clone()),
@@ -1163,7 +1175,7 @@ mod tests {
                 let summary = finding.summary.as_ref().expect("it has one");
                 prop_assert!(summary.programs.len() <= LISTED && summary.files.len() <= LISTED);
                 let by_rule = finding.severity_rule.map(SeverityRule::severity);
-                prop_assert_eq!(by_rule, Some(finding.unexpected()));
+                prop_assert_eq!(by_rule, Some(finding.ruled_severity()));
                 if let Some(before) = last.insert(finding.id.clone(), finding) {
                     prop_assert_eq!(finding.revision, before.revision + 1);
                     prop_assert!(finding.severity >= before.severity && finding.time >= before.time);

@@ -9,8 +9,8 @@ pub(crate) mod text;
 
 use serde::Serialize;
 
-use crate::finding::{Container, Finding, Kind, Reason, Severity, Time};
-use crate::policy::{Conditions, Exception, PathPattern, Pattern, Policy, Subject};
+use crate::finding::{Container, Finding, Kind, Overridden, Reason, Severity, Time};
+use crate::policy::{Conditions, Exception, Override, PathPattern, Pattern, Policy, Subject};
 use crate::runtime::endpoint::user_of;
 use facts::Fact;
 use proposal::Proposal;
@@ -31,6 +31,9 @@ pub(crate) struct Explanation {
     pub(crate) message: String,
     /// What is known.
     pub(crate) facts: Vec<Fact>,
+    /// The override that has given it its severity, and the severity that it would have otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overridden: Option<Overridden>,
     /// Why it has its severity.
     pub(crate) severity_reason: String,
     /// What has decided.
@@ -79,6 +82,13 @@ pub(crate) struct Known {
     pub(crate) refused: Option<String>,
 }
 
+impl Known {
+    /// What the file is called in a sentence.
+    fn file_name(&self) -> &str {
+        self.file.as_deref().unwrap_or("the configuration file")
+    }
+}
+
 impl Explanation {
     /// Explains a finding by this policy. An exception that is proposed `now` expires in three months.
     pub(crate) fn of(finding: &Finding, known: &Known, now: Time) -> Self {
@@ -92,7 +102,8 @@ impl Explanation {
             severity: finding.severity,
             message: finding.message.clone(),
             facts: facts::of(finding),
-            severity_reason: severity_reason(finding),
+            overridden: finding.overridden.as_deref().cloned(),
+            severity_reason: severity_reason(finding, known),
             decision: decision(finding, known),
             proposal,
             no_proposal,
@@ -101,8 +112,19 @@ impl Explanation {
 }
 
 /// Why a finding has its severity, or would have it if it were not expected.
-fn severity_reason(finding: &Finding) -> String {
-    let (kind, severity) = (finding.finding, finding.unexpected());
+fn severity_reason(finding: &Finding, known: &Known) -> String {
+    let Some(Overridden { by, otherwise }) = finding.overridden.as_deref() else { return reason_by_rules(finding) };
+    let why = match known.policy.overrides.iter().find(|overriding| overriding.name == *by) {
+        Some(Override { reason, .. }) => format!(": {reason}"),
+        None if known.refused.is_some() => String::new(),
+        None => format!(", which is not in {} any more", known.file_name()),
+    };
+    format!("by override `{by}`{why} (it would be {otherwise} otherwise: {})", reason_by_rules(finding))
+}
+
+/// Why a finding has the severity that it has by the detector's rules.
+fn reason_by_rules(finding: &Finding) -> String {
+    let (kind, severity) = (finding.finding, finding.ruled_severity());
     let Some(rule) = finding.severity_rule else {
         return match kind {
             Kind::Session => "exceptions have lowered it, or it comes from before the detector started".to_owned(),
@@ -122,7 +144,7 @@ fn severity_reason(finding: &Finding) -> String {
 
 /// What has decided whether a finding is reported.
 fn decision(finding: &Finding, known: &Known) -> Decision {
-    let file = known.file.as_deref().unwrap_or("the configuration file");
+    let file = known.file_name();
     let exceptions = &known.policy.exceptions;
     let decided = |outcome, text| Decision { outcome, exception: None, unfulfilled: Vec::new(), text };
     if let Some(expected) = finding.expected {
@@ -176,7 +198,7 @@ pub(crate) fn unfulfilled(finding: &Finding, subject: &Subject, exception: &Exce
     // The severity of a session can be that of an act in it, which is judged by itself.
     let is_own =
         finding.finding != Kind::Session || finding.severity_rule.is_some_and(|rule| rule.kind() == Kind::Session);
-    let severity = if is_own { finding.severity } else { Severity::Info };
+    let severity = if is_own { finding.ruled_severity() } else { Severity::Info };
     let nowhere = Container::default();
     let container = finding.container.as_ref().unwrap_or(&nowhere);
     let by_act = exception.conditions.unfulfilled_by_act(subject);

@@ -26,8 +26,9 @@ pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> 
     let (process, evidence) = can_be_excepted(finding)?;
     let mut entry = Entry::default();
     entry.draft.add("finding", [finding.finding.name().to_owned()]);
-    if finding.severity < Conditions::HIGHEST {
-        entry.draft.add("severity_at_most", [finding.severity.name().to_owned()]);
+    let severity = finding.ruled_severity();
+    if severity < Conditions::HIGHEST {
+        entry.draft.add("severity_at_most", [severity.name().to_owned()]);
     }
     if !unfulfilled(finding.finding).iter().any(|(key, _)| *key == "operation") {
         entry.draft.add("operation", operations(finding));
@@ -70,7 +71,7 @@ fn can_be_excepted(finding: &Finding) -> Result<(&Process, &Evidence), String> {
     if let Some(why) = refusal(kind) {
         return Err(format!("a finding `{kind}` cannot be excepted: {why}"));
     }
-    if finding.severity == Severity::Critical {
+    if finding.ruled_severity() == Severity::Critical {
         return Err("a critical finding cannot be excepted".to_owned());
     }
     let via = finding.summary.as_ref().map(|summary| summary.via);

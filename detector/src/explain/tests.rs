@@ -131,7 +131,7 @@ impl Act {
         };
         let container = finding.container.as_ref().expect("it is in one");
         let holds = |candidates: &crate::policy::Candidates| {
-            candidates.first(finding.severity, finding.time, container, false).is_some()
+            candidates.exception(finding.severity, finding.time, container, false).is_some()
         };
         !candidates.is_empty() && candidates.into_iter().all(|candidates| candidates.is_some_and(holds))
     }
@@ -338,9 +338,37 @@ fn hostile_names_are_escaped() {
 #[test]
 fn why_a_severity_is_told() {
     let write = Act::new(What::Change(ImageOp::Create), "/usr/bin/x").finding(Policy::default());
-    assert!(severity_reason(&write).starts_with("the file is a regular file that may be executed"));
+    let reason = |finding: &Finding| severity_reason(finding, &Known::default());
+    assert!(reason(&write).starts_with("the file is a regular file that may be executed"));
     let other = Act::new(What::Change(ImageOp::Create), "/srv/x").finding(Policy::default());
-    assert_eq!(severity_reason(&other), "no other rule for `image_write` applies");
+    assert_eq!(reason(&other), "no other rule for `image_write` applies");
     let session = Finding { finding: Kind::Session, ..write };
-    assert!(severity_reason(&session).starts_with("a finding `image_write` in it is high: the file is"));
+    assert!(reason(&session).starts_with("a finding `image_write` in it is high: the file is"));
+}
+
+#[test]
+fn an_override_and_what_would_be_without_it_are_told() {
+    let act = Act::new(What::Change(ImageOp::Create), "/srv/x");
+    let finding = act.finding(Policy::default());
+    let proposal = |finding: &Finding| proposal::propose(finding, now()).expect("there is one").toml;
+    let overridden = Overridden { by: "calm".to_owned(), otherwise: Severity::Medium };
+    let raised = Finding { severity: Severity::Critical, overridden: Some(Box::new(overridden)), ..finding.clone() };
+    let conditions = proposed(&finding).exceptions.remove(0).conditions;
+    let severity = Severity::Critical;
+    let calm = Override { name: "calm".to_owned(), reason: "It must not be.".to_owned(), severity, conditions };
+    let known = |overrides| Known { policy: Policy { overrides, ..Policy::default() }, ..Known::default() };
+    let explained = Explanation::of(&raised, &known(vec![calm]), now());
+    assert_eq!(
+        (explained.severity, &*explained.severity_reason),
+        (
+            severity,
+            "by override `calm`: It must not be. (it would be medium otherwise: no other rule for `image_write` applies)"
+        )
+    );
+    let later = severity_reason(&raised, &known(Vec::new()));
+    assert!(later.starts_with("by override `calm`, which is not in the configuration file any more"), "{later}");
+    // An exception is compared with the severity by the rules.
+    assert_eq!(proposal(&raised), proposal(&finding));
+    let exceptions = Known { policy: proposed(&finding), ..Known::default() };
+    assert!(decision(&raised, &exceptions).unfulfilled.is_empty());
 }

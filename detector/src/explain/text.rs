@@ -11,7 +11,7 @@ use crate::output::terminal::safe;
 ///
 /// Those of `out`.
 pub(crate) fn write(out: &mut dyn Write, explanation: &Explanation) -> io::Result<()> {
-    let Explanation { id, finding, severity, message, facts, severity_reason, decision, proposal, no_proposal } =
+    let Explanation { id, finding, severity, message, facts, severity_reason, decision, proposal, no_proposal, .. } =
         explanation;
     writeln!(out, "{}", safe(message))?;
     let mut row = |about: &str, text: &str| writeln!(out, "{about:<10} {}", safe(text));

@@ -12,8 +12,8 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use super::escape;
 use crate::finding::{
-    Container, Finding, ImageOp, Kind, Layer, Line, LoadedPolicy, Node, Notice, NoticeEvent, Op, Process, Severity,
-    Summary, Text, Time, loss_message,
+    Container, Finding, ImageOp, Kind, Layer, Line, LoadedPolicy, Node, Notice, NoticeEvent, Op, Overridden, Process,
+    Severity, Summary, Text, Time, loss_message,
 };
 
 /// Digits of a container's id, as container runtimes show it.
@@ -182,12 +182,21 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let text = [why].into_iter().chain(whose(of)).collect::<Vec<_>>().join(" · ");
             return write_info(pen, notice, of, &text);
         }
-        NoticeEvent::SessionEnded { session, severity, message, container: of, summary, .. } => {
+        NoticeEvent::SessionEnded {
+            session,
+            severity,
+            overridden: of_override,
+            message,
+            container: of,
+            summary,
+            ..
+        } => {
             let what = format!("└ {}", notice.event.name());
             write_columns(pen, &notice.time, *severity, &container(of), &what)?;
             write_mark(pen, session)?;
             pen.plain(message)?;
-            return write_details(pen, exit(session, summary).as_slice());
+            let details = exit(session, summary).into_iter().chain(of_override.as_deref().map(overridden));
+            return write_details(pen, &details.collect::<Vec<_>>());
         }
         NoticeEvent::FileHash { message, container: of, .. } => return write_info(pen, notice, of, message),
         NoticeEvent::ContainerInfo { container: known } => {
@@ -205,11 +214,12 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
 fn loaded(policy: &LoadedPolicy, node: &Node) -> (Style, String) {
     let LoadedPolicy { file, exceptions, added, removed, changed, reordered, rules, other_rules, warnings, .. } =
         policy;
-    let LoadedPolicy { more, needs_restart, .. } = policy;
+    let LoadedPolicy { overrides, other_overrides, more, needs_restart, .. } = policy;
     let of_them = [("added", added), ("removed", removed), ("changed", changed)];
     let of_them = of_them.into_iter().filter(|(_, names)| !names.is_empty());
     let mut parts: Vec<_> = of_them.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
     parts.extend(reordered.then(|| "the order is different".to_owned()));
+    parts.extend(other_overrides.then(|| format!("other overrides of severities ({overrides})")));
     parts.extend(other_rules.then(|| format!("other rules about what is watched ({rules})")));
     parts.extend(warnings.iter().cloned());
     parts.extend((*more > 0).then(|| format!("and {more} more")));
@@ -272,11 +282,17 @@ fn exit(session: &str, summary: &Summary) -> Option<String> {
     }
 }
 
+/// By which override something has its severity.
+fn overridden(Overridden { by, otherwise }: &Overridden) -> String {
+    format!("by override {by}, else {otherwise}")
+}
+
 /// What the message does not say, nor the line above.
 fn details(finding: &Finding, above: Above) -> Vec<String> {
     let expected =
         finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
     let mut details: Vec<_> = expected.into_iter().collect();
+    details.extend(finding.overridden.as_deref().map(overridden));
     details.extend(finding.suppressed_by.as_ref().map(|exception| format!("suppressed by exception {exception}")));
     details.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
     if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {

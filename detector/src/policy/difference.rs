@@ -15,6 +15,8 @@ pub struct Difference {
     pub changed: Vec<String>,
     /// Whether those that are in both are tried in another order.
     pub is_reordered: bool,
+    /// Whether there are other overrides, or in another order.
+    pub has_other_overrides: bool,
     /// Whether there are other rules about what is watched, or in another order.
     pub has_other_rules: bool,
 }
@@ -36,6 +38,7 @@ impl Difference {
             removed: names(before, &|name| !new.contains_key(name)),
             changed: names(after, &|name| in_both(name) && old.get(name) != new.get(name)),
             is_reordered: names(before, &in_both) != names(after, &in_both),
+            has_other_overrides: before.overrides != after.overrides,
             has_other_rules: before.rules != after.rules,
         }
     }
@@ -54,7 +57,7 @@ mod tests {
             expires: None,
             conditions: Conditions::default(),
         };
-        Policy { exceptions: exceptions.iter().map(exception).collect(), rules: Vec::new() }
+        Policy { exceptions: exceptions.iter().map(exception).collect(), ..Policy::default() }
     }
 
     #[test]
@@ -67,6 +70,7 @@ mod tests {
             removed: vec!["a".to_owned(), "c".to_owned()],
             changed: vec!["b".to_owned()],
             is_reordered: true,
+            has_other_overrides: false,
             has_other_rules: false,
         };
         assert_eq!(Difference::between(&before, &after), expected);

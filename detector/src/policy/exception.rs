@@ -1,4 +1,5 @@
-//! Exceptions: which findings somebody has decided to expect, why, who answers for that, and until when.
+//! Exceptions: which findings somebody has decided to expect, why, who answers for that, and until when. Their
+//! conditions are also those of overrides.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -45,12 +46,12 @@ impl Exception {
     }
 }
 
-/// The conditions of an exception. All that are given must hold. If one is a list, one of the list must.
+/// The conditions of an exception or an override. All that are given must hold. If one is a list, one of the list must.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     /// The kinds of findings. There is at least one, and none of those that [`refusal`] knows.
     pub finding: Vec<Kind>,
-    /// The highest severity of a finding that the exception is about.
+    /// The highest severity by the detector's rules of a finding that they are about.
     pub severity_at_most: Severity,
     /// What was done to the file or mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -79,7 +80,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// The highest severity that an exception can be about, and that it is about if it names none.
+    /// The highest severity that conditions can be about, and that they are about if they name none.
     pub const HIGHEST: Severity = Severity::High;
 
     /// Whether there is no condition but the kind and the severity of the finding.
@@ -122,7 +123,7 @@ impl Default for Conditions {
     }
 }
 
-/// Why there can be no exception for findings of this kind, or `None` if there can be one.
+/// Why there can be no exception for findings of this kind, and no override, or `None` if there can be one.
 pub const fn refusal(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::CgroupEscape => Some("a process that leaves its container's cgroup is out of reach of all limits"),
@@ -142,11 +143,11 @@ pub const fn refusal(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// Why there can be no exception for sessions that began like this, or `None` if there can be one.
+/// Why there can be no exception for sessions that began like this, and no override, or `None` if there can be one.
 pub const fn refusal_of_sessions(via: Via) -> Option<&'static str> {
     match via {
         Via::Socket => Some("a program that takes commands from a socket is critical"),
-        Via::Application => Some("such a session is told because of an act in it; except that"),
+        Via::Application => Some("such a session is told because of an act in it, which has a finding of its own"),
         Via::Exec | Via::Nsenter | Via::Entrypoint | Via::Terminal => None,
     }
 }

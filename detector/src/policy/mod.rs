@@ -4,6 +4,7 @@
 mod candidates;
 mod difference;
 pub mod exception;
+mod overrides;
 pub mod pattern;
 mod selection;
 mod subject;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use candidates::Candidates;
 pub use difference::Difference;
 pub use exception::{Conditions, Exception};
+pub use overrides::Override;
 pub use pattern::{PathPattern, Pattern};
 pub use selection::Selection;
 pub(crate) use subject::Subject;
@@ -24,6 +26,9 @@ pub use watch::WatchRule;
 pub struct Policy {
     /// The exceptions, in the order in which they are tried. The first one that holds decides.
     pub exceptions: Vec<Exception>,
+    /// The overrides of severities, in the order in which they are tried. The first one that holds decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
     /// Which containers are watched, in the order in which the rules are tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<WatchRule>,

@@ -1,5 +1,5 @@
-//! Which containers a decision is about, by what a runtime tells of them. Exceptions and rules about what is watched
-//! select containers in the same way.
+//! Which containers a decision is about, by what a runtime tells of them. Exceptions, overrides and rules about what is
+//! watched select containers in the same way.
 
 use std::collections::BTreeMap;
 

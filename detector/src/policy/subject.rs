@@ -1,5 +1,5 @@
-//! What the conditions of exceptions are compared with, and the comparison. It is the same for an act that has just
-//! happened and for a finding that is read back: both have the same evidence.
+//! What the conditions of exceptions and overrides are compared with, and the comparison. It is the same for an act
+//! that has just happened and for a finding that is read back: both have the same evidence.
 
 use super::{Conditions, Exception, PathPattern};
 use crate::finding::{Container, Evidence, Finding, Kind, Op, Origin, Severity, Text, Time, Via};
@@ -19,7 +19,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// What this finding shows, or `None` if no exception can hold for it.
+    /// What this finding shows, or `None` if neither an exception nor an override can hold for it.
     pub(crate) fn of(finding: &Finding) -> Option<Self> {
         let (evidence, process) = (finding.evidence.as_deref()?, finding.process.as_ref()?);
         let file = finding.file.as_ref();
@@ -82,12 +82,25 @@ impl Conditions {
     pub(crate) fn unfulfilled_by_act<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'static str> + 'a {
         OF_ACT.iter().filter(|(_, is_fulfilled)| !is_fulfilled(self, subject)).map(|(key, _)| *key)
     }
+
+    /// The keys of the other conditions that are not fulfilled by a finding that has this severity by the detector's
+    /// rules, in this container. `is_told_by_user`: what is known of the container comes from the runtime of an
+    /// ordinary user, who can make it say anything.
+    pub(crate) fn unfulfilled_in<'a>(
+        &'a self,
+        severity: Severity,
+        container: &'a Container,
+        is_told_by_user: bool,
+    ) -> impl Iterator<Item = &'static str> + 'a {
+        let is_too_high = severity > self.severity_at_most;
+        let of_container = self.selection.unfulfilled_by((!is_told_by_user).then_some(container));
+        is_too_high.then_some("severity_at_most").into_iter().chain(of_container)
+    }
 }
 
 impl Exception {
-    /// The keys of what is not fulfilled by a finding of this severity at this time in this container, apart from what
-    /// the exception demands of the act. `is_told_by_user`: what is known of the container comes from the runtime of an
-    /// ordinary user, who can make it say anything.
+    /// The keys of what is not fulfilled at this time, apart from what the exception demands of the act: see
+    /// [`Conditions::unfulfilled_in`].
     pub(crate) fn unfulfilled_in<'a>(
         &'a self,
         severity: Severity,
@@ -95,10 +108,8 @@ impl Exception {
         container: &'a Container,
         is_told_by_user: bool,
     ) -> impl Iterator<Item = &'static str> + 'a {
-        let is_too_high = severity > self.conditions.severity_at_most;
-        let of_exception = [("severity_at_most", is_too_high), ("expires", self.has_expired(time))];
-        let of_exception = of_exception.into_iter().filter(|(_, is_missed)| *is_missed).map(|(key, _)| key);
-        of_exception.chain(self.conditions.selection.unfulfilled_by((!is_told_by_user).then_some(container)))
+        let has_expired = self.has_expired(time).then_some("expires");
+        has_expired.into_iter().chain(self.conditions.unfulfilled_in(severity, container, is_told_by_user))
     }
 }
 

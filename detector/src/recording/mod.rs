@@ -24,8 +24,9 @@ pub(crate) use file::{Ending, Error, read};
 pub(crate) use recorder::{Journal, Recorder, Turn};
 pub(crate) use text::{as_hex, as_text};
 
-/// The version of the format. It changes when older recordings cannot be read any more.
-pub(crate) const FORMAT: u32 = 3;
+/// The version of the format. It changes when older recordings cannot be read any more, and when an older detector
+/// would make other lines of a recording because it does not know what is in it.
+pub(crate) const FORMAT: u32 = 4;
 
 /// What recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

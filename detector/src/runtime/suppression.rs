@@ -1,11 +1,14 @@
-//! Decides which findings the exceptions of the policy suppress, now that it is known what the runtimes tell about
-//! their containers, and counts them. There is no clock here: the times are those of the findings.
+//! Decides which findings the exceptions of the policy suppress, and counts them, and which severity its overrides give
+//! to the others, now that it is known what the runtimes tell about their containers. There is no clock here: the times
+//! are those of the findings.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Part, Severity, Text, Time};
-use crate::policy::Exception;
+use crate::finding::{
+    Container, Expected, Finding, Line, Node, Notice, NoticeEvent, Overridden, Part, Severity, Text, Time,
+};
+use crate::policy::{Exception, Override};
 use crate::recent::Recent;
 
 /// Of how many suppressed findings it is remembered how many acts they were about, so that an update counts only more,
@@ -61,10 +64,30 @@ struct Count {
 /// What is done with a finding.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    /// It is published with this severity.
-    Publish(Severity),
+    /// It is published.
+    Publish(Judged),
     /// The first of these exceptions suppresses it.
     Suppress(Box<Exception>),
+}
+
+/// How much a finding matters.
+#[derive(Debug, PartialEq, Eq)]
+struct Judged {
+    /// By the detector's rules, without what exceptions suppress.
+    ruled: Severity,
+    /// The severity that it is published with.
+    severity: Severity,
+    /// The override that makes the difference, if there is one.
+    overridden: Option<Box<Overridden>>,
+}
+
+/// What is decided by, besides the act.
+#[derive(Clone, Copy)]
+struct Circumstances<'a> {
+    time: Time,
+    container: Option<&'a Container>,
+    /// What is known of the container comes from the runtime of an ordinary user.
+    is_told_by_user: bool,
 }
 
 impl Suppression {
@@ -102,16 +125,25 @@ impl Suppression {
             Line::Notice(Notice { event: NoticeEvent::FileHash { ref finding, .. }, .. })
                 if !self.shows && self.known.get(finding).is_some() => {}
             Line::Notice(mut notice) => {
-                let NoticeEvent::SessionEnded { severity, expected: None, container, parts, .. } = &mut notice.event
+                let NoticeEvent::SessionEnded { severity, expected, overridden, container, parts, .. } =
+                    &mut notice.event
                 else {
                     return publish(&Line::Notice(notice));
                 };
-                let by_user = is_told_by_user(container);
-                let decision = decide(parts, *severity, |part| holding(part, notice.time, Some(&**container), by_user));
-                if let Decision::Publish(left) = decision
-                    && left >= TOLD
-                {
-                    *severity = left;
+                let circumstances = Circumstances {
+                    time: notice.time,
+                    container: Some(container),
+                    is_told_by_user: is_told_by_user(container),
+                };
+                let is_told = match (&expected, decide(parts, *severity, circumstances)) {
+                    (Some(Expected { otherwise, .. }), _) => *otherwise >= TOLD,
+                    (None, Decision::Publish(judged)) => {
+                        (*severity, *overridden) = (judged.severity, judged.overridden);
+                        *severity >= TOLD
+                    }
+                    (None, Decision::Suppress(_)) => false,
+                };
+                if is_told {
                     publish(&Line::Notice(notice));
                 }
             }
@@ -131,14 +163,15 @@ impl Suppression {
         let own = [Part { severity: finding.severity, candidates: finding.candidates.take() }];
         let parts = if finding.parts.is_empty() { &own[..] } else { &finding.parts };
         let container = finding.container.as_ref();
-        let by_user = container.is_some_and(is_told_by_user);
-        match decide(parts, finding.severity, |part| holding(part, finding.time, container, by_user)) {
-            Decision::Publish(severity) => {
+        let is_told_by_user = container.is_some_and(is_told_by_user);
+        let circumstances = Circumstances { time: finding.time, container, is_told_by_user };
+        match decide(parts, finding.severity, circumstances) {
+            Decision::Publish(Judged { ruled, severity, overridden }) => {
                 if parts.iter().any(|part| part.candidates.is_some()) {
                     self.told.insert(finding.id.clone(), ());
                 }
-                finding.severity_rule.take_if(|_| severity != finding.severity);
-                finding.severity = severity;
+                finding.severity_rule.take_if(|_| ruled != finding.severity);
+                (finding.severity, finding.overridden) = (severity, overridden);
                 publish(&Line::Finding(finding));
             }
             // A finding that was told before the runtime answered, for example, is still updated.
@@ -200,27 +233,44 @@ impl Count {
     }
 }
 
-/// The first exception that holds for a part of a finding.
-fn holding<'a>(
-    part: &'a Part,
-    time: Time,
-    container: Option<&Container>,
-    is_told_by_user: bool,
-) -> Option<&'a Exception> {
-    part.candidates.as_ref()?.first(part.severity, time, container?, is_told_by_user)
+impl Circumstances<'_> {
+    /// The first exception that holds for a part of a finding.
+    fn exception<'a>(&self, part: &'a Part) -> Option<&'a Exception> {
+        part.candidates.as_ref()?.exception(part.severity, self.time, self.container?, self.is_told_by_user)
+    }
+
+    /// The first override that holds for a part of a finding.
+    fn overriding<'a>(&self, part: &'a Part) -> Option<&'a Override> {
+        part.candidates.as_ref()?.overriding(part.severity, self.container?, self.is_told_by_user)
+    }
+
+    /// How much a finding with these parts matters.
+    fn judge(&self, parts: &[&Part]) -> Option<Judged> {
+        let severities = parts.iter().map(|part| {
+            let overriding = self.overriding(part);
+            (part.severity, overriding.map_or(part.severity, |overriding| overriding.severity), overriding)
+        });
+        let ruled = severities.clone().map(|(ruled, ..)| ruled).max()?;
+        let severity = severities.clone().map(|(_, severity, _)| severity).max()?;
+        // That of the first part which is or was the highest.
+        let (.., overriding) = severities.rev().max_by_key(|(ruled, severity, _)| *ruled.max(severity))?;
+        let overriding = overriding.filter(|_| severity != ruled);
+        let overridden =
+            overriding.map(|Override { name, .. }| Box::new(Overridden { by: name.clone(), otherwise: ruled }));
+        Some(Judged { ruled, severity, overridden })
+    }
 }
 
-/// Decides about a finding of this severity. The first part is what it is by itself. What no exception suppresses keeps
-/// its severity.
-fn decide<'a>(parts: &'a [Part], severity: Severity, holding: impl Fn(&'a Part) -> Option<&'a Exception>) -> Decision {
-    let Some((own, others)) = parts.split_first() else { return Decision::Publish(severity) };
-    let exception = holding(own);
-    let left = others.iter().filter(|part| holding(part).is_none()).map(|part| part.severity).max();
+/// Decides about a finding of this severity. The first part is what it is by itself. Exceptions come first: an override
+/// changes only what is left.
+fn decide(parts: &[Part], severity: Severity, circumstances: Circumstances<'_>) -> Decision {
+    let left: Vec<_> = parts.iter().filter(|part| circumstances.exception(part).is_none()).collect();
+    let judged = circumstances.judge(&left);
     // What is info by itself is no reason to tell what is suppressed.
-    match (exception, left.filter(|left| *left > Severity::Info)) {
-        (Some(exception), None) => Decision::Suppress(Box::new(exception.clone())),
-        (Some(_), Some(left)) => Decision::Publish(left),
-        (None, left) => Decision::Publish(left.map_or(own.severity, |left| left.max(own.severity))),
+    let matters = judged.as_ref().is_some_and(|judged| judged.ruled.max(judged.severity) > Severity::Info);
+    match parts.first().and_then(|own| circumstances.exception(own)) {
+        Some(exception) if !matters => Decision::Suppress(Box::new(exception.clone())),
+        _ => Decision::Publish(judged.unwrap_or(Judged { ruled: severity, severity, overridden: None })),
     }
 }
 
@@ -245,10 +295,20 @@ mod tests {
         serde_json::from_value(exception).expect("it is an exception")
     }
 
+    /// An override with this name that gives changes this severity, with these conditions.
+    fn overriding(name: &str, severity: Severity, more: Value) -> Override {
+        let Exception { name, reason, conditions, .. } = exception(name, more);
+        Override { name, reason, severity, conditions }
+    }
+
     /// A finding about a change, in a container about which the runtime knows everything: all its texts are `nginx`.
     fn finding(exceptions: Vec<Exception>) -> Finding {
+        finding_by(Policy { exceptions, ..Policy::default() })
+    }
+
+    fn finding_by(policy: Policy) -> Finding {
         let mut detector = Detector::default();
-        detector.set_policy(Policy { exceptions, ..Policy::default() });
+        detector.set_policy(policy);
         let change = change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/srv/x");
         let mut found = Vec::new();
         let event = Event::ImageChange(Box::new(change));
@@ -382,6 +442,56 @@ mod tests {
         assert_eq!(passed(&mut suppression, hash("another"), false).len(), 1);
     }
 
+    /// The severity with which a finding is published, and the override that makes the difference.
+    fn severity(finding: Finding, is_told_by_user: bool) -> (Severity, Option<String>) {
+        let ruled = finding.ruled_severity();
+        let line = Line::Finding(Box::new(finding));
+        match &passed(&mut Suppression::new(false), line, is_told_by_user)[..] {
+            [Line::Finding(finding)] => {
+                assert_eq!((finding.ruled_severity(), finding.severity_rule.is_some()), (ruled, true));
+                (finding.severity, finding.overridden.as_ref().map(|overridden| overridden.by.clone()))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn severity_by(overrides: Vec<Override>) -> (Severity, Option<String>) {
+        severity(finding_by(Policy { overrides, ..Policy::default() }), false)
+    }
+
+    #[test]
+    fn the_first_override_that_holds_changes_the_severity() {
+        let (info, medium, critical) = (Severity::Info, Severity::Medium, Severity::Critical);
+        let by = |name: &str| Some(name.to_owned());
+        assert_eq!(severity_by(vec![]), (medium, None));
+        let raised = || overriding("raised", critical, json!({"image": ["ng*"]}));
+        let lowered = || overriding("lowered", info, json!({}));
+        let same = || overriding("same", medium, json!({}));
+        assert_eq!(severity_by(vec![raised(), lowered()]), (critical, by("raised")));
+        assert_eq!(severity_by(vec![lowered(), raised()]), (info, by("lowered")));
+        assert_eq!(severity_by(vec![same(), lowered()]), (medium, None));
+        for other in [json!({"image": ["redis"]}), json!({"path": ["/other"]}), json!({"severity_at_most": "low"})] {
+            assert_eq!(severity_by(vec![overriding("other", critical, other.clone())]), (medium, None), "{other}");
+        }
+        // What a user's runtime tells, or nobody, fulfils nothing.
+        let of_image = || finding_by(Policy { overrides: vec![raised()], ..Policy::default() });
+        assert_eq!(severity(of_image(), true), (medium, None));
+        let unknown = Finding { container: Some(Container::default()), ..of_image() };
+        assert_eq!(severity(unknown, false), (medium, None));
+    }
+
+    #[test]
+    fn what_is_suppressed_or_expected_has_no_other_severity() {
+        let raised = vec![overriding("raised", Severity::Critical, json!({}))];
+        let policy = Policy { exceptions: vec![exception("x", json!({}))], overrides: raised, ..Policy::default() };
+        let mut finding = finding_by(policy);
+        let line = Line::Finding(Box::new(finding.clone()));
+        let [_, Line::Finding(shown)] = &passed(&mut Suppression::new(true), line, false)[..] else { panic!("hidden") };
+        assert_eq!((shown.severity, &shown.overridden), (Severity::Medium, &None));
+        finding.expect(crate::finding::Reason::Startup);
+        assert_eq!(severity(finding.clone(), false), (Severity::Info, None));
+    }
+
     fn repeated(time: Time) -> Repeated {
         let operations = BTreeMap::new();
         let (first, last) = (time, time);
@@ -414,5 +524,69 @@ mod tests {
         assert_eq!(left(vec![part(info, true), part(high, true), part(medium, false)]), Some(medium));
         assert_eq!(left(vec![part(info, true), part(high, true)]), None);
         assert_eq!(left(vec![part(high, false), part(medium, true)]), Some(high));
+    }
+
+    #[test]
+    fn an_override_of_sessions_changes_what_they_are_by_themselves() {
+        let (info, medium, high, critical) = (Severity::Info, Severity::Medium, Severity::High, Severity::Critical);
+        let told = |to: Severity, parts: &[(Severity, bool)]| {
+            let overrides = vec![overriding("x", to, json!({}))];
+            let candidates = finding_by(Policy { overrides, ..Policy::default() }).candidates;
+            let part = |&(severity, is_own): &(Severity, bool)| Part {
+                severity,
+                candidates: candidates.clone().filter(|_| is_own),
+            };
+            let parts: Vec<_> = parts.iter().map(part).collect();
+            let ruled = parts.iter().map(|part| part.severity).max().expect("there is one");
+            let session = Finding { severity: ruled, parts: parts.clone(), ..finding(vec![]) };
+            let end = ended(&session, None, parts);
+            let [Line::Finding(session)] =
+                &passed(&mut Suppression::new(false), Line::Finding(Box::new(session)), false)[..]
+            else {
+                panic!("hidden")
+            };
+            let otherwise = session.overridden.as_ref().map(|overridden| overridden.otherwise);
+            assert!(otherwise.is_none_or(|otherwise| otherwise == ruled && session.severity != ruled));
+            let closing = passed(&mut Suppression::new(false), end, false);
+            let severity_at_end = closing.iter().find_map(|line| match line {
+                Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, .. }, .. }) => Some(*severity),
+                _ => None,
+            });
+            assert_eq!(severity_at_end, Some(session.severity).filter(|severity| *severity >= medium));
+            session.severity
+        };
+        assert_eq!(told(critical, &[(info, true)]), critical);
+        assert_eq!(told(info, &[(high, true)]), info);
+        assert_eq!(told(info, &[(high, true), (medium, false)]), medium);
+        assert_eq!(told(info, &[(medium, true), (high, false)]), high);
+        assert_eq!(told(critical, &[(info, false), (high, true)]), critical);
+        assert_eq!(told(medium, &[(high, true), (high, false)]), high);
+    }
+
+    /// The notice about the end of a session.
+    fn ended(session: &Finding, expected: Option<Expected>, parts: Vec<Part>) -> Line {
+        let summary = json!({"via": "exec", "started": session.time, "programs": [], "files": [], "findings": {}});
+        let event = NoticeEvent::SessionEnded {
+            session: session.id.clone(),
+            severity: session.severity,
+            expected,
+            overridden: None,
+            message: String::new(),
+            container: Box::new(session.container.clone().expect("it is in one")),
+            summary: serde_json::from_value(summary).expect("it is one"),
+            visit: None,
+            parts,
+        };
+        Line::Notice(Notice::at(session.time, session.node.clone(), event))
+    }
+
+    #[test]
+    fn the_end_of_an_expected_session_is_told_if_it_would_matter_otherwise() {
+        let session = Finding { severity: Severity::Info, ..finding(vec![]) };
+        for (otherwise, is_told) in [(Severity::Low, false), (Severity::Medium, true)] {
+            let expected = Expected { reason: crate::finding::Reason::HealthCheck, otherwise };
+            let line = ended(&session, Some(expected), Vec::new());
+            assert_eq!(passed(&mut Suppression::new(false), line, false).len(), usize::from(is_told), "{otherwise}");
+        }
     }
 }

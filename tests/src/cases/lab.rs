@@ -201,8 +201,11 @@ impl Lab {
     pub(super) fn configure(&mut self, text: &str) -> Result<()> {
         write_config(text)?;
         self.sensor()?.signal(Signal::HUP)?;
-        let exceptions = text.matches("[[exception]]").count();
-        self.wait_for_line(|line| line["event"] == "policy_loaded" && line["detail"]["exceptions"] == exceptions)?;
+        let lists = [("exceptions", "[[exception]]"), ("overrides", "[[severity]]"), ("rules", "[[watch]]")];
+        let has_all = |loaded: &Value| {
+            lists.iter().all(|(key, entry)| loaded[key].as_u64().unwrap_or(0) == text.matches(entry).count() as u64)
+        };
+        self.wait_for_line(|line| line["event"] == "policy_loaded" && has_all(&line["detail"]))?;
         Ok(())
     }
 

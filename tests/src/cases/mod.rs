@@ -181,7 +181,7 @@ cases! {
     recording [UserSpace]: replayed, killed;
     policy []: forged_by_mount, forged_by_rename, script;
     policy [UserSpace]:
-        excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched;
+        excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched, severities;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 

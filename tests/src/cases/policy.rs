@@ -1,6 +1,6 @@
 //! Exceptions: what they suppress, what is told all the same, and attacks that try to be taken for what is excepted.
-//! Rules: which containers are not watched, and what is told of them all the same. What a sensor with a policy finds is
-//! the same in a replay.
+//! Overrides: which severity findings have by them. Rules: which containers are not watched, and what is told of them
+//! all the same. What a sensor with a policy finds is the same in a replay.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -302,6 +302,55 @@ pub(super) fn always_told(lab: &mut Lab) -> Result<()> {
         session::only(lab, &container.id)?.expect(&json!({"severity": "critical", "summary": {"via": "socket"}}))
     })?;
     ensure!(suppressed == json!({}), "{suppressed}");
+    Ok(())
+}
+
+/// Acts have other severities by overrides that are loaded meanwhile, and so do sessions, unless they are critical. A
+/// replay finds the same.
+pub(super) fn severities(lab: &mut Lab) -> Result<()> {
+    let overriding = |name: &str, severity: &str, conditions: &str| {
+        format!(
+            "[[severity]]\nname = '{name}'\nreason = 'It is known.'\nseverity = '{severity}'\nfinding = {conditions}\n"
+        )
+    };
+    let overrides = [
+        overriding("changes", "critical", &format!("'image_write'\npath = '{PLACES}/**'")),
+        overriding("shells", "low", "'shell_in_container'"),
+        overriding("sessions", "info", "'session'\nvia = 'exec'"),
+    ];
+    let (place, file, shell) = (lab.place()?, lab.file()?, ["/bin/sh", "-c", "true"]);
+    let by = |name: &str, otherwise: &str| json!({"by": name, "otherwise": otherwise});
+    let run = lab.recorded(|lab| {
+        let container = lab.new_container()?;
+        container.exec(&shell)?;
+        lab.expect(&container, [json!({"finding": "shell_in_container", "severity": "medium"})])?;
+        session::only(lab, &container.id)?.expect(&json!({"severity": "medium"}))?;
+        lab.configure(&overrides.concat())?;
+
+        container.service_does(&["create", &format!("{place}/raised")])?;
+        let raised = json!({"finding": "image_write", "severity": "critical", "overridden": by("changes", "medium")});
+        lab.expect(&container, [raised])?;
+        // What a session is by itself, and the shell in it.
+        container.exec_tty(&shell)?;
+        let lowered = json!({"finding": "shell_in_container", "severity": "low", "overridden": by("shells", "high")});
+        lab.expect(&container, [lowered.clone()])?;
+        let told = session::ended(lab, &container.id, 2)?;
+        told[1].expect(&json!({"severity": "low", "overridden": by("sessions", "high")}))?;
+        // What else is done in it counts as before.
+        container.exec_tty(&["/bin/sh", "-c", &format!("echo >> {file}")])?;
+        lab.expect(&container, [lowered, json!({"finding": "image_write", "severity": "medium"})])?;
+        let told = session::ended(lab, &container.id, 3)?;
+        told[2].expect(&json!({"severity": "medium", "overridden": by("sessions", "high")}))?;
+
+        let other = lab.new_container()?;
+        other.service_does(&["reverse-shell", "127.0.0.1"])?;
+        lab.expect(&other, [json!({"finding": "shell_in_container", "severity": "critical"})])?;
+        session::only(lab, &other.id)?.expect(&json!({"severity": "critical", "summary": {"via": "socket"}}))
+    });
+    write_config("")?;
+    let lines = run?.expect_same()?;
+    let loaded = lines.iter().filter(|line| line.contains("\"other_overrides\":true")).count();
+    ensure!(loaded == 1, "{loaded} notices say that other overrides were loaded");
     Ok(())
 }
 

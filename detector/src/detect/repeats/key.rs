@@ -47,8 +47,8 @@ struct Facts {
     severity: Severity,
     expected: Option<Expected>,
     may_be_expected: bool,
-    /// The exceptions that may hold for it.
-    exceptions: Vec<u16>,
+    /// The exceptions and overrides that may hold for it.
+    candidates: Vec<u16>,
     op: Option<Op>,
     layer: Option<Layer>,
     differs: Option<Difference>,
@@ -200,7 +200,7 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         kind: finding.finding,
         severity: finding.severity,
         expected: finding.expected,
-        exceptions: finding.candidates.as_ref().map_or_else(Vec::new, |candidates| candidates.numbers().to_vec()),
+        candidates: finding.candidates.as_ref().map_or_else(Vec::new, |candidates| candidates.numbers().to_vec()),
         may_be_expected: finding.visit.is_some() || finding.typical.is_some(),
         op: file.op,
         layer: file.layer,
