@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Ok(loaded) => (loaded, None),
         Err(why) if args.config.is_some() => return Err(Failure::new(Exit::Usage, why)),
         // The finding can be explained all the same.
-        Err(why) => (Loaded::default(), Some(why)),
+        Err(why) => (Loaded::default(), Some(why.to_string())),
     };
     let finding = match source(args) {
         Source::Input => find(io::stdin().lock(), "standard input", args.id.as_deref())?,

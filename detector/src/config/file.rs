@@ -52,6 +52,16 @@ pub enum Error {
     System(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the same file can perhaps be read the next time.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Missing | Self::Forbidden | Self::Changed | Self::System(_) => true,
+            Self::Circle | Self::Irregular(_) | Self::TooLarge | Self::Encoding(_) | Self::Zero(_) => false,
+        }
+    }
+}
+
 /// A file that was read.
 #[derive(Debug)]
 pub struct Content {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 use toml::{Table, Value};
 
-use super::{DEFAULT_PATH, Loaded};
+use super::{DEFAULT_PATH, Loaded, Refusal};
 use crate::finding::{LoadedPolicy, NoticeEvent, Sha256};
 use crate::policy::{Difference, Policy};
 
@@ -32,6 +32,8 @@ pub struct Followed {
     /// What it was like when it was read last, and when it was looked at last.
     read: Option<Stamp>,
     seen: Option<Stamp>,
+    /// Why it could not be read the last time, if that may pass.
+    unread: Option<String>,
 }
 
 /// What became of a file that was read.
@@ -48,8 +50,8 @@ impl Followed {
     ///
     /// # Errors
     ///
-    /// Says in a sentence why the file cannot be used.
-    pub fn start(path: Option<PathBuf>) -> Result<(Self, Loaded), String> {
+    /// The file cannot be used.
+    pub fn start(path: Option<PathBuf>) -> Result<(Self, Loaded), Refusal> {
         let is_optional = path.is_none();
         let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
         // Others are told the path.
@@ -59,7 +61,7 @@ impl Followed {
         let is_missing = is_optional && path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
         let loaded = if is_missing { Loaded::default() } else { Loaded::without_errors(&path)? };
         let (at_start, policy) = (loaded.text.clone(), loaded.settings.policy());
-        Ok((Self { path, is_missing, at_start, policy, read, seen: read }, loaded))
+        Ok((Self { path, is_missing, at_start, policy, read, seen: read, unread: None }, loaded))
     }
 
     /// The path of the file, unless there was none.
@@ -72,9 +74,20 @@ impl Followed {
         &self.policy
     }
 
+    /// Reads the file again if it has changed, or if it could not be read the last time and may be now. What is still
+    /// wrong is not said twice.
+    pub fn look(&mut self) -> Option<Reading> {
+        let before = self.unread.clone();
+        if !self.has_changed() && before.is_none() {
+            return None;
+        }
+        let reading = self.read_again();
+        reading.filter(|_| before.is_none() || self.unread != before)
+    }
+
     /// Whether there is another file now, or other text in it. What somebody is still writing does not count before it
     /// was found the same twice.
-    pub fn has_changed(&mut self) -> bool {
+    fn has_changed(&mut self) -> bool {
         let now = Stamp::of(&self.path);
         let is_at_rest = mem::replace(&mut self.seen, now) == now;
         is_at_rest && self.read != now
@@ -86,14 +99,17 @@ impl Followed {
         self.read = Stamp::of(&self.path);
         self.is_missing &= self.read.is_none();
         self.path()?;
+        self.unread = None;
         Some(match Loaded::without_errors(&self.path) {
             Ok(loaded) => {
                 let notice = self.notice(&loaded);
                 self.policy = loaded.settings.policy();
                 Reading { policy: Some(self.policy.clone()), notice }
             }
-            Err(reason) => {
-                let file = self.path.display().to_string();
+            Err(refusal) => {
+                let (file, reason) = (self.path.display().to_string(), refusal.to_string());
+                let may_pass = matches!(refusal, Refusal::Unread(_, error) if error.may_pass());
+                self.unread = may_pass.then(|| reason.clone());
                 Reading { policy: None, notice: NoticeEvent::PolicyRefused { file, reason } }
             }
         })
@@ -246,6 +262,27 @@ mod tests {
         assert_eq!(needs_restart, ["log", "node.labels.a", "output.show_suppressed"]);
         assert!(other_rules);
         assert!(warnings.concat().contains("exception `two` never expires"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_tried_again_although_it_is_the_same() {
+        let folder = TempDir::new().expect("a directory");
+        let (path, mut followed) = started(&folder, "");
+        fs::write(&path, exception("one")).expect("it is ours");
+        // What only the reading meets, such as an error of the disk.
+        followed.read_again().expect("it is there");
+        followed.unread = Some("it cannot be read".to_owned());
+        followed.has_changed();
+        assert!(matches!(followed.look(), Some(Reading { policy: Some(_), .. })));
+        assert!(followed.look().is_none(), "it was read");
+        // It is gone, which is said once.
+        fs::remove_file(&path).expect("it is ours");
+        assert!(followed.look().is_none(), "somebody may be writing it");
+        assert!(matches!(followed.look(), Some(Reading { policy: None, .. })));
+        assert!(followed.look().is_none() && followed.look().is_none());
+        fs::write(&path, exception("two")).expect("it is ours");
+        let loaded = followed.look().or_else(|| followed.look()).expect("it is there again");
+        assert_eq!(loaded.policy.expect("it is right").exceptions[0].name, "two");
     }
 
     #[test]

@@ -68,6 +68,17 @@ pub fn parse(text: &str, now: Time) -> (Settings, Problems) {
     (settings, problems)
 }
 
+/// Why a file cannot be used, in a sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be read.
+    #[error("configuration file {0}: {1}")]
+    Unread(String, #[source] file::Error),
+    /// It has errors, of which this says the first, with its place.
+    #[error("{0}")]
+    Wrong(String),
+}
+
 /// A file that was read.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -97,13 +108,14 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// Says in a sentence why the file cannot be used, and where its first error is.
-    pub fn without_errors(path: &Path) -> Result<Self, String> {
+    /// See [`Refusal`].
+    pub fn without_errors(path: &Path) -> Result<Self, Refusal> {
         let name = path.display();
-        let loaded = Self::read(path).map_err(|error| format!("configuration file {name}: {error}"))?;
+        let loaded = Self::read(path).map_err(|error| Refusal::Unread(name.to_string(), error))?;
         let Some(first) = loaded.problems.errors().next() else { return Ok(loaded) };
         let (place, shown) = (first.place(&loaded.text), first.shown());
-        Err(format!("{name}:{place}: {shown}; `detector config check {name}` shows all that is wrong"))
+        let check = format!("`detector config check {name}` shows all that is wrong");
+        Err(Refusal::Wrong(format!("{name}:{place}: {shown}; {check}")))
     }
 
     /// What whoever answers for the file, which has this path and no errors, should know, one sentence each.

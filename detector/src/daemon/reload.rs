@@ -30,7 +30,7 @@ pub(super) async fn follow(mut file: Followed, hub: Arc<Hub>, asked: Arc<Notify>
         }
         // A file system that does not answer must not stop the daemon from anything else.
         let looking = spawn_blocking(move || {
-            let reading = if is_asked || file.has_changed() { file.read_again() } else { None };
+            let reading = if is_asked { file.read_again() } else { file.look() };
             (file, reading)
         });
         let reading;
