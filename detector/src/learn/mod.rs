@@ -206,7 +206,7 @@ fn facts(
     when(changed.is_some_and(|since| *since <= finding.time), Omitted::AfterSession)?;
     when(matches!(kind, Kind::DriftedExec | Kind::FilelessExec | Kind::VolumeExec), Omitted::Program)?;
     when(kind == Kind::ShellInContainer && !wanted.shells, Omitted::Shell)?;
-    when(finding.severity > HIGHEST, Omitted::High)?;
+    when(finding.ruled_severity() > HIGHEST, Omitted::High)?;
     when(finding.repeated.as_ref().is_some_and(|repeated| repeated.by.is_some()), Omitted::Installation)?;
     let image = container.and_then(image);
     when(image.is_none() && !wanted.without_image, Omitted::NoImage)?;
@@ -267,7 +267,7 @@ fn paths(finding: &Finding, file: &File) -> Result<(BTreeSet<String>, BTreeSet<S
 impl Group {
     fn add(&mut self, finding: &Finding, paths: BTreeSet<String>, patterns: BTreeSet<String>) {
         let count = acts(finding);
-        self.severity = self.severity.max(Some(finding.severity));
+        self.severity = self.severity.max(Some(finding.ruled_severity()));
         self.findings += 1;
         self.acts += count;
         let counted = finding.repeated.as_ref().map(|repeated| &repeated.operations).filter(|all| !all.is_empty());
