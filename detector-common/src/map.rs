@@ -1,6 +1,7 @@
 //! The keys and values of the maps that both sides access.
 
-use crate::record::{File, Process, Session, Text};
+use crate::record::{File, Kind, Process, Session, Text};
+use crate::vocabulary::Via;
 
 /// The state of a cgroup: its phase, and the container that it belongs to. This is the value of the map `CGROUPS`,
 /// whose key is the id of the cgroup.
@@ -29,6 +30,18 @@ pub struct Cgroup {
 /// A value of the map `ROOTS` that takes the place of a container's id: the file system holds the roots of several
 /// containers, or files of the host too.
 pub const ROOTS_SHARED: u64 = u64::MAX;
+
+/// Returns whether no record is sent of an act of this kind in a container that is not watched, by a process of a
+/// session that began like this ([`Session::via`]).
+///
+/// The probes drop only what the daemon would drop anyhow. It drops by the container in the record's header, and tells
+/// what is critical, which a finding about a change of a file never is. The probes keep the act in their maps as if it
+/// were reported, so what they say about later ones does not differ. What a session on a socket changes is sent,
+/// because such a session can be critical, and its finding sums it up. So can be a session that only the daemon knows:
+/// its finding lacks what it has changed.
+pub const fn is_unsent_if_unwatched(kind: Kind, via: u32) -> bool {
+    matches!(kind, Kind::ImageChange | Kind::ImageMove) && via != Via::Socket.number()
+}
 
 /// A mount namespace in which a container started. This is the value of the map `MNT_NS`, whose key is the inode number
 /// of the namespace.

@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap},
 };
 use detector_common::{
-    map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED},
+    map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, is_unsent_if_unwatched},
     record::{ExitRecord, Kind, ListenRecord, PATH_DEPTH, Session},
     vocabulary::{Loss, Origin, Via},
 };
@@ -62,6 +62,10 @@ static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_1
 /// dentry of its upper directory, so an entry is right as long as its container runs.
 #[map]
 static UPPERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8_192, 0);
+
+/// The containers that are not watched, by their ids. Only the daemon changes this.
+#[map]
+static UNWATCHED: HashMap<u64, u32> = HashMap::with_max_entries(16_384, 0);
 
 /// The processes of sessions, by the id (thread group id) of the process: those that were brought into a container from
 /// outside or began a session in it, and their descendants.
@@ -548,6 +552,12 @@ fn has_entered(process: u32, container: u64) -> bool {
 #[inline(always)]
 pub fn session() -> Session {
     ENTERED.copied(&current_process()).map_or(Session::NONE, |entered| entered.session)
+}
+
+/// Returns whether no record is sent of an act of the running process in a container, because that is not watched.
+#[inline(always)]
+pub fn is_unsent(container: u64, kind: Kind) -> bool {
+    UNWATCHED.get_ptr(container).is_some() && is_unsent_if_unwatched(kind, session().via)
 }
 
 /// Begins a session if the program that the running process has just executed has a terminal that the container was

@@ -243,6 +243,12 @@ pub fn report<const REPORTER: u32>(change: &Change) {
     let kind = if REPORTER == NAMES { Kind::ImageMove } else { change.kind };
     let is_version = (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.class == VERSION;
     let loss = if is_version { Loss::Script } else { Loss::ImageWrite };
+    if container::is_unsent(container, kind) {
+        if change.class != EACH {
+            keep(change, actor, kind, stamp, 1);
+        }
+        return;
+    }
     // If there is no room for a record, the daemon finds the change in `SEEN`.
     let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, loss) else {
         if !is_version {

@@ -139,9 +139,17 @@ impl Watch {
             }
         };
         let hooks = hooks(sensor.report());
-        let options = pipeline::Options { node, redactor, journal, test_interval, is_counting, policy };
-        let pipeline = Pipeline::start(sensor, options, sink, ended)?;
         let (suppressed, unwatching) = (enricher.suppressed(), enricher.unwatching());
+        let options = pipeline::Options {
+            node,
+            redactor,
+            journal,
+            test_interval,
+            is_counting,
+            policy,
+            unwatching: Arc::clone(&unwatching),
+        };
+        let pipeline = Pipeline::start(sensor, options, sink, ended)?;
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, suppressed, unwatching);
         hub.set_orders(pipeline.orders());
         release_memory();

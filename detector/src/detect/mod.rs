@@ -185,6 +185,11 @@ impl Detector {
         self.expectations.resume(container);
     }
 
+    /// Records that not everything is seen any more that is done to the container with this cgroup.
+    pub(crate) fn unwatch(&mut self, cgroup: u64) {
+        self.expectations.unwatch(cgroup);
+    }
+
     /// Learns from a notice about the sensor what was not seen.
     pub(crate) fn learn(&mut self, notice: &NoticeEvent) {
         self.expectations.learn(notice);

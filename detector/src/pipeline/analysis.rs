@@ -174,6 +174,11 @@ impl Analysis {
         self.detector.set_policy(policy);
     }
 
+    /// Learns that not everything is seen any more that is done to these containers.
+    pub(super) fn unwatch(&mut self, containers: &[u64]) {
+        containers.iter().for_each(|&container| self.detector.unwatch(container));
+    }
+
     /// Publishes a notice about the sensor.
     pub(super) fn take_notice(&mut self, notice: Notice, outlet: &mut Outlet<impl FnMut(Message)>) {
         self.detector.learn(&notice.event);

@@ -83,6 +83,8 @@ pub(crate) enum Input<'a> {
         /// What is decided.
         policy: Cow<'a, Policy>,
     },
+    /// From now on, not everything is seen that is done to these containers, because they are not watched.
+    Unwatched(Cow<'a, [u64]>),
     /// A notice about the sensor, which goes on as it is.
     Notice(Cow<'a, Notice>),
 }

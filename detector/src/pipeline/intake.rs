@@ -204,6 +204,16 @@ impl Intake {
         self.analysis.set_policy(policy, time, outlet);
     }
 
+    /// Learns that containers are not watched, so that not everything is seen that is done to them.
+    pub(super) fn unwatch(&mut self, containers: Vec<u64>) {
+        if containers.is_empty() {
+            return;
+        }
+        let mut turn = self.journal.turn();
+        turn.record(Input::Unwatched(Cow::Borrowed(&containers[..])).entry());
+        self.analysis.unwatch(&containers);
+    }
+
     /// Publishes a notice about the sensor.
     pub(super) fn notice(&mut self, event: NoticeEvent, outlet: &mut Outlet<impl FnMut(Message)>) {
         let mut turn = self.journal.turn();

@@ -24,6 +24,7 @@ use crate::finding::Node;
 use crate::policy::Policy;
 use crate::recording::Journal;
 use crate::redact::Redactor;
+use crate::runtime::Unwatching;
 use crate::sensor::Sensor;
 use outlet::Outlet;
 use reader::Reader;
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub is_counting: bool,
     /// What is decided about findings at first.
     pub policy: Policy,
+    /// Which containers are not watched.
+    pub unwatching: Arc<Unwatching>,
 }
 
 /// A running pipeline. Dropping it handles the events that the kernel has reported until then, and detaches the probes.

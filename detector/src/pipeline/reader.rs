@@ -1,6 +1,8 @@
 //! The reader thread: handles events as they arrive, and regularly checks for lost events.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use detector_common::vocabulary::Loss;
@@ -17,6 +19,8 @@ use super::threads::{Error, Flag};
 use crate::clock;
 use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
+use crate::policy::Policy;
+use crate::runtime::Unwatching;
 use crate::sensor::plan::EXIT_PROGRAM;
 use crate::sensor::{self, Decoded, Retest, Sensor};
 
@@ -38,6 +42,9 @@ pub(super) struct Reader<S> {
     /// Raised to stop the thread.
     stop: Flag,
     ordered: Ordered,
+    unwatching: Arc<Unwatching>,
+    /// The [changes](Unwatching::changes) that the probes know of.
+    told_changes: u64,
     /// The losses that were already reported.
     losses: Losses,
     blind_windows: BlindWindows,
@@ -59,7 +66,7 @@ impl<S: FnMut(Message)> Reader<S> {
         mut outlet: Outlet<S>,
         (stop, ordered): (Flag, Ordered),
     ) -> Result<Self, Error> {
-        let test_interval = options.test_interval;
+        let (test_interval, unwatching) = (options.test_interval, Arc::clone(&options.unwatching));
         let intake = Intake::start(&mut sensor, options, &mut outlet)?;
         Ok(Self {
             sensor,
@@ -67,6 +74,8 @@ impl<S: FnMut(Message)> Reader<S> {
             outlet,
             stop,
             ordered,
+            unwatching,
+            told_changes: 0,
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
@@ -148,10 +157,37 @@ impl<S: FnMut(Message)> Reader<S> {
     fn carry_out_orders(&mut self) {
         while let Some(order) = self.ordered.take() {
             match order {
-                Order::Policy(policy) => self.intake.set_policy(policy, &mut self.outlet),
+                Order::Policy(policy) => self.set_policy(policy),
                 Order::Notice(event) => self.notice(event),
                 Order::TestAlert(alert) => self.intake.test_alert(alert, &mut self.outlet),
             }
+        }
+        if self.unwatching.changes() != self.told_changes {
+            self.tell_unwatched();
+        }
+    }
+
+    /// Judges what happens from now on by another policy. What the probes send is for this policy to decide about, so
+    /// they send everything again before it holds.
+    fn set_policy(&mut self, policy: Policy) {
+        self.set_unwatched(&BTreeSet::new());
+        self.intake.set_policy(policy, &mut self.outlet);
+        self.tell_unwatched();
+    }
+
+    /// Tells the probes which containers are not watched. What makes a container watched goes through this thread, so
+    /// that none is told to be unwatched that is not any more.
+    fn tell_unwatched(&mut self) {
+        // If they change meanwhile, the number is another one, and they are told again.
+        self.told_changes = self.unwatching.changes();
+        let containers = self.unwatching.containers();
+        self.intake.unwatch(containers.difference(self.sensor.unwatched()).copied().collect());
+        self.set_unwatched(&containers);
+    }
+
+    fn set_unwatched(&mut self, containers: &BTreeSet<u64>) {
+        if self.sensor.set_unwatched(containers) {
+            self.outlet.tested(self.sensor.report().clone());
         }
     }
 
@@ -214,6 +250,9 @@ impl<S: FnMut(Message)> Reader<S> {
         if std::mem::take(&mut self.must_refill) {
             self.refill();
         }
+        if self.sensor.report().unwatching.is_err() {
+            self.tell_unwatched();
+        }
         if with_skipped_calls {
             self.schedule.mark_skipped_calls_reported(now);
             self.report_skipped_calls();
@@ -228,7 +267,9 @@ impl<S: FnMut(Message)> Reader<S> {
 
     /// Fills the maps of the probes again, because another process has changed some.
     fn refill(&mut self) {
-        match self.sensor.refill() {
+        let refilled = self.sensor.refill();
+        self.tell_unwatched();
+        match refilled {
             Ok(()) => self.notice(NoticeEvent::Healed {
                 what: "another process called bpf(2) to change maps of the probes; they were filled again".to_owned(),
             }),

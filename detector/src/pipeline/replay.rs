@@ -57,6 +57,7 @@ impl<S: FnMut(Message)> Replay<S> {
             Input::Policy { time, policy } => {
                 self.analysis.set_policy(policy.into_owned(), time, &mut self.outlet);
             }
+            Input::Unwatched(containers) => self.analysis.unwatch(&containers),
             Input::Notice(notice) => self.analysis.take_notice(notice.into_owned(), &mut self.outlet),
         }
         Ok(())

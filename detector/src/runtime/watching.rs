@@ -1,7 +1,11 @@
 //! Which containers are not watched, and what is not told for that reason. Each container is decided about once, as
 //! soon as enough is known of it. Until then it is watched, and so is what it did until then.
+//!
+//! The pipeline learns from [`Unwatching`] which containers these are, and tells the probes, so that they do not send
+//! what is dropped here anyhow (`detector_common::map::is_unsent_if_unwatched`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -30,24 +34,67 @@ pub struct Unwatched {
     pub containers: u64,
 }
 
-/// The rules by which containers are not watched, in their order.
+/// The rules by which containers are not watched, and these containers.
 #[derive(Debug, Default)]
-pub struct Unwatching(Mutex<Vec<Unwatched>>);
+pub struct Unwatching {
+    state: Mutex<Unwatchings>,
+    /// How often the containers have changed.
+    changes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Unwatchings {
+    /// The rules, in their order.
+    rules: Vec<Unwatched>,
+    /// The containers that run and are not watched, by the ids of their cgroups.
+    containers: BTreeSet<u64>,
+}
 
 impl Unwatching {
     /// The rules.
     pub(crate) fn get(&self) -> Vec<Unwatched> {
-        self.lock().clone()
+        self.lock().rules.clone()
     }
 
-    fn count(&self, rule: &str, change: impl Fn(u64) -> u64) {
-        for unwatched in self.lock().iter_mut().filter(|unwatched| unwatched.rule == rule) {
-            unwatched.containers = change(unwatched.containers);
+    /// The containers that run and are not watched, by the ids of their cgroups. One that becomes watched, or ends, is
+    /// missing as soon as the pipeline has passed on the rules or the end that makes it so.
+    pub(crate) fn containers(&self) -> BTreeSet<u64> {
+        self.lock().containers.clone()
+    }
+
+    /// A number that is another one when the [containers](Self::containers) have changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Begins with other rules, by which no container is decided about yet.
+    fn set_rules(&self, rules: Vec<Unwatched>) {
+        *self.lock() = Unwatchings { rules, containers: BTreeSet::new() };
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Adds a container that is not watched by this rule.
+    fn add(&self, rule: &str, container: u64) {
+        self.change(rule, |containers| containers.insert(container), |count| count + 1);
+    }
+
+    /// Removes a container that was not watched by this rule.
+    fn remove(&self, rule: &str, container: u64) {
+        self.change(rule, |containers| containers.remove(&container), |count| count - 1);
+    }
+
+    fn change(&self, rule: &str, change: impl Fn(&mut BTreeSet<u64>) -> bool, count: impl Fn(u64) -> u64) {
+        let mut state = self.lock();
+        change(&mut state.containers);
+        for unwatched in state.rules.iter_mut().filter(|unwatched| unwatched.rule == rule) {
+            unwatched.containers = count(unwatched.containers);
         }
+        drop(state);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Unwatched>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Unwatchings> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,7 +147,7 @@ impl Watching {
             reason: rule.reason.clone(),
             containers: 0,
         });
-        *self.unwatching.lock() = unwatching.collect();
+        self.unwatching.set_rules(unwatching.collect());
         self.rules = rules;
         let decided = self.running.values_mut().filter_map(|running| {
             let before = running.unwatched_by.take();
@@ -156,7 +203,7 @@ impl Watching {
         let Some(ended) = self.running.remove(&cgroup_id) else { return };
         self.ended.insert(cgroup_id, ended.unwatched_by.is_none());
         if let Some(rule) = ended.unwatched_by {
-            self.unwatching.count(&rule, |containers| containers - 1);
+            self.unwatching.remove(&rule, cgroup_id);
         }
     }
 
@@ -200,7 +247,7 @@ impl Running {
             return None;
         }
         self.unwatched_by = Some(rule.name.clone());
-        unwatching.count(&rule.name, |containers| containers + 1);
+        unwatching.add(&rule.name, self.container.cgroup_id);
         Some(NoticeEvent::Unwatched {
             rule: rule.name.clone(),
             reason: rule.reason.clone(),
@@ -263,10 +310,12 @@ mod tests {
         assert_eq!(watching.start(&container(1), Some(key())).as_ref().map(rule_of), Some("cgroup"));
         assert_eq!(watching.start(&container(2), Some(key())), None);
         assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (false, true));
-        assert_eq!(counts(&watching), [1, 0]);
+        assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![1, 0], [1].into()));
+        let before = watching.unwatching().changes();
         let told = watching.settle(&key(), Some(&metadata("ci:1")));
         assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["image"]);
-        assert_eq!(counts(&watching), [1, 1]);
+        assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![1, 1], [1, 2].into()));
+        assert_ne!(watching.unwatching().changes(), before);
         assert!(!watching.passes(&finding("c", 2)));
         assert!(watching.passes(&finding("b", 2)), "what was told is told to its end");
         // The first answer counts.
@@ -293,7 +342,7 @@ mod tests {
         assert!(watching.start(&container(1), None).is_some());
         watching.end(1);
         watching.end(7);
-        assert_eq!(counts(&watching), [0]);
+        assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![0], [].into()));
         assert!(!watching.passes(&finding("a", 1)));
         assert!(watching.knows(&container(1)), "a late line does not start it again");
         assert!(!watching.knows(&container(7)));
@@ -334,7 +383,30 @@ mod tests {
         assert_eq!(told, ["watched", "unwatched"]);
         let same = WatchRule { reason: "Another one.".to_owned(), ..rule("two", false, "cgroup", "/pods/2") };
         assert_eq!(watching.set_rules(vec![same]), []);
-        assert_eq!(counts(&watching), [1]);
+        assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![1], [2].into()));
         assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (true, false));
+    }
+
+    #[test]
+    fn what_the_probes_do_not_send_would_not_be_told() {
+        use detector_common::map::is_unsent_if_unwatched;
+        use detector_common::record::Kind as RecordKind;
+
+        use crate::severity::SeverityRule;
+
+        // The records that are not sent make findings of this kind only, and those of all other kinds are sent.
+        let unsent = RecordKind::ALL.iter().copied().filter(|kind| is_unsent_if_unwatched(*kind, 0));
+        assert_eq!(unsent.collect::<Vec<_>>(), [RecordKind::ImageChange, RecordKind::ImageMove]);
+        assert_eq!(refusal(Kind::ImageWrite), None);
+        let mut rules = SeverityRule::ALL.iter().filter(|rule| rule.kind() == Kind::ImageWrite);
+        assert!(rules.all(|rule| rule.severity() < Severity::Critical));
+        // A session is critical from its first act on if and only if it is one on a socket, or runs other code later.
+        let of_sessions = SeverityRule::ALL.iter().filter(|rule| rule.kind() == Kind::Session);
+        for rule in of_sessions.filter(|rule| rule.severity() == Severity::Critical) {
+            let is_sent = |via: crate::finding::Via| {
+                !RecordKind::ALL.iter().any(|kind| is_unsent_if_unwatched(*kind, via.number()))
+            };
+            assert!(rule.via().iter().all(|via| is_sent(*via)) || *rule == SeverityRule::SessionOfForeignCode);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that declares it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
@@ -36,6 +36,8 @@ pub(super) struct Maps {
     missing: HashSet<Session>,
     /// The cgroups that were the host's when the sensor started.
     host_cgroups: HashSet<u64>,
+    /// The containers of which the probes know that they are not watched.
+    unwatched: BTreeSet<u64>,
 }
 
 /// The maps, for calls that no ordinary task preempts.
@@ -66,6 +68,7 @@ struct Inner {
     entered: HashMap<MapData, u32, Entered>,
     sessions: HashMap<MapData, Session, u64>,
     inside: Array<MapData, u64>,
+    unwatched: HashMap<MapData, u64, u32>,
     files: HashMap<MapData, FileKey, FileState>,
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
@@ -102,6 +105,7 @@ impl Maps {
             entered: hash(ebpf, "ENTERED")?,
             sessions: hash(ebpf, "SESSIONS")?,
             inside: Array::try_from(raw(ebpf, "INSIDE")?).map_err(|e| failed("INSIDE", &e))?,
+            unwatched: hash(ebpf, "UNWATCHED")?,
             files: hash(ebpf, "FILES")?,
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
@@ -113,6 +117,7 @@ impl Maps {
             is_preemptible: preemption.is_preemptible(),
             missing: HashSet::new(),
             host_cgroups: HashSet::new(),
+            unwatched: BTreeSet::new(),
         })
     }
 
@@ -131,9 +136,47 @@ impl Maps {
         self.fill(running, BPF_NOEXIST)
     }
 
-    /// Tells the probes what is running, after somebody has changed the maps. Nothing that was in them counts.
+    /// Tells the probes what is running, after somebody has changed the maps. Nothing that was in them counts. The
+    /// probes must be [told](Self::set_unwatched) again which containers are not watched.
     pub(super) fn refill(&mut self, running: &Running) -> Result<(), Error> {
+        // Somebody may want containers to be taken for unwatched.
+        self.unwatched = self.calls().unwatched.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        self.set_unwatched(&BTreeSet::new())?;
         self.fill(running, BPF_ANY)
+    }
+
+    /// Tells the probes which containers are not watched. It only costs more than it need if they do not learn of one.
+    ///
+    /// # Errors
+    ///
+    /// The probes take a container for unwatched that is watched. The next call tries again.
+    pub(super) fn set_unwatched(&mut self, containers: &BTreeSet<u64>) -> Result<(), Error> {
+        let mut told = std::mem::take(&mut self.unwatched);
+        let mut maps = self.calls();
+        let mut result = Ok(());
+        for container in told.difference(containers).copied().collect::<Vec<_>>() {
+            match tolerate(maps.unwatched.remove(&container)) {
+                Ok(()) => _ = told.remove(&container),
+                Err(error) => result = Err(failed("UNWATCHED", &error)),
+            }
+        }
+        for container in containers.difference(&told).copied().collect::<Vec<_>>() {
+            if let Err(error) = maps.unwatched.insert(container, 1, BPF_ANY) {
+                let error = failed("UNWATCHED", &error);
+                tracing::warn!(%error, "the probes do not know that a container is not watched; they send the changes \
+                    of its files, which are dropped later");
+                break;
+            }
+            told.insert(container);
+        }
+        drop(maps);
+        self.unwatched = told;
+        result
+    }
+
+    /// The containers of which the probes know that they are not watched.
+    pub(super) fn unwatched(&self) -> &BTreeSet<u64> {
+        &self.unwatched
     }
 
     fn fill(&mut self, running: &Running, flags: u64) -> Result<(), Error> {

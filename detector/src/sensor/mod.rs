@@ -23,7 +23,7 @@ mod realtime;
 mod scan;
 mod selftest;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ impl Sensor {
         }
         let attached = Attached::of(&ebpf, &hooks)
             .map_err(|source| Error::System { what: "keeping the programs' descriptors", source })?;
-        let mut report = Report { host, hooks, selftest: Ok(()) };
+        let mut report = Report { host, hooks, selftest: Ok(()), unwatching: Ok(()) };
         test(&mut report, &mut maps, &mut events, &attached);
         let has_failed_to_test = report.selftest.is_err();
         Ok(Self {
@@ -202,7 +202,7 @@ impl Sensor {
     }
 
     /// Fills the maps again after another process has changed them. The findings about what the containers did before
-    /// may come once more.
+    /// may come once more. The probes must be [told](Self::set_unwatched) again which containers are not watched.
     ///
     /// # Errors
     ///
@@ -213,6 +213,19 @@ impl Sensor {
         let running =
             scan::containers(host, hierarchy).map_err(|source| Error::System { what: "scanning /proc", source })?;
         self.maps.refill(&running)
+    }
+
+    /// Tells the probes which containers are not watched, so that they do not send everything about these. If they
+    /// cannot be told that one is watched, the report says so, and the next call tries again. Returns whether the
+    /// report has changed.
+    pub(crate) fn set_unwatched(&mut self, containers: &BTreeSet<u64>) -> bool {
+        let told = self.maps.set_unwatched(containers).map_err(|error| error.to_string());
+        std::mem::replace(&mut self.report.unwatching, told) != self.report.unwatching
+    }
+
+    /// The containers of which the probes know that they are not watched.
+    pub(crate) fn unwatched(&self) -> &BTreeSet<u64> {
+        self.maps.unwatched()
     }
 
     /// The next event, if there is one, or the reason why a record cannot be read.
@@ -312,7 +325,8 @@ pub fn doctor(options: &Options) -> Result<Report, Error> {
         Err(Error::Hook(_)) => {
             let host = Host::read()?;
             let (_, hooks, _links) = load_and_attach(options, &host)?;
-            Ok(Report { host, hooks, selftest: Err("an essential hook is missing".to_owned()) })
+            let selftest = Err("an essential hook is missing".to_owned());
+            Ok(Report { host, hooks, selftest, unwatching: Ok(()) })
         }
         Err(error) => Err(error),
     }

@@ -96,7 +96,7 @@ pub(super) struct OwnMap {
 }
 
 /// The maps that this process writes to.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
     "CGROUPS",
     "ROOTS",
     "OTHER_ROOTS",
@@ -104,6 +104,7 @@ const WRITTEN: [&str; 11] = [
     "ENTERED",
     "SESSIONS",
     "INSIDE",
+    "UNWATCHED",
     "FILES",
     "SEEN",
     "KEPT_EXECS",

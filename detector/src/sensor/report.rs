@@ -54,6 +54,8 @@ pub struct Report {
     pub hooks: Vec<HookReport>,
     /// The result of the self-test. `Err` says why it could not run.
     pub selftest: Result<(), String>,
+    /// Whether the probes know of every container that is watched. `Err` says why not.
+    pub unwatching: Result<(), String>,
 }
 
 impl Report {
@@ -78,7 +80,16 @@ impl Report {
                 Attachment::Attached { .. } | Attachment::Absent => None,
             }
         };
-        self.hooks.iter().filter_map(of_hook).chain(self.untested()).collect()
+        self.hooks.iter().filter_map(of_hook).chain(self.untested()).chain(self.unsent()).collect()
+    }
+
+    /// What is not detected because the probes do not know of every container that is watched, in a sentence.
+    fn unsent(&self) -> Option<String> {
+        let why = self.unwatching.as_ref().err()?;
+        Some(format!(
+            "the probes do not know that containers are watched again, so changes of the files of these are not \
+            detected: {why}"
+        ))
     }
 
     /// Why it is not known whether the hooks fire, in a sentence. `None` if the self-test could run.

@@ -8,7 +8,8 @@
 //! started again. It ends only when the container is replaced by another one.
 //!
 //! What was not seen makes nothing expected: this applies to containers that ran before the detector started or while
-//! calls were not seen, to those without an id, and to those that there is no room to remember.
+//! calls were not seen, to those that were once not watched, to those without an id, and to those that there is no room
+//! to remember.
 
 mod data;
 mod engine;
@@ -94,6 +95,11 @@ impl Expectations {
         if let Some(reference) = &container.reference {
             self.started.insert(reference.id.clone(), container.cgroup_id);
         }
+    }
+
+    /// Records that it is not seen any more who changes the container with this cgroup.
+    pub(super) fn unwatch(&mut self, cgroup: u64) {
+        self.unchanged.remove(&cgroup);
     }
 
     /// Learns from a notice if acts were not seen. Any container may have been changed then.
@@ -305,6 +311,14 @@ mod tests {
         let [finding] = &found(&mut detector, &by(log(), Origin::Application, None))[..] else { panic!("not one") };
         assert_eq!(finding.expected, Some(Expected { reason: Reason::Scratch, otherwise: Severity::Low }));
         assert_eq!(finding.severity, Severity::Info);
+    }
+
+    #[test]
+    fn nothing_is_expected_in_a_container_that_was_once_not_watched() {
+        let mut detector = detector();
+        assert!(expects(&mut detector));
+        detector.unwatch(container().cgroup_id);
+        assert!(!expects(&mut detector));
     }
 
     #[test]
