@@ -179,7 +179,7 @@ cases! {
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;
-    policy []: forged_by_mount, forged_by_rename, script;
+    policy []: forged_by_mount, forged_by_rename, script, kernel_filter;
     policy [UserSpace]:
         excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched, severities;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;

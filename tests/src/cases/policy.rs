@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::lab::{self, Lab, write_config};
 use super::{expectation, session};
 use crate::attack;
-use crate::container::{Container, Setup, id};
+use crate::container::{Container, Setup, docker_cgroup, id};
 use crate::engine::DOCKER;
 use crate::image::{BACKUP, BROKEN_SCRIPT, DASH, IMAGE_SCRIPT};
 use crate::program::{Running, on_host, wait_for};
@@ -638,5 +638,116 @@ pub(super) fn unwatched_by_runtime(lab: &mut Lab) -> Result<()> {
     })?;
     let told = unwatched_in(&lines);
     ensure!(told == [["lab", &ids[0]]], "{told:?}");
+    Ok(())
+}
+
+/// Numbers that look random, and are the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// A finding in a script of acts, and whether its container was watched by the rules that held at that time.
+type Told = (bool, Value);
+
+/// Lets chance decide what is done to three containers, the last of which starts later, and which of them are not
+/// watched meanwhile. It decides the same for the same seed. If `has_rules` is not set, the sensor does not learn which
+/// are not watched. Returns what was told.
+fn play(lab: &mut Lab, seed: u64, has_rules: bool) -> Result<Vec<Told>> {
+    const STEPS: u64 = 32;
+    let mut chance = Chance(seed);
+    let numbers: [u32; 3] = std::array::from_fn(|_| lab.number());
+    let ids = numbers.map(id);
+    let set_unwatched = |lab: &mut Lab, unwatched: u64| {
+        let ids = ids.iter().enumerate().filter(|(place, _)| unwatched & 1 << place != 0);
+        let rules =
+            ids.map(|(place, id)| rule(&place.to_string(), false, &format!("cgroup = '{}'", docker_cgroup(id))));
+        if has_rules { lab.configure(&rules.collect::<String>()) } else { Ok(()) }
+    };
+    let mut containers = vec![Container::service(numbers[0])?, Container::service(numbers[1])?];
+    let (mut files, mut told, mut unwatched) = (BTreeSet::new(), Vec::new(), 0);
+    for step in 0..STEPS {
+        if step % 4 == 0 {
+            unwatched = chance.below(8);
+            set_unwatched(lab, unwatched)?;
+        }
+        if step == STEPS / 2 {
+            containers.push(Container::service(numbers[2])?);
+            // It is decided about when its start is known.
+            lab.take_findings()?;
+        }
+        let target = chance.below(containers.len() as u64) as usize;
+        let path = format!("/srv/file-{}", chance.below(4));
+        let (who, what) = (chance.below(4), chance.below(3) as usize);
+        let container = &containers[target];
+        let is_there = files.contains(&(target, path.clone()));
+        let operation = if is_there { ["append", "chmod", "unlink"][what] } else { "create" };
+        match who {
+            0 => drop(container.service_does(&[operation, &path])?),
+            1 => drop(container.exec_tool(&[operation, &path])?),
+            2 => lab::write_on_host(&container.host_path(&path))?,
+            _ => {
+                let held = container.service_does(&["hold", "/etc/passwd"])?;
+                let descriptor = serde_json::from_value(held["descriptor"].clone())?;
+                containers[(target + 1) % containers.len()].receive(&attack::take(container.pid, descriptor)?)?;
+            }
+        }
+        match who {
+            0 | 1 if operation == "unlink" => drop(files.remove(&(target, path))),
+            0..=2 => drop(files.insert((target, path))),
+            _ => {}
+        }
+        for finding in lab.take_findings()? {
+            let of = ids.iter().position(|id| finding["container"]["id"] == **id).context("it is one of these")?;
+            let file = &finding["file"];
+            let act = json!([step, of, finding["finding"], file["op"], file["path"], finding["process"]["origin"]]);
+            told.push((unwatched & 1 << of == 0, act));
+        }
+    }
+    if has_rules {
+        set_unwatched(lab, 1)?;
+        let before = events()?;
+        for number in 0..50 {
+            containers[0].service_does(&["create", &format!("/srv/more-{number}")])?;
+        }
+        lab.expect_none()?;
+        let sent = events()? - before;
+        ensure!(sent < 50, "the probes have sent {sent} records about a container that is not watched");
+    }
+    Ok(told)
+}
+
+/// How many records the sensor has read from the kernel.
+fn events() -> Result<u64> {
+    let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    let events = status.lines().find_map(|line| line.strip_prefix("events "));
+    Ok(events.context("it is in the status")?.trim().parse()?)
+}
+
+/// What the probes do not send is what would not be told: with rules, a script of acts has the findings about the
+/// containers that they let watch, and no others.
+pub(super) fn kernel_filter(lab: &mut Lab) -> Result<()> {
+    let seed = clock_gettime(ClockId::Realtime).tv_nsec.cast_unsigned() | 1;
+    let mut runs = [Vec::new(), Vec::new()];
+    for (has_rules, told) in [false, true].into_iter().zip(&mut runs) {
+        lab.ensure_sensor()?;
+        let run = lab.recorded(|lab| {
+            *told = play(lab, seed, has_rules)?;
+            Ok(())
+        });
+        write_config("")?;
+        run.and_then(|run| run.expect_same()).with_context(|| format!("seed {seed}, with rules: {has_rules}"))?;
+    }
+    let [all, filtered] = runs;
+    let watched: Vec<_> = all.iter().filter(|(is_watched, _)| *is_watched).map(|(_, told)| told).collect();
+    let filtered: Vec<_> = filtered.iter().map(|(_, told)| told).collect();
+    ensure!(watched.len() < all.len(), "seed {seed}: no act was in a container that is not watched");
+    ensure!(filtered == watched, "seed {seed}:\n{filtered:?}\ninstead of\n{watched:?}");
     Ok(())
 }
