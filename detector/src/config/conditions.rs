@@ -1,5 +1,5 @@
-//! The conditions in the file: those about a finding, which an `[[exception]]` and a `[[severity]]` have, and those about
-//! a container, which a `[[watch]]` has, too.
+//! The conditions in the file: those about a finding, which an `[[exception]]` and a `[[severity]]` have, and those
+//! about a container, which a `[[watch]]` has, too.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +46,8 @@ pub(super) struct OfFinding {
     /// The kinds of findings. `session` also needs `via`.
     #[schemars(with = "OneOrMore<Kind>", required)]
     finding: OneOrMore<Decidable>,
-    /// The highest severity by the detector's rules that this is about: `high` if it is left out. Nothing can be decided
-    /// about critical findings.
+    /// The highest severity by the detector's rules that this is about: `high` if it is left out. Nothing can be
+    /// decided about critical findings.
     #[schemars(with = "Option<Severity>")]
     severity_at_most: Option<Ceiling>,
     /// What was done to the file or mount, as `file.op` says.
@@ -157,8 +157,8 @@ impl OfFinding {
     }
 }
 
-/// Warns of the patterns of an entry, which this table is, that exclude nothing. That of a label says at least that it is
-/// there.
+/// Warns of the patterns of an entry, which this table is, that exclude nothing. That of a label says at least that it
+/// is there.
 pub(super) fn warn_boundless(conditions: &Conditions, table: &DeTable<'_>, problems: &mut Problems) {
     let Conditions { path, exe, ancestor, script, selection, .. } = conditions;
     let paths = [("path", path), ("exe", exe), ("ancestor", ancestor), ("script", script)];

@@ -11,8 +11,8 @@ use super::read::{FromToml, Value, keys};
 use crate::finding::Severity;
 use crate::policy::Override;
 
-/// A decision that certain findings have another severity. All conditions that are given must hold; of a list, one must.
-/// The first override that matches applies.
+/// A decision that certain findings have another severity. All conditions that are given must hold; of a list, one
+/// must. The first override that matches applies.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Entry {

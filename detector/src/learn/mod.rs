@@ -200,13 +200,15 @@ fn facts(
     when(finding.suppressed_by.is_some(), Omitted::Suppressed)?;
     when(finding.expected.is_some() || finding.severity == Severity::Info, Omitted::Quiet)?;
     when(!wanted.image.as_ref().is_none_or(|image| container.is_some_and(|it| is_of(it, image))), Omitted::OtherImage)?;
-    when(refusal(kind).is_some() || finding.severity == Severity::Critical, Omitted::Refused)?;
+    let ruled = finding.ruled_severity();
+    when(refusal(kind).is_some() || ruled == Severity::Critical, Omitted::Refused)?;
     when(kind == Kind::Session || finding.session.is_some(), Omitted::InSession)?;
     let changed = place(finding).and_then(|place| seen.changed.get(&place));
     when(changed.is_some_and(|since| *since <= finding.time), Omitted::AfterSession)?;
     when(matches!(kind, Kind::DriftedExec | Kind::FilelessExec | Kind::VolumeExec), Omitted::Program)?;
     when(kind == Kind::ShellInContainer && !wanted.shells, Omitted::Shell)?;
-    when(finding.ruled_severity() > HIGHEST, Omitted::High)?;
+    // What an override has raised matters to somebody.
+    when(finding.severity.max(ruled) > HIGHEST, Omitted::High)?;
     when(finding.repeated.as_ref().is_some_and(|repeated| repeated.by.is_some()), Omitted::Installation)?;
     let image = container.and_then(image);
     when(image.is_none() && !wanted.without_image, Omitted::NoImage)?;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::detect::samples;
 use crate::event::{Event, Layer};
-use crate::finding::{Expected, Image, Line, Notice, NoticeEvent, Reason, Repeated, Summary, Via};
+use crate::finding::{Expected, Image, Line, Notice, NoticeEvent, Overridden, Reason, Repeated, Summary, Via};
 use crate::output::json;
 use crate::policy::PathPattern;
 use crate::policy::exception::TO_FILL_IN;
@@ -143,12 +143,17 @@ fn what_was_learnt_suppresses_no_neighbour() {
     }
 }
 
+/// Gives a finding another severity, as an override does.
+fn overridden(it: &mut Finding, severity: Severity, otherwise: Severity) {
+    (it.severity, it.overridden) = (severity, Some(Box::new(Overridden { by: "x".to_owned(), otherwise })));
+}
+
 #[test]
 fn nothing_is_learnt_from_what_may_be_a_person_or_an_intruder() {
     let by_user: Change = |it| {
         it.container.as_mut().expect("it is in one").cgroup = Some(text("/user.slice/user-7.slice/x.scope"));
     };
-    let cases: [(Omitted, Change); 13] = [
+    let cases: [(Omitted, Change); 15] = [
         (Omitted::Quiet, |it| it.severity = Severity::Info),
         (Omitted::Quiet, |it| {
             it.expected = Some(Expected { reason: Reason::Scratch, otherwise: Severity::Medium });
@@ -160,6 +165,8 @@ fn nothing_is_learnt_from_what_may_be_a_person_or_an_intruder() {
         (Omitted::Program, |it| it.finding = Kind::DriftedExec),
         (Omitted::Shell, |it| it.finding = Kind::ShellInContainer),
         (Omitted::High, |it| it.severity = Severity::High),
+        (Omitted::High, |it| overridden(it, Severity::Critical, Severity::Medium)),
+        (Omitted::High, |it| overridden(it, Severity::Low, Severity::High)),
         (Omitted::NoImage, |it| it.container.as_mut().expect("it is in one").image = None),
         (Omitted::NoImage, by_user),
         (Omitted::NoEvidence, |it| it.evidence.as_mut().expect("it has some").exe = None),
