@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::join::Key;
 use super::metadata::Metadata;
-use crate::finding::{Container, Line, Notice, NoticeEvent, Severity};
+use crate::finding::{Container, Finding, Line, Notice, NoticeEvent, Severity};
 use crate::policy::WatchRule;
 use crate::policy::exception::refusal;
 use crate::policy::watch::{Answer, Decision, decide};
@@ -207,13 +207,12 @@ impl Watching {
         }
     }
 
-    /// Whether a line is not told, because its container is not watched. What is critical and what leads out of a
-    /// container or acts on the detector is always told, and so are the updates of what was told.
+    /// Whether a line is not told, because its container is not watched. What is critical by the detector's rules and
+    /// what leads out of a container or acts on the detector is always told, and so are the updates of what was told.
     pub(super) fn drops(&mut self, line: &Line) -> bool {
+        let is_always_told = |it: &Finding| refusal(it.finding).is_some() || it.ruled_severity() == Severity::Critical;
         let (container, finding) = match line {
-            Line::Finding(finding) if refusal(finding.finding).is_some() || finding.severity == Severity::Critical => {
-                return false;
-            }
+            Line::Finding(finding) if is_always_told(finding) => return false,
             Line::Finding(finding) => (finding.container.as_ref(), &finding.id),
             Line::Notice(Notice { event: NoticeEvent::SessionEnded { session: finding, container, .. }, .. })
             | Line::Notice(Notice { event: NoticeEvent::FileHash { finding, container, .. }, .. }) => {
@@ -265,7 +264,7 @@ mod tests {
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, ImageOp, Layer};
-    use crate::finding::{Finding, Image, Kind};
+    use crate::finding::{Image, Kind, Overridden};
     use crate::runtime::Id;
 
     fn rule(name: &str, is_watched: bool, key: &str, pattern: &str) -> WatchRule {
@@ -370,6 +369,12 @@ mod tests {
             "test_alert",
         ];
         assert_eq!(told.map(Kind::name).collect::<BTreeSet<_>>(), expected.into());
+        let critical = Finding { id: "critical".to_owned(), severity: Severity::Critical, ..*found };
+        let by_override = Overridden { by: "x".to_owned(), otherwise: Severity::Medium };
+        let overridden =
+            Finding { id: "raised".to_owned(), overridden: Some(Box::new(by_override)), ..critical.clone() };
+        assert!(watching.passes(&Line::Finding(Box::new(critical))));
+        assert!(!watching.passes(&Line::Finding(Box::new(overridden))));
     }
 
     #[test]
