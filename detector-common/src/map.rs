@@ -201,7 +201,7 @@ pub struct Seen {
     pub bytes: u64,
     /// The id of the container's outermost cgroup.
     pub container: u64,
-    /// The number of the record's [`Kind`](crate::record::Kind).
+    /// The number of the record's [`Kind`].
     pub kind: u32,
     /// The number of the operation. The kind tells its type; see [`FileRecord::op`](crate::record::FileRecord::op).
     pub op: u32,
