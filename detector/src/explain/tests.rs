@@ -362,7 +362,8 @@ fn an_override_and_what_would_be_without_it_are_told() {
         (explained.severity, &*explained.severity_reason),
         (
             severity,
-            "by override `calm`: It must not be. (it would be medium otherwise: no other rule for `image_write` applies)"
+            "by override `calm`: It must not be. (it would be medium otherwise: no other rule for `image_write` \
+            applies)"
         )
     );
     let later = severity_reason(&raised, &known(Vec::new()));

@@ -24,8 +24,11 @@ pub(super) fn of(paths: &BTreeSet<String>, patterns: &BTreeSet<String>) -> Optio
     }
     let mut found = patterns.clone();
     for (pattern, paths) in alike {
-        let stands_for = |path: &&String| matches(&pattern, path.as_bytes());
-        if paths.len() > 1 && is_allowed(&pattern) && paths.iter().all(stands_for) {
+        let stands_for_all = || {
+            let parsed = parsed(&pattern);
+            parsed.is_some_and(|parsed| paths.iter().all(|path| parsed.matches(path.as_bytes())))
+        };
+        if paths.len() > 1 && is_allowed(&pattern) && stands_for_all() {
             found.insert(pattern);
         } else {
             found.extend(paths.iter().map(|path| literal(path)));
@@ -36,9 +39,11 @@ pub(super) fn of(paths: &BTreeSet<String>, patterns: &BTreeSet<String>) -> Optio
     for place in (2..=deepest).rev() {
         found = widen(found, place);
     }
-    let all = found.clone();
+    let wide = found.iter().filter(|pattern| has_wildcard(pattern));
+    let wide: Vec<_> = wide.filter_map(|pattern| Some((pattern.clone(), parsed(pattern)?))).collect();
     // What another pattern stands for is not needed.
-    let mut patterns: Vec<_> = found.into_iter().filter(|one| !all.iter().any(|wide| contains(wide, one))).collect();
+    let is_needed = |one: &String| !wide.iter().any(|(text, pattern)| contains(text, pattern, one));
+    let mut patterns: Vec<_> = found.into_iter().filter(is_needed).collect();
     patterns.sort_unstable();
     (patterns.len() <= MOST).then_some(patterns)
 }
@@ -69,9 +74,9 @@ fn widen(patterns: BTreeSet<String>, place: usize) -> BTreeSet<String> {
 }
 
 /// Whether one pattern stands for everything that another one stands for, because it has `*` where that has a name.
-fn contains(wide: &str, narrow: &str) -> bool {
+fn contains(wide: &str, pattern: &PathPattern, narrow: &str) -> bool {
     let has_any_below = |pattern: &str| pattern.split('/').any(|name| name == "**");
-    wide != narrow && (has_any_below(wide) || !has_any_below(narrow)) && matches(wide, unescaped(narrow).as_bytes())
+    wide != narrow && (has_any_below(wide) || !has_any_below(narrow)) && pattern.matches(unescaped(narrow).as_bytes())
 }
 
 /// Whether a pattern may stand for more than one path.
@@ -81,7 +86,7 @@ pub(super) fn is_allowed(pattern: &str) -> bool {
     if top.is_empty() || has_wildcard(top) || names.next().is_none() {
         return false;
     }
-    pattern.parse::<PathPattern>().is_ok_and(|pattern| !stands_for_what_matters(&pattern))
+    parsed(pattern).is_some_and(|pattern| !stands_for_what_matters(&pattern))
 }
 
 /// A pattern as findings have it, in which only `*` is special, as exceptions have it.
@@ -91,18 +96,22 @@ pub(super) fn of_finding(paths: &str) -> String {
 
 /// What a pattern would stand for if its wildcards were characters like others.
 fn unescaped(pattern: &str) -> String {
+    characters(pattern).map(|(character, _)| character).collect()
+}
+
+fn has_wildcard(pattern: &str) -> bool {
+    characters(pattern).any(|character| character == ('*', false))
+}
+
+/// The characters of a pattern, and whether each is meant as it is because a backslash precedes it.
+fn characters(pattern: &str) -> impl Iterator<Item = (char, bool)> {
     let mut characters = pattern.chars();
-    let mut next = || match characters.next()? {
-        '\\' => characters.next(),
-        character => Some(character),
-    };
-    std::iter::from_fn(&mut next).collect()
+    std::iter::from_fn(move || match characters.next()? {
+        '\\' => Some((characters.next()?, true)),
+        character => Some((character, false)),
+    })
 }
 
-fn has_wildcard(name: &str) -> bool {
-    name.replace(r"\*", "").contains(ANY)
-}
-
-fn matches(pattern: &str, path: &[u8]) -> bool {
-    pattern.parse::<PathPattern>().is_ok_and(|pattern| pattern.matches(path))
+fn parsed(pattern: &str) -> Option<PathPattern> {
+    pattern.parse().ok()
 }
