@@ -142,6 +142,29 @@ impl Finding {
         self.expected = Some(Expected::new(reason, &mut self.severity));
     }
 
+    /// How many acts it is about.
+    pub(crate) fn acts(&self) -> u64 {
+        self.repeated.as_ref().map_or(1, |repeated| repeated.count)
+    }
+
+    /// What was done to the file or mount, and how often: everything that is counted in the finding.
+    pub(crate) fn operations(&self) -> Vec<(Op, u64)> {
+        let counted = self.repeated.as_ref().map(|repeated| &repeated.operations).filter(|all| !all.is_empty());
+        let op = self.file.as_ref().and_then(|file| file.op);
+        match counted {
+            Some(counted) => counted.iter().map(|(op, count)| (Op::Image(*op), *count)).collect(),
+            None => op.into_iter().map(|op| (op, self.acts())).collect(),
+        }
+    }
+
+    /// Whether it counts acts by which files got other names. It does not list those that they had before.
+    pub(crate) fn counts_moves(&self) -> bool {
+        let moves = |op: &Op| matches!(op, Op::Image(ImageOp::Rename | ImageOp::Exchange | ImageOp::Link));
+        let own = self.file.as_ref().and_then(|file| file.op);
+        self.repeated.is_some()
+            && (own.is_some_and(|op| moves(&op)) || self.operations().iter().any(|(op, _)| moves(op)))
+    }
+
     /// The severity by the detector's rules: that which it has if it is neither expected nor overridden.
     pub(crate) fn ruled_severity(&self) -> Severity {
         let expected = self.expected.map(|expected| expected.otherwise);

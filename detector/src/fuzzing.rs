@@ -227,7 +227,7 @@ fn line(data: &[u8]) {
 fn learnt(line: &[u8]) {
     let mut seen = Seen::default();
     seen.take(line).expect("one finding is not too much");
-    let wanted = Wanted { image: None, without_image: true, shells: true };
+    let wanted = Wanted { without_image: true, shells: true, ..Wanted::default() };
     let text = learn::learn(&seen, &wanted, Time::from_nanoseconds(0));
     let (_, problems) = config::parse(&text, Time::from_nanoseconds(0));
     assert!(!problems.has_errors(), "{text}\n{problems:?}");

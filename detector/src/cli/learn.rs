@@ -18,7 +18,7 @@ use crate::config::{self, Loaded};
 use crate::finding::Time;
 use crate::learn::check::Verdict;
 use crate::learn::{Seen, Wanted, learn};
-use crate::policy::Pattern;
+use crate::policy::{Pattern, Selection};
 
 /// How many lines can wait. Further ones wait in the daemon.
 const QUEUE: usize = 256;
@@ -64,7 +64,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let verdict = Verdict::of(&seen, &loaded.settings.policy());
         return print(|out| verdict.write(out));
     }
-    let wanted = Wanted { image: args.image, without_image: args.without_image, shells: args.shells };
+    let selection = Selection { image: args.image.into_iter().collect(), ..Selection::default() };
+    let wanted = Wanted { selection, without_image: args.without_image, shells: args.shells };
     let learnt = learn(&seen, &wanted, Time(jiff::Timestamp::now()));
     print(|out| out.write_all(learnt.as_bytes()))
 }

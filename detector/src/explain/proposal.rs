@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::config::draft::Draft;
-use crate::finding::{Container, Evidence, File, Finding, ImageOp, Kind, Op, Process, Repeated, Severity, Text, Time};
+use crate::finding::{Container, Evidence, Finding, Kind, Process, Repeated, Severity, Text, Time};
 use crate::policy::Conditions;
 use crate::policy::exception::{refusal, refusal_of_sessions, unfulfilled};
 use crate::runtime::endpoint::user_of;
@@ -31,7 +31,7 @@ pub(crate) fn propose(finding: &Finding, now: Time) -> Result<Proposal, String> 
         entry.draft.add("severity_at_most", [severity.name().to_owned()]);
     }
     if !unfulfilled(finding.finding).iter().any(|(key, _)| *key == "operation") {
-        entry.draft.add("operation", operations(finding));
+        entry.draft.add("operation", finding.operations().into_iter().map(|(op, _)| op.name().to_owned()));
     }
     let of_session = finding.summary.as_ref().map(|summary| summary.via);
     entry.draft.add("origin", [process.origin.name().to_owned()]);
@@ -98,16 +98,6 @@ fn can_be_excepted(finding: &Finding) -> Result<(&Process, &Evidence), String> {
     })
 }
 
-/// What was done to the file or mount: everything that is counted in the finding.
-fn operations(finding: &Finding) -> Vec<String> {
-    let counted = finding.repeated.as_ref().map(|repeated| &repeated.operations).filter(|all| !all.is_empty());
-    let op = finding.file.as_ref().and_then(|file| file.op);
-    match counted {
-        Some(counted) => counted.keys().map(|op| op.name().to_owned()).collect(),
-        None => op.into_iter().map(|op| op.name().to_owned()).collect(),
-    }
-}
-
 /// The paths of all files that the finding is about.
 fn paths<'a>(finding: &'a Finding, evidence: &Evidence) -> Result<BTreeSet<&'a Text>, String> {
     let file = finding.file.as_ref();
@@ -124,15 +114,15 @@ fn paths<'a>(finding: &'a Finding, evidence: &Evidence) -> Result<BTreeSet<&'a T
         );
     }
     match &finding.repeated {
-        Some(repeated) => paths_of_all(repeated, file, of_file),
+        Some(repeated) => paths_of_all(finding, repeated, of_file),
         None => Ok(of_file),
     }
 }
 
 /// The paths of all acts that a finding counts.
 fn paths_of_all<'a>(
+    finding: &Finding,
     repeated: &'a Repeated,
-    file: Option<&File>,
     mut paths: BTreeSet<&'a Text>,
 ) -> Result<BTreeSet<&'a Text>, String> {
     let wider = |why: &str| {
@@ -142,9 +132,7 @@ fn paths_of_all<'a>(
     if repeated.by.is_some() {
         return wider("it is about everything that a package manager has done");
     }
-    let moves = |op| matches!(op, ImageOp::Rename | ImageOp::Exchange | ImageOp::Link);
-    let is_moved = file.and_then(|file| file.op).is_some_and(|op| matches!(op, Op::Image(op) if moves(op)));
-    if is_moved || repeated.operations.keys().any(|op| moves(*op)) {
+    if finding.counts_moves() {
         return wider("the files have had other names, which the finding does not list");
     }
     if repeated.names_omitted > 0 {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::counted;
-use super::seen::{Seen, acts};
+use super::seen::Seen;
 use crate::explain::unfulfilled;
-use crate::finding::{Finding, Kind, Op, Severity, Text};
+use crate::finding::{File, Finding, Kind, Op, Severity, Text};
 use crate::output::terminal::safe;
 use crate::policy::{Exception, Policy, Subject};
 
@@ -23,7 +23,7 @@ pub(super) struct Count {
 impl Count {
     fn add(&mut self, finding: &Finding) {
         self.findings += 1;
-        self.acts += acts(finding);
+        self.acts += finding.acts();
     }
 
     fn shown(self) -> String {
@@ -158,14 +158,15 @@ fn suppressing<'a>(finding: &Finding, policy: &'a Policy) -> Option<&'a Exceptio
 fn variants(finding: &Finding) -> Vec<Finding> {
     let alone = || Finding { repeated: None, ..finding.clone() };
     let (Some(repeated), Some(file)) = (&finding.repeated, &finding.file) else { return vec![alone()] };
-    let operations: Vec<_> = match repeated.operations.is_empty() {
-        true => vec![file.op],
-        false => repeated.operations.keys().map(|op| Some(Op::Image(*op))).collect(),
-    };
+    let mut operations: Vec<_> = finding.operations().into_iter().map(|(op, _)| Some(op)).collect();
+    if operations.is_empty() {
+        // It is about what was executed.
+        operations.push(None);
+    }
     let paths = std::iter::once((file.path.clone(), file.new_path.clone()))
         .chain(repeated.names.iter().map(|name| (Some(name.clone()), None)));
     let with = |op: Option<Op>, (path, new_path): (Option<Text>, Option<Text>)| {
-        let file = crate::finding::File { op, path, new_path, ..file.clone() };
+        let file = File { op, path, new_path, ..file.clone() };
         Finding { file: Some(file), ..alone() }
     };
     paths

@@ -16,14 +16,15 @@ use std::fmt::Write as _;
 
 use crate::config;
 use crate::config::draft::{Draft, unescaped};
-use crate::finding::{Container, Evidence, File, Finding, ImageOp, Kind, Op, Severity, Text, Time};
+use crate::finding::{Container, Evidence, File, Finding, Kind, Severity, Text, Time};
 use crate::output::terminal::safe;
-use crate::policy::Pattern;
+use crate::policy::Selection;
 use crate::policy::exception::refusal;
+use crate::policy::pattern::literal;
 use crate::runtime::endpoint::user_of;
 use check::Verdict;
 pub(crate) use seen::Seen;
-use seen::{Place, acts, place, start};
+use seen::{Place, place, start};
 
 /// The highest severity of what is learnt.
 const HIGHEST: Severity = Severity::Medium;
@@ -33,8 +34,8 @@ const NAME: usize = 200;
 /// What is learnt from.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    /// The images of the containers.
-    pub(crate) image: Option<Pattern>,
+    /// Which containers.
+    pub(crate) selection: Selection,
     /// Also containers of which no runtime has told the image.
     pub(crate) without_image: bool,
     /// Also shells.
@@ -199,7 +200,7 @@ fn facts(
     let container = finding.container.as_ref();
     when(finding.suppressed_by.is_some(), Omitted::Suppressed)?;
     when(finding.expected.is_some() || finding.severity == Severity::Info, Omitted::Quiet)?;
-    when(!wanted.image.as_ref().is_none_or(|image| container.is_some_and(|it| is_of(it, image))), Omitted::OtherImage)?;
+    when(wanted.selection.unfulfilled_by(container).next().is_some(), Omitted::OtherImage)?;
     let ruled = finding.ruled_severity();
     when(refusal(kind).is_some() || ruled == Severity::Critical, Omitted::Refused)?;
     when(kind == Kind::Session || finding.session.is_some(), Omitted::InSession)?;
@@ -227,12 +228,6 @@ fn image(container: &Container) -> Option<&Text> {
     image.name.as_ref().or(image.digest.as_ref())
 }
 
-fn is_of(container: &Container, pattern: &Pattern) -> bool {
-    let image = container.image.as_ref();
-    let names = image.into_iter().flat_map(|image| [&image.name, &image.digest]).flatten();
-    names.into_iter().any(|name| pattern.matches(name.as_str().as_bytes()))
-}
-
 /// The condition about the program of the image that does it, or that starts a shell.
 fn program(kind: Kind, evidence: &Evidence) -> Option<(&'static str, Text)> {
     let Evidence { exe, script, ancestors, .. } = evidence;
@@ -248,12 +243,10 @@ fn paths(finding: &Finding, file: &File) -> Result<(BTreeSet<String>, BTreeSet<S
     let mut paths = all.map(unescaped).collect::<Result<BTreeSet<_>, _>>().map_err(|_| Omitted::NoEvidence)?;
     let mut patterns = BTreeSet::new();
     let Some(repeated) = repeated else { return Ok((paths, patterns)) };
-    let moves = |op: &ImageOp| matches!(op, ImageOp::Rename | ImageOp::Exchange | ImageOp::Link);
-    let is_moved = matches!(file.op, Some(Op::Image(op)) if moves(&op)) || repeated.operations.keys().any(moves);
-    if is_moved {
+    if finding.counts_moves() {
         // The files have had other names, which are not listed.
         let directories = paths.iter().filter_map(|path| path.rsplit_once('/'));
-        patterns.extend(directories.map(|(directory, _)| format!("{}/*", crate::policy::pattern::literal(directory))));
+        patterns.extend(directories.map(|(directory, _)| format!("{}/*", literal(directory))));
         paths.clear();
     } else if repeated.names_omitted > 0 {
         let common = repeated.paths.as_ref().ok_or(Omitted::NoPattern)?;
@@ -268,15 +261,11 @@ fn paths(finding: &Finding, file: &File) -> Result<(BTreeSet<String>, BTreeSet<S
 
 impl Group {
     fn add(&mut self, finding: &Finding, paths: BTreeSet<String>, patterns: BTreeSet<String>) {
-        let count = acts(finding);
         self.severity = self.severity.max(Some(finding.ruled_severity()));
         self.findings += 1;
-        self.acts += count;
-        let counted = finding.repeated.as_ref().map(|repeated| &repeated.operations).filter(|all| !all.is_empty());
-        match (counted, finding.file.as_ref().and_then(|file| file.op)) {
-            (Some(counted), _) => counted.iter().for_each(|(op, count)| self.note(op.name(), *count)),
-            (None, Some(op)) => self.note(op.name(), count),
-            (None, None) => {}
+        self.acts += finding.acts();
+        for (op, count) in finding.operations() {
+            *self.operations.entry(op.name()).or_default() += count;
         }
         self.paths.extend(paths);
         self.patterns.extend(patterns);
@@ -285,16 +274,12 @@ impl Group {
         self.containers.extend(place(finding));
     }
 
-    fn note(&mut self, operation: &'static str, count: u64) {
-        *self.operations.entry(operation).or_default() += count;
-    }
-
     /// The exception, after what it rests on. Returns `None` if it would need too many patterns.
     fn exception(&self, common: &Common, names: &mut BTreeSet<String>, now: Time) -> Option<String> {
         let Common { image, finding, program: (key, program), origin } = common;
         let patterns = match finding {
             // Shells are programs, for which no pattern stands.
-            Kind::ShellInContainer => self.paths.iter().map(|path| crate::policy::pattern::literal(path)).collect(),
+            Kind::ShellInContainer => self.paths.iter().map(|path| literal(path)).collect(),
             _ => globs::of(&self.paths, &self.patterns)?,
         };
         let mut draft = Draft::default();

@@ -142,12 +142,7 @@ pub(super) fn place(finding: &Finding) -> Option<Place> {
     Some((finding.node.name.clone(), container.cgroup_id))
 }
 
-/// How many acts a finding is about.
-pub(super) fn acts(finding: &Finding) -> u64 {
-    finding.repeated.as_ref().map_or(1, |repeated| repeated.count)
-}
-
-/// When the first of them happened.
+/// When the first of the acts that a finding is about happened.
 pub(super) fn start(finding: &Finding) -> Time {
     finding.repeated.as_ref().map_or(finding.time, |repeated| repeated.first)
 }

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::detect::samples;
 use crate::event::{Event, Layer};
-use crate::finding::{Expected, Image, Line, Notice, NoticeEvent, Overridden, Reason, Repeated, Summary, Via};
+use crate::finding::{
+    Expected, Image, ImageOp, Line, Notice, NoticeEvent, Op, Overridden, Reason, Repeated, Summary, Via,
+};
 use crate::output::json;
 use crate::policy::PathPattern;
 use crate::policy::exception::TO_FILL_IN;
@@ -207,7 +209,9 @@ fn shells_are_learnt_only_if_they_are_asked_for() {
 
 #[test]
 fn only_the_image_that_is_asked_for_is_learnt() {
-    let wanted = |glob: &str| Wanted { image: Some(glob.parse().expect("it is a pattern")), ..Wanted::default() };
+    let selection =
+        |glob: &str| Selection { image: vec![glob.parse().expect("it is a pattern")], ..Selection::default() };
+    let wanted = |glob: &str| Wanted { selection: selection(glob), ..Wanted::default() };
     let all = seen([write("/srv/state")]);
     assert!(learn(&all, &wanted("registry.example/*"), time(100)).contains("[[exception]]"));
     let learnt = learn(&all, &wanted("nginx:*"), time(100));

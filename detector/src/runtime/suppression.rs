@@ -188,7 +188,7 @@ impl Suppression {
 
     /// Counts a finding that an exception has suppressed. The first one is told at once.
     fn count(&mut self, exception: &Exception, finding: &Finding, node: &Node, publish: &dyn Fn(&Line)) {
-        let acts = finding.repeated.as_ref().map_or(1, |repeated| repeated.count);
+        let acts = finding.acts();
         let before = self.known.get(&finding.id).copied().unwrap_or_default();
         self.known.insert(finding.id.clone(), acts.max(before));
         let more = acts.saturating_sub(before);
