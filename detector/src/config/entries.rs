@@ -15,10 +15,38 @@ pub(crate) const MOST: usize = 1000;
 /// millisecond.
 const MOST_TEXTS: usize = 20_000;
 
+/// What an entry of a list describes.
+pub(super) trait Described: Sized {
+    /// The entry.
+    type Entry: Entry<Described = Self>;
+
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Whether it leaves nothing for a later one in the list.
+    fn covers(&self, later: &Self) -> bool;
+}
+
+/// What a list describes, in its order.
+#[derive(Debug)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Described> FromToml for List<T> {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        read::<T::Entry>(value, problems).map(Self)
+    }
+}
+
 /// An entry of a list.
 pub(super) trait Entry: FromToml {
     /// What the entry describes.
-    type Described;
+    type Described: Described<Entry = Self>;
     /// The key of the list.
     const KEY: &'static str;
     /// What one entry is called, and what several are.
@@ -34,7 +62,7 @@ pub(super) trait Entry: FromToml {
 }
 
 /// What the entries of a list describe, in its order.
-pub(super) fn read<E: Entry>(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<E::Described>> {
+fn read<E: Entry>(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<E::Described>> {
     let ((one, more), key) = (E::CALLED, E::KEY);
     let DeValue::Array(list) = value.get_ref() else {
         problems.error(value.span(), format_args!("{more} are a list; write `[[{key}]]`, with two brackets"));
@@ -89,14 +117,42 @@ fn texts(value: &DeValue<'_>) -> usize {
     }
 }
 
-/// Warns that the entry with this name is never reached, because an earlier one covers it.
-pub(super) fn warn_unreached<E: Entry>(name: &str, earlier: &str, span: Range<usize>, problems: &mut Problems) {
-    let (one, _) = E::CALLED;
-    problems.warn(
-        span,
-        format_args!(
-            "{one} `{name}` is never reached: `{earlier}` comes before it and covers all of it; remove one, or put the \
-            narrower one first"
-        ),
-    );
+/// Warns of entries of a list that may not do what was intended: `warn` looks at one and those before it, and one that
+/// an earlier one covers is never reached. The list is that of this document.
+pub(super) fn warn<T: Described>(
+    list: &[T],
+    document: &DeTable<'_>,
+    problems: &mut Problems,
+    warn: impl Fn(&T, &[T], &Written<'_, '_>, &mut Problems),
+) {
+    let (one, _) = T::Entry::CALLED;
+    let items = document.get(T::Entry::KEY).and_then(|value| value.get_ref().as_array());
+    for (nth, (described, item)) in list.iter().zip(items.into_iter().flatten()).enumerate() {
+        let Some(table) = item.get_ref().as_table() else { continue };
+        let (earlier, written) = (&list[..nth], Written { item, table });
+        warn(described, earlier, &written, problems);
+        if let Some(earlier) = earlier.iter().find(|earlier| earlier.covers(described)) {
+            let (name, earlier) = (described.name(), earlier.name());
+            problems.warn(
+                written.span("name"),
+                format_args!(
+                    "{one} `{name}` is never reached: `{earlier}` comes before it and covers all of it; remove one, or \
+                    put the narrower one first"
+                ),
+            );
+        }
+    }
+}
+
+/// An entry as it is written.
+pub(super) struct Written<'a, 'de> {
+    item: &'a Value<'de>,
+    pub(super) table: &'a DeTable<'de>,
+}
+
+impl Written<'_, '_> {
+    /// Where the value of this key is, or the entry.
+    pub(super) fn span(&self, key: &str) -> Range<usize> {
+        self.table.get(key).unwrap_or(self.item).span()
+    }
 }

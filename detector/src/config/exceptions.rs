@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::conditions::{self, OfFinding};
 use super::entries;
 use super::problem::Problems;
-use super::read::{FromToml, Value, keys};
+use super::read::{Value, keys};
 use crate::finding::Time;
 use crate::policy::Exception;
 use crate::policy::exception::TO_FILL_IN;
@@ -36,16 +36,6 @@ pub(super) struct Entry {
 
 keys!(Entry: name, reason, owner, expires; conditions: OfFinding);
 
-/// The exceptions of a file, in its order.
-#[derive(Debug, Default)]
-pub struct Exceptions(pub Vec<Exception>);
-
-impl FromToml for Exceptions {
-    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
-        entries::read::<Entry>(value, problems).map(Self)
-    }
-}
-
 impl entries::Entry for Entry {
     type Described = Exception;
     const KEY: &'static str = "exception";
@@ -68,46 +58,52 @@ impl entries::Entry for Entry {
     }
 }
 
+impl entries::Described for Exception {
+    type Entry = Entry;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn covers(&self, later: &Self) -> bool {
+        // One that ends earlier leaves the rest of the time to the later one.
+        let lasts = self.expires.is_none_or(|end| later.expires.is_some_and(|later| later <= end));
+        lasts && self.conditions.cover(&later.conditions)
+    }
+}
+
 /// Warns of exceptions that may not do what was intended. The exceptions are those of this document.
 pub(super) fn warn(exceptions: &[Exception], document: &DeTable<'_>, now: Time, problems: &mut Problems) {
-    let items = document.get("exception").and_then(|value| value.get_ref().as_array());
-    for (nth, (exception, item)) in exceptions.iter().zip(items.into_iter().flatten()).enumerate() {
-        let Some(table) = item.get_ref().as_table() else { continue };
-        let span = |key: &str| table.get(key).unwrap_or(item).span();
+    entries::warn(exceptions, document, problems, |exception, _, written, problems| {
         let Exception { name, conditions, .. } = exception;
         for (key, text) in [("reason", &exception.reason), ("owner", &exception.owner)] {
             if text == TO_FILL_IN {
-                problems.warn(span(key), format_args!("exception `{name}` has no {key} yet; replace `{TO_FILL_IN}`"));
+                problems.warn(
+                    written.span(key),
+                    format_args!("exception `{name}` has no {key} yet; replace `{TO_FILL_IN}`"),
+                );
             }
         }
         match exception.end() {
             None => problems.warn(
-                span("name"),
+                written.span("name"),
                 format_args!("exception `{name}` never expires; add `expires`, so that somebody looks at it again"),
             ),
             Some(end) if exception.has_expired(now) => problems.warn(
-                span("expires"),
+                written.span("expires"),
                 format_args!("exception `{name}` has expired {end}; remove it, or renew `expires`"),
             ),
             Some(_) => {}
         }
         if conditions.is_unlimited() {
             problems.warn(
-                span("finding"),
+                written.span("finding"),
                 format_args!(
                     "exception `{name}` is about these findings in all containers; add `image`, `path` or another \
                     condition"
                 ),
             );
         }
-        conditions::warn_boundless(conditions, table, problems);
-        let is_wider = |earlier: &&Exception| {
-            // One that ends earlier leaves the rest of the time to this one.
-            let lasts = earlier.expires.is_none_or(|end| exception.expires.is_some_and(|own| own <= end));
-            lasts && earlier.conditions.cover(conditions)
-        };
-        if let Some(earlier) = exceptions[..nth].iter().find(is_wider) {
-            entries::warn_unreached::<Entry>(name, &earlier.name, span("name"), problems);
-        }
-    }
+        conditions::warn_boundless(conditions, written.table, problems);
+    });
 }

@@ -10,11 +10,9 @@ use regex::bytes::Regex;
 use schemars::JsonSchema;
 use tracing::level_filters::LevelFilter;
 
-use super::exceptions::Exceptions;
+use super::entries::List;
 use super::read::{Interval, LEVELS, keys};
-use super::severities::Overrides;
-use super::watch::Rules;
-use crate::policy::Policy;
+use crate::policy::{Exception, Override, Policy, WatchRule};
 use crate::runtime::endpoint::Endpoint;
 
 /// The configuration file of `detector run`. Every key is optional. Options of the command line win over the file, and
@@ -50,13 +48,13 @@ pub struct Settings {
     pub runtimes: Runtimes,
     /// Exceptions, in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::exceptions::Entry>>", length(max = super::entries::MOST))]
-    pub exception: Exceptions,
+    pub exception: List<Exception>,
     /// Overrides of severities, in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::severities::Entry>>", length(max = super::entries::MOST))]
-    pub severity: Overrides,
+    pub severity: List<Override>,
     /// Which containers are watched, by rules in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::entries::MOST))]
-    pub watch: Rules,
+    pub watch: List<WatchRule>,
 }
 
 impl Settings {

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::conditions::{self, OfFinding};
 use super::entries;
 use super::problem::Problems;
-use super::read::{FromToml, Value, keys};
+use super::read::{Value, keys};
 use crate::finding::Severity;
 use crate::policy::Override;
 
@@ -31,16 +31,6 @@ pub(super) struct Entry {
 
 keys!(Entry: name, reason, severity; conditions: OfFinding);
 
-/// The overrides of a file, in its order.
-#[derive(Debug, Default)]
-pub struct Overrides(pub Vec<Override>);
-
-impl FromToml for Overrides {
-    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
-        entries::read::<Entry>(value, problems).map(Self)
-    }
-}
-
 impl entries::Entry for Entry {
     type Described = Override;
     const KEY: &'static str = "severity";
@@ -57,25 +47,31 @@ impl entries::Entry for Entry {
     }
 }
 
+impl entries::Described for Override {
+    type Entry = Entry;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn covers(&self, later: &Self) -> bool {
+        self.conditions.cover(&later.conditions)
+    }
+}
+
 /// Warns of overrides that may not do what was intended. The overrides are those of this document.
 pub(super) fn warn(overrides: &[Override], document: &DeTable<'_>, problems: &mut Problems) {
-    let items = document.get("severity").and_then(|value| value.get_ref().as_array());
-    for (nth, (overriding, item)) in overrides.iter().zip(items.into_iter().flatten()).enumerate() {
-        let Some(table) = item.get_ref().as_table() else { continue };
-        let span = |key: &str| table.get(key).unwrap_or(item).span();
+    entries::warn(overrides, document, problems, |overriding, _, written, problems| {
         let Override { name, severity, conditions, .. } = overriding;
         if conditions.is_unlimited() && *severity < conditions.severity_at_most {
             problems.warn(
-                span("finding"),
+                written.span("finding"),
                 format_args!(
                     "override `{name}` lowers these findings in all containers; add `image`, `path` or another \
                     condition, or `severity_at_most = \"{severity}\"` if it should only raise them"
                 ),
             );
         }
-        conditions::warn_boundless(conditions, table, problems);
-        if let Some(earlier) = overrides[..nth].iter().find(|earlier| earlier.conditions.cover(conditions)) {
-            entries::warn_unreached::<Entry>(name, &earlier.name, span("name"), problems);
-        }
-    }
+        conditions::warn_boundless(conditions, written.table, problems);
+    });
 }

@@ -6,7 +6,7 @@ use toml::de::DeTable;
 use super::conditions::OfContainer;
 use super::entries;
 use super::problem::Problems;
-use super::read::{FromToml, OneOrMore, Value, keys};
+use super::read::{OneOrMore, Value, keys};
 use crate::policy::{PathPattern, WatchRule};
 
 /// A rule about which containers are watched. All conditions that are given must hold; of a list, one must. The first
@@ -32,16 +32,6 @@ pub(super) struct Entry {
 
 keys!(Entry: name, reason, watched, cgroup; of_container: OfContainer);
 
-/// The rules of a file, in its order.
-#[derive(Debug, Default)]
-pub struct Rules(pub Vec<WatchRule>);
-
-impl FromToml for Rules {
-    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
-        entries::read::<Entry>(value, problems).map(Self)
-    }
-}
-
 impl entries::Entry for Entry {
     type Described = WatchRule;
     const KEY: &'static str = "watch";
@@ -63,16 +53,25 @@ impl entries::Entry for Entry {
     }
 }
 
+impl entries::Described for WatchRule {
+    type Entry = Entry;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn covers(&self, later: &Self) -> bool {
+        Self::covers(self, later)
+    }
+}
+
 /// Warns of rules that may not do what was intended. The rules are those of this document.
 pub(super) fn warn(rules: &[WatchRule], document: &DeTable<'_>, problems: &mut Problems) {
-    let items = document.get("watch").and_then(|value| value.get_ref().as_array());
-    for (nth, (rule, item)) in rules.iter().zip(items.into_iter().flatten()).enumerate() {
-        let Some(table) = item.get_ref().as_table() else { continue };
-        let span = |key: &str| table.get(key).unwrap_or(item).span();
+    entries::warn(rules, document, problems, |rule, earlier, written, problems| {
         let name = &rule.name;
-        if !rule.is_watched && rule.is_unlimited() && !rules[..nth].iter().any(|earlier| earlier.is_watched) {
+        if !rule.is_watched && rule.is_unlimited() && !earlier.iter().any(|earlier| earlier.is_watched) {
             problems.warn(
-                span("watched"),
+                written.span("watched"),
                 format_args!(
                     "rule `{name}` has no condition and no rule before it watches anything, so no container is \
                     watched; add `namespace`, `image` or another condition"
@@ -81,14 +80,11 @@ pub(super) fn warn(rules: &[WatchRule], document: &DeTable<'_>, problems: &mut P
         }
         for (key, pattern) in boundless(rule) {
             problems.warn(
-                span(key),
+                written.span(key),
                 format_args!("`{pattern}` excludes nothing that is known; narrow it, or leave `{key}` out"),
             );
         }
-        if let Some(earlier) = rules[..nth].iter().find(|earlier| earlier.covers(rule)) {
-            entries::warn_unreached::<Entry>(name, &earlier.name, span("name"), problems);
-        }
-    }
+    });
 }
 
 /// The patterns that exclude nothing, with their keys. That of a label says at least that it is there.
