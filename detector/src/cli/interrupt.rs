@@ -9,14 +9,27 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-use super::failure::Exit;
+use super::failure::{Exit, Failure};
 
 /// How long the last word can take. Whoever reads it may hang.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Runs `feed` on a thread of its own, and [catches](catch) signals meanwhile.
+pub(super) fn feed_and_catch(
+    feed: impl FnOnce() + Send + 'static,
+    tell: impl FnOnce() + Send + 'static,
+    is_heard: Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let threads = catch(tell, is_heard);
+    threads.and_then(|()| thread::Builder::new().name("lines".to_owned()).spawn(feed)).map(drop).map_err(|error| {
+        let why = format_args!("cannot start a thread: {error}; check the limits of this process (ulimit -a)");
+        Failure::new(Exit::Failure, why)
+    })
+}
+
 /// Calls `tell` at the first SIGINT or SIGTERM. If `is_heard` is not set soon after, or at a second signal, ends the
 /// process.
-pub(super) fn catch(tell: impl FnOnce() + Send + 'static, is_heard: Arc<AtomicBool>) -> io::Result<()> {
+fn catch(tell: impl FnOnce() + Send + 'static, is_heard: Arc<AtomicBool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let [interrupt, terminate] = {
         let _entered = runtime.enter();

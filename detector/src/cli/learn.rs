@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::arguments::Socket;
@@ -95,15 +94,11 @@ fn follow(seen: &mut Seen, socket: &Path, time: Duration) -> Result<(), Failure>
     let stream = client::tail(socket)?;
     let (sender, inputs) = mpsc::sync_channel(QUEUE);
     let is_heard = Arc::new(AtomicBool::new(false));
-    let threads = {
-        let (sender, is_heard) = (sender.clone(), Arc::clone(&is_heard));
-        interrupt::catch(move || drop(sender.send(Input::Interrupted)), is_heard)
+    let tell_end = {
+        let sender = sender.clone();
+        move || drop(sender.send(Input::Interrupted))
     };
-    let feed = move || feed(stream, &sender);
-    threads.and_then(|()| thread::Builder::new().name("lines".to_owned()).spawn(feed)).map_err(|error| {
-        let why = format_args!("cannot start a thread: {error}; check the limits of this process (ulimit -a)");
-        Failure::new(Exit::Failure, why)
-    })?;
+    interrupt::feed_and_catch(move || feed(stream, &sender), tell_end, Arc::clone(&is_heard))?;
     let start = Instant::now();
     tell(&format!("learning for {} s; Ctrl-C ends it earlier", time.as_secs()));
     while let Some(left) = time.checked_sub(start.elapsed()) {

@@ -274,21 +274,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let (source, _watch) = Source::open(&args.socket)?;
     let (sender, inputs) = mpsc::sync_channel(QUEUE);
     let is_heard = Arc::new(AtomicBool::new(false));
-    let threads = {
-        let (sender, is_heard) = (sender.clone(), Arc::clone(&is_heard));
-        interrupt::catch(move || drop(sender.send(Input::Interrupted)), is_heard)
+    let tell_end = {
+        let sender = sender.clone();
+        move || drop(sender.send(Input::Interrupted))
     };
-    threads
-        .and_then(|()| {
-            let feed = move || drop(source.feed(&sender));
-            thread::Builder::new().name("lines".to_owned()).spawn(feed)
-        })
-        .map_err(|error| {
-            Failure::new(
-                Exit::Failure,
-                format_args!("cannot start a thread: {error}; check the limits of this process (ulimit -a)"),
-            )
-        })?;
+    interrupt::feed_and_catch(move || drop(source.feed(&sender)), tell_end, Arc::clone(&is_heard))?;
     let out = io::BufWriter::new(io::stdout().lock());
     let out = if args.json {
         Out::Program(out)
