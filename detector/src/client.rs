@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::finding::{Finding, Kind, Line, Severity};
+use crate::output::json::LONGEST;
 use crate::protocol::{Call, Reply, Request, Status, VERSION};
 
 /// How long the daemon may take to answer a request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The maximum length of a line, in bytes. The longest finding is far shorter, even with every byte escaped.
-const MAX_LINE: u64 = 1 << 20;
 
 /// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,14 +111,13 @@ impl Stream {
     /// Reads the next line, including its line feed, into `line`. Returns `false` if the daemon closed the stream.
     pub fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Error> {
         line.clear();
-        let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', line);
+        let read = (&mut self.reader).take(LONGEST).read_until(b'\n', line);
         match read {
             Ok(_) if line.ends_with(b"\n") => Ok(true),
             Ok(0) => Ok(false),
-            Ok(_) if line.len() as u64 == MAX_LINE => Err(Error::Protocol {
-                path: self.path.clone(),
-                what: format!("a line is longer than {MAX_LINE} bytes"),
-            }),
+            Ok(_) if line.len() as u64 == LONGEST => {
+                Err(Error::Protocol { path: self.path.clone(), what: format!("a line is longer than {LONGEST} bytes") })
+            }
             // The line is incomplete because the daemon was killed while it wrote.
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),

@@ -7,6 +7,7 @@ use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::config::problem::visible_text;
 use crate::config::{self, Loaded};
+use crate::detect::describe::counted;
 use crate::policy::{Exception, Override, WatchRule};
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 0 => Ok(()),
                 _ => {
                     let more = if loaded.problems.omitted() > 0 { "more than " } else { "" };
-                    let errors = counted(errors, "error");
+                    let errors = counted(errors as u64, "error");
                     Err(Failure::new(
                         Exit::Usage,
                         format_args!("{name}: the file cannot be used; correct {more}{errors}"),
@@ -70,43 +71,39 @@ fn show(out: &mut dyn Write, name: &str, loaded: &Loaded) -> io::Result<()> {
     }
     match problems.iter().count() + problems.omitted() + doubts.len() {
         0 => writeln!(out, "{name}: no errors")?,
-        warnings => writeln!(out, "{name}: no errors, {}", counted(warnings, "warning"))?,
+        warnings => writeln!(out, "{name}: no errors, {}", counted(warnings as u64, "warning"))?,
     }
-    let exceptions = &settings.exception.0;
-    if !exceptions.is_empty() {
-        writeln!(out, "exceptions, in the order in which they are tried (the first that matches applies):")?;
-    }
-    for (nth, exception @ Exception { name, reason, owner, .. }) in exceptions.iter().enumerate() {
+    let exceptions = settings.exception.0.iter().map(|exception| {
+        let Exception { name, reason, owner, .. } = exception;
         let until = exception.end().map_or("no expiry".to_owned(), |end| format!("expires {end}"));
         let [name, owner, reason] = [name, owner, reason].map(|text| visible_text(text));
-        writeln!(out, "{:>4}. {name} ({until}; owner {owner}): {reason}", nth + 1)?;
-    }
-    let overrides = &settings.severity.0;
-    if !overrides.is_empty() {
-        writeln!(
-            out,
-            "overrides of severities, in the order in which they are tried (the first that matches applies):"
-        )?;
-    }
-    for (nth, Override { name, reason, severity, .. }) in overrides.iter().enumerate() {
+        format!("{name} ({until}; owner {owner}): {reason}")
+    });
+    list(out, "exceptions, in the order in which they are tried (the first that matches applies):", exceptions)?;
+    let overrides = settings.severity.0.iter().map(|Override { name, reason, severity, .. }| {
         let [name, reason] = [name, reason].map(|text| visible_text(text));
-        writeln!(out, "{:>4}. {name} ({severity}): {reason}", nth + 1)?;
-    }
-    let rules = &settings.watch.0;
-    if !rules.is_empty() {
-        writeln!(
-            out,
-            "rules about what is watched, in the order in which they are tried (what none matches is watched):"
-        )?;
-    }
-    for (nth, WatchRule { name, reason, is_watched, .. }) in rules.iter().enumerate() {
+        format!("{name} ({severity}): {reason}")
+    });
+    list(
+        out,
+        "overrides of severities, in the order in which they are tried (the first that matches applies):",
+        overrides,
+    )?;
+    let rules = settings.watch.0.iter().map(|WatchRule { name, reason, is_watched, .. }| {
         let [name, reason] = [name, reason].map(|text| visible_text(text));
-        let watched = if *is_watched { "watched" } else { "not watched" };
-        writeln!(out, "{:>4}. {name} ({watched}): {reason}", nth + 1)?;
-    }
-    Ok(())
+        format!("{name} ({}): {reason}", if *is_watched { "watched" } else { "not watched" })
+    });
+    list(
+        out,
+        "rules about what is watched, in the order in which they are tried (what none matches is watched):",
+        rules,
+    )
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// Writes a numbered list below a heading, if it has entries.
+fn list(out: &mut dyn Write, heading: &str, entries: impl ExactSizeIterator<Item = String>) -> io::Result<()> {
+    if entries.len() > 0 {
+        writeln!(out, "{heading}")?;
+    }
+    (1..).zip(entries).try_for_each(|(number, entry)| writeln!(out, "{number:>4}. {entry}"))
 }

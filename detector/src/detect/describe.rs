@@ -7,6 +7,11 @@ use crate::event;
 use crate::event::{Control, Origin};
 use crate::finding::{Ancestor, Capabilities, Container, Device, File, Mode, Op, Pod, Process, ProcessField, Text};
 
+/// A number of things.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The container, as far as its cgroup shows it.
 pub(crate) fn container(container: &TrackedContainer) -> Container {
     let reference = container.reference.as_ref();

@@ -9,7 +9,7 @@ mod changes;
 mod code;
 pub(crate) mod content;
 mod context;
-mod describe;
+pub(crate) mod describe;
 mod device_write;
 mod drifted_exec;
 mod excepted;

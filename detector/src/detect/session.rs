@@ -31,7 +31,7 @@
 //! interpreter) otherwise.
 
 use super::content::Content;
-use super::describe::Actor;
+use super::describe::{Actor, counted};
 use super::{interpreter, shell};
 use crate::event::{StdioKind, Via};
 use crate::finding::{Finding, Kind, Process, Severity, SeverityRule, Summary};
@@ -156,8 +156,4 @@ pub(super) fn message(summary: &Summary, process: &Process, container: &str, las
         text += &format!(", {end} {}.{} s", lasted / 1_000_000_000, lasted / 100_000_000 % 10);
     }
     text
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::counted;
 use super::seen::Seen;
+use crate::detect::describe::counted;
 use crate::explain::unfulfilled;
 use crate::finding::{File, Finding, Kind, Op, Severity, Text};
 use crate::output::terminal::safe;

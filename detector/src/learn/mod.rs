@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 
 use crate::config;
 use crate::config::draft::{Draft, unescaped};
+use crate::detect::describe::counted;
 use crate::finding::{Container, Evidence, File, Finding, Kind, Severity, Text, Time};
 use crate::output::terminal::safe;
 use crate::policy::Selection;
@@ -333,8 +334,4 @@ fn heading(image: Option<&Text>, groups: &BTreeMap<Common, Group>) -> String {
 fn between(first: Time, last: Time) -> String {
     let [first, last] = [first, last].map(|time| format!("{:.0}", time.0));
     if first == last { format!("at {first}") } else { format!("between {first} and {last}") }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read as _};
 
 use crate::finding::{Container, Finding, Kind, Line, NoticeEvent, Time};
+use crate::output::json::LONGEST;
 
-/// How long a line can be, in bytes. The longest finding is far shorter, even with every byte escaped.
-const LONGEST: u64 = 1 << 20;
 /// How many findings there can be.
 const MOST: usize = 200_000;
 

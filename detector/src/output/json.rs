@@ -10,6 +10,9 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use super::escape;
 use crate::finding::Line;
 
+/// How long a line can be at most, in bytes. The longest finding is far shorter, even with every byte escaped.
+pub(crate) const LONGEST: u64 = 1 << 20;
+
 /// Room for a usual finding, so that it is written without growing.
 const USUAL: usize = 2048;
 

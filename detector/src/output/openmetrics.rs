@@ -1,5 +1,6 @@
 //! The status of the daemon as metrics, in the OpenMetrics format 1.0. The names of all metrics are here.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
@@ -24,7 +25,7 @@ type Labels = Vec<(&'static str, String)>;
 
 /// A table of samples that only grow, or that go up and down.
 type Counts = Family<Labels, Counter>;
-type Levels = Family<Labels, Gauge<i64, std::sync::atomic::AtomicI64>>;
+type Levels = Family<Labels, Gauge>;
 
 /// The metrics of a daemon with this status. `memory` is how many bytes of its memory are resident, if that is known.
 pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
@@ -83,7 +84,7 @@ fn about_findings(registry: &mut Registry, counters: &Counters) {
     }
     let help = "Findings by kind and severity; one whose severity has changed counts for both";
     registry.register("findings", help, findings);
-    let by = |label: &'static str, numbers: &std::collections::BTreeMap<String, u64>| {
+    let by = |label: &'static str, numbers: &BTreeMap<String, u64>| {
         let counts = Counts::default();
         for (name, number) in numbers {
             counts.get_or_create(&vec![(label, name.clone())]).inc_by(*number);
