@@ -65,25 +65,25 @@ impl Omitted {
     /// What these findings are.
     const fn text(self) -> &'static str {
         match self {
-            Self::Quiet => "are expected or of severity info, and need no exception",
-            Self::Suppressed => "are suppressed by an exception already",
-            Self::OtherImage => "are about containers of other images",
-            Self::Refused => "can never be excepted",
-            Self::InSession => "are sessions, or were done in one",
-            Self::AfterSession => "were done in a container that a session had changed before",
-            Self::Program => "are about programs, scripts or libraries that are not the image's",
-            Self::Shell => "are shells (`--include-shells` learns those that the application starts)",
-            Self::High => "are of high severity",
-            Self::Installation => "were done by a package manager",
+            Self::Quiet => "expected ones and those of severity info, which need no exception",
+            Self::Suppressed => "those that an exception suppresses already",
+            Self::OtherImage => "those about containers of other images",
+            Self::Refused => "those that can never be excepted",
+            Self::InSession => "sessions, and what was done in them",
+            Self::AfterSession => "those in a container that a session had changed before",
+            Self::Program => "programs, scripts and libraries that are not the image's",
+            Self::Shell => "shells (`--include-shells` learns those that the application starts)",
+            Self::High => "those of high severity",
+            Self::Installation => "those by a package manager",
             Self::NoImage => {
-                "are about containers of which no runtime has told the image, or only that of an ordinary user \
+                "those about containers of which no runtime has told the image, or only that of an ordinary user \
                 (`--without-image` learns from them, but such an exception holds in every container)"
             }
             Self::NoEvidence => {
-                "have no evidence: which program acts, or on which file, is not known for certain (it may not be the \
-                image's, or what its path says)"
+                "those without evidence: which program acts, or on which file, is not known for certain (it may not be \
+                the image's, or what its path says)"
             }
-            Self::NoPattern => "have so many paths, or such ones, that no narrow patterns stand for them",
+            Self::NoPattern => "those with so many paths, or such ones, that no narrow patterns stand for them",
         }
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn learn(seen: &Seen, wanted: &Wanted, now: Time) -> String {
         start += "# Nothing was learnt from these findings:\n";
     }
     for (why, count) in &omitted {
-        let _ = writeln!(start, "#   {count} {}", why.text());
+        let _ = writeln!(start, "#   {}: {count}", why.text());
     }
     start + &toml
 }
@@ -178,12 +178,12 @@ impl Seen {
             }
         };
         for (count, what) in [
-            (*foreign, "lines are not the detector's, or damaged"),
-            (*losses, "events were lost, or reported without details, in that time"),
-            (*suppressed, "acts were suppressed by exceptions, and are in no line"),
+            (*foreign, "lines that are not the detector's, or are damaged"),
+            (*losses, "events that were lost, or reported without details"),
+            (*suppressed, "acts that exceptions have suppressed, and that are in no line"),
         ] {
             if count > 0 {
-                let _ = writeln!(text, "# Not covered: {count} {what}.");
+                let _ = writeln!(text, "# Not covered: {what}: {count}.");
             }
         }
         text
