@@ -184,7 +184,10 @@ pub(super) fn restart_of_the_application(lab: &mut Lab) -> Result<()> {
 /// A container of Docker whose service does what it is told, with a health check that is this line for a shell.
 fn with_health_check(lab: &mut Lab, line: &str) -> Result<engine::Container> {
     lab.node.ensure(&DOCKER)?;
-    DOCKER.service_with(lab.number(), &["--health-interval=5s", "--health-timeout=30s", "--health-cmd", line])
+    let options = ["--health-interval=5s", "--health-timeout=30s", "--health-cmd", line];
+    let container = DOCKER.service_with(lab.number(), &options)?;
+    lab.wait_until_known(&container)?;
+    Ok(container)
 }
 
 /// The lines about a container since this number of lines, without what became known later.
@@ -226,8 +229,12 @@ pub(super) fn is_end(line: &Value) -> bool {
 
 pub(super) fn health_check(lab: &mut Lab) -> Result<()> {
     let container = with_health_check(lab, &format!("/bin/sh {SCRIPT}"))?;
-    wait_for_line(lab, &container, 3, is_end)?;
-    let lines = lines_of(lab, &container, 0);
+    // A check that began before Docker had answered can be told.
+    let ends = lines_of(lab, &container, 0).iter().filter(|line| is_end(line)).count() + 1;
+    wait_for_line(lab, &container, ends, is_end)?;
+    let since = lab.history.len();
+    wait_for_line(lab, &container, ends + 2, is_end)?;
+    let lines = lines_of(lab, &container, since);
     for line in &lines {
         let told = if is_end(line) { &line["detail"] } else { line };
         if let Some(difference) = difference(told, &expected("health_check", "medium")) {
@@ -273,7 +280,7 @@ pub(super) fn health_check_of_added_program(lab: &mut Lab) -> Result<()> {
 /// What a health check changes is told.
 pub(super) fn health_check_that_writes(lab: &mut Lab) -> Result<()> {
     let container = with_health_check(lab, "echo checked > /tmp/checked")?;
-    let write = wait_for_line(lab, &container, 1, |line| line["finding"] == "image_write")?;
+    let write = wait_for_line(lab, &container, 1, |line| line["file"]["path"] == "/tmp/checked")?;
     ensure!(write["severity"] == "low" && write["expected"].is_null(), "{write} is expected");
     expect_told(lab, &container, &write["session"], "medium")?;
     drop(container);
@@ -347,6 +354,7 @@ pub(super) fn of_the_image(lab: &mut Lab) -> Result<()> {
             thread::sleep(APART);
         }
         let container = DOCKER.service(lab.number())?;
+        lab.wait_until_known(&container)?;
         container.service_does(&["create", "/srv/state"])?;
         expect(lab, &container, "/srv/state", more)?;
         all.push(container);

@@ -17,7 +17,7 @@ use super::expectation::compare;
 use super::recording::Run;
 use crate::attack::NotApplicable;
 use crate::container::{Container, Setup};
-use crate::engine::Node;
+use crate::engine::{self, Node};
 use crate::image::{DASH, MANY, PLACES, many_file, place};
 use crate::init::cgroup;
 use crate::program::{Running, wait_for};
@@ -400,6 +400,18 @@ impl Lab {
             self.pending.extend(lines.into_iter().filter(is_act));
             Ok(wanted)
         })
+    }
+
+    /// Waits until the sensor knows what the engine tells of this container. A busy engine answers late, and what is
+    /// decided until then is decided without its answer.
+    pub(super) fn wait_until_known(&mut self, container: &engine::Container) -> Result<()> {
+        container.service_does(&["create", "/known"])?;
+        self.wait_for_line(|line| {
+            [&line["container"], &line["detail"]["container"]]
+                .iter()
+                .any(|told| told["id"] == container.id.as_str() && !told["image"].is_null())
+        })?;
+        self.take_findings().map(drop)
     }
 
     /// Expects exactly these findings of this container, in this order. Only the given fields are compared.

@@ -363,13 +363,12 @@ pub(super) fn by_image(lab: &mut Lab) -> Result<()> {
     let exceptions = [of_image("own", "localhost/lab:*"), of_image("other", "redis:*")];
     let suppressed = with_exceptions(lab, &exceptions, |lab| {
         let container = DOCKER.service(lab.number())?;
+        lab.wait_until_known(&container)?;
         for name in ["own", "other"] {
             container.service_does(&["create", &format!("/srv/{name}")])?;
         }
-        // It waits for the runtime's answer.
-        lab.wait_for_line(|line| line["finding"] == "image_write" && line["file"]["path"] == "/srv/other")?;
         let found = lab.take_findings()?;
-        ensure!(found.len() == 1, "{found:?}");
+        ensure!(found.len() == 1 && found[0]["file"]["path"] == "/srv/other", "{found:?}");
         Ok(())
     })?;
     ensure!(suppressed == json!({"own": 1}), "{suppressed}");
@@ -464,6 +463,9 @@ pub(super) fn explained(lab: &mut Lab) -> Result<()> {
 pub(super) fn explained_in_container(lab: &mut Lab) -> Result<()> {
     lab.node.ensure(&DOCKER)?;
     let [own, other] = [DOCKER.service(lab.number())?, DOCKER.service(lab.number())?];
+    for container in [&own, &other] {
+        lab.wait_until_known(container)?;
+    }
     let shell = ["/bin/sh", "-c", "true"];
     own.exec(&shell)?;
     let found = lab.take_findings()?;
@@ -489,6 +491,10 @@ pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
     const LINES: &str = "/tmp/learnt.json";
     lab.node.ensure(&DOCKER)?;
     let paths = ["one", "two", "three", "four"].map(|name| format!("/srv/{name}"));
+    let (first, second) = (DOCKER.service(lab.number())?, DOCKER.service(lab.number())?);
+    for container in [&first, &second] {
+        lab.wait_until_known(container)?;
+    }
     let [out, messages] = ["/tmp/learnt", "/tmp/learnt.log"].map(Path::new);
     let mut learn = Command::new(DETECTOR);
     learn.args(["learn", "--for", "1h", "--image", "localhost/lab:*"]);
@@ -496,17 +502,12 @@ pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
     wait_for("the start of learning", PATIENCE, || {
         Ok(fs::read_to_string(messages)?.contains("learning for").then_some(()))
     })?;
-    let (first, second) = (DOCKER.service(lab.number())?, DOCKER.service(lab.number())?);
     for path in &paths {
         first.service_does(&["create", path])?;
     }
     first.exec(&["/bin/sh", "-c", "true"])?;
     second.exec(&["/bin/busybox", "touch", "/srv/by-hand"])?;
     second.service_does(&["create", "/srv/after"])?;
-    let told = |line: &Value| line["event"] == "container_info" || !line["container"]["image"].is_null();
-    for container in [&first, &second] {
-        lab.wait_for_line(|line| told(line) && line.to_string().contains(&container.id))?;
-    }
     lab.take_findings()?;
     learn.signal(Signal::INT)?;
     wait_for("the end of learning", PATIENCE, || Ok(fs::read_to_string(out)?.contains("[[exception]]").then_some(())))?;
@@ -528,6 +529,7 @@ pub(super) fn learnt(lab: &mut Lab) -> Result<()> {
 
     let suppressed = with_exceptions(lab, &[policy], |lab| {
         let container = DOCKER.service(lab.number())?;
+        lab.wait_until_known(&container)?;
         for path in &paths {
             container.service_does(&["create", path])?;
         }
