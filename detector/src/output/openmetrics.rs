@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::finding::Time;
+use crate::finding::{Kind, Loss, Reason, Severity, Time};
 use crate::protocol::{Counters, DaemonState, Status};
 use crate::runtime::EngineState;
 
@@ -75,28 +75,32 @@ fn about_the_daemon(registry: &mut Registry, status: &Status, memory: Option<u64
 fn about_findings(registry: &mut Registry, counters: &Counters) {
     let Counters { events, reached, expected, losses, skipped, suppressed, .. } = counters;
     registry.register("events", "Events that the kernel has reported", count(*events));
+    // What has not happened yet is 0: of a sample that begins with another number, nobody can tell that it has grown.
     let findings = Counts::default();
-    for (kind, severities) in reached {
-        for (severity, number) in severities {
+    for kind in Kind::ALL {
+        for severity in Severity::ALL {
             let labels = vec![("finding", kind.name().to_owned()), ("severity", severity.name().to_owned())];
-            findings.get_or_create(&labels).inc_by(*number);
+            let number = reached.get(&kind).and_then(|severities| severities.get(&severity));
+            findings.get_or_create(&labels).inc_by(number.copied().unwrap_or(0));
         }
     }
     let help = "Findings by kind and severity; one whose severity has changed counts for both";
     registry.register("findings", help, findings);
-    let by = |label: &'static str, numbers: &BTreeMap<String, u64>| {
+    let by = |label: &'static str, known: &[&str], numbers: &BTreeMap<String, u64>| {
         let counts = Counts::default();
-        for (name, number) in numbers {
-            counts.get_or_create(&vec![(label, name.clone())]).inc_by(*number);
-        }
+        let of = |name: &str| counts.get_or_create_owned(&vec![(label, name.to_owned())]);
+        known.iter().for_each(|name| drop(of(name)));
+        numbers.iter().for_each(|(name, number)| _ = of(name).inc_by(*number));
         counts
     };
-    registry.register("expected_findings", "Findings that were expected, by reason", by("reason", expected));
-    registry.register("losses", "What was lost, or reported without all details, by kind", by("kind", losses));
+    let reasons = Reason::ALL.map(Reason::name);
+    let kinds: Vec<_> = Loss::ALL.iter().map(|kind| kind.name()).collect();
+    registry.register("expected_findings", "Findings that were expected, by reason", by("reason", &reasons, expected));
+    registry.register("losses", "What was lost, or reported without all details, by kind", by("kind", &kinds, losses));
     let help = "Calls for which the kernel did not run a probe";
     registry.register("skipped_calls", help, count(*skipped));
     let help = "Acts that an exception has suppressed, by its name";
-    registry.register("suppressed_acts", help, by("exception", suppressed));
+    registry.register("suppressed_acts", help, by("exception", &[], suppressed));
 }
 
 /// Which policy is in use, and what it keeps from being watched.
@@ -212,8 +216,11 @@ mod tests {
             "detector_events_total 9",
             "detector_findings_total{finding=\"session\",severity=\"low\"} 1",
             "detector_findings_total{finding=\"session\",severity=\"high\"} 1",
+            "detector_findings_total{finding=\"image_write\",severity=\"critical\"} 0",
             "detector_expected_findings_total{reason=\"scratch\"} 4",
+            "detector_expected_findings_total{reason=\"image\"} 0",
             "detector_losses_total{kind=\"exec\"} 5",
+            "detector_losses_total{kind=\"output\"} 0",
             "detector_skipped_calls_total 6",
             "detector_suppressed_acts_total{exception=\"a \\\"quoted\\\"\\\\\\nname\"} 7",
             "detector_unwatched_containers{rule=\"builds\"} 2",
@@ -233,6 +240,25 @@ mod tests {
         for (status, memory) in [(status(), Some(1)), (Status { config: None, ..status() }, None)] {
             let text = text(&status, memory);
             parse_openmetrics(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        }
+    }
+
+    #[test]
+    fn the_alerts_and_the_dashboard_ask_for_metrics_that_there_are() {
+        let text = text(&status(), Some(1));
+        let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        for file in [
+            include_str!("../../../deploy/prometheus/detector.rules.yml"),
+            include_str!("../../../deploy/prometheus/detector.rules.test.yml"),
+            include_str!("../../../deploy/grafana/detector.json"),
+        ] {
+            let words = file.split(|character| !is_of_name(character));
+            let names: Vec<_> = words.filter(|word| word.starts_with("detector_")).collect();
+            assert!(names.len() > 5, "{names:?}");
+            for name in names {
+                let is_sample = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+                assert!(text.lines().any(is_sample), "there is no metric {name}");
+            }
         }
     }
 }
