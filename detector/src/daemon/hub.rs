@@ -302,6 +302,11 @@ impl Hub {
         lock(&self.orders).as_ref().map(|orders| orders.give(order)).is_some()
     }
 
+    /// How often the pipeline has begun to look for records. `None` if it has not started.
+    pub(super) fn turns(&self) -> Option<u64> {
+        lock(&self.phase).pipeline.as_ref().map(|pipeline| pipeline.turns.load(Relaxed))
+    }
+
     /// Records the result of another self-test.
     pub(super) fn set_tested(&self, hooks: Vec<Hook>, undetected: Vec<String>) {
         let mut phase = lock(&self.phase);

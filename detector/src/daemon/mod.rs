@@ -7,6 +7,7 @@ mod reload;
 pub mod server;
 mod upkeep;
 pub(crate) mod watch;
+mod watchdog;
 pub mod writer;
 
 use std::io;
@@ -173,6 +174,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     tokio::spawn(reload::follow(file, Arc::clone(&hub), reread));
     hub.publish_degradation();
     notify(&[NotifyState::Ready]);
+    tokio::spawn(watchdog::run(Arc::clone(&hub)));
 
     let (reason, end) = tokio::select! {
         signal = signals.next() => {

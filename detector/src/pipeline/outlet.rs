@@ -36,6 +36,8 @@ pub(crate) enum Message {
 pub struct Counters {
     /// The number of records that were read from the kernel.
     pub events: AtomicU64,
+    /// How often the reader has begun to look for records. It does so at least once a second, unless it hangs.
+    pub turns: AtomicU64,
     /// The time since boot, in nanoseconds, at which a self-test began that has not ended. 0 if none runs.
     pub(super) testing_since: AtomicU64,
 }
@@ -66,6 +68,11 @@ impl<S: FnMut(Message)> Outlet<S> {
     /// Counts a record that was read from the kernel.
     pub(super) fn count_event(&self) {
         self.counters.events.fetch_add(1, Relaxed);
+    }
+
+    /// Records that the reader looks for records again.
+    pub(super) fn count_turn(&self) {
+        self.counters.turns.fetch_add(1, Relaxed);
     }
 
     /// Records that a self-test begins at this time since boot, or ends, if it is 0.

@@ -89,6 +89,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// Runs until it is stopped, then handles the remaining records.
     pub(super) fn run(mut self) {
         while self.wait() {
+            self.outlet.count_turn();
             self.intake.follow_wall_clock();
             self.drain();
             self.intake.take_contents(&mut self.outlet);

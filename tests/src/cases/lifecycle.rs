@@ -1,9 +1,11 @@
 //! Starting and stopping the sensor, with files and containers from before its start.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::json;
@@ -12,8 +14,8 @@ use super::expectation::{compare, shell, write};
 use super::lab::{Lab, prepare, write_config};
 use super::shadow::in_sandbox;
 use crate::container::{Container, Setup, docker_cgroup, id};
-use crate::program::{on_host, wait_for};
-use crate::sensor::detector;
+use crate::program::{Running, on_host, wait_for};
+use crate::sensor::{detector, run_command};
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
     let (container, path, place) = (lab.container_from_before(Setup::default())?, lab.file()?, lab.place()?);
@@ -113,6 +115,34 @@ pub(super) fn configuration_file(lab: &mut Lab) -> Result<()> {
     ensure!(log.contains(&format!("configuration file: {FILE}")), "{log}");
     ensure!(status.contains(&format!("\nconfig    {FILE}: no exceptions, loaded 20")), "{status}");
     Ok(())
+}
+
+/// The service manager is told when the daemon watches, that it still does, and that it stops.
+pub(super) fn service_manager(lab: &mut Lab) -> Result<()> {
+    const FOLDER: &str = "/run/lab/service";
+    lab.without_sensor(|_| {
+        let [lines, log, socket] = ["findings.jsonl", "log", "notify"].map(|name| Path::new(FOLDER).join(name));
+        fs::create_dir_all(FOLDER)?;
+        let manager = UnixDatagram::bind(&socket)?;
+        manager.set_read_timeout(Some(Duration::from_secs(120)))?;
+        let mut daemon = run_command(&lines, &log)?;
+        let mut daemon = Running::start(daemon.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "3000000"))?;
+        let wait_until_told = |wanted: &str| loop {
+            let mut message = [0; 1024];
+            let length = manager.recv(&mut message).with_context(|| format!("{wanted} was not told"))?;
+            if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == wanted) {
+                return anyhow::Ok(());
+            }
+        };
+        for message in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+            wait_until_told(message)?;
+        }
+        daemon.signal(Signal::TERM)?;
+        wait_until_told("STOPPING=1")?;
+        let status = wait_for("the daemon's end", Duration::from_secs(20), || daemon.ended())?;
+        ensure!(status.success(), "it has ended with {status}");
+        Ok(())
+    })
 }
 
 /// Somebody tests whether findings arrive.
