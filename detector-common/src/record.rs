@@ -324,6 +324,9 @@ pub struct Process {
     pub peer: Peer,
     /// The session that the process belongs to.
     pub session: Session,
+    /// The process that has moved this one into the cgroup of the running container, such as a runtime for an exec. It
+    /// may have ended since. Its `pid` is 0 if that is not known.
+    pub mover: Ancestor,
     /// The ancestors of the process, nearest first.
     pub ancestors: [Ancestor; ANCESTORS],
 }
@@ -506,7 +509,7 @@ const _: () = {
     assert!(size_of::<Peer>() == 24);
     assert!(size_of::<Ancestor>() == 32);
     assert!(size_of::<Session>() == 16);
-    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + 16 + ANCESTORS * 32);
+    assert!(size_of::<Process>() == 8 + 8 * 4 + 8 + 2 * COMM_LEN + 3 * 16 + 24 + 16 + 32 + ANCESTORS * 32);
     assert!(size_of::<Span>() == 8);
     assert!(
         size_of::<ExecRecord>()

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, is_unsent_if_unwatched},
-    record::{ExitRecord, Kind, ListenRecord, PATH_DEPTH, Session},
+    record::{Ancestor, COMM_LEN, ExitRecord, Kind, ListenRecord, PATH_DEPTH, Session},
     vocabulary::{Loss, Origin, Via},
 };
 
@@ -21,8 +21,18 @@ use crate::{
     actor,
     emit::{Draft, Stamp, count_loss},
     kernel::{Access, Cgroup, Dentry, NsProxy, Task, current_cgroup_id, current_process, typed_current},
-    mem::{Counter, Lookup, Word},
+    mem::{self, Counter, Lookup, Word},
 };
+
+/// A process that was moved, and which process has moved it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Mover {
+    /// The `task_struct.start_boottime` of the process that was moved.
+    moved: u64,
+    /// The process that has moved it.
+    by: Ancestor,
+}
 
 /// The inode number of the host's mount namespace.
 #[unsafe(no_mangle)]
@@ -71,6 +81,10 @@ static UNWATCHED: HashMap<u64, u32> = HashMap::with_max_entries(16_384, 0);
 /// outside or began a session in it, and their descendants.
 #[map]
 static ENTERED: HashMap<u32, map::Entered> = HashMap::with_max_entries(16_384, 0);
+
+/// Who has moved processes into the cgroups of running containers, by the ids of these (thread group ids).
+#[map]
+static MOVERS: LruHashMap<u32, Mover> = LruHashMap::with_max_entries(4_096, 0);
 
 /// One element: how many elements of [`ENTERED`] are processes of sessions that began inside containers. The daemon
 /// corrects the number.
@@ -232,6 +246,34 @@ pub fn of_executing(task: Task) -> Option<u64> {
 #[inline(always)]
 pub fn responsible(task: Task) -> u64 {
     of(task).or_else(|| of_cgroup(task)).map_or(0, |cgroup| cgroup.container)
+}
+
+/// Notes that the running task, which is in no container, moves a task into the cgroup `to` of a running container. It
+/// may have ended when the task executes a program there.
+#[inline(always)]
+pub fn note_mover(task: Task, to: u64) {
+    if started(to).is_none() || of_current().is_some() {
+        return;
+    }
+    let (moved, current) = (task.leader(), Task::current().leader());
+    let mut by =
+        Ancestor { start_time: current.start_time(), pid: current_process(), in_container: 0, comm: [0; COMM_LEN] };
+    current.copy_comm(&mut by.comm);
+    // If it cannot be kept, the task's parent is all that is known.
+    let _unknown = MOVERS.insert(moved.process(), Mover { moved: moved.start_time(), by }, BPF_ANY.into());
+}
+
+/// Describes the process that has moved the one with this id and start time into the cgroup of a running container.
+#[inline(always)]
+pub fn describe_mover(process: u32, start_time: u64, out: &mut Ancestor) {
+    mem::store(&mut out.pid, 0);
+    let Some(mover) = MOVERS.copied(&process) else { return };
+    if mover.moved == start_time {
+        out.start_time = mover.by.start_time;
+        out.comm = mover.by.comm;
+        mem::store(&mut out.in_container, 0);
+        mem::store(&mut out.pid, mover.by.pid);
+    }
 }
 
 /// Returns the container that a task leaves when the running task moves it to the cgroup `to`, or creates it there.

@@ -26,6 +26,7 @@ pub fn describe(task: Task, origin: u32, container: u64, out: &mut Process) {
     task.copy_terminal(&mut out.tty);
     task.describe_standard_descriptors(&mut out.stdio, &mut out.peer);
     out.session = container::session();
+    container::describe_mover(out.pid, out.start_time, &mut out.mover);
     describe_ancestors(task, container, &mut out.ancestors);
     out.ppid = mem::load(&out.ancestors[0].pid);
 }

@@ -344,7 +344,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way(
                 "`docker exec` of a shell, with and without a terminal",
                 &["exec"],
-                &["shell::entered", "shell::entered_with_tty"],
+                &["shell::entered", "shell::entered_with_tty", "shell::entered_detached"],
             ),
             way(
                 "a person's session at a terminal, as one finding with all programs",

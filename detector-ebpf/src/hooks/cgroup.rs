@@ -9,7 +9,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    cgroups,
+    cgroups, container,
     kernel::{Cgroup, Str, Task},
     probe_log,
 };
@@ -38,7 +38,9 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let to = Cgroup::new(ctx.arg(0));
     if to.is_in_hierarchy() {
-        cgroups::report_escape(Task::new(ctx.arg(2)), to.id(), Str::new(ctx.arg(1)));
+        let task = Task::new(ctx.arg(2));
+        container::note_mover(task, to.id());
+        cgroups::report_escape(task, to.id(), Str::new(ctx.arg(1)));
     }
     0
 }

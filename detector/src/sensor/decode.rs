@@ -342,10 +342,7 @@ fn process(process: &record::Process, container: u64) -> Result<Process, DecodeE
         stdin: process.stdio[0].inode,
         peer: peer(process.peer),
         session: session(process.session)?,
-        ancestors: process
-            .ancestors
-            .iter()
-            .take_while(|ancestor| ancestor.pid != 0)
+        ancestors: ancestors(process)
             .map(|ancestor| Ancestor {
                 start_time: ancestor.start_time,
                 pid: ancestor.pid,
@@ -354,6 +351,16 @@ fn process(process: &record::Process, container: u64) -> Result<Process, DecodeE
             })
             .collect(),
     })
+}
+
+/// The ancestors of a process, nearest first. A process that was brought into a container is a child of the one that
+/// has brought it, even if that has ended and another one is its parent now.
+fn ancestors(process: &record::Process) -> impl Iterator<Item = &record::Ancestor> {
+    let known = || process.ancestors.iter().take_while(|ancestor| ancestor.pid != 0);
+    let mover = Some(&process.mover).filter(|mover| {
+        mover.pid != 0 && !known().any(|known| (known.pid, known.start_time) == (mover.pid, mover.start_time))
+    });
+    mover.into_iter().chain(known()).take(record::ANCESTORS)
 }
 
 /// Decodes a session. The id 0 means that there is none.
@@ -478,7 +485,7 @@ mod tests {
     }
 
     const PROCESS: usize = 40;
-    const FILE: usize = PROCESS + 424;
+    const FILE: usize = PROCESS + 456;
 
     impl Record {
         fn new(kind: Kind, len: usize) -> Self {
@@ -544,9 +551,9 @@ mod tests {
         record.put(PROCESS + 132, b"\xc0\x00\x02\x01junk");
         record.put(PROCESS + 152, &65_u64.to_ne_bytes());
         record.put(PROCESS + 160, &[1230_u32.to_ne_bytes(), Via::Exec.number().to_ne_bytes()].concat());
-        record.put(PROCESS + 168, &60_u64.to_ne_bytes());
-        record.put(PROCESS + 176, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
-        record.put(PROCESS + 184, b"runc");
+        record.put(PROCESS + 200, &60_u64.to_ne_bytes());
+        record.put(PROCESS + 208, &[1200_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
+        record.put(PROCESS + 216, b"runc");
         record.put(FILE, &99_u64.to_ne_bytes());
         record.put(FILE + 48, &Difference::Metadata.number().to_ne_bytes());
         record.put(FILE + 56, &[98_u64.to_ne_bytes(), 1_700_000_000_u64.to_ne_bytes()].concat());
@@ -621,6 +628,25 @@ mod tests {
     }
 
     #[test]
+    fn what_has_brought_a_process_in_is_its_parent() {
+        const MOVER: usize = PROCESS + 168;
+        let parents = |start_time: u64, pid: u32| {
+            let mut record = exec_record();
+            record.put(MOVER, &start_time.to_ne_bytes());
+            record.put(MOVER + 8, &pid.to_ne_bytes());
+            record.put(MOVER + 16, b"crun");
+            let Ok(Event::Exec(exec)) = decode(record.bytes()) else { panic!("no exec") };
+            exec.process.ancestors.iter().map(|above| (above.pid, above.comm)).collect::<Vec<_>>()
+        };
+        let runc = (1200, name("runc"));
+        assert_eq!(parents(60, 0), [runc], "it is not known");
+        assert_eq!(parents(60, 1200), [runc], "it is still the parent");
+        for (start_time, pid) in [(60, 1201), (61, 1200)] {
+            assert_eq!(parents(start_time, pid), [(pid, name("crun")), runc]);
+        }
+    }
+
+    #[test]
     fn other_ends_of_sockets_are_read() {
         let mut mapped = [0; 16];
         mapped[10..].copy_from_slice(b"\xff\xff\xc0\x00\x02\x02");
@@ -688,7 +714,7 @@ mod tests {
 
     #[test]
     fn what_is_done_to_the_sensor_is_read() {
-        let exe = PROCESS + 424;
+        let exe = FILE;
         let act = |number: u32, value: u32| {
             let mut record = Record::new(Kind::Tampering, exe + 8 + 8 + 16);
             record.put(exe + 8, &[number.to_ne_bytes(), value.to_ne_bytes()].concat());
@@ -756,7 +782,7 @@ mod tests {
         assert_eq!(error(&record), "origin is 9, which this version does not know");
         let mut record = exec_record();
         record.put(4, &1_u32.to_ne_bytes());
-        assert!(error(&record).starts_with("record of kind 1 has 854 bytes and claims 1, but"));
+        assert!(error(&record).starts_with("record of kind 1 has 886 bytes and claims 1, but"));
         assert_eq!(decode(&exec_record().bytes()[1..]), Err(DecodeError::Misaligned));
     }
 

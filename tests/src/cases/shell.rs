@@ -1,6 +1,7 @@
 //! Ways of starting a shell in a container.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::expectation::{difference, shell};
 use super::lab::{Lab, write_on_host};
 use crate::container::Container;
 use crate::init::cgroup;
-use crate::program::on_host;
+use crate::program::{on_host, wait_for};
 
 const BUSYBOX: &str = "/bin/busybox";
 /// A user of the host.
@@ -32,6 +33,26 @@ pub(super) fn entered_with_tty(lab: &mut Lab) -> Result<()> {
     finding["process"]["tty"] = json!("pts0");
     finding["process"]["stdio"] = json!(["tty", "tty", "tty"]);
     lab.expect(&container, [finding])
+}
+
+/// The runtime that has brought the shell in has ended when this changes a file.
+pub(super) fn entered_detached(lab: &mut Lab) -> Result<()> {
+    let (container, path) = (lab.container()?, lab.file()?);
+    let script = format!("sleep 2; echo changed > {path}");
+    container.exec_detached(&["/bin/sh", "-c", &script])?;
+    let file = container.host_path(&path);
+    wait_for("the change", Duration::from_secs(20), || Ok((fs::read(&file)? == b"changed\n").then_some(())))?;
+    let write = json!({"finding": "image_write", "process": {"origin": "entered"}, "file": {"path": path}});
+    let found = lab.expect_and_take(&container, [shell("entered", BUSYBOX, &["/bin/sh", "-c", &script]), write])?;
+    for found in &found {
+        let parent = &found["process"]["ancestors"][0];
+        ensure!(parent["comm"] == "runc" && parent["in_container"] == false, "the parent is {parent}");
+    }
+    ensure!(
+        found[1]["process"]["ancestors"][0] == found[0]["process"]["ancestors"][0],
+        "the parents differ: {found:?}"
+    );
+    Ok(())
 }
 
 /// A process that was started by one that entered from outside has also entered.
