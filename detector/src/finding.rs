@@ -807,7 +807,8 @@ pub struct Process {
     /// address is in brackets.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peer: Option<String>,
-    /// The ancestors of the process, nearest first; at most 8.
+    /// The ancestors of the process, nearest first; at most 8. The first one of a process that a runtime has brought
+    /// into a running container is this runtime, although that may have ended meanwhile, so that `ppid` is another one.
     pub ancestors: Vec<Ancestor>,
 }
 
