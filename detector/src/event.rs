@@ -605,8 +605,8 @@ pub struct Process {
     pub peer: Option<SocketAddr>,
     /// The session that the process belongs to.
     pub session: Option<Session>,
-    /// The ancestors of the process, nearest first. The first one of a process that was brought into a running container
-    /// is what has brought it, which may have ended.
+    /// The ancestors of the process, nearest first. The first one of a process that was brought into a running
+    /// container is what has brought it, which may have ended.
     pub ancestors: Vec<Ancestor>,
 }
 

@@ -1,5 +1,5 @@
-//! Tells the service manager again and again that the daemon watches, if it wants to know (`WatchdogSec` of systemd). It
-//! starts a daemon again that does not tell it.
+//! Tells the service manager again and again that the daemon watches, if it wants to know (`WatchdogSec` of systemd).
+//! It starts a daemon again that does not tell it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
