@@ -745,6 +745,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::rotated_output",
     "lifecycle::configuration_file",
     "lifecycle::test_alert",
+    "lifecycle::service_manager",
     "recording::",
     "policy::",
     "tail::",
