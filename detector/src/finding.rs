@@ -25,9 +25,32 @@ pub use crate::severity::SeverityRule;
 /// such a change.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// The JSON Schema of a line of the stream.
+/// The JSON Schema of a line of the stream or of the log.
 pub fn schema() -> Schema {
-    schemars::schema_for!(Line)
+    schemars::schema_for!(Logged)
+}
+
+/// A line: a finding (it has the key `finding`) or a notice (it has the key `event`). Consumers must ignore keys, and
+/// skip values of `finding` and `event`, that they do not know. Lines of the log have the members `seq` and `prev`
+/// besides.
+#[derive(JsonSchema)]
+#[schemars(rename = "Line")]
+struct Logged {
+    #[serde(flatten)]
+    _line: Line,
+    #[serde(flatten)]
+    _link: Option<Link>,
+}
+
+/// The place of a line in the chain of the log. Lines that go to clients and those of a replay have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub struct Link {
+    /// The number of the line in the log, from 1. It goes on when the log is rotated and when the detector is started
+    /// again.
+    #[schemars(range(min = 1))]
+    pub seq: u64,
+    /// The SHA-256 of the line before, without its line feed. Of the first line, it is 64 zeros.
+    pub prev: Sha256,
 }
 
 /// A line of the stream: a finding (it has the key `finding`) or a notice (it has the key `event`). Consumers must
@@ -1159,6 +1182,24 @@ pub enum NoticeEvent {
         /// The container.
         container: Box<Container>,
     },
+    /// How far the log has come. This is said at intervals: if it is not, the detector does not write any more.
+    Heartbeat {
+        /// The number of the last line before this notice: its `seq`.
+        seq: u64,
+        /// The SHA-256 of that line, without its line feed.
+        sha256: Sha256,
+    },
+    /// The line before this one in the log was not written to its end, because the detector was killed or the power was
+    /// cut. The chain goes on from the line before that.
+    TornLine {
+        /// How many bytes were written.
+        bytes: u64,
+        /// The SHA-256 of these bytes.
+        sha256: Sha256,
+    },
+    /// The log ended with a line that has no `seq` and `prev`, so a new chain begins with the number 1. Nothing links
+    /// it to what is before.
+    NewChain,
 }
 
 /// A configuration file that was loaded.
@@ -1303,6 +1344,9 @@ impl NoticeEvent {
             Self::Watched { .. } => "watched",
             Self::FileHash { .. } => "file_hash",
             Self::ContainerInfo { .. } => "container_info",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::TornLine { .. } => "torn_line",
+            Self::NewChain => "new_chain",
         }
     }
 }

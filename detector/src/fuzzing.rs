@@ -12,6 +12,8 @@ use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use crate::chain::end::End;
+use crate::chain::verify::{Part, Report};
 use crate::config;
 use crate::container::cgroup;
 use crate::container::table::{Table, TrackedContainer};
@@ -40,7 +42,7 @@ pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
 /// are made by the fuzzer, so that they follow the layout.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
@@ -48,6 +50,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("content", content),
     ("findings", findings),
     ("line", line),
+    ("log", log),
     ("proc", proc),
     ("record", one_record),
     ("recording", recording),
@@ -221,6 +224,21 @@ fn line(data: &[u8]) {
         let text = serde_json::to_vec(&reply).expect("an answer can be written");
         assert_eq!(serde_json::from_slice::<Reply>(&text).expect("it can be read back"), reply);
     }
+}
+
+/// A log: if it is whole, another run of the daemon goes on from its last line, and it is whole with the next one.
+fn log(data: &[u8]) {
+    let report = |bytes: &[u8]| {
+        let part = Part::read("log".to_owned(), bytes, None).expect("memory can be read");
+        Report::of(vec![part], None)
+    };
+    let found = report(data);
+    let end = End::in_bytes(data, true);
+    let mut head = end.head;
+    let Some((_, last)) = found.ends.filter(|_| found.problems() == 0) else { return };
+    assert_eq!(end, End { head: last, is_open: false, notice: None });
+    let next = report(&[data, &head.add(b"{\"event\":\"stopped\"}\n")].concat());
+    assert!(next.problems() == 0 && next.ends.is_some_and(|(_, last)| last == head), "{next:?}");
 }
 
 /// What is learnt from a finding is a configuration file without errors, which a terminal can show.

@@ -19,6 +19,7 @@ pub mod redact;
 pub mod runtime;
 pub mod sensor;
 
+mod chain;
 mod clock;
 mod explain;
 mod learn;

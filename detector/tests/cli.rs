@@ -15,6 +15,7 @@ use detector::client;
 use detector::daemon::hub::{CLIENT_QUEUE, Hub};
 use detector::daemon::output::{Output as LogFile, Target};
 use detector::daemon::server::{BindError, MAX_REQUEST, MAX_STREAMS, Server};
+use detector::daemon::writer::{self, Intervals, Orders};
 use detector::finding::{Line, Loss, Notice, NoticeEvent};
 use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
@@ -103,7 +104,7 @@ fn help_documents_the_exit_codes() {
     let output = detector(&["--help"]).output().expect("the program starts");
     let help = String::from_utf8(output.stdout).expect("help is text");
     assert!(output.status.success());
-    for code in ["0  success", "1  ", "2  wrong usage", "3  missing privileges", "4  ", "5  no daemon"] {
+    for code in ["0  success", "1  ", "2  wrong usage", "3  missing privileges", "4  ", "5  no daemon", "7  a log"] {
         assert!(help.contains(code), "{help}");
     }
 }
@@ -649,7 +650,115 @@ fn an_output_file_is_private_and_an_incomplete_line_is_ended() {
     drop(open());
     assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o7777, 0o600);
     std::fs::write(&path, "{\"time\":\"2026").expect("it is ours");
+    let mut output = open();
     drop(open());
-    drop(open());
-    assert_eq!(std::fs::read(&path).expect("it is there"), b"{\"time\":\"2026\n");
+    (0..2).for_each(|_| output.write_all(b"{}\n").expect("there is room"));
+    assert_eq!(std::fs::read(&path).expect("it is there"), b"{\"time\":\"2026\n{}\n{}\n");
+}
+
+/// Writes so many lines to the end of a log, as a daemon does.
+fn write_log(path: &Path, count: usize) {
+    let output = LogFile::open(Target::File(path.to_owned())).expect("it can be written");
+    let (hub, lines) = Hub::with_output("node-1".into());
+    (0..count).for_each(|number| hub.publish_event(NoticeEvent::Stopped { reason: number.to_string() }));
+    hub.close();
+    writer::run(output, lines, &hub, &Orders::default(), Intervals::default()).expect("all is written");
+}
+
+/// Runs `detector log verify`.
+fn verify(arguments: &[&str]) -> Output {
+    detector(&[&["log", "verify"], arguments].concat()).output().expect("the program starts")
+}
+
+fn compress(bytes: &[u8]) -> Vec<u8> {
+    let mut compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    compressed.write_all(bytes).and_then(|()| compressed.finish()).expect("memory has room")
+}
+
+#[test]
+fn a_log_proves_that_it_is_whole() {
+    let directory = TempDir::new().expect("a directory");
+    let [log, old, packed, empty] = ["log", "log.1", "log.2.gz", "empty"].map(|name| directory.path().join(name));
+    // The second daemon goes on where the first one ended, and the log is rotated.
+    write_log(&old, 3);
+    write_log(&old, 4);
+    let written = std::fs::read_to_string(&old).expect("it is there");
+    let (first, rest) = written.split_at(written.match_indices('\n').nth(4).expect("there are 7").0 + 1);
+    std::fs::write(&packed, compress(first.as_bytes())).expect("it is ours");
+    std::fs::write(&old, rest).expect("it is ours");
+    std::fs::copy(&old, &log).expect("it is there");
+    write_log(&log, 1);
+    let last = std::fs::read_to_string(&log).expect("it is there").lines().last().expect("there are some").to_owned();
+    std::fs::write(&log, format!("{last}\n")).expect("it is ours");
+    std::fs::write(&empty, "").expect("it is ours");
+
+    let files = [text(&log), text(&packed), text(&empty), text(&old)];
+    let output = verify(&[&files[..], &["--seq", "8"]].concat());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let shown =
+        String::from_utf8(output.stdout).expect("it is text").replace(&format!("{}/", text(directory.path())), "");
+    let expected = "empty: empty\nlog.2.gz: 5 lines, seq 1 to 5\nlog.1: 2 lines, seq 6 to 7\nlog: 1 line, seq 8 to 8\n\
+        whole: nothing is missing, doubled, out of order or changed from seq 1 to 8\nthe last line has the SHA-256 ";
+    assert!(shown.starts_with(expected), "{shown}");
+    let sha256 = shown.trim_end().rsplit_once(' ').expect("it has words").1;
+    let known = verify(&[&files[..], &["--seq", "8", "--sha256", sha256]].concat());
+    assert!(known.status.success(), "{known:?}");
+
+    let newer = verify(&files[..1]);
+    assert!(newer.status.success(), "{newer:?}");
+    assert!(String::from_utf8_lossy(&newer.stdout).contains("\nwhat is before seq 8 is not in these files\n"));
+    let piped = detector(&["log", "verify", "-"]).stdin(std::fs::File::open(&packed).expect("it is there")).output();
+    let piped = piped.expect("the program starts");
+    assert!(String::from_utf8_lossy(&piped.stdout).starts_with("standard input: 5 lines, seq 1 to 5\n"), "{piped:?}");
+}
+
+#[test]
+fn a_log_that_is_not_whole_says_where() {
+    let directory = TempDir::new().expect("a directory");
+    let log = directory.path().join("log");
+    write_log(&log, 5);
+    let written = std::fs::read_to_string(&log).expect("it is there");
+    let lines: Vec<_> = written.split_inclusive('\n').collect();
+    let fails = |name: &str, bytes: &[u8], arguments: &[&str], says: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).expect("it is ours");
+        let output = verify(&[&[text(&path)][..], arguments].concat());
+        assert_fails(&output, 7, &["the log is not whole: 1 problem", "compare it with what other machines"]);
+        let shown = String::from_utf8_lossy(&output.stdout).replace(&format!("{}/", text(directory.path())), "");
+        assert!(shown.contains(&format!("\nerror: {says}")) && !shown.contains("whole:"), "{shown}");
+    };
+    let without = [&lines[..2], &lines[3..]].concat().concat();
+    fails("missing", without.as_bytes(), &[], "missing:3: seq 3 is missing before this line (seq 4)");
+    let changed = written.replace("\"reason\":\"2\"", "\"reason\":\"7\"");
+    fails("changed", changed.as_bytes(), &[], "changed:3: this line (seq 3) was changed after it was written");
+    fails("packed", &compress(changed.as_bytes()), &[], "packed:3: this line (seq 3) was changed");
+    fails(
+        "bytes",
+        &[lines[0].as_bytes(), b"\xff\n"].concat(),
+        &[],
+        "bytes:2: this line has no place in the chain (it is",
+    );
+    fails("cut", lines[..3].concat().trim_end().as_bytes(), &[], "cut:3: the line has no end");
+    fails("end", lines[..3].concat().as_bytes(), &["--seq", "4"], "the log ends with seq 3, and seq 4 was written");
+    let zeros = "0".repeat(64);
+    fails("other", written.as_bytes(), &["--seq", "4", "--sha256", &zeros], "seq 4 has another SHA-256");
+}
+
+#[test]
+fn what_is_no_log_is_refused_with_a_remedy() {
+    let directory = TempDir::new().expect("a directory");
+    let fails = |name: &str, bytes: &[u8], code: i32, words: &[&str]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).expect("it is ours");
+        assert_fails(&verify(&[text(&path)]), code, words);
+    };
+    fails("empty", b"", 7, &["there is no line with `seq` and `prev`", "give files that `detector run` has written"]);
+    fails("zstd", b"\x28\xb5\x2f\xfd", 1, &["it is compressed", "zstdcat", "| detector log verify -"]);
+    let packed = compress(&b"{}\n".repeat(100));
+    fails("cut.gz", &packed[..packed.len() - 8], 1, &["cut.gz: cannot be read after line 100", "take another copy"]);
+    assert_fails(&verify(&[text(&directory.path().join("none"))]), 1, &["none: No such file", "this user may read"]);
+    assert_fails(&verify(&[text(directory.path())]), 1, &["Is a directory", "check the file"]);
+    for arguments in [&[][..], &["x", "--seq", "0"], &["x", "--sha256", "ab"], &["x", "--seq", "1", "--sha256", "ab"]] {
+        assert_eq!(verify(arguments).status.code(), Some(2), "{arguments:?}");
+    }
 }

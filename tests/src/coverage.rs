@@ -743,6 +743,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::stop_and_status",
     "lifecycle::clock_step",
     "lifecycle::rotated_output",
+    "lifecycle::log_of_killed_daemons",
     "lifecycle::configuration_file",
     "lifecycle::test_alert",
     "lifecycle::service_manager",

@@ -15,7 +15,8 @@ Exit codes:
   3  missing privileges
   4  this kernel or host lacks something that is needed
   5  no daemon is running, or it is not ready
-  6  degraded: less is detected or recorded than could be";
+  6  degraded: less is detected or recorded than could be
+  7  a log is not whole: lines are missing, doubled, out of order or changed";
 
 /// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) enum Exit {
     Unsupported = 4,
     NotReady = 5,
     Degraded = 6,
+    Broken = 7,
 }
 
 /// Why a command failed, in the form `<what>: <why>; <remedy>`.

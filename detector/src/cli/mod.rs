@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod interrupt;
 mod learn;
+mod log;
 mod replay;
 mod run;
 mod status;
@@ -53,6 +54,8 @@ enum Command {
     Learn(learn::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
+    /// Prove that nothing is missing in what `run --json` has written
+    Log(log::Args),
     /// Check or print configuration files of `run`
     Config(config::Args),
     /// Print the JSON Schema of the lines that `run` and `tail --json` write
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Learn(args) => learn::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Log(args) => log::run(args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),
         Command::Completions { shell } => {

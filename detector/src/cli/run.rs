@@ -11,13 +11,19 @@ use tracing::level_filters::LevelFilter;
 use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
 use super::failure::{Exit, Failure};
 use crate::config::followed::Followed;
-use crate::config::{Settings, address, duration, interval};
+use crate::config::{Repetition, Settings, address, duration, interval, repetition};
 use crate::daemon::output::Target;
+use crate::daemon::writer::Intervals;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
+
+/// How often lines are put on the disk by default.
+const SYNC: Repetition = Repetition(Some(Duration::from_secs(1)));
+/// How often it is said by default how far the log has come.
+const HEARTBEAT: Repetition = Repetition(Some(Duration::from_secs(60)));
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,6 +33,12 @@ pub(super) struct Args {
     /// File to append findings to, one JSON object per line; `-` is standard output [default: -]
     #[arg(long, value_name = "PATH")]
     json: Option<OsString>,
+    /// How often lines are put on the disk at most: what a power cut can take. 0s leaves it to the kernel [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = repetition)]
+    sync: Option<Repetition>,
+    /// How often a `heartbeat` notice says how far the log has come. 0s: never [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = repetition)]
+    heartbeat: Option<Repetition>,
     #[command(flatten)]
     socket: Socket,
     /// Serve metrics (OpenMetrics) at this address over HTTP, such as 127.0.0.1:9464
@@ -89,6 +101,10 @@ impl Args {
         let has_default_rules = !self.no_default_redaction && redaction.default_rules.unwrap_or(true);
         daemon::Config {
             output: self.json.or(output.json.map(PathBuf::into_os_string)).map_or(Target::Stdout, to_file),
+            intervals: Intervals {
+                sync: self.sync.or(output.sync).unwrap_or(SYNC).0,
+                heartbeat: self.heartbeat.or(output.heartbeat).unwrap_or(HEARTBEAT).0,
+            },
             socket: self.socket.path_or(settings.socket),
             metrics: self.metrics.or(output.metrics),
             watch: watch::Options {
@@ -140,8 +156,10 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 17] = [
+    const PAIRS: [(&str, &str, &str); 19] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
+        ("--sync=7s", "output.sync", "output.sync = '7s'"),
+        ("--heartbeat=7s", "output.heartbeat", "output.heartbeat = '7s'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
         ("--metrics=127.0.0.1:1", "output.metrics", "output.metrics = '127.0.0.1:1'"),

@@ -50,8 +50,8 @@ pub(super) struct Args {
     color: ColorChoice,
 }
 
-/// Selects the findings to show, and the ends of sessions. Other notices are always shown, except those about what has
-/// become known later.
+/// Selects the findings to show, and the ends of sessions. Other notices are always shown, except heartbeats and those
+/// about what has become known later.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
@@ -63,7 +63,7 @@ struct Filter {
     /// Show only findings of at least this severity [default: low]
     #[arg(long, value_name = "MIN", value_parser = severity_parser())]
     severity: Option<Severity>,
-    /// Show also findings of severity info, and what becomes known later (`container_info`, `file_hash`)
+    /// Show also findings of severity info, what becomes known later (`container_info`, `file_hash`), and heartbeats
     #[arg(long, conflicts_with = "severity")]
     all: bool,
 }
@@ -76,7 +76,7 @@ enum Fate {
     Unwanted,
     /// Its severity is too low.
     Low,
-    /// It is about what has become known later.
+    /// It is about what has become known later, or a heartbeat.
     Info,
 }
 
@@ -94,6 +94,7 @@ impl Filter {
                 Fate::Shown if !self.all => Fate::Info,
                 fate => fate,
             },
+            Line::Notice(Notice { event: NoticeEvent::Heartbeat { .. }, .. }) if !self.all => Fate::Info,
             Line::Notice(_) => Fate::Shown,
         }
     }
@@ -128,7 +129,7 @@ impl Filter {
             return "nothing is hidden".to_owned();
         }
         let low = if self.least() == Severity::Info { String::new() } else { self.low() + ", " };
-        format!("not shown: {low}container_info, file_hash (--all shows everything)")
+        format!("not shown: {low}container_info, file_hash, heartbeat (--all shows everything)")
     }
 }
 
@@ -450,7 +451,7 @@ impl<W: Write> View<W> {
         let low_ones = self.filter.low();
         let parts = [
             (low, format!("{low} about {low_ones}")),
-            (info, format!("{info} container_info or file_hash")),
+            (info, format!("{info} container_info, file_hash or heartbeat")),
             (unwanted, format!("{unwanted} about other containers or of other kinds")),
         ];
         let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
@@ -492,6 +493,7 @@ mod tests {
     use super::*;
     use crate::detect::samples;
     use crate::event::{Event, Origin};
+    use crate::finding::Sha256;
 
     #[derive(Debug, Parser)]
     struct Only {
@@ -553,6 +555,8 @@ mod tests {
         let container = Box::new(samples::known_container(b"web"));
         lines.push(Line::Notice(Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container })));
         lines.push(samples::hash(b"x"));
+        let heartbeat = NoticeEvent::Heartbeat { seq: 7, sha256: Sha256([0; 32]) };
+        lines.push(Line::Notice(Notice::now("node-1".into(), heartbeat)));
         let inputs = || lines.iter().map(input).chain([Input::Interrupted]).collect();
         let ends = |arguments: &[&str], json| {
             let (text, ended) = view(inputs(), arguments, json);
@@ -561,26 +565,32 @@ mod tests {
         };
         let (count, first, last) = ends(&[], false);
         assert!(
-            first.starts_with("not shown: findings of severity info, container_info, file_hash (--all "),
+            first.starts_with("not shown: findings of severity info, container_info, file_hash, heartbeat (--all "),
             "{first}"
         );
-        assert_eq!(last, "lines not shown: 1 about findings of severity info, 2 container_info or file_hash");
-        assert_eq!(count, 5);
-        let (count, first, last) = ends(&["--severity", "critical", "--finding", "session"], false);
-        assert!(first.starts_with("not shown: findings below critical, container_info, file_hash (--all"), "{first}");
         assert_eq!(
             last,
-            "lines not shown: 3 about findings below critical, 2 container_info or file_hash, \
+            "lines not shown: 1 about findings of severity info, 3 container_info, file_hash or heartbeat"
+        );
+        assert_eq!(count, 5);
+        let (count, first, last) = ends(&["--severity", "critical", "--finding", "session"], false);
+        assert!(
+            first.starts_with("not shown: findings below critical, container_info, file_hash, heartbeat (--all"),
+            "{first}"
+        );
+        assert_eq!(
+            last,
+            "lines not shown: 3 about findings below critical, 3 container_info, file_hash or heartbeat, \
             2 about other containers or of other kinds"
         );
         assert_eq!(count, 2);
         let (_, first, last) = ends(&["--severity", "info"], false);
-        assert_eq!(first, "not shown: container_info, file_hash (--all shows everything)");
-        assert_eq!(last, "lines not shown: 2 container_info or file_hash");
+        assert_eq!(first, "not shown: container_info, file_hash, heartbeat (--all shows everything)");
+        assert_eq!(last, "lines not shown: 3 container_info, file_hash or heartbeat");
         let (count, first, _) = ends(&["--all"], false);
-        assert_eq!((count, first.as_str()), (7, "nothing is hidden"));
+        assert_eq!((count, first.as_str()), (8, "nothing is hidden"));
         let (count, ..) = ends(&[], true);
-        assert_eq!(count, 7);
+        assert_eq!(count, 8);
         assert!(Only::try_parse_from(["tail", "--all", "--severity", "low"]).is_err());
     }
 

@@ -30,7 +30,7 @@ use crate::finding::Time;
 pub(crate) use entries::MOST;
 use problem::Problems;
 use read::FromToml as _;
-pub(crate) use read::LEVELS;
+pub(crate) use read::{LEVELS, Repetition};
 pub use settings::{Runtimes, Settings};
 
 /// Where the file is, if nobody says otherwise.
@@ -142,4 +142,13 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, &'static str> {
 pub(crate) fn interval(text: &str) -> Result<Duration, &'static str> {
     let interval = duration(text)?;
     (interval >= Duration::from_secs(1)).then_some(interval).ok_or("the time must be at least 1s")
+}
+
+/// Parses the interval between two repetitions of what can also be switched off.
+pub(crate) fn repetition(text: &str) -> Result<Repetition, &'static str> {
+    match duration(text)? {
+        Duration::ZERO => Ok(Repetition(None)),
+        time if time < Duration::from_secs(1) => Err("the time must be at least 1s, or 0s for never"),
+        time => Ok(Repetition(Some(time))),
+    }
 }

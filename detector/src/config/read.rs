@@ -245,6 +245,16 @@ impl FromToml for Interval {
     }
 }
 
+/// A time after which something is repeated, or never.
+#[derive(Clone, Copy, Debug)]
+pub struct Repetition(pub Option<Duration>);
+
+impl FromToml for Repetition {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        parsed(value, problems, super::repetition)
+    }
+}
+
 impl FromToml for Endpoint {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
         parsed(value, problems, str::parse)

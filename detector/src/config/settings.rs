@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use tracing::level_filters::LevelFilter;
 
 use super::entries::List;
-use super::read::{Interval, LEVELS, keys};
+use super::read::{Interval, LEVELS, Repetition, keys};
 use crate::policy::{Exception, Override, Policy, WatchRule};
 use crate::runtime::endpoint::Endpoint;
 
@@ -74,6 +74,13 @@ keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, outp
 pub struct Output {
     /// File to append findings to, one JSON object per line. Without it, they go to standard output.
     pub json: Option<PathBuf>,
+    /// How often lines are put on the disk at most (fdatasync), such as `1s`: what a power cut can take. `0s` leaves it
+    /// to the kernel.
+    #[schemars(with = "Option<String>")]
+    pub sync: Option<Repetition>,
+    /// How often a `heartbeat` notice says how far the log has come, such as `1m`. `0s` means never.
+    #[schemars(with = "Option<String>")]
+    pub heartbeat: Option<Repetition>,
     /// Address at which metrics (OpenMetrics) are served over HTTP, such as `127.0.0.1:9464`. Without it, they are not.
     #[schemars(with = "Option<String>")]
     pub metrics: Option<SocketAddr>,
@@ -84,7 +91,7 @@ pub struct Output {
     pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, metrics, record, show_suppressed);
+keys!(Output: json, sync, heartbeat, metrics, record, show_suppressed);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
+use crate::chain::Head;
 use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
@@ -253,6 +254,13 @@ impl Hub {
     pub fn loss_line(&self, kind: Loss, count: u64) -> Bytes {
         self.count_loss(kind, count);
         json::line(&Line::Notice(self.notice(NoticeEvent::loss(kind, count))))
+    }
+
+    /// Tells clients how far the log has come. Returns the line for the output.
+    pub(super) fn heartbeat(&self, Head { seq, sha256 }: Head) -> Bytes {
+        let line = json::line(&Line::Notice(self.notice(NoticeEvent::Heartbeat { seq, sha256 })));
+        self.send(line.clone(), Receivers::Clients);
+        line
     }
 
     /// Whether lines were lost since the last [`Hub::take_output_loss`] because the output queue was full.

@@ -1,5 +1,6 @@
 //! The daemon: sends findings to the output and to live clients until a signal stops it.
 
+mod disk;
 pub mod hub;
 mod metrics;
 pub mod output;
@@ -31,7 +32,7 @@ use hub::Hub;
 use output::{Output, Target};
 use server::{BindError, Server};
 use watch::Watch;
-use writer::Orders;
+use writer::{Intervals, Orders};
 
 /// How long the daemon, when it stops, waits for an output that accepts no data.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Where findings are written.
     pub output: Target,
+    /// What is done besides writing.
+    pub intervals: Intervals,
     /// The path of the socket for clients.
     pub socket: PathBuf,
     /// Where metrics are served, if they are.
@@ -83,8 +86,8 @@ pub enum Error {
     Reader,
     /// The output accepts no data.
     #[error(
-        "{0}: the output accepted no data for {PATIENCE:?}, so findings were not written; check whether its reader \
-        hangs"
+        "{0}: the output accepted no data for {PATIENCE:?}, so findings were not written, or not put on the disk; check \
+        whether its reader or its disk hangs"
     )]
     Stuck(Target),
     /// The operating system refused a basic operation.
@@ -122,7 +125,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let mut signals = Signals::new()?;
     let mut reopening = Reopening::new()?;
     let target = config.output.clone();
-    let output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
+    let mut output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let metrics = match config.metrics {
@@ -131,6 +134,10 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     };
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
     let hub = Arc::new(hub.writing_to(target.file()));
+    if let Some(notice) = output.take_notice() {
+        // Nothing else is published yet, so this is the first line.
+        hub.publish_event(notice);
+    }
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
@@ -141,7 +148,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let reread = Arc::new(Notify::new());
     let mut writer = {
         let (hub, orders) = (Arc::clone(&hub), Arc::clone(&orders));
-        spawn_blocking(move || writer::run(output, lines, &hub, &orders))
+        spawn_blocking(move || writer::run(output, lines, &hub, &orders, config.intervals))
     };
     {
         let (hub, orders, reread) = (Arc::clone(&hub), Arc::clone(&orders), Arc::clone(&reread));

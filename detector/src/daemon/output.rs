@@ -1,13 +1,18 @@
 //! The file or stream that findings are written to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
+
+use crate::chain::Head;
+use crate::chain::end::End;
+use crate::finding::NoticeEvent;
 
 /// Where findings are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,17 +43,51 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// An opened file.
+#[derive(Debug)]
+pub(super) struct Opened {
+    file: File,
+    /// Whether what is written can be put on a disk.
+    is_regular: bool,
+    /// The folder that may not know the file after a power cut.
+    folder: Mutex<Option<PathBuf>>,
+}
+
+impl Opened {
+    fn new(file: File, folder: Option<PathBuf>) -> io::Result<Arc<Self>> {
+        let is_regular = file.metadata()?.is_file();
+        Ok(Arc::new(Self { file, is_regular, folder: Mutex::new(folder) }))
+    }
+
+    /// Puts what was written on the disk, and the name of the file.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = folder.as_deref() {
+            match File::open(path)?.sync_all() {
+                // Some file systems do that by themselves.
+                Err(error) if Errno::from_io_error(&error) != Some(Errno::INVAL) => return Err(error),
+                _ => *folder = None,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An opened output.
 #[derive(Debug)]
 pub struct Output {
     target: Target,
-    file: File,
+    opened: Arc<Opened>,
+    /// How it ended when it was opened.
+    end: End,
 }
 
 impl Output {
     /// Makes an output of an opened file.
+    #[cfg(test)]
     pub(super) fn new(target: Target, file: File) -> Self {
-        Self { target, file }
+        Self { target, opened: Opened::new(file, None).expect("it is open"), end: End::EMPTY }
     }
 
     /// Opens the output.
@@ -57,11 +96,11 @@ impl Output {
     ///
     /// The error of the operating system, or the reason why the file cannot be used.
     pub fn open(target: Target) -> io::Result<Self> {
-        let file = match &target {
-            Target::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+        let (opened, end) = match &target {
+            Target::Stdout => (Opened::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), None)?, End::EMPTY),
             Target::File(path) => open_file(path)?,
         };
-        Ok(Self::new(target, file))
+        Ok(Self { target, opened, end })
     }
 
     /// Where it writes.
@@ -69,12 +108,32 @@ impl Output {
         &self.target
     }
 
-    /// Opens a regular file again, which creates it if it was moved. Returns `false` for other outputs, which stay
-    /// open.
+    /// The last line that was in it when it was opened first.
+    pub(super) fn head(&self) -> Head {
+        self.end.head
+    }
+
+    /// What must be said about what was in it.
+    pub(super) fn take_notice(&mut self) -> Option<NoticeEvent> {
+        self.end.notice.take()
+    }
+
+    #[cfg(test)]
+    pub(super) fn opened(&self) -> &Arc<Opened> {
+        &self.opened
+    }
+
+    /// The file that can be put on a disk.
+    pub(super) fn on_disk(&self) -> Option<&Arc<Opened>> {
+        Some(&self.opened).filter(|opened| opened.is_regular)
+    }
+
+    /// Opens a regular file again that [was moved](Self::is_moved), which creates another one. Returns `false` for all
+    /// others, which stay open.
     pub(super) fn reopen(&mut self) -> io::Result<bool> {
         match &self.target {
-            Target::File(path) if self.file.metadata()?.is_file() => {
-                self.file = open_file(path)?;
+            Target::File(path) if self.is_moved() => {
+                (self.opened, self.end) = open_file(path)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -83,53 +142,67 @@ impl Output {
 
     /// Whether this is a regular file that is no longer found at its path.
     pub(super) fn is_moved(&self) -> bool {
-        let (Target::File(path), Ok(opened)) = (&self.target, self.file.metadata()) else { return false };
+        let (Target::File(path), Ok(opened)) = (&self.target, self.opened.file.metadata()) else { return false };
         let is_same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (opened.dev(), opened.ino());
         opened.is_file() && !std::fs::symlink_metadata(path).is_ok_and(is_same)
     }
 }
 
 impl Write for Output {
+    /// Ends the last line of the file first, if an earlier process died while it wrote that line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let mut file = &self.opened.file;
+        if self.end.is_open {
+            // If this is cut, too, the file still ends with a torn line, and not with one that looks foreign.
+            let written = file.write_vectored(&[IoSlice::new(b"\n"), IoSlice::new(bytes)])?;
+            self.end.is_open = written == 0;
+            if written != 1 {
+                return Ok(written.saturating_sub(1));
+            }
+        }
+        file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        (&self.opened.file).flush()
     }
 }
 
-/// Opens a file for appending. Ends the last line if an earlier process died while it wrote that line.
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file for appending, and finds its end.
+fn open_file(path: &Path) -> io::Result<(Arc<Opened>, End)> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
     // Without `NONBLOCK`, opening a FIFO waits until it has a reader.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
-        match Errno::from_io_error(&error) {
-            Some(Errno::LOOP) => io::Error::other("it is a symbolic link, which is not followed"),
-            Some(Errno::NXIO) => io::Error::other("it is a FIFO that no process reads, or a socket"),
-            _ => error,
-        }
-    })?;
-    fcntl_setfl(&file, OFlags::APPEND)?;
-    if file.metadata()?.is_file() {
-        // This is the opened file, whatever is at the path by now.
-        let mut written = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let mut last = [0];
-        if written.seek(SeekFrom::End(0))? > 0 {
-            written.seek(SeekFrom::End(-1))?;
-            written.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
+    let file =
+        options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
+            match Errno::from_io_error(&error) {
+                Some(Errno::LOOP) => io::Error::other("it is a symbolic link, which is not followed"),
+                Some(Errno::NXIO) => io::Error::other("it is a FIFO that no process reads, or a socket"),
+                _ => error,
             }
-        }
+        })?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok((Opened::new(file, None)?, End::EMPTY));
     }
-    Ok(file)
+    if metadata.mode() & 0o022 != 0 {
+        tracing::warn!(
+            "{0}: others than its owner can write it, and change findings; forbid it (chmod go-w {0})",
+            path.display()
+        );
+    }
+    // This is the opened file, whatever is at the path by now.
+    let end = End::of(&File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?)?;
+    let folder = std::path::absolute(path)?.parent().map(Path::to_owned);
+    Ok((Opened::new(file, folder)?, end))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]

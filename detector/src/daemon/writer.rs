@@ -1,4 +1,4 @@
-//! Writes JSON lines to the output, on a thread of its own.
+//! Writes JSON lines to the output, on a thread of its own, and makes them a chain.
 //!
 //! Each line is written with one call, so that no reader sees half of it unless the output fails. While it fails, for
 //! example because the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do
@@ -8,12 +8,15 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::disk::Disk;
 use super::hub::{Hub, OUTPUT_QUEUE};
 use super::output::{Output, Target};
+use crate::chain::Head;
 use crate::finding::Loss;
 
 /// The interval at which a failing output is retried, and the maximum delay of a loss report.
@@ -44,6 +47,20 @@ pub enum Error {
         /// How many lines were not written.
         lines: u64,
     },
+    /// A thread cannot be started.
+    #[error(
+        "cannot start the thread that puts findings on the disk: {0}; check the limits of this process (ulimit -a)"
+    )]
+    Thread(#[source] io::Error),
+}
+
+/// How often something is done besides writing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intervals {
+    /// How often lines are put on the disk at most. `None` leaves that to the kernel.
+    pub sync: Option<Duration>,
+    /// How often it is said how far the log has come.
+    pub heartbeat: Option<Duration>,
 }
 
 /// What other threads tell a writer.
@@ -60,25 +77,51 @@ pub struct Orders {
 /// # Errors
 ///
 /// See [`Error`].
-pub fn run(output: Output, lines: Receiver<Bytes>, hub: &Hub, orders: &Orders) -> Result<(), Error> {
+pub fn run(
+    output: Output,
+    lines: Receiver<Bytes>,
+    hub: &Hub,
+    orders: &Orders,
+    intervals: Intervals,
+) -> Result<(), Error> {
+    let (disk, target) = (&Disk::default(), &output.target().clone());
     let writer = Writer {
+        head: output.head(),
         output,
         lines,
         hub,
         orders,
+        disk: intervals.sync.is_some().then_some(disk),
+        heartbeat: intervals.heartbeat,
+        next_heartbeat: intervals.heartbeat.map(|interval| Instant::now() + interval),
         notices: VecDeque::new(),
         refused: None,
         reopening_failure: None,
         writing_failure: None,
+        syncing_failure: None,
     };
-    writer.run()
+    thread::scope(|scope| {
+        if let Some(interval) = intervals.sync {
+            let sync = move || disk.sync(target, interval, || hub.wake_output());
+            thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, sync).map_err(Error::Thread)?;
+        }
+        writer.run()
+    })
 }
 
 struct Writer<'a> {
     output: Output,
+    /// The last line.
+    head: Head,
     lines: Receiver<Bytes>,
     hub: &'a Hub,
     orders: &'a Orders,
+    /// Where lines are put on the disk, if that is not left to the kernel.
+    disk: Option<&'a Disk>,
+    /// How often it is said how far the log has come.
+    heartbeat: Option<Duration>,
+    /// When this is said next.
+    next_heartbeat: Option<Instant>,
     /// Notices about the output itself, to be written after the current line.
     notices: VecDeque<Bytes>,
     /// When the output could last not be opened again. `None` if that is not tried any more.
@@ -87,6 +130,16 @@ struct Writer<'a> {
     reopening_failure: Option<String>,
     /// Why the output cannot be written at the moment.
     writing_failure: Option<String>,
+    /// Why lines may not be on the disk.
+    syncing_failure: Option<String>,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if let Some(disk) = self.disk {
+            disk.end();
+        }
+    }
 }
 
 impl Writer<'_> {
@@ -94,10 +147,11 @@ impl Writer<'_> {
         let mut reported: Option<Instant> = None;
         loop {
             // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
-            let next = if self.refused.is_some() || self.hub.has_output_loss() {
-                self.lines.recv_timeout(TICK)
-            } else {
-                self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            let tick = (self.refused.is_some() || self.hub.has_output_loss()).then_some(TICK);
+            let until_heartbeat = self.next_heartbeat.map(|next| next.saturating_duration_since(Instant::now()));
+            let next = match tick.into_iter().chain(until_heartbeat).min() {
+                Some(wait) => self.lines.recv_timeout(wait),
+                None => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let ended = match next {
                 Ok(line) => self.write(&line).map(|()| false)?,
@@ -107,6 +161,7 @@ impl Writer<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            self.follow_disk();
             // Reports are at most one per [`TICK`], because writing them takes time too.
             let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
             let lost = if is_due { self.hub.take_output_loss() } else { 0 };
@@ -120,6 +175,13 @@ impl Writer<'_> {
             while let Some(notice) = self.notices.pop_front() {
                 self.write(&notice)?;
             }
+            if !ended && self.next_heartbeat.is_some_and(|next| next <= Instant::now()) {
+                self.next_heartbeat = self.heartbeat.map(|interval| Instant::now() + interval);
+                if self.head != Head::START {
+                    let heartbeat = self.hub.heartbeat(self.head);
+                    self.write(&heartbeat)?;
+                }
+            }
             if ended {
                 return Ok(());
             }
@@ -127,10 +189,14 @@ impl Writer<'_> {
     }
 
     /// Writes a whole line, however long that takes.
-    fn write(&mut self, line: &[u8]) -> Result<(), Error> {
-        let mut rest = line;
-        let mut failures = 0_u64;
+    fn write(&mut self, object: &[u8]) -> Result<(), Error> {
         self.follow_file();
+        if object.is_empty() {
+            return Ok(());
+        }
+        let line = self.head.add(object);
+        let mut rest = &line[..];
+        let mut failures = 0_u64;
         while !rest.is_empty() {
             let cause = match self.output.write(rest) {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
@@ -160,11 +226,14 @@ impl Writer<'_> {
                 self.report_failures();
             }
             failures += 1;
-            std::thread::sleep(TICK);
+            thread::sleep(TICK);
             if self.follow_file() {
                 // The file that is open now has no part of the line.
-                rest = line;
+                rest = &line;
             }
+        }
+        if let (Some(disk), Some(file)) = (self.disk, self.output.on_disk()) {
+            disk.wrote(file);
         }
         if failures > 0 {
             tracing::warn!("{}: writing works again after {failures} failed attempts", self.output.target());
@@ -201,12 +270,23 @@ impl Writer<'_> {
         let is_reopened = result.unwrap_or(false);
         if is_reopened {
             tracing::info!("{}: opened again", self.output.target());
+            // If the daemon is killed soon, the next one must find in the new file where to go on.
+            self.next_heartbeat = self.next_heartbeat.map(|_| Instant::now());
         }
         is_reopened
     }
 
+    /// Tells if lines cannot be put on the disk, or can be again.
+    fn follow_disk(&mut self) {
+        let failure = self.disk.and_then(Disk::failure);
+        if failure != self.syncing_failure {
+            self.syncing_failure = failure;
+            self.report_failures();
+        }
+    }
+
     fn report_failures(&mut self) {
-        let failures = [&self.reopening_failure, &self.writing_failure];
+        let failures = [&self.reopening_failure, &self.writing_failure, &self.syncing_failure];
         self.notices.extend(self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect()));
     }
 }
@@ -219,7 +299,31 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::chain::verify::{Part, Report};
+    use crate::chain::{self, end::End};
     use crate::finding::NoticeEvent;
+
+    /// How many lines these files have, which must be whole together.
+    fn proven(files: &[&[u8]]) -> u64 {
+        let parts = files.iter().map(|bytes| Part::read("file".to_owned(), *bytes, None).map_err(|(_, error)| error));
+        let report = Report::of(parts.collect::<Result<_, _>>().expect("memory can be read"), None);
+        assert_eq!(report.problems(), 0, "{report:?}");
+        let (first, last) = report.ends.expect("there are lines");
+        assert_eq!(first, 1);
+        last.seq
+    }
+
+    /// Writes one line to an output, which is opened for that.
+    fn write_one(path: &std::path::Path) -> Option<NoticeEvent> {
+        let mut opened = Output::open(Target::File(path.to_owned())).expect("it can be written");
+        let (hub, lines) = Hub::with_output("".into());
+        let notice = opened.take_notice();
+        notice.iter().for_each(|notice| hub.publish_event(notice.clone()));
+        hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
+        hub.close();
+        run(opened, lines, &hub, &Orders::default(), Intervals::default()).expect("all is written");
+        notice
+    }
 
     fn output(file: File) -> Output {
         // The target only appears in messages.
@@ -235,7 +339,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         // A full nonblocking pipe fails like a full disk: after part of the line was written.
         rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("it is ours");
-        let line = Bytes::from([vec![b'x'; 100_000], vec![b'\n']].concat());
+        let line = Bytes::from([&b"{\""[..], &[b'x'; 100_000], b"\":1}\n"].concat());
         let (sender, lines) = mpsc::sync_channel(2);
         sender.send(line.clone()).expect("it is read");
         sender.send(line.clone()).expect("it is read");
@@ -243,16 +347,17 @@ mod tests {
         let hub = Hub::new("".into());
         let read = std::thread::scope(|scope| {
             let writer = output(File::from(OwnedFd::from(writer)));
-            let writing = scope.spawn(|| run(writer, lines, &hub, &Orders::default()));
-            std::thread::sleep(TICK / 10);
+            let writing = scope.spawn(|| run(writer, lines, &hub, &Orders::default(), Intervals::default()));
+            thread::sleep(TICK / 10);
             let mut read = Vec::new();
             reader.read_to_end(&mut read).expect("it is written");
             writing.join().expect("no panic").expect("all is written");
             read
         });
         // Between the lines are the notices about the failure.
-        let is_whole = |text: &&[u8]| text.len() == 100_000 && text.iter().all(|&byte| byte == b'x');
+        let is_whole = |text: &&[u8]| text.starts_with(&line[..line.len() - 2]) && chain::link(text).is_some();
         assert_eq!(read.split(|&byte| byte == b'\n').filter(is_whole).count(), 2);
+        assert!(proven(&[&read]) >= 4);
         assert_eq!(hub.status().degraded, [""; 0]);
     }
 
@@ -263,7 +368,7 @@ mod tests {
         let copy = output(file.try_clone().expect("a descriptor"));
         (0..OUTPUT_QUEUE + 5).for_each(|_| hub.publish_event(NoticeEvent::Stopped { reason: String::new() }));
         hub.close();
-        run(copy, lines, &hub, &Orders::default()).expect("all is written");
+        run(copy, lines, &hub, &Orders::default(), Intervals::default()).expect("all is written");
         let mut written = String::new();
         file.rewind().expect("it is a file");
         file.read_to_string(&mut written).expect("it is text");
@@ -283,7 +388,7 @@ mod tests {
         hub.close();
         let full = Output::open(Target::File("/dev/full".into())).expect("/dev/full is there");
         let started = Instant::now();
-        let error = run(full, lines, &hub, &stopping()).expect_err("it is full");
+        let error = run(full, lines, &hub, &stopping(), Intervals::default()).expect_err("it is full");
         assert!(started.elapsed() < TICK);
         assert!(matches!(error, Error::Unwritten { lines: 3, .. }), "{error}");
     }
@@ -295,7 +400,7 @@ mod tests {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
         let closed = output(File::from(OwnedFd::from(writer)));
-        let error = run(closed, lines, &hub, &Orders::default()).expect_err("nobody reads");
+        let error = run(closed, lines, &hub, &Orders::default(), Intervals::default()).expect_err("nobody reads");
         assert!(matches!(error, Error::Closed { .. }), "{error}");
     }
 
@@ -306,16 +411,17 @@ mod tests {
         let (hub, lines) = Hub::with_output("".into());
         let orders = Orders::default();
         let opened = Output::open(Target::File(log.clone())).expect("it can be written");
+        let intervals = Intervals { sync: Some(TICK), heartbeat: None };
         let publish = |reason: &str| hub.publish_event(NoticeEvent::Stopped { reason: reason.to_owned() });
         let has = |path: &std::path::Path, word: &str| {
             let until = Instant::now() + 10 * TICK;
             while !fs::read_to_string(path).is_ok_and(|text| text.contains(word)) {
                 assert!(Instant::now() < until, "{word} did not come to {}", path.display());
-                std::thread::sleep(TICK / 100);
+                thread::sleep(TICK / 100);
             }
         };
-        std::thread::scope(|scope| {
-            scope.spawn(|| run(opened, lines, &hub, &orders).expect("all is written"));
+        thread::scope(|scope| {
+            scope.spawn(|| run(opened, lines, &hub, &orders, intervals).expect("all is written"));
             publish("first");
             has(&log, "first");
             fs::rename(&log, &old).expect("it is there");
@@ -327,20 +433,111 @@ mod tests {
 
             fs::rename(&log, &older).expect("it is there");
             fs::create_dir(&log).expect("nothing is there");
-            std::thread::sleep(TICK);
+            thread::sleep(TICK);
             publish("third");
             has(&older, "third");
             let degraded = hub.status().degraded;
             assert!(matches!(&degraded[..], [reason] if reason.contains("cannot be opened again")), "{degraded:?}");
             fs::remove_dir(&log).expect("it is empty");
-            std::thread::sleep(TICK);
+            thread::sleep(TICK);
             publish("fourth");
             has(&log, "fourth");
             hub.close();
         });
         assert_eq!(hub.status().degraded, [""; 0]);
-        let counts = [&old, &older, &log].map(|path| fs::read_to_string(path).expect("it is there").lines().count());
+        let files = [&old, &older, &log].map(|path| fs::read(path).expect("it is there"));
+        let counts = files.each_ref().map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
         // The notice that the file cannot be opened again comes after the line that showed it.
         assert_eq!(counts, [1, 3, 2], "each line is in one file");
+        assert_eq!(proven(&files.each_ref().map(Vec::as_slice)), 6);
+    }
+
+    #[test]
+    fn a_link_that_takes_the_place_of_the_file_is_not_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [log, victim] = ["log", "victim"].map(|name| directory.path().join(name));
+        let (hub, lines) = Hub::with_output("".into());
+        let opened = Output::open(Target::File(log.clone())).expect("it can be written");
+        let copy = opened.head();
+        fs::remove_file(&log).expect("it is there");
+        std::os::unix::fs::symlink(&victim, &log).expect("a link");
+        fs::write(&victim, "").expect("it is ours");
+        hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
+        hub.close();
+        run(opened, lines, &hub, &Orders::default(), Intervals::default()).expect("the opened file can be written");
+        assert_eq!((copy, fs::read(&victim).expect("it is there")), (Head::START, Vec::new()));
+        let degraded = hub.status().degraded;
+        assert!(matches!(&degraded[..], [reason] if reason.contains("a symbolic link")), "{degraded:?}");
+    }
+
+    #[test]
+    fn the_chain_goes_on_after_a_restart_and_a_torn_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let read = || fs::read(&log).expect("it is there");
+        assert_eq!((write_one(&log), write_one(&log)), (None, None));
+        assert_eq!(proven(&[&read()]), 2);
+        // The power is cut while a line is written, and again while the notice about that is.
+        for rest in [&b"{\"time\":"[..], b"\n{\"time"] {
+            fs::write(&log, [&read(), rest].concat()).expect("it is ours");
+        }
+        let expected = NoticeEvent::TornLine {
+            bytes: 15,
+            sha256: "0aa67c473f163993ce0e90c8ed103a201fe8e148d9cd189fd556ad8f7afa21dc".parse().expect("it is one"),
+        };
+        assert_eq!(write_one(&log), Some(expected));
+        assert_eq!(proven(&[&read()]), 4);
+        fs::write(&log, [&read()[..], b"hello\n"].concat()).expect("it is ours");
+        assert_eq!(write_one(&log), Some(NoticeEvent::NewChain));
+        let text = String::from_utf8(read()).expect("it is text");
+        let chain = text.split_once("hello\n").expect("it is there").1;
+        assert_eq!(proven(&[chain.as_bytes()]), 2);
+    }
+
+    #[test]
+    fn heartbeats_tell_how_far_the_log_has_come() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let (hub, lines) = Hub::with_output("".into());
+        let mut client = hub.subscribe().expect("the hub is open");
+        let opened = Output::open(Target::File(log.clone())).expect("it can be written");
+        let intervals = Intervals { sync: None, heartbeat: Some(TICK / 10) };
+        thread::scope(|scope| {
+            scope.spawn(|| run(opened, lines, &hub, &Orders::default(), intervals).expect("all is written"));
+            thread::sleep(TICK / 4);
+            hub.publish_event(NoticeEvent::Stopped { reason: String::new() });
+            thread::sleep(TICK / 2);
+            hub.close();
+        });
+        // There is none before the first line.
+        client.try_recv().expect("it is published");
+        let heartbeat = client.try_recv().expect("there is a heartbeat");
+        let heartbeat = String::from_utf8(heartbeat.to_vec()).expect("it is text");
+        assert!(heartbeat.contains("\"event\":\"heartbeat\",\"detail\":{\"seq\":1,\"sha256\":\""), "{heartbeat}");
+        assert!(proven(&[&fs::read(&log).expect("it is there")]) >= 2);
+        assert_eq!(End::of(&File::open(&log).expect("it is there")).expect("it can be read").notice, None);
+    }
+
+    #[test]
+    fn what_cannot_be_put_on_the_disk_is_told() {
+        // There is no disk behind a pipe.
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let pipe = output(File::from(OwnedFd::from(writer)));
+        let (disk, opened) = (Disk::default(), pipe.opened());
+        let told = AtomicBool::new(false);
+        let failure = thread::scope(|scope| {
+            scope.spawn(|| disk.sync(pipe.target(), TICK / 10, || told.store(true, Relaxed)));
+            disk.wrote(opened);
+            thread::sleep(TICK / 2);
+            let failure = told.load(Relaxed).then(|| disk.failure()).flatten();
+            let file = Output::new(Target::Stdout, tempfile::tempfile().expect("a file"));
+            disk.wrote(file.on_disk().expect("it is a file"));
+            disk.end();
+            failure
+        });
+        let failure = failure.expect("it fails");
+        assert!(failure.contains("cannot put findings on the disk: Invalid argument"), "{failure}");
+        assert_eq!(disk.failure(), None);
+        assert!(pipe.on_disk().is_none());
     }
 }

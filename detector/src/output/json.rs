@@ -56,9 +56,10 @@ impl Formatter for Harmless {
 mod tests {
     use super::super::escape::tests::HOSTILE;
     use super::*;
+    use crate::chain::Head;
     use crate::detect::samples;
     use crate::event::{Args, DeviceOpen, Event, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin};
-    use crate::finding::{Loss, Notice, NoticeEvent, schema};
+    use crate::finding::{Loss, Notice, NoticeEvent, Sha256, schema};
 
     fn samples() -> Vec<Line> {
         let mut shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
@@ -91,6 +92,9 @@ mod tests {
             NoticeEvent::Started { version: "0.1.0".into(), after_crash: true },
             NoticeEvent::Stopped { reason: "SIGTERM".into() },
             NoticeEvent::loss(Loss::Exec, 3),
+            NoticeEvent::Heartbeat { seq: 7, sha256: Sha256([7; 32]) },
+            NoticeEvent::TornLine { bytes: 7, sha256: Sha256([7; 32]) },
+            NoticeEvent::NewChain,
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));
@@ -112,10 +116,18 @@ mod tests {
     #[test]
     fn lines_are_what_the_schema_says() {
         let validator = jsonschema::validator_for(schema().as_value()).expect("the schema is valid");
+        let mut head = Head::START;
         for sample in samples() {
-            let value = serde_json::from_slice(&line(&sample)).expect("it is JSON");
-            validator.validate(&value).unwrap_or_else(|error| panic!("{error}: {value}"));
+            let line = line(&sample);
+            for line in [head.add(&line), line.into()] {
+                let value = serde_json::from_slice(&line).expect("it is JSON");
+                validator.validate(&value).unwrap_or_else(|error| panic!("{error}: {value}"));
+            }
         }
+        let unlinked =
+            head.add(b"{\"event\":\"new_chain\",\"time\":\"2027-01-15T08:00:00Z\",\"schema\":1,\"node\":\"\"}\n");
+        let text = String::from_utf8(unlinked).expect("it is text").replace(",\"seq\":", ",\"seq\":-");
+        assert!(!validator.is_valid(&serde_json::from_str(&text).expect("it is JSON")), "{text}");
         for wrong in [r#"{"finding":"shell_in_container"}"#, r#"{"event":"loss"}"#, "[]"] {
             assert!(!validator.is_valid(&serde_json::from_str(wrong).expect("it is JSON")), "{wrong}");
         }

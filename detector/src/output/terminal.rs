@@ -147,6 +147,21 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
             (RED, format!("on {}, {times}: {}", notice.node, loss_message(*kind)))
         }
+        NoticeEvent::Heartbeat { seq, .. } => (DIM, format!("on {}: line {seq} of the log is written", notice.node)),
+        NoticeEvent::TornLine { bytes, .. } => (
+            YELLOW,
+            format!(
+                "on {}: the last line of the log was torn after {bytes} bytes; the log goes on after it",
+                notice.node
+            ),
+        ),
+        NoticeEvent::NewChain => (
+            YELLOW,
+            format!(
+                "on {}: the log ended with a line that has no `seq` and `prev`, so a new chain begins",
+                notice.node
+            ),
+        ),
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))

@@ -101,7 +101,8 @@ fn on_small_disk(work: fn() -> Result<()>) -> Result<()> {
 fn fill_and_free() -> Result<()> {
     let (output, filler) = (format!("{FOLDER}/findings.jsonl"), format!("{FOLDER}/filler"));
     // There is room for a part of the first line in the last block of the file.
-    fs::write(&output, format!("{{\"of\": \"{:4000}\"}}\n", "an earlier daemon"))?;
+    let earlier = format!("{{\"of\": \"{:3900}\",\"seq\":1,\"prev\":\"{:064}\"}}\n", "an earlier daemon", 0);
+    fs::write(&output, earlier)?;
     ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
     let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(Error::msg)?;
     ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
@@ -113,7 +114,7 @@ fn fill_and_free() -> Result<()> {
     wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
     daemon.stop()?;
     let events: Vec<_> = lines(&output)?.into_iter().map(|line| line["event"].clone()).collect();
-    ensure!(events == ["started", "degraded", "degraded", "stopped"], "the new file has {events:?}");
+    ensure!(events == ["started", "degraded", "degraded", "heartbeat", "stopped"], "the new file has {events:?}");
     let reasons = degraded(&output)?;
     ensure!(reasons[0].contains("No space left on device") && reasons[1] == "[]", "the output says {reasons:?}");
     Ok(())

@@ -1,21 +1,23 @@
 //! Starting and stopping the sensor, with files and containers from before its start.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::expectation::{compare, shell, write};
 use super::lab::{Lab, prepare, write_config};
 use super::shadow::in_sandbox;
 use crate::container::{Container, Setup, docker_cgroup, id};
 use crate::program::{Running, on_host, wait_for};
-use crate::sensor::{detector, run_command};
+use crate::sensor::{Sensor, detector, run_command};
 
 pub(super) fn containers_that_ran_before(lab: &mut Lab) -> Result<()> {
     let (container, path, place) = (lab.container_from_before(Setup::default())?, lab.file()?, lab.place()?);
@@ -169,5 +171,61 @@ pub(super) fn rotated_output(lab: &mut Lab) -> Result<()> {
         let identity = container.service_does(&["append", &path])?;
         lab.expect(&container, [write("entrypoint", "open_write", "lower", &path, &identity)])?;
     }
+    Ok(())
+}
+
+/// Daemons are killed twice while they write, and the log is rotated: its chain shows that no line is missing, and that
+/// one is when it is taken out.
+pub(super) fn log_of_killed_daemons(lab: &mut Lab) -> Result<()> {
+    const FOLDER: &str = "/run/lab/log-of-killed-daemons";
+    let containers = [lab.new_container()?, lab.new_container()?];
+    let lines = lab.without_sensor(|_| {
+        let start = || Sensor::start_with(Path::new(FOLDER), &["--every-act", "--heartbeat", "1s"].map(AsRef::as_ref));
+        for (container, signal) in containers.iter().zip([Signal::USR1, Signal::HUP]) {
+            let mut sensor = start()?;
+            if signal == Signal::USR1 {
+                sensor.rotate(signal)?;
+            }
+            let before = fs::metadata(sensor.lines())?.len();
+            thread::scope(|scope| {
+                let killing = scope.spawn(|| {
+                    wait_for("lines of the flood", Duration::from_secs(20), || {
+                        let written = fs::metadata(sensor.lines())?.len() - before;
+                        Ok((written > 200_000).then_some(()))
+                    })?;
+                    sensor.signal(Signal::KILL)
+                });
+                container.service_does(&["flood", "4", "400", "1", "1"])?;
+                killing.join().expect("it does not panic")
+            })?;
+        }
+        fs::set_permissions(Path::new(FOLDER).join("findings.jsonl"), PermissionsExt::from_mode(0o622))?;
+        let sensor = start()?;
+        ensure!(sensor.log().contains("others than its owner can write it"), "nothing is said about the file's mode");
+        let lines = sensor.lines().to_owned();
+        ensure!(sensor.stop()?.success(), "the last daemon failed");
+        Ok(lines)
+    })?;
+    let text = fs::read_to_string(&lines)?;
+    let parsed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>();
+    let crashes = parsed.iter().filter(|line| line["detail"]["after_crash"] == true).count();
+    ensure!(crashes == 2, "{crashes} daemons were killed");
+    let known = parsed.iter().rfind(|line| line["event"] == "heartbeat").context("there is no heartbeat")?;
+    let (seq, sha256) = (known["detail"]["seq"].to_string(), known["detail"]["sha256"].as_str().unwrap_or_default());
+    let lines = lines.to_str().context("the path is text")?;
+    let old = lines.replace(".jsonl", ".1");
+    let verify = |files: [&str; 2]| {
+        let output = detector(&["log", "verify", files[0], files[1], "--seq", &seq, "--sha256", sha256])?;
+        let said = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
+        Ok::<_, anyhow::Error>((output.status.code(), said))
+    };
+    let (code, said) = verify([lines, &old])?;
+    ensure!(code == Some(0) && said.contains("\nwhole: nothing is missing"), "{code:?}: {said}");
+    let taken = text.lines().position(|line| line.contains("\"image_write\"")).context("there is no finding")?;
+    let without = format!("{FOLDER}/without-one");
+    let rest = text.split_inclusive('\n').enumerate().filter(|(number, _)| *number != taken);
+    fs::write(&without, rest.map(|(_, line)| line).collect::<String>())?;
+    let (code, said) = verify([&without, &old])?;
+    ensure!(code == Some(7) && said.contains(&format!("{without}:{}: seq ", taken + 1)), "{code:?}: {said}");
     Ok(())
 }

@@ -175,7 +175,8 @@ cases! {
     long_life []: month_of_churn;
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
     lifecycle []: container_in_preparation;
-    lifecycle [UserSpace]: clock_step, rotated_output, configuration_file, test_alert, service_manager;
+    lifecycle [UserSpace]:
+        clock_step, rotated_output, log_of_killed_daemons, configuration_file, test_alert, service_manager;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;

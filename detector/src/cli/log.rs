@@ -1,0 +1,122 @@
+//! `detector log`: what a log proves.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::failure::{Exit, Failure};
+use super::stdout::print;
+use crate::chain::verify::{Known, Part, Report};
+use crate::detect::describe::counted;
+use crate::finding::Sha256;
+
+/// How files begin that gzip has made.
+const GZIP: &[u8] = b"\x1f\x8b";
+/// How files begin that other programs have made, and what decompresses them.
+const OTHERS: [(&[u8], &str); 3] = [(b"\x28\xb5\x2f\xfd", "zstdcat"), (b"\xfd7zXZ", "xzcat"), (b"BZh", "bzcat")];
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Prove that no line of a log is missing, there a second time, out of order or changed, or show where
+    Verify {
+        /// All files of the log, in any order, also those that gzip has compressed (`-` is standard input)
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// The `seq` of a heartbeat, or of a line, that another machine has received: the log must reach it
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        seq: Option<u64>,
+        /// The `sha256` of this heartbeat, or of this line: the log must be that from which it comes
+        #[arg(long, value_name = "HASH", requires = "seq")]
+        sha256: Option<Sha256>,
+    },
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let Command::Verify { files, seq, sha256 } = args.command;
+    let known = seq.map(|seq| Known { seq, sha256 });
+    let parts = files.iter().map(|file| read(file, known)).collect::<Result<Vec<_>, _>>()?;
+    let report = Report::of(parts, known);
+    print(|out| write(out, &report))?;
+    let broken = |why: String| Err(Failure::new(Exit::Broken, why));
+    match (report.problems(), report.ends) {
+        (0, None) => broken(
+            "there is no line with `seq` and `prev`, so nothing is proven; give files that `detector run` has written"
+                .to_owned(),
+        ),
+        (0, Some(_)) => Ok(()),
+        (count, _) => broken(format!(
+            "the log is not whole: {}; compare it with what other machines have received, and find out who could write \
+            the files",
+            counted(count, "problem")
+        )),
+    }
+}
+
+/// Reads a file.
+fn read(path: &Path, known: Option<Known>) -> Result<Part, Failure> {
+    if path == Path::new("-") {
+        return read_lines("standard input", io::stdin().lock(), known);
+    }
+    let name = path.display().to_string();
+    let file = File::open(path)
+        .map_err(|error| failed(&name, format_args!("{error}; give a file that this user may read")))?;
+    read_lines(&name, BufReader::new(file), known)
+}
+
+/// Reads lines, which can be compressed.
+fn read_lines(name: &str, mut bytes: impl BufRead, known: Option<Known>) -> Result<Part, Failure> {
+    let start =
+        bytes.fill_buf().map_err(|error| failed(name, format_args!("cannot read it: {error}; check the file")))?;
+    if let Some((_, program)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        let why = format_args!("it is compressed; decompress it: `{program} {name} | detector log verify -`");
+        return Err(failed(name, why));
+    }
+    let read = if start.starts_with(GZIP) {
+        Part::read(name.to_owned(), BufReader::new(MultiGzDecoder::new(bytes)), known)
+    } else {
+        Part::read(name.to_owned(), bytes, known)
+    };
+    read.map_err(|(line, error)| {
+        failed(name, format_args!("cannot be read after line {line}: {error}; check the file, or take another copy"))
+    })
+}
+
+fn failed(name: &str, why: std::fmt::Arguments<'_>) -> Failure {
+    Failure::new(Exit::Failure, format_args!("{name}: {why}"))
+}
+
+fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    for part in &report.parts {
+        match (part.lines, part.range()) {
+            (0, _) => writeln!(out, "{}: empty", part.name)?,
+            (lines, None) => writeln!(out, "{}: {}, none of a chain", part.name, counted(lines, "line"))?,
+            (lines, Some((first, last))) => {
+                writeln!(out, "{}: {}, seq {first} to {last}", part.name, counted(lines, "line"))?;
+            }
+        }
+    }
+    for part in &report.parts {
+        for (what, sentences) in [("note", &part.remarks), ("error", &part.problems)] {
+            sentences.first.iter().try_for_each(|sentence| writeln!(out, "{what}: {sentence}"))?;
+            let more = sentences.count - sentences.first.len() as u64;
+            if more > 0 {
+                writeln!(out, "{what}: {}: and {more} more", part.name)?;
+            }
+        }
+    }
+    report.end_problem.iter().try_for_each(|problem| writeln!(out, "error: {problem}"))?;
+    let Some((first, last)) = report.ends.filter(|_| report.problems() == 0) else { return Ok(()) };
+    writeln!(out, "whole: nothing is missing, doubled, out of order or changed from seq {first} to {}", last.seq)?;
+    if first > 1 {
+        writeln!(out, "what is before seq {first} is not in these files")?;
+    }
+    writeln!(out, "the last line has the SHA-256 {}", last.sha256)
+}
