@@ -733,6 +733,12 @@ pub struct Repeated {
     /// How many further paths there were. One that comes again later can be counted again.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub names_omitted: u64,
+    /// The arguments of some shells, if they differ in numbers: the first four and the last four that are different.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub commands: Vec<Vec<Text>>,
+    /// How many further arguments there were. What comes again later can be counted again.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub commands_omitted: u64,
     /// The arguments of the package manager that did all this, or whose descendants did. Then the count is that of all
     /// acts of the same kind of finding.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -241,6 +241,8 @@ fn a_count_is_excepted_with_all_its_paths_or_not_at_all() {
             paths: Some(Text::from(&b"/srv/*"[..])),
             names: (0..count.min(8)).map(|nth| Text::from(format!("/srv/{nth}").as_bytes())).collect(),
             names_omitted: count.saturating_sub(8) as u64,
+            commands: Vec::new(),
+            commands_omitted: 0,
             by: None,
         };
         Finding { repeated: Some(Box::new(repeated)), ..finding }

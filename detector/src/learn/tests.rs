@@ -228,6 +228,8 @@ fn many(path: &str, names: &[&str], change: impl FnOnce(&mut Repeated)) -> Findi
         paths: None,
         names: names.iter().map(|name| text(name)).collect(),
         names_omitted: 0,
+        commands: Vec::new(),
+        commands_omitted: 0,
         by: None,
     };
     change(&mut repeated);

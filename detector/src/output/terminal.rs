@@ -312,6 +312,8 @@ fn details(finding: &Finding, above: Above) -> Vec<String> {
     details.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
     if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {
         details.push(format!("such as {}", command_line(&repeated.names)));
+    } else if let Some([first, .., last]) = finding.repeated.as_ref().map(|repeated| &repeated.commands[..]) {
+        details.push(format!("such as {} and {}", command_line(first), command_line(last)));
     } else if finding.revision > 1 && finding.repeated.is_none() && finding.finding != Kind::Session {
         details.push(format!("revision {} of {}", finding.revision, finding.id));
     }

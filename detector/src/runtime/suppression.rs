@@ -495,7 +495,18 @@ mod tests {
     fn repeated(time: Time) -> Repeated {
         let operations = BTreeMap::new();
         let (first, last) = (time, time);
-        Repeated { count: 0, operations, first, last, paths: None, names: Vec::new(), names_omitted: 0, by: None }
+        Repeated {
+            count: 0,
+            operations,
+            first,
+            last,
+            paths: None,
+            names: Vec::new(),
+            names_omitted: 0,
+            commands: Vec::new(),
+            commands_omitted: 0,
+            by: None,
+        }
     }
 
     #[test]

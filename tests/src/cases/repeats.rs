@@ -171,19 +171,26 @@ pub(super) fn session(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A scheduler runs the same shell again and again; a person runs it from outside.
+/// A scheduler runs the same shell again and again, and then one with a number; a person runs it from outside.
 pub(super) fn shells(lab: &mut Lab) -> Result<()> {
     let told = Told::about(lab, |container| {
         for _ in 0..20 {
             container.service_does(&["run", "/usr/bin/dash", "-c", "exit 0"])?;
         }
+        for number in 0..20 {
+            container.service_does(&["run", "/usr/bin/dash", "-c", &format!(": {number}")])?;
+        }
         container.service_does(&["run", "/usr/bin/dash", "-c", "exit 0; #"])?;
         (0..5).try_for_each(|_| container.exec(&["/usr/bin/dash", "-c", "exit 0"]).map(drop))
     })?;
     let counts: Vec<_> = told.findings.iter().map(count).collect();
-    ensure!(counts == [1, 1, 1, 17, 1, 1, 1, 1, 1, 1], "the shells are counted as {counts:?}");
-    let message = told.findings[3]["message"].as_str().context("it has no message")?;
-    ensure!(message.contains(" (by the application), 17 times, first "), "{message}");
+    ensure!(counts == [1, 1, 1, 17, 1, 1, 1, 17, 1, 1, 1, 1, 1, 1], "the shells are counted as {counts:?}");
+    for (counted, times) in [(3, "17 times"), (7, "17 times with up to 17 commands that differ in numbers")] {
+        let message = told.findings[counted]["message"].as_str().context("it has no message")?;
+        ensure!(message.contains(&format!(" (by the application), {times}, first ")), "{message}");
+    }
+    let last = &told.findings[7]["repeated"];
+    ensure!(last["commands"][7][2] == ": 19" && last["commands_omitted"] == 9, "the commands are {last}");
     Ok(())
 }
 

@@ -14,6 +14,11 @@ use crate::finding::{
 /// How long the texts of a key can be together. An act with longer ones keeps a line of its own.
 const LONGEST: usize = 1024;
 
+/// How many numbers the arguments of a shell can have that may differ, and how many digits such a number can have. More
+/// could be a program.
+const MOST_NUMBERS: usize = 4;
+const MOST_DIGITS: usize = 10;
+
 /// The suffixes of files that are code.
 const CODE: &[&str] = &[
     "awk", "bash", "cgi", "class", "cjs", "elf", "jar", "js", "jsp", "jspx", "ko", "lua", "mjs", "node", "php", "phar",
@@ -178,14 +183,15 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
     let path_after = file.new_path.as_ref().unwrap_or(path);
     let is_executed = finding.finding == Kind::ShellInContainer || matches!(event, Event::Exec(_));
     let about = if is_executed || !path_after.as_str().starts_with('/') {
-        let args = process.args.iter().flatten().map(Text::as_str);
+        let args: Vec<_> = process.args.iter().flatten().map(Text::as_str).collect();
+        let args = args.join("\0");
+        let args = if finding.finding == Kind::ShellInContainer { without_numbers(&args) } else { args };
         // A file that was changed is another program.
         let version = match event {
             Event::Exec(exec) => (exec.file.size, exec.file.change_time),
             _ => (0, 0),
         };
-        let file = format!("{path}\0{}\0{:?}\0{version:?}", file.dev, file.inode);
-        About::Same(std::iter::once(file.as_str()).chain(args).collect::<Vec<_>>().join("\0"))
+        About::Same(format!("{path}\0{}\0{:?}\0{version:?}\0{args}", file.dev, file.inode))
     } else {
         About::File { path: path_after.clone(), pattern: pattern::of(path_after.as_str()) }
     };
@@ -254,6 +260,25 @@ fn runs_what_it_installed(finding: &Finding) -> bool {
     finding.file.as_ref().is_some_and(is_own) && finding.process.as_ref().is_some_and(is_offline)
 }
 
+/// The arguments with a zero for each number, which are the same for those that differ only in numbers. Arguments with
+/// too many numbers, or too long ones, stay as they are, and so do those with a backslash: what follows it can be the
+/// number of a character.
+fn without_numbers(args: &str) -> String {
+    let numbers = || args.split(|character: char| !character.is_ascii_digit()).filter(|number| !number.is_empty());
+    if args.contains('\\') || numbers().count() > MOST_NUMBERS || numbers().any(|number| number.len() > MOST_DIGITS) {
+        return args.to_owned();
+    }
+    let mut same = String::with_capacity(args.len());
+    for character in args.chars() {
+        match (character.is_ascii_digit(), same.ends_with('0')) {
+            (true, true) => {}
+            (true, false) => same.push('0'),
+            (false, _) => same.push(character),
+        }
+    }
+    same
+}
+
 fn place_of(path: &Text) -> Place {
     Place::of(path.as_str().as_bytes())
 }
@@ -281,5 +306,31 @@ pub(super) fn image_op(finding: &Finding) -> Option<ImageOp> {
     match finding.file.as_ref()?.op? {
         Op::Image(op) => Some(op),
         Op::Mount(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_short_numbers_make_no_difference() {
+        for (one, other, is_same) in [
+            ("ps -p 4711 -o rss=", "ps -p 12 -o rss=", true),
+            ("ps -p 10 -o rss=", "ps -p 7000000000 -o rss=", true),
+            ("a 1 2 3 4", "a 4 3 2 1", true),
+            ("x7y", "x70y", true),
+            ("a 1", "b 1", false),
+            ("a 1", "a 1 ", false),
+            ("a 1", "a", false),
+            ("a 1 2", "a 12", false),
+            ("a 1 2 3 4 5", "a 1 2 3 4 6", false),
+            ("a 1 2 3 4 0", "a 1 2 3 4", false),
+            ("a 12345678901", "a 12345678902", false),
+            (r"printf '\\101'", r"printf '\\102'", false),
+            ("a \u{661}", "a \u{662}", false),
+        ] {
+            assert_eq!(without_numbers(one) == without_numbers(other), is_same, "{one} {other}");
+        }
     }
 }

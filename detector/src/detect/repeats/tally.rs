@@ -12,8 +12,37 @@ use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
 
 /// How long after its last line the finding of a tally is published again, if there was more.
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
-/// How many of the first and of the last paths are listed.
+/// How many of the first and of the last paths or commands are listed.
 const LISTED: usize = 4;
+
+/// Some of many different things: the first and the last ones.
+#[derive(Debug)]
+struct Sample<T> {
+    listed: Vec<T>,
+    omitted: u64,
+}
+
+impl<T: PartialEq> Sample<T> {
+    fn new(first: Option<T>) -> Self {
+        Self { listed: first.into_iter().collect(), omitted: 0 }
+    }
+
+    fn add(&mut self, one: T) {
+        if self.listed.contains(&one) {
+            return;
+        }
+        if self.listed.len() == 2 * LISTED {
+            self.listed.remove(LISTED);
+            self.omitted += 1;
+        }
+        self.listed.push(one);
+    }
+
+    /// How many there were. One that comes again when it is not listed any more is counted again.
+    fn count(&self) -> u64 {
+        self.listed.len() as u64 + self.omitted
+    }
+}
 
 /// A tally.
 #[derive(Debug)]
@@ -31,8 +60,9 @@ pub(super) struct Tally {
     scope: Scope,
     /// The same of the paths, unless only their patterns are the same.
     common: Option<String>,
-    names: Vec<Text>,
-    names_omitted: u64,
+    names: Sample<Text>,
+    /// The arguments of shells.
+    commands: Sample<Vec<Text>>,
     /// What the package manager was started with, if this is about an installation.
     by: Option<Vec<Text>>,
     /// How often each operation was done.
@@ -64,8 +94,8 @@ impl Tally {
             last: now,
             common: path.map(|path| scope.common(path.as_str()).to_owned()),
             scope,
-            names: path.into_iter().cloned().collect(),
-            names_omitted: 0,
+            names: Sample::new(path.cloned()),
+            commands: Sample::new(command(finding)),
             by: None,
             operations: image_op(finding).map(|op| (op, 1)).into_iter().collect(),
             parts: Vec::new(),
@@ -100,6 +130,7 @@ impl Tally {
         self.count += 1;
         self.finding.add(finding);
         self.note(image_op(&self.finding), now);
+        command(finding).into_iter().for_each(|command| self.commands.add(command));
         // The name of a file that will be renamed says nothing.
         if !self.is_replaced() {
             path.into_iter().for_each(|path| self.add_name(path));
@@ -123,7 +154,7 @@ impl Tally {
         let scope = self.scope.of_part(pattern);
         if op == ImageOp::Rename {
             self.common = Some(scope.common(path.as_str()).to_owned());
-            self.names = vec![path.clone()];
+            self.names = Sample::new(Some(path.clone()));
             self.scope = scope.clone();
         }
         self.parts.push((Arc::clone(act), scope));
@@ -154,14 +185,7 @@ impl Tally {
 
     fn add_name(&mut self, path: &Text) {
         self.common.take_if(|common| self.scope.common(path.as_str()) != common);
-        if self.names.contains(path) {
-            return;
-        }
-        if self.names.len() == 2 * LISTED {
-            self.names.remove(LISTED);
-            self.names_omitted += 1;
-        }
-        self.names.push(path.clone());
+        self.names.add(path.clone());
     }
 
     /// Whether the files were renamed after their creation.
@@ -193,12 +217,19 @@ impl Tally {
                 first,
                 last,
                 paths: self.paths(),
-                names: self.names.clone(),
-                names_omitted: self.names_omitted,
+                names: self.names.listed.clone(),
+                names_omitted: self.names.omitted,
+                commands: if self.differs_in_numbers() { self.commands.listed.clone() } else { Vec::new() },
+                commands_omitted: self.commands.omitted,
                 by: self.by.clone(),
             })),
             ..self.finding.clone()
         }
+    }
+
+    /// Whether it counts shells whose commands are not all the same.
+    fn differs_in_numbers(&self) -> bool {
+        matches!(self.scope, Scope::Same(_)) && self.commands.count() > 1
     }
 
     /// What the paths have in common: the path or directory, or its pattern.
@@ -236,14 +267,20 @@ impl Tally {
         });
         match (words, place) {
             (Some((_, done)), _) if count == 1 => {
-                format!("{} {done} {end}", self.names.first().map_or(common, Text::as_str))
+                format!("{} {done} {end}", self.names.listed.first().map_or(common, Text::as_str))
             }
             (Some((things, done)), Some(place)) => format!("{count} {things} {done} {place} {end}, {times}"),
-            (Some((things, done)), None) if self.names.len() > 1 => {
+            (Some((things, done)), None) if self.names.count() > 1 => {
                 format!("{count} {things} like {common} {done} {end}, {times}")
             }
             (Some((_, done)), None) => format!("{common} {done} {count} times {end}, {times}"),
             (None, Some(place)) => format!("{}, and {} more {place}, {times}", self.finding.message, count - 1),
+            (None, None) if self.differs_in_numbers() => {
+                let most = if self.commands.omitted > 0 { "up to " } else { "" };
+                let commands = self.commands.count();
+                let message = &self.finding.message;
+                format!("{message}, {count} times with {most}{commands} commands that differ in numbers, {times}")
+            }
             (None, None) => format!("{}, {count} times, {times}", self.finding.message),
         }
     }
@@ -261,6 +298,12 @@ impl Tally {
         let times = format!("first {}, last {}", moment(first, last), moment(last, first));
         format!("{did} {} for {command}, {times}", self.end_of_message)
     }
+}
+
+/// The arguments of a shell that was started.
+fn command(finding: &Finding) -> Option<Vec<Text>> {
+    let process = finding.process.as_ref().filter(|_| finding.finding == Kind::ShellInContainer)?;
+    process.args.clone()
 }
 
 /// What an operation changes, and how, of many.

@@ -438,6 +438,47 @@ fn shells_with_the_same_arguments_are_one_finding() {
 }
 
 #[test]
+fn shells_whose_arguments_differ_in_few_numbers_are_one_finding() {
+    let mut watch = Watch::default();
+    let run = |watch: &mut Watch, exe: &str, line: &str| {
+        watch.exec(exec(Origin::Application, exe, &["sh", "-c", line]));
+    };
+    for nth in 0..60 {
+        run(&mut watch, "/bin/dash", &format!("ps -p {} -o rss=", 4711 + nth));
+    }
+    run(&mut watch, "/bin/dash", "ps -p 4711 -o vsz=");
+    run(&mut watch, "/bin/bash", "ps -p 4711 -o rss=");
+    (0..4).for_each(|nth| run(&mut watch, "/bin/dash", &format!("ps -p 1,2,3,4,{nth} -o rss=")));
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 57, 1, 1, 1, 1, 1, 1]);
+    let counted = watch.last()[3];
+    assert_eq!(
+        counted.message,
+        "dash started in container 3f2a0c6d9e1b (by the application), 57 times with up to 57 commands that differ in \
+         numbers, first 08:16:44, last 08:17:40"
+    );
+    let repeated = repeated(counted);
+    let numbers: Vec<_> = repeated.commands.iter().map(|args| args[2].as_str().replace(" -o rss=", "")).collect();
+    assert_eq!(numbers, [4714, 4715, 4716, 4717, 4767, 4768, 4769, 4770].map(|number| format!("ps -p {number}")));
+    assert_eq!((repeated.commands_omitted, &repeated.names[..]), (49, &[][..]));
+}
+
+#[test]
+fn secrets_of_counted_shells_are_redacted() {
+    let mut watch = Watch::default();
+    for nth in 0..6 {
+        let line = format!("check --password=hunter{nth} {nth}");
+        watch.exec(exec(Origin::Application, "/bin/dash", &["sh", "-c", &line]));
+    }
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 3]);
+    let commands = &repeated(watch.last()[3]).commands;
+    let lines: Vec<_> = commands.iter().map(|args| args[2].as_str()).collect();
+    assert_eq!(lines, [3, 4, 5].map(|nth| format!("check --password=[redacted] {nth}")));
+    watch.expect_message("dash started in (by the application), 3 times with 3 commands that differ in numbers");
+}
+
+#[test]
 fn another_version_of_a_program_is_told_at_once() {
     let mut watch = Watch::default();
     let mut program = samples::drifted("/srv/worker", &["worker"]);
