@@ -576,8 +576,9 @@ pub struct Container {
     /// The container's name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<Text>,
-    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. It is left out if the cgroup's name does
-    /// not show it, and no runtime has named the container as its own (yet).
+    /// `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`; of a step of a build, `buildkit` or
+    /// `buildah`. It is left out if the cgroup's name does not show it, and no runtime has named the container as its
+    /// own (yet).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runtime: Option<Cow<'static, str>>,
     /// The container's image. The image, the name and the labels come from the runtime. They are left out if it has not
@@ -739,8 +740,8 @@ pub struct Repeated {
     /// How many further arguments there were. What comes again later can be counted again.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub commands_omitted: u64,
-    /// The arguments of the package manager that did all this, or whose descendants did. Then the count is that of all
-    /// acts of the same kind of finding.
+    /// The arguments of the package manager or of the step of a build that did all this, or whose descendants did. Then
+    /// the count is that of all acts of the same kind of finding.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<Vec<Text>>,
 }

@@ -529,7 +529,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["runtimes::docker_short_lived", "runtimes::docker_removed"],
             ),
             way("Docker: `cp`", &["open"], &["runtimes::docker_copied_to"]),
-            way("Docker: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::docker_built"]),
+            way(
+                "Docker: step of `build`",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::docker_built", "runtimes::docker_build_step"],
+            ),
             way(
                 "Docker: its daemon gone, hanging, restarted under load",
                 &["exec", "open"],
@@ -566,7 +570,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 &["runtimes::podman_short_lived", "runtimes::podman_removed"],
             ),
             way("Podman: `cp`", &["open"], &["runtimes::podman_copied_to"]),
-            way("Podman: step of `build`", &["exec", "open", "cgroup_mkdir"], &["runtimes::podman_built"]),
+            way(
+                "Podman: step of `build`",
+                &["exec", "open", "cgroup_mkdir"],
+                &["runtimes::podman_built", "runtimes::podman_build_step"],
+            ),
             way(
                 "Podman: its daemon gone, hanging, restarted under load",
                 &["exec", "open"],

@@ -16,11 +16,21 @@ use std::borrow::Cow;
 pub struct ContainerRef {
     /// The id or name that the runtime gave the container.
     pub id: Vec<u8>,
-    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`. `None` if the path does not
-    /// tell.
+    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`, `lxc` or `systemd-nspawn`, or what builds an image:
+    /// `buildkit` or `buildah`. `None` if the path does not tell.
     pub runtime: Option<&'static str>,
     /// `metadata.uid` of the Kubernetes pod.
     pub pod_uid: Option<Vec<u8>>,
+}
+
+/// What runs the steps of `docker build`, and of `podman build`.
+const BUILDERS: [&str; 2] = ["buildkit", "buildah"];
+
+impl ContainerRef {
+    /// Whether it is a step of a build.
+    pub(crate) fn is_build_step(&self) -> bool {
+        self.runtime.is_some_and(|runtime| BUILDERS.contains(&runtime))
+    }
 }
 
 /// The format of the id in a directory name.
@@ -28,6 +38,10 @@ pub struct ContainerRef {
 enum Id {
     /// 64 hexadecimal digits.
     Hex,
+    /// 25 digits and lower-case letters.
+    BuildKit,
+    /// `buildah-buildah` and a number.
+    Buildah,
     /// A name chosen by a person.
     Name,
     /// Like `Name`, but escaped by systemd (`\x2d` is `-`).
@@ -76,6 +90,10 @@ const SHAPES: &[Shape] = &[
     shape("", "libpod-payload-", Id::Hex, "", Some("podman")),
     shape("", "libpod-", Id::Hex, "", Some("podman")),
     shape("docker", "", Id::Hex, "", Some("docker")),
+    // Steps of builds. If Docker uses systemd, its BuildKit chooses a path meant for systemd.
+    shape("docker", "", Id::BuildKit, "", Some(BUILDERS[0])),
+    shape("buildkit", "", Id::BuildKit, "", Some(BUILDERS[0])),
+    shape("", "", Id::Buildah, "", Some(BUILDERS[1])),
     // System containers.
     shape("", "lxc.payload.", Id::Name, "", Some("lxc")),
     shape("lxc", "", Id::Name, "", Some("lxc")),
@@ -128,7 +146,7 @@ fn interpret(path: &[u8]) -> PathMeaning {
         if let Some((shape, id)) = SHAPES.iter().find_map(|shape| Some((shape, shape.matches(parent, name)?))) {
             return match shape.id {
                 Id::NoContainer => PathMeaning::NoContainer,
-                Id::Hex | Id::Name | Id::Escaped => {
+                Id::Hex | Id::BuildKit | Id::Buildah | Id::Name | Id::Escaped => {
                     PathMeaning::Container(ContainerRef { id: id.into_owned(), runtime: shape.runtime, pod_uid })
                 }
             };
@@ -148,6 +166,8 @@ impl Shape {
         let id = name.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         match self.id {
             Id::Hex => is_id(id).then_some(Cow::Borrowed(id)),
+            Id::BuildKit => is_of_buildkit(id).then_some(Cow::Borrowed(id)),
+            Id::Buildah => is_of_buildah(id).then_some(Cow::Borrowed(id)),
             Id::Name | Id::NoContainer => (!id.is_empty()).then_some(Cow::Borrowed(id)),
             Id::Escaped => (!id.is_empty()).then(|| unescape(id)),
         }
@@ -156,6 +176,15 @@ impl Shape {
 
 fn is_id(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_of_buildkit(name: &[u8]) -> bool {
+    name.len() == 25 && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z'))
+}
+
+fn is_of_buildah(name: &[u8]) -> bool {
+    let number = name.strip_prefix(b"buildah-buildah");
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
 /// The uid in `pod<uid>` (cgroupfs) or in `kubepods[-<class>]-pod<uid>.slice` (systemd, which replaces `-` by `_`).
@@ -252,6 +281,24 @@ mod tests {
         ("/libpod_parent/libpod-A", Some(("podman", "A", false))),
         ("/machine.slice/libpod-conmon-A.scope", None),
         ("/libpod_parent/libpod-conmon-A", None),
+        // Steps of builds: BuildKit in Docker with cgroupfs and with systemd, and on its own; and Buildah.
+        ("/docker/buildkit/tasn1qx4q1j7xm70076jwc11g", Some(("buildkit", "tasn1qx4q1j7xm70076jwc11g", false))),
+        (
+            "/system.slice/docker.service/system.slice:docker:tasn1qx4q1j7xm70076jwc11g",
+            Some(("buildkit", "tasn1qx4q1j7xm70076jwc11g", false)),
+        ),
+        ("/buildkit/tasn1qx4q1j7xm70076jwc11g", Some(("buildkit", "tasn1qx4q1j7xm70076jwc11g", false))),
+        ("/buildah-buildah266259613", Some(("buildah", "buildah-buildah266259613", false))),
+        ("/user.slice/buildah-buildah1", Some(("buildah", "buildah-buildah1", false))),
+        // These only resemble steps.
+        ("/docker/buildkit/A", Some(("-", "A", false))),
+        ("/docker/A/buildkit/tasn1qx4q1j7xm70076jwc11g", Some(("docker", "A", false))),
+        ("/docker/buildkit", None),
+        ("/docker/buildkit/tasn1qx4q1j7xm70076jwc1", None),
+        ("/docker/buildkit/tasn1qx4q1j7xm70076jwc11G", None),
+        ("/mine/tasn1qx4q1j7xm70076jwc11g", None),
+        ("/buildah-buildah", None),
+        ("/buildah-buildah1x", None),
         // LXC and systemd-nspawn.
         ("/lxc.payload.web", Some(("lxc", "web", false))),
         ("/lxc.payload.web/system.slice/ssh.service", Some(("lxc", "web", false))),

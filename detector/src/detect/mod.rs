@@ -62,7 +62,7 @@ pub(crate) use describe::container;
 pub(crate) use hashes::Hashed;
 pub(crate) use test_alert::TestAlert;
 
-/// What was done before: to files, and by package managers.
+/// What was done before: to files, and by package managers and builds.
 type Past<'a> = (&'a mut Changes, &'a mut Installations);
 
 /// Makes the findings about the events of a container and passes them on.
@@ -107,7 +107,7 @@ impl<F: FnMut(Finding)> Report<'_, F> {
     /// Reports code that should not run in a container.
     fn add_foreign(&mut self, code: &Code, (changes, installations): Past<'_>) {
         let Some(mut found) = self.foreign(code) else { return };
-        let installation = code.actor.as_ref().and_then(|actor| installations.of(actor.process));
+        let installation = code.actor.as_ref().and_then(|actor| installations.of(actor.process, self.container));
         let change = changes.of(code);
         installations.leave(code, &found, change);
         if let Some(change) = change {
@@ -269,7 +269,7 @@ impl Detector {
         found: &mut dyn FnMut(Finding),
     ) {
         let installation = match event.actor() {
-            Some((process, _)) if !findings.is_empty() => self.installations.of(process),
+            Some((process, _)) if !findings.is_empty() => self.installations.of(process, container),
             _ => None,
         };
         let branch = event.actor().and_then(|(process, _)| {
@@ -368,7 +368,7 @@ impl Detector {
             Event::Exec(exec) => {
                 let scripts = self.scripts.take(exec);
                 self.programs.insert(Program::of(exec, &scripts, container));
-                self.installations.insert(exec, &scripts);
+                self.installations.insert(exec, &scripts, container);
                 let code = Code::executed(exec);
                 report.add_shell(&code, None, scripts.iter().find(|script| !script.is_input));
                 report.add_foreign(&code, (&mut self.changes, &mut self.installations));
@@ -387,7 +387,7 @@ impl Detector {
             Event::Interpret(read) => self.detect_interpreted(read, None, &mut report),
             Event::ImageChange(change) => {
                 let actor = actor(&mut self.programs, change.detail.as_ref());
-                let installation = actor.as_ref().and_then(|actor| self.installations.of(actor.process));
+                let installation = actor.as_ref().and_then(|actor| self.installations.of(actor.process, container));
                 self.changes.take(change, actor.as_ref(), installation.as_deref());
                 report.add(change.at, actor.as_ref(), image_write::detect(change, actor.as_ref(), container));
             }

@@ -130,7 +130,7 @@ fn paths_of_all<'a>(
         Err(format!("{why}; write an exception with a pattern of the paths{like}, if all of them may be changed"))
     };
     if repeated.by.is_some() {
-        return wider("it is about everything that a package manager has done");
+        return wider("it is about everything that a package manager or a step of a build has done");
     }
     if finding.counts_moves() {
         return wider("the files have had other names, which the finding does not list");

@@ -74,7 +74,7 @@ impl Omitted {
             Self::Program => "programs, scripts and libraries that are not the image's",
             Self::Shell => "shells (`--include-shells` learns those that the application starts)",
             Self::High => "those of high severity",
-            Self::Installation => "those by a package manager",
+            Self::Installation => "those by a package manager or in a step of a build",
             Self::NoImage => {
                 "those about containers of which no runtime has told the image, or only that of an ordinary user \
                 (`--without-image` learns from them, but such an exception holds in every container)"

@@ -160,6 +160,36 @@ fn copied_to(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     expect_known(lab, &container, left.into_iter().chain([added]).collect::<Vec<_>>())
 }
 
+/// A step of a build adds programs, runs them and changes an account.
+fn build_step(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
+    const LINE: &str = "for name in a b c d e f g h i j k l; do echo $name > /srv/$name; /bin/sh -c \"true $name\"; \
+        cp /bin/busybox /usr/bin/$name; /usr/bin/$name; done; echo evil >> /etc/passwd";
+    lab.node.ensure(engine)?;
+    let run = lab.counted(|_| engine.build(LINE))?;
+    let lines: Vec<Value> =
+        run.expect_same()?.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
+    let is_of_step =
+        |line: &&Value| line["container"]["runtime"] == json!(engine.builder) && line["finding"].is_string();
+    let mut last: Vec<&Value> = Vec::new();
+    for line in lines.iter().filter(is_of_step) {
+        match last.iter_mut().find(|earlier| earlier["id"] == line["id"]) {
+            Some(earlier) => *earlier = line,
+            None => last.push(line),
+        }
+    }
+    let told: Vec<_> = last.iter().map(|line| json!([line["finding"], line["severity"]])).collect();
+    // The first shells are expected at the start of a container, but not those after a program that is not the image's.
+    let expected = [["shell_in_container", "medium"], ["image_write", "high"], ["drifted_exec", "high"]];
+    ensure!(told == expected.map(|kind| json!(kind)), "the findings are {last:?}");
+    for (line, count) in last.iter().zip([13, 25, 12]) {
+        ensure!(line["repeated"]["count"] == count, "not {count} times: {line}");
+        ensure!(line["repeated"]["by"] == json!(["/bin/sh", "-c", LINE]), "not by the step: {line}");
+        let message = line["message"].as_str().unwrap_or_default();
+        ensure!(message.contains(", in a step of a build that runs /bin/sh -c for name in a b c"), "{message}");
+    }
+    Ok(())
+}
+
 /// The steps of a build are containers that change an image, so they have findings.
 fn built(lab: &mut Lab, engine: &'static Engine) -> Result<()> {
     lab.node.ensure(engine)?;
@@ -296,7 +326,7 @@ engines! {
     DOCKER =>
         docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_removed: removed,
         docker_silent: silent,
-        docker_copied_to: copied_to, docker_built: built, docker_without_socket: without_socket,
+        docker_copied_to: copied_to, docker_built: built, docker_build_step: build_step, docker_without_socket: without_socket,
         docker_hanging: hanging, docker_restarted: restarted_under_load, docker_recorded: recorded;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
@@ -304,7 +334,7 @@ engines! {
     PODMAN =>
         podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_removed: removed,
         podman_silent: silent,
-        podman_copied_to: copied_to, podman_built: built, podman_without_socket: without_socket,
+        podman_copied_to: copied_to, podman_built: built, podman_build_step: build_step, podman_without_socket: without_socket,
         podman_hanging: hanging, podman_restarted: restarted_under_load;
     ROOTLESS =>
         rootless: attacked, rootless_from_before: from_before, rootless_short_lived: short_lived,

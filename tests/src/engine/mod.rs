@@ -48,7 +48,7 @@ pub struct Engine {
     /// The prefix of the directory that it makes when it copies files: its daemon changes its root to that of the
     /// container, and leaves its own there.
     pub left: Option<&'static str>,
-    /// The runtime of its builds in findings. The cgroups of Podman's builds do not tell it.
+    /// The runtime of its builds in findings, if it has a builder.
     pub builder: Option<&'static str>,
     /// Whether it runs as an ordinary user.
     is_rootless: bool,
@@ -83,13 +83,14 @@ const DOCKERD: Daemon = Daemon {
 /// Docker.
 pub const DOCKER: Engine = Engine {
     runtime: Some("docker"),
-    builder: Some("docker"),
+    builder: Some("buildkit"),
     daemons: &[CONTAINERD, DOCKERD],
     files: cri::FILES,
     copier: "outside",
     left: Some("/.pivot_root"),
     is_rootless: false,
-    client: &Cli { program: &["docker"], options: &["--network=none"], digest: None },
+    // Its command has an older builder, too, whose steps are ordinary containers.
+    client: &Cli { program: &["env", "DOCKER_BUILDKIT=1", "docker"], options: &["--network=none"], digest: None },
 };
 
 /// containerd, used as a kubelet does.
@@ -107,7 +108,7 @@ pub const CRI: Engine = Engine {
 /// Podman with crun, run by root. It needs no daemon; this one only answers queries about containers.
 pub const PODMAN: Engine = Engine {
     runtime: Some("podman"),
-    builder: None,
+    builder: Some("buildah"),
     daemons: &[Daemon { command: &["podman", "system", "service", "--time=0"], socket: "/run/podman/podman.sock" }],
     files: cli::PODMAN_FILES,
     copier: "entered",

@@ -206,7 +206,7 @@ fn reason(event: &Event, is_own: bool) -> Option<Reason> {
 }
 
 /// Whether the process belongs to what the container has started, and to no session.
-fn is_own(process: &Process) -> bool {
+pub(super) fn is_own(process: &Process) -> bool {
     matches!(process.origin, Origin::Entrypoint | Origin::Application) && process.session.is_none()
 }
 

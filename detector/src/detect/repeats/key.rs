@@ -36,7 +36,7 @@ pub(super) struct Act {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Same {
-    /// Acts of the same kind by an installation, whose first process is this.
+    /// Acts of the same kind by a package manager or in a step of a build, whose first process is this.
     Installation(process::Key, Kind),
     Facts(Box<Facts>),
 }
@@ -228,26 +228,43 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
 }
 
 /// What a finding about an act of an installation has in common with its others. Returns `None` if it matters too much
-/// to be counted so: what controls access or start, what gives or has privileges, and code that the installation has
-/// not written itself, or that runs with a socket.
+/// to be counted so.
 pub(super) fn of_installation(finding: &Finding, installation: &Installation) -> Option<Act> {
     let (container, file) = (finding.container.as_ref()?, finding.file.as_ref()?);
-    let most = match finding.finding {
-        Kind::ImageWrite => Severity::High,
-        Kind::ShellInContainer => Severity::Medium,
-        Kind::DriftedExec if runs_what_it_installed(finding) => Severity::High,
-        _ => return None,
-    };
-    let is_grave = finding.severity > most
-        || image_op(finding) == Some(ImageOp::SetCapability)
-        || file.mode.is_some_and(|mode| mode.has_set_id())
-        || [&file.path, &file.new_path].into_iter().flatten().any(|path| place_of(path) == Place::Control);
-    let may_be_expected = finding.expected.is_some() || finding.visit.is_some();
-    (!is_grave && !may_be_expected && file.path.is_some()).then(|| Act {
+    let is_grave = if installation.is_step { is_grave_in_step(finding) } else { is_grave(finding, file) };
+    (!is_grave && file.path.is_some()).then(|| Act {
         container: container.cgroup_id,
         session: finding.session.clone(),
         same: Same::Installation(installation.process, finding.finding),
     })
+}
+
+/// Whether an act of a package manager is told for itself: what controls access or start, what gives or has privileges,
+/// and code that the installation has not written itself, or that runs with a socket.
+fn is_grave(finding: &Finding, file: &File) -> bool {
+    let most = match finding.finding {
+        Kind::ImageWrite => Severity::High,
+        Kind::ShellInContainer => Severity::Medium,
+        Kind::DriftedExec if runs_what_it_installed(finding) => Severity::High,
+        _ => return true,
+    };
+    finding.severity > most
+        || image_op(finding) == Some(ImageOp::SetCapability)
+        || file.mode.is_some_and(|mode| mode.has_set_id())
+        || [&file.path, &file.new_path].into_iter().flatten().any(|path| place_of(path) == Place::Control)
+        || finding.expected.is_some()
+        || finding.visit.is_some()
+}
+
+/// Whether an act in a step of a build, which is there to change the image, is told for itself: what is critical, leads
+/// out of the container or runs from memory, and code that runs with a socket.
+fn is_grave_in_step(finding: &Finding) -> bool {
+    let is_counted = match finding.finding {
+        Kind::ImageWrite | Kind::ImageShadowed | Kind::ShellInContainer => true,
+        Kind::DriftedExec | Kind::VolumeExec => finding.process.as_ref().is_some_and(is_offline),
+        _ => false,
+    };
+    !is_counted || finding.severity == Severity::Critical
 }
 
 /// Whether the finding is about code that the installation has written itself, in a process without a socket.
@@ -256,8 +273,11 @@ fn runs_what_it_installed(finding: &Finding) -> bool {
         file.changed.as_ref().is_some_and(|changed| changed.is_installed)
             && file.differs != Some(Difference::Privileges)
     };
-    let is_offline = |process: &Process| process.peer.is_none() && !process.stdio.contains(&StdioKind::Socket);
     finding.file.as_ref().is_some_and(is_own) && finding.process.as_ref().is_some_and(is_offline)
+}
+
+fn is_offline(process: &Process) -> bool {
+    process.peer.is_none() && !process.stdio.contains(&StdioKind::Socket)
 }
 
 /// The arguments with a zero for each number, which are the same for those that differ only in numbers. Arguments with

@@ -3,9 +3,9 @@
 //!
 //! Acts are the same if only their files differ: files whose names have the same [pattern], files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
-//! Acts of a session are counted only if there are very many. What a package manager does is one finding from the first
-//! act on. What a process does to a file that it has [just
-//! created](made) belongs to the creation.
+//! Acts of a session are counted only if there are very many. What a package manager does, and what is done in a step
+//! of a build, is one finding from the first act on. What a process does to a file that it has [just created](made)
+//! belongs to the creation.
 //!
 //! There is no clock here. The time comes with the events and from the caller of [`Repeats::take_time`], so that the
 //! same events and times make the same findings.
@@ -19,15 +19,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::describe;
 use super::installations::Installation;
 use super::pace::SECOND;
 use crate::container::table::TrackedContainer;
-use crate::event::{Args, Event};
+use crate::event::Event;
 use crate::finding::Finding;
 use key::{About, Act, Key, Scope};
 use made::{Made, Told};
-use tally::Tally;
+use tally::{By, Tally};
 
 /// How many acts have findings of their own before they are counted: files with the same pattern, patterns in a
 /// directory, and directories in a directory.
@@ -63,13 +62,13 @@ impl Repeats {
         (container, context): (&TrackedContainer, &Context),
         found: &mut dyn FnMut(Finding),
     ) {
-        let installed = installation.filter(|_| self.is_counting).and_then(|installation| {
-            Some((event.at()?, key::of_installation(&finding, installation)?, &installation.args))
-        });
-        if let Some((at, act, args)) = installed {
+        let installed = installation
+            .filter(|_| self.is_counting)
+            .and_then(|installation| Some((event.at()?, key::of_installation(&finding, installation)?, installation)));
+        if let Some((at, act, installation)) = installed {
             let ledger = self.ledger(&act);
             ledger.end_quiet(at.time, context, found);
-            ledger.take_installed(act, finding, args, (at.time, container), context, found);
+            ledger.take_installed(act, finding, installation, (at.time, container), context, found);
             return ledger.make_room(at.time, context, found);
         }
         let of_finding = if self.is_counting { key::of(event, &finding) } else { None };
@@ -174,12 +173,12 @@ impl Ledger {
         found(finding);
     }
 
-    /// Counts an act of an installation with these arguments. The first one is told at once.
+    /// Counts an act of an installation. The first one is told at once.
     fn take_installed(
         &mut self,
         act: Act,
-        finding: Finding,
-        args: &Args,
+        mut finding: Finding,
+        installation: &Installation,
         (now, container): (u64, &TrackedContainer),
         context: &Context,
         found: &mut dyn FnMut(Finding),
@@ -187,8 +186,9 @@ impl Ledger {
         let number = self.note(Key { act: Arc::new(act), scope: Scope::All }, now).0;
         let Some(entry) = self.entries.get_mut(&number) else { return found(finding) };
         let Some(tally) = &mut entry.tally else {
-            let args = context.redactor.args(args.iter()).map(|arg| describe::text(&arg)).collect();
-            entry.tally = Some(Box::new(Tally::of_installation(&finding, args, now, container)));
+            let by = By::new(installation, context);
+            entry.tally = Some(Box::new(Tally::of_installation(&finding, by.clone(), now, container)));
+            finding.message.push_str(&by.of_step());
             return found(finding);
         };
         let is_urgent = tally.add_installed(&finding, now);

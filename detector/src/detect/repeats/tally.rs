@@ -7,6 +7,7 @@ use super::key::{Act, Scope, image_op};
 use crate::container::table::TrackedContainer;
 use crate::detect::context::Context;
 use crate::detect::describe;
+use crate::detect::installations::Installation;
 use crate::detect::pace::{Pace, SECOND};
 use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
 
@@ -14,6 +15,9 @@ use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
 /// How many of the first and of the last paths or commands are listed.
 const LISTED: usize = 4;
+
+/// How long the command of an installation may be in a message, in bytes.
+const MOST_OF_COMMAND: usize = 200;
 
 /// Some of many different things: the first and the last ones.
 #[derive(Debug)]
@@ -44,6 +48,35 @@ impl<T: PartialEq> Sample<T> {
     }
 }
 
+/// What a package manager or a step of a build was started with.
+#[derive(Clone, Debug)]
+pub(super) struct By {
+    args: Vec<Text>,
+    is_step: bool,
+}
+
+impl By {
+    pub(super) fn new(installation: &Installation, context: &Context) -> Self {
+        let args = context.redactor.args(installation.args.iter()).map(|arg| describe::text(&arg)).collect();
+        Self { args, is_step: installation.is_step }
+    }
+
+    /// The command in a message, as far as it is short.
+    fn command(&self) -> String {
+        let mut command = self.args.iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
+        let end = command.floor_char_boundary(MOST_OF_COMMAND);
+        if end < command.len() {
+            command.replace_range(end.., "…");
+        }
+        command
+    }
+
+    /// What is added to a message about what is done in a step of a build.
+    pub(super) fn of_step(&self) -> String {
+        if self.is_step { format!(", in a step of a build that runs {}", self.command()) } else { String::new() }
+    }
+}
+
 /// A tally.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -63,8 +96,8 @@ pub(super) struct Tally {
     names: Sample<Text>,
     /// The arguments of shells.
     commands: Sample<Vec<Text>>,
-    /// What the package manager was started with, if this is about an installation.
-    by: Option<Vec<Text>>,
+    /// What has done all this, if this is about an installation.
+    by: Option<By>,
     /// How often each operation was done.
     operations: BTreeMap<ImageOp, u64>,
     /// What was done to the first file after its creation, and to which files it can be done.
@@ -105,14 +138,14 @@ impl Tally {
     }
 
     /// The tally of an installation that begins with this act.
-    pub(super) fn of_installation(finding: &Finding, by: Vec<Text>, now: u64, container: &TrackedContainer) -> Self {
+    pub(super) fn of_installation(finding: &Finding, by: By, now: u64, container: &TrackedContainer) -> Self {
         let path = finding.file.as_ref().and_then(|file| file.path.as_ref());
-        let mut tally = Self { by: Some(by), ..Self::new(finding, Scope::All, path, now, container) };
-        if finding.finding == Kind::DriftedExec {
+        let mut tally = Self::new(finding, Scope::All, path, now, container);
+        if by.is_step || finding.finding == Kind::DriftedExec {
             // Each act is one of another program.
             tally.end_of_message = describe::where_and_by(container, None);
         }
-        tally
+        Self { by: Some(by), ..tally }
     }
 
     /// Counts another act of the installation. Returns whether the finding must be published at once.
@@ -221,7 +254,7 @@ impl Tally {
                 names_omitted: self.names.omitted,
                 commands: if self.differs_in_numbers() { self.commands.listed.clone() } else { Vec::new() },
                 commands_omitted: self.commands.omitted,
-                by: self.by.clone(),
+                by: self.by.as_ref().map(|by| by.args.clone()),
             })),
             ..self.finding.clone()
         }
@@ -285,18 +318,21 @@ impl Tally {
         }
     }
 
-    fn message_about_installation(&self, by: &[Text], first: Time, last: Time) -> String {
+    fn message_about_installation(&self, by: &By, first: Time, last: Time) -> String {
         let mut done: Vec<_> = self.operations.iter().map(|(op, count)| (*count, words(*op))).collect();
         done.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         let counted = |(count, (things, done)): (u64, (&str, &str))| format!("{count} {things} {done}");
         let did = match self.finding.finding {
             Kind::ShellInContainer => format!("{} shells started", self.count),
+            Kind::DriftedExec if by.is_step => format!("what is not as in the image was executed {} times", self.count),
             Kind::DriftedExec => format!("what was installed was executed {} times", self.count),
+            Kind::VolumeExec => format!("what is on volumes was executed {} times", self.count),
+            Kind::ImageShadowed => format!("mounts or the root were changed {} times", self.count),
             _ => done.into_iter().map(counted).collect::<Vec<_>>().join(", "),
         };
-        let command = by.iter().map(Text::as_str).collect::<Vec<_>>().join(" ");
+        let whose = if by.is_step { by.of_step() } else { format!(" for {}", by.command()) };
         let times = format!("first {}, last {}", moment(first, last), moment(last, first));
-        format!("{did} {} for {command}, {times}", self.end_of_message)
+        format!("{did} {}{whose}, {times}", self.end_of_message)
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::detect::Detector;
 use crate::detect::samples::{self, change, container, context, exec, path};
 use crate::event::{At, Exec, Exit, ImageChange, ImageOp, Layer, Origin, Session, Via};
-use crate::finding::{Kind, Line, Repeated, Severity};
+use crate::finding::{Kind, Line, Repeated, Severity, Text};
 
 const START: u64 = 1_000 * SECOND;
 
@@ -916,4 +916,141 @@ fn a_module_of_somebody_else_that_was_told_before_is_no_package_manager_either()
     install(&mut watch, 500);
     watch.stop();
     assert!(watch.last().len() > before + 5);
+}
+
+/// The first program of a step of a build in the container with this path, and what is done there.
+fn build(cgroup: &str, acts: impl FnOnce(&mut Watch, &TrackedContainer)) -> Watch {
+    let mut watch = Watch::default();
+    let (root_dev, started) = (Some(45), Some(START + SECOND));
+    let container = TrackedContainer { root_dev, started, ..TrackedContainer::new(500, cgroup.into()) };
+    watch.detector.start_container(&container);
+    watch.detector.begin_startup(&container);
+    act(&mut watch, &container, Event::Exec(Box::new(exec(Origin::Entrypoint, "/bin/dash", COMMAND))));
+    acts(&mut watch, &container);
+    watch.stop();
+    watch
+}
+
+const STEP: &str = "/docker/buildkit/tasn1qx4q1j7xm70076jwc11g";
+const COMMAND: &[&str] = &["/bin/sh", "-c", "make install"];
+
+fn act(watch: &mut Watch, container: &TrackedContainer, mut event: Event) {
+    watch.wait(SECOND);
+    watch.acts += 1;
+    let at = At { time: watch.now, number: watch.acts, cgroup: 500, container: 500 };
+    match &mut event {
+        Event::Exec(exec) => (exec.at, exec.process.start_time) = (at, watch.now),
+        Event::ImageChange(change) => change.at = at,
+        Event::ControlOpen(open) => open.at = at,
+        other => panic!("no time for {other:?}"),
+    }
+    let findings = &mut watch.findings;
+    watch.detector.detect(&event, container, &CONTEXT, |finding| findings.push(finding));
+}
+
+/// What a package manager and a compiler do: they start shells, add programs and run them, and change accounts.
+fn make(watch: &mut Watch, container: &TrackedContainer) {
+    for nth in 0..70 {
+        let line = format!("configure {}", char::from(b'a' + nth));
+        act(watch, container, Event::Exec(Box::new(exec(Origin::Application, "/bin/dash", &["sh", "-c", &line]))));
+        let manager = exec(Origin::Application, "/usr/bin/apt-get", &["apt-get", "install", &line]);
+        act(watch, container, Event::Exec(Box::new(manager)));
+        for (op, mode, file) in [
+            (ImageOp::Create, 0o100_644, format!("/srv/site/{line}")),
+            (ImageOp::Create, 0o104_755, format!("/usr/bin/{line}")),
+            (ImageOp::OpenWrite, 0o100_644, "/etc/passwd".to_owned()),
+        ] {
+            act(watch, container, Event::ImageChange(Box::new(change(op, Layer::New, mode, &file))));
+        }
+        act(watch, container, Event::Exec(Box::new(samples::drifted("/usr/bin/own", &["own", &line]))));
+    }
+}
+
+#[test]
+fn a_step_of_a_build_is_one_finding_of_each_kind() {
+    for cgroup in [STEP, "/buildah-buildah12"] {
+        let watch = build(cgroup, make);
+        let last = watch.last();
+        let told = |kind| {
+            let of_kind = last.iter().filter(move |finding| finding.finding == kind);
+            of_kind.map(|finding| (count(finding), finding.severity)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Kind::ImageWrite), [(210, Severity::High)]);
+        assert_eq!(told(Kind::ShellInContainer), [(71, Severity::Medium)]);
+        assert_eq!(told(Kind::DriftedExec), [(70, Severity::High)]);
+        assert_eq!(last.len(), 3);
+        let container = if cgroup == STEP { "tasn1qx4q1j7xm70076jwc11g" } else { "buildah-buildah12" };
+        let end = format!("in container {container}, in a step of a build that runs /bin/sh -c make install");
+        for (finding, did) in last.iter().zip([
+            "71 shells started",
+            "140 files created, 70 files opened for writing",
+            "what is not as in the image was executed 70 times",
+        ]) {
+            assert!(finding.message.starts_with(&format!("{did} {end}, first ")), "{}", finding.message);
+            assert!(finding.expected.is_none());
+            let by: Vec<_> = repeated(finding).by.iter().flatten().map(Text::as_str).collect();
+            assert_eq!(by, COMMAND);
+            let first = watch.findings.iter().find(|first| first.id == finding.id).expect("it is there");
+            let suffix = ", in a step of a build that runs /bin/sh -c make install";
+            assert!(first.message.ends_with(suffix), "{}", first.message);
+        }
+    }
+}
+
+#[test]
+fn only_what_a_builder_has_started_is_a_step_of_a_build() {
+    let id = "3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988";
+    for cgroup in [format!("/docker/{id}"), format!("/docker/buildkit/{id}"), format!("/docker/{id}{STEP}")] {
+        let watch = build(&cgroup, make);
+        assert!(watch.last().len() > 70, "{cgroup} is {} findings", watch.last().len());
+    }
+}
+
+#[test]
+fn what_is_grave_in_a_step_of_a_build_is_told() {
+    let run = |alter: fn(&mut Exec)| {
+        let mut exec = samples::drifted("/usr/bin/own", &["own"]);
+        alter(&mut exec);
+        Event::Exec(Box::new(exec))
+    };
+    let write = |alter: fn(&mut crate::event::Process)| {
+        let mut change = change(ImageOp::OpenWrite, Layer::Lower, 0o100_644, "/srv/app.conf");
+        alter(&mut change.detail.as_mut().expect("it has some").process);
+        Event::ImageChange(Box::new(change))
+    };
+    for (event, is_told) in [
+        (run(|_| {}), false),
+        (write(|_| {}), false),
+        (run(|exec| exec.file.nlink = 0), true),
+        (run(|exec| exec.process.stdio[1] = crate::event::StdioKind::Socket), true),
+        (write(|process| process.origin = Origin::Outside), true),
+        (write(|process| (process.origin, process.session) = (Origin::Entered, Some(session()))), true),
+        (Event::ControlOpen(Box::new(samples::control_open(crate::event::Control::CorePattern))), true),
+    ] {
+        let shown = format!("{event:?}");
+        let watch = build(STEP, |watch, container| {
+            act(watch, container, run(|_| {}));
+            act(watch, container, write(|_| {}));
+            act(watch, container, event);
+        });
+        let mut counts = watch.counts();
+        counts.retain(|count| *count == 1);
+        // The first shell is one, too.
+        assert_eq!(counts.len(), if is_told { 4 } else { 2 }, "{shown}");
+    }
+}
+
+#[test]
+fn data_in_a_step_of_a_build_is_expected_until_a_program_is_added() {
+    let write = |mode, file: &str| Event::ImageChange(Box::new(change(ImageOp::Create, Layer::New, mode, file)));
+    for (mode, file, severity) in [(0o100_644, "/srv/b.txt", Severity::Info), (0o100_755, "/usr/bin/b", Severity::High)]
+    {
+        let watch = build(STEP, |watch, container| {
+            act(watch, container, write(0o100_644, "/srv/a.txt"));
+            act(watch, container, write(mode, file));
+        });
+        let [_, writes] = watch.last()[..] else { panic!("{:?}", watch.counts()) };
+        assert_eq!((count(writes), writes.severity), (2, severity));
+        assert_eq!(writes.expected.is_some(), severity == Severity::Info);
+    }
 }
