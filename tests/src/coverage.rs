@@ -288,7 +288,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way(
                 "command that imitates a health check: of other arguments, or at another pace",
                 &["exec"],
-                &["expected::other_than_the_health_check", "expected::probe_of_a_pod"],
+                &[
+                    "expected::other_than_the_health_check",
+                    "expected::probe_of_a_pod",
+                    "expected::health_check_of_podman",
+                ],
             ),
         ],
     ),

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::expectation::difference;
 use super::lab::Lab;
 use crate::container::{Container, Setup};
-use crate::engine::{self, CRI, DOCKER};
+use crate::engine::{self, CRI, DOCKER, PODMAN};
 use crate::image::{DASH, SCRIPT};
-use crate::program::wait_for;
+use crate::program::{on_host, wait_for};
 
 /// How long a health check and its report can take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -234,8 +234,14 @@ pub(super) fn health_check(lab: &mut Lab) -> Result<()> {
     wait_for_line(lab, &container, ends, is_end)?;
     let since = lab.history.len();
     wait_for_line(lab, &container, ends + 2, is_end)?;
-    let lines = lines_of(lab, &container, since);
-    for line in &lines {
+    expect_health_check(&lines_of(lab, &container, since))?;
+    drop(container);
+    lab.take_findings().map(drop)
+}
+
+/// Expects a health check in which a shell runs, and nothing else.
+fn expect_health_check(lines: &[Value]) -> Result<()> {
+    for line in lines {
         let told = if is_end(line) { &line["detail"] } else { line };
         if let Some(difference) = difference(told, &expected("health_check", "medium")) {
             anyhow::bail!("{difference}\nfound: {line}");
@@ -244,6 +250,32 @@ pub(super) fn health_check(lab: &mut Lab) -> Result<()> {
     for kind in ["shell_in_container", "session"] {
         ensure!(lines.iter().any(|line| line["finding"] == kind), "there is no {kind}");
     }
+    Ok(())
+}
+
+/// Podman runs the test of a container. Then somebody runs another command, and replaces the script of the test.
+pub(super) fn health_check_of_podman(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&PODMAN)?;
+    // There is no systemd, whose timers run the test otherwise.
+    let line = format!("/bin/sh {SCRIPT}");
+    let container = PODMAN.service_with(lab.number(), &["--health-interval=disable", "--health-cmd", &line])?;
+    lab.wait_until_known(&container)?;
+    let since = lab.history.len();
+    // The container is unhealthy until the script is there.
+    let check = || drop(on_host("podman", ["healthcheck", "run", &container.id]));
+    check();
+    wait_for_line(lab, &container, 1, is_end)?;
+    expect_health_check(&lines_of(lab, &container, since))?;
+    container.exec(&["/bin/sh", "-c", &format!("{line}; id")])?;
+    let is_other = |told: &Value| told["finding"] == "session" && told["process"]["args"][2] != line;
+    let session = wait_for_line(lab, &container, 1, is_other)?;
+    expect_told(lab, &container, &session["id"], "medium")?;
+    container.exec(&["/bin/sh", "-c", &format!("echo 'echo 43' > {SCRIPT}")])?;
+    check();
+    let is_drift = |line: &Value| line["finding"] == "drifted_exec" && line["file"]["path"] == SCRIPT;
+    let drift = wait_for_line(lab, &container, 1, is_drift)?;
+    ensure!(drift["severity"] == "high" && drift["expected"].is_null(), "{drift} is expected");
+    expect_told(lab, &container, &drift["session"], "high")?;
     drop(container);
     lab.take_findings().map(drop)
 }
@@ -320,7 +352,7 @@ pub(super) fn probe_of_a_pod(lab: &mut Lab) -> Result<()> {
     lab.take_findings().map(drop)
 }
 
-/// Docker makes a directory for its own root. What it copies is told.
+/// Docker makes a directory for its own root. What it copies into a container that runs is told, and nothing else is.
 pub(super) fn copies(lab: &mut Lab) -> Result<()> {
     lab.node.ensure(&DOCKER)?;
     let container = DOCKER.service(lab.number())?;
@@ -332,7 +364,18 @@ pub(super) fn copies(lab: &mut Lab) -> Result<()> {
     let is_pivot = made["file"]["path"].as_str().is_some_and(|path| path.starts_with("/.pivot_root"));
     ensure!(is_pivot && difference(&made, &expected("engine", "medium")).is_none(), "{made}");
     ensure!(difference(&added, &change("create", "/srv/added", told("medium"))).is_none(), "{added}");
-    lab.take_findings().map(drop)
+    let out = format!("{}:/etc/app.conf", container.id);
+    let copy_out = || on_host("docker", ["cp", &out, "/tmp/copied"]);
+    copy_out()?;
+    on_host("docker", ["stop", "--time=0", &container.id])?;
+    container.copy("/tmp/added", "/srv/added-while-stopped")?;
+    copy_out()?;
+    on_host("docker", ["start", &container.id])?;
+    copy_out()?;
+    lab.take_findings()?;
+    let told: Vec<_> = lines_of(lab, &container, 0).into_iter().filter(|line| line["severity"] != "info").collect();
+    ensure!(told.len() == 1, "more than {added} was told: {told:?}");
+    Ok(())
 }
 
 /// Three containers of an image, each started after the one before has done something, do the same. What only one of

@@ -198,8 +198,8 @@ cases! {
     repeats [Node]: installation;
     session [Node]: docker, containerd, podman;
     expected [Node]:
-        health_check, health_check_replaced, health_check_of_added_program, health_check_that_writes,
-        other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
+        health_check, health_check_of_podman, health_check_replaced, health_check_of_added_program,
+        health_check_that_writes, other_than_the_health_check, probe_of_a_pod, copies, of_the_image;
     policy [Node]: by_image, explained_in_container, learnt, unwatched_by_runtime;
     software [Node, Software]: changed_health_check;
     software [Software]: redis_of_docker, imitated_health_check;
