@@ -242,6 +242,10 @@ fn paths(finding: &Finding, file: &File) -> Result<(BTreeSet<String>, BTreeSet<S
     let names = repeated.into_iter().flat_map(|repeated| &repeated.names);
     let all = [&file.path, &file.new_path].into_iter().flatten().chain(names);
     let mut paths = all.map(unescaped).collect::<Result<BTreeSet<_>, _>>().map_err(|_| Omitted::NoEvidence)?;
+    // No pattern stands for what does not lead to the root.
+    if paths.iter().any(|path| !path.starts_with('/')) {
+        return Err(Omitted::NoEvidence);
+    }
     let mut patterns = BTreeSet::new();
     let Some(repeated) = repeated else { return Ok((paths, patterns)) };
     if finding.counts_moves() {

@@ -155,7 +155,7 @@ fn nothing_is_learnt_from_what_may_be_a_person_or_an_intruder() {
     let by_user: Change = |it| {
         it.container.as_mut().expect("it is in one").cgroup = Some(text("/user.slice/user-7.slice/x.scope"));
     };
-    let cases: [(Omitted, Change); 15] = [
+    let cases: [(Omitted, Change); 16] = [
         (Omitted::Quiet, |it| it.severity = Severity::Info),
         (Omitted::Quiet, |it| {
             it.expected = Some(Expected { reason: Reason::Scratch, otherwise: Severity::Medium });
@@ -173,6 +173,7 @@ fn nothing_is_learnt_from_what_may_be_a_person_or_an_intruder() {
         (Omitted::NoImage, by_user),
         (Omitted::NoEvidence, |it| it.evidence.as_mut().expect("it has some").exe = None),
         (Omitted::NoEvidence, |it| it.evidence.as_mut().expect("it has some").path = false),
+        (Omitted::NoEvidence, |it| it.file.as_mut().expect("it has one").path = Some(text("srv/a"))),
     ];
     for (why, change) in cases {
         let learnt = learnt_from([changed(write("/srv/state"), change)]);
