@@ -24,16 +24,6 @@ use crate::{
     mem::{self, Counter, Lookup, Word},
 };
 
-/// A process that was moved, and which process has moved it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Mover {
-    /// The `task_struct.start_boottime` of the process that was moved.
-    moved: u64,
-    /// The process that has moved it.
-    by: Ancestor,
-}
-
 /// The inode number of the host's mount namespace.
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: Global<u32> = Global::new(0);
@@ -85,6 +75,16 @@ static ENTERED: HashMap<u32, map::Entered> = HashMap::with_max_entries(16_384, 0
 /// Who has moved processes into the cgroups of running containers, by the ids of these (thread group ids).
 #[map]
 static MOVERS: LruHashMap<u32, Mover> = LruHashMap::with_max_entries(4_096, 0);
+
+/// An element of [`MOVERS`]: a process that was moved, and which process has moved it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Mover {
+    /// The `task_struct.start_boottime` of the process that was moved.
+    moved: u64,
+    /// The process that has moved it.
+    by: Ancestor,
+}
 
 /// One element: how many elements of [`ENTERED`] are processes of sessions that began inside containers. The daemon
 /// corrects the number.

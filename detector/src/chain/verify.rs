@@ -296,8 +296,8 @@ impl fmt::Display for Described<'_> {
         match gap {
             Gap::Changed => write!(
                 f,
-                "{name_before}:{before}: this line (seq {last}) was changed after it was written, or {name}:{line} was: \
-                its SHA-256 is not the `prev` of that line"
+                "{name_before}:{before}: this line (seq {last}) was changed after it was written, or {name}:{line} \
+                was: its SHA-256 is not the `prev` of that line"
             ),
             Gap::Missing => {
                 let (first, end) = (last + 1, seq - 1);
@@ -386,8 +386,8 @@ impl Part {
                 .add(format_args!("{name}:{line}: the line is cut; the whole line is in the file that follows"));
         } else {
             self.problems.add(format_args!(
-                "{name}:{line}: the line has no end: the detector was killed or the power was cut while it was written, \
-                or the end of the file was cut off; when the detector is started, it says which in the log"
+                "{name}:{line}: the line has no end: the detector was killed or the power was cut while it was \
+                written, or the end of the file was cut off; when the detector is started, it says which in the log"
             ));
         }
     }

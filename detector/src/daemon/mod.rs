@@ -86,8 +86,8 @@ pub enum Error {
     Reader,
     /// The output accepts no data.
     #[error(
-        "{0}: the output accepted no data for {PATIENCE:?}, so findings were not written, or not put on the disk; check \
-        whether its reader or its disk hangs"
+        "{0}: the output accepted no data for {PATIENCE:?}, so findings were not written, or not put on the disk; \
+        check whether its reader or its disk hangs"
     )]
     Stuck(Target),
     /// The operating system refused a basic operation.

@@ -36,7 +36,7 @@ pub(crate) enum Message {
 pub struct Counters {
     /// The number of records that were read from the kernel.
     pub events: AtomicU64,
-    /// How often the reader has begun to look for records. It does so at least once a second, unless it hangs.
+    /// How often the reader has begun to look for records. It does so at least every ten seconds, unless it hangs.
     pub turns: AtomicU64,
     /// The time since boot, in nanoseconds, at which a self-test began that has not ended. 0 if none runs.
     pub(super) testing_since: AtomicU64,

@@ -82,8 +82,8 @@ cases! {
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
-        entered, entered_with_tty, entered_detached, entered_descendant, entered_without_leader, entered_by_fork, entered_with_own_mounts,
-        on_the_host,
+        entered, entered_with_tty, entered_detached, entered_descendant, entered_without_leader, entered_by_fork,
+        entered_with_own_mounts, on_the_host,
         entrypoint, application, of_a_login, busybox_by_argument, login_shell, socket_shell, reverse_shell, short_lived,
         plain_cgroup;
     // The content of records and findings.
@@ -205,12 +205,10 @@ cases! {
     software [Software]: redis_of_docker, imitated_health_check;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_removed, docker_silent, docker_copied_to, docker_built,
-        docker_build_step,
-        docker_without_socket, docker_hanging, docker_restarted, docker_recorded,
+        docker_build_step, docker_without_socket, docker_hanging, docker_restarted, docker_recorded,
         cri, cri_from_before, cri_short_lived, cri_silent, cri_without_socket, cri_hanging, cri_restarted,
         podman, podman_from_before, podman_short_lived, podman_removed, podman_silent, podman_copied_to, podman_built,
-        podman_build_step,
-        podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
+        podman_build_step, podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
 

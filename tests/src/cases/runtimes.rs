@@ -326,7 +326,8 @@ engines! {
     DOCKER =>
         docker: attacked, docker_from_before: from_before, docker_short_lived: short_lived, docker_removed: removed,
         docker_silent: silent,
-        docker_copied_to: copied_to, docker_built: built, docker_build_step: build_step, docker_without_socket: without_socket,
+        docker_copied_to: copied_to, docker_built: built, docker_build_step: build_step,
+        docker_without_socket: without_socket,
         docker_hanging: hanging, docker_restarted: restarted_under_load, docker_recorded: recorded;
     CRI =>
         cri: attacked, cri_from_before: from_before, cri_short_lived: short_lived, cri_silent: silent,
@@ -334,7 +335,8 @@ engines! {
     PODMAN =>
         podman: attacked, podman_from_before: from_before, podman_short_lived: short_lived, podman_removed: removed,
         podman_silent: silent,
-        podman_copied_to: copied_to, podman_built: built, podman_build_step: build_step, podman_without_socket: without_socket,
+        podman_copied_to: copied_to, podman_built: built, podman_build_step: build_step,
+        podman_without_socket: without_socket,
         podman_hanging: hanging, podman_restarted: restarted_under_load;
     ROOTLESS =>
         rootless: attacked, rootless_from_before: from_before, rootless_short_lived: short_lived,
