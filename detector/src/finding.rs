@@ -1207,6 +1207,36 @@ pub enum NoticeEvent {
     /// The log ended with a line that has no `seq` and `prev`, so a new chain begins with the number 1. Nothing links
     /// it to what is before.
     NewChain,
+    /// The daemon has rotated its log: this is the first line of the new file.
+    LogRotated(Box<RotatedLog>),
+}
+
+/// A log that was rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotatedLog {
+    /// The name that the file has now, in the same directory.
+    pub file: Text,
+    /// The number of the first line in it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first: Option<u64>,
+    /// The last line in it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<LoggedLine>,
+    /// The names of the older files that are removed now, because no more are kept: the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Text>,
+    /// The last line that is removed with them. The log then begins with the line after it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub removed_to: Option<LoggedLine>,
+}
+
+/// A line of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoggedLine {
+    /// Its number.
+    pub seq: u64,
+    /// Its SHA-256, without its line feed.
+    pub sha256: Sha256,
 }
 
 /// A configuration file that was loaded.
@@ -1354,6 +1384,7 @@ impl NoticeEvent {
             Self::Heartbeat { .. } => "heartbeat",
             Self::TornLine { .. } => "torn_line",
             Self::NewChain => "new_chain",
+            Self::LogRotated(_) => "log_rotated",
         }
     }
 }

@@ -12,6 +12,7 @@ use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use crate::chain::Head;
 use crate::chain::end::End;
 use crate::chain::verify::{Part, Report};
 use crate::config;
@@ -233,7 +234,7 @@ fn log(data: &[u8]) {
         Report::of(vec![part], None)
     };
     let found = report(data);
-    let end = End::in_bytes(data, true);
+    let end = End::in_bytes(data, true, || Head::START);
     let mut head = end.head;
     let Some((_, last)) = found.ends.filter(|_| found.problems() == 0) else { return };
     assert_eq!(end, End { head: last, is_open: false, notice: None });

@@ -756,6 +756,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::clock_step",
     "lifecycle::rotated_output",
     "lifecycle::log_of_killed_daemons",
+    "lifecycle::log_rotated_by_the_daemon",
     "lifecycle::configuration_file",
     "lifecycle::test_alert",
     "lifecycle::service_manager",

@@ -1,13 +1,13 @@
 //! Where a log ends, so that another run of the daemon goes on from there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead};
 use std::os::unix::fs::FileExt as _;
 
 use sha2::Digest as _;
 
 use super::{Head, link};
-use crate::finding::{NoticeEvent, Sha256};
+use crate::finding::{Link, NoticeEvent, Sha256};
 use crate::output::json::LONGEST;
 
 /// How much of a log is searched for its last line: that line, and what may be left of another.
@@ -28,19 +28,19 @@ impl End {
     /// The end of a log that has no lines.
     pub(crate) const EMPTY: Self = Self { head: Head::START, is_open: false, notice: None };
 
-    /// Finds the end of a file.
-    pub(crate) fn of(file: &File) -> io::Result<Self> {
+    /// Finds the end of a file. If there is no line of a chain in it yet, it goes on from `before`.
+    pub(crate) fn of(file: &File, before: impl FnOnce() -> Head) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let start = length.saturating_sub(SEARCHED);
         let mut bytes = vec![0; usize::try_from(length - start).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, start)?;
-        Ok(Self::in_bytes(&bytes, start == 0))
+        Ok(Self::in_bytes(&bytes, start == 0, before))
     }
 
     /// Finds the end of these bytes, which are the end of the file or all of it.
-    pub(crate) fn in_bytes(bytes: &[u8], is_all: bool) -> Self {
+    pub(crate) fn in_bytes(bytes: &[u8], is_all: bool, before: impl FnOnce() -> Head) -> Self {
         if bytes.is_empty() {
-            return Self::EMPTY;
+            return Self { head: before(), ..Self::EMPTY };
         }
         let is_open = bytes.last() != Some(&b'\n');
         let mut end = bytes.len();
@@ -58,11 +58,24 @@ impl End {
             }
             end = start;
         }
-        // The very first line of a log can be torn, too.
-        let is_torn = is_all && !bytes.contains(&b'\n');
+        // The first line of a file can be torn, too, and then the notice about it, if older files show that it is one.
+        let head = if is_all && is_open { before() } else { Head::START };
+        let is_torn = is_all && (head != Head::START || !bytes.contains(&b'\n'));
         let notice = Some(if is_torn { torn(bytes) } else { NoticeEvent::NewChain });
-        Self { head: Head::START, is_open, notice }
+        Self { head, is_open, notice }
     }
+}
+
+/// The link of the first line in a file that has one. What may be left of another line can come before it.
+pub(crate) fn first_link(lines: impl BufRead) -> io::Result<Option<Link>> {
+    let (mut lines, mut line) = (lines.take(SEARCHED), Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        if let Some(link) = line.strip_suffix(b"\n").and_then(link) {
+            return Ok(Some(link));
+        }
+        line.clear();
+    }
+    Ok(None)
 }
 
 /// What is said about the beginning of a line that was not written to its end.
@@ -81,7 +94,7 @@ mod tests {
     fn end(bytes: &[u8]) -> End {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("there is room");
-        End::of(&file).expect("it can be read")
+        End::of(&file, || Head::START).expect("it can be read")
     }
 
     fn is_torn(end: &End, rest: &[u8]) -> bool {
@@ -112,6 +125,30 @@ mod tests {
         }
         let first = end(b"{\"time\":\"2026");
         assert!(is_torn(&first, b"{\"time\":\"2026") && first.head == Head::START, "{first:?}");
+    }
+
+    #[test]
+    fn a_file_without_a_line_goes_on_from_an_older_one() {
+        let mut head = Head::START;
+        lines(&mut head, 3);
+        let end = |bytes: &[u8]| End::in_bytes(bytes, true, || head);
+        assert_eq!(end(b""), End { head, is_open: false, notice: None });
+        for rest in [&b"{\"time"[..], b"{\"time\n{\"ti"] {
+            assert!(is_torn(&end(rest), rest) && end(rest).head == head);
+        }
+        assert_eq!(end(b"hello\n"), End { head: Head::START, is_open: false, notice: Some(NoticeEvent::NewChain) });
+        assert_eq!(end(&log(2).concat()).head.seq, 2);
+    }
+
+    #[test]
+    fn the_first_link_is_that_of_the_first_whole_line() {
+        let mut head = Head::START;
+        lines(&mut head, 3);
+        let expected = Some(head.next());
+        let more = lines(&mut head, 2).concat();
+        assert_eq!(first_link(&more[..]).expect("it is memory"), expected);
+        assert_eq!(first_link(&[b"{\"time\n", &more[..]].concat()[..]).expect("it is memory"), expected);
+        assert_eq!(first_link(&more[..20]).expect("it is memory"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub(crate) mod verify;
 
 use sha2::Digest as _;
 
-use crate::finding::{Link, Sha256};
+use crate::finding::{Link, LoggedLine, Sha256};
 
 /// What comes before the number.
 const SEQ: &str = ",\"seq\":";
@@ -17,7 +17,7 @@ const PREV: &str = ",\"prev\":\"";
 /// What comes after it.
 const END: &str = "\"}";
 /// How long all of that can be, with the 20 digits of the highest number.
-const LONGEST_END: usize = SEQ.len() + 20 + PREV.len() + 64 + END.len();
+pub(crate) const LONGEST_END: usize = SEQ.len() + 20 + PREV.len() + 64 + END.len();
 
 /// How far a chain has come: the number of its last line, and that line's hash, without the line feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,16 @@ impl Head {
     /// The head after this line, which has this number.
     fn after(seq: u64, line: &[u8]) -> Self {
         Self { seq, sha256: Sha256(sha2::Sha256::digest(line).into()) }
+    }
+
+    /// The head before a line with this link.
+    pub(crate) const fn before(link: Link) -> Self {
+        Self { seq: link.seq.saturating_sub(1), sha256: link.prev }
+    }
+
+    /// The last line, if there is one.
+    pub(crate) fn line(self) -> Option<LoggedLine> {
+        (self.seq > 0).then_some(LoggedLine { seq: self.seq, sha256: self.sha256 })
     }
 
     /// What links the next line to this one.

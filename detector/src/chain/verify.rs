@@ -11,7 +11,7 @@ use sha2::Digest as _;
 
 use super::{Head, link};
 use crate::detect::describe::counted;
-use crate::finding::{Line, Link, Notice, NoticeEvent, Sha256};
+use crate::finding::{Line, Link, LoggedLine, Notice, NoticeEvent, Sha256};
 use crate::output::json::LONGEST;
 
 /// How many problems of a file are described, and how many remarks about it.
@@ -64,6 +64,8 @@ pub(crate) struct Part {
     pub(crate) remarks: Sentences,
     /// Whether the line that is [`Known`] is there, with the right hash.
     has_known: Option<bool>,
+    /// The last line that was removed with older files, as the last notice about that says.
+    removed_to: Option<LoggedLine>,
 }
 
 /// Lines without a link, one after the other.
@@ -126,6 +128,7 @@ impl Part {
             problems: Sentences::default(),
             remarks: Sentences::default(),
             has_known: None,
+            removed_to: None,
         };
         match part.take_all(&mut lines, known) {
             Ok(()) => Ok(part),
@@ -147,6 +150,7 @@ impl Part {
             match result {
                 Ok(link) if is_ended => {
                     self.settle(unlinked.take(), Some((&line, link)));
+                    self.removed_to = removed_to(&line).or(self.removed_to);
                     self.follow(&line, link, known);
                 }
                 result => {
@@ -181,7 +185,8 @@ impl Part {
         let Some(Unlinked { first, last, why, bytes, digest }) = unlinked else { return };
         let told = next.is_some_and(|(line, link)| {
             let expected = NoticeEvent::TornLine { bytes, sha256: Sha256(digest.finalize().into()) };
-            let is_next = link == self.last.map_or(Head::START, |last| last.head).next();
+            // What is before the first line of a file is compared when all files are known.
+            let is_next = self.last.is_none_or(|last| link == last.head.next());
             let notice = serde_json::from_slice(line);
             is_next && matches!(notice, Ok(Line::Notice(Notice { event, .. })) if event == expected)
         });
@@ -241,6 +246,19 @@ impl Unlinked {
     fn go_on(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.digest.update(bytes);
+    }
+}
+
+/// The last line that was removed with older files, if this line is a notice about that.
+fn removed_to(line: &[u8]) -> Option<LoggedLine> {
+    const NAME: &[u8] = b"\"log_rotated\"";
+    // Most lines are about something else, and need not be parsed.
+    if !line.windows(NAME.len()).any(|part| part == NAME) {
+        return None;
+    }
+    match serde_json::from_slice(line) {
+        Ok(Line::Notice(Notice { event: NoticeEvent::LogRotated(rotated), .. })) => rotated.removed_to,
+        _ => None,
     }
 }
 
@@ -327,6 +345,8 @@ pub(crate) struct Report {
     pub(crate) ends: Option<(u64, Head)>,
     /// What is wrong with the end.
     pub(crate) end_problem: Option<String>,
+    /// The last line that was removed before these files, as they say.
+    pub(crate) removed_to: Option<u64>,
 }
 
 impl Report {
@@ -362,7 +382,20 @@ impl Report {
         cut.iter().for_each(|cut| parts[*cut].end_is_cut(false));
         let ends = first.zip(before.map(|(_, last)| last.head));
         let end_problem = known.and_then(|known| missing(known, &parts, ends));
-        Self { parts, ends, end_problem }
+        let removed_to = parts.iter().filter_map(|part| part.removed_to).max_by_key(|removed| removed.seq);
+        if let Some(removed) = removed_to
+            && let Some(part) = parts.iter_mut().find(|part| part.first.is_some())
+            && let Some((line, link)) = part.first
+            && link.seq == removed.seq.saturating_add(1)
+            && link.prev != removed.sha256
+        {
+            part.problems.add(format_args!(
+                "{}:{line}: this line (seq {}) was changed after it was written, or the notice that says what was \
+                removed before it was: its `prev` is not the SHA-256 of the last line that was removed",
+                part.name, link.seq
+            ));
+        }
+        Self { parts, ends, end_problem, removed_to: removed_to.map(|removed| removed.seq) }
     }
 
     /// How many problems there are.

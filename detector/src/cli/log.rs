@@ -115,8 +115,18 @@ fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     report.end_problem.iter().try_for_each(|problem| writeln!(out, "error: {problem}"))?;
     let Some((first, last)) = report.ends.filter(|_| report.problems() == 0) else { return Ok(()) };
     writeln!(out, "whole: nothing is missing, doubled, out of order or changed from seq {first} to {}", last.seq)?;
-    if first > 1 {
-        writeln!(out, "what is before seq {first} is not in these files")?;
+    match report.removed_to {
+        Some(removed) if removed.saturating_add(1) == first => {
+            writeln!(out, "what is before seq {first} was removed by the daemon, as the log says (--rotate-keep)")?;
+        }
+        Some(removed) if removed < first => writeln!(
+            out,
+            "what is before seq {first} is not in these files; the daemon has removed what is before seq {} \
+            (--rotate-keep), and not more",
+            removed.saturating_add(1)
+        )?,
+        _ if first > 1 => writeln!(out, "what is before seq {first} is not in these files")?,
+        _ => {}
     }
     writeln!(out, "the last line has the SHA-256 {}", last.sha256)
 }

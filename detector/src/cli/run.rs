@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use tracing::level_filters::LevelFilter;
 use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
 use super::failure::{Exit, Failure};
 use crate::config::followed::Followed;
-use crate::config::{Repetition, Settings, address, duration, interval, repetition};
+use crate::config::{Repetition, Settings, Size, address, duration, interval, repetition, size};
 use crate::daemon::output::Target;
+use crate::daemon::rotation::Rotation;
 use crate::daemon::writer::Intervals;
 use crate::daemon::{self, watch};
 use crate::finding::Node;
@@ -39,6 +41,15 @@ pub(super) struct Args {
     /// How often a `heartbeat` notice says how far the log has come. 0s: never [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = repetition)]
     heartbeat: Option<Repetition>,
+    /// Rotate the file before it exceeds this size, such as 64MiB [default: never]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    rotate_size: Option<Size>,
+    /// Rotate the file after this time, such as 24h, if its size does not come first [default: never]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    rotate_every: Option<Duration>,
+    /// How many old files are kept by --rotate-size and --rotate-every [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    rotate_keep: Option<NonZeroU32>,
     #[command(flatten)]
     socket: Socket,
     /// Serve metrics (OpenMetrics) at this address over HTTP, such as 127.0.0.1:9464
@@ -105,6 +116,11 @@ impl Args {
                 sync: self.sync.or(output.sync).unwrap_or(SYNC).0,
                 heartbeat: self.heartbeat.or(output.heartbeat).unwrap_or(HEARTBEAT).0,
             },
+            rotation: Rotation {
+                size: self.rotate_size.or(output.rotate_size).map(|size| size.0),
+                every: self.rotate_every.or(output.rotate_every.map(|interval| interval.0)),
+                keep: self.rotate_keep.or(output.rotate_keep),
+            },
             socket: self.socket.path_or(settings.socket),
             metrics: self.metrics.or(output.metrics),
             watch: watch::Options {
@@ -136,7 +152,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         loaded.warnings(path).iter().for_each(|warning| tracing::warn!("{warning}"));
         file.notice(&loaded)
     });
-    Ok(daemon::run(args.with(loaded.settings), file, notice)?)
+    let config = args.with(loaded.settings);
+    if config.rotation.keep.is_some() && !config.rotation.is_on() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--rotate-keep (rotate_keep in the configuration file): no old files come without rotation; also give \
+            --rotate-size or --rotate-every, or leave it out",
+        ));
+    }
+    Ok(daemon::run(config, file, notice)?)
 }
 
 #[cfg(test)]
@@ -156,9 +180,12 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 19] = [
+    const PAIRS: [(&str, &str, &str); 22] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--sync=7s", "output.sync", "output.sync = '7s'"),
+        ("--rotate-size=7MiB", "output.rotate_size", "output.rotate_size = '7MiB'"),
+        ("--rotate-every=7s", "output.rotate_every", "output.rotate_every = '7s'"),
+        ("--rotate-keep=7", "output.rotate_keep", "output.rotate_keep = 7"),
         ("--heartbeat=7s", "output.heartbeat", "output.heartbeat = '7s'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
@@ -217,7 +244,7 @@ mod tests {
             if !is_list && !is_switch {
                 let other =
                     file.replace("'/a'", "'/b'").replace("'a'", "'b'").replace("'7s'", "'9s'").replace(":1'", ":2'");
-                let other = other.replace("'trace'", "'warn'");
+                let other = other.replace("'trace'", "'warn'").replace("7MiB", "9MiB").replace("= 7", "= 9");
                 assert_ne!(configured(&[], &other), configured(&[], file), "{other}");
                 assert_eq!(configured(&[option], &other), configured(&[option], ""), "{option} {other}");
             }

@@ -30,7 +30,7 @@ use crate::finding::Time;
 pub(crate) use entries::MOST;
 use problem::Problems;
 use read::FromToml as _;
-pub(crate) use read::{LEVELS, Repetition};
+pub(crate) use read::{LEVELS, Repetition, Size};
 pub use settings::{Runtimes, Settings};
 
 /// Where the file is, if nobody says otherwise.
@@ -131,6 +131,20 @@ impl Loaded {
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s")?;
     span.try_into().map_err(|_| "the time must not be negative")
+}
+
+/// Parses the size of a file such as `64MiB`.
+pub(crate) fn size(text: &str) -> Result<Size, &'static str> {
+    const LEAST: u64 = 64 << 10;
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let size = units.iter().find_map(|(unit, bits)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(1 << bits)
+    });
+    match size.ok_or("use a size such as 512KiB, 64MiB or 1GiB")? {
+        ..LEAST => Err("the size must be at least 64KiB"),
+        size => Ok(Size(size)),
+    }
 }
 
 /// Parses an address at which something is served.

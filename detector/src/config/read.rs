@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -242,6 +243,27 @@ pub struct Interval(pub Duration);
 impl FromToml for Interval {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
         parsed(value, problems, super::interval).map(Self)
+    }
+}
+
+/// A size of a file, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Size(pub u64);
+
+impl FromToml for Size {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        parsed(value, problems, super::size)
+    }
+}
+
+impl FromToml for NonZeroU32 {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        let Some(integer) = value.get_ref().as_integer() else { return mismatch(value, "an integer", problems) };
+        let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(Self::new);
+        if number.is_none() {
+            problems.error(value.span(), format_args!("this is not a number from 1 to {}; write one", u32::MAX));
+        }
+        number
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use schemars::JsonSchema;
 use tracing::level_filters::LevelFilter;
 
 use super::entries::List;
-use super::read::{Interval, LEVELS, Repetition, keys};
+use super::read::{Interval, LEVELS, Repetition, Size, keys};
 use crate::policy::{Exception, Override, Policy, WatchRule};
 use crate::runtime::endpoint::Endpoint;
 
@@ -78,6 +79,15 @@ pub struct Output {
     /// to the kernel.
     #[schemars(with = "Option<String>")]
     pub sync: Option<Repetition>,
+    /// The size from which the daemon rotates its file, such as `64MiB`, of at least `64KiB`. Without it, no size is
+    /// too large.
+    #[schemars(with = "Option<String>")]
+    pub rotate_size: Option<Size>,
+    /// How long the daemon writes to one file before it rotates it, such as `24h`. Without it, no file is too old.
+    #[schemars(with = "Option<String>")]
+    pub rotate_every: Option<Interval>,
+    /// How many old files are kept when the daemon rotates its file. Without it, all are.
+    pub rotate_keep: Option<NonZeroU32>,
     /// How often a `heartbeat` notice says how far the log has come, such as `1m`. `0s` means never.
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<Repetition>,
@@ -91,7 +101,7 @@ pub struct Output {
     pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, sync, heartbeat, metrics, record, show_suppressed);
+keys!(Output: json, sync, rotate_size, rotate_every, rotate_keep, heartbeat, metrics, record, show_suppressed);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::chain::Head;
 use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
@@ -256,9 +255,9 @@ impl Hub {
         json::line(&Line::Notice(self.notice(NoticeEvent::loss(kind, count))))
     }
 
-    /// Tells clients how far the log has come. Returns the line for the output.
-    pub(super) fn heartbeat(&self, Head { seq, sha256 }: Head) -> Bytes {
-        let line = json::line(&Line::Notice(self.notice(NoticeEvent::Heartbeat { seq, sha256 })));
+    /// Tells clients something about the output. Returns the line for the output, whose queue may be full.
+    pub(super) fn tell_of_output(&self, event: NoticeEvent) -> Bytes {
+        let line = json::line(&Line::Notice(self.notice(event)));
         self.send(line.clone(), Receivers::Clients);
         line
     }

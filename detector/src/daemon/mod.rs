@@ -5,6 +5,7 @@ pub mod hub;
 mod metrics;
 pub mod output;
 mod reload;
+pub mod rotation;
 pub mod server;
 mod upkeep;
 pub(crate) mod watch;
@@ -30,6 +31,7 @@ use crate::finding::NoticeEvent;
 use crate::pipeline::Order;
 use hub::Hub;
 use output::{Output, Target};
+use rotation::Rotation;
 use server::{BindError, Server};
 use watch::Watch;
 use writer::{Intervals, Orders};
@@ -44,6 +46,8 @@ pub struct Config {
     pub output: Target,
     /// What is done besides writing.
     pub intervals: Intervals,
+    /// When the output is rotated.
+    pub rotation: Rotation,
     /// The path of the socket for clients.
     pub socket: PathBuf,
     /// Where metrics are served, if they are.
@@ -66,6 +70,12 @@ pub enum Error {
         /// The error of the operating system.
         cause: io::Error,
     },
+    /// The output cannot be rotated.
+    #[error(
+        "{0}: only a regular file can be rotated; name one with --json PATH, or leave out --rotate-size and \
+        --rotate-every (rotate_size and rotate_every in the configuration file)"
+    )]
+    Rotation(Target),
     /// The daemon cannot listen on its socket.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -125,7 +135,12 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let mut signals = Signals::new()?;
     let mut reopening = Reopening::new()?;
     let target = config.output.clone();
-    let mut output = Output::open(config.output).map_err(|cause| Error::Output { target: target.clone(), cause })?;
+    let failed = |cause| Error::Output { target: target.clone(), cause };
+    let output = Output::open(config.output).map_err(failed)?;
+    if config.rotation.is_on() && !output.can_rotate() {
+        return Err(Error::Rotation(target));
+    }
+    let mut output = output.rotating(config.rotation).map_err(failed)?;
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let metrics = match config.metrics {

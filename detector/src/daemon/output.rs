@@ -1,18 +1,21 @@
 //! The file or stream that findings are written to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, BufReader, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use jiff::Timestamp;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 
+use super::rotation::{OldFiles, Rotation, Schedule};
 use crate::chain::Head;
-use crate::chain::end::End;
-use crate::finding::NoticeEvent;
+use crate::chain::end::{End, first_link};
+use crate::finding::{Link, NoticeEvent};
 
 /// Where findings are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,11 @@ impl Opened {
         Ok(Arc::new(Self { file, is_regular, folder: Mutex::new(folder) }))
     }
 
+    /// Opens the file once more for reading, whatever is at its path by now.
+    fn reader(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
     /// Puts what was written on the disk, and the name of the file.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
@@ -81,13 +89,29 @@ pub struct Output {
     opened: Arc<Opened>,
     /// How it ended when it was opened.
     end: End,
+    rotation: Rotation,
+    /// When the file is rotated, if it is.
+    schedule: Option<Schedule>,
+}
+
+/// A file that was rotated.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    pub(super) path: PathBuf,
+    /// The link of its first line.
+    pub(super) first: Option<Link>,
+    /// The old files that are not kept.
+    pub(super) excess: Vec<PathBuf>,
+    /// The link of the first line in what is left without these.
+    pub(super) left: Option<Link>,
 }
 
 impl Output {
     /// Makes an output of an opened file.
     #[cfg(test)]
     pub(super) fn new(target: Target, file: File) -> Self {
-        Self { target, opened: Opened::new(file, None).expect("it is open"), end: End::EMPTY }
+        let opened = Opened::new(file, None).expect("it is open");
+        Self { target, opened, end: End::EMPTY, rotation: Rotation::default(), schedule: None }
     }
 
     /// Opens the output.
@@ -100,7 +124,72 @@ impl Output {
             Target::Stdout => (Opened::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), None)?, End::EMPTY),
             Target::File(path) => open_file(path)?,
         };
-        Ok(Self { target, opened, end })
+        Ok(Self { target, opened, end, rotation: Rotation::default(), schedule: None })
+    }
+
+    /// Whether it can be rotated: whether it is a regular file with a name.
+    pub(super) fn can_rotate(&self) -> bool {
+        matches!(self.target, Target::File(_)) && self.opened.is_regular
+    }
+
+    /// Lets it be rotated, if it can be.
+    pub(super) fn rotating(mut self, rotation: Rotation) -> io::Result<Self> {
+        if rotation.is_on() && self.can_rotate() {
+            self.rotation = rotation;
+            self.plan()?;
+        }
+        Ok(self)
+    }
+
+    /// Plans when the opened file is rotated.
+    fn plan(&mut self) -> io::Result<()> {
+        if self.rotation.is_on() {
+            self.schedule = Some(Schedule::of(self.rotation, &self.opened.file.metadata()?));
+        }
+        Ok(())
+    }
+
+    /// When it must be rotated if no line comes.
+    pub(super) fn rotates_at(&self) -> Option<Instant> {
+        self.schedule.as_ref().and_then(Schedule::at)
+    }
+
+    /// Whether it must be rotated before so many bytes are written.
+    pub(super) fn must_rotate(&mut self, more: usize) -> bool {
+        let Some(schedule) = &mut self.schedule else { return false };
+        self.opened.file.metadata().is_ok_and(|file| schedule.is_due(file.len(), more))
+    }
+
+    /// Gives the file another name, and makes a new one. If this fails, the file stays in use, under its name.
+    pub(super) fn rotate(&mut self) -> io::Result<Rotated> {
+        let result = self.try_to_rotate();
+        if result.is_err()
+            && let Some(schedule) = &mut self.schedule
+        {
+            schedule.postpone();
+        }
+        result
+    }
+
+    fn try_to_rotate(&mut self) -> io::Result<Rotated> {
+        let Target::File(path) = &self.target else { return Err(io::ErrorKind::Unsupported.into()) };
+        // When the power is cut, no line may be missing before those of the next file.
+        self.opened.sync()?;
+        let first = first_link(BufReader::new(self.opened.reader()?))?;
+        let mut old_files = OldFiles::of(path)?;
+        let renamed = old_files.add(&self.opened.file.metadata()?, Timestamp::now())?;
+        let opened = match create_file(path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // If this fails, too, the file has been moved, and a new one is opened as soon as that is possible.
+                let _ = old_files.restore();
+                return Err(error);
+            }
+        };
+        (self.opened, self.end) = (opened, End::EMPTY);
+        self.plan()?;
+        let (excess, left) = old_files.excess(self.rotation.keep);
+        Ok(Rotated { path: renamed, first, excess, left })
     }
 
     /// Where it writes.
@@ -134,6 +223,7 @@ impl Output {
         match &self.target {
             Target::File(path) if self.is_moved() => {
                 (self.opened, self.end) = open_file(path)?;
+                self.plan()?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -193,10 +283,20 @@ fn open_file(path: &Path) -> io::Result<(Arc<Opened>, End)> {
             path.display()
         );
     }
-    // This is the opened file, whatever is at the path by now.
-    let end = End::of(&File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?)?;
-    let folder = std::path::absolute(path)?.parent().map(Path::to_owned);
-    Ok((Opened::new(file, folder)?, end))
+    let opened = Opened::new(file, folder(path)?)?;
+    let end = End::of(&opened.reader()?, || OldFiles::of(path).map_or(Head::START, |old_files| old_files.head()))?;
+    Ok((opened, end))
+}
+
+/// Makes a file for appending, where no file is.
+fn create_file(path: &Path) -> io::Result<Arc<Opened>> {
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+    Opened::new(file, folder(path)?)
+}
+
+/// The folder of a file, from the root directory on.
+fn folder(path: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(std::path::absolute(path)?.parent().map(Path::to_owned))
 }
 
 #[cfg(test)]

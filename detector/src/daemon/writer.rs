@@ -3,9 +3,13 @@
 //! Each line is written with one call, so that no reader sees half of it unless the output fails. While it fails, for
 //! example because the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do
 //! not fit into the queue are counted, and the loss is reported in the output itself once it works again.
+//!
+//! A file that has become too large or too old is rotated between two lines. Whatever ends the daemon meanwhile, the
+//! next one finds where the chain goes on.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -15,9 +19,10 @@ use bytes::Bytes;
 
 use super::disk::Disk;
 use super::hub::{Hub, OUTPUT_QUEUE};
-use super::output::{Output, Target};
-use crate::chain::Head;
-use crate::finding::Loss;
+use super::output::{Output, Rotated, Target};
+use super::rotation;
+use crate::chain::{Head, LONGEST_END};
+use crate::finding::{Loss, NoticeEvent, RotatedLog};
 
 /// The interval at which a failing output is retried, and the maximum delay of a loss report.
 const TICK: Duration = Duration::from_secs(1);
@@ -99,6 +104,7 @@ pub fn run(
         reopening_failure: None,
         writing_failure: None,
         syncing_failure: None,
+        rotation_failure: None,
     };
     thread::scope(|scope| {
         if let Some(interval) = intervals.sync {
@@ -132,6 +138,8 @@ struct Writer<'a> {
     writing_failure: Option<String>,
     /// Why lines may not be on the disk.
     syncing_failure: Option<String>,
+    /// Why the file was not rotated, or old files are still there.
+    rotation_failure: Option<String>,
 }
 
 impl Drop for Writer<'_> {
@@ -148,8 +156,9 @@ impl Writer<'_> {
         loop {
             // Lines are lost only while the queue is full, so none can be lost while this thread waits for one.
             let tick = (self.refused.is_some() || self.hub.has_output_loss()).then_some(TICK);
-            let until_heartbeat = self.next_heartbeat.map(|next| next.saturating_duration_since(Instant::now()));
-            let next = match tick.into_iter().chain(until_heartbeat).min() {
+            let planned = self.next_heartbeat.into_iter().chain(self.output.rotates_at()).min();
+            let until_planned = planned.map(|next| next.saturating_duration_since(Instant::now()));
+            let next = match tick.into_iter().chain(until_planned).min() {
                 Some(wait) => self.lines.recv_timeout(wait),
                 None => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -157,6 +166,7 @@ impl Writer<'_> {
                 Ok(line) => self.write(&line).map(|()| false)?,
                 Err(RecvTimeoutError::Timeout) => {
                     self.follow_file();
+                    self.rotate_before(0)?;
                     false
                 }
                 Err(RecvTimeoutError::Disconnected) => true,
@@ -178,7 +188,8 @@ impl Writer<'_> {
             if !ended && self.next_heartbeat.is_some_and(|next| next <= Instant::now()) {
                 self.next_heartbeat = self.heartbeat.map(|interval| Instant::now() + interval);
                 if self.head != Head::START {
-                    let heartbeat = self.hub.heartbeat(self.head);
+                    let Head { seq, sha256 } = self.head;
+                    let heartbeat = self.hub.tell_of_output(NoticeEvent::Heartbeat { seq, sha256 });
                     self.write(&heartbeat)?;
                 }
             }
@@ -188,12 +199,67 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a whole line, however long that takes.
+    /// Writes a whole line to the file that is there for it, however long that takes.
     fn write(&mut self, object: &[u8]) -> Result<(), Error> {
         self.follow_file();
         if object.is_empty() {
             return Ok(());
         }
+        self.rotate_before(object.len() + LONGEST_END)?;
+        self.append(object)
+    }
+
+    /// Rotates the file, if that must be done before so many bytes are written.
+    fn rotate_before(&mut self, more: usize) -> Result<(), Error> {
+        if !self.output.must_rotate(more) {
+            return Ok(());
+        }
+        let failure = match self.output.rotate() {
+            Ok(rotated) => self.go_on_after(&rotated)?,
+            Err(cause) => Some(format!(
+                "{}: cannot be rotated: {cause}; findings go to the same file, and rotating it is tried again every \
+                {:?}",
+                self.output.target(),
+                rotation::PAUSE
+            )),
+        };
+        if failure != self.rotation_failure {
+            if let Some(failure) = &failure {
+                tracing::error!("{failure}");
+            }
+            self.rotation_failure = failure;
+            self.report_failures();
+        }
+        Ok(())
+    }
+
+    /// Begins a new file with a notice that says what has become of the old one, and which older files are removed.
+    /// Only then are they. Returns why one cannot be.
+    fn go_on_after(&mut self, rotated: &Rotated) -> Result<Option<String>, Error> {
+        let Rotated { path, first, excess, left } = rotated;
+        tracing::info!("{}: rotated to {}", self.output.target(), path.display());
+        let notice = self.hub.tell_of_output(NoticeEvent::LogRotated(Box::new(RotatedLog {
+            file: rotation::name(path),
+            first: first.map(|link| link.seq),
+            last: self.head.line(),
+            removed: excess.iter().map(|path| rotation::name(path)).collect(),
+            removed_to: left.and_then(|link| Head::before(link).line()),
+        })));
+        self.append(&notice)?;
+        let failed = |path: &PathBuf| {
+            let cause = rotation::remove(path).err()?;
+            Some(format!(
+                "{}: cannot be removed: {cause}; more old files are kept than --rotate-keep says, and removing it is \
+                tried again when the next file is rotated",
+                path.display()
+            ))
+        };
+        let failures: Vec<_> = excess.iter().filter_map(failed).collect();
+        Ok(failures.into_iter().next())
+    }
+
+    /// Writes a whole line to the opened file, however long that takes.
+    fn append(&mut self, object: &[u8]) -> Result<(), Error> {
         let line = self.head.add(object);
         let mut rest = &line[..];
         let mut failures = 0_u64;
@@ -286,7 +352,7 @@ impl Writer<'_> {
     }
 
     fn report_failures(&mut self) {
-        let failures = [&self.reopening_failure, &self.writing_failure, &self.syncing_failure];
+        let failures = [&self.reopening_failure, &self.writing_failure, &self.syncing_failure, &self.rotation_failure];
         self.notices.extend(self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect()));
     }
 }
@@ -515,7 +581,8 @@ mod tests {
         let heartbeat = String::from_utf8(heartbeat.to_vec()).expect("it is text");
         assert!(heartbeat.contains("\"event\":\"heartbeat\",\"detail\":{\"seq\":1,\"sha256\":\""), "{heartbeat}");
         assert!(proven(&[&fs::read(&log).expect("it is there")]) >= 2);
-        assert_eq!(End::of(&File::open(&log).expect("it is there")).expect("it can be read").notice, None);
+        let written = File::open(&log).expect("it is there");
+        assert_eq!(End::of(&written, || Head::START).expect("it can be read").notice, None);
     }
 
     #[test]

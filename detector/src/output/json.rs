@@ -59,7 +59,7 @@ mod tests {
     use crate::chain::Head;
     use crate::detect::samples;
     use crate::event::{Args, DeviceOpen, Event, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin};
-    use crate::finding::{Loss, Notice, NoticeEvent, Sha256, schema};
+    use crate::finding::{LoggedLine, Loss, Notice, NoticeEvent, RotatedLog, Sha256, Text, schema};
 
     fn samples() -> Vec<Line> {
         let mut shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
@@ -95,6 +95,13 @@ mod tests {
             NoticeEvent::Heartbeat { seq: 7, sha256: Sha256([7; 32]) },
             NoticeEvent::TornLine { bytes: 7, sha256: Sha256([7; 32]) },
             NoticeEvent::NewChain,
+            NoticeEvent::LogRotated(Box::new(RotatedLog {
+                file: Text::from(&b"detector.json\x1b"[..]),
+                first: Some(2),
+                last: Some(LoggedLine { seq: 7, sha256: Sha256([7; 32]) }),
+                removed: vec![Text::from("\u{202e}".as_bytes())],
+                removed_to: Some(LoggedLine { seq: 1, sha256: Sha256([7; 32]) }),
+            })),
         ]
         .map(|event| Line::Notice(Notice::now("node-1".into(), event)));
         let sessions = HOSTILE.iter().flat_map(|words| samples::session(words));

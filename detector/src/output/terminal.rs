@@ -162,6 +162,14 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
                 notice.node
             ),
         ),
+        NoticeEvent::LogRotated(rotated) => {
+            let removed = match rotated.removed.len() {
+                0 => String::new(),
+                1 => ", and one older file removed".to_owned(),
+                count => format!(", and {count} older files removed"),
+            };
+            (DIM, format!("on {}: the log was rotated to {}{removed}", notice.node, rotated.file))
+        }
         NoticeEvent::BlindWindow { skipped, .. } => {
             let programs: Vec<_> = skipped.iter().map(|(program, count)| format!("{count} × {program}")).collect();
             (RED, format!("the kernel skipped probes on {}: {}", notice.node, programs.join(", ")))

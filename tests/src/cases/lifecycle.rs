@@ -229,3 +229,81 @@ pub(super) fn log_of_killed_daemons(lab: &mut Lab) -> Result<()> {
     ensure!(code == Some(7) && said.contains(&format!("{without}:{}: seq ", taken + 1)), "{code:?}: {said}");
     Ok(())
 }
+
+/// Daemons rotate their log under floods, and two of them are killed meanwhile: all files together are whole, and one
+/// that is missing in the middle is noticed. Nothing is in them twice. What is not kept is said.
+pub(super) fn log_rotated_by_the_daemon(lab: &mut Lab) -> Result<()> {
+    const FOLDER: &str = "/run/lab/log-rotated-by-the-daemon";
+    const FILES: usize = 4 * 400;
+    let containers = [lab.new_container()?, lab.new_container()?, lab.new_container()?];
+    let flood = |container: &Container| container.service_does(&["flood", "4", "400", "1", "1"]).map(drop);
+    let start = |more: &[&str]| {
+        let arguments = ["--every-act", "--rotate-size", "128KiB"].iter().chain(more).map(AsRef::as_ref);
+        Sensor::start_with(Path::new(FOLDER), &arguments.collect::<Vec<_>>())
+    };
+    let files = || {
+        let named = fs::read_dir(FOLDER)?.map(|entry| Ok(entry?.path().to_str().context("it is text")?.to_owned()));
+        let mut files = named.collect::<Result<Vec<_>>>()?;
+        files.retain(|file| file.starts_with(&format!("{FOLDER}/findings.jsonl")));
+        // The newest has no time in its name.
+        files.sort_by_key(|file| (file.ends_with(".jsonl"), file.clone()));
+        anyhow::Ok(files)
+    };
+    let verify = |files: &[String]| {
+        let arguments = ["log", "verify"].into_iter().chain(files.iter().map(String::as_str));
+        let output = detector(&arguments.collect::<Vec<_>>())?;
+        let said = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
+        anyhow::Ok((output.status.code(), said))
+    };
+    let all = lab.without_sensor(|_| {
+        for container in &containers[..2] {
+            let (sensor, before) = (start(&[])?, files()?.len());
+            thread::scope(|scope| {
+                let killing = scope.spawn(|| {
+                    wait_for("files of the flood", Duration::from_secs(20), || {
+                        Ok((files()?.len() > before + 2).then_some(()))
+                    })?;
+                    sensor.signal(Signal::KILL)
+                });
+                flood(container)?;
+                killing.join().expect("it does not panic")
+            })?;
+        }
+        let sensor = start(&[])?;
+        flood(&containers[2])?;
+        ensure!(sensor.stop()?.success(), "the last daemon failed");
+        files()
+    })?;
+    ensure!(all.len() > 10, "{all:?}");
+    for file in &all {
+        let size = fs::metadata(file)?.len();
+        ensure!(size <= 128 << 10, "{file} has {size} bytes");
+    }
+    let (code, said) = verify(&all)?;
+    let is_whole =
+        code == Some(0) && said.contains("\nwhole: nothing is missing, doubled, out of order or changed from");
+    ensure!(is_whole && said.contains(" from seq 1 to "), "{code:?}: {said}");
+    let text = all.iter().map(fs::read_to_string).collect::<Result<String, _>>()?;
+    let parsed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>();
+    let found = parsed.iter().filter(|line| line["finding"] == "image_write" && line["file"]["op"] == "create");
+    let of_last = found.filter(|line| line["container"]["id"] == containers[2].identity()["id"]);
+    let is_file = |line: &&Value| line["file"]["path"].as_str().is_some_and(|path| !path.ends_with('d'));
+    let paths: Vec<_> = of_last.filter(is_file).map(|line| line["file"]["path"].to_string()).collect();
+    let distinct: std::collections::BTreeSet<_> = paths.iter().collect();
+    ensure!((paths.len(), distinct.len()) == (FILES, FILES), "{} findings, {} paths", paths.len(), distinct.len());
+
+    let without_one = [&all[..4], &all[5..]].concat();
+    let (code, said) = verify(&without_one)?;
+    ensure!(code == Some(7) && said.contains(" missing before this line (seq "), "{code:?}: {said}");
+
+    lab.without_sensor(|_| {
+        let sensor = start(&["--rotate-every", "1s", "--rotate-keep", "2"])?;
+        wait_for("old files to be removed", Duration::from_secs(20), || Ok((files()?.len() <= 3).then_some(())))?;
+        ensure!(sensor.stop()?.success(), "the daemon that keeps two old files failed");
+        Ok(())
+    })?;
+    let (code, said) = verify(&files()?)?;
+    let is_told = said.contains(" was removed by the daemon, as the log says (--rotate-keep)");
+    ensure!(code == Some(0) && is_told, "{code:?}: {said}");
+    Ok(())
+}

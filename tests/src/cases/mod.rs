@@ -176,7 +176,8 @@ cases! {
     lifecycle [Cgroups, Preemption]: containers_that_ran_before;
     lifecycle []: container_in_preparation;
     lifecycle [UserSpace]:
-        clock_step, rotated_output, log_of_killed_daemons, configuration_file, test_alert, service_manager;
+        clock_step, rotated_output, log_of_killed_daemons, log_rotated_by_the_daemon, configuration_file, test_alert,
+        service_manager;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
     recording [UserSpace]: replayed, killed;

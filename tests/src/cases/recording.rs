@@ -21,7 +21,7 @@ const NOBODY: u32 = 65534;
 /// The exit code of `detector replay` if the findings may not be all.
 const DEGRADED: i32 = 6;
 /// The notices that are about the daemon and not in a recording.
-const OWN_NOTICES: [&str; 6] = ["started", "stopped", "degraded", "heartbeat", "torn_line", "new_chain"];
+const OWN_NOTICES: [&str; 7] = ["started", "stopped", "degraded", "heartbeat", "torn_line", "new_chain", "log_rotated"];
 
 /// What a daemon has written.
 pub(super) struct Run {
