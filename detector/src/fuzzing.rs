@@ -27,7 +27,8 @@ use crate::explain::{self, Explanation, Known};
 use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
 use crate::learn::{self, Seen, Wanted};
 use crate::output::escape::is_unsafe;
-use crate::output::{json, terminal};
+use crate::output::json;
+use crate::output::terminal::{self, Look};
 use crate::policy::Policy;
 use crate::procfs;
 use crate::protocol::{Call, Reply, Request, VERSION};
@@ -463,14 +464,17 @@ fn shown(line: &Line) {
     let json = json::line(line);
     let text = harmless(&json);
     assert_eq!(&serde_json::from_str::<Line>(text).expect("a line can be read back"), line);
-    let write = |color| {
+    let write = |columns, color| {
         let mut out = Vec::new();
-        terminal::write_line(&mut out, line, color).expect("memory takes it");
+        terminal::write_line(&mut out, line, Look { columns, color }).expect("memory takes it");
         out
     };
-    let plain = write(false);
+    for columns in [0, 80, 160] {
+        write(Some(columns), false).split_inclusive(|byte| *byte == b'\n').for_each(|row| _ = harmless(row));
+    }
+    let plain = write(None, false);
     let plain = harmless(&plain);
-    let colored = String::from_utf8(write(true)).expect("a line is text");
+    let colored = String::from_utf8(write(None, true)).expect("a line is text");
     assert_eq!(without_styles(&colored).strip_suffix('\n'), Some(plain));
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use detector::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity, Time};
+use detector::output::terminal::{self, Look};
 use detector::redact::Redactor;
 use detector::runtime::endpoint::{Endpoint, Protocol};
 use detector::runtime::{EngineState, Engines, Enricher, Inlet, Options};
@@ -354,7 +355,7 @@ fn metadata_that_is_too_long_is_truncated_and_marked() {
     let json = detector::output::json::line(&line);
     assert!(json.len() < 16 << 10, "{}", json.len());
     let mut text = Vec::new();
-    detector::output::terminal::write_line(&mut text, &line, false).expect("memory takes it");
+    terminal::write_line(&mut text, &line, Look::default()).expect("memory takes it");
     for shown in [&json[..], &text] {
         let shown = std::str::from_utf8(shown).expect("it is UTF-8").trim_end_matches('\n');
         assert!(!shown.contains(char::is_control), "{shown:?}");

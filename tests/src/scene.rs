@@ -68,7 +68,7 @@ pub fn run(interactive: bool) -> Result<()> {
 pub fn send_samples() -> Result<()> {
     make_image()?;
     let mut sensor = Sensor::start_with(Path::new("/run/lab"), &[])?;
-    let tail = Tail::start(Path::new("/run/lab/tail"), &[])?;
+    let tail = Tail::start(Path::new("/run/lab/tail"), "compact", &[])?;
     play(Duration::ZERO)?;
     tail.wait_for("└ session_ended")?;
     let (_, text) = tail.interrupt()?;

@@ -147,9 +147,10 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Starts the live view, and waits until it is connected. It writes to this file.
-    pub fn start(shown: &Path, more: &[&str]) -> Result<Self> {
-        let process = Running::start(Command::new(DETECTOR).arg("tail").args(more).stdout(File::create(shown)?))?;
+    /// Starts the live view in this form, and waits until it is connected. It writes to this file.
+    pub fn start(shown: &Path, form: &str, more: &[&str]) -> Result<Self> {
+        let mut command = Command::new(DETECTOR);
+        let process = Running::start(command.args(["tail", "-o", form]).args(more).stdout(File::create(shown)?))?;
         let tail = Self { process, shown: shown.to_owned() };
         // It says first what it does not show, or that it hides nothing.
         wait_for("the first line of the live view", PATIENCE, || Ok((!tail.text()?.is_empty()).then_some(())))?;

@@ -55,9 +55,10 @@ impl Terminal {
         Ok(Self { process, keyboard, emulator })
     }
 
-    /// What is on the screen.
+    /// The words on the screen, with a space between two of them. Where its rows end does not matter.
     pub fn text(&self) -> String {
-        self.emulator.lock().unwrap_or_else(PoisonError::into_inner).screen().contents()
+        let contents = self.emulator.lock().unwrap_or_else(PoisonError::into_inner).screen().contents();
+        contents.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// Waits until this is on the screen. Returns what is there then.

@@ -1,4 +1,4 @@
-//! The terminal of a person, as far as lines on it may be replaced.
+//! The terminal of a person: how wide it is, and whether lines on it may be replaced.
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::AsFd as _;
@@ -9,6 +9,17 @@ use rustix::process::getpgrp;
 use rustix::termios::{tcgetpgrp, tcgetwinsize};
 
 use crate::output::screen::Size;
+
+/// How wide lines are on what is no terminal and has no `COLUMNS`.
+const USUAL: usize = 80;
+
+/// How wide lines can be: as the terminal of standard output is now or, if it is none, as `COLUMNS` says.
+pub(super) fn columns() -> usize {
+    let of_terminal = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let is_given = |columns: &usize| *columns > 0;
+    of_terminal.filter(is_given).or_else(|| told().filter(is_given)).unwrap_or(USUAL)
+}
 
 /// The size of the terminal, or `None` if nothing on it may be replaced: standard output is not the terminal at which
 /// a person starts this program, another program has it at the moment, or somebody has pressed Enter, which has moved

@@ -22,6 +22,7 @@ use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
 use crate::output::live::Live;
 use crate::output::screen::Size;
+use crate::output::terminal::Look;
 use crate::policy::Policy;
 use crate::redact::Redactor;
 use crate::runtime;
@@ -38,8 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print JSON, one object per line. Nothing is hidden but what the filters exclude
-    #[arg(long)]
+    /// How findings are shown
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
+    output: Form,
+    /// The same as `-o json`
+    #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
     #[command(flatten)]
     filter: Filter,
@@ -48,6 +52,18 @@ pub(super) struct Args {
     /// When to use colours; `auto` uses them on a terminal, unless `NO_COLOR` is set
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
+}
+
+/// How findings are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// In columns that fit the terminal, with long paths and commands shortened in the middle
+    #[default]
+    Compact,
+    /// On one line each, whole
+    Wide,
+    /// As JSON, one object per line. Nothing is hidden but what the filters exclude
+    Json,
 }
 
 /// Selects the findings to show, and the ends of sessions. Other notices are always shown, except heartbeats and those
@@ -281,10 +297,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     };
     interrupt::feed_and_catch(move || drop(source.feed(&sender)), tell_end, Arc::clone(&is_heard))?;
     let out = io::BufWriter::new(io::stdout().lock());
-    let out = if args.json {
-        Out::Program(out)
-    } else {
-        Out::Person(Box::new(Live::new(out, is_coloured(args.color))), console::size)
+    let person = |out, columns| {
+        let look = Look { columns, color: is_coloured(args.color) };
+        Out::Person(Box::new(Live::new(out, look)), CONSOLE)
+    };
+    let out = match if args.json { Form::Json } else { args.output } {
+        Form::Json => Out::Program(out),
+        Form::Wide => person(out, None),
+        Form::Compact => person(out, Some(console::columns())),
     };
     let shown = View::new(args.filter, out).run(&inputs);
     is_heard.store(true, Relaxed);
@@ -295,8 +315,25 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 enum Out<W> {
     /// As JSON.
     Program(W),
-    /// On a terminal that has this size, or is none.
-    Person(Box<Live<W>>, fn() -> Option<Size>),
+    /// To a person, who has this console.
+    Person(Box<Live<W>>, Console),
+}
+
+/// What is asked about a console each time that something is shown, because a person can resize it.
+#[derive(Clone, Copy)]
+struct Console {
+    columns: fn() -> usize,
+    size: fn() -> Option<Size>,
+}
+
+/// That of this program.
+const CONSOLE: Console = Console { columns: console::columns, size: console::size };
+
+impl Console {
+    fn fit<W: Write>(self, live: &mut Live<W>) {
+        live.set_columns((self.columns)());
+        live.set_size((self.size)());
+    }
 }
 
 /// What is shown.
@@ -375,8 +412,8 @@ impl<W: Write> View<W> {
             }
             Input::Degraded(notice) => match &mut self.out {
                 Out::Program(_) => self.remark("the daemon is degraded; `detector status` says why")?,
-                Out::Person(live, size) => {
-                    live.set_size(size());
+                Out::Person(live, console) => {
+                    console.fit(live);
                     live.show(Line::Notice(*notice))?;
                 }
             },
@@ -421,10 +458,10 @@ impl<W: Write> View<W> {
             // The line is printed unchanged, so that fields of a newer daemon are not lost.
             Out::Program(out) if fate == Fate::Shown => return out.write_all(line).and_then(|()| out.flush()),
             Out::Program(_) => {}
-            Out::Person(live, size) => {
+            Out::Person(live, console) => {
                 // What is shown already must not stay as it was.
                 if fate == Fate::Shown || fate == Fate::Low && live.has_told(&parsed) {
-                    live.set_size(size());
+                    console.fit(live);
                     return live.show(parsed);
                 }
             }
@@ -440,8 +477,8 @@ impl<W: Write> View<W> {
 
     /// Shows the lines that wait.
     fn release(&mut self) -> io::Result<()> {
-        let Out::Person(live, size) = &mut self.out else { return Ok(()) };
-        live.set_size(size());
+        let Out::Person(live, console) = &mut self.out else { return Ok(()) };
+        console.fit(live);
         live.release()
     }
 
@@ -466,8 +503,8 @@ impl<W: Write> View<W> {
                 let _ = writeln!(io::stderr(), "detector: {text}");
                 Ok(())
             }
-            Out::Person(live, size) => {
-                live.set_size(size());
+            Out::Person(live, console) => {
+                console.fit(live);
                 live.remark(&text.to_string())
             }
         }
@@ -523,8 +560,12 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         inputs.into_iter().for_each(|input| sender.send(input).expect("there is a receiver"));
         drop(sender);
-        let shown =
-            if json { Out::Program(&mut out) } else { Out::Person(Box::new(Live::new(&mut out, false)), || None) };
+        let console = Console { columns: || 80, size: || None };
+        let shown = if json {
+            Out::Program(&mut out)
+        } else {
+            Out::Person(Box::new(Live::new(&mut out, Look::default())), console)
+        };
         let ended = View::new(filter(arguments), shown).run(&receiver);
         (String::from_utf8(out).expect("it is text").lines().map(str::to_owned).collect(), ended)
     }

@@ -53,7 +53,7 @@ impl Formatter for Harmless {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::escape::tests::HOSTILE;
     use super::*;
     use crate::chain::Head;
@@ -61,7 +61,8 @@ mod tests {
     use crate::event::{Args, DeviceOpen, Event, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin};
     use crate::finding::{LoggedLine, Loss, Notice, NoticeEvent, RotatedLog, Sha256, Text, schema};
 
-    fn samples() -> Vec<Line> {
+    /// Lines of many kinds, with hostile texts.
+    pub(in crate::output) fn samples() -> Vec<Line> {
         let mut shell = samples::exec(Origin::Entered, "/bin/busybox", &["sh"]);
         shell.process.tty = Some(samples::name("pts0"));
         let mut hostile = samples::exec(Origin::Application, "/bin/sh", &[]);

@@ -1,6 +1,8 @@
 //! What findings look like outside: JSON for programs, a line for people. Both are safe to look at in a terminal.
 
+pub(crate) mod columns;
 pub(crate) mod escape;
+mod fit;
 pub mod json;
 pub mod live;
 pub(crate) mod openmetrics;

@@ -30,8 +30,8 @@ struct OnScreen {
     /// What the line is about.
     id: Option<String>,
     text: String,
-    /// How many characters wide it is. `None` if that depends on the terminal.
-    width: Option<usize>,
+    /// How many characters wide each row of it is. `None` if that depends on the terminal.
+    widths: Option<Vec<usize>>,
 }
 
 impl Screen {
@@ -49,8 +49,8 @@ impl Screen {
         let Some(size) = self.size else { return writeln!(out, "{text}") };
         // What somebody has typed is erased.
         writeln!(out, "\r\x1b[K{text}")?;
-        let width = width(&text);
-        self.lines.push_back(OnScreen { id: id.map(str::to_owned), text, width });
+        let widths = widths(&text);
+        self.lines.push_back(OnScreen { id: id.map(str::to_owned), text, widths });
         self.drop_lines_above(size);
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Screen {
         if line.text == text {
             return Ok(true);
         }
-        (line.text, line.width) = (text.to_owned(), width(text));
+        (line.text, line.widths) = (text.to_owned(), widths(text));
         write!(out, "\r\x1b[{rows}A\x1b[J")?;
         for line in self.lines.range(at..) {
             writeln!(out, "{}", line.text)?;
@@ -88,8 +88,13 @@ impl Screen {
 
 impl OnScreen {
     fn rows(&self, size: Size) -> Option<usize> {
-        Some(self.width?.div_ceil(size.columns.into()).max(1))
+        Some(self.widths.as_ref()?.iter().map(|width| width.div_ceil(size.columns.into()).max(1)).sum())
     }
+}
+
+/// How wide each row of a text is, or `None` if that depends on the terminal.
+fn widths(text: &str) -> Option<Vec<usize>> {
+    text.split('\n').map(width).collect()
 }
 
 /// How wide a text is, or `None` if that depends on the terminal and its font. Sequences that set styles have no width.

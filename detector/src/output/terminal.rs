@@ -1,16 +1,18 @@
 //! A line for people.
 //!
-//! The columns are time (UTC), severity, container, finding and message; then follows what the message does not say:
-//! image and pod, command line, process. A line of a session has the session's mark before the message: `#` and the id
-//! of the session's first process. All text is escaped, so that nothing but this program changes a colour or moves the
-//! cursor.
+//! The columns are time (UTC), severity, pod or container, finding and message; then follows what the message does not
+//! say: image, command line, process. `columns.rs` lays them out. A line of a session has the session's mark before the
+//! message: `#` and the id of the session's first process. All text is escaped, so that nothing but this program changes
+//! a colour or moves the cursor.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
 
+use super::columns::{self, Detail, Entry};
 use super::escape;
+use super::fit::Run;
 use crate::finding::{
     Container, Finding, ImageOp, Kind, Layer, Line, LoadedPolicy, Node, Notice, NoticeEvent, Op, Overridden, Process,
     Severity, Summary, Text, Time, loss_message,
@@ -20,8 +22,15 @@ use crate::finding::{
 const SHORT_ID: usize = 12;
 /// How many reasons for a degradation are shown in the live view.
 const MAX_REASONS: usize = 3;
-/// Room for the names of findings, so that messages stand below each other.
-const KIND_WIDTH: usize = 20;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// How wide a line can be. `None` if each is whole, however long.
+    pub columns: Option<usize>,
+    /// Whether there are colours, as on a terminal that knows those of ANSI.
+    pub color: bool,
+}
 
 /// What the line directly above says, so that this one need not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,78 +41,71 @@ pub(super) struct Above {
     pub(super) command: bool,
 }
 
-/// Writes a finding or a notice as one line. With `color`, as on a terminal that knows ANSI colours.
+/// Writes a finding or a notice.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn write_line(out: &mut impl Write, line: &Line, color: bool) -> io::Result<()> {
+pub fn write_line(out: &mut impl Write, line: &Line, look: Look) -> io::Result<()> {
     let text = match line {
-        Line::Finding(found) => finding(found, Above::default(), color),
-        Line::Notice(told) => notice(told, color),
+        Line::Finding(found) => finding(found, Above::default(), look),
+        Line::Notice(told) => notice(told, look),
     };
     // In one piece.
     out.write_all((text + "\n").as_bytes())
 }
 
-/// A finding as a line, without its end.
-pub(super) fn finding(finding: &Finding, above: Above, color: bool) -> String {
-    drawn(color, |pen| {
-        write_head(pen, finding)?;
-        pen.plain(&finding.message)?;
-        write_details(pen, &details(finding, above))
-    })
+/// A finding, without the end of its line.
+pub(super) fn finding(finding: &Finding, above: Above, look: Look) -> String {
+    let message = vec![Run::new(PLAIN, &*finding.message)];
+    drawn(look, &Entry { details: details(finding, above), ..entry(finding, message) })
 }
 
-/// A notice as a line, without its end.
-pub(super) fn notice(notice: &Notice, color: bool) -> String {
-    drawn(color, |pen| write_notice(pen, notice))
+/// A notice, without the end of its line.
+pub(super) fn notice(notice: &Notice, look: Look) -> String {
+    drawn(look, &told(notice))
 }
 
 /// An update of a finding whose first line has this time: what is said now, and what it updates.
-pub(super) fn update(finding: &Finding, first: Time, color: bool) -> String {
-    drawn(color, |pen| {
-        write_head(pen, finding)?;
-        pen.styled(DIM, &format!("update of {}: ", time_of_day(&first)))?;
-        pen.plain(&finding.message)
-    })
+pub(super) fn update(finding: &Finding, first: Time, look: Look) -> String {
+    let message =
+        vec![Run::new(DIM, format!("update of {}:", time_of_day(&first))), Run::new(PLAIN, &*finding.message)];
+    drawn(look, &entry(finding, message))
 }
 
 /// A remark about the view itself.
-pub(super) fn remark(text: &str, color: bool) -> String {
-    drawn(color, |pen| pen.styled(DIM, text))
+pub(super) fn remark(text: &str, look: Look) -> String {
+    let mut pen = Pen::new(look.color);
+    columns::draw_text(&Run::new(DIM, text), look.columns, &mut pen);
+    pen.text
 }
 
-fn drawn(color: bool, draw: impl FnOnce(&mut Pen<'_>) -> fmt::Result) -> String {
-    let mut text = String::with_capacity(512);
-    draw(&mut Pen { out: &mut text, color }).expect("a String takes all text");
-    text
+fn drawn(look: Look, entry: &Entry) -> String {
+    let mut pen = Pen::new(look.color);
+    columns::draw(entry, look.columns, &mut pen);
+    pen.text
 }
 
-/// The columns before the message, and the mark of the session.
-fn write_head(pen: &mut Pen<'_>, finding: &Finding) -> fmt::Result {
-    let of = finding.container.as_ref().map_or_else(|| "host".to_owned(), container);
+/// A finding with this message, without details. Before the message is the mark of its session.
+fn entry(finding: &Finding, message: Vec<Run>) -> Entry {
     let branch = if finding.session.is_some() && finding.finding != Kind::Session { "├ " } else { "" };
-    let what = format!("{branch}{}", finding.finding);
-    write_columns(pen, &finding.time, finding.severity, &of, &what)?;
-    finding.session.as_ref().map_or(Ok(()), |session| write_mark(pen, session))
+    let paths = finding.file.iter().flat_map(|file| [&file.path, &file.new_path]).flatten();
+    Entry {
+        time: time_of_day(&finding.time),
+        severity: Run::new(style(finding.severity), finding.severity.name()),
+        of: Run::new(CYAN, finding.container.as_ref().map_or_else(|| "host".to_owned(), pod_or_name)),
+        kind: Run::new(BOLD, format!("{branch}{}", finding.finding)),
+        message: finding.session.as_deref().and_then(mark).into_iter().chain(message).collect(),
+        is_foreign: true,
+        paths: paths.map(ToString::to_string).collect(),
+        said: finding.container.as_ref().and_then(said),
+        details: Vec::new(),
+    }
 }
 
-fn write_columns(pen: &mut Pen<'_>, time: &Time, severity: Severity, of: &str, what: &str) -> fmt::Result {
-    pen.styled(DIM, &time_of_day(time))?;
-    pen.plain("  ")?;
-    pen.styled(style(severity), &format!("{severity:<8}"))?;
-    pen.plain("  ")?;
-    pen.styled(CYAN, &format!("{of:<SHORT_ID$}"))?;
-    pen.plain("  ")?;
-    pen.styled(BOLD, &format!("{what:<KIND_WIDTH$}"))?;
-    pen.plain("  ")
-}
-
-fn write_mark(pen: &mut Pen<'_>, session: &str) -> fmt::Result {
-    let Some(pid) = first_process(session) else { return Ok(()) };
-    pen.styled(CYAN, &format!("#{pid}"))?;
-    pen.plain(" ")
+/// `#` and the id of a session's first process.
+fn mark(session: &str) -> Option<Run> {
+    first_process(session).map(|pid| Run::new(CYAN, format!("#{pid}")))
 }
 
 /// The id of a session's first process, which is part of the session's id.
@@ -111,14 +113,13 @@ fn first_process(session: &str) -> Option<u32> {
     u32::from_str_radix(session.split('-').nth(2)?, 16).ok()
 }
 
-fn write_details(pen: &mut Pen<'_>, details: &[String]) -> fmt::Result {
-    details.iter().try_for_each(|detail| {
-        pen.styled(DIM, " · ")?;
-        pen.styled(DIM, detail)
-    })
+/// What a message says about the container.
+fn said(container: &Container) -> Option<String> {
+    container.id.as_ref().map(|id| format!(" in container {}", short(id.as_str())))
 }
 
-fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
+/// A notice, by column.
+fn told(notice: &Notice) -> Entry {
     let (style, text) = match &notice.event {
         NoticeEvent::Started { version, after_crash: false } => {
             (DIM, format!("detector {version} watches {}", notice.node))
@@ -198,12 +199,12 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             (DIM, format!("on {}: exception {exception:?} has suppressed {acts} ({reason})", notice.node))
         }
         NoticeEvent::Watched { container: of } => {
-            return write_info(pen, notice, of, "watched again: other rules were loaded");
+            return info(notice, of, "watched again: other rules were loaded");
         }
         NoticeEvent::Unwatched { rule, reason, container: of } => {
             let why = format!("not watched: rule {rule:?} says so ({reason})");
             let text = [why].into_iter().chain(whose(of)).collect::<Vec<_>>().join(" · ");
-            return write_info(pen, notice, of, &text);
+            return info(notice, of, &text);
         }
         NoticeEvent::SessionEnded {
             session,
@@ -214,23 +215,47 @@ fn write_notice(pen: &mut Pen<'_>, notice: &Notice) -> fmt::Result {
             summary,
             ..
         } => {
-            let what = format!("└ {}", notice.event.name());
-            write_columns(pen, &notice.time, *severity, &container(of), &what)?;
-            write_mark(pen, session)?;
-            pen.plain(message)?;
             let details = exit(session, summary).into_iter().chain(of_override.as_deref().map(overridden));
-            return write_details(pen, &details.collect::<Vec<_>>());
+            return Entry {
+                severity: Run::new(style(*severity), severity.name()),
+                of: Run::new(CYAN, pod_or_name(of)),
+                kind: Run::new(BOLD, format!("└ {}", notice.event.name())),
+                message: mark(session).into_iter().chain([Run::new(PLAIN, &**message)]).collect(),
+                is_foreign: true,
+                said: said(of),
+                details: details.map(Detail::Note).collect(),
+                ..sensor(notice, PLAIN, "")
+            };
         }
-        NoticeEvent::FileHash { message, container: of, .. } => return write_info(pen, notice, of, message),
+        NoticeEvent::FileHash { message, container: of, .. } => return info(notice, of, message),
         NoticeEvent::ContainerInfo { container: known } => {
             let id = known.id.as_ref().map_or("", Text::as_str);
-            let text = format!("container {}: {}", short(id), whose(known).join(" · "));
-            return write_info(pen, notice, known, &text);
+            let pod = pod(known).map(|pod| format!("pod {pod}"));
+            let parts: Vec<_> = image(known).into_iter().chain(pod).collect();
+            return info(notice, known, &format!("container {}: {}", short(id), parts.join(" · ")));
         }
     };
-    pen.styled(DIM, &time_of_day(&notice.time))?;
-    pen.plain("  ")?;
-    pen.styled(style, &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", "-", notice.event.name()))
+    sensor(notice, style, text)
+}
+
+/// What the sensor says about itself.
+fn sensor(notice: &Notice, style: Style, text: impl Into<String>) -> Entry {
+    Entry {
+        time: time_of_day(&notice.time),
+        severity: Run::new(style, "sensor"),
+        of: Run::new(style, "-"),
+        kind: Run::new(style, notice.event.name()),
+        message: vec![Run::new(style, text)],
+        is_foreign: false,
+        paths: Vec::new(),
+        said: None,
+        details: Vec::new(),
+    }
+}
+
+/// What is said about a container besides what was done in it.
+fn info(notice: &Notice, about: &Container, text: &str) -> Entry {
+    Entry { of: Run::new(DIM, pod_or_name(about)), is_foreign: true, ..sensor(notice, DIM, text) }
 }
 
 /// What is said about a configuration file that was loaded.
@@ -255,28 +280,19 @@ fn loaded(policy: &LoadedPolicy, node: &Node) -> (Style, String) {
     (style, format!("on {node}: {file} was loaded with {count}{parts}"))
 }
 
-/// Writes what was learnt later about a container.
-fn write_info(pen: &mut Pen<'_>, notice: &Notice, about: &Container, text: &str) -> fmt::Result {
-    pen.styled(DIM, &time_of_day(&notice.time))?;
-    pen.plain("  ")?;
-    pen.styled(
-        DIM,
-        &format!("{:<8}  {:<SHORT_ID$}  {:<KIND_WIDTH$}  {text}", "sensor", container(about), notice.event.name()),
-    )
-}
-
 /// `HH:MM:SS.mmm`: a live view is about now.
 fn time_of_day(time: &Time) -> String {
     let text = time.to_string();
     text.get(11..23).unwrap_or(&text).to_owned()
 }
 
-/// Its name, or its short id; of one that is unknown, its cgroup.
-fn container(container: &Container) -> String {
-    match (&container.name, &container.id) {
-        (Some(name), _) => name.to_string(),
-        (None, Some(id)) => short(id.as_str()),
-        (None, None) => format!("cgroup {}", container.cgroup_id),
+/// The pod, or the container's name or short id; of one that is unknown, its cgroup.
+fn pod_or_name(container: &Container) -> String {
+    match (pod(container), &container.name, &container.id) {
+        (Some(pod), ..) => pod,
+        (None, Some(name), _) => name.to_string(),
+        (None, None, Some(id)) => short(id.as_str()),
+        (None, None, None) => format!("cgroup {}", container.cgroup_id),
     }
 }
 
@@ -284,13 +300,20 @@ fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
 
-/// What is known of a container's image and pod.
+/// The namespace and name of a container's pod.
+fn pod(container: &Container) -> Option<String> {
+    let pod = container.pod.as_ref()?;
+    Some(format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?))
+}
+
+fn image(container: &Container) -> Option<String> {
+    Some(format!("image {}", container.image.as_ref()?.name.as_ref()?))
+}
+
+/// What is known of a container besides what its column says.
 fn whose(container: &Container) -> Vec<String> {
-    let image = container.image.as_ref().and_then(|image| image.name.as_ref());
-    let pod = container.pod.as_ref().and_then(|pod| Some((pod.namespace.as_ref()?, pod.name.as_ref()?)));
-    let image = image.map(|name| format!("image {name}"));
-    let pod = pod.map(|(namespace, name)| format!("pod {namespace}/{name}"));
-    image.into_iter().chain(pod).collect()
+    let name = container.name.as_ref().filter(|_| pod(container).is_some());
+    image(container).into_iter().chain(name.map(|name| format!("container {name}"))).collect()
 }
 
 /// How the first process of a session has ended, if that is known.
@@ -311,29 +334,27 @@ fn overridden(Overridden { by, otherwise }: &Overridden) -> String {
 }
 
 /// What the message does not say, nor the line above.
-fn details(finding: &Finding, above: Above) -> Vec<String> {
+fn details(finding: &Finding, above: Above) -> Vec<Detail> {
     let expected =
         finding.expected.map(|expected| format!("expected ({}), else {}", expected.reason, expected.otherwise));
-    let mut details: Vec<_> = expected.into_iter().collect();
-    details.extend(finding.overridden.as_deref().map(overridden));
-    details.extend(finding.suppressed_by.as_ref().map(|exception| format!("suppressed by exception {exception}")));
-    details.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
+    let mut notes: Vec<_> = expected.into_iter().collect();
+    notes.extend(finding.overridden.as_deref().map(overridden));
+    notes.extend(finding.suppressed_by.as_ref().map(|exception| format!("suppressed by exception {exception}")));
+    notes.extend(finding.container.iter().filter(|_| !above.session).flat_map(whose));
     if let Some(repeated) = finding.repeated.as_ref().filter(|repeated| repeated.names.len() > 1) {
-        details.push(format!("such as {}", command_line(&repeated.names)));
+        notes.push(format!("such as {}", command_line(&repeated.names)));
     } else if let Some([first, .., last]) = finding.repeated.as_ref().map(|repeated| &repeated.commands[..]) {
-        details.push(format!("such as {} and {}", command_line(first), command_line(last)));
+        notes.push(format!("such as {} and {}", command_line(first), command_line(last)));
     } else if finding.revision > 1 && finding.repeated.is_none() && finding.finding != Kind::Session {
-        details.push(format!("revision {} of {}", finding.revision, finding.id));
+        notes.push(format!("revision {} of {}", finding.revision, finding.id));
     }
+    let mut details: Vec<_> = notes.into_iter().map(Detail::Note).collect();
     if let Some(process) = &finding.process {
         if !above.command {
-            if let Some(args) = &process.args {
-                details.push(command_line(args));
-            } else if let Some(exe) = &process.exe {
-                details.push(exe.to_string());
-            }
+            let command = process.args.as_deref().map(command_line).or_else(|| Some(process.exe.as_ref()?.to_string()));
+            details.extend(command.map(Detail::Command));
         }
-        details.push(who(process, !above.session));
+        details.push(Detail::Who(who(process, !above.session)));
     }
     if let Some(file) = &finding.file {
         let is_change = file.op.is_some_and(|op| op != Op::Image(ImageOp::Create));
@@ -342,10 +363,8 @@ fn details(finding: &Finding, above: Above) -> Vec<String> {
             Layer::Upper => "was changed before",
             Layer::New => "new",
         });
-        details.extend(layer.map(str::to_owned));
-        if file.deleted {
-            details.push("the file has no name".to_owned());
-        }
+        let nameless = file.deleted.then_some("the file has no name");
+        details.extend(layer.into_iter().chain(nameless).map(|note| Detail::Note(note.to_owned())));
     }
     details
 }
@@ -373,7 +392,8 @@ fn who(process: &Process, with_ancestors: bool) -> String {
     text
 }
 
-const DIM: Style = Style::new().dimmed();
+const PLAIN: Style = Style::new();
+pub(super) const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -390,21 +410,26 @@ fn style(severity: Severity) -> Style {
 }
 
 /// Writes text that is safe, in colour or not.
-struct Pen<'a> {
-    out: &'a mut String,
+pub(super) struct Pen {
+    text: String,
     color: bool,
 }
 
-impl Pen<'_> {
-    fn plain(&mut self, text: &str) -> fmt::Result {
-        write_safe(self.out, text)
+impl Pen {
+    fn new(color: bool) -> Self {
+        Self { text: String::with_capacity(512), color }
     }
 
-    fn styled(&mut self, style: Style, text: &str) -> fmt::Result {
-        let style = if self.color { style } else { Style::new() };
-        fmt::Write::write_fmt(self.out, format_args!("{style}"))?;
-        self.plain(text)?;
-        fmt::Write::write_fmt(self.out, format_args!("{style:#}"))
+    /// Writes a text in its style.
+    pub(super) fn write(&mut self, run: &Run) {
+        let style = if self.color { run.style } else { PLAIN };
+        fmt::Write::write_fmt(&mut self.text, format_args!("{style}{}{style:#}", safe(&run.text)))
+            .expect("a String takes all text");
+    }
+
+    /// Goes on in the next row.
+    pub(super) fn end_row(&mut self) {
+        self.text.push('\n');
     }
 }
 
@@ -442,7 +467,8 @@ mod tests {
     fn shown(event: Event, color: bool) -> String {
         let finding = samples::found(event).expect("it is a finding");
         let mut out = Vec::new();
-        write_line(&mut out, &Line::Finding(Box::new(finding)), color).expect("memory takes it");
+        write_line(&mut out, &Line::Finding(Box::new(finding)), Look { color, columns: None })
+            .expect("memory takes it");
         String::from_utf8(out).expect("it is UTF-8")
     }
 
@@ -452,7 +478,7 @@ mod tests {
         exec.process.tty = Some(samples::name("pts0"));
         assert_eq!(
             shown(Event::Exec(Box::new(exec)), false),
-            "08:00:00.000  high      3f2a0c6d9e1b  shell_in_container    sh started in container 3f2a0c6d9e1b \
+            "08:00:00.000  high      3f2a0c6d9e1b  shell_in_container      sh started in container 3f2a0c6d9e1b \
              (entered from outside, tty pts0) · sh -c 'it'\\''s me' '' · pid 1234 uid 0 < runc\n"
         );
     }
@@ -462,7 +488,7 @@ mod tests {
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         assert_eq!(
             shown(Event::ImageChange(Box::new(change)), false),
-            "08:00:00.000  medium    3f2a0c6d9e1b  image_write           /etc/app.conf opened for writing in container \
+            "08:00:00.000  medium    3f2a0c6d9e1b  image_write             /etc/app.conf opened for writing in container \
              3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
         );
     }
@@ -482,7 +508,7 @@ mod tests {
         let notice = Notice { time: finding.time, schema: 1, node: "node-1".into(), event: suppressed };
         let mut out = Vec::new();
         for line in [Line::Finding(Box::new(finding)), Line::Notice(notice)] {
-            write_line(&mut out, &line, false).expect("memory takes it");
+            write_line(&mut out, &line, Look::default()).expect("memory takes it");
         }
         let text = String::from_utf8(out).expect("it is UTF-8");
         let (finding, notice) = text.trim_end().split_once('\n').expect("there are two lines");
@@ -494,9 +520,10 @@ mod tests {
     fn notices() {
         let loss = NoticeEvent::loss(Loss::Client, 3);
         let mut out = Vec::new();
-        write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), false).expect("memory takes it");
+        write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), Look::default())
+            .expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  sensor    -             loss                  on node-1, 3 times: a live viewer was too slow \
+        let expected = "  sensor    -             loss                    on node-1, 3 times: a live viewer was too slow \
                         for all lines; the log has those that it missed\n";
         assert!(text.ends_with(expected), "{text}");
     }
@@ -507,21 +534,22 @@ mod tests {
         for container in [samples::known_container(b"web"), Container::default()] {
             let (rule, reason, container) = ("ours".to_owned(), "It is known.".to_owned(), Box::new(container));
             let event = NoticeEvent::Unwatched { rule, reason, container };
-            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), event)), false).expect("memory takes it");
+            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), event)), Look::default())
+                .expect("memory takes it");
         }
         let text = String::from_utf8(out).expect("it is UTF-8");
         let (known, unknown) = text.trim_end().split_once('\n').expect("there are two lines");
-        let says = "unwatched             not watched: rule \"ours\" says so (It is known.)";
-        assert!(known.ends_with(&format!("{says} · image web · pod web/web")), "{known}");
+        let says = "unwatched               not watched: rule \"ours\" says so (It is known.)";
+        assert!(known.ends_with(&format!("{says} · image web · container web")), "{known}");
         assert!(unknown.ends_with(says), "{unknown}");
     }
 
     #[test]
     fn what_is_repeated() {
         let mut out = Vec::new();
-        write_line(&mut out, &samples::repeated(b"state"), false).expect("memory takes it");
+        write_line(&mut out, &samples::repeated(b"state"), Look::default()).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  image_write           /srv/state created 3 times in container 3f2a0c6d9e1b by state, first \
+        let expected = "  image_write             /srv/state created 3 times in container 3f2a0c6d9e1b by state, first \
                         08:00:00, last 08:00:00 · /bin/state · pid 1234 uid 0 < runc\n";
         assert!(text.ends_with(expected), "{text}");
     }
@@ -530,9 +558,9 @@ mod tests {
     fn the_end_of_a_session() {
         let mut out = Vec::new();
         let end = samples::session(b"sh").pop().expect("there is one");
-        write_line(&mut out, &end, false).expect("memory takes it");
+        write_line(&mut out, &end, Look::default()).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "high      3f2a0c6d9e1b  └ session_ended       #1234 session of dash in container \
+        let expected = "high      3f2a0c6d9e1b  └ session_ended         #1234 session of dash in container \
                         3f2a0c6d9e1b (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s \
                         · killed by signal 9\n";
         assert!(text.ends_with(expected), "{text}");
@@ -546,15 +574,15 @@ mod tests {
         finding.container = Some((*container).clone());
         let info = Notice::now("node-1".into(), NoticeEvent::ContainerInfo { container });
         for (line, expected) in [
-            (Line::Finding(Box::new(finding)), "by python3.12 · image web · pod web/web · /usr/bin/python3.12"),
+            (Line::Finding(Box::new(finding)), "by python3.12 · image web · container web · /usr/bin/python3.12"),
             (
                 Line::Notice(info),
-                "  web           container_info        container 3f2a0c6d9e1b: image web · pod web/web\n",
+                "  web/web       container_info          container 3f2a0c6d9e1b: image web · pod web/web\n",
             ),
-            (samples::hash(b"x"), "  3f2a0c6d9e1b  file_hash             /x has the SHA-256 a7a7a7a7"),
+            (samples::hash(b"x"), "  3f2a0c6d9e1b  file_hash               /x has the SHA-256 a7a7a7a7"),
         ] {
             let mut out = Vec::new();
-            write_line(&mut out, &line, false).expect("memory takes it");
+            write_line(&mut out, &line, Look::default()).expect("memory takes it");
             let text = String::from_utf8(out).expect("it is UTF-8");
             assert!(text.contains(expected), "{text}");
         }
@@ -563,7 +591,7 @@ mod tests {
     #[test]
     fn colours_only_when_told() {
         let event = || Event::Exec(Box::new(samples::exec(Origin::Entered, "/bin/sh", &["sh"])));
-        assert!(shown(event(), true).contains("\x1b[33mmedium  \x1b[0m"));
+        assert!(shown(event(), true).contains("\x1b[33mmedium\x1b[0m  "));
         assert!(!shown(event(), false).contains('\x1b'));
     }
 
@@ -578,12 +606,13 @@ mod tests {
             exec.args = Args { bytes: [*hostile, b"\0"].concat(), truncated: false };
             let info = NoticeEvent::ContainerInfo { container: Box::new(samples::known_container(hostile)) };
             let mut out = Vec::new();
-            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), false).expect("memory takes it");
+            write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), info)), Look::default())
+                .expect("memory takes it");
             let info = String::from_utf8(out).expect("it is UTF-8");
             let events = [Event::ImageChange(Box::new(change)), Event::Exec(Box::new(exec))];
             let others = samples::session(hostile).into_iter().chain([samples::repeated(hostile)]).map(|line| {
                 let mut out = Vec::new();
-                write_line(&mut out, &line, false).expect("memory takes it");
+                write_line(&mut out, &line, Look::default()).expect("memory takes it");
                 String::from_utf8(out).expect("it is UTF-8")
             });
             for text in events.map(|event| shown(event, false)).into_iter().chain([info]).chain(others) {

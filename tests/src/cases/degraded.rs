@@ -107,7 +107,7 @@ fn fill_and_free() -> Result<()> {
     let daemon = Daemon::start(CapabilitySet::all(), &output)?.map_err(Error::msg)?;
     ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
     // Whoever begins to watch now has missed the notice.
-    let tail = Tail::start(Path::new("/run/lab/shown"), &[])?;
+    let tail = Tail::start(Path::new("/run/lab/shown"), "wide", &[])?;
     tail.wait_for("No space left on device")?;
     drop(tail);
     fs::remove_file(&output)?;

@@ -21,7 +21,7 @@ const NOT_READY: i32 = 5;
 /// The daemon stops and is killed, and starts again. The live view waits for it, and says so.
 pub(super) fn restarted_daemon(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    let mut tail = Tail::start(Path::new(SHOWN), &[])?;
+    let mut tail = Tail::start(Path::new(SHOWN), "wide", &[])?;
     for (signal, says) in [
         (Signal::TERM, "the detector stopped; waiting for it\n"),
         (Signal::KILL, "the detector stopped without a word, as when it is killed; waiting for it\n"),
@@ -42,7 +42,7 @@ pub(super) fn restarted_daemon(lab: &mut Lab) -> Result<()> {
         tail.wait_for(&format!("  {path} opened for writing"))?;
         let (code, text) = tail.interrupt()?;
         ensure!(code == 0, "the interrupted view ended with {code}: {text}");
-        tail = Tail::start(Path::new(SHOWN), &[])?;
+        tail = Tail::start(Path::new(SHOWN), "wide", &[])?;
     }
     lab.take_sensor()?.stop()?;
     tail.wait_for("the detector stopped; waiting for it\n")?;
@@ -55,8 +55,8 @@ pub(super) fn restarted_daemon(lab: &mut Lab) -> Result<()> {
 pub(super) fn hidden_findings(lab: &mut Lab) -> Result<()> {
     let (container, path) = (lab.container()?, lab.file()?);
     let (part, whole) = (Path::new(SHOWN), Path::new("/run/lab/shown-whole"));
-    let tail = Tail::start(part, &["--container", &container.id])?;
-    let all = Tail::start(whole, &["--container", &container.id, "--all"])?;
+    let tail = Tail::start(part, "wide", &["--container", &container.id])?;
+    let all = Tail::start(whole, "wide", &["--container", &container.id, "--all"])?;
     container.exec(&["/bin/true"])?;
     all.wait_for(" session of busybox in container ")?;
     container.service_does(&["append", &path])?;
@@ -92,7 +92,7 @@ fn work(container: &Container, paths: [&str; 2], meanwhile: impl FnOnce() -> Res
 pub(super) fn story(lab: &mut Lab) -> Result<()> {
     let (container, other) = (lab.new_container()?, lab.container()?);
     let (first, second, of_other) = (lab.file()?, lab.file()?, lab.file()?);
-    let tail = Tail::start(Path::new(SHOWN), &[])?;
+    let tail = Tail::start(Path::new(SHOWN), "wide", &[])?;
     work(&container, [&first, &second], || {
         tail.wait_for(&format!(" {first} truncated in container "))?;
         other.service_does(&["append", &of_other])?;
@@ -116,7 +116,7 @@ pub(super) fn story(lab: &mut Lab) -> Result<()> {
     ensure!(shown.len() == expected.len(), "the story has other lines: {text}");
     for (line, (container, kind, message)) in shown.iter().zip(expected) {
         let mark = if container == id { format!("{mark} ") } else { String::new() };
-        let wanted = format!("  {container}  {kind:<20}  {mark}{message}");
+        let wanted = format!("  {container}  {kind:<22}  {mark}{message}");
         ensure!(line.contains(&wanted), "there should be {wanted:?} in {line:?} of {text}");
     }
     // What follows its session repeats nothing of it; what does not says it again.
@@ -134,7 +134,7 @@ pub(super) fn story_on_a_terminal(lab: &mut Lab) -> Result<()> {
     tail.wait_for("not shown: ")?;
     tail.type_in("looking")?;
     work(&container, [&first, &second], || {
-        tail.wait_for(&format!(" {first} truncated in container "))?;
+        tail.wait_for(&format!(" {first} truncated by "))?;
         // An update comes after a second. The shell and a sleep are two programs at least.
         tail.wait_for(" programs, 1 change of files")?;
         Ok(())
@@ -143,7 +143,7 @@ pub(super) fn story_on_a_terminal(lab: &mut Lab) -> Result<()> {
     let text = tail.wait_for("└ session_ended")?;
     for (wanted, count) in [
         ("not shown: ", 1),
-        ("  session  ", 1),
+        (" session #", 1),
         ("├ shell_in_container", 1),
         ("├ image_write", 2),
         ("└ session_ended", 1),
@@ -156,12 +156,12 @@ pub(super) fn story_on_a_terminal(lab: &mut Lab) -> Result<()> {
     fs::remove_file(container.volume().join("go"))?;
     let (first, second) = (lab.file()?, lab.file()?);
     work(&container, [&first, &second], || {
-        tail.wait_for(&format!(" {first} truncated in container "))?;
+        tail.wait_for(&format!(" {first} truncated by "))?;
         tail.type_in("\r")?;
         tail.wait_for(" update of ").map(drop)
     })?;
-    let text = tail.wait_for(&format!(" {second} truncated in container "))?;
-    ensure!(text.contains(&format!(" {first} truncated in container ")), "a line was overwritten:\n{text}");
+    let text = tail.wait_for(&format!(" {second} truncated by "))?;
+    ensure!(text.contains(&format!(" {first} truncated by ")), "a line was overwritten:\n{text}");
     ensure!(tail.interrupt()? == 0, "the view failed");
     lab.take_findings().map(drop)
 }
