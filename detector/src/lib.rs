@@ -23,6 +23,7 @@ mod chain;
 mod clock;
 mod explain;
 mod learn;
+mod near;
 mod pipeline;
 mod procfs;
 mod recent;

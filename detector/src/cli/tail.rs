@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, SendError, SyncSender};
@@ -20,8 +21,10 @@ use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
+use crate::near;
 use crate::output::live::Live;
 use crate::output::screen::Size;
+use crate::output::template::{Invalid, Template};
 use crate::output::terminal::Look;
 use crate::policy::Policy;
 use crate::redact::Redactor;
@@ -39,8 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How findings are shown
-    #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
+    /// How findings are shown: compact (in columns that fit the terminal, with long paths and commands shortened in the
+    /// middle), wide (on one line each, whole), json (nothing is hidden but what the filters exclude) or template=TEXT
+    /// (TEXT with keys of the JSON lines in braces, such as '{time} {severity} {container.name} {file.path}')
+    #[arg(short, long, value_name = "FORM", default_value = "compact")]
     output: Form,
     /// The same as `-o json`
     #[arg(long, hide = true, conflicts_with = "output")]
@@ -49,21 +54,43 @@ pub(super) struct Args {
     filter: Filter,
     #[command(flatten)]
     socket: Socket,
-    /// When to use colours; `auto` uses them on a terminal, unless `NO_COLOR` is set
+    /// When to use colours; `auto` uses them on a terminal, as far as `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` allow
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
 }
 
 /// How findings are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
-    /// In columns that fit the terminal, with long paths and commands shortened in the middle
-    #[default]
+    /// In columns that fit the terminal, with long paths and commands shortened in the middle.
     Compact,
-    /// On one line each, whole
+    /// On one line each, whole.
     Wide,
-    /// As JSON, one object per line. Nothing is hidden but what the filters exclude
+    /// As JSON, one object per line. Nothing is hidden but what the filters exclude.
     Json,
+    /// As this template says.
+    Template(Template),
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const KNOWN: [&str; 4] = ["compact", "wide", "json", "template=TEXT"];
+        match text {
+            "compact" => Ok(Self::Compact),
+            "wide" => Ok(Self::Wide),
+            "json" => Ok(Self::Json),
+            "template" => Err("write the template after it: -o 'template={time} {severity} {message}'".to_owned()),
+            _ => match text.strip_prefix("template=") {
+                Some(template) => template.parse().map(Self::Template).map_err(|wrong: Invalid| wrong.to_string()),
+                None => Err(match near::nearest(text, &KNOWN) {
+                    Some(nearest) => format!("did you mean `{nearest}`?"),
+                    None => format!("use one of {}", KNOWN.join(", ")),
+                }),
+            },
+        }
+    }
 }
 
 /// Selects the findings to show, and the ends of sessions. Other notices are always shown, except heartbeats and those
@@ -302,7 +329,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Out::Person(Box::new(Live::new(out, look)), CONSOLE)
     };
     let out = match if args.json { Form::Json } else { args.output } {
-        Form::Json => Out::Program(out),
+        Form::Json => Out::Program(out, None),
+        Form::Template(template) => Out::Program(out, Some(template)),
         Form::Wide => person(out, None),
         Form::Compact => person(out, Some(console::columns())),
     };
@@ -313,8 +341,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 /// Where the lines are shown.
 enum Out<W> {
-    /// As JSON.
-    Program(W),
+    /// For a program: as JSON, or as a template says.
+    Program(W, Option<Template>),
     /// To a person, who has this console.
     Person(Box<Live<W>>, Console),
 }
@@ -358,7 +386,7 @@ struct Hidden {
 impl<W: Write> View<W> {
     fn new(mut filter: Filter, out: Out<W>) -> Self {
         // A program has its own filters.
-        filter.all |= matches!(out, Out::Program(_));
+        filter.all |= matches!(out, Out::Program(_, None));
         Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None }
     }
 
@@ -411,7 +439,7 @@ impl<W: Write> View<W> {
                 self.remark(format_args!("the detector stopped{how}; waiting for it"))?;
             }
             Input::Degraded(notice) => match &mut self.out {
-                Out::Program(_) => self.remark("the daemon is degraded; `detector status` says why")?,
+                Out::Program(..) => self.remark("the daemon is degraded; `detector status` says why")?,
                 Out::Person(live, console) => {
                     console.fit(live);
                     live.show(Line::Notice(*notice))?;
@@ -441,9 +469,11 @@ impl<W: Write> View<W> {
         let parsed = match (serde_json::from_slice::<Line>(line), &mut self.out) {
             (Ok(parsed), _) => parsed,
             // The line is printed unchanged, so that those of a newer daemon are not lost.
-            (Err(_), Out::Program(out)) => return out.write_all(line).and_then(|()| out.flush()),
-            (Err(error), Out::Person(live, _)) => {
-                live.set_size(None);
+            (Err(_), Out::Program(out, None)) => return out.write_all(line).and_then(|()| out.flush()),
+            (Err(error), out) => {
+                if let Out::Person(live, _) = out {
+                    live.set_size(None);
+                }
                 tracing::warn!(
                     "cannot decode a line from the daemon; use the same version of detector for both: {error}"
                 );
@@ -456,8 +486,12 @@ impl<W: Write> View<W> {
         let fate = self.filter.fate(&parsed);
         match &mut self.out {
             // The line is printed unchanged, so that fields of a newer daemon are not lost.
-            Out::Program(out) if fate == Fate::Shown => return out.write_all(line).and_then(|()| out.flush()),
-            Out::Program(_) => {}
+            Out::Program(out, None) if fate == Fate::Shown => return out.write_all(line).and_then(|()| out.flush()),
+            Out::Program(out, Some(template)) if fate == Fate::Shown => {
+                let text = template.line(&serde_json::from_slice(line)?);
+                return out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            }
+            Out::Program(..) => {}
             Out::Person(live, console) => {
                 // What is shown already must not stay as it was.
                 if fate == Fate::Shown || fate == Fate::Low && live.has_told(&parsed) {
@@ -498,7 +532,7 @@ impl<W: Write> View<W> {
     /// Says something about the view itself. JSON is for a program, so there a person reads standard error.
     fn remark(&mut self, text: impl fmt::Display) -> io::Result<()> {
         match &mut self.out {
-            Out::Program(_) => {
+            Out::Program(..) => {
                 // Standard error may be closed.
                 let _ = writeln!(io::stderr(), "detector: {text}");
                 Ok(())
@@ -562,12 +596,40 @@ mod tests {
         drop(sender);
         let console = Console { columns: || 80, size: || None };
         let shown = if json {
-            Out::Program(&mut out)
+            Out::Program(&mut out, None)
         } else {
             Out::Person(Box::new(Live::new(&mut out, Look::default())), console)
         };
         let ended = View::new(filter(arguments), shown).run(&receiver);
         (String::from_utf8(out).expect("it is text").lines().map(str::to_owned).collect(), ended)
+    }
+
+    #[test]
+    fn a_form_is_one_of_those_that_are_known() {
+        let template: Form = "template={time} {severity}".parse().expect("it is right");
+        assert_eq!(template, Form::Template("{time} {severity}".parse().expect("it is right")));
+        assert_eq!("wide".parse(), Ok(Form::Wide));
+        let refused = |text: &str| text.parse::<Form>().expect_err("it is wrong");
+        assert_eq!(refused("wdie"), "did you mean `wide`?");
+        assert_eq!(refused("yaml"), "use one of compact, wide, json, template=TEXT");
+        assert_eq!(refused("template={sverity}"), "unknown key `sverity`; did you mean `severity`?");
+        assert!(refused("template").starts_with("write the template after it"));
+    }
+
+    #[test]
+    fn a_template_is_filled_in_for_what_passes_the_filter() {
+        let mut lines = samples::session(b"sh");
+        let heartbeat = NoticeEvent::Heartbeat { seq: 7, sha256: Sha256([0; 32]) };
+        lines.push(Line::Notice(Notice::now("node-1".into(), heartbeat)));
+        let (mut out, (sender, receiver)) = (Vec::new(), mpsc::channel());
+        lines.iter().for_each(|line| sender.send(input(line)).expect("there is a receiver"));
+        drop(sender);
+        let template = "{finding} {file.path}".parse().expect("it is right");
+        View::new(filter(&["--severity", "medium"]), Out::Program(&mut out, Some(template)))
+            .run(&receiver)
+            .expect("memory takes it");
+        let text = String::from_utf8(out).expect("it is text");
+        assert_eq!(text, "shell_in_container /bin/dash\nsession -\nimage_write /sh\nsession -\n- -\n");
     }
 
     /// How many of these lines are shown.

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use strsim::damerau_levenshtein;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use tracing::level_filters::LevelFilter;
 
 use super::problem::Problems;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Time, Via};
+use crate::near;
 use crate::policy::{PathPattern, Pattern};
 use crate::runtime::endpoint::Endpoint;
 
@@ -92,21 +92,12 @@ fn unknown(span: Range<usize>, what: &str, name: &str, known: &[&str], problems:
     /// Longer names are shown in part, and are no misspelt ones.
     const LONGEST: usize = 40;
     let shown: String = name.chars().take(LONGEST).collect();
-    // Of two beginnings, the one that leaves out less was meant.
-    let order = |other: &&str| (distance(name, other), other.len().abs_diff(name.len()));
-    let nearest = known.iter().copied().filter(|_| shown == name).min_by_key(order);
-    let hint = match nearest.filter(|nearest| distance(name, nearest) <= name.len() / 3) {
+    let hint = match Some(name).filter(|_| shown == name).and_then(|name| near::nearest(name, known)) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("use one of {}", known.join(", ")),
     };
     let dots = if shown == name { "" } else { "…" };
     problems.error(span, format_args!("unknown {what} `{shown}{dots}`; {hint}"));
-}
-
-/// How much one name looks like another. That one is the beginning of the other is a small difference.
-fn distance(name: &str, other: &str) -> usize {
-    let is_beginning = name.len() > 2 && other.starts_with(name) || name.starts_with(other);
-    if is_beginning { 1 } else { damerau_levenshtein(name, other) }
 }
 
 /// Says that a value has another type than this one.

@@ -7,4 +7,5 @@ pub mod json;
 pub mod live;
 pub(crate) mod openmetrics;
 pub mod screen;
+pub(crate) mod template;
 pub mod terminal;
