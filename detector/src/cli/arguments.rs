@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,12 +66,22 @@ impl Runtimes {
 /// Whether to colour standard output.
 pub(super) fn is_coloured(choice: ColorChoice) -> bool {
     match choice {
-        ColorChoice::Auto => {
-            io::IsTerminal::is_terminal(&io::stdout()) && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
-        }
+        ColorChoice::Auto => wants_colour(io::IsTerminal::is_terminal(&io::stdout()), |name| std::env::var_os(name)),
         ColorChoice::Always => true,
         ColorChoice::Never => false,
     }
+}
+
+/// What the environment says about colours: `NO_COLOR` means none, then `CLICOLOR_FORCE` demands them, also of what is
+/// no terminal. Without these, a terminal has colours unless it knows none or `CLICOLOR` is 0.
+fn wants_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is = |name, value: &str| variable(name).is_some_and(|given| given == value);
+    let has = |name| variable(name).is_some_and(|given| !given.is_empty());
+    if has("NO_COLOR") {
+        return false;
+    }
+    let is_forced = has("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0");
+    is_forced || is_terminal && !is("CLICOLOR", "0") && !is("TERM", "dumb")
 }
 
 /// The host name, which is the default name of the node.
@@ -95,5 +106,34 @@ pub(super) fn label(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("use KEY=VALUE, for example team=shop"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_decides_about_colours() {
+        let is_coloured = |is_terminal, variables: &[(&str, &str)]| {
+            wants_colour(is_terminal, |wanted| {
+                variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| OsString::from(value))
+            })
+        };
+        for (variables, on_terminal, elsewhere) in [
+            (&[][..], true, false),
+            (&[("NO_COLOR", "1")], false, false),
+            (&[("NO_COLOR", "")], true, false),
+            (&[("CLICOLOR", "0")], false, false),
+            (&[("CLICOLOR", "1")], true, false),
+            (&[("CLICOLOR_FORCE", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")], true, true),
+            (&[("CLICOLOR_FORCE", "0")], true, false),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false, false),
+            (&[("TERM", "dumb")], false, false),
+            (&[("TERM", "xterm")], true, false),
+        ] {
+            let found = (is_coloured(true, variables), is_coloured(false, variables));
+            assert_eq!(found, (on_terminal, elsewhere), "{variables:?}");
+        }
     }
 }

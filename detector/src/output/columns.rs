@@ -134,13 +134,15 @@ impl Layout {
         let in_one = || self.said(entry, self.text, |_| true).into_iter().map(|row| vec![(0, row)]).collect();
         let has_sides = !entry.details.iter().all(|detail| is_note(&detail));
         let Some([commands, processes]) = self.sides.filter(|_| has_sides) else { return in_one() };
-        let messages = self.text - commands - processes - 2 * self.gap;
+        // Without a command, what happened takes its room.
+        let has_command = entry.details.iter().any(|detail| is_command(&detail));
+        let messages = self.text - processes - self.gap - if has_command { commands + self.gap } else { 0 };
         let side =
             |width, is_chosen: fn(&&Detail) -> bool| fit::wrap(&self.details(entry, width, is_chosen), width, width);
         let columns = [
             (0, self.said(entry, messages, is_note)),
             (messages + self.gap, side(commands, is_command)),
-            (messages + commands + 2 * self.gap, side(processes, is_who)),
+            (self.text - processes, side(processes, is_who)),
         ];
         let tallest = columns.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
         let rows: Vec<_> = in_one();

@@ -190,13 +190,15 @@ fn is_last(finding: &Finding) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::super::escape::tests::HOSTILE;
     use super::*;
-    use crate::detect::samples;
-    use crate::event::{Event, ImageOp, Layer};
-    use crate::finding::{Notice, NoticeEvent};
+    use crate::detect::{Detector, samples};
+    use crate::event::{At, Event, Exit, ImageOp, Layer, Origin, Session, Via};
+    use crate::finding::{Container, Loss, Notice, NoticeEvent};
 
     /// The lines of a session: its shell, the session, a change, the session once more, and the notice of its end.
     fn session() -> Vec<Line> {
@@ -345,6 +347,110 @@ mod tests {
             for part in ["/etc/first", "├ shell_in_container", "├ image_write", "└ session_ended", "UPDATED"] {
                 assert!(text.contains(part), "{part} is not in {text}");
             }
+        }
+    }
+
+    #[test]
+    fn lines_fit_a_terminal_that_was_resized() {
+        let lines = session();
+        let mut live = Live::new(Vec::new(), Look { columns: Some(80), color: false });
+        let terminal_size = |columns| [24, columns].map(|length: u16| length.try_into().expect("it is not 0"));
+        let [rows, columns] = terminal_size(80);
+        let mut terminal = vt100::Parser::new(rows, columns, 0);
+        for (columns, line) in
+            [(80, &lines[0]), (80, &lines[1]), (40, &updated(&lines[1], "30 programs, then")), (40, &lines[2])]
+        {
+            let [rows, width] = terminal_size(columns);
+            terminal.screen_mut().set_size(rows, width);
+            live.set_columns(columns.into());
+            live.set_size(Some(Size { rows: 24, columns }));
+            live.show(line.clone()).expect("memory takes it");
+            let text = String::from_utf8(std::mem::take(&mut live.out)).expect("it is text");
+            terminal.process(text.replace('\n', "\r\n").as_bytes());
+        }
+        let screen = terminal.screen();
+        let text = screen.contents();
+        // What was there before the change may be broken anywhere, and stays.
+        assert!(text.contains("3f2a0c6d9e1b session #"), "{text}");
+        assert!(text.contains("  session #1234 update of 08:00:00.000:\n  30 programs, then\n"), "{text}");
+        let from = screen.rows(0, 40).position(|row| row.contains("30 programs,")).expect("it is there");
+        let after = u16::try_from(from).expect("it is small")..24;
+        assert!(after.clone().len() > 6 && after.clone().all(|row| !screen.row_wrapped(row)), "{text}");
+    }
+
+    /// A person comes into a container of a pod, and something happens elsewhere meanwhile.
+    fn scene() -> Vec<Line> {
+        const SECOND: u64 = 1_000_000_000;
+        let (mut detector, context, tracked) = (Detector::default(), samples::context(), samples::container());
+        let session = Session { start_time: 5 * SECOND, pid: 4711, via: Via::Exec };
+        let script =
+            "id -u; echo 'mode = open' > /etc/app.conf; cp /bin/busybox /usr/lib/python3/dist-packages/.backup";
+        let mut exec = samples::exec(Origin::Entered, "/bin/busybox", &["/bin/sh", "-c", script]);
+        exec.at.time = 5 * SECOND + 34_018_000;
+        let process = &mut exec.process;
+        (process.session, process.tty) = (Some(session), Some(samples::name("pts0")));
+        (process.pid, process.tid, process.start_time) = (4711, 4711, 5 * SECOND);
+        let changed = |number: u64, op, layer, path: &str| {
+            let mut change = samples::change(op, layer, 0o100755, path);
+            (change.at.time, change.at.number) = (5 * SECOND + number * 61_000_000, number);
+            let detail = change.detail.as_mut().expect("the sample has it");
+            (detail.process, detail.exe) = (exec.process.clone(), exec.exe.clone());
+            Event::ImageChange(Box::new(change))
+        };
+        let events = [
+            Event::Exec(Box::new(exec.clone())),
+            changed(2, ImageOp::Truncate, Layer::Lower, "/etc/app.conf"),
+            changed(3, ImageOp::Create, Layer::New, "/usr/lib/python3/dist-packages/.backup"),
+        ];
+        let mut lines = Vec::new();
+        for event in &events {
+            detector.detect(event, &tracked, &context, |found| lines.push(Line::Finding(Box::new(found))));
+        }
+        let at = At { time: 9 * SECOND, ..exec.at };
+        let exit = Exit { at, session, start_time: 5 * SECOND, pid: 4711, status: 0x300, is_last: true };
+        detector.detect(&Event::Exit(exit), &tracked, &context, drop);
+        detector.stop(9 * SECOND, &context, |line| lines.push(line));
+        let of_pod = |container: &mut Container| {
+            *container = Container { id: container.id.take(), ..samples::known_container(b"web") };
+            let [image, namespace, pod] = ["registry.example/shop/web:1.4", "shop", "web-7d9f8b6c5d-x2x9z"];
+            container.image.as_mut().expect("it has one").name = Some(image.as_bytes().into());
+            let of = container.pod.as_mut().expect("it has one");
+            (of.namespace, of.name) = (Some(namespace.as_bytes().into()), Some(pod.as_bytes().into()));
+        };
+        for line in &mut lines {
+            match line {
+                Line::Finding(finding) => of_pod(finding.container.as_mut().expect("it is in one")),
+                Line::Notice(notice) => {
+                    notice.time = Time::from_nanoseconds(1_800_000_009_000_000_000);
+                    if let NoticeEvent::SessionEnded { container, .. } = &mut notice.event {
+                        of_pod(container);
+                    }
+                }
+            }
+        }
+        let mut other = change(b"db", "/var/lib/postgresql/17/main/pg_hba.conf");
+        let Line::Finding(finding) = &mut other else { panic!("no finding") };
+        finding.time = Time::from_nanoseconds(1_800_000_007_500_000_000);
+        let time = Time::from_nanoseconds(1_800_000_012_000_000_000);
+        let loss = Line::Notice(Notice::at(time, "node-1".into(), NoticeEvent::loss(Loss::Client, 3)));
+        lines.insert(lines.len() - 2, other);
+        lines.push(loss);
+        lines
+    }
+
+    /// docs/tail-80.txt and docs/tail-160.txt show the view at these widths.
+    #[test]
+    fn the_screens_in_the_documents_are_what_is_shown() {
+        for columns in [80, 160] {
+            let mut live = Live::new(Vec::new(), Look { columns: Some(columns), color: false });
+            live.remark("not shown: container_info, file_hash, heartbeat (--all shows everything)")
+                .expect("memory takes it");
+            scene().into_iter().for_each(|line| live.show(line).expect("memory takes it"));
+            live.release().expect("memory takes it");
+            let text = String::from_utf8(live.out).expect("it is text");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/tail-{columns}.txt"));
+            let known = fs::read_to_string(&path).unwrap_or_default();
+            assert!(known == text, "{} must be:\n{text}", path.display());
         }
     }
 }
