@@ -25,8 +25,9 @@ use crate::near;
 use crate::output::live::Live;
 use crate::output::screen::Size;
 use crate::output::template::{Invalid, Template};
-use crate::output::terminal::Look;
-use crate::policy::Policy;
+use crate::output::terminal::{Look, first_process};
+use crate::policy::selection::{self, is_one_of};
+use crate::policy::{Pattern, Policy};
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -100,6 +101,19 @@ struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
     #[arg(long, value_name = "ID|NAME")]
     container: Vec<String>,
+    /// Show only findings of pods with this name, a pattern such as 'web-*'. Can be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pod: Vec<Pattern>,
+    /// Show only findings of pods in this namespace, a pattern. Can be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    namespace: Vec<Pattern>,
+    /// Show only findings of containers of this image, a pattern of its name or digest. Can be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    image: Vec<Pattern>,
+    /// Show only this session, given by its mark in the view (the id of its first process) or by its `id`. Can be given
+    /// more than once
+    #[arg(long, value_name = "MARK|ID")]
+    session: Vec<String>,
     /// Show only findings of this kind. Can be given more than once
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     finding: Vec<Kind>,
@@ -115,7 +129,7 @@ struct Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Shown,
-    /// It is about another container, or of another kind.
+    /// It is about another container or session, or of another kind.
     Unwanted,
     /// Its severity is too low.
     Low,
@@ -123,35 +137,66 @@ enum Fate {
     Info,
 }
 
+/// What a line is about, as far as it can be filtered.
+struct About<'a> {
+    severity: Severity,
+    kind: Option<Kind>,
+    container: Option<&'a Container>,
+    session: Option<&'a str>,
+}
+
 impl Filter {
     fn fate(&self, line: &Line) -> Fate {
         match line {
-            Line::Finding(finding) => self.fate_of(finding.severity, Some(finding.finding), finding.container.as_ref()),
-            Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, .. }, .. }) => {
-                self.fate_of(*severity, Some(Kind::Session), Some(container))
-            }
+            Line::Finding(finding) => self.fate_of(&About {
+                severity: finding.severity,
+                kind: Some(finding.finding),
+                container: finding.container.as_ref(),
+                session: finding.session.as_deref(),
+            }),
+            Line::Notice(Notice { event: NoticeEvent::SessionEnded { severity, container, session, .. }, .. }) => self
+                .fate_of(&About {
+                    severity: *severity,
+                    kind: Some(Kind::Session),
+                    container: Some(container),
+                    session: Some(session),
+                }),
             Line::Notice(Notice {
                 event: NoticeEvent::ContainerInfo { container } | NoticeEvent::FileHash { container, .. },
                 ..
-            }) => match self.fate_of(Severity::Critical, None, Some(container)) {
-                Fate::Shown if !self.all => Fate::Info,
-                fate => fate,
-            },
+            }) => {
+                let about =
+                    About { severity: Severity::Critical, kind: None, container: Some(container), session: None };
+                match self.fate_of(&about) {
+                    Fate::Shown if !self.all => Fate::Info,
+                    fate => fate,
+                }
+            }
             Line::Notice(Notice { event: NoticeEvent::Heartbeat { .. }, .. }) if !self.all => Fate::Info,
             Line::Notice(_) => Fate::Shown,
         }
     }
 
-    fn fate_of(&self, severity: Severity, kind: Option<Kind>, container: Option<&Container>) -> Fate {
-        let is_wanted = self.container.is_empty()
-            || container.is_some_and(|container| self.container.iter().any(|wanted| is_container(container, wanted)));
-        if !is_wanted || kind.is_some_and(|kind| !self.finding.is_empty() && !self.finding.contains(&kind)) {
+    fn fate_of(&self, about: &About<'_>) -> Fate {
+        let is_kind = about.kind.is_none_or(|kind| self.finding.is_empty() || self.finding.contains(&kind));
+        let is_session = self.session.is_empty()
+            || about.session.is_some_and(|session| self.session.iter().any(|wanted| is_session(session, wanted)));
+        if !is_kind || !is_session || !self.wants(about.container) {
             Fate::Unwanted
-        } else if severity < self.least() {
+        } else if about.severity < self.least() {
             Fate::Low
         } else {
             Fate::Shown
         }
+    }
+
+    /// Whether a container, or the host, is one of those that were asked for.
+    fn wants(&self, container: Option<&Container>) -> bool {
+        let is_one = |list: &[String], container| list.iter().any(|wanted| is_container(container, wanted));
+        (self.container.is_empty() || container.is_some_and(|container| is_one(&self.container, container)))
+            && is_one_of(&self.pod, container.and_then(selection::pod_name))
+            && is_one_of(&self.namespace, container.and_then(selection::namespace))
+            && is_one_of(&self.image, container.into_iter().flat_map(selection::image_names))
     }
 
     fn least(&self) -> Severity {
@@ -179,6 +224,12 @@ impl Filter {
 fn is_container(container: &Container, wanted: &str) -> bool {
     container.id.as_ref().is_some_and(|id| id.as_str().starts_with(wanted))
         || container.name.as_ref().is_some_and(|name| name.as_str() == wanted)
+}
+
+/// Whether a session has this id, or its first process has it. In the view, `#` is before that.
+fn is_session(session: &str, wanted: &str) -> bool {
+    let mark = wanted.strip_prefix('#').unwrap_or(wanted);
+    session == wanted || first_process(session).is_some_and(|pid| mark.parse() == Ok(pid))
 }
 
 /// What the view is made of.
@@ -523,7 +574,7 @@ impl<W: Write> View<W> {
         let parts = [
             (low, format!("{low} about {low_ones}")),
             (info, format!("{info} container_info, file_hash or heartbeat")),
-            (unwanted, format!("{unwanted} about other containers or of other kinds")),
+            (unwanted, format!("{unwanted} about other containers or sessions, or of other kinds")),
         ];
         let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
         if parts.is_empty() { Ok(()) } else { self.remark(format_args!("lines not shown: {}", parts.join(", "))) }
@@ -684,7 +735,7 @@ mod tests {
         assert_eq!(
             last,
             "lines not shown: 3 about findings below critical, 3 container_info, file_hash or heartbeat, \
-            2 about other containers or of other kinds"
+            2 about other containers or sessions, or of other kinds"
         );
         assert_eq!(count, 2);
         let (_, first, last) = ends(&["--severity", "info"], false);
@@ -739,5 +790,47 @@ mod tests {
         ] {
             assert_eq!(fate(refused), Fate::Unwanted, "{refused:?}");
         }
+    }
+
+    #[test]
+    fn pods_images_and_sessions_are_filtered() {
+        let mut lines = samples::session(b"sh");
+        for line in &mut lines {
+            let of = match line {
+                Line::Finding(finding) => finding.container.as_mut().expect("it is in one"),
+                Line::Notice(Notice { event: NoticeEvent::SessionEnded { container, .. }, .. }) => container,
+                Line::Notice(_) => panic!("it is about no container"),
+            };
+            *of = samples::known_container(b"shop-web");
+        }
+        let Line::Finding(shell) = &lines[0] else { panic!("no finding") };
+        let id = shell.session.clone().expect("it is in one");
+        for admitted in [
+            &["--pod", "shop-*"][..],
+            &["--namespace", "shop-web", "--pod", "other", "--pod", "shop-web"],
+            &["--image", "shop-?eb"],
+            &["--session", "1234"],
+            &["--session", "#1234"],
+            &["--session", "7", "--session", &id],
+        ] {
+            assert_eq!(shown(&lines, admitted, true), 5, "{admitted:?}");
+        }
+        for refused in [
+            &["--pod", "shop"][..],
+            &["--namespace", "other", "--pod", "shop-web"],
+            &["--image", "shop"],
+            &["--session", "123"],
+            &["--session", &id[..20]],
+        ] {
+            assert_eq!(shown(&lines, refused, true), 0, "{refused:?}");
+        }
+        // What is not in the session, and a container of which no runtime has told anything.
+        assert_eq!(fate(&["--session", "1234"]), Fate::Unwanted);
+        assert_eq!(fate(&["--pod", "*"]), Fate::Unwanted);
+        // What is about no container is said all the same.
+        let stopped = NoticeEvent::Stopped { reason: "SIGTERM".to_owned() };
+        let stopped = Line::Notice(Notice::now("node-1".into(), stopped));
+        assert_eq!(shown(&[stopped], &["--pod", "shop", "--session", "7"], true), 1);
+        assert!(Only::try_parse_from(["tail", "--pod", "["]).is_err());
     }
 }

@@ -109,7 +109,7 @@ fn mark(session: &str) -> Option<Run> {
 }
 
 /// The id of a session's first process, which is part of the session's id.
-fn first_process(session: &str) -> Option<u32> {
+pub(crate) fn first_process(session: &str) -> Option<u32> {
     u32::from_str_radix(session.split('-').nth(2)?, 16).ok()
 }
 

@@ -6,7 +6,7 @@ mod difference;
 pub mod exception;
 mod overrides;
 pub mod pattern;
-mod selection;
+pub(crate) mod selection;
 mod subject;
 pub mod watch;
 

@@ -33,15 +33,10 @@ type Check = (&'static str, fn(&Selection, &Container) -> bool);
 
 /// The conditions.
 const CONDITIONS: [Check; 5] = [
-    ("image", |selection, container| {
-        let names = container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten();
-        is_one_of(&selection.image, names)
-    }),
+    ("image", |selection, container| is_one_of(&selection.image, image_names(container))),
     ("container", |selection, container| is_one_of(&selection.container, &container.name)),
-    ("pod", |selection, container| is_one_of(&selection.pod, container.pod.as_ref().and_then(|pod| pod.name.as_ref()))),
-    ("namespace", |selection, container| {
-        is_one_of(&selection.namespace, container.pod.as_ref().and_then(|pod| pod.namespace.as_ref()))
-    }),
+    ("pod", |selection, container| is_one_of(&selection.pod, pod_name(container))),
+    ("namespace", |selection, container| is_one_of(&selection.namespace, namespace(container))),
     ("labels", |selection, container| {
         selection.labels.iter().all(|(name, pattern)| {
             // A label of the pod has precedence: those of the container include what its image says.
@@ -93,8 +88,23 @@ impl Selection {
     }
 }
 
+/// The name and the digest of a container's image.
+pub(crate) fn image_names(container: &Container) -> impl Iterator<Item = &Text> {
+    container.image.iter().flat_map(|image| [&image.name, &image.digest]).flatten()
+}
+
+/// The name of a container's pod.
+pub(crate) fn pod_name(container: &Container) -> Option<&Text> {
+    container.pod.as_ref()?.name.as_ref()
+}
+
+/// The namespace of a container's pod.
+pub(crate) fn namespace(container: &Container) -> Option<&Text> {
+    container.pod.as_ref()?.namespace.as_ref()
+}
+
 /// Whether there are no patterns, or one of these names is like one of them.
-fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
+pub(crate) fn is_one_of<'a>(patterns: &[Pattern], names: impl IntoIterator<Item = &'a Text>) -> bool {
     let is_one = |name: &Text| patterns.iter().any(|pattern| pattern.matches(name.as_str().as_bytes()));
     patterns.is_empty() || names.into_iter().any(is_one)
 }
