@@ -447,7 +447,8 @@ mod tests {
             let mut change = write(&spare);
             change.container = Some(samples::known_container(&words));
             let found = [exec, change].map(|finding| Line::Finding(Box::new(finding)));
-            let of_words = samples::session(&words).into_iter().chain([samples::repeated(&words[..words.len().min(99)]), samples::hash(&words)]);
+            let repeated = samples::repeated(&words[..words.len().min(99)]);
+            let of_words = samples::session(&words).into_iter().chain([repeated, samples::hash(&words)]);
             for line in found.into_iter().chain(of_words) {
                 let text = shown(&line, Some(columns), false);
                 for row in text.split('\n') {

@@ -211,7 +211,8 @@ mod tests {
             prop_assert!(width(&short) <= most);
             prop_assert_eq!(units(text).collect::<String>(), text);
             if short != text {
-                let ends: Vec<_> = units(text).scan(0, |at, unit| { *at += unit.len(); Some(*at) }).chain([0]).collect();
+                let mut ends = vec![0];
+                units(text).for_each(|unit| ends.push(ends[ends.len() - 1] + unit.len()));
                 let is_part = |(at, dots): (usize, &str)| {
                     let behind = short.len() - at - dots.len();
                     let tail = text.len().wrapping_sub(behind);

@@ -2,8 +2,8 @@
 //!
 //! The columns are time (UTC), severity, pod or container, finding and message; then follows what the message does not
 //! say: image, command line, process. `columns.rs` lays them out. A line of a session has the session's mark before the
-//! message: `#` and the id of the session's first process. All text is escaped, so that nothing but this program changes
-//! a colour or moves the cursor.
+//! message: `#` and the id of the session's first process. All text is escaped, so that nothing but this program
+//! changes a colour or moves the cursor.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -488,8 +488,8 @@ mod tests {
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, "/etc/app.conf");
         assert_eq!(
             shown(Event::ImageChange(Box::new(change)), false),
-            "08:00:00.000  medium    3f2a0c6d9e1b  image_write             /etc/app.conf opened for writing in container \
-             3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
+            "08:00:00.000  medium    3f2a0c6d9e1b  image_write             /etc/app.conf opened for writing in \
+             container 3f2a0c6d9e1b by python3.12 · /usr/bin/python3.12 · pid 1234 uid 0 < runc · was as in the image\n"
         );
     }
 
@@ -523,8 +523,8 @@ mod tests {
         write_line(&mut out, &Line::Notice(Notice::now("node-1".into(), loss)), Look::default())
             .expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
-        let expected = "  sensor    -             loss                    on node-1, 3 times: a live viewer was too slow \
-                        for all lines; the log has those that it missed\n";
+        let expected = "  sensor    -             loss                    on node-1, 3 times: a live viewer was too \
+                        slow for all lines; the log has those that it missed\n";
         assert!(text.ends_with(expected), "{text}");
     }
 
@@ -561,8 +561,8 @@ mod tests {
         write_line(&mut out, &end, Look::default()).expect("memory takes it");
         let text = String::from_utf8(out).expect("it is UTF-8");
         let expected = "high      3f2a0c6d9e1b  └ session_ended         #1234 session of dash in container \
-                        3f2a0c6d9e1b (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after 0.0 s \
-                        · killed by signal 9\n";
+                        3f2a0c6d9e1b (brought in by a runtime, tty pts0): 1 program, 1 change of files, ended after \
+                        0.0 s · killed by signal 9\n";
         assert!(text.ends_with(expected), "{text}");
     }
 
