@@ -1,6 +1,8 @@
 //! Tests the program with invalid input, and the socket's server with misbehaving clients. They need no privileges and
 //! no particular kernel.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -225,6 +227,26 @@ fn a_configuration_that_this_user_must_not_read_says_so() {
     std::fs::write(&path, "").expect("it is ours");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
     assert_fails(&unprivileged(&["config", "check", text(&path)]), 2, &["config.toml: this user must not read it"]);
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().expect("the temporary directory can be written");
+    let path = folder.path().to_str().expect("its path is text");
+    let output = detector(&["man", path]).output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let entries = std::fs::read_dir(folder.path()).expect("it is a directory");
+    let pages: BTreeSet<_> = entries.map(|entry| entry.expect("it can be read").file_name()).collect();
+    for page in ["detector.1", "detector-run.1", "detector-log-verify.1", "detector-man.1"] {
+        assert!(pages.contains(OsStr::new(page)), "{page} is not among {pages:?}");
+    }
+    assert!(!pages.iter().any(|page| page.to_string_lossy().contains("self")), "a hidden command: {pages:?}");
+    let page = std::fs::read_to_string(folder.path().join("detector-run.1")).expect("it is text");
+    assert!(page.contains("\n.TH detector-run 1") && page.contains("self\\-test\\-interval"), "{page}");
+
+    let missing = folder.path().join("missing");
+    let output = detector(&["man", missing.to_str().expect("it is text")]).output().expect("the program starts");
+    assert_fails(&output, 1, &["manual pages", "missing", "No such file"]);
 }
 
 #[test]

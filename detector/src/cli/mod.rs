@@ -18,6 +18,7 @@ mod tail;
 mod test_alert;
 
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _, Subcommand};
@@ -65,6 +66,11 @@ enum Command {
         /// The shell to print completions for
         shell: Shell,
     },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The directory to write them to
+        folder: PathBuf,
+    },
     /// What the self-test of the sensor runs
     #[command(name = sensor::SELFTEST_ARGUMENT, hide = true)]
     SelfTest,
@@ -95,6 +101,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Args::command(), "detector", &mut script);
             print(|out| out.write_all(&script))
         }
+        Command::Man { folder } => write_manual(&folder),
         Command::SelfTest => sensor::selftest_target().map_err(|error| Failure::new(Exit::Failure, error)),
     })
 }
@@ -107,6 +114,16 @@ fn log_messages(level: LevelFilter) {
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_writer(io::stderr)
         .init();
+}
+
+fn write_manual(folder: &Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Args::command(), folder).map_err(|error| {
+        let folder = folder.display();
+        Failure::new(
+            Exit::Failure,
+            format_args!("cannot write the manual pages to {folder}: {error}; give a directory"),
+        )
+    })
 }
 
 fn print_schema(schema: &schemars::Schema) -> Result<(), Failure> {
