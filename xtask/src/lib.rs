@@ -8,6 +8,7 @@ pub mod demo;
 pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
+pub mod package;
 pub mod project;
 pub mod readme;
 pub mod runtimes;

@@ -9,7 +9,7 @@ use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
 use xtask::runtimes::Disk;
 use xtask::vm::Vm;
-use xtask::{bench, build, coverage, demo, fuzz, readme, setup, shell, style, test};
+use xtask::{bench, build, coverage, demo, fuzz, package, readme, setup, shell, style, test};
 
 /// Build, test and demonstrate the detector.
 #[derive(Parser)]
@@ -25,7 +25,7 @@ enum Task {
     Setup,
     /// Build the detector for development.
     Build,
-    /// Build dist/detector: one static file that contains the probes.
+    /// Build dist/detector, one static file that contains the probes, and a Debian package with it.
     Dist,
     /// Boot a kernel and run a command or a shell in it.
     Vm {
@@ -93,7 +93,11 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup => setup::run(),
         Task::Build => build::build(),
-        Task::Dist => build::dist().map(|dist| println!("{}", dist.detector.display())),
+        Task::Dist => {
+            let dist = build::dist()?;
+            println!("{}\n{}", dist.detector.display(), package::make(&dist)?.display());
+            Ok(())
+        }
         Task::Vm { kernel, append, interactive, runtimes, command } => {
             let machine = Vm::new(&kernel).command_line(&append);
             vm(machine.disk(runtimes.then_some(Disk::Engines)), interactive, &command)

@@ -37,6 +37,9 @@ const PACKAGES: &[(&str, &str)] = &[
 /// The linker for BPF objects. Its LLVM version must be that of the compiler.
 const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
+/// The program that makes the Debian package.
+const PACKAGER: (&str, &str) = ("cargo-deb", "3.8.0");
+
 /// The programs that are required on a machine where this module cannot install packages.
 const TOOLS: &[&str] = &[
     "bpf-linker",
@@ -134,8 +137,25 @@ fn as_root(program: &str) -> Result<Command> {
 }
 
 fn linker() -> Result<()> {
+    install(LINKER, |build| {
+        let prefix = shell::text(Command::new("llvm-config-22").arg("--prefix"))?;
+        build.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", prefix.trim());
+        Ok(())
+    })
+}
+
+/// Installs the program that makes the Debian package, which only that needs.
+///
+/// # Errors
+///
+/// It cannot be built.
+pub fn packager() -> Result<()> {
+    install(PACKAGER, |_| Ok(()))
+}
+
+/// Builds a tool unless this version of it is there.
+fn install((name, version): (&str, &str), options: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
     let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (name, version) = LINKER;
     let is_there = || {
         let said = shell::text(Command::new(name).arg("--version")).unwrap_or_default();
         said.split_whitespace().any(|word| word == version)
@@ -143,14 +163,10 @@ fn linker() -> Result<()> {
     if is_there() {
         return Ok(());
     }
-    let prefix = shell::text(Command::new("llvm-config-22").arg("--prefix"))?;
-    shell::long(
-        format!("building {name} {version}, which takes about a minute"),
-        shell::cargo()
-            .args(["install", name, "--version", version, "--locked", "--no-default-features", "--features", "llvm-22"])
-            .arg("--force")
-            .env("LLVM_PREFIX", prefix.trim()),
-    )?;
+    let mut build = shell::cargo();
+    build.args(["install", name, "--version", version, "--locked", "--force"]);
+    options(&mut build)?;
+    shell::long(format!("building {name} {version}, which takes a minute or two"), &mut build)?;
     ensure!(is_there(), "cargo has installed {name}, but not into a folder of PATH: add ~/.cargo/bin to it");
     Ok(())
 }

@@ -1,0 +1,84 @@
+//! Makes the Debian package of the detector. What is in it, and where, is in `detector/Cargo.toml` and `deploy/debian`.
+//!
+//! The same binary makes a package of the same bytes: all files in it have the time of the last commit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::build::{Dist, TARGET};
+use crate::{project, setup, shell};
+
+/// The shells that the package has completions for.
+const SHELLS: &[&str] = &["bash", "fish", "zsh"];
+
+/// Makes the package of a built detector and `SHA256SUMS` in `dist/`. Returns the package.
+///
+/// # Errors
+///
+/// cargo-deb cannot be installed or fails, or the detector does not accept its own configuration file.
+pub fn make(dist: &Dist) -> Result<PathBuf> {
+    setup::packager()?;
+    let folder = project::root().join("dist");
+    prepare(dist, &folder.join("package"))?;
+    let package = folder.join(format!("detector_{}_amd64.deb", env!("CARGO_PKG_VERSION")));
+    let mut make = shell::cargo();
+    make.args(["deb", "--package", "detector", "--target", TARGET, "--no-build", "--no-strip", "--deb-revision", ""]);
+    make.arg("--output").arg(&package).env("SOURCE_DATE_EPOCH", last_change()?);
+    shell::long("making the Debian package", &mut make)?;
+    let mut sums = Command::new("sha256sum");
+    for file in [&dist.detector, &package] {
+        sums.arg(file.file_name().context("it is a file in dist/")?);
+    }
+    fs::write(folder.join("SHA256SUMS"), shell::output(sums.current_dir(&folder))?)?;
+    Ok(package)
+}
+
+/// Writes the files of the package that the detector prints.
+fn prepare(dist: &Dist, folder: &Path) -> Result<()> {
+    let detector = |arguments: &[&str]| shell::text(Command::new(&dist.detector).args(arguments));
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let (man, config) = (folder.join("man"), folder.join("config.toml"));
+    fs::create_dir_all(&man)?;
+    shell::output(Command::new(&dist.detector).arg("man").arg(man))?;
+    for shell in SHELLS {
+        fs::write(folder.join(shell), detector(&["completions", shell])?)?;
+    }
+    let head = fs::read_to_string(project::root().join("deploy/debian/config.head"))?;
+    fs::write(&config, head + &commented_out(&detector(&["config", "default"])?))?;
+    let said = shell::text(Command::new(&dist.detector).args(["config", "check"]).arg(&config))?;
+    ensure!(said.ends_with(": no errors\n"), "the configuration file of the package: {said}");
+    Ok(())
+}
+
+/// A configuration file without its first paragraph, in which no key has a value.
+fn commented_out(text: &str) -> String {
+    let is_key = |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase());
+    let lines = text.lines().skip_while(|line| *line != "#").skip(1);
+    lines.map(|line| if is_key(line) { format!("#{line}\n") } else { format!("{line}\n") }).collect()
+}
+
+/// The time of the last commit, in seconds since 1970. Without a repository it is 1970.
+fn last_change() -> Result<String> {
+    let mut log = Command::new("git");
+    log.args(["log", "-1", "--format=%ct"]).current_dir(project::root());
+    let said = if project::root().join(".git").exists() { shell::text(&mut log)? } else { "0".to_owned() };
+    Ok(said.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_of_the_package_has_a_value() {
+        let text =
+            "# What it is.\n#\n# More.\n\n# Level.\nlog = \"info\"\n\n[output]\n# File.\n#json = \"/x\"\nsync = 1\n";
+        let expected = "# More.\n\n# Level.\n#log = \"info\"\n\n[output]\n# File.\n#json = \"/x\"\n#sync = 1\n";
+        assert_eq!(commented_out(text), expected);
+    }
+}
