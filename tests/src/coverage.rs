@@ -767,6 +767,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "refusals::",
     "degraded::",
     "doctor::",
+    "package::",
     "runtimes::docker_recorded",
     "runtimes::docker_silent",
     "runtimes::cri_silent",

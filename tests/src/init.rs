@@ -6,6 +6,7 @@
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::panic::UnwindSafe;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -39,8 +40,8 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 const CGROUPS_OPTION: &str = "lab.cgroups=";
 
 /// Runs the machine. Never returns, because the machine is powered off or the kernel panics.
-pub fn main(mode: &[OsString]) -> ExitCode {
-    let failure = std::panic::catch_unwind(|| machine(mode))
+pub fn main(machine: impl FnOnce() -> Result<()> + UnwindSafe) -> ExitCode {
+    let failure = std::panic::catch_unwind(machine)
         .unwrap_or_else(|_| bail!("init panicked"))
         .err()
         .map(|error| format!("{error:#}"));
@@ -59,18 +60,16 @@ pub fn main(mode: &[OsString]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn machine(mode: &[OsString]) -> Result<()> {
+/// Sets the machine up, and runs the worker in it.
+pub fn machine(mode: &[OsString]) -> Result<()> {
     load_modules()?;
     switch_root()?;
     for (kind, target, options) in MOUNTS {
         mount_at(kind, target, options)?;
     }
     mount_cgroups()?;
-    // The kernel may have connected these to files of the old root.
-    let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
-    rustix::stdio::dup2_stdin(&console)?;
-    rustix::stdio::dup2_stdout(&console)?;
-    rustix::stdio::dup2_stderr(&console)?;
+    // The kernel may have connected the standard streams to files of the old root.
+    take_console()?;
 
     let worker = Command::new("/init")
         .arg0("worker")
@@ -91,6 +90,15 @@ fn machine(mode: &[OsString]) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Connects the standard streams to the console.
+pub fn take_console() -> Result<()> {
+    let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console")?;
+    rustix::stdio::dup2_stdin(&console)?;
+    rustix::stdio::dup2_stdout(&console)?;
+    rustix::stdio::dup2_stderr(&console)?;
+    Ok(())
 }
 
 /// Mounts the cgroup hierarchies that the kernel's command line selects.
@@ -130,7 +138,7 @@ pub fn mount_at(kind: &str, target: &str, options: &str) -> Result<()> {
 }
 
 /// Loads the modules in the order of `/modules/order`.
-fn load_modules() -> Result<()> {
+pub fn load_modules() -> Result<()> {
     let folder = Path::new("/modules");
     let order = fs::read_to_string(folder.join("order")).context("cannot read /modules/order")?;
     for name in order.lines() {

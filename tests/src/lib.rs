@@ -43,4 +43,6 @@ pub mod scene;
 #[cfg(feature = "guest")]
 pub mod sensor;
 #[cfg(feature = "guest")]
+pub mod system;
+#[cfg(feature = "guest")]
 pub mod terminal;

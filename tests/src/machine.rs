@@ -12,6 +12,8 @@ pub enum Dependence {
     /// Container engines, interpreters and a lot of memory, which only the node machine has. Engines and interpreters
     /// behave in the same way on all kernels.
     Node,
+    /// systemd as the first process of the machine, and dpkg.
+    Systemd,
     /// A long time, which only the machine with the busy servers is given.
     Software,
     /// What the daemon does with events, and not what the kernel makes of an act. Unless all cases are wanted, one
@@ -25,8 +27,8 @@ pub const OF_THE_KERNEL: &str = "of-the-kernel";
 /// A kind of machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Debian's default configuration. Runs every case except those that need a [node](Dependence::Node) or a
-    /// [long time](Dependence::Software).
+    /// Debian's default configuration. Runs every case except those that need a [node](Dependence::Node),
+    /// [systemd](Dependence::Systemd) or a [long time](Dependence::Software).
     Ordinary,
     /// Preemption that makes tracing programs miss calls, and no LSM programs.
     Preempt,
@@ -38,11 +40,14 @@ pub enum Kind {
     Node,
     /// The disk with more servers, which are busy. It is not tested by default.
     Software,
+    /// A Debian that systemd has started, for what is installed on one.
+    Systemd,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node, Self::Software];
+    pub const ALL: [Self; 7] =
+        [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node, Self::Software, Self::Systemd];
 
     /// The suffix of the machine's name after the name of its kernel.
     pub fn suffix(self) -> &'static str {
@@ -53,13 +58,14 @@ impl Kind {
             Self::Hybrid => "-hybrid",
             Self::Node => "-node",
             Self::Software => "-software",
+            Self::Systemd => "-systemd",
         }
     }
 
     /// The additional options on the kernel's command line.
     pub fn command_line(self) -> &'static str {
         match self {
-            Self::Ordinary | Self::Node | Self::Software => "",
+            Self::Ordinary | Self::Node | Self::Software | Self::Systemd => "",
             Self::Preempt => "preempt=full lsm=capability",
             Self::Cgroup1 => "lab.cgroups=v1",
             Self::Hybrid => "lab.cgroups=hybrid",
@@ -75,11 +81,14 @@ impl Kind {
     pub fn runs(self, dependences: &[Dependence]) -> bool {
         let depends_on = |dependence| dependences.contains(&dependence);
         match self {
-            Self::Ordinary => !depends_on(Dependence::Node) && !depends_on(Dependence::Software),
+            Self::Ordinary => {
+                ![Dependence::Node, Dependence::Software, Dependence::Systemd].into_iter().any(depends_on)
+            }
             Self::Preempt => depends_on(Dependence::Preemption),
             Self::Cgroup1 | Self::Hybrid => depends_on(Dependence::Cgroups),
             Self::Node => depends_on(Dependence::Node),
             Self::Software => depends_on(Dependence::Software),
+            Self::Systemd => depends_on(Dependence::Systemd),
         }
     }
 }

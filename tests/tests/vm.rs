@@ -35,7 +35,7 @@ fn kinds(kernel: &str) -> &'static [Kind] {
     match kernel {
         "5.10" => &[Kind::Ordinary, Kind::Hybrid],
         "6.1" => &[Kind::Ordinary, Kind::Cgroup1],
-        kernel::WITH_ENGINES => &[Kind::Ordinary, Kind::Preempt, Kind::Node],
+        kernel::WITH_ENGINES => &[Kind::Ordinary, Kind::Preempt, Kind::Node, Kind::Systemd],
         kernel::LATEST => &[Kind::Ordinary, Kind::Preempt],
         _ if kernel.starts_with("7.") => &[Kind::Ordinary, Kind::Preempt],
         _ => &[Kind::Ordinary],

@@ -72,6 +72,17 @@ impl Initramfs {
         Ok(archive)
     }
 
+    /// Adds a package of the detector, for a guest that installs it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn package(&mut self, from: &Path) -> Result<()> {
+        let name = from.file_name().context("a package has a name")?.to_string_lossy().into_owned();
+        self.add(&format!("packages/{name}"), Entry::File(fs::read(from)?));
+        Ok(())
+    }
+
     /// Adds a program and the libraries that it is linked to.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Makes the disks with the container engines that nodes have, and with the interpreters and servers that images have,
-//! as EROFS images for the test machines.
+//! Makes the disks with the container engines that nodes have, with the interpreters and servers that images have, and
+//! with a Debian that systemd starts, as EROFS images for the test machines.
 //!
 //! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use detector_tests::machine::Kind;
 use tempfile::TempDir;
 
@@ -60,6 +60,30 @@ const MORE_PACKAGES: &[&str] = &[
     "sed",
 ];
 
+/// What is on the disk of a Debian that systemd starts, with all that a package may expect there, and runc.
+const SYSTEM: &[&str] = &[
+    "systemd-sysv",
+    "init-system-helpers",
+    "base-files",
+    "bash",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "dpkg",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "libc-bin",
+    "logrotate",
+    "perl-base",
+    "procps",
+    "sed",
+    "util-linux",
+    "runc",
+];
+
 /// Files that no program reads.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];
 
@@ -70,6 +94,8 @@ pub enum Disk {
     Engines,
     /// The same and more servers.
     Software,
+    /// A Debian with systemd, as the root of a machine.
+    System,
 }
 
 impl Disk {
@@ -78,6 +104,7 @@ impl Disk {
         match kind {
             Kind::Node => Some(Self::Engines),
             Kind::Software => Some(Self::Software),
+            Kind::Systemd => Some(Self::System),
             _ => None,
         }
     }
@@ -87,6 +114,7 @@ impl Disk {
         match self {
             Self::Engines => ("runtimes", PACKAGES.to_vec()),
             Self::Software => ("software", [PACKAGES, MORE_PACKAGES].concat()),
+            Self::System => ("system", SYSTEM.to_vec()),
         }
     }
 }
@@ -114,14 +142,16 @@ pub fn disk(disk: Disk) -> Result<PathBuf> {
     let partial = TempDir::with_prefix_in("partial-", &folder)?;
     Archive::open()?.unpack_all(&packages, partial.path())?;
     for name in UNREAD {
-        fs::remove_dir_all(partial.path().join("usr/share").join(name))
-            .with_context(|| format!("the packages have no {name}"))?;
+        let folder = partial.path().join("usr/share").join(name);
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
     }
     let mut make = Command::new("mkfs.erofs");
     // A running machine keeps the disk that it has.
     let new = folder.join("disk.new");
     make.args(["--quiet", "--all-root"]).arg(&new).arg(partial.path());
-    shell::long("making the disk of container engines and interpreters", &mut make)?;
+    shell::long(format!("making the disk {name}"), &mut make)?;
     fs::rename(new, &disk)?;
     fs::write(wanted, packages.join("\n"))?;
     Ok(disk)

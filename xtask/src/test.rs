@@ -86,9 +86,13 @@ fn fetch(kernels: &[String]) -> Result<Vec<String>> {
         let kernel = Kernel::get(kernel)?;
         fs::copy(kernel.btf(), types()?.join(format!("{}.btf", kernel.series)))?;
         fs::copy(kernel.overlay(), types()?.join(format!("{}.overlay.ko", kernel.series)))?;
-        // By default, the only kind of machine with a disk is the node.
-        let kind_with_disk = kind.or_else(|| (kernel.series == kernel::WITH_ENGINES).then_some(Kind::Node));
-        if let Some(disk) = kind_with_disk.and_then(Disk::of) {
+        // By default, one kernel has machines with disks.
+        let with_disks: &[Kind] = match kind {
+            Some(_) => kind.as_slice(),
+            None if kernel.series == kernel::WITH_ENGINES => &[Kind::Node, Kind::Systemd],
+            None => &[],
+        };
+        for disk in with_disks.iter().copied().filter_map(Disk::of) {
             runtimes::disk(disk)?;
         }
         machines.push(kernel.series + kind.map_or("", Kind::suffix));

@@ -16,7 +16,7 @@ use tempfile::tempfile_in;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::runtimes::{self, Disk};
-use crate::{build, project};
+use crate::{build, package, project};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -134,7 +134,7 @@ impl Vm {
     pub fn run(&self, mut on_line: impl FnMut(&str)) -> Result<String> {
         let command_line = self.whole_command_line()?;
         let kernel = Kernel::get(&self.kernel)?;
-        let initramfs = initramfs(&kernel)?;
+        let initramfs = self.initramfs(&kernel)?;
         let cache = project::cache()?;
         let (mut log, port) = (tempfile_in(&cache)?, tempfile_in(&cache)?);
 
@@ -176,6 +176,16 @@ impl Vm {
             Console::Log => bail!("{failure}; the end of the console:\n{}", tail(&console)),
             Console::Show | Console::Interactive => bail!("{failure}; see above"),
         }
+    }
+
+    /// The initramfs, with the last built binaries. A Debian gets a package of the detector to install.
+    fn initramfs(&self, kernel: &Kernel) -> Result<File> {
+        let built = built()?;
+        let mut initramfs = Initramfs::of_guest(kernel, &built)?;
+        if self.disk == Some(Disk::System) {
+            initramfs.package(&package::make(&built)?)?;
+        }
+        initramfs.write()
     }
 
     /// The kernel passes all arguments after `--` to init.
@@ -228,11 +238,6 @@ fn qemu(kernel: &Kernel) -> Command {
 /// A path to an unnamed file of this process. Nothing is left of the file when the process ends.
 fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
-}
-
-/// The initramfs for a kernel, with the last built binaries.
-fn initramfs(kernel: &Kernel) -> Result<File> {
-    Initramfs::of_guest(kernel, &built()?)?.write()
 }
 
 /// Builds the binaries at most once. Machines may boot at the same time, and all of them use the same binaries.

@@ -1,6 +1,7 @@
 //! The only program of the virtual machine. Its code is in the library.
 //!
-//! Its name decides what it does: `/init`, the worker, or under any other name the attacker.
+//! Its name decides what it does: `/init`, a service that systemd runs instead, the worker, or under any other name the
+//! attacker.
 
 #![forbid(unsafe_code)]
 
@@ -11,14 +12,16 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use detector_tests::machine::Kind;
-use detector_tests::{attack, cases, init, measure, scene};
+use detector_tests::{attack, cases, init, measure, scene, system};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
     match Path::new(&name).file_name().and_then(|name| name.to_str()) {
-        Some("init") => init::main(&args),
+        Some("init") if system::is_wanted(&args) => init::main(|| system::boot(&args)),
+        Some("init") => init::main(|| init::machine(&args)),
+        Some("service") => init::main(|| system::service(&args)),
         Some("worker") => report(work(&args)),
         _ => report(attack::main(&args)),
     }

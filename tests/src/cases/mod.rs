@@ -21,6 +21,7 @@ mod lab;
 mod lifecycle;
 mod long_life;
 mod noticed;
+mod package;
 mod policy;
 mod recording;
 mod refusals;
@@ -212,6 +213,8 @@ cases! {
         podman_build_step, podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
+
+    package [Systemd]: installed, hardened, killed, rotated, upgraded, removed;
 
     // The sensor does not run after this case.
     lifecycle [Cgroups]: stop_and_status;
