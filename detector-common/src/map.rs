@@ -212,6 +212,81 @@ pub struct Seen {
     pub layer: u32,
 }
 
+/// The key of the map `COUNTED`: new files that the probes count and do not report, because very many of them were
+/// reported in a short time. Whatever differs here is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
+#[repr(C)]
+pub struct CountedKey {
+    /// The id of the container's outermost cgroup. A process that the container itself has started creates the files.
+    pub container: u64,
+    /// The `inode.i_ino` of the directory.
+    pub directory: u64,
+    /// The `inode.i_ino` of the process's executable.
+    pub program: u64,
+    /// The [`suffix`] of the names.
+    pub suffix: u64,
+    /// The `super_block.s_dev` of the directory.
+    pub dev: u32,
+    /// The `super_block.s_dev` of the process's executable.
+    pub program_dev: u32,
+    /// The effective user id of the process, in the host's user namespace.
+    pub uid: u32,
+    /// The number of the process's [`Origin`](crate::vocabulary::Origin).
+    pub origin: u32,
+}
+
+/// The value of the map `COUNTS`, whose index is the value of `COUNTED`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
+#[repr(C)]
+pub struct Count {
+    /// How many files were counted since the sensor was loaded.
+    pub files: u64,
+    /// When the last one was created, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub last: u64,
+}
+
+/// The number of elements of `COUNTED` and `COUNTS`.
+pub const MOST_COUNTED: u32 = 256;
+
+/// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
+/// owner or group.
+pub const POWER: u32 = 0o6111;
+
+/// The length of the longest name that has a [`suffix`].
+pub const LONGEST_COUNTED: usize = 32;
+
+/// Returns what is the same in the names of files that are counted together: what follows the only dot, or 0 if there
+/// is no dot. Returns `None` for all other names, so that `module.so.1` is none of many `*.1`. `words` is the name,
+/// followed by zeros, and `end` its last eight bytes; both are little-endian numbers. If the name is shorter, other
+/// bytes come before it in `end`.
+#[inline(always)]
+pub const fn suffix(words: [u64; LONGEST_COUNTED / 8], end: u64, len: u64) -> Option<u64> {
+    if len == 0 || len > LONGEST_COUNTED as u64 {
+        return None;
+    }
+    let end = if len < 8 { end & u64::MAX << 8 * (8 - len) } else { end };
+    let [a, b, c, d] = [dots(words[0]), dots(words[1]), dots(words[2]), dots(words[3])];
+    let all = a | b | c | d;
+    if all == 0 {
+        return Some(0);
+    }
+    // If two words had a dot at the same place, their sum would differ.
+    let is_only = a.wrapping_add(b).wrapping_add(c).wrapping_add(d) == all && all & all.wrapping_sub(1) == 0;
+    let dot = dots(end);
+    let suffix = end & !(dot | dot.wrapping_sub(1));
+    if is_only && dot != 0 && suffix != 0 { Some(suffix) } else { None }
+}
+
+/// Returns a number in which the highest bit of each byte is set that is a dot in `word`. A byte after a dot must not
+/// be a slash, which no name has.
+const fn dots(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let different = word ^ EACH * b'.' as u64;
+    different.wrapping_sub(EACH) & !different & EACH << 7
+}
+
 /// The key of the map `KEPT_EXECS`: a program that a container executed while the ring buffer was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -270,6 +345,8 @@ const _: () = {
     assert!(size_of::<FileState>() == 48);
     assert!(size_of::<SeenKey>() == 32);
     assert!(size_of::<Seen>() == 48);
+    assert!(size_of::<CountedKey>() == 48);
+    assert!(size_of::<Count>() == 16);
     assert!(size_of::<KeptExecKey>() == 24);
     assert!(size_of::<KeptExec>() == 24 + size_of::<Process>() + size_of::<File>() + 8 + 64 + 8 + 256);
 };
@@ -295,6 +372,10 @@ mod pod {
     unsafe impl aya::Pod for super::SeenKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Seen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::CountedKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Count {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::KeptExecKey {}
     // SAFETY: as above.

@@ -384,6 +384,9 @@ pub struct FileRecord {
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,
+    /// The `inode.i_ino` of the directory of a file that is [created](crate::vocabulary::ImageOp::Create). 0 for
+    /// everything else.
+    pub directory: u64,
     /// The process's executable. Only `inode`, `dev` and `layer` are set, except for [`Kind::Interpret`].
     pub program: File,
     /// The path of the file. For a file in the image, it starts at the root of the image. For a device, code, a file
@@ -515,7 +518,7 @@ const _: () = {
         size_of::<ExecRecord>()
             == size_of::<Header>() + size_of::<Process>() + size_of::<File>() + HEAD_CAPACITY + 8 + 3 * 8
     );
-    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * size_of::<File>() + 16 + 3 * 8);
+    assert!(size_of::<FileRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * size_of::<File>() + 24 + 3 * 8);
     assert!(size_of::<ScriptRecord>() == size_of::<Header>() + 8 + size_of::<File>() + 8);
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<TamperingRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);

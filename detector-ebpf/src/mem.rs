@@ -90,6 +90,17 @@ pub fn copy_kernel_str(to: &mut [u8], address: u64) -> u64 {
     if copied > 0 { copied as u64 } else { 0 }
 }
 
+/// Returns the string at an address of the kernel without its NUL, truncated to one byte less than the words have: the
+/// words, which end with zeros, and the number of its bytes, or `None` if it cannot be read.
+#[inline(always)]
+pub fn read_kernel_str<const WORDS: usize>(address: u64) -> ([u64; WORDS], Option<u64>) {
+    let mut words = [0; WORDS];
+    let size = size_of_val(&words) as u32;
+    // SAFETY: the helper writes at most `size` bytes to `words`, nothing after the NUL, and accepts any address.
+    let copied = unsafe { bpf_probe_read_kernel_str(words.as_mut_ptr().cast(), size, address as *const _) };
+    (words, if copied > 0 { Some(copied as u64 - 1) } else { None })
+}
+
 /// An address in the memory of the running process.
 #[derive(Clone, Copy)]
 #[repr(transparent)]

@@ -188,8 +188,20 @@ pub struct ImageChange {
     pub file: File,
     /// The number of bytes that this call asked to write. 0 for anything but a write.
     pub bytes: u64,
+    /// Where the file was created, if it was and the record was not lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub creation: Option<Creation>,
     /// The process that did it, and the path in the image. `None` if the record was lost.
     pub detail: Option<Detail>,
+}
+
+/// Where and by what a file was created, by numbers, as the probes know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creation {
+    /// The inode number of the directory.
+    pub directory: u64,
+    /// The inode number of the process's executable.
+    pub program: u64,
 }
 
 /// A change to a mount or root through which a container sees its image.

@@ -740,6 +740,10 @@ pub struct Repeated {
     /// How many further arguments there were. What comes again later can be counted again.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub commands_omitted: u64,
+    /// How many of these files the kernel only counted, because very many were created in a short time. They have the
+    /// directory and the suffix of others, but their names are not known.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub counted_in_kernel: u64,
     /// The arguments of the package manager or of the step of a build that did all this, or whose descendants did. Then
     /// the count is that of all acts of the same kind of finding.
     #[serde(skip_serializing_if = "Option::is_none", default)]

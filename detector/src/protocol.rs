@@ -182,6 +182,9 @@ impl From<&HookReport> for Hook {
 pub struct Counters {
     /// The number of events that the kernel reported.
     pub events: u64,
+    /// The number of new files that the kernel only counted, because very many were created in a short time.
+    #[serde(default)]
+    pub counted_in_kernel: u64,
     /// The number of findings. Updates of a finding do not count.
     pub findings: u64,
     /// The number of findings of each severity. A finding counts with the severity of its last line.

@@ -10,6 +10,7 @@
 mod code;
 mod content;
 mod controls;
+mod counted;
 pub mod interpreted;
 mod locate;
 mod metadata;

@@ -9,12 +9,12 @@ use aya_ebpf::{
     maps::{PerCpuArray, ProgramArray},
 };
 use detector_common::{
-    map::{CLASS_CONTENT, NOBODY, Seen, SeenKey},
+    map::{CLASS_CONTENT, NOBODY, POWER, Seen, SeenKey},
     record::{File, FileRecord, Kind, Span},
     vocabulary::{Control, ImageOp, Layer, Loss, MountOp},
 };
 
-use super::{locate::Image, seen, versions};
+use super::{counted, locate::Image, seen, versions};
 use crate::{
     actor, container,
     emit::{Draft, Stamp, count_loss},
@@ -40,10 +40,6 @@ pub const EACH: u32 = u32::MAX;
 /// The [`Change::class`] of a file that is code, or may be. It is reported once with each of its versions, and is not
 /// kept if there is no room for its record, because the record alone tells what it is.
 pub const VERSION: u32 = u32::MAX - 1;
-
-/// The permissions that make a file more dangerous: those to execute it, and the set-id bits, with which it acts as its
-/// owner or group.
-const POWER: u32 = 0o6111;
 
 /// A change to report.
 #[derive(Clone, Copy)]
@@ -249,6 +245,10 @@ pub fn report<const REPORTER: u32>(change: &Change) {
         }
         return;
     }
+    if mem::forget(u32::from(counted::count(change, task, actor, container, origin, stamp.time))) != 0 {
+        keep(change, actor, kind, stamp, 1);
+        return;
+    }
     // If there is no room for a record, the daemon finds the change in `SEEN`.
     let Some(mut draft) = Draft::begin(kind, stamp, cgroup, container, loss) else {
         if !is_version {
@@ -311,6 +311,10 @@ fn describe<const REPORTER: u32>(
     record.op = change.op;
     record.value = change.value;
     record.bytes = change.bytes;
+    record.directory = 0;
+    if change.is_new != 0 {
+        record.directory = change.dentry.parent().inode().number();
+    }
     let program = task.executable().inode();
     if (REPORTER == PLACE || REPORTER == NAME_OR_PLACE) && change.kind == Kind::Interpret {
         program.describe(program.layer(), &mut record.program);

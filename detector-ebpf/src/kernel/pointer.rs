@@ -268,6 +268,12 @@ impl Ptr<kind::Str> {
         self.read_at(position)
     }
 
+    /// Returns the words of the string, truncated, and the number of its bytes: see [`mem::read_kernel_str`].
+    #[inline(always)]
+    pub fn words<const WORDS: usize>(self) -> ([u64; WORDS], Option<u64>) {
+        mem::read_kernel_str(self.address)
+    }
+
     /// Copies the string with its NUL, truncated to the length of `to`. Returns the number of bytes copied, or 0 if the
     /// string cannot be read.
     #[inline(always)]

@@ -83,7 +83,11 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     }
     let counters = &status.counters;
     writeln!(out, "findings  {}", findings(counters))?;
-    writeln!(out, "events    {}", counters.events)?;
+    let counted = match counters.counted_in_kernel {
+        0 => String::new(),
+        files => format!(", and {files} new files only counted"),
+    };
+    writeln!(out, "events    {}{counted}", counters.events)?;
     for (kind, count) in &counters.losses {
         let known = Loss::ALL.iter().find(|known| known.name() == kind);
         writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;

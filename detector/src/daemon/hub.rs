@@ -399,6 +399,7 @@ impl Hub {
             unwatched: phase.unwatching.get(),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
+                counted_in_kernel: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.counted.load(Relaxed)),
                 findings: severities.values().sum(),
                 severities,
                 reached,

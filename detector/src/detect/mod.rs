@@ -36,7 +36,9 @@ mod spawned;
 mod test_alert;
 mod volume_exec;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+
+use detector_common::map::{Count, CountedKey};
 
 use crate::container::table::TrackedContainer;
 use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
@@ -162,7 +164,19 @@ impl Detector {
 
     /// Replaces the policy.
     pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.repeats.decide_each(!policy.overrides.is_empty());
         self.exceptions.set(policy);
+    }
+
+    /// The files that the probes are to count and not to report, if these are not what they know.
+    pub(crate) fn wanted_counts(&self, known: &BTreeSet<CountedKey>) -> Option<BTreeSet<CountedKey>> {
+        self.repeats.wanted_counts(known)
+    }
+
+    /// Takes what the probes have counted until this time, in nanoseconds since boot. Returns how many files of this
+    /// are in no finding.
+    pub(crate) fn take_counts(&mut self, counts: &[(CountedKey, Count)], now: u64) -> u64 {
+        self.repeats.take_counts(counts, now)
     }
 
     /// Remembers a program that was running before the events began.
@@ -535,8 +549,8 @@ pub(crate) mod samples {
 
     use super::*;
     use crate::event::{
-        Ancestor, Args, At, Control, ControlOpen, Detail, Exec, Exit, File, ImageChange, ImageOp, Layer, MapExec, Name,
-        Origin, Path, Process, Script, Session, StdioKind, Via,
+        Ancestor, Args, At, Control, ControlOpen, Creation, Detail, Exec, Exit, File, ImageChange, ImageOp, Layer,
+        MapExec, Name, Origin, Path, Process, Script, Session, StdioKind, Via,
     };
     use crate::finding;
     use crate::redact::Redactor;
@@ -635,6 +649,7 @@ pub(crate) mod samples {
                 lower: None,
             },
             bytes: 0,
+            creation: (op == ImageOp::Create).then_some(Creation { directory: 100, program: 98 }),
             detail: Some(Detail {
                 process: process(Origin::Application),
                 exe: path("/usr/bin/python3.12"),

@@ -243,6 +243,7 @@ fn a_count_is_excepted_with_all_its_paths_or_not_at_all() {
             names_omitted: count.saturating_sub(8) as u64,
             commands: Vec::new(),
             commands_omitted: 0,
+            counted_in_kernel: 0,
             by: None,
         };
         Finding { repeated: Some(Box::new(repeated)), ..finding }

@@ -231,6 +231,7 @@ fn many(path: &str, names: &[&str], change: impl FnOnce(&mut Repeated)) -> Findi
         names_omitted: 0,
         commands: Vec::new(),
         commands_omitted: 0,
+        counted_in_kernel: 0,
         by: None,
     };
     change(&mut repeated);

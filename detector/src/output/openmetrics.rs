@@ -73,8 +73,13 @@ fn about_the_daemon(registry: &mut Registry, status: &Status, memory: Option<u64
 
 /// What was found, and what was lost.
 fn about_findings(registry: &mut Registry, counters: &Counters) {
-    let Counters { events, reached, expected, losses, skipped, suppressed, .. } = counters;
+    let Counters { events, counted_in_kernel, reached, expected, losses, skipped, suppressed, .. } = counters;
     registry.register("events", "Events that the kernel has reported", count(*events));
+    registry.register(
+        "files_counted_in_kernel",
+        "New files that the kernel has only counted, because very many were created in a short time",
+        count(*counted_in_kernel),
+    );
     // What has not happened yet is 0: of a sample that begins with another number, nobody can tell that it has grown.
     let findings = Counts::default();
     for kind in Kind::ALL {
@@ -189,6 +194,7 @@ mod tests {
             unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
             counters: Counters {
                 events: 9,
+                counted_in_kernel: 4,
                 findings: 1,
                 severities: [(Severity::High, 1)].into(),
                 reached: [(Kind::Session, [(Severity::Low, 1), (Severity::High, 1)].into())].into(),
@@ -214,6 +220,7 @@ mod tests {
             "detector_runtime_answers{kind=\"docker\",path=\"/run/x\"} 1",
             "detector_runtime_answers{kind=\"cri\",path=\"/run/x\"} 0",
             "detector_events_total 9",
+            "detector_files_counted_in_kernel_total 4",
             "detector_findings_total{finding=\"session\",severity=\"low\"} 1",
             "detector_findings_total{finding=\"session\",severity=\"high\"} 1",
             "detector_findings_total{finding=\"image_write\",severity=\"critical\"} 0",

@@ -1,8 +1,11 @@
 //! Turns events into findings: finds the event's container, runs the detections, and adds the content of executed
 //! files. What it is told, and in which order, decides what it finds: it asks nobody and reads no clock.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
+
+use detector_common::map::{Count, CountedKey};
+use detector_common::vocabulary::Loss;
 
 use super::containers::Containers;
 use super::input::{Ran, Start};
@@ -12,7 +15,7 @@ use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
 use crate::detect::{self, Context, Detector, TestAlert, needs_content};
 use crate::event::{At, Cgroup, Event, Origin};
-use crate::finding::{Notice, Time};
+use crate::finding::{Notice, NoticeEvent, Time};
 use crate::policy::Policy;
 use crate::sensor::hierarchy::Hierarchy;
 
@@ -114,6 +117,25 @@ impl Analysis {
     fn detect(&mut self, event: &Event, at: At, outlet: &mut Outlet<impl FnMut(Message)>) {
         let container = self.containers.lookup(at.container);
         self.detector.detect(event, container, &self.context, |finding| outlet.finding(finding));
+    }
+
+    /// The files that the probes are to count and not to report, if these are not what they know.
+    pub(super) fn wanted_counts(&self, known: &BTreeSet<CountedKey>) -> Option<BTreeSet<CountedKey>> {
+        self.detector.wanted_counts(known)
+    }
+
+    /// Takes what the probes have counted until this time, in nanoseconds since boot.
+    pub(super) fn take_counts(
+        &mut self,
+        counts: &[(CountedKey, Count)],
+        now: u64,
+        outlet: &mut Outlet<impl FnMut(Message)>,
+    ) {
+        let lost = self.detector.take_counts(counts, now);
+        if lost > 0 {
+            let loss = NoticeEvent::loss(Loss::ImageWrite, lost);
+            outlet.notice(Notice::at(self.context.wall(now), outlet.node().clone(), loss));
+        }
     }
 
     /// Publishes what is due at this time, in nanoseconds since boot.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use detector_common::map::{Count, CountedKey};
 use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspected;
@@ -60,6 +61,13 @@ pub(crate) enum Input<'a> {
     },
     /// The time, in nanoseconds since boot, at which something was due.
     Time(u64),
+    /// Files that the probes have counted.
+    Counted {
+        /// When the counts were read, in nanoseconds since boot.
+        time: u64,
+        /// What was counted since they were read before.
+        counts: Cow<'a, [(CountedKey, Count)]>,
+    },
     /// Which sessions have processes.
     Swept {
         /// When this was found out, in nanoseconds since boot.

@@ -1,10 +1,11 @@
 //! Finds out what the analysis must be told, and tells it: each thing in a turn, in which it is recorded first.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use detector_common::map::{Count, CountedKey};
 use detector_common::vocabulary::Loss;
 
 use super::Options;
@@ -133,6 +134,19 @@ impl Intake {
     /// A descriptor that becomes readable when contents can be [taken](Self::take_contents).
     pub(super) fn contents_ready(&self) -> BorrowedFd<'_> {
         self.inspector.ready()
+    }
+
+    /// The files that the probes are to count and not to report, if these are not what they know.
+    pub(super) fn wanted_counts(&self, known: &BTreeSet<CountedKey>) -> Option<BTreeSet<CountedKey>> {
+        self.analysis.wanted_counts(known)
+    }
+
+    /// Takes what the probes have counted.
+    pub(super) fn take_counts(&mut self, counts: &[(CountedKey, Count)], outlet: &mut Outlet<impl FnMut(Message)>) {
+        let time = clock::since_boot();
+        let mut turn = self.journal.turn();
+        turn.record(Input::Counted { time, counts: Cow::Borrowed(counts) }.entry());
+        self.analysis.take_counts(counts, time, outlet);
     }
 
     /// Publishes what is due.

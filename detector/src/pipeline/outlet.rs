@@ -36,6 +36,8 @@ pub(crate) enum Message {
 pub struct Counters {
     /// The number of records that were read from the kernel.
     pub events: AtomicU64,
+    /// How many files the probes have only counted.
+    pub counted: AtomicU64,
     /// How often the reader has begun to look for records. It does so at least every ten seconds, unless it hangs.
     pub turns: AtomicU64,
     /// The time since boot, in nanoseconds, at which a self-test began that has not ended. 0 if none runs.
@@ -68,6 +70,11 @@ impl<S: FnMut(Message)> Outlet<S> {
     /// Counts a record that was read from the kernel.
     pub(super) fn count_event(&self) {
         self.counters.events.fetch_add(1, Relaxed);
+    }
+
+    /// Counts files that the probes have only counted.
+    pub(super) fn count_counted(&self, files: u64) {
+        self.counters.counted.fetch_add(files, Relaxed);
     }
 
     /// Records that the reader looks for records again.

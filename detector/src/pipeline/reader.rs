@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use detector_common::map::CountedKey;
 use detector_common::vocabulary::Loss;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -45,6 +46,8 @@ pub(super) struct Reader<S> {
     unwatching: Arc<Unwatching>,
     /// The [changes](Unwatching::changes) that the probes know of.
     told_changes: u64,
+    /// What the probes know that they are to count.
+    told_counted: BTreeSet<CountedKey>,
     /// The losses that were already reported.
     losses: Losses,
     blind_windows: BlindWindows,
@@ -76,6 +79,7 @@ impl<S: FnMut(Message)> Reader<S> {
             ordered,
             unwatching,
             told_changes: 0,
+            told_counted: BTreeSet::new(),
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
@@ -92,6 +96,7 @@ impl<S: FnMut(Message)> Reader<S> {
             self.outlet.count_turn();
             self.intake.follow_wall_clock();
             self.drain();
+            self.tell_counted();
             self.intake.take_contents(&mut self.outlet);
             self.intake.take_time(&mut self.outlet);
             let now = Instant::now();
@@ -105,6 +110,7 @@ impl<S: FnMut(Message)> Reader<S> {
         // Later events are not reported: on a busy node the loop might never end.
         let stopped = clock::since_boot();
         while self.take_record().is_some_and(|time| time <= stopped) {}
+        self.take_counts();
         self.intake.take_last_contents(&mut self.outlet);
         self.intake.stop(&mut self.outlet);
         self.do_housekeeping(true);
@@ -172,6 +178,7 @@ impl<S: FnMut(Message)> Reader<S> {
     /// they send everything again before it holds.
     fn set_policy(&mut self, policy: Policy) {
         self.set_unwatched(&BTreeSet::new());
+        self.set_counted(BTreeSet::new());
         self.intake.set_policy(policy, &mut self.outlet);
         self.tell_unwatched();
     }
@@ -189,6 +196,36 @@ impl<S: FnMut(Message)> Reader<S> {
     fn set_unwatched(&mut self, containers: &BTreeSet<u64>) {
         if self.sensor.set_unwatched(containers) {
             self.outlet.tested(self.sensor.report().clone());
+        }
+    }
+
+    /// Tells the probes which files they are to count.
+    fn tell_counted(&mut self) {
+        if let Some(wanted) = self.intake.wanted_counts(&self.told_counted) {
+            self.set_counted(wanted);
+        }
+    }
+
+    fn set_counted(&mut self, wanted: BTreeSet<CountedKey>) {
+        match self.sensor.set_counted(&wanted) {
+            Ok(()) => self.told_counted = wanted,
+            Err(error) => tracing::warn!(%error, "the probes still count some files that they should report; trying \
+                again"),
+        }
+    }
+
+    /// Takes what the probes have counted.
+    fn take_counts(&mut self) {
+        if !self.sensor.is_counting() {
+            return;
+        }
+        self.schedule.mark_busy();
+        match self.sensor.take_counts() {
+            Ok(counts) => {
+                self.outlet.count_counted(counts.iter().map(|(_, count)| count.files).sum());
+                self.intake.take_counts(&counts, &mut self.outlet);
+            }
+            Err(error) => tracing::error!(%error, "cannot read what the probes have counted; trying again"),
         }
     }
 
@@ -248,6 +285,7 @@ impl<S: FnMut(Message)> Reader<S> {
                 self.schedule.mark_losses_reported(now, true);
             }
         }
+        self.take_counts();
         if std::mem::take(&mut self.must_refill) {
             self.refill();
         }

@@ -51,6 +51,7 @@ impl<S: FnMut(Message)> Replay<S> {
             }
             Input::Gone { time, cgroups } => self.analysis.remove_gone(time, cgroups, &mut self.outlet),
             Input::Time(now) => self.analysis.take_time(now, &mut self.outlet),
+            Input::Counted { time, counts } => self.analysis.take_counts(&counts, time, &mut self.outlet),
             Input::Swept { time, living } => self.analysis.sweep(&living.into_iter().collect(), time),
             Input::Stop(now) => self.analysis.stop(now, &mut self.outlet),
             Input::TestAlert { time, alert } => self.analysis.test_alert(alert, time, &mut self.outlet),

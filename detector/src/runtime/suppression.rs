@@ -505,6 +505,7 @@ mod tests {
             names_omitted: 0,
             commands: Vec::new(),
             commands_omitted: 0,
+            counted_in_kernel: 0,
             by: None,
         }
     }

@@ -12,9 +12,10 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
-    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Detail, DeviceOpen, Difference, Event, Exec, Exit,
-    File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, Listen, LowerFile, MapCommand, MapExec,
-    MountChange, MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct, Via,
+    Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Creation, Detail, DeviceOpen, Difference, Event,
+    Exec, Exit, File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, Listen, LowerFile, MapCommand,
+    MapExec, MountChange, MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct,
+    Via,
 };
 
 /// Why a record could not be read.
@@ -180,7 +181,13 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     if kind == Kind::Interpret {
         return Ok(Event::Interpret(Box::new(Interpret { at: at(&record.header), file, program, detail })));
     }
-    file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))
+    let mut event = file_event(kind, record.op, record.value, at(&record.header), file, record.bytes, Some(detail))?;
+    if let Event::ImageChange(change) = &mut event
+        && record.directory != 0
+    {
+        change.creation = Some(Creation { directory: record.directory, program: program.inode });
+    }
+    Ok(event)
 }
 
 /// The event for something that was done to a file or with it.
@@ -196,7 +203,7 @@ fn file_event(
     match kind {
         Kind::ImageChange | Kind::ImageMove => {
             let op = term("op", op, ImageOp::from_number)?;
-            Ok(Event::ImageChange(Box::new(ImageChange { at, op, file, bytes, detail })))
+            Ok(Event::ImageChange(Box::new(ImageChange { at, op, file, bytes, creation: None, detail })))
         }
         Kind::MountChange => {
             let op = term("op", op, MountOp::from_number)?;

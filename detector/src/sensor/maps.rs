@@ -7,8 +7,8 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use detector_common::map::{
-    Cgroup, Entered, FileKey, FileState, KeptExec, KeptExecKey, MountNamespace, PHASE_HOST, PHASE_STARTED,
-    ROOTS_SHARED, Seen, SeenKey, is_visit, visit,
+    Cgroup, Count, CountedKey, Entered, FileKey, FileState, KeptExec, KeptExecKey, MOST_COUNTED, MountNamespace,
+    PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey, is_visit, visit,
 };
 use detector_common::record::Session;
 use detector_common::vocabulary::{Loss, Via};
@@ -38,6 +38,7 @@ pub(super) struct Maps {
     host_cgroups: HashSet<u64>,
     /// The containers of which the probes know that they are not watched.
     unwatched: BTreeSet<u64>,
+    counting: Counting,
 }
 
 /// The maps, for calls that no ordinary task preempts.
@@ -69,11 +70,41 @@ struct Inner {
     sessions: HashMap<MapData, Session, u64>,
     inside: Array<MapData, u64>,
     unwatched: HashMap<MapData, u64, u32>,
+    counted: HashMap<MapData, CountedKey, u32>,
+    counts: Array<MapData, Count>,
+    counting: Array<MapData, u32>,
     files: HashMap<MapData, FileKey, FileState>,
     seen: HashMap<MapData, SeenKey, Seen>,
     kept_execs: HashMap<MapData, KeptExecKey, KeptExec>,
     loss: PerCpuArray<MapData, u64>,
     own_maps: HashMap<MapData, u32, u32>,
+}
+
+/// What the probes count, each with the index of its count.
+#[derive(Debug, Default)]
+struct Counting {
+    /// What the probes know.
+    told: BTreeMap<CountedKey, u32>,
+    /// What they do not know any more. A program that has found it before may still count.
+    ending: Vec<(CountedKey, u32)>,
+    /// The same, if it was taken once since then.
+    ended: Vec<(CountedKey, u32)>,
+    /// How much was taken of each count.
+    taken: BTreeMap<u32, u64>,
+}
+
+impl Counting {
+    /// The indices in use, and what is counted there.
+    fn used(&self) -> impl Iterator<Item = (CountedKey, u32)> {
+        let ending = self.ending.iter().chain(&self.ended).copied();
+        self.told.iter().map(|(key, index)| (*key, *index)).chain(ending)
+    }
+
+    /// An index that is not in use.
+    fn free(&self) -> Option<u32> {
+        let used: HashSet<_> = self.used().map(|(_, index)| index).collect();
+        (0..MOST_COUNTED).find(|index| !used.contains(index))
+    }
 }
 
 /// A container that the probes are to watch. The fields are what the probes learn about any other container at its
@@ -106,6 +137,9 @@ impl Maps {
             sessions: hash(ebpf, "SESSIONS")?,
             inside: Array::try_from(raw(ebpf, "INSIDE")?).map_err(|e| failed("INSIDE", &e))?,
             unwatched: hash(ebpf, "UNWATCHED")?,
+            counted: hash(ebpf, "COUNTED")?,
+            counts: Array::try_from(raw(ebpf, "COUNTS")?).map_err(|e| failed("COUNTS", &e))?,
+            counting: Array::try_from(raw(ebpf, "COUNTING")?).map_err(|e| failed("COUNTING", &e))?,
             files: hash(ebpf, "FILES")?,
             seen: hash(ebpf, "SEEN")?,
             kept_execs: hash(ebpf, "KEPT_EXECS")?,
@@ -118,6 +152,7 @@ impl Maps {
             missing: HashSet::new(),
             host_cgroups: HashSet::new(),
             unwatched: BTreeSet::new(),
+            counting: Counting::default(),
         })
     }
 
@@ -142,6 +177,12 @@ impl Maps {
         // Somebody may want containers to be taken for unwatched.
         self.unwatched = self.calls().unwatched.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
         self.set_unwatched(&BTreeSet::new())?;
+        // The same holds for what is counted.
+        let keys: Vec<_> = self.calls().counted.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        for key in keys {
+            tolerate(self.calls().counted.remove(&key)).map_err(|e| failed("COUNTED", &e))?;
+        }
+        self.set_counted(&BTreeSet::new())?;
         self.fill(running, BPF_ANY)
     }
 
@@ -177,6 +218,79 @@ impl Maps {
     /// The containers of which the probes know that they are not watched.
     pub(super) fn unwatched(&self) -> &BTreeSet<u64> {
         &self.unwatched
+    }
+
+    /// Tells the probes which files they count and do not report. It only costs more than it need if they do not learn
+    /// of some.
+    ///
+    /// # Errors
+    ///
+    /// The probes go on counting some. The next call tries again.
+    pub(super) fn set_counted(&mut self, wanted: &BTreeSet<CountedKey>) -> Result<(), Error> {
+        let mut counting = std::mem::take(&mut self.counting);
+        let mut maps = self.calls();
+        let mut result = Ok(());
+        counting.told.retain(|key, &mut index| {
+            if wanted.contains(key) {
+                return true;
+            }
+            match tolerate(maps.counted.remove(key)) {
+                Ok(()) => counting.ending.push((*key, index)),
+                Err(error) => result = Err(failed("COUNTED", &error)),
+            }
+            result.is_err()
+        });
+        for &key in wanted {
+            if counting.told.contains_key(&key) {
+                continue;
+            }
+            let Some(index) = counting.free() else { break };
+            if let Err(error) = maps.counted.insert(key, index, BPF_ANY) {
+                let error = failed("COUNTED", &error);
+                tracing::warn!(%error, "the probes do not know what they need only count; they report each file");
+                break;
+            }
+            counting.told.insert(key, index);
+        }
+        let any = u32::from(!counting.told.is_empty());
+        let switched = maps.counting.set(0, any, BPF_ANY).map_err(|e| failed("COUNTING", &e));
+        drop(maps);
+        self.counting = counting;
+        result.and(switched)
+    }
+
+    /// Whether the probes count, or have counted what was not [taken](Self::take_counts) yet.
+    pub(super) fn is_counting(&self) -> bool {
+        self.counting.used().next().is_some()
+    }
+
+    /// Takes what the probes have counted since the last call.
+    ///
+    /// # Errors
+    ///
+    /// What could not be read is taken by the next call.
+    pub(super) fn take_counts(&mut self) -> Result<Vec<(CountedKey, Count)>, Error> {
+        let mut counting = std::mem::take(&mut self.counting);
+        let maps = self.calls();
+        let mut new = Vec::new();
+        let mut result = Ok(());
+        for (key, index) in counting.used().collect::<Vec<_>>() {
+            match maps.counts.get(&index, 0) {
+                Ok(count) => {
+                    let before = counting.taken.insert(index, count.files).unwrap_or_default();
+                    if count.files != before {
+                        new.push((key, Count { files: count.files.wrapping_sub(before), last: count.last }));
+                    }
+                }
+                Err(error) => result = Err(failed("COUNTS", &error)),
+            }
+        }
+        drop(maps);
+        if result.is_ok() {
+            counting.ended = std::mem::take(&mut counting.ending);
+        }
+        self.counting = counting;
+        result.map(|()| new)
     }
 
     fn fill(&mut self, running: &Running, flags: u64) -> Result<(), Error> {

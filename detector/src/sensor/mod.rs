@@ -29,6 +29,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use aya::Ebpf;
+use detector_common::map::{Count, CountedKey};
 use events::Events;
 use host::Host;
 use maps::Maps;
@@ -226,6 +227,30 @@ impl Sensor {
     /// The containers of which the probes know that they are not watched.
     pub(crate) fn unwatched(&self) -> &BTreeSet<u64> {
         self.maps.unwatched()
+    }
+
+    /// Tells the probes which files they count and do not report. What they cannot be told is tried again with the next
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub(crate) fn set_counted(&mut self, wanted: &BTreeSet<CountedKey>) -> Result<(), Error> {
+        self.maps.set_counted(wanted)
+    }
+
+    /// Whether the probes count, or have counted what was not [taken](Self::take_counts) yet.
+    pub(crate) fn is_counting(&self) -> bool {
+        self.maps.is_counting()
+    }
+
+    /// Takes what the probes have counted since the last call.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub(crate) fn take_counts(&mut self) -> Result<Vec<(CountedKey, Count)>, Error> {
+        self.maps.take_counts()
     }
 
     /// The next event, if there is one, or the reason why a record cannot be read.

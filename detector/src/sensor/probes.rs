@@ -96,7 +96,7 @@ pub(super) struct OwnMap {
 }
 
 /// The maps that this process writes to.
-const WRITTEN: [&str; 12] = [
+const WRITTEN: [&str; 14] = [
     "CGROUPS",
     "ROOTS",
     "OTHER_ROOTS",
@@ -105,6 +105,8 @@ const WRITTEN: [&str; 12] = [
     "SESSIONS",
     "INSIDE",
     "UNWATCHED",
+    "COUNTED",
+    "COUNTING",
     "FILES",
     "SEEN",
     "KEPT_EXECS",

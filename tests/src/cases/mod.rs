@@ -186,6 +186,7 @@ cases! {
     policy [UserSpace]:
         excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched, severities;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
+    repeats []: counted_in_kernel;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 
     // These run before any engine is started, since those would react to each of the many containers.

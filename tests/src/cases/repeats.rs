@@ -143,6 +143,50 @@ pub(super) fn replaced_file(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// A program creates very many files, so that the kernel only counts most of them. What is new is told all the same.
+pub(super) fn counted_in_kernel(lab: &mut Lab) -> Result<()> {
+    const FILES: u64 = 4_000;
+    const SCRIPT: &str = "set -e; i=0
+        while [ $i -lt 4000 ]; do
+            : > /srv/flood/$i.dat
+            i=$((i + 1))
+            case $i in
+                2000) : > /srv/flood/code.php ;;
+                2500) /usr/bin/dash -c ': > /srv/flood/other.dat' ;;
+                3000) /bin/busybox cp /bin/true /srv/flood/program.dat ;;
+                3500) : >> /srv/flood/1234.dat; /bin/busybox rm /srv/flood/2345.dat ;;
+            esac
+        done";
+    let told = Told::about(lab, |container| {
+        container.service_does(&["mkdir", "/srv/flood"])?;
+        container.service_does(&["run", "/bin/busybox", "sh", "-c", SCRIPT]).map(drop)
+    })?;
+    let is_plain = |finding: &&&Value| {
+        finding["process"]["exe"] == "/bin/busybox"
+            && finding["severity"] == "medium"
+            && finding["file"]["path"].as_str().is_some_and(|path| path.ends_with(".dat"))
+    };
+    let created = told.of("create");
+    let plain: Vec<_> = created.iter().filter(is_plain).collect();
+    let files: u64 = plain.iter().map(|finding| count(finding)).sum();
+    let in_kernel: u64 = plain.iter().filter_map(|finding| finding["repeated"]["counted_in_kernel"].as_u64()).sum();
+    ensure!(files == FILES, "{files} files were told");
+    let messages: Vec<_> = plain.iter().map(|finding| &finding["message"]).collect();
+    ensure!(in_kernel > FILES / 10, "the kernel has counted {in_kernel} files: {messages:?}");
+    for finding in plain {
+        let (message, files) = (&finding["message"], &finding["repeated"]["counted_in_kernel"]);
+        let says = format!(", {files} of them only counted by the kernel, by directory and suffix");
+        ensure!(files.is_null() || message.as_str().is_some_and(|message| message.ends_with(&says)), "{message}");
+    }
+    for (path, severity) in [("code.php", "medium"), ("other.dat", "medium"), ("program.dat", "high")] {
+        let path = format!("/srv/flood/{path}");
+        let found = created.iter().find(|finding| finding["file"]["path"] == path.as_str());
+        let found = found.with_context(|| format!("{path} is not told"))?;
+        ensure!(found["severity"] == severity && count(found) == 1, "{found}");
+    }
+    Ok(())
+}
+
 /// What another program, a new kind of file, and somebody from outside do among many acts that are counted.
 pub(super) fn something_new(lab: &mut Lab) -> Result<()> {
     let told = Told::about(lab, |container| {

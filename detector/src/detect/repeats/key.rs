@@ -66,6 +66,22 @@ struct Facts {
     code: Option<&'static str>,
 }
 
+impl Act {
+    /// Whether it creates plain files that are neither code nor controls, in no session, and about which nobody has
+    /// decided anything: the probes can count them.
+    pub(super) fn is_countable(&self) -> bool {
+        let Same::Facts(facts) = &self.same else { return false };
+        self.session.is_none()
+            && matches!(facts.origin, Origin::Entrypoint | Origin::Application)
+            && facts.op == Some(Op::Image(ImageOp::Create))
+            && facts.severity <= Severity::Medium
+            && facts.candidates.is_empty()
+            && matches!(facts.place, Place::Scratch | Place::Other)
+            && !facts.is_executable
+            && facts.code.is_none()
+    }
+}
+
 /// What acts are about that are the same apart from that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scope {

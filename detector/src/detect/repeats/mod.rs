@@ -7,9 +7,12 @@
 //! of a build, is one finding from the first act on. What a process does to a file that it has [just created](made)
 //! belongs to the creation.
 //!
+//! If very many files are created, the probes [count](counted) the next ones.
+//!
 //! There is no clock here. The time comes with the events and from the caller of [`Repeats::take_time`], so that the
 //! same events and times make the same findings.
 
+mod counted;
 mod key;
 mod made;
 pub(crate) mod pattern;
@@ -18,12 +21,15 @@ mod tally;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use detector_common::map::{Count, CountedKey};
+
 use super::context::Context;
 use super::installations::Installation;
 use super::pace::SECOND;
 use crate::container::table::TrackedContainer;
 use crate::event::Event;
 use crate::finding::Finding;
+use counted::Counted;
 use key::{About, Act, Key, Scope};
 use made::{Made, Told};
 use tally::{By, Tally};
@@ -45,6 +51,10 @@ pub(super) struct Repeats {
     /// Those of sessions are separate, so that many sessions do not take the room of the applications.
     of_sessions: Ledger,
     others: Ledger,
+    /// What the probes count, which is in entries of `others`.
+    counted: Counted,
+    /// Whether every act is decided about for itself, so that the probes must not count any.
+    decides_each: bool,
 }
 
 impl Repeats {
@@ -62,6 +72,9 @@ impl Repeats {
         (container, context): (&TrackedContainer, &Context),
         found: &mut dyn FnMut(Finding),
     ) {
+        if counted::ends_by(&finding) {
+            finding.container.iter().for_each(|container| self.counted.end_of(container.cgroup_id));
+        }
         let installed = installation
             .filter(|_| self.is_counting)
             .and_then(|installation| Some((event.at()?, key::of_installation(&finding, installation)?, installation)));
@@ -73,10 +86,42 @@ impl Repeats {
         }
         let of_finding = if self.is_counting { key::of(event, &finding) } else { None };
         let Some((at, (act, about))) = event.at().zip(of_finding) else { return found(finding) };
+        let is_countable = act.is_countable() && !self.decides_each;
         let ledger = self.ledger(&act);
         ledger.end_quiet(at.time, context, found);
-        ledger.take((Arc::new(act), about), finding, (at.time, container), context, found);
+        let entry = ledger.take((Arc::new(act), about), finding, (at.time, container), context, found);
         ledger.make_room(at.time, context, found);
+        if let Event::ImageChange(change) = event
+            && is_countable
+            && let Some(entry) = entry.filter(|entry| self.others.is_flood(*entry, at.time))
+            && let Some(key) = counted::key(change)
+        {
+            self.counted.leave(key, entry, at.time);
+        }
+    }
+
+    /// Whether every act is decided about for itself from now on, so that none must only be counted.
+    pub(super) fn decide_each(&mut self, decides_each: bool) {
+        self.decides_each = decides_each;
+        self.counted.end();
+    }
+
+    /// What the probes are to count, if it is not what they know.
+    pub(super) fn wanted_counts(&self, known: &BTreeSet<CountedKey>) -> Option<BTreeSet<CountedKey>> {
+        (!self.counted.is_wanted(known)).then(|| self.counted.wanted())
+    }
+
+    /// Takes what the probes have counted until this time. Returns how many files of this are in no finding.
+    pub(super) fn take_counts(&mut self, counts: &[(CountedKey, Count)], now: u64) -> u64 {
+        let mut lost = 0;
+        for (key, count) in counts {
+            let entry = self.counted.entry(key);
+            if !entry.is_some_and(|entry| self.others.add_counted(entry, *count)) {
+                lost += count.files;
+            }
+        }
+        self.counted.end_old(now);
+        lost
     }
 
     /// Publishes the findings that are due.
@@ -142,7 +187,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Passes on a finding, or counts it.
+    /// Passes on a finding, or counts it. Returns the number of the entry that it is counted in.
     fn take(
         &mut self,
         (act, about): (Arc<Act>, About),
@@ -150,18 +195,19 @@ impl Ledger {
         (now, container): (u64, &TrackedContainer),
         context: &Context,
         found: &mut dyn FnMut(Finding),
-    ) {
+    ) -> Option<u64> {
         if self.take_part((&act, &about), &finding, now, context, found) {
-            return;
+            return None;
         }
-        match self.counting(&act, &about) {
+        let counting = self.counting(&act, &about);
+        match counting {
             Some(number) => {
                 let all = self.numbers.get(&Key { act: Arc::clone(&act), scope: Scope::All }).copied();
                 all.into_iter().for_each(|all| self.touch(all, now));
                 let is_first = self.count(number, &about, &finding, now, container);
                 self.made.insert(&act, &finding, now, || Told::Counted(number));
                 if !is_first {
-                    return;
+                    return counting;
                 }
             }
             None => {
@@ -171,6 +217,22 @@ impl Ledger {
             }
         }
         found(finding);
+        counting
+    }
+
+    /// Whether very many files are counted in this entry at this time, and nothing else is done to them.
+    fn is_flood(&mut self, number: u64, now: u64) -> bool {
+        let entry = self.entries.get_mut(&number);
+        entry.and_then(|entry| entry.tally.as_mut()).is_some_and(|tally| tally.is_flood(now))
+    }
+
+    /// Adds files that the probes have counted to an entry. Returns `false` if it is gone.
+    fn add_counted(&mut self, number: u64, count: Count) -> bool {
+        let tally = self.entries.get_mut(&number).and_then(|entry| entry.tally.as_mut());
+        let is_there = tally.map(|tally| tally.add_counted(count.files, count.last)).is_some();
+        self.touch(number, count.last);
+        self.set_due(number);
+        is_there
     }
 
     /// Counts an act of an installation. The first one is told at once.

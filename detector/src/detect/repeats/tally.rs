@@ -19,6 +19,10 @@ const LISTED: usize = 4;
 /// How long the command of an installation may be in a message, in bytes.
 const MOST_OF_COMMAND: usize = 200;
 
+/// How many acts in how many nanoseconds are so many that the probes count the next ones.
+const MANY: u32 = 50;
+const MOMENT: u64 = SECOND;
+
 /// Some of many different things: the first and the last ones.
 #[derive(Debug)]
 struct Sample<T> {
@@ -102,6 +106,10 @@ pub(super) struct Tally {
     operations: BTreeMap<ImageOp, u64>,
     /// What was done to the first file after its creation, and to which files it can be done.
     parts: Vec<(Arc<Act>, Scope)>,
+    /// How many of the files the probes have only counted.
+    counted_in_kernel: u64,
+    /// When the acts of a moment began, and how many these are so far.
+    moment: (u64, u32),
     pace: Pace,
     is_changed: bool,
 }
@@ -132,6 +140,8 @@ impl Tally {
             by: None,
             operations: image_op(finding).map(|op| (op, 1)).into_iter().collect(),
             parts: Vec::new(),
+            counted_in_kernel: 0,
+            moment: (now, 0),
             pace: Pace::new(INTERVALS, now),
             is_changed: false,
         }
@@ -168,6 +178,25 @@ impl Tally {
         if !self.is_replaced() {
             path.into_iter().for_each(|path| self.add_name(path));
         }
+    }
+
+    /// Adds files of which the probes have only counted the creation, until this time.
+    pub(super) fn add_counted(&mut self, files: u64, last: u64) {
+        self.count += files;
+        self.counted_in_kernel += files;
+        self.names.omitted += files;
+        self.note(None, last);
+        *self.operations.entry(ImageOp::Create).or_default() += files;
+    }
+
+    /// Whether very many files are created at this time, and nothing else is done to them.
+    pub(super) fn is_flood(&mut self, now: u64) -> bool {
+        let (start, count) = &mut self.moment;
+        if now.saturating_sub(*start) > MOMENT {
+            (*start, *count) = (now, 0);
+        }
+        *count += 1;
+        *count >= MANY && self.operations.keys().all(|op| *op == ImageOp::Create)
     }
 
     /// Adds what was done to a file after its creation, if it is about the first file, or the same was done to that
@@ -254,6 +283,7 @@ impl Tally {
                 names_omitted: self.names.omitted,
                 commands: if self.differs_in_numbers() { self.commands.listed.clone() } else { Vec::new() },
                 commands_omitted: self.commands.omitted,
+                counted_in_kernel: self.counted_in_kernel,
                 by: self.by.as_ref().map(|by| by.args.clone()),
             })),
             ..self.finding.clone()
@@ -287,7 +317,13 @@ impl Tally {
         }
         let (count, common, end) = (self.count, self.common(), &self.end_of_message);
         let directory = if common.is_empty() { "/" } else { common };
-        let times = format!("first {}, last {}", moment(first, last), moment(last, first));
+        let mut times = format!("first {}, last {}", moment(first, last), moment(last, first));
+        if self.counted_in_kernel > 0 {
+            times.push_str(&format!(
+                ", {} of them only counted by the kernel, by directory and suffix",
+                self.counted_in_kernel
+            ));
+        }
         let place = match self.scope {
             Scope::All | Scope::Same(_) | Scope::Like(_) => None,
             Scope::In(_) => Some(format!("in {directory}")),

@@ -1054,3 +1054,100 @@ fn data_in_a_step_of_a_build_is_expected_until_a_program_is_added() {
         assert_eq!(writes.expected.is_some(), severity == Severity::Info);
     }
 }
+
+/// Creates a file of an application and lets a tenth of a millisecond pass.
+fn flood(watch: &mut Watch, files: std::ops::Range<u32>) {
+    for number in files {
+        let mut change = created(&format!("/srv/many/{number}.dat"));
+        change.file.inode = u64::from(1000 + number);
+        watch.change(change);
+    }
+}
+
+fn wanted(watch: &Watch) -> BTreeSet<CountedKey> {
+    watch.detector.wanted_counts(&BTreeSet::new()).unwrap_or_default()
+}
+
+/// Takes what the probes have counted.
+fn counts(watch: &mut Watch, key: CountedKey, files: u64) -> u64 {
+    watch.detector.take_counts(&[(key, Count { files, last: watch.now })], watch.now)
+}
+
+#[test]
+fn the_probes_count_a_flood_of_plain_files() {
+    let mut watch = Watch::default();
+    flood(&mut watch, 0..52);
+    assert!(wanted(&watch).is_empty(), "so many files can come by chance");
+    flood(&mut watch, 52..60);
+    let wanted = wanted(&watch);
+    let [key] = wanted.iter().copied().collect::<Vec<_>>()[..] else { panic!("not one key: {wanted:?}") };
+    let suffix = u64::from_le_bytes(*b"\0\0\0\0\0dat");
+    assert_eq!((key.container, key.directory, key.program, key.suffix), (500, 100, 98, suffix));
+    assert!(watch.detector.wanted_counts(&wanted).is_none(), "the probes know it");
+    assert_eq!(counts(&mut watch, key, 5000), 0);
+    watch.wait(20 * SECOND);
+    assert_eq!(watch.counts(), [1, 1, 1, 5057]);
+    assert_eq!(repeated(watch.last()[3]).counted_in_kernel, 5000);
+    let message = &watch.last()[3].message;
+    assert!(message.starts_with("5057 files like /srv/many/*.dat created in container "), "{message}");
+    assert!(message.ends_with(", 5000 of them only counted by the kernel, by directory and suffix"), "{message}");
+}
+
+#[test]
+fn the_probes_report_files_again_after_a_while_or_when_more_happens() {
+    let watched = || {
+        let mut watch = Watch::default();
+        flood(&mut watch, 0..110);
+        let key = *wanted(&watch).first().expect("it is counted");
+        (watch, key)
+    };
+    let (mut watch, key) = watched();
+    watch.wait(9 * SECOND);
+    assert_eq!((counts(&mut watch, key, 1), wanted(&watch).len()), (0, 1));
+    watch.wait(2 * SECOND);
+    assert_eq!((counts(&mut watch, key, 1), wanted(&watch).len()), (0, 0));
+    // What they have counted before they knew of it is not lost.
+    assert_eq!(counts(&mut watch, key, 1), 0);
+    watch.stop();
+    assert_eq!(watch.counts(), [1, 1, 1, 110]);
+
+    let ends: [fn(&mut Watch); 3] = [
+        |watch| watch.change(in_session(created("/srv/mine"))),
+        |watch| watch.change(change(ImageOp::Create, Layer::New, 0o100_755, "/srv/many/x.dat")),
+        |watch| watch.detector.set_policy(crate::policy::Policy::default()),
+    ];
+    for end in ends {
+        let (mut watch, _) = watched();
+        end(&mut watch);
+        assert!(wanted(&watch).is_empty());
+    }
+}
+
+#[test]
+fn files_that_differ_are_not_counted_by_the_probes() {
+    let changes: [fn(u32) -> ImageChange; 8] = [
+        |number| by(created(&format!("/srv/many/{number}.dat")), "/usr/bin/tar", 0, Origin::Outside),
+        |number| created(&format!("/srv/many/{number}.py")),
+        |number| created(&format!("/usr/lib/x/{number}.dat")),
+        |number| created(&format!("/srv/many/{number}.so.1")),
+        |number| change(ImageOp::Create, Layer::New, 0o100_755, &format!("/srv/many/{number}.dat")),
+        |number| change(ImageOp::Unlink, Layer::Upper, 0o100_644, &format!("/srv/many/{number}.dat")),
+        |number| in_session(created(&format!("/srv/many/{number}.dat"))),
+        |number| ImageChange { creation: None, ..created(&format!("/srv/many/{number}.dat")) },
+    ];
+    for make in changes {
+        let mut watch = Watch::default();
+        for number in 0..300 {
+            watch.change(make(number));
+        }
+        assert!(wanted(&watch).is_empty(), "{:?}", make(0));
+    }
+}
+
+#[test]
+fn what_the_probes_count_for_nobody_is_said_to_be_lost() {
+    let mut watch = Watch::default();
+    flood(&mut watch, 0..110);
+    let key = *wanted(&watch).first().expect("it is counted");
+    assert_eq!(counts(&mut watch, CountedKey { suffix: 1, ..key }, 7), 7);
+}
