@@ -266,7 +266,7 @@ pub const fn suffix(words: [u64; LONGEST_COUNTED / 8], end: u64, len: u64) -> Op
     if len == 0 || len > LONGEST_COUNTED as u64 {
         return None;
     }
-    let end = if len < 8 { end & u64::MAX << 8 * (8 - len) } else { end };
+    let end = if len < 8 { end & u64::MAX << (8 * (8 - len)) } else { end };
     let [a, b, c, d] = [dots(words[0]), dots(words[1]), dots(words[2]), dots(words[3])];
     let all = a | b | c | d;
     if all == 0 {
@@ -283,7 +283,7 @@ pub const fn suffix(words: [u64; LONGEST_COUNTED / 8], end: u64, len: u64) -> Op
 /// be a slash, which no name has.
 const fn dots(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let different = word ^ EACH * b'.' as u64;
+    let different = word ^ (EACH * b'.' as u64);
     different.wrapping_sub(EACH) & !different & EACH << 7
 }
 
