@@ -21,6 +21,8 @@ const SHELLS: &[&str] = &["bash", "fish", "zsh"];
 /// cargo-deb cannot be installed or fails, or the detector does not accept its own configuration file.
 pub fn make(dist: &Dist) -> Result<PathBuf> {
     setup::packager()?;
+    // Machines that boot at the same time make it, too.
+    let _lock = project::lock_cache()?;
     let folder = project::root().join("dist");
     prepare(dist, &folder.join("package"))?;
     let package = folder.join(format!("detector_{}_amd64.deb", env!("CARGO_PKG_VERSION")));
