@@ -1,7 +1,7 @@
 //! Where a log ends, so that another run of the daemon goes on from there.
 
 use std::fs::File;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::os::unix::fs::FileExt as _;
 
 use sha2::Digest as _;
@@ -35,6 +35,17 @@ impl End {
         let mut bytes = vec![0; usize::try_from(length - start).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, start)?;
         Ok(Self::in_bytes(&bytes, start == 0, before))
+    }
+
+    /// Finds the end of all that can be read, of which only the end is kept.
+    pub(crate) fn of_all(mut bytes: impl Read) -> io::Result<Self> {
+        let (mut end, mut is_all) = (Vec::new(), true);
+        while bytes.by_ref().take(SEARCHED).read_to_end(&mut end)? > 0 {
+            let excess = end.len().saturating_sub(SEARCHED as usize);
+            is_all &= excess == 0;
+            end.drain(..excess);
+        }
+        Ok(Self::in_bytes(&end, is_all, || Head::START))
     }
 
     /// Finds the end of these bytes, which are the end of the file or all of it.
@@ -94,7 +105,9 @@ mod tests {
     fn end(bytes: &[u8]) -> End {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("there is room");
-        End::of(&file, || Head::START).expect("it can be read")
+        let end = End::of(&file, || Head::START).expect("it can be read");
+        assert_eq!(End::of_all(bytes).expect("it is memory"), end);
+        end
     }
 
     fn is_torn(end: &End, rest: &[u8]) -> bool {

@@ -1,11 +1,10 @@
 //! `detector explain`: why a finding was reported, and what would except it.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::arguments::Socket;
 use super::failure::{Exit, Failure};
+use super::lines;
 use super::stdout::print;
 use crate::client;
 use crate::config::{self, Loaded};
@@ -54,8 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Err(why) => (Loaded::default(), Some(why.to_string())),
     };
     let finding = match source(args) {
-        Source::Input => find(io::stdin().lock(), "standard input", args.id.as_deref())?,
-        Source::File(file) => find_in(file, args.id.as_deref())?,
+        Source::File(file) => find(file, args.id.as_deref())?,
         Source::Output(id) => {
             let written = of_daemon.and_then(|status| status.output.clone());
             let file = written.or_else(|| loaded.settings.output.json.clone()).ok_or_else(|| {
@@ -71,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                     ),
                 )
             })?;
-            find_in(&file, Some(id))?
+            find(&file, Some(id))?
         }
     };
     let file = path.map(|path| path.display().to_string());
@@ -85,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Where the finding is.
 enum Source<'a> {
-    Input,
+    /// In this file, or in standard input, if it is `-`.
     File(&'a Path),
     /// In the file that the daemon writes, under an id that begins like this.
     Output(&'a str),
@@ -95,25 +93,14 @@ fn source(args: &Args) -> Source<'_> {
     let file = Path::new(&args.finding);
     let is_id = args.id.is_none()
         && !args.finding.is_empty()
+        && args.finding != "-"
         && args.finding.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
     match args.finding.as_str() {
-        "-" => Source::Input,
         id if is_id && !file.exists() => Source::Output(id),
         _ => Source::File(file),
     }
 }
 
-fn find_in(path: &Path, id: Option<&str>) -> Result<Finding, Failure> {
-    let name = path.display();
-    let file = File::open(path).map_err(|error| {
-        Failure::new(
-            Exit::Failure,
-            format_args!("{name}: {error}; give a file with findings that this user may read, or the id of a finding"),
-        )
-    })?;
-    find(BufReader::new(file), &name.to_string(), id)
-}
-
-fn find(lines: impl io::BufRead, name: &str, id: Option<&str>) -> Result<Finding, Failure> {
-    log::find(lines, id).map_err(|why| Failure::new(Exit::Failure, format_args!("{name}: {why}")))
+fn find(path: &Path, id: Option<&str>) -> Result<Finding, Failure> {
+    log::find(lines::open(path)?, id).map_err(|why| lines::failed(path, why))
 }

@@ -1,7 +1,6 @@
 //! `detector learn`: which exceptions follow from what was found, and what given exceptions would have done to it.
 
-use std::fs::File;
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::arguments::Socket;
 use super::failure::{Exit, Failure};
 use super::interrupt;
+use super::lines;
 use super::stdout::print;
 use crate::client::{self, Stream};
 use crate::config::{self, Loaded};
@@ -71,14 +71,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 /// Takes the lines of a file.
 fn read(seen: &mut Seen, path: &Path) -> Result<(), Failure> {
-    let name = path.display();
-    let failed = |why: &dyn std::fmt::Display| Failure::new(Exit::Failure, format_args!("{name}: {why}"));
-    if path == Path::new("-") {
-        return seen.read(io::stdin().lock()).map_err(|why| failed(&why));
-    }
-    let file =
-        File::open(path).map_err(|error| failed(&format_args!("{error}; give a file that this user may read")))?;
-    seen.read(BufReader::new(file)).map_err(|why| failed(&why))
+    seen.read(lines::open(path)?).map_err(|why| lines::failed(path, why))
 }
 
 /// What comes while a daemon is followed.

@@ -1,21 +1,14 @@
 //! `detector log`: what a log proves.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::failure::{Exit, Failure};
+use super::lines;
 use super::stdout::print;
 use crate::chain::verify::{Known, Part, Report};
 use crate::detect::describe::counted;
 use crate::finding::Sha256;
-
-/// How files begin that gzip has made.
-const GZIP: &[u8] = b"\x1f\x8b";
-/// How files begin that other programs have made, and what decompresses them.
-const OTHERS: [(&[u8], &str); 3] = [(b"\x28\xb5\x2f\xfd", "zstdcat"), (b"\xfd7zXZ", "xzcat"), (b"BZh", "bzcat")];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,9 +35,19 @@ enum Command {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Command::Verify { files, seq, sha256 } = args.command;
     let known = seq.map(|seq| Known { seq, sha256 });
-    let parts = files.iter().map(|file| read(file, known)).collect::<Result<Vec<_>, _>>()?;
+    let (doubles, files_once): (Vec<_>, Vec<_>) = files.iter().partition(|file| is_there_twice(file, &files));
+    let parts = files_once.into_iter().map(|file| read(file, known)).collect::<Result<Vec<_>, _>>()?;
     let report = Report::of(parts, known);
-    print(|out| write(out, &report))?;
+    print(|out| {
+        for double in doubles {
+            writeln!(
+                out,
+                "note: {}: is not read, because the file that was compressed is still there",
+                lines::name(double)
+            )?;
+        }
+        write(out, &report)
+    })?;
     let broken = |why: String| Err(Failure::new(Exit::Broken, why));
     match (report.problems(), report.ends) {
         (0, None) => broken(
@@ -62,35 +65,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 /// Reads a file.
 fn read(path: &Path, known: Option<Known>) -> Result<Part, Failure> {
-    if path == Path::new("-") {
-        return read_lines("standard input", io::stdin().lock(), known);
-    }
-    let name = path.display().to_string();
-    let file = File::open(path)
-        .map_err(|error| failed(&name, format_args!("{error}; give a file that this user may read")))?;
-    read_lines(&name, BufReader::new(file), known)
-}
-
-/// Reads lines, which can be compressed.
-fn read_lines(name: &str, mut bytes: impl BufRead, known: Option<Known>) -> Result<Part, Failure> {
-    let start =
-        bytes.fill_buf().map_err(|error| failed(name, format_args!("cannot read it: {error}; check the file")))?;
-    if let Some((_, program)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
-        let why = format_args!("it is compressed; decompress it: `{program} {name} | detector log verify -`");
-        return Err(failed(name, why));
-    }
-    let read = if start.starts_with(GZIP) {
-        Part::read(name.to_owned(), BufReader::new(MultiGzDecoder::new(bytes)), known)
-    } else {
-        Part::read(name.to_owned(), bytes, known)
-    };
-    read.map_err(|(line, error)| {
-        failed(name, format_args!("cannot be read after line {line}: {error}; check the file, or take another copy"))
+    Part::read(lines::name(path), lines::open(path)?, known).map_err(|(line, error)| {
+        let why = format_args!("cannot be read after line {line}: {error}; check the file, or take another copy");
+        lines::failed(path, why)
     })
 }
 
-fn failed(name: &str, why: std::fmt::Arguments<'_>) -> Failure {
-    Failure::new(Exit::Failure, format_args!("{name}: {why}"))
+/// Whether a file has been compressed, and the original, which is only removed after that, is among these files, too.
+fn is_there_twice(path: &Path, files: &[PathBuf]) -> bool {
+    path.extension().is_some_and(|end| end == "gz") && files.contains(&path.with_extension(""))
 }
 
 fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod interrupt;
 mod learn;
+mod lines;
 mod log;
 mod replay;
 mod run;

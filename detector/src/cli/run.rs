@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// How many old files are kept by --rotate-size and --rotate-every [default: all]
     #[arg(long, value_name = "NUMBER")]
     rotate_keep: Option<NonZeroU32>,
+    /// Compress old files of --rotate-size and --rotate-every (gzip)
+    #[arg(long)]
+    rotate_compress: bool,
     #[command(flatten)]
     socket: Socket,
     /// Serve metrics (OpenMetrics) at this address over HTTP, such as 127.0.0.1:9464
@@ -120,6 +123,7 @@ impl Args {
                 size: self.rotate_size.or(output.rotate_size).map(|size| size.0),
                 every: self.rotate_every.or(output.rotate_every.map(|interval| interval.0)),
                 keep: self.rotate_keep.or(output.rotate_keep),
+                compress: self.rotate_compress || output.rotate_compress.unwrap_or(false),
             },
             socket: self.socket.path_or(settings.socket),
             metrics: self.metrics.or(output.metrics),
@@ -153,11 +157,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         file.notice(&loaded)
     });
     let config = args.with(loaded.settings);
-    if config.rotation.keep.is_some() && !config.rotation.is_on() {
+    let Rotation { keep, compress, .. } = config.rotation;
+    if (keep.is_some() || compress) && !config.rotation.is_on() {
         return Err(Failure::new(
             Exit::Usage,
-            "--rotate-keep (rotate_keep in the configuration file): no old files come without rotation; also give \
-            --rotate-size or --rotate-every, or leave it out",
+            "--rotate-keep and --rotate-compress (also in the configuration file): no old files come without \
+            rotation; also give --rotate-size or --rotate-every, or leave them out",
         ));
     }
     Ok(daemon::run(config, file, notice)?)
@@ -180,12 +185,13 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 22] = [
+    const PAIRS: [(&str, &str, &str); 23] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--sync=7s", "output.sync", "output.sync = '7s'"),
         ("--rotate-size=7MiB", "output.rotate_size", "output.rotate_size = '7MiB'"),
         ("--rotate-every=7s", "output.rotate_every", "output.rotate_every = '7s'"),
         ("--rotate-keep=7", "output.rotate_keep", "output.rotate_keep = 7"),
+        ("--rotate-compress", "output.rotate_compress", "output.rotate_compress = true"),
         ("--heartbeat=7s", "output.heartbeat", "output.heartbeat = '7s'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),

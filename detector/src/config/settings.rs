@@ -88,6 +88,8 @@ pub struct Output {
     pub rotate_every: Option<Interval>,
     /// How many old files are kept when the daemon rotates its file. Without it, all are.
     pub rotate_keep: Option<NonZeroU32>,
+    /// Whether old files are compressed (gzip) when the daemon has rotated its file.
+    pub rotate_compress: Option<bool>,
     /// How often a `heartbeat` notice says how far the log has come, such as `1m`. `0s` means never.
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<Repetition>,
@@ -101,7 +103,7 @@ pub struct Output {
     pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, sync, rotate_size, rotate_every, rotate_keep, heartbeat, metrics, record, show_suppressed);
+keys!(Output: json, sync, rotate_size, rotate_every, rotate_keep, rotate_compress, heartbeat, metrics, record, show_suppressed);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

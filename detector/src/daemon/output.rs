@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 
-use super::rotation::{OldFiles, Rotation, Schedule};
+use super::rotation::{self, OldFiles, Rotation, Schedule};
 use crate::chain::Head;
 use crate::chain::end::{End, first_link};
 use crate::finding::{Link, NoticeEvent};
@@ -72,11 +72,8 @@ impl Opened {
         self.file.sync_data()?;
         let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = folder.as_deref() {
-            match File::open(path)?.sync_all() {
-                // Some file systems do that by themselves.
-                Err(error) if Errno::from_io_error(&error) != Some(Errno::INVAL) => return Err(error),
-                _ => *folder = None,
-            }
+            File::open(path)?.sync_all().or_else(rotation::unless_impossible)?;
+            *folder = None;
         }
         Ok(())
     }
@@ -152,6 +149,14 @@ impl Output {
     /// When it must be rotated if no line comes.
     pub(super) fn rotates_at(&self) -> Option<Instant> {
         self.schedule.as_ref().and_then(Schedule::at)
+    }
+
+    /// The file whose old files are compressed, if they are.
+    pub(super) fn compressed(&self) -> Option<&Path> {
+        match &self.target {
+            Target::File(path) if self.rotation.compress => Some(path),
+            _ => None,
+        }
     }
 
     /// Whether it must be rotated before so many bytes are written.

@@ -4,15 +4,17 @@
 //! An old file keeps its name. The name has the time at which the file was rotated, and is higher than that of all
 //! older ones, also after the clock was set back. So names in their order are files by their age.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use flate2::bufread::MultiGzDecoder;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -41,6 +43,8 @@ pub struct Rotation {
     pub every: Option<Duration>,
     /// How many old files are kept. `None` keeps all.
     pub keep: Option<NonZeroU32>,
+    /// Whether old files are compressed.
+    pub compress: bool,
 }
 
 impl Rotation {
@@ -108,43 +112,97 @@ pub(super) fn name(path: &Path) -> Text {
 }
 
 /// The folder of a log.
-fn folder(log: &Path) -> &Path {
+pub(super) fn folder(log: &Path) -> &Path {
     log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// When a file was rotated, if it is an old file of the log by its name.
-fn stamp(file: &OsStr, log: &OsStr) -> Option<DateTime> {
-    let text = file.as_bytes().strip_prefix(log.as_bytes())?.strip_prefix(b".")?;
-    let text = str::from_utf8(text).ok()?;
+/// What an old file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Compressed,
+    /// It is being compressed.
+    Unfinished,
+}
+
+/// The end of the name of a compressed file.
+const COMPRESSED: &str = ".gz";
+
+/// When a file was rotated and what it has, if it is an old file of the log by its name.
+fn parse(file: &OsStr, log: &OsStr) -> Option<(DateTime, Form)> {
+    let name = file.as_bytes();
+    let (name, is_hidden) = name.strip_prefix(b".").map_or((name, false), |name| (name, true));
+    let text = str::from_utf8(name.strip_prefix(log.as_bytes())?.strip_prefix(b".")?).ok()?;
+    let (text, form) = match (text.strip_suffix(COMPRESSED), is_hidden) {
+        (None, false) => (text, Form::Plain),
+        (Some(text), false) => (text, Form::Compressed),
+        (Some(text), true) => (text, Form::Unfinished),
+        (None, true) => return None,
+    };
     let time = DateTime::strptime(PARSED_STAMP, text).ok()?;
-    (time.strftime(STAMP).to_string() == text).then_some(time)
+    (time.strftime(STAMP).to_string() == text).then_some((time, form))
+}
+
+/// Whether an old file is compressed.
+fn is_compressed(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(COMPRESSED.as_bytes())
+}
+
+/// The name of an old file when it is compressed.
+pub(super) fn compressed(path: &Path) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(COMPRESSED);
+    path.into()
+}
+
+/// The name of a file that is being compressed. It is hidden, so that nobody takes it for a part of the log.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(file_name(path));
+    name.push(COMPRESSED);
+    path.with_file_name(name)
 }
 
 /// The old files of a log.
 #[derive(Debug)]
 pub(super) struct OldFiles {
     log: PathBuf,
-    /// The oldest first.
-    times: Vec<DateTime>,
+    /// By the time of their rotation. A file can be there plain and compressed, in this order.
+    files: BTreeMap<DateTime, Vec<PathBuf>>,
+    /// What was being compressed.
+    unfinished: Vec<PathBuf>,
 }
 
 impl OldFiles {
     /// Those that there are: regular files of this process's user, with exactly such a name.
     pub(super) fn of(log: &Path) -> io::Result<Self> {
-        let name = file_name(log);
-        let mut times = Vec::new();
+        let mut all = Self { log: log.to_owned(), files: BTreeMap::new(), unfinished: Vec::new() };
         for entry in fs::read_dir(folder(log))? {
             let entry = entry?;
-            if let Some(time) = stamp(&entry.file_name(), name)
-                && entry.metadata().is_ok_and(|file| is_own(&file))
-            {
-                times.push(time);
+            let path = log.with_file_name(entry.file_name());
+            match parse(&entry.file_name(), file_name(log)) {
+                Some((time, form)) if entry.metadata().is_ok_and(|file| is_own(&file)) => match form {
+                    Form::Plain => all.files.entry(time).or_default().insert(0, path),
+                    Form::Compressed => all.files.entry(time).or_default().push(path),
+                    Form::Unfinished => all.unfinished.push(path),
+                },
+                _ => {}
             }
         }
-        times.sort_unstable();
-        Ok(Self { log: log.to_owned(), times })
+        Ok(all)
     }
 
+    /// What was being compressed.
+    pub(super) fn unfinished(&self) -> &[PathBuf] {
+        &self.unfinished
+    }
+
+    /// Those that are not compressed, or not removed after that: the oldest first.
+    pub(super) fn uncompressed(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.values().filter_map(|all| all.first()).filter(|path| !is_compressed(path))
+    }
+
+    /// The path of one that is not compressed.
     fn path(&self, time: DateTime) -> PathBuf {
         let mut path = self.log.clone().into_os_string();
         path.push(format!(".{}", time.strftime(STAMP)));
@@ -153,8 +211,8 @@ impl OldFiles {
 
     /// The last line in the newest one: where a log goes on that has no line yet.
     pub(super) fn head(&self) -> Head {
-        let Some(newest) = self.times.last().map(|time| self.path(*time)) else { return Head::START };
-        match open(&newest).and_then(|file| End::of(&file, || Head::START)) {
+        let Some(newest) = self.files.values().next_back().and_then(|all| all.first()) else { return Head::START };
+        match lines(newest).and_then(End::of_all) {
             Ok(end) => end.head,
             Err(error) => {
                 tracing::warn!("{}: cannot be read, so a new chain begins: {error}", newest.display());
@@ -167,7 +225,7 @@ impl OldFiles {
     pub(super) fn add(&mut self, opened: &Metadata, now: Timestamp) -> io::Result<PathBuf> {
         let now = TimeZone::UTC.to_datetime(now);
         let after = |newest: &DateTime| newest.checked_add(SignedDuration::from_millis(1)).map_err(io::Error::other);
-        let time = self.times.last().map(after).transpose()?.map_or(now, |after| now.max(after));
+        let time = self.files.keys().next_back().map(after).transpose()?.map_or(now, |after| now.max(after));
         let path = self.path(time);
         rename(&self.log, &path)?;
         // Somebody can have put another file in the place of the log just now.
@@ -175,24 +233,23 @@ impl OldFiles {
             rename(&path, &self.log)?;
             return Err(io::Error::other("another file has taken its place"));
         }
-        self.times.push(time);
+        self.files.insert(time, vec![path.clone()]);
         Ok(path)
     }
 
-    /// Makes the newest one the log again.
+    /// Makes the newest one, which was added just now, the log again.
     pub(super) fn restore(&mut self) -> io::Result<()> {
-        let Some(newest) = self.times.pop() else { return Ok(()) };
-        rename(&self.path(newest), &self.log)
+        let Some((_, newest)) = self.files.pop_last() else { return Ok(()) };
+        newest.first().map_or(Ok(()), |newest| rename(newest, &self.log))
     }
 
     /// Those that are too many if so many are kept, the oldest first, and the link of the first line in what is left.
     pub(super) fn excess(&self, keep: Option<NonZeroU32>) -> (Vec<PathBuf>, Option<Link>) {
-        let kept = keep.map_or(self.times.len(), |keep| keep.get() as usize);
-        let count = self.times.len().saturating_sub(kept).min(MOST_REMOVED);
-        let (excess, left) = self.times.split_at(count);
-        let first = left.first().filter(|_| count > 0);
-        let link = first.and_then(|time| first_link(BufReader::new(open(&self.path(*time)).ok()?)).ok()?);
-        (excess.iter().map(|time| self.path(*time)).collect(), link)
+        let kept = keep.map_or(self.files.len(), |keep| keep.get() as usize);
+        let count = self.files.len().saturating_sub(kept).min(MOST_REMOVED);
+        let left = self.files.values().nth(count).and_then(|all| all.first()).filter(|_| count > 0);
+        let link = left.and_then(|path| first_link(lines(path).ok()?).ok()?);
+        (self.files.values().take(count).flatten().cloned().collect(), link)
     }
 }
 
@@ -213,7 +270,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Renames a file, but never over another one.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(|error| match error {
         Errno::INVAL | Errno::NOSYS => io::Error::other(
             "this file system cannot rename a file without replacing another one; let logrotate rotate it, or choose \
@@ -224,9 +281,20 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Opens a regular file for reading.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// The lines of an old file, which can be compressed.
+fn lines(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let file = BufReader::new(open(path)?);
+    Ok(if is_compressed(path) { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+}
+
+/// Some file systems put names on the disk by themselves, and refuse to be told so.
+pub(super) fn unless_impossible(error: io::Error) -> io::Result<()> {
+    if Errno::from_io_error(&error) == Some(Errno::INVAL) { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -276,14 +344,14 @@ mod tests {
     /// All files of a log, the oldest first.
     fn files(log: &Path) -> Vec<PathBuf> {
         let old_files = OldFiles::of(log).expect("it can be read");
-        let old = old_files.times.iter().map(|time| old_files.path(*time));
+        let old = old_files.files.values().filter_map(|all| all.first()).cloned();
         old.chain(log.exists().then(|| log.to_owned())).collect()
     }
 
     fn report(files: &[PathBuf]) -> Report {
         let read = |path: &PathBuf| {
-            let bytes = fs::read(path).expect("it is there");
-            Part::read(path.display().to_string(), &bytes[..], None).expect("memory can be read")
+            let lines = lines(path).expect("it is there");
+            Part::read(path.display().to_string(), lines, None).expect("memory can be read")
         };
         Report::of(files.iter().map(read).collect(), None)
     }
@@ -299,7 +367,10 @@ mod tests {
     #[test]
     fn a_file_is_old_by_its_exact_name_only() {
         let log = OsStr::new("log");
-        assert!(stamp(OsStr::new("log.20261127T155729.012Z"), log).is_some());
+        let form = |name: &str| parse(OsStr::new(name), log).map(|(_, form)| form);
+        assert_eq!(form("log.20261127T155729.012Z"), Some(Form::Plain));
+        assert_eq!(form("log.20261127T155729.012Z.gz"), Some(Form::Compressed));
+        assert_eq!(form(".log.20261127T155729.012Z.gz"), Some(Form::Unfinished));
         for name in [
             "log",
             "log.1",
@@ -309,13 +380,14 @@ mod tests {
             "log.20261127T155729.01Z",
             "log.20261127T155729.0123Z",
             "log.20261327T155729.012Z",
-            "log.20261127T155729.012Z.gz",
+            "log.20261127T155729.012Z.gz.gz",
+            ".log.20261127T155729.012Z",
             "log.20261127T155729.012Z ",
             "log.20261127T155729.+12Z",
             "other.20261127T155729.012Z",
             "log.log.1",
         ] {
-            assert_eq!(stamp(OsStr::new(name), log), None, "{name}");
+            assert_eq!(form(name), None, "{name}");
         }
     }
 
@@ -488,15 +560,17 @@ mod tests {
             runs in prop::collection::vec((1_usize..8, prop::sample::select(&STEPS[..])), 1..6),
             size in 500_u64..3000,
             keep in prop::option::of(1_u32..4),
+            compress: bool,
         ) {
+            let rotation = Rotation { compress, ..by_size(size, keep) };
             let (_folder, log) = folder_with_log();
             let mut written = 0;
             for (lines, step) in runs {
-                prop_assert_eq!(write(&log, by_size(size, keep), lines), [""; 0]);
+                prop_assert_eq!(write(&log, rotation, lines), [""; 0]);
                 rotate_until(&log, step);
                 written += lines as u64;
             }
-            write(&log, by_size(size, keep), 1);
+            write(&log, rotation, 1);
             let (first, last) = proven(&log);
             prop_assert!(last > written && (keep.is_some() || first == 1));
         }
@@ -508,7 +582,7 @@ mod tests {
     fn killed_writer() {
         let Some(log) = std::env::var_os(KILLED) else { return };
         loop {
-            write(Path::new(&log), by_size(1, Some(50)), 1000);
+            write(Path::new(&log), Rotation { compress: true, ..by_size(1, Some(50)) }, 1000);
         }
     }
 

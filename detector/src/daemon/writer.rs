@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::compression::Compressor;
 use super::disk::Disk;
 use super::hub::{Hub, OUTPUT_QUEUE};
 use super::output::{Output, Rotated, Target};
@@ -57,6 +58,9 @@ pub enum Error {
         "cannot start the thread that puts findings on the disk: {0}; check the limits of this process (ulimit -a)"
     )]
     Thread(#[source] io::Error),
+    /// Another thread cannot be started.
+    #[error("cannot start the thread that compresses old files: {0}; check the limits of this process (ulimit -a)")]
+    Compression(#[source] io::Error),
 }
 
 /// How often something is done besides writing.
@@ -90,6 +94,7 @@ pub fn run(
     intervals: Intervals,
 ) -> Result<(), Error> {
     let (disk, target) = (&Disk::default(), &output.target().clone());
+    let (compressor, log) = (&Compressor::default(), output.compressed().map(Path::to_owned));
     let writer = Writer {
         head: output.head(),
         output,
@@ -97,6 +102,7 @@ pub fn run(
         hub,
         orders,
         disk: intervals.sync.is_some().then_some(disk),
+        compressor: log.is_some().then_some(compressor),
         heartbeat: intervals.heartbeat,
         next_heartbeat: intervals.heartbeat.map(|interval| Instant::now() + interval),
         notices: VecDeque::new(),
@@ -105,11 +111,17 @@ pub fn run(
         writing_failure: None,
         syncing_failure: None,
         rotation_failure: None,
+        compression_failure: None,
     };
     thread::scope(|scope| {
         if let Some(interval) = intervals.sync {
             let sync = move || disk.sync(target, interval, || hub.wake_output());
             thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, sync).map_err(Error::Thread)?;
+        }
+        if let Some(log) = &log {
+            let compress = move || compressor.run(log, || hub.wake_output());
+            let thread = thread::Builder::new().name("compress".to_owned());
+            thread.spawn_scoped(scope, compress).map_err(Error::Compression)?;
         }
         writer.run()
     })
@@ -124,6 +136,8 @@ struct Writer<'a> {
     orders: &'a Orders,
     /// Where lines are put on the disk, if that is not left to the kernel.
     disk: Option<&'a Disk>,
+    /// Where old files are compressed, if they are.
+    compressor: Option<&'a Compressor>,
     /// How often it is said how far the log has come.
     heartbeat: Option<Duration>,
     /// When this is said next.
@@ -140,12 +154,17 @@ struct Writer<'a> {
     syncing_failure: Option<String>,
     /// Why the file was not rotated, or old files are still there.
     rotation_failure: Option<String>,
+    /// Why old files are not compressed.
+    compression_failure: Option<String>,
 }
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
         if let Some(disk) = self.disk {
             disk.end();
+        }
+        if let Some(compressor) = self.compressor {
+            compressor.end();
         }
     }
 }
@@ -171,7 +190,7 @@ impl Writer<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            self.follow_disk();
+            self.follow_threads();
             // Reports are at most one per [`TICK`], because writing them takes time too.
             let is_due = ended || reported.is_none_or(|reported| reported.elapsed() >= TICK);
             let lost = if is_due { self.hub.take_output_loss() } else { 0 };
@@ -254,6 +273,9 @@ impl Writer<'_> {
                 path.display()
             ))
         };
+        if let Some(compressor) = self.compressor {
+            compressor.rotated();
+        }
         let failures: Vec<_> = excess.iter().filter_map(failed).collect();
         Ok(failures.into_iter().next())
     }
@@ -342,17 +364,24 @@ impl Writer<'_> {
         is_reopened
     }
 
-    /// Tells if lines cannot be put on the disk, or can be again.
-    fn follow_disk(&mut self) {
-        let failure = self.disk.and_then(Disk::failure);
-        if failure != self.syncing_failure {
-            self.syncing_failure = failure;
+    /// Tells if lines cannot be put on the disk, or old files not be compressed, or can be again.
+    fn follow_threads(&mut self) {
+        let syncing = self.disk.and_then(Disk::failure);
+        let compression = self.compressor.and_then(Compressor::failure);
+        if (&syncing, &compression) != (&self.syncing_failure, &self.compression_failure) {
+            (self.syncing_failure, self.compression_failure) = (syncing, compression);
             self.report_failures();
         }
     }
 
     fn report_failures(&mut self) {
-        let failures = [&self.reopening_failure, &self.writing_failure, &self.syncing_failure, &self.rotation_failure];
+        let failures = [
+            &self.reopening_failure,
+            &self.writing_failure,
+            &self.syncing_failure,
+            &self.rotation_failure,
+            &self.compression_failure,
+        ];
         self.notices.extend(self.hub.set_output_failures(failures.into_iter().flatten().cloned().collect()));
     }
 }

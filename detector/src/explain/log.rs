@@ -1,9 +1,10 @@
 //! Looks for a finding in lines that the detector has written.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use crate::finding::Finding;
+use crate::output::json::LONGEST;
 
 /// How many ids are listed that begin alike.
 const LISTED: usize = 5;
@@ -37,7 +38,8 @@ pub(crate) fn find(mut lines: impl BufRead, beginning: Option<&str>) -> Result<F
     let wanted = beginning.unwrap_or_default();
     let (mut found, mut others): (Option<Finding>, BTreeSet<String>) = (None, BTreeSet::new());
     let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line)? > 0 {
+    while lines.by_ref().take(LONGEST).read_until(b'\n', &mut line)? > 0 {
+        // The rest of a line that is too long is taken for other lines, of which none is a finding.
         let text = String::from_utf8_lossy(&line);
         // Most lines of a long file are about something else, and need not be parsed.
         let parsed = text.contains(wanted).then(|| serde_json::from_str::<Finding>(&text));

@@ -297,8 +297,11 @@ pub(super) fn log_rotated_by_the_daemon(lab: &mut Lab) -> Result<()> {
     ensure!(code == Some(7) && said.contains(" missing before this line (seq "), "{code:?}: {said}");
 
     lab.without_sensor(|_| {
-        let sensor = start(&["--rotate-every", "1s", "--rotate-keep", "2"])?;
-        wait_for("old files to be removed", Duration::from_secs(20), || Ok((files()?.len() <= 3).then_some(())))?;
+        let sensor = start(&["--rotate-every", "1s", "--rotate-keep", "2", "--rotate-compress"])?;
+        wait_for("old files to be removed and compressed", Duration::from_secs(20), || {
+            let files = files()?;
+            Ok((files.len() <= 3 && files.iter().any(|file| file.ends_with(".gz"))).then_some(()))
+        })?;
         ensure!(sensor.stop()?.success(), "the daemon that keeps two old files failed");
         Ok(())
     })?;
