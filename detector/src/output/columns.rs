@@ -333,7 +333,7 @@ mod tests {
                 Line::Notice(notice) => notice.event.name(),
             })
             .collect();
-        assert_eq!(names.len(), Kind::ALL.len() + 20, "{names:?}");
+        assert_eq!(names.len(), Kind::ALL.len() + 21, "{names:?}");
         let longest = names.iter().map(|name| fit::width(&format!("├ {name}"))).max();
         assert!(longest <= Some(KIND), "{longest:?}");
     }
