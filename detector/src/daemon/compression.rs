@@ -1,7 +1,7 @@
 //! Compresses the old files of a log, on a thread of its own, so that no line waits for it.
 //!
-//! What is compressed gets a hidden name until all of it is on the disk, and the old file is only removed after that. So
-//! at any moment, one of them is whole, whatever ends the daemon.
+//! What is compressed gets a hidden name until all of it is on the disk, and the old file is only removed after that.
+//! So at any moment, one of them is whole, whatever ends the daemon.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
