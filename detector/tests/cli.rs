@@ -775,7 +775,7 @@ fn what_is_no_log_is_refused_with_a_remedy() {
         assert_fails(&verify(&[text(&path)]), code, words);
     };
     fails("empty", b"", 7, &["there is no line with `seq` and `prev`", "give files that `detector run` has written"]);
-    fails("zstd", b"\x28\xb5\x2f\xfd", 1, &["it is compressed", "zstdcat", "| detector log verify -"]);
+    fails("zstd", b"\x28\xb5\x2f\xfd", 1, &["it is compressed", "zstdcat", "as standard input (`-`)"]);
     let packed = compress(&b"{}\n".repeat(100));
     fails("cut.gz", &packed[..packed.len() - 8], 1, &["cut.gz: cannot be read after line 100", "take another copy"]);
     assert_fails(&verify(&[text(&directory.path().join("none"))]), 1, &["none: No such file", "this user may read"]);
