@@ -34,6 +34,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(30);
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
+/// After how many records the probes are told what they are to count.
+const FEW: usize = 64;
 
 /// The state of the reader thread.
 pub(super) struct Reader<S> {
@@ -96,7 +98,6 @@ impl<S: FnMut(Message)> Reader<S> {
             self.outlet.count_turn();
             self.intake.follow_wall_clock();
             self.drain();
-            self.tell_counted();
             self.intake.take_contents(&mut self.outlet);
             self.intake.take_time(&mut self.outlet);
             let now = Instant::now();
@@ -231,9 +232,14 @@ impl<S: FnMut(Message)> Reader<S> {
 
     /// Handles the available records, [`BATCH`] at most.
     fn drain(&mut self) {
-        for _ in 0..BATCH {
+        for number in 0..BATCH {
             self.carry_out_orders();
+            // A flood must not go on as long as a batch.
+            if number % FEW == 0 {
+                self.tell_counted();
+            }
             if self.take_record().is_none() {
+                self.tell_counted();
                 self.pulse.set_drained(true);
                 return;
             }
