@@ -7,49 +7,36 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use super::background::Background;
 use super::rotation::{self, OldFiles};
 
 /// How much is compressed before the thread looks whether it should end.
 const BLOCK: usize = 64 << 10;
 
-/// What the thread that writes and the one that compresses tell each other.
+/// What the thread that writes and the one that compresses tell each other: whether there may be files that are not
+/// compressed.
 #[derive(Debug, Default)]
-pub(super) struct Compressor {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// There may be files that are not compressed.
-    has_work: bool,
-    /// Why files are not compressed.
-    failure: Option<String>,
-    is_ended: bool,
-}
+pub(super) struct Compressor(Background<bool>);
 
 impl Compressor {
     /// Tells that a file was rotated.
     pub(super) fn rotated(&self) {
-        self.lock().has_work = true;
-        self.changed.notify_all();
+        self.0.give(|has_work| !std::mem::replace(has_work, true));
     }
 
     /// Why files are not compressed.
     pub(super) fn failure(&self) -> Option<String> {
-        self.lock().failure.clone()
+        self.0.failure()
     }
 
     /// Lets [`Self::run`] end. What it has begun is begun again by the next daemon.
     pub(super) fn end(&self) {
-        self.lock().is_ended = true;
-        self.changed.notify_all();
+        self.0.end();
     }
 
     /// Compresses all old files that there are, and then each one that comes. Calls `tell` when this begins to fail, or
@@ -65,23 +52,11 @@ impl Compressor {
                     path.display()
                 )
             });
-            let mut state = self.lock();
-            if state.failure != failure {
-                match &failure {
-                    Some(failure) => tracing::error!("{failure}"),
-                    None => tracing::warn!("{}: old files can be compressed again", log.display()),
-                }
-                state.failure = failure;
-                drop(state);
-                tell();
-                state = self.lock();
-            }
-            let waited = self.changed.wait_while(state, |state| !state.has_work && !state.is_ended);
-            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.is_ended {
+            self.0.set_failure(failure, || format!("{}: old files can be compressed again", log.display()), &tell);
+            self.0.take(|has_work| !has_work);
+            if self.0.is_ended() {
                 return;
             }
-            state.has_work = false;
         }
     }
 
@@ -98,7 +73,7 @@ impl Compressor {
                 Err(error) => return Err((path.clone(), error)),
                 Ok(()) => {}
             }
-            if self.lock().is_ended {
+            if self.0.is_ended() {
                 break;
             }
         }
@@ -142,14 +117,10 @@ impl Compressor {
                 return Ok(true);
             }
             encoder.write_all(&block[..length])?;
-            if self.lock().is_ended {
+            if self.0.is_ended() {
                 return Ok(false);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,10 +149,13 @@ fn is_same(plain: &Path, compressed: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    const OLD: &str = "log.20261127T155729.012Z";
+    const COMPRESSED: &str = "log.20261127T155729.012Z.gz";
+
     /// A folder with a log that has one old file, and the path of that.
     fn folder(text: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().expect("a directory");
-        let [log, old] = ["log", "log.20261127T155729.012Z"].map(|name| folder.path().join(name));
+        let [log, old] = ["log", OLD].map(|name| folder.path().join(name));
         fs::write(&log, "").expect("it is ours");
         fs::write(&old, text).expect("it is ours");
         (folder, log, old)
@@ -194,9 +168,6 @@ mod tests {
         names.sort();
         names
     }
-
-    const OLD: &str = "log.20261127T155729.012Z";
-    const COMPRESSED: &str = "log.20261127T155729.012Z.gz";
 
     #[test]
     fn an_old_file_is_compressed_and_then_removed() {

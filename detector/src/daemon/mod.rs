@@ -1,5 +1,6 @@
 //! The daemon: sends findings to the output and to live clients until a signal stops it.
 
+mod background;
 mod compression;
 mod disk;
 pub mod hub;

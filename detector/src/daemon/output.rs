@@ -238,8 +238,7 @@ impl Output {
     /// Whether this is a regular file that is no longer found at its path.
     pub(super) fn is_moved(&self) -> bool {
         let (Target::File(path), Ok(opened)) = (&self.target, self.opened.file.metadata()) else { return false };
-        let is_same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (opened.dev(), opened.ino());
-        opened.is_file() && !std::fs::symlink_metadata(path).is_ok_and(is_same)
+        opened.is_file() && !rotation::is_at(path, &opened)
     }
 }
 

@@ -229,7 +229,7 @@ impl OldFiles {
         let path = self.path(time);
         rename(&self.log, &path)?;
         // Somebody can have put another file in the place of the log just now.
-        if !fs::symlink_metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino())) {
+        if !is_at(&path, opened) {
             rename(&path, &self.log)?;
             return Err(io::Error::other("another file has taken its place"));
         }
@@ -251,6 +251,11 @@ impl OldFiles {
         let link = left.and_then(|path| first_link(lines(path).ok()?).ok()?);
         (self.files.values().take(count).flatten().cloned().collect(), link)
     }
+}
+
+/// Whether this file is what is found at a path.
+pub(super) fn is_at(path: &Path, file: &Metadata) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
 }
 
 /// Whether this is a file that the daemon can have made.
