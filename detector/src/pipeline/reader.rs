@@ -190,7 +190,7 @@ impl<S: FnMut(Message)> Reader<S> {
         // If they change meanwhile, the number is another one, and they are told again.
         self.told_changes = self.unwatching.changes();
         let containers = self.unwatching.containers();
-        self.intake.unwatch(containers.difference(self.sensor.unwatched()).copied().collect());
+        self.intake.unwatch(containers.iter().copied().filter(|id| !self.sensor.is_unwatched(*id)).collect());
         self.set_unwatched(&containers);
     }
 

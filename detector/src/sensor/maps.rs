@@ -36,8 +36,8 @@ pub(super) struct Maps {
     missing: HashSet<Session>,
     /// The cgroups that were the host's when the sensor started.
     host_cgroups: HashSet<u64>,
-    /// The containers of which the probes know that they are not watched.
-    unwatched: BTreeSet<u64>,
+    /// The containers of which the probes know that they are not watched, as they are in the map.
+    unwatched: BTreeMap<u64, u32>,
     counting: Counting,
 }
 
@@ -99,12 +99,6 @@ impl Counting {
         let ending = self.ending.iter().chain(&self.ended).copied();
         self.told.iter().map(|(key, index)| (*key, *index)).chain(ending)
     }
-
-    /// An index that is not in use.
-    fn free(&self) -> Option<u32> {
-        let used: HashSet<_> = self.used().map(|(_, index)| index).collect();
-        (0..MOST_COUNTED).find(|index| !used.contains(index))
-    }
 }
 
 /// A container that the probes are to watch. The fields are what the probes learn about any other container at its
@@ -151,7 +145,7 @@ impl Maps {
             is_preemptible: preemption.is_preemptible(),
             missing: HashSet::new(),
             host_cgroups: HashSet::new(),
-            unwatched: BTreeSet::new(),
+            unwatched: BTreeMap::new(),
             counting: Counting::default(),
         })
     }
@@ -175,7 +169,7 @@ impl Maps {
     /// probes must be [told](Self::set_unwatched) again which containers are not watched.
     pub(super) fn refill(&mut self, running: &Running) -> Result<(), Error> {
         // Somebody may want containers to be taken for unwatched.
-        self.unwatched = self.calls().unwatched.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
+        self.unwatched = self.calls().unwatched.iter().take(MOST_STEPS).filter_map(Result::ok).collect();
         self.set_unwatched(&BTreeSet::new())?;
         // The same holds for what is counted.
         let keys: Vec<_> = self.calls().counted.keys().take(MOST_STEPS).filter_map(Result::ok).collect();
@@ -193,31 +187,16 @@ impl Maps {
     /// The probes take a container for unwatched that is watched. The next call tries again.
     pub(super) fn set_unwatched(&mut self, containers: &BTreeSet<u64>) -> Result<(), Error> {
         let mut told = std::mem::take(&mut self.unwatched);
-        let mut maps = self.calls();
-        let mut result = Ok(());
-        for container in told.difference(containers).copied().collect::<Vec<_>>() {
-            match tolerate(maps.unwatched.remove(&container)) {
-                Ok(()) => _ = told.remove(&container),
-                Err(error) => result = Err(failed("UNWATCHED", &error)),
-            }
-        }
-        for container in containers.difference(&told).copied().collect::<Vec<_>>() {
-            if let Err(error) = maps.unwatched.insert(container, 1, BPF_ANY) {
-                let error = failed("UNWATCHED", &error);
-                tracing::warn!(%error, "the probes do not know that a container is not watched; they send the changes \
-                    of its files, which are dropped later");
-                break;
-            }
-            told.insert(container);
-        }
-        drop(maps);
+        let harm = "the probes do not know that a container is not watched; they send the changes of its files, which \
+            are dropped later";
+        let (_, result) = follow(&mut self.calls().unwatched, "UNWATCHED", (&mut told, containers), || Some(1), harm);
         self.unwatched = told;
         result
     }
 
-    /// The containers of which the probes know that they are not watched.
-    pub(super) fn unwatched(&self) -> &BTreeSet<u64> {
-        &self.unwatched
+    /// Whether the probes know that a container is not watched.
+    pub(super) fn is_unwatched(&self, container: u64) -> bool {
+        self.unwatched.contains_key(&container)
     }
 
     /// Tells the probes which files they count and do not report. It only costs more than it need if they do not learn
@@ -228,30 +207,12 @@ impl Maps {
     /// The probes go on counting some. The next call tries again.
     pub(super) fn set_counted(&mut self, wanted: &BTreeSet<CountedKey>) -> Result<(), Error> {
         let mut counting = std::mem::take(&mut self.counting);
+        let mut used: HashSet<_> = counting.used().map(|(_, index)| index).collect();
+        let free = || (0..MOST_COUNTED).find(|index| used.insert(*index));
+        let harm = "the probes do not know what they need only count; they report each file";
         let mut maps = self.calls();
-        let mut result = Ok(());
-        counting.told.retain(|key, &mut index| {
-            if wanted.contains(key) {
-                return true;
-            }
-            match tolerate(maps.counted.remove(key)) {
-                Ok(()) => counting.ending.push((*key, index)),
-                Err(error) => result = Err(failed("COUNTED", &error)),
-            }
-            result.is_err()
-        });
-        for &key in wanted {
-            if counting.told.contains_key(&key) {
-                continue;
-            }
-            let Some(index) = counting.free() else { break };
-            if let Err(error) = maps.counted.insert(key, index, BPF_ANY) {
-                let error = failed("COUNTED", &error);
-                tracing::warn!(%error, "the probes do not know what they need only count; they report each file");
-                break;
-            }
-            counting.told.insert(key, index);
-        }
+        let (ending, result) = follow(&mut maps.counted, "COUNTED", (&mut counting.told, wanted), free, harm);
+        counting.ending.extend(ending);
         let any = u32::from(!counting.told.is_empty());
         let switched = maps.counting.set(0, any, BPF_ANY).map_err(|e| failed("COUNTING", &e));
         drop(maps);
@@ -530,6 +491,42 @@ fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<HashMap<M
 
 fn failed(name: &'static str, error: &MapError) -> Error {
     Error::Map { name, why: error.to_string() }
+}
+
+/// Makes a map have the keys that are wanted. `told` is what it has by what it was given before, `value` the value of
+/// a new key, if there is room for one more, and `harm` what it means if that cannot be added. Returns what was removed,
+/// and an error if something could not be, which the next call tries again.
+fn follow<K: Pod + Ord, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    name: &'static str,
+    (told, wanted): (&mut BTreeMap<K, V>, &BTreeSet<K>),
+    mut value: impl FnMut() -> Option<V>,
+    harm: &str,
+) -> (Vec<(K, V)>, Result<(), Error>) {
+    let (mut removed, mut result) = (Vec::new(), Ok(()));
+    told.retain(|key, value| {
+        if wanted.contains(key) {
+            return true;
+        }
+        match tolerate(map.remove(key)) {
+            Ok(()) => removed.push((*key, *value)),
+            Err(error) => {
+                result = Err(failed(name, &error));
+                return true;
+            }
+        }
+        false
+    });
+    for key in wanted.iter().filter(|key| !told.contains_key(key)).copied().collect::<Vec<_>>() {
+        let Some(value) = value() else { break };
+        if let Err(error) = map.insert(key, value, BPF_ANY) {
+            let error = failed(name, &error);
+            tracing::warn!(%error, "{harm}");
+            break;
+        }
+        told.insert(key, value);
+    }
+    (removed, result)
 }
 
 /// Turns the error into success if a key exists already or no longer exists.

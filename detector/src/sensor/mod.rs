@@ -224,9 +224,9 @@ impl Sensor {
         std::mem::replace(&mut self.report.unwatching, told) != self.report.unwatching
     }
 
-    /// The containers of which the probes know that they are not watched.
-    pub(crate) fn unwatched(&self) -> &BTreeSet<u64> {
-        self.maps.unwatched()
+    /// Whether the probes know that a container is not watched.
+    pub(crate) fn is_unwatched(&self, container: u64) -> bool {
+        self.maps.is_unwatched(container)
     }
 
     /// Tells the probes which files they count and do not report. What they cannot be told is tried again with the next
