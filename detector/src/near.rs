@@ -2,6 +2,19 @@
 
 use strsim::damerau_levenshtein;
 
+/// What to do instead of using an unknown name: use the known one that looks much like it, or one of all.
+pub(crate) fn hint(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => one_of(known),
+    }
+}
+
+/// Says which names are known.
+pub(crate) fn one_of(known: &[&str]) -> String {
+    format!("use one of {}", known.join(", "))
+}
+
 /// The known name that looks most like this one, if one looks much like it.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     // Of two beginnings, the one that leaves out less was meant.

@@ -85,10 +85,7 @@ impl FromStr for Form {
             "template" => Err("write the template after it: -o 'template={time} {severity} {message}'".to_owned()),
             _ => match text.strip_prefix("template=") {
                 Some(template) => template.parse().map(Self::Template).map_err(|wrong: Invalid| wrong.to_string()),
-                None => Err(match near::nearest(text, &KNOWN) {
-                    Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => format!("use one of {}", KNOWN.join(", ")),
-                }),
+                None => Err(near::hint(text, &KNOWN)),
             },
         }
     }

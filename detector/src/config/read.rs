@@ -92,10 +92,7 @@ fn unknown(span: Range<usize>, what: &str, name: &str, known: &[&str], problems:
     /// Longer names are shown in part, and are no misspelt ones.
     const LONGEST: usize = 40;
     let shown: String = name.chars().take(LONGEST).collect();
-    let hint = match Some(name).filter(|_| shown == name).and_then(|name| near::nearest(name, known)) {
-        Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => format!("use one of {}", known.join(", ")),
-    };
+    let hint = if shown == name { near::hint(name, known) } else { near::one_of(known) };
     let dots = if shown == name { "" } else { "…" };
     problems.error(span, format_args!("unknown {what} `{shown}{dots}`; {hint}"));
 }

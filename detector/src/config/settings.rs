@@ -103,7 +103,10 @@ pub struct Output {
     pub show_suppressed: Option<bool>,
 }
 
-keys!(Output: json, sync, rotate_size, rotate_every, rotate_keep, rotate_compress, heartbeat, metrics, record, show_suppressed);
+keys!(
+    Output: json, sync, rotate_size, rotate_every, rotate_keep, rotate_compress, heartbeat, metrics, record,
+    show_suppressed
+);
 
 /// What is said about this node in each line.
 #[derive(Debug, Default, JsonSchema)]

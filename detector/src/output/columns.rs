@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use clap::builder::styling::Style;
 
 use super::fit::{self, Row, Run};
-use super::terminal::{DIM, Pen};
+use super::terminal::{DIM, Pen, SHORT_ID};
 
 /// The narrowest width for which lines are laid out.
 const NARROWEST: usize = 24;
@@ -27,8 +27,6 @@ const MOST_ROWS: usize = 6;
 const MOST_ROWS_OF_DETAIL: usize = 2;
 /// Room for a severity.
 const SEVERITY: usize = 8;
-/// Room for a container's id, as container runtimes show it.
-const SHORT_ID: usize = 12;
 /// Room for the name of a container or pod.
 const LONGEST_NAME: usize = 24;
 /// Room for the names of findings, also of those in a session, where everything is on one line.

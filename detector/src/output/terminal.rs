@@ -19,7 +19,7 @@ use crate::finding::{
 };
 
 /// Digits of a container's id, as container runtimes show it.
-const SHORT_ID: usize = 12;
+pub(super) const SHORT_ID: usize = 12;
 /// How many reasons for a degradation are shown in the live view.
 const MAX_REASONS: usize = 3;
 
