@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use detector_tests::machine::Kind;
 use tempfile::TempDir;
 
@@ -84,8 +84,9 @@ const SYSTEM: &[&str] = &[
     "runc",
 ];
 
-/// Files that no program reads.
-const UNREAD: &[&str] = &["doc", "info", "locale", "man", "perl"];
+/// Files that no program reads, and those that only a disk with more of Perl has.
+const UNREAD: &[&str] = &["doc", "info", "locale", "man"];
+const UNREAD_OF_PERL: &[&str] = &["perl"];
 
 /// A disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,12 @@ impl Disk {
         }
     }
 
+    /// The directories in `/usr/share` that are left out.
+    fn unread(self) -> impl Iterator<Item = &'static str> {
+        let of_perl: &[_] = if self == Self::System { &[] } else { UNREAD_OF_PERL };
+        UNREAD.iter().chain(of_perl).copied()
+    }
+
     /// Its directory in the cache, and its packages.
     fn content(self) -> (&'static str, Vec<&'static str>) {
         match self {
@@ -125,7 +132,7 @@ impl Disk {
 ///
 /// A package cannot be fetched, or the cache cannot be written.
 pub fn disk(disk: Disk) -> Result<PathBuf> {
-    let (name, packages) = disk.content();
+    let ((name, packages), unread) = (disk.content(), disk.unread());
     let folder = project::cache()?.join(name);
     let (disk, wanted) = (folder.join("disk"), folder.join("wanted"));
     let is_complete = || fs::read_to_string(&wanted).is_ok_and(|wanted| wanted == packages.join("\n"));
@@ -141,11 +148,9 @@ pub fn disk(disk: Disk) -> Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let partial = TempDir::with_prefix_in("partial-", &folder)?;
     Archive::open()?.unpack_all(&packages, partial.path())?;
-    for name in UNREAD {
-        let folder = partial.path().join("usr/share").join(name);
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
+    for name in unread {
+        fs::remove_dir_all(partial.path().join("usr/share").join(name))
+            .with_context(|| format!("the packages have no {name}"))?;
     }
     let mut make = Command::new("mkfs.erofs");
     // A running machine keeps the disk that it has.
