@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::background::Background;
 use super::output::{Opened, Target};
 
-/// What the thread that writes and the one that syncs tell each other: the files with lines that may not be on the disk.
+/// What the thread that writes and the one that syncs tell each other: which files have lines that may not be on the
+/// disk.
 #[derive(Debug, Default)]
 pub(super) struct Disk(Background<Vec<Arc<Opened>>>);
 

@@ -493,9 +493,9 @@ fn failed(name: &'static str, error: &MapError) -> Error {
     Error::Map { name, why: error.to_string() }
 }
 
-/// Makes a map have the keys that are wanted. `told` is what it has by what it was given before, `value` the value of
-/// a new key, if there is room for one more, and `harm` what it means if that cannot be added. Returns what was removed,
-/// and an error if something could not be, which the next call tries again.
+/// Makes a map have the keys that are wanted. `told` is what it was given before, `value` the value of a new key, if
+/// there is room for one more, and `harm` says what it means if that cannot be added. Returns what was removed, and an
+/// error if something could not be removed, which the next call tries again.
 fn follow<K: Pod + Ord, V: Pod>(
     map: &mut HashMap<MapData, K, V>,
     name: &'static str,
