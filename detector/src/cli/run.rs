@@ -161,8 +161,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     if (keep.is_some() || compress) && !config.rotation.is_on() {
         return Err(Failure::new(
             Exit::Usage,
-            "--rotate-keep and --rotate-compress (also in the configuration file): no old files come without \
-            rotation; also give --rotate-size or --rotate-every, or leave them out",
+            "--rotate-keep and --rotate-compress (also in the configuration file) are about files that the daemon has \
+            rotated; also give --rotate-size or --rotate-every, or leave them out",
         ));
     }
     Ok(daemon::run(config, file, notice)?)
