@@ -278,19 +278,19 @@ pub(super) fn login(lab: &mut Lab) -> Result<()> {
     server.expect(lab, &[command, shell, written]).map(drop)
 }
 
-/// The command that the application runs is told three times, and then counted.
+/// The command that the application runs is told once, and then counted.
 pub(super) fn node(lab: &mut Lab) -> Result<()> {
     let command = json!({"finding": "shell_in_container", "severity": "medium",
         "process": {"origin": "application", "args": ["/bin/sh", "-c", "echo $((6 * 7))"]}});
     let loud = observe(lab, &NODE)?;
     let told: BTreeSet<_> = loud.iter().map(|line| line["id"].to_string()).collect();
-    ensure!(told.len() == 4, "{} findings instead of 4: {loud:?}", told.len());
+    ensure!(told.len() == 1, "{} findings instead of 1: {loud:?}", told.len());
     for line in &loud {
         let difference = difference(line, &command);
         ensure!(difference.is_none(), "{difference:?}: {line}");
     }
     let count = loud.last().and_then(|last| last["repeated"]["count"].as_u64());
-    ensure!(count.is_some_and(|count| count + 3 >= REQUESTS), "it does not count the requests: {loud:?}");
+    ensure!(count.is_some_and(|count| count >= REQUESTS), "it does not count the requests: {loud:?}");
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Acts are the same if only their files differ: files whose names have the same [pattern], files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
-//! Acts of a session are counted only if there are very many. What a package manager does, and what is done in a step
-//! of a build, is one finding from the first act on. What a process does to a file that it has [just created](made)
+//! Acts of a session are counted only if there are very many. What executes the same program with the same arguments,
+//! what a package manager does, and what is done in a step of a build, is one finding from the first act on. What a process does to a file that it has [just created](made)
 //! belongs to the creation.
 //!
 //! If very many files are created, the probes [count](counted) the next ones.
@@ -34,8 +34,8 @@ use key::{About, Act, Key, Scope};
 use made::{Made, Told};
 use tally::{By, Tally};
 
-/// How many acts have findings of their own before they are counted: files with the same pattern, patterns in a
-/// directory, and directories in a directory.
+/// How many acts on files have findings of their own before they are counted: files with the same pattern, patterns in
+/// a directory, and directories in a directory.
 const OWN: u32 = 3;
 /// How many acts of a session that are the same apart from their files have findings of their own.
 const OWN_IN_SESSION: u32 = 100;
@@ -199,7 +199,7 @@ impl Ledger {
         if self.take_part((&act, &about), &finding, now, context, found) {
             return None;
         }
-        let counting = self.counting(&act, &about);
+        let counting = self.counting(&act, &about, now);
         match counting {
             Some(number) => {
                 let all = self.numbers.get(&Key { act: Arc::clone(&act), scope: Scope::All }).copied();
@@ -305,7 +305,10 @@ impl Ledger {
     }
 
     /// The entry in which the act is counted, or `None` if it has a finding of its own.
-    fn counting(&self, act: &Arc<Act>, about: &About) -> Option<u64> {
+    fn counting(&mut self, act: &Arc<Act>, about: &About, now: u64) -> Option<u64> {
+        if act.session.is_none() && matches!(about, About::Same(_)) {
+            return Some(self.note(Key { act: Arc::clone(act), scope: about.narrowest() }, now).0);
+        }
         let find = |scope, least| {
             let number = *self.numbers.get(&Key { act: Arc::clone(act), scope })?;
             self.entries.get(&number).filter(|entry| entry.own >= least).map(|_| number)

@@ -13,6 +13,8 @@ use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
 
 /// How long after its last line the finding of a tally is published again, if there was more.
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
+/// The same of what is executed: the first line has all but the count.
+const OF_EXECUTED: &[u64] = &[60 * SECOND, 600 * SECOND, 3600 * SECOND];
 /// How many of the first and of the last paths or commands are listed.
 const LISTED: usize = 4;
 
@@ -127,6 +129,7 @@ impl Tally {
             let name = describe::base_name(process.exe.as_ref()?.as_str().as_bytes());
             Some((std::str::from_utf8(name).ok()?, process.origin))
         });
+        let intervals = if matches!(scope, Scope::Same(_)) { OF_EXECUTED } else { INTERVALS };
         Self {
             finding: finding.clone(),
             end_of_message: describe::where_and_by(container, by),
@@ -142,7 +145,7 @@ impl Tally {
             parts: Vec::new(),
             counted_in_kernel: 0,
             moment: (now, 0),
-            pace: Pace::new(INTERVALS, now),
+            pace: Pace::new(intervals, now),
             is_changed: false,
         }
     }
