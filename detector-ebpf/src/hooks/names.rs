@@ -24,6 +24,8 @@ use crate::{
     kernel::ARG_CREATE_DENTRY,
 };
 
+/// The bits of a `umode_t`.
+const UMODE: u32 = 0xffff;
 /// `RENAME_EXCHANGE` (include/uapi/linux/fs.h).
 const RENAME_EXCHANGE: u32 = 1 << 1;
 
@@ -34,7 +36,10 @@ fn inode_mkdir(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn inode_mknod(ctx: ProbeContext) -> u32 {
-    made(&ctx, ImageOp::Mknod)
+    if let (Some(dentry), Some(mode)) = (argument(&ctx, 1), ctx.arg::<u32>(2)) {
+        hand_over(&ctx, image::made_node(dentry, mode & UMODE));
+    }
+    0
 }
 
 #[kprobe]

@@ -25,5 +25,5 @@ pub use code::{executing, mapped, protected};
 pub use content::{device_opened, opened, opened_by_handle, stored, written};
 pub use metadata::{changing, copied_up, creating, ended, to_create};
 pub use mounts::{mounted, remounted, rooted, set_attributes, setting_attributes};
-pub use names::{linked, made, removed, renamed};
+pub use names::{linked, made, made_node, removed, renamed};
 pub use seen::difference;

@@ -26,6 +26,12 @@ pub fn made(dentry: Dentry, op: ImageOp) -> Option<Change> {
     Some(Change { is_new: 1, ..Change::of_image(image, directory, dentry, op, EACH) })
 }
 
+/// Checks a FIFO, socket or device that is being created with this type and these permissions.
+#[inline(always)]
+pub fn made_node(dentry: Dentry, mode: u32) -> Option<Change> {
+    made(dentry, ImageOp::Mknod).map(|change| Change { value: mode, ..change })
+}
+
 /// Checks a name that is being removed. If the actor itself has created the file, this does not change the image.
 #[inline(always)]
 pub fn removed(dentry: Dentry, op: ImageOp) -> Option<Change> {

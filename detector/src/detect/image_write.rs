@@ -141,13 +141,24 @@ fn message(change: &ImageChange, container: &TrackedContainer, actor: Option<&Ac
         detail => describe::path_or_inode(detail, &change.file),
     };
     let (done, preposition, _) = describe(change.op);
-    let mut what = format!("{path} {done}");
+    let mut what = format!("{path} {done}{}", if change.op == ImageOp::Mknod { node(change.file.mode) } else { "" });
     if let Some(new_path) = detail.and_then(|detail| detail.new_path.as_ref()) {
         what += &format!(" {preposition} {}", describe::text(&new_path.bytes));
     } else if change.op == ImageOp::Chmod && detail.is_some() {
         what += &format!(" {preposition} {}", Mode::from_st_mode(change.file.mode));
     }
     describe::message(&what, container, actor)
+}
+
+/// What is created with mknod(2) or bind(2), in a message. A regular file is not named.
+fn node(mode: u32) -> &'static str {
+    match mode & libc::S_IFMT {
+        libc::S_IFSOCK => " as a socket",
+        libc::S_IFIFO => " as a FIFO",
+        libc::S_IFBLK => " as a block device",
+        libc::S_IFCHR => " as a character device",
+        _ => "",
+    }
 }
 
 #[cfg(test)]

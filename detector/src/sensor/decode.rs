@@ -164,6 +164,9 @@ fn file_record(kind: Kind, (record, mut texts): (&record::FileRecord, Texts<'_>)
     if kind == Kind::ImageChange && record.op == ImageOp::Chmod.number() {
         file.mode = file.mode & libc::S_IFMT | record.value & !libc::S_IFMT;
     }
+    if kind == Kind::ImageChange && record.op == ImageOp::Mknod.number() && record.value != 0 {
+        file.mode = record.value;
+    }
     // In the order of the record's fields.
     let path = texts.path(record.path, "path")?;
     let exe = texts.path(record.exe, "exe")?;

@@ -44,6 +44,7 @@ pub(super) fn data(lab: &mut Lab) -> Result<()> {
     container.child_does(&["create", "/tmp/state"])?;
     container.service_does(&["rename", "/tmp/state", "/tmp/renamed"])?;
     container.service_does(&["mkdir", "/tmp/folder"])?;
+    container.service_does(&["bind-socket", "/tmp/socket"])?;
     let scratch = || expected("scratch", "low");
     lab.expect(
         &container,
@@ -52,6 +53,7 @@ pub(super) fn data(lab: &mut Lab) -> Result<()> {
             change("create", "/tmp/state", scratch()),
             change("rename", "/tmp/state", scratch()),
             change("mkdir", "/tmp/folder", scratch()),
+            change("mknod", "/tmp/socket", scratch()),
         ],
     )
 }

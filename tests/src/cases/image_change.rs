@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use serde_json::{Value, json};
 
 use super::expectation::write;
@@ -31,6 +31,16 @@ fn makes(lab: &mut Lab, container: &Container, operation: &str, op: &str) -> Res
     lab.expect(container, [made(op, &path)])
 }
 
+/// The same of something that has another type, which the message names.
+fn makes_node(lab: &mut Lab, container: &Container, operation: &str, kind: &str) -> Result<()> {
+    let path = new(&lab.file()?);
+    container.service_does(&[operation, &path])?;
+    let found = lab.expect_and_take(container, [made("mknod", &path)])?;
+    let message = found[0]["message"].as_str().unwrap_or_default();
+    ensure!(message.starts_with(&format!("{path} created as a {kind} in container ")), "{message}");
+    Ok(())
+}
+
 pub(super) fn mkdir(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
     makes(lab, &container, "mkdir", "mkdir")
@@ -38,7 +48,7 @@ pub(super) fn mkdir(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn mknod(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    makes(lab, &container, "mknod", "mknod")
+    makes_node(lab, &container, "mknod", "FIFO")
 }
 
 pub(super) fn mknod_file(lab: &mut Lab) -> Result<()> {
@@ -48,12 +58,12 @@ pub(super) fn mknod_file(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn mknod_device(lab: &mut Lab) -> Result<()> {
     let container = lab.privileged()?;
-    makes(lab, &container, "mknod-device", "mknod")
+    makes_node(lab, &container, "mknod-device", "character device")
 }
 
 pub(super) fn bind_socket(lab: &mut Lab) -> Result<()> {
     let container = lab.container()?;
-    makes(lab, &container, "bind-socket", "mknod")
+    makes_node(lab, &container, "bind-socket", "socket")
 }
 
 pub(super) fn symlink(lab: &mut Lab) -> Result<()> {

@@ -98,7 +98,9 @@ pub(super) fn is_data(change: &ImageChange) -> bool {
             libc::S_IFREG => change.file.mode & POWER == 0 && change.file.nlink <= 1,
             kind => matches!(kind, libc::S_IFDIR | libc::S_IFSOCK),
         },
-        Mknod | Symlink | Exchange | SetXattr | RemoveXattr | SetCapability | SetAcl | SetFlags => false,
+        // That of a regular file is the directory's.
+        Mknod => change.file.mode & libc::S_IFMT == libc::S_IFSOCK,
+        Symlink | Exchange | SetXattr | RemoveXattr | SetCapability | SetAcl | SetFlags => false,
     }
 }
 

@@ -130,6 +130,9 @@ mod tests {
             (ImageOp::Mkdir, libc::S_IFDIR, true),
             (ImageOp::Symlink, libc::S_IFDIR, false),
             (ImageOp::Mknod, libc::S_IFDIR, false),
+            (ImageOp::Mknod, libc::S_IFSOCK, true),
+            (ImageOp::Mknod, libc::S_IFIFO, false),
+            (ImageOp::Mknod, libc::S_IFBLK, false),
             // The type of only one of the files is known.
             (ImageOp::Exchange, libc::S_IFREG, false),
             (ImageOp::SetFlags, libc::S_IFREG, false),
