@@ -223,7 +223,8 @@ pub(super) fn of(event: &Event, finding: &Finding) -> Option<(Act, About)> {
         severity: finding.severity,
         expected: finding.expected,
         candidates: finding.candidates.as_ref().map_or_else(Vec::new, |candidates| candidates.numbers().to_vec()),
-        may_be_expected: finding.visit.is_some() || finding.typical.is_some(),
+        // Of what is executed there is one finding, which says when this changes.
+        may_be_expected: finding.visit.is_some() || finding.typical.is_some() && !is_executed,
         op: file.op,
         layer: file.layer,
         differs: file.differs,

@@ -204,7 +204,7 @@ impl Ledger {
             Some(number) => {
                 let all = self.numbers.get(&Key { act: Arc::clone(&act), scope: Scope::All }).copied();
                 all.into_iter().for_each(|all| self.touch(all, now));
-                let is_first = self.count(number, &about, &finding, now, container);
+                let is_first = self.count(number, (&about, &finding), (now, container), context, found);
                 self.made.insert(&act, &finding, now, || Told::Counted(number));
                 if !is_first {
                     return counting;
@@ -261,12 +261,22 @@ impl Ledger {
     }
 
     /// Counts an act. Returns whether it is the first one of a tally.
-    fn count(&mut self, number: u64, about: &About, finding: &Finding, now: u64, container: &TrackedContainer) -> bool {
+    fn count(
+        &mut self,
+        number: u64,
+        (about, finding): (&About, &Finding),
+        (now, container): (u64, &TrackedContainer),
+        context: &Context,
+        found: &mut dyn FnMut(Finding),
+    ) -> bool {
         self.touch(number, now);
         let Some(entry) = self.entries.get_mut(&number) else { return true };
         if let Some(tally) = &mut entry.tally {
-            tally.add(finding, about.path(), now);
+            let is_urgent = tally.add(finding, about.path(), now);
             self.set_due(number);
+            if is_urgent {
+                self.publish(number, now, context, found);
+            }
             return false;
         }
         entry.tally = Some(Box::new(Tally::new(finding, entry.key.scope.clone(), about.path(), now, container)));

@@ -9,12 +9,13 @@ use crate::detect::context::Context;
 use crate::detect::describe;
 use crate::detect::installations::Installation;
 use crate::detect::pace::{Pace, SECOND};
-use crate::finding::{Finding, ImageOp, Kind, Repeated, Text, Time};
+use crate::finding::{Finding, ImageOp, Kind, Repeated, Severity, Text, Time};
 
 /// How long after its last line the finding of a tally is published again, if there was more.
 const INTERVALS: &[u64] = &[SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3600 * SECOND];
-/// The same of what is executed: the first line has all but the count.
-const OF_EXECUTED: &[u64] = &[60 * SECOND, 600 * SECOND, 3600 * SECOND];
+/// The same of what is executed, whose first line has all but the count, up to severity medium and above it.
+const OF_EXECUTED: &[u64] = &[600 * SECOND, 3600 * SECOND];
+const OF_EXECUTED_HIGH: &[u64] = &[60 * SECOND, 600 * SECOND, 3600 * SECOND];
 /// How many of the first and of the last paths or commands are listed.
 const LISTED: usize = 4;
 
@@ -129,7 +130,11 @@ impl Tally {
             let name = describe::base_name(process.exe.as_ref()?.as_str().as_bytes());
             Some((std::str::from_utf8(name).ok()?, process.origin))
         });
-        let intervals = if matches!(scope, Scope::Same(_)) { OF_EXECUTED } else { INTERVALS };
+        let intervals = match scope {
+            Scope::Same(_) if finding.severity > Severity::Medium => OF_EXECUTED_HIGH,
+            Scope::Same(_) => OF_EXECUTED,
+            _ => INTERVALS,
+        };
         Self {
             finding: finding.clone(),
             end_of_message: describe::where_and_by(container, by),
@@ -171,9 +176,11 @@ impl Tally {
         self.raise(finding)
     }
 
-    /// Counts another act that is the same.
-    pub(super) fn add(&mut self, finding: &Finding, path: Option<&Text>, now: u64) {
+    /// Counts another act that is the same. Returns whether the finding must be published at once: unlike what was
+    /// counted before, this act is none that all containers of the image may do.
+    pub(super) fn add(&mut self, finding: &Finding, path: Option<&Text>, now: u64) -> bool {
         self.count += 1;
+        let was_typical = self.finding.typical.is_some();
         self.finding.add(finding);
         self.note(image_op(&self.finding), now);
         command(finding).into_iter().for_each(|command| self.commands.add(command));
@@ -181,6 +188,7 @@ impl Tally {
         if !self.is_replaced() {
             path.into_iter().for_each(|path| self.add_name(path));
         }
+        was_typical && self.finding.typical.is_none()
     }
 
     /// Adds files of which the probes have only counted the creation, until this time.
