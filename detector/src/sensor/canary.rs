@@ -68,6 +68,8 @@ impl Canary {
                 _ => self.seen.extend(proven_by(change.detail.as_ref(), change.file.layer, None)),
             },
             Event::DeviceOpen(_) => self.seen.push("device"),
+            // If the detector runs in a container, the canary leaves that one first.
+            Event::CgroupEscape(escape) if escape.cgroup == self.cgroup_path => {}
             Event::CgroupEscape(_) => self.seen.push("cgroup_attach"),
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer, None)),
             Event::HandleOpen(_) => self.seen.push("handle"),
@@ -86,7 +88,8 @@ impl Canary {
     /// Whether the canary has caused something that happened in a container.
     fn is_cause_of(&self, event: &Event) -> bool {
         let Some(canary) = &self.process else { return false };
-        if event.at().is_none_or(|at| at.container != canary.cgroup) {
+        let enters = |event: &Event| matches!(event, Event::CgroupEscape(escape) if escape.cgroup == self.cgroup_path);
+        if event.at().is_none_or(|at| at.container != canary.cgroup) && !enters(event) {
             return false;
         }
         let is_actor = |detail: &Option<Detail>| detail.as_ref().is_some_and(|detail| canary.is(&detail.process));
@@ -151,7 +154,7 @@ fn proven_by(detail: Option<&Detail>, layer: Option<Layer>, op: Option<ImageOp>)
 mod tests {
     use super::*;
     use crate::detect::samples;
-    use crate::event::Cgroup;
+    use crate::event::{At, Cgroup, CgroupEscape};
 
     /// The canary, whose process is that of the samples.
     fn canary() -> Canary {
@@ -183,6 +186,26 @@ mod tests {
             assert!(canary.take(&event) && canary.has_proven(hook), "{event:?}");
         }
         assert!(canary.has_proven("setattr") && canary.is_gone());
+    }
+
+    #[test]
+    fn it_enters_its_cgroup_from_that_of_the_detector() {
+        let escape = |cgroup: &[u8], pid| {
+            let mut process = samples::process(Origin::Application);
+            process.pid = pid;
+            Event::CgroupEscape(Box::new(CgroupEscape {
+                at: At { time: 99, number: 3, cgroup: 500, container: 400 },
+                process,
+                exe: samples::path("/usr/bin/detector"),
+                moved: pid,
+                cgroup: cgroup.into(),
+            }))
+        };
+        let mut canary = canary();
+        let pid = samples::process(Origin::Entrypoint).pid;
+        assert!(canary.take(&escape(b"/canary-1", pid)) && !canary.has_proven("cgroup_attach"));
+        assert!(!canary.take(&escape(b"/canary-1", pid + 1)), "another process, which it cannot be");
+        assert!(!canary.take(&escape(b"/", pid)), "out of another container, to another cgroup");
     }
 
     #[test]
