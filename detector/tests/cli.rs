@@ -141,6 +141,19 @@ fn the_default_configuration_has_no_errors() {
 }
 
 #[test]
+fn the_configuration_in_the_manifest_for_kubernetes_has_no_errors() {
+    let manifest = include_str!("../../deploy/kubernetes/detector.yaml");
+    let (_, text) = manifest.split_once("config.toml: |\n").expect("it has a configuration");
+    let lines = text.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let text = lines.map(|line| format!("{}\n", line.trim_start())).collect::<String>();
+    assert!(text.contains("rotate_size"), "{text}");
+    let (_directory, path) = config_file(&text);
+    let output = detector(&["config", "check"]).arg(&path).output().expect("it starts");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(": no errors\n"));
+}
+
+#[test]
 fn config_check_shows_all_errors_in_place() {
     let (_directory, path) = config_file("loog = \"info\"\n[output]\njson = 1\n");
     let output = detector(&["config", "check", text(&path)]).output().expect("the program starts");

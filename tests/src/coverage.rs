@@ -767,6 +767,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "refusals::",
     "degraded::",
     "doctor::",
+    "as_container::",
     "package::",
     "runtimes::docker_recorded",
     "runtimes::docker_silent",

@@ -25,7 +25,7 @@ enum Task {
     Setup,
     /// Build the detector for development.
     Build,
-    /// Build dist/detector, one static file that contains the probes, and a Debian package with it.
+    /// Build dist/detector, one static file that contains the probes, and a Debian package and a container image with it.
     Dist,
     /// Boot a kernel and run a command or a shell in it.
     Vm {
@@ -95,7 +95,7 @@ fn run(task: Task) -> Result<()> {
         Task::Build => build::build(),
         Task::Dist => {
             let dist = build::dist()?;
-            println!("{}\n{}", dist.detector.display(), package::make(&dist)?.display());
+            package::all(&dist)?.iter().for_each(|file| println!("{}", file.display()));
             Ok(())
         }
         Task::Vm { kernel, append, interactive, runtimes, command } => {

@@ -1,40 +1,60 @@
-//! Makes the Debian package of the detector. What is in it, and where, is in `detector/Cargo.toml` and `deploy/debian`.
+//! Makes what is given to users: the Debian package of the detector, its container image, and their checksums. What is
+//! in the package, and where, is in `detector/Cargo.toml` and `deploy/debian`.
 //!
-//! The same binary makes a package of the same bytes: all files in it have the time of the last commit.
+//! The same binary makes the same bytes: all files in them have the time of the last commit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::build::{Dist, TARGET};
-use crate::{project, setup, shell};
+use crate::{image, project, setup, shell};
 
 /// The shells that the package has completions for.
 const SHELLS: &[&str] = &["bash", "fish", "zsh"];
 
-/// Makes the package of a built detector and `SHA256SUMS` in `dist/`. Returns the package.
+/// Makes the package and the image of a built detector and `SHA256SUMS` in `dist/`. Returns the files.
+///
+/// # Errors
+///
+/// One of them cannot be made.
+pub fn all(dist: &Dist) -> Result<Vec<PathBuf>> {
+    let files = vec![dist.detector.clone(), make(dist)?, image(dist)?];
+    let folder = project::root().join("dist");
+    let names = files.iter().filter_map(|file| file.file_name());
+    let sums = shell::output(Command::new("sha256sum").args(names).current_dir(&folder))?;
+    fs::write(folder.join("SHA256SUMS"), sums)?;
+    Ok(files)
+}
+
+/// Makes the container image of a built detector in `dist/`.
+///
+/// # Errors
+///
+/// Like [`image::make`].
+pub fn image(dist: &Dist) -> Result<PathBuf> {
+    // Machines that boot at the same time make it, too.
+    let _lock = project::lock_cache()?;
+    image::make(dist, last_change()?)
+}
+
+/// Makes the package of a built detector in `dist/`.
 ///
 /// # Errors
 ///
 /// cargo-deb cannot be installed or fails, or the detector does not accept its own configuration file.
 pub fn make(dist: &Dist) -> Result<PathBuf> {
     setup::packager()?;
-    // Machines that boot at the same time make it, too.
     let _lock = project::lock_cache()?;
     let folder = project::root().join("dist");
     prepare(dist, &folder.join("package"))?;
     let package = folder.join(format!("detector_{}_amd64.deb", env!("CARGO_PKG_VERSION")));
     let mut make = shell::cargo();
     make.args(["deb", "--package", "detector", "--target", TARGET, "--no-build", "--no-strip", "--deb-revision", ""]);
-    make.arg("--output").arg(&package).env("SOURCE_DATE_EPOCH", last_change()?);
+    make.arg("--output").arg(&package).env("SOURCE_DATE_EPOCH", last_change()?.to_string());
     shell::long("making the Debian package", &mut make)?;
-    let mut sums = Command::new("sha256sum");
-    for file in [&dist.detector, &package] {
-        sums.arg(file.file_name().context("it is a file in dist/")?);
-    }
-    fs::write(folder.join("SHA256SUMS"), shell::output(sums.current_dir(&folder))?)?;
     Ok(package)
 }
 
@@ -65,11 +85,11 @@ fn commented_out(text: &str) -> String {
 }
 
 /// The time of the last commit, in seconds since 1970. Without a repository it is 1970.
-fn last_change() -> Result<String> {
+fn last_change() -> Result<i64> {
     let mut log = Command::new("git");
     log.args(["log", "-1", "--format=%ct"]).current_dir(project::root());
     let said = if project::root().join(".git").exists() { shell::text(&mut log)? } else { "0".to_owned() };
-    Ok(said.trim().to_owned())
+    Ok(said.trim().parse()?)
 }
 
 #[cfg(test)]

@@ -178,12 +178,15 @@ impl Vm {
         }
     }
 
-    /// The initramfs, with the last built binaries. A Debian gets a package of the detector to install.
+    /// The initramfs, with the last built binaries. A Debian gets a package of the detector to install, and a machine
+    /// with container engines its image.
     fn initramfs(&self, kernel: &Kernel) -> Result<File> {
         let built = built()?;
         let mut initramfs = Initramfs::of_guest(kernel, &built)?;
-        if self.disk == Some(Disk::System) {
-            initramfs.package(&package::make(&built)?)?;
+        match self.disk {
+            Some(Disk::System) => initramfs.package(&package::make(&built)?)?,
+            Some(Disk::Engines) => initramfs.package(&package::image(&built)?)?,
+            Some(Disk::Software) | None => {}
         }
         initramfs.write()
     }

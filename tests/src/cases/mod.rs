@@ -1,6 +1,7 @@
 //! The test cases. Each performs an action in a real container, and checks that it has exactly the expected findings.
 
 mod actor;
+mod as_container;
 mod before;
 mod blinding;
 mod cgroups;
@@ -214,6 +215,8 @@ cases! {
         podman_build_step, podman_without_socket, podman_hanging, podman_restarted, podman_with_systemd,
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
+
+    as_container [Node]: docker, podman;
 
     package [Systemd]: installed, hardened, killed, rotated, upgraded, removed;
 
