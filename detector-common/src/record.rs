@@ -380,8 +380,8 @@ pub struct FileRecord {
     pub op: u32,
     /// The new permissions for [`ImageOp::Chmod`](crate::vocabulary::ImageOp::Chmod). The type and the permissions of
     /// what [`ImageOp::Mknod`](crate::vocabulary::ImageOp::Mknod) creates, unless it is a regular file. For
-    /// [`Kind::MountChange`], whether the process is in a user namespace that the rest of its container is not in: 1 means yes. 0 for
-    /// everything else.
+    /// [`Kind::MountChange`], whether the process is in a user namespace that the rest of its container is not in: 1
+    /// means yes. 0 for everything else.
     pub value: u32,
     /// The number of bytes that the call asked to write. 0 for anything but a write.
     pub bytes: u64,

@@ -184,8 +184,8 @@ pub struct ImageChange {
     pub at: At,
     /// What was done.
     pub op: ImageOp,
-    /// The changed file, or its directory: see [`ImageOp::reports_directory`]. With [`ImageOp::Mknod`], `mode` is that of
-    /// a new FIFO, socket or device.
+    /// The changed file, or its directory: see [`ImageOp::reports_directory`]. With [`ImageOp::Mknod`], `mode` is that
+    /// of a new FIFO, socket or device.
     pub file: File,
     /// The number of bytes that this call asked to write. 0 for anything but a write.
     pub bytes: u64,

@@ -25,7 +25,7 @@ enum Task {
     Setup,
     /// Build the detector for development.
     Build,
-    /// Build dist/detector, one static file that contains the probes, and a Debian package and a container image with it.
+    /// Build dist/detector, one static file that contains the probes, and a package and a container image with it.
     Dist,
     /// Boot a kernel and run a command or a shell in it.
     Vm {

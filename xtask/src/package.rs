@@ -1,5 +1,5 @@
-//! Makes what is given to users: the Debian package of the detector, its container image, and their checksums. What is
-//! in the package, and where, is in `detector/Cargo.toml` and `deploy/debian`.
+//! Makes what is given to users: the Debian package of the detector, its container image, the lists of what it is made
+//! of, and the checksums. What is in the package, and where, is in `detector/Cargo.toml` and `deploy/debian`.
 //!
 //! The same binary makes the same bytes: all files in them have the time of the last commit.
 
@@ -15,13 +15,14 @@ use crate::{image, project, setup, shell};
 /// The shells that the package has completions for.
 const SHELLS: &[&str] = &["bash", "fish", "zsh"];
 
-/// Makes the package and the image of a built detector and `SHA256SUMS` in `dist/`. Returns the files.
+/// Makes all that belongs to a built detector in `dist/`. Returns the files.
 ///
 /// # Errors
 ///
 /// One of them cannot be made.
 pub fn all(dist: &Dist) -> Result<Vec<PathBuf>> {
-    let files = vec![dist.detector.clone(), make(dist)?, image(dist)?];
+    let mut files = vec![dist.detector.clone(), make(dist)?, image(dist)?];
+    files.extend(bills()?);
     let folder = project::root().join("dist");
     let names = files.iter().filter_map(|file| file.file_name());
     let sums = shell::output(Command::new("sha256sum").args(names).current_dir(&folder))?;
@@ -56,6 +57,35 @@ pub fn make(dist: &Dist) -> Result<PathBuf> {
     make.arg("--output").arg(&package).env("SOURCE_DATE_EPOCH", last_change()?.to_string());
     shell::long("making the Debian package", &mut make)?;
     Ok(package)
+}
+
+/// Makes the software bills of materials of the detector and of the probes that are in it, in the format CycloneDX 1.5.
+fn bills() -> Result<Vec<PathBuf>> {
+    const NAME: &str = "bill-of-materials";
+    setup::lister()?;
+    let root = project::root();
+    let mut list = shell::cargo();
+    list.args(["cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--no-build-deps"]);
+    list.args(["--target", TARGET, "--override-filename", NAME, "--manifest-path", "detector/Cargo.toml"]);
+    shell::output(list.env("SOURCE_DATE_EPOCH", last_change()?.to_string()))?;
+    let mut bills = Vec::new();
+    // It describes each crate of the workspace, beside its manifest.
+    for entry in fs::read_dir(root)? {
+        let file = entry?.path().join(format!("{NAME}.json"));
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        fs::remove_file(&file)?;
+        let suffix = match file.parent().and_then(Path::file_name) {
+            Some(name) if name == "detector" => "",
+            Some(name) if name == "detector-ebpf" => "-probes",
+            _ => continue,
+        };
+        let bill = root.join(format!("dist/detector-{}{suffix}.cdx.json", env!("CARGO_PKG_VERSION")));
+        fs::write(&bill, text.replace(&format!("file://{}", root.display()), "file://"))?;
+        bills.push(bill);
+    }
+    ensure!(bills.len() == 2, "cargo-cyclonedx has described {} of 2 programs", bills.len());
+    bills.sort();
+    Ok(bills)
 }
 
 /// Writes the files of the package that the detector prints.

@@ -34,11 +34,22 @@ const PACKAGES: &[(&str, &str)] = &[
     ("lz4", "to unpack kernels"),
 ];
 
+/// A program that cargo builds.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// The arguments with which it says its version.
+    asked: &'static [&'static str],
+}
+
 /// The linker for BPF objects. Its LLVM version must be that of the compiler.
-const LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
+const LINKER: Tool = Tool { name: "bpf-linker", version: "0.13.0", asked: &["--version"] };
 
 /// The program that makes the Debian package.
-const PACKAGER: (&str, &str) = ("cargo-deb", "3.8.0");
+const PACKAGER: Tool = Tool { name: "cargo-deb", version: "3.8.0", asked: &["--version"] };
+
+/// The program that lists what a program is made of.
+const LISTER: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9", asked: &["cyclonedx", "--version"] };
 
 /// The programs that are required on a machine where this module cannot install packages.
 const TOOLS: &[&str] = &[
@@ -153,11 +164,20 @@ pub fn packager() -> Result<()> {
     install(PACKAGER, |_| Ok(()))
 }
 
+/// Installs the program that makes the software bill of materials, which only that needs.
+///
+/// # Errors
+///
+/// It cannot be built.
+pub fn lister() -> Result<()> {
+    install(LISTER, |_| Ok(()))
+}
+
 /// Builds a tool unless this version of it is there.
-fn install((name, version): (&str, &str), options: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
+fn install(Tool { name, version, asked }: Tool, options: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
     let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let is_there = || {
-        let said = shell::text(Command::new(name).arg("--version")).unwrap_or_default();
+        let said = shell::text(Command::new(name).args(asked)).unwrap_or_default();
         said.split_whitespace().any(|word| word == version)
     };
     if is_there() {

@@ -1,7 +1,6 @@
 //! The container image of the detector: loaded and run by engines, as README.md says.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,9 +8,8 @@ use serde_json::Value;
 
 use super::lab::Lab;
 use crate::container::Container;
-use crate::engine::{DOCKER, Engine, PODMAN};
+use crate::engine::{CRI, DOCKER, Engine, PODMAN};
 use crate::program::{on_host, wait_for};
-use crate::sensor::detector;
 
 /// The directory of the initramfs with the archive.
 const PACKAGES: &str = "/packages";
@@ -23,50 +21,69 @@ const LOG: &str = "/var/log/detector/findings.jsonl";
 /// How long the daemon may take to watch, on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The commands with which README.md loads and starts the image. The program is `docker` or `podman`.
-pub(crate) const COMMANDS: &[&str] = &[
+/// The commands with which README.md loads and starts the image, and waits until the daemon watches. The program can
+/// also be `podman`.
+pub const COMMANDS: [&str; 3] = [
     "docker load --input detector-0.1.0-image.tar",
-    "docker run --detach --name detector --read-only --pid host --cgroupns host --uts host --network none \
+    "docker run --detach --name detector --restart always \
+     --read-only --pid host --cgroupns host --uts host --network none \
      --cap-drop ALL --cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH --cap-add DAC_OVERRIDE \
      --cap-add MKNOD --cap-add SYS_CHROOT --cap-add SYS_NICE \
      --security-opt apparmor=unconfined --security-opt seccomp=unconfined \
      --volume /run:/run --volume /sys/fs/cgroup:/sys/fs/cgroup --volume /var/log/detector:/var/log/detector \
      localhost/detector:0.1.0 run --json /var/log/detector/findings.jsonl",
+    "docker run --rm --network none --volume /run/detector:/run/detector localhost/detector:0.1.0 status --wait 120s",
+];
+
+/// The same with containerd's own client.
+const WITH_CONTAINERD: [&str; 3] = [
+    "ctr images import detector-0.1.0-image.tar",
+    "ctr run --detach --read-only --with-ns pid:/proc/1/ns/pid --with-ns cgroup:/proc/1/ns/cgroup \
+     --with-ns uts:/proc/1/ns/uts --cap-add CAP_SYS_ADMIN --cap-add CAP_SYS_PTRACE --cap-add CAP_DAC_READ_SEARCH \
+     --cap-add CAP_SYS_NICE --mount type=bind,src=/run,dst=/run,options=rbind:rw \
+     --mount type=bind,src=/sys/fs/cgroup,dst=/sys/fs/cgroup,options=rbind:rw \
+     --mount type=bind,src=/var/log/detector,dst=/var/log/detector,options=rbind:rw \
+     localhost/detector:0.1.0 detector /usr/bin/detector run --json /var/log/detector/findings.jsonl",
+    "detector status --wait 120s",
 ];
 
 pub(super) fn docker(lab: &mut Lab) -> Result<()> {
-    watch(lab, &DOCKER, "docker")
+    watch(lab, &DOCKER, &COMMANDS, "docker rm --force detector")
 }
 
 pub(super) fn podman(lab: &mut Lab) -> Result<()> {
-    watch(lab, &PODMAN, "podman")
+    let commands = COMMANDS.map(|command| command.replacen("docker", "podman", 1));
+    watch(lab, &PODMAN, &commands.each_ref().map(String::as_str), "podman rm --force detector")
 }
 
-/// Runs the detector in a container of this engine. It sees what another container does, and nothing of its own.
-fn watch(lab: &mut Lab, engine: &'static Engine, program: &str) -> Result<()> {
+pub(super) fn containerd(lab: &mut Lab) -> Result<()> {
+    watch(lab, &CRI, &WITH_CONTAINERD, "ctr tasks kill --signal SIGKILL detector")
+}
+
+/// Runs the detector in a container of this engine. It sees what another container does, and finds nothing in its own.
+fn watch(lab: &mut Lab, engine: &Engine, commands: &[&str; 3], end: &str) -> Result<()> {
     lab.node.ensure(engine)?;
     lab.without_sensor(|lab| {
-        fs::create_dir_all(FOLDER)?;
-        for command in COMMANDS {
-            let command = command.replacen("docker", program, 1);
-            on_host("sh", ["-c", &format!("cd {PACKAGES} && {command}")])?;
+        if fs::exists(FOLDER)? {
+            fs::remove_dir_all(FOLDER)?;
         }
-        let logs = || on_host(program, ["logs", "detector"]).unwrap_or_else(|error| format!("{error:#}"));
-        let watched = expect_findings(lab).with_context(logs);
-        on_host(program, ["rm", "--force", "detector"])?;
-        watched
+        fs::create_dir_all(FOLDER)?;
+        let run = |command: &str| on_host("sh", ["-c", &format!("cd {PACKAGES} && {command}")]);
+        let [load, start, wait] = commands;
+        run(load)?;
+        run(start)?;
+        let watched = run(wait).and_then(|said| {
+            ensure!(said.starts_with("watching: all hooks proven, "), "{said}{:?}", run("detector status --hooks"));
+            expect_findings(lab)
+        });
+        let said = fs::read_to_string(LOG).unwrap_or_default();
+        run(end)?;
+        watched.with_context(|| format!("its log is {said}"))
     })
 }
 
+/// Starts a shell in a container and changes a file there. Expects both in the log, and nothing about other containers.
 fn expect_findings(lab: &mut Lab) -> Result<()> {
-    let waited = detector(&["status", "--wait", "120s"])?;
-    let said = String::from_utf8(waited.stdout)?;
-    let hooks = on_host("detector", ["status", "--hooks"]);
-    ensure!(
-        said.starts_with("watching: all hooks proven, "),
-        "{said}{}{hooks:?}",
-        String::from_utf8_lossy(&waited.stderr)
-    );
     let (container, path) = (Container::service(lab.number())?, lab.file()?);
     container.exec(&["/bin/sh", "-c", "true"])?;
     container.service_does(&["append", &path])?;
@@ -74,15 +91,13 @@ fn expect_findings(lab: &mut Lab) -> Result<()> {
         let text = fs::read_to_string(LOG)?;
         let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let has = |finding: &str, path: &str| {
-            lines.iter().any(|line| {
-                line["finding"] == finding && line["file"]["path"] == path && line["container"]["id"] == *container.id
-            })
+            let is_it = |line: &&Value| line["finding"] == finding && line["file"]["path"] == path;
+            lines.iter().filter(is_it).any(|line| line["container"]["id"] == *container.id)
         };
         Ok((has("shell_in_container", "/bin/busybox") && has("image_write", &path)).then_some(lines))
     })?;
-    let own: Vec<_> =
-        lines.iter().filter(|line| line["finding"].is_string() && line["container"]["id"] != *container.id).collect();
-    ensure!(own.is_empty(), "the detector has found these: {own:#?}");
-    ensure!(Path::new(LOG).exists());
+    let is_other = |line: &&Value| line["finding"].is_string() && line["container"]["id"] != *container.id;
+    let others: Vec<_> = lines.iter().filter(is_other).collect();
+    ensure!(others.is_empty(), "it has found these, too: {others:#?}");
     Ok(())
 }

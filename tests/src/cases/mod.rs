@@ -216,7 +216,7 @@ cases! {
         rootless, rootless_from_before, rootless_short_lived, rootless_silent, rootless_copied_to,
         rootless_without_socket, rootless_hanging, rootless_restarted;
 
-    as_container [Node]: docker, podman;
+    as_container [Node]: docker, podman, containerd;
 
     package [Systemd]: installed, hardened, killed, rotated, upgraded, removed;
 

@@ -4,8 +4,8 @@
 //! Acts are the same if only their files differ: files whose names have the same [pattern], files of the same
 //! directory, or, if many directories next to each other see the same act, files below the directory that has these.
 //! Acts of a session are counted only if there are very many. What executes the same program with the same arguments,
-//! what a package manager does, and what is done in a step of a build, is one finding from the first act on. What a process does to a file that it has [just created](made)
-//! belongs to the creation.
+//! what a package manager does, and what is done in a step of a build, is one finding from the first act on. What a
+//! process does to a file that it has [just created](made) belongs to the creation.
 //!
 //! If very many files are created, the probes [count](counted) the next ones.
 //!
