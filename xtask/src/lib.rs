@@ -13,6 +13,7 @@ pub mod package;
 pub mod project;
 pub mod readme;
 pub mod runtimes;
+pub mod schemas;
 pub mod setup;
 pub mod shell;
 pub mod style;

@@ -9,7 +9,7 @@ use detector_tests::protocol::Message;
 use xtask::kernel::LATEST;
 use xtask::runtimes::Disk;
 use xtask::vm::Vm;
-use xtask::{bench, build, coverage, demo, fuzz, package, readme, setup, shell, style, test};
+use xtask::{bench, build, coverage, demo, fuzz, package, readme, schemas, setup, shell, style, test};
 
 /// Build, test and demonstrate the detector.
 #[derive(Parser)]
@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install missing packages. The other tasks do so automatically.
+    /// Install missing packages, and fetch the schemas of other formats. The other tasks do so automatically.
     Setup,
     /// Build the detector for development.
     Build,
@@ -91,7 +91,10 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Setup => setup::run(),
+        Task::Setup => {
+            setup::run()?;
+            schemas::fetch()
+        }
         Task::Build => build::build(),
         Task::Dist => {
             let dist = build::dist()?;

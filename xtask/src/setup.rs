@@ -51,6 +51,10 @@ const PACKAGER: Tool = Tool { name: "cargo-deb", version: "3.8.0", asked: &["--v
 /// The program that lists what a program is made of.
 const LISTER: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9", asked: &["cyclonedx", "--version"] };
 
+/// What fetches the schemas of other formats, and its package. Many machines have it from elsewhere than Debian.
+const FETCHERS: &[(&[&str], &str)] =
+    &[(&["python3", "-m", "pip", "--version"], "python3-pip"), (&["npm", "--version"], "npm")];
+
 /// The programs that are required on a machine where this module cannot install packages.
 const TOOLS: &[&str] = &[
     "bpf-linker",
@@ -118,12 +122,33 @@ pub fn packages() -> Result<()> {
     for (name, purpose) in &missing {
         shell::step(format!("package {name} is missing: {purpose}"));
     }
-    let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+    get(&missing.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+}
+
+/// Installs what fetches the schemas of other formats, which only their tests need.
+///
+/// # Errors
+///
+/// Like [`run`].
+pub fn fetchers() -> Result<()> {
+    let _lock = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_there = |command: &[&str]| shell::output(Command::new(command[0]).args(&command[1..])).is_ok();
+    let missing = FETCHERS.iter().filter(|(command, _)| !is_there(command)).map(|(_, package)| *package);
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    ensure!(is_debian(), "please install pip for python3, and npm: they fetch the schemas of other formats");
+    get(&missing)
+}
+
+/// Installs packages.
+fn get(names: &[&str]) -> Result<()> {
     let by_hand = || format!("these packages are needed, from Debian 12 or newer: apt-get install {}", names.join(" "));
     let apt = || as_root("apt-get").with_context(by_hand);
     shell::long("updating the package lists", apt()?.args(["update", "--quiet"]))?;
     let install = ["install", "--yes", "--no-install-recommends", "--quiet"];
-    shell::long("installing the packages", apt()?.args(install).args(&names)).with_context(by_hand)
+    shell::long("installing the packages", apt()?.args(install).args(names)).with_context(by_hand)
 }
 
 /// The packages that are not installed, from lines of the form `NAME STATUS`.

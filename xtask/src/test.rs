@@ -10,7 +10,7 @@ use detector_tests::machine::{self, Kind};
 
 use crate::kernel::{self, DEFAULT, Kernel};
 use crate::runtimes::{self, Disk};
-use crate::{build, project, shell};
+use crate::{build, project, schemas, shell};
 
 /// Runs all tests on these kernels or [machines](machine::parse), or on the default ones, of which one runs the tests
 /// of user space. A filter has parts of tests' names, separated by commas.
@@ -31,7 +31,8 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
 
     // The dependencies of both kinds of tests have the same features, so that they are compiled only once.
     let mut unit = cargo_test();
-    unit.args(["--no-fail-fast", "--lib", "--bins"]).env("DETECTOR_BTF_DIR", types()?);
+    unit.args(["--no-fail-fast", "--lib", "--bins"]);
+    unit.env("DETECTOR_BTF_DIR", types()?).env("DETECTOR_SCHEMAS_DIR", schemas::folder()?);
     for test in UNIT_TESTS {
         unit.args(["--test", test]);
     }
@@ -79,6 +80,7 @@ fn fetch(kernels: &[String]) -> Result<Vec<String>> {
         [all] if all == "all" => [kernel::available()?.as_slice(), &[kernel::WITH_SOFTWARE]].concat(),
         some => some.iter().map(String::as_str).collect(),
     };
+    schemas::fetch()?;
     fs::create_dir_all(types()?)?;
     let mut machines = Vec::new();
     for name in names {

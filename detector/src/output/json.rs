@@ -54,12 +54,17 @@ impl Formatter for Harmless {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::escape::tests::HOSTILE;
     use super::*;
     use crate::chain::Head;
     use crate::detect::samples;
     use crate::event::{Args, DeviceOpen, Event, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin};
-    use crate::finding::{LoggedLine, Loss, Notice, NoticeEvent, RotatedLog, Sha256, Text, schema};
+    use crate::finding::{
+        Changed, Difference, Expected, Finding, Kind, LoggedLine, Loss, Notice, NoticeEvent, Op, Overridden,
+        ProcessField, Reason, RotatedLog, Severity, SeverityRule, Sha256, Text, Unread, schema,
+    };
 
     /// Lines of many kinds, with hostile texts.
     pub(in crate::output) fn samples() -> Vec<Line> {
@@ -118,7 +123,129 @@ pub(super) mod tests {
             .chain(repeated)
             .chain(hashes)
             .chain(policies)
+            .chain(every_kind())
+            .chain(every_notice())
             .collect()
+    }
+
+    /// Findings of each kind, with every member, so that all formats have to find a place for each. Each operation,
+    /// layer and so on is in one of them.
+    fn every_kind() -> impl Iterator<Item = Line> {
+        let Some(Line::Finding(session)) =
+            samples::session(b"id").into_iter().rfind(|line| matches!(line, Line::Finding(_)))
+        else {
+            panic!("a session has a finding")
+        };
+        let Line::Finding(repeated) = samples::repeated(b"x") else { panic!("it is a finding") };
+        let changed = Changed {
+            time: "2027-01-15T07:59:00Z".parse().expect("it is one"),
+            op: ImageOp::OpenWrite,
+            pid: 1100,
+            exe: Some(b"/usr/bin/curl"[..].into()),
+            is_installed: false,
+        };
+        let of_mounts = MountOp::ALL.iter().map(|op| Op::Mount(*op));
+        let operations = ImageOp::ALL.iter().map(|op| Op::Image(*op)).chain(of_mounts);
+        let origins = [Origin::Application, Origin::Entered, Origin::Entrypoint, Origin::Outside, Origin::Unknown];
+        let acts = operations.zip(Kind::ALL.into_iter().cycle()).zip(origins.into_iter().cycle());
+        let severities = Severity::ALL.into_iter().cycle();
+        acts.zip(severities).enumerate().map(move |(nth, (((op, kind), origin), severity))| {
+            let shell = samples::exec(Origin::Entered, "/bin/dash", &["sh", "-c", "it's"]);
+            let found = samples::found(Event::Exec(Box::new(shell))).expect("it is a shell");
+            let mut finding = Finding { finding: kind, severity, ..found };
+            finding.revision = 1 + nth as u32 % 3;
+            finding.node.cluster = Some("production".to_owned());
+            finding.node.labels = [("team".to_owned(), "shop".to_owned())].into();
+            let mut container = samples::known_container(b"web");
+            let image = container.image.as_mut().expect("it is known");
+            image.digest = Some(format!("sha256:{}", Sha256([3; 32])).as_bytes().into());
+            if nth % 2 == 0 {
+                container.pod.as_mut().expect("it is known").uid = b"8f1d3c9e-52a7-4e0b-9d3c-0a1b2c3d4e5f"[..].into();
+            }
+            finding.container = Some(container);
+            let process = finding.process.as_mut().expect("it is known");
+            process.origin = origin;
+            process.login_uid = Some(1000);
+            process.peer = Some(if nth % 2 == 0 { "192.0.2.7:4444" } else { "[2001:db8::7]:4444" }.to_owned());
+            process.tty = Some(b"pts0"[..].into());
+            process.truncated = vec![ProcessField::Args];
+            let file = finding.file.as_mut().expect("it is known");
+            file.op = Some(op);
+            file.new_path = Some(b"/usr/bin/new"[..].into());
+            file.layer = Some(Layer::ALL[nth % Layer::ALL.len()]);
+            file.differs = Some(Difference::ALL[nth % Difference::ALL.len()]);
+            file.changed = Some(changed.clone());
+            file.deleted = true;
+            file.truncated = true;
+            file.bytes = Some(4096);
+            file.declared_volume = Some(true);
+            file.unverified = Some(Unread::Remote);
+            file.sha256 = Some(Sha256([5; 32]));
+            file.unhashed = Some(Unread::TooLarge);
+            finding.session = Some(session.id.clone());
+            finding.expected = Some(Expected { reason: Reason::Startup, otherwise: Severity::High });
+            finding.overridden = Some(Box::new(Overridden { by: "calm".to_owned(), otherwise: Severity::Low }));
+            finding.suppressed_by = (nth % 2 == 0).then(|| b"deployments"[..].into());
+            finding.severity_rule = Some(SeverityRule::ALL[nth % SeverityRule::ALL.len()]);
+            finding.mitre = vec!["T1059.004".into(), "T1611".into()];
+            match kind {
+                Kind::Session => finding.summary.clone_from(&session.summary),
+                _ if nth % 3 == 0 => finding.repeated.clone_from(&repeated.repeated),
+                _ => {}
+            }
+            Line::Finding(Box::new(finding))
+        })
+    }
+
+    /// The notices that are in no other sample.
+    fn every_notice() -> impl Iterator<Item = Line> {
+        let time = |text: &str| text.parse().expect("it is one");
+        let (from, until) = (time("2027-01-15T08:00:00Z"), time("2027-01-15T08:00:07.5Z"));
+        let container = || Box::new(samples::known_container(b"web"));
+        let [exception, reason, owner] = ["deployments", "the pipeline does it", "team-shop"].map(str::to_owned);
+        let losses = Loss::ALL.iter().map(|kind| NoticeEvent::loss(*kind, 3));
+        let hashes = [(Some(Sha256([5; 32])), None), (None, Some(Unread::Gone))].map(|(sha256, unhashed)| {
+            let (finding, message) = ("4cd55fcf1b8a-4d-10000-5".to_owned(), "the SHA-256 is known".to_owned());
+            NoticeEvent::FileHash { finding, message, container: container(), sha256, unhashed }
+        });
+        let others = [
+            NoticeEvent::Started { version: "0.1.0".into(), after_crash: false },
+            NoticeEvent::Degraded { reasons: Vec::new() },
+            NoticeEvent::Degraded { reasons: ["one", "two", "three", "four"].map(str::to_owned).to_vec() },
+            NoticeEvent::Healed { what: "a hook was attached again".to_owned() },
+            NoticeEvent::Paused { from, until },
+            NoticeEvent::BlindWindow { from, until, skipped: [("exec".into(), 7)].into() },
+            NoticeEvent::ExceptionExpired {
+                exception: exception.clone(),
+                reason: reason.clone(),
+                owner: owner.clone(),
+                expired: from,
+            },
+            NoticeEvent::ExceptionUnused {
+                exception: exception.clone(),
+                reason: reason.clone(),
+                owner: owner.clone(),
+                since: from,
+            },
+            NoticeEvent::Suppressed { exception, reason, owner, count: 3, total: 40 },
+            NoticeEvent::Unwatched { rule: "build".to_owned(), reason: "no pets".to_owned(), container: container() },
+            NoticeEvent::Watched { container: container() },
+        ];
+        let events = losses.chain(hashes).chain(others);
+        events.map(|event| Line::Notice(Notice::now("node-1".into(), event))).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Every kind of finding and of notice that the schema knows has a sample.
+    #[test]
+    fn nothing_is_without_a_sample() {
+        let samples: Vec<_> =
+            samples().iter().map(|sample| serde_json::to_value(sample).expect("it is JSON")).collect();
+        let names = |key: &str| samples.iter().filter_map(|sample| sample[key].as_str()).collect::<BTreeSet<_>>();
+        assert_eq!(names("finding"), Kind::ALL.map(Kind::name).into());
+        let schema = schema().to_value();
+        let of_notices = schema["$defs"]["Notice"]["oneOf"].as_array().expect("it has all notices");
+        let of_notices = of_notices.iter().map(|notice| notice["properties"]["event"]["const"].as_str());
+        assert_eq!(names("event").into_iter().map(Some).collect::<BTreeSet<_>>(), of_notices.collect());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod escape;
 mod fit;
+pub mod formats;
 pub mod json;
 pub mod live;
 pub(crate) mod openmetrics;

@@ -66,6 +66,14 @@ pub(super) fn notice(notice: &Notice, look: Look) -> String {
     drawn(look, &told(notice))
 }
 
+/// What a notice says, in a sentence, without escaping.
+pub(super) fn sentence(notice: &Notice) -> String {
+    match &notice.event {
+        NoticeEvent::SessionEnded { message, .. } => message.clone(),
+        _ => told(notice).message.into_iter().map(|run| run.text).collect(),
+    }
+}
+
 /// An update of a finding whose first line has this time: what is said now, and what it updates.
 pub(super) fn update(finding: &Finding, first: Time, look: Look) -> String {
     let message =
