@@ -14,9 +14,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use detector::client;
+use detector::daemon::BindError;
 use detector::daemon::hub::{CLIENT_QUEUE, Hub};
 use detector::daemon::output::{Output as LogFile, Target};
-use detector::daemon::server::{BindError, MAX_REQUEST, MAX_STREAMS, Server};
+use detector::daemon::server::{MAX_REQUEST, MAX_STREAMS, Server};
 use detector::daemon::writer::{self, Intervals, Orders};
 use detector::finding::{Line, Loss, Notice, NoticeEvent};
 use detector::protocol::DaemonState;
@@ -582,7 +583,7 @@ fn too_many_streams_are_refused_until_one_disconnects_and_status_is_not() {
 fn a_second_daemon_is_refused_and_the_first_keeps_running() {
     let daemon = Daemon::start();
     let error = runtime().block_on(async { Server::bind(&daemon.socket).map(drop) }).expect_err("it is taken");
-    assert!(matches!(error, BindError::InUse(_)), "{error}");
+    assert!(matches!(error, BindError::InUse { .. }), "{error}");
     client::status(&daemon.socket).expect("the first still serves");
 }
 
@@ -596,7 +597,7 @@ fn a_stale_socket_is_replaced_and_a_file_is_not() {
 
     std::fs::write(&socket, "precious").expect("a file");
     let error = runtime().block_on(async { Server::bind(&socket).map(drop) }).expect_err("it is no socket");
-    assert!(matches!(error, BindError::NotASocket(_)), "{error}");
+    assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
     assert_eq!(std::fs::read(&socket).expect("the file is there"), b"precious");
 }
 

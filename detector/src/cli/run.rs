@@ -1,7 +1,6 @@
 //! `detector run`: runs the daemon.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::arguments::{Runtimes, Socket, label, level_parser, node_name};
 use super::failure::{Exit, Failure};
 use crate::config::followed::Followed;
-use crate::config::{Repetition, Settings, Size, address, duration, interval, repetition, size};
+use crate::config::{Address, Repetition, Settings, Size, address, duration, interval, repetition, size};
 use crate::daemon::output::Target;
 use crate::daemon::rotation::Rotation;
 use crate::daemon::writer::Intervals;
@@ -55,9 +54,10 @@ pub(super) struct Args {
     rotate_compress: bool,
     #[command(flatten)]
     socket: Socket,
-    /// Serve metrics (OpenMetrics) at this address over HTTP, such as 127.0.0.1:9464
-    #[arg(long, value_name = "IP:PORT", value_parser = address)]
-    metrics: Option<SocketAddr>,
+    /// Serve metrics (OpenMetrics) over HTTP at this address, such as 127.0.0.1:9464, or on a socket that only root can
+    /// use, such as unix:/run/detector/metrics.sock
+    #[arg(long, value_name = "IP:PORT|unix:PATH", value_parser = address)]
+    metrics: Option<Address>,
     /// Also record what the findings are made of, for `detector replay`. The file contains arguments with their secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,

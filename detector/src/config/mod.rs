@@ -20,7 +20,7 @@ pub(crate) mod tests;
 mod watch;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::Schema;
@@ -147,9 +147,24 @@ pub(crate) fn size(text: &str) -> Result<Size, &'static str> {
     }
 }
 
+/// Where something is served over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
 /// Parses an address at which something is served.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "use an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464")
+pub(crate) fn address(text: &str) -> Result<Address, &'static str> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(Address::Unix(path.into())),
+        Some(_) => Err("write the absolute path of a socket after `unix:`, such as unix:/run/detector/metrics.sock"),
+        None => text.parse().map(Address::Ip).map_err(
+            |_| "use an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, or unix: and the path of a socket",
+        ),
+    }
 }
 
 /// Parses the interval between two repetitions.

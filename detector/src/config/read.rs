@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use tracing::level_filters::LevelFilter;
 
+use super::Address;
 use super::problem::Problems;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Time, Via};
 use crate::near;
@@ -212,7 +212,7 @@ impl FromToml for PathBuf {
     }
 }
 
-impl FromToml for SocketAddr {
+impl FromToml for Address {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
         parsed(value, problems, super::address)
     }

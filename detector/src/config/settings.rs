@@ -2,7 +2,6 @@
 //! (`detector config schema`).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use regex::bytes::Regex;
 use schemars::JsonSchema;
 use tracing::level_filters::LevelFilter;
 
+use super::Address;
 use super::entries::List;
 use super::read::{Interval, LEVELS, Repetition, Size, keys};
 use crate::policy::{Exception, Override, Policy, WatchRule};
@@ -93,9 +93,10 @@ pub struct Output {
     /// How often a `heartbeat` notice says how far the log has come, such as `1m`. `0s` means never.
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<Repetition>,
-    /// Address at which metrics (OpenMetrics) are served over HTTP, such as `127.0.0.1:9464`. Without it, they are not.
+    /// Address at which metrics (OpenMetrics) are served over HTTP, such as `127.0.0.1:9464`, or a unix socket, such as
+    /// `unix:/run/detector/metrics.sock`. Without it, they are not.
     #[schemars(with = "Option<String>")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
     /// File for a recording of what the findings are made of. It contains arguments with their secrets.
     pub record: Option<PathBuf>,
     /// Whether findings that an exception suppresses are written, too, with its name in `suppressed_by`. They are

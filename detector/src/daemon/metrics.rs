@@ -16,11 +16,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::hub::Hub;
+use super::socket::{self, PrivateSocket};
+use crate::config::Address;
 use crate::output::openmetrics;
 use crate::protocol::DaemonState;
 
@@ -34,24 +37,39 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 
 /// The daemon cannot listen for those who ask for metrics.
 #[derive(Debug, thiserror::Error)]
-#[error("{address}: cannot serve metrics at this address: {cause}; choose another one with --metrics")]
-pub struct BindError {
-    address: SocketAddr,
-    cause: io::Error,
+pub enum BindError {
+    /// The address cannot be used.
+    #[error("{address}: cannot serve metrics at this address: {cause}; choose another one with --metrics")]
+    Ip {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        cause: io::Error,
+    },
+    /// The unix socket cannot be used.
+    #[error(transparent)]
+    Unix(#[from] socket::BindError),
 }
 
 /// A listening socket.
 #[derive(Debug)]
-pub(super) struct Server(TcpListener);
+pub(super) enum Server {
+    Ip(TcpListener),
+    Unix(PrivateSocket),
+}
 
 impl Server {
     /// Listens at this address. Must be called within a tokio runtime.
-    pub(super) async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let listener = TcpListener::bind(address).await.map_err(|cause| BindError { address, cause })?;
+    pub(super) async fn bind(address: &Address) -> Result<Self, BindError> {
+        let address = match address {
+            Address::Ip(address) => *address,
+            Address::Unix(path) => return Ok(Self::Unix(PrivateSocket::bind(path, "--metrics")?)),
+        };
+        let listener = TcpListener::bind(address).await.map_err(|cause| BindError::Ip { address, cause })?;
         if !address.ip().is_loopback() {
             tracing::warn!("{address}: whoever can reach this address can read the metrics; they have no findings");
         }
-        Ok(Self(listener))
+        Ok(Self::Ip(listener))
     }
 
     /// Serves clients for ever.
@@ -59,14 +77,13 @@ impl Server {
         let places = Arc::new(Semaphore::new(MAX_CLIENTS));
         loop {
             let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-            match self.0.accept().await {
-                Ok((stream, _)) => {
-                    let hub = Arc::clone(&hub);
-                    tokio::spawn(async move {
-                        serve(stream, hub).await;
-                        drop(place);
-                    });
-                }
+            let hub = Arc::clone(&hub);
+            let accepted = match &self {
+                Self::Ip(listener) => listener.accept().await.map(|(stream, _)| spawn(stream, hub, place)),
+                Self::Unix(listener) => listener.accept().await.map(|stream| spawn(stream, hub, place)),
+            };
+            match accepted {
+                Ok(()) => {}
                 Err(error) => {
                     // The process may have run out of file descriptors, so this waits before the next attempt.
                     tracing::warn!("cannot accept a client for metrics, trying again: {error}");
@@ -77,8 +94,16 @@ impl Server {
     }
 }
 
+/// Serves a client, who has a place as long as this takes.
+fn spawn(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, hub: Arc<Hub>, place: OwnedSemaphorePermit) {
+    tokio::spawn(async move {
+        serve(stream, hub).await;
+        drop(place);
+    });
+}
+
 /// Answers one request. It fails only if the client does not send one, or is gone.
-async fn serve(stream: TcpStream, hub: Arc<Hub>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, hub: Arc<Hub>) {
     let answer = service_fn(move |request| {
         let answer = answer(&request, &hub);
         async { Ok::<_, Infallible>(answer) }
@@ -125,13 +150,19 @@ fn resident_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpStream, UnixStream};
 
     use super::*;
 
     /// What is answered to these bytes.
     async fn asked(address: SocketAddr, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("the server listens");
+        answered(TcpStream::connect(address).await.expect("the server listens"), request).await
+    }
+
+    async fn answered(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
         stream.write_all(request).await.expect("the server reads");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("the server answers");
@@ -141,8 +172,9 @@ mod tests {
     #[tokio::test]
     async fn clients_are_answered_and_others_do_not_matter() {
         let hub = Arc::new(Hub::new("node-1".into()));
-        let server = Server::bind(([127, 0, 0, 1], 0).into()).await.expect("there is a free port");
-        let address = server.0.local_addr().expect("it is bound");
+        let server = Server::bind(&Address::Ip(([127, 0, 0, 1], 0).into())).await.expect("there is a free port");
+        let Server::Ip(listener) = &server else { panic!("{server:?}") };
+        let address = listener.local_addr().expect("it is bound");
         tokio::spawn(server.run(Arc::clone(&hub)));
         // One that never asks takes no other's place.
         let _silent = TcpStream::connect(address).await.expect("the server listens");
@@ -162,7 +194,23 @@ mod tests {
         assert!(asked(address, b"\0\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
         let endless = [&b"GET /metrics HTTP/1.1\r\nx: "[..], &vec![b'x'; 2 * MAX_REQUEST]].concat();
         assert!(asked(address, &endless).await.starts_with("HTTP/1.1 431 "));
-        let taken = Server::bind(address).await.expect_err("it is taken").to_string();
+        let taken = Server::bind(&Address::Ip(address)).await.expect_err("it is taken").to_string();
         assert!(taken.contains("cannot serve metrics") && taken.contains("--metrics"), "{taken}");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_for_root_alone() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("made/metrics.sock");
+        let address = Address::Unix(path.clone());
+        let server = Server::bind(&address).await.expect("it is ours");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        tokio::spawn(server.run(Arc::new(Hub::new("node-1".into()))));
+        let stream = UnixStream::connect(&path).await.expect("the server listens");
+        let metrics = answered(stream, b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(metrics.contains("\ndetector_ready 0\n"), "{metrics}");
+        let taken = Server::bind(&address).await.expect_err("it is taken").to_string();
+        assert!(taken.ends_with("stop it, or choose another path with --metrics"), "{taken}");
     }
 }

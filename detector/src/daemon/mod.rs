@@ -9,13 +9,13 @@ pub mod output;
 mod reload;
 pub mod rotation;
 pub mod server;
+mod socket;
 mod upkeep;
 pub(crate) mod watch;
 mod watchdog;
 pub mod writer;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,13 +28,15 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::config::Address;
 use crate::config::followed::Followed;
 use crate::finding::NoticeEvent;
 use crate::pipeline::Order;
 use hub::Hub;
 use output::{Output, Target};
 use rotation::Rotation;
-use server::{BindError, Server};
+use server::Server;
+pub use socket::BindError;
 use watch::Watch;
 use writer::{Intervals, Orders};
 
@@ -53,7 +55,7 @@ pub struct Config {
     /// The path of the socket for clients.
     pub socket: PathBuf,
     /// Where metrics are served, if they are.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
     /// The options of the watch.
     pub watch: watch::Options,
 }
@@ -146,7 +148,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let metrics = match config.metrics {
-        Some(address) => Some(metrics::Server::bind(address).await?),
+        Some(address) => Some(metrics::Server::bind(&address).await?),
         None => None,
     };
     let (hub, lines) = Hub::with_output(config.watch.node.clone());

@@ -1,26 +1,23 @@
 //! Serves the live stream and the daemon's status on a unix socket that only root can connect to. See
 //! [`crate::protocol`].
 
-use std::fs;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::net::UnixStream as BlockingUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, Mode};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::hub::Hub;
+use super::socket::{BindError, PrivateSocket};
 use crate::detect::TestAlert;
 use crate::finding::Loss;
 use crate::pipeline::Order;
@@ -35,65 +32,19 @@ pub const MAX_REQUEST: usize = 1024;
 /// How long a client may take to send its request, and how long a stopping server sends queued lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the server cannot listen on its socket.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another daemon already listens on the socket.
-    #[error("{}: another daemon already listens on this socket; stop it, or choose another path with \
-        --socket", .0.display())]
-    InUse(PathBuf),
-    /// The path exists and is not a socket.
-    #[error("{}: this path exists and is not a socket; remove it, or choose another path with --socket", .0.display())]
-    NotASocket(PathBuf),
-    /// A system call failed.
-    #[error("{}: cannot listen on this socket: {cause}; choose another path with --socket", .path.display())]
-    System {
-        /// The path of the socket.
-        path: PathBuf,
-        /// The error of the operating system.
-        cause: io::Error,
-    },
-}
-
-/// A listening socket. Dropping it removes the socket's file, unless another one has replaced it.
+/// A socket on which clients are served.
 #[derive(Debug)]
-pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the socket's file.
-    identity: (u64, u64),
-    has_replaced: bool,
-}
+pub struct Server(PrivateSocket);
 
 impl Server {
-    /// Binds the socket with mode 0600, and creates its directory if necessary. Replaces a socket that a killed daemon
-    /// has left behind. Must be called within a tokio runtime.
+    /// Binds the socket: see [`PrivateSocket::bind`]. Must be called within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let system = |cause| BindError::System { path: path.to_owned(), cause };
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(system)?;
-        // Daemons that start at the same time take turns; otherwise one could mistake the other's new socket for a
-        // stale one. Closing the descriptor releases the lock.
-        let turn = fs::File::open(directory).map_err(system)?;
-        rustix::fs::flock(&turn, FlockOperation::LockExclusive).map_err(|error| system(error.into()))?;
-        let has_replaced = remove_stale(path)?;
-
-        let socket = UnixSocket::new_stream().map_err(system)?;
-        // Linux creates the file with the mode that the socket has at bind(2), so nobody else can connect to it in
-        // between.
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|error| system(error.into()))?;
-        socket.bind(path).map_err(system)?;
-        let metadata = fs::symlink_metadata(path).map_err(system)?;
-        let listener = socket.listen(MAX_CLIENTS as u32).map_err(system)?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), has_replaced })
+        PrivateSocket::bind(path, "--socket").map(Self)
     }
 
     /// Whether a daemon has left a socket behind, which it does only if it cannot end by itself.
     pub fn has_replaced(&self) -> bool {
-        self.has_replaced
+        self.0.has_replaced()
     }
 
     /// Serves clients until `stop` completes. The hub must be closed before that. Then every client receives the lines
@@ -104,56 +55,27 @@ impl Server {
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = self.0.accept() => accepted,
                 Some(_) = clients.join_next() => continue,
                 _ = &mut stop => break,
             };
             match accepted {
-                Ok((stream, _)) if clients.len() < MAX_CLIENTS => {
+                Ok(stream) if clients.len() < MAX_CLIENTS => {
                     let (hub, streams) = (Arc::clone(&hub), Arc::clone(&streams));
                     clients.spawn(async move {
                         // Serving fails only if the client has disconnected.
                         let _ = serve(stream, &hub, &streams).await;
                     });
                 }
-                Ok((stream, _)) => refuse(&stream, format!("{MAX_CLIENTS} clients are connected already")),
+                Ok(stream) => refuse(&stream, format!("{MAX_CLIENTS} clients are connected already")),
                 Err(error) => {
                     // The process may have run out of file descriptors, so this waits before the next attempt.
-                    tracing::warn!("{}: cannot accept a client, trying again: {error}", self.path.display());
+                    tracing::warn!("{}: cannot accept a client, trying again: {error}", self.0.path().display());
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
         let _ = timeout(PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Removes a socket on which no process listens. Returns whether there was one.
-fn remove_stale(path: &Path) -> Result<bool, BindError> {
-    let system = |cause| BindError::System { path: path.to_owned(), cause };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(system(error)),
-        Ok(file) if !std::os::unix::fs::FileTypeExt::is_socket(&file.file_type()) => {
-            return Err(BindError::NotASocket(path.to_owned()));
-        }
-        Ok(_) => {}
-    }
-    match BlockingUnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map(|()| true).map_err(system)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
-        Err(error) => Err(system(error)),
     }
 }
 
