@@ -27,6 +27,7 @@ use crate::explain::{self, Explanation, Known};
 use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
 use crate::learn::{self, Seen, Wanted};
 use crate::output::escape::is_unsafe;
+use crate::output::formats::{Format, Unreadable};
 use crate::output::json;
 use crate::output::terminal::{self, Look};
 use crate::policy::Policy;
@@ -213,8 +214,11 @@ fn findings(data: &[u8]) {
     counting.stop(u64::MAX, &context, |line| shown(&line));
 }
 
-/// A line of the stream, or an answer of the daemon: what can be read can be shown.
+/// A line of the stream, or an answer of the daemon: what can be read can be shown, and what can be converted, too.
 fn line(data: &[u8]) {
+    for converted in Format::ALL.iter().filter_map(|format| format.convert(data).ok()) {
+        harmless(&converted);
+    }
     if let Ok(line) = serde_json::from_slice::<Line>(data) {
         shown(&line);
         if let Line::Finding(finding) = &line {
@@ -464,6 +468,13 @@ fn shown(line: &Line) {
     let json = json::line(line);
     let text = harmless(&json);
     assert_eq!(&serde_json::from_str::<Line>(text).expect("a line can be read back"), line);
+    for format in Format::ALL {
+        match format.convert(&json) {
+            Ok(converted) => _ = harmless(&converted),
+            Err(Unreadable::Version(_)) => {}
+            Err(error) => panic!("{error}: {text}"),
+        }
+    }
     let write = |columns, color| {
         let mut out = Vec::new();
         terminal::write_line(&mut out, line, Look { columns, color }).expect("memory takes it");

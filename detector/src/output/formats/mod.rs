@@ -5,6 +5,8 @@
 //! a newer detector knows.
 
 mod attack;
+mod ecs;
+mod falco;
 mod ocsf;
 mod rest;
 #[cfg(test)]
@@ -14,18 +16,23 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use rustix::thread::CapabilitySet;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::rest::{Rest, compact};
 use super::json;
-use crate::finding::{Finding, Kind, Line, Loss, Notice, NoticeEvent, SCHEMA_VERSION, Severity};
+use crate::finding::{Capabilities, Finding, Kind, Line, Loss, Notice, NoticeEvent, Process, SCHEMA_VERSION, Severity};
 
 /// A format of other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The Open Cybersecurity Schema Framework, version 1.8.
     Ocsf,
+    /// The Elastic Common Schema, version 9.
+    Ecs,
+    /// The JSON that Falco writes, for what reads its alerts.
+    Falco,
 }
 
 /// Why a line has no counterpart in another format.
@@ -47,12 +54,14 @@ pub enum Unreadable {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 1] = [Self::Ocsf];
+    pub const ALL: [Self; 3] = [Self::Ocsf, Self::Ecs, Self::Falco];
 
     /// The name, as in arguments.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ocsf => "ocsf",
+            Self::Ecs => "ecs",
+            Self::Falco => "falco",
         }
     }
 
@@ -79,6 +88,8 @@ impl Format {
         let (parsed, rest) = (parsed.map_err(Unreadable::Unknown)?, Rest::of(given));
         let converted = match self {
             Self::Ocsf => ocsf::converted(&parsed, rest),
+            Self::Ecs => ecs::converted(&parsed, rest),
+            Self::Falco => falco::converted(&parsed, rest),
         };
         Ok(json::object(&compact(converted)))
     }
@@ -92,7 +103,7 @@ impl fmt::Display for Format {
 
 /// The name of no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format {0:?}; use ocsf")]
+#[error("unknown format {0:?}; use one of ocsf, ecs, falco")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -197,6 +208,31 @@ fn revision_id(finding: &Finding) -> String {
 /// socket is told of the same notice without it.
 fn digest(notice: &Notice) -> [u8; 32] {
     Sha256::digest(json::object(notice)).into()
+}
+
+/// What a process is known by, also after its number is used again.
+fn process_id(process: &Process) -> String {
+    format!("{}@{}", process.pid, process.start_time)
+}
+
+/// The names of capabilities. Those that are too new for a name are numbers.
+fn capabilities(Capabilities(set): Capabilities) -> Vec<String> {
+    let known = CapabilitySet::from_bits_truncate(set);
+    let names = known.iter_names().map(|(name, _)| format!("CAP_{name}"));
+    let others = (0..u64::BITS).filter(|number| (set & !known.bits()) >> number & 1 == 1);
+    names.chain(others.map(|number| number.to_string())).collect()
+}
+
+/// The tag in the name of an image. The port of a registry can be before it.
+fn image_tag(name: &str) -> Option<&str> {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    file_name(name).split_once(':').map(|(_, tag)| tag)
+}
+
+/// The name of an image without its tag and its digest.
+fn image_repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    image_tag(name).and_then(|tag| name.strip_suffix(tag)?.strip_suffix(':')).unwrap_or(name)
 }
 
 /// The name of a file, without its directory.

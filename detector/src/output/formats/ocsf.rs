@@ -7,9 +7,9 @@
 use serde_json::{Map, Value, json};
 
 use super::rest::Rest;
-use super::{attack, endpoint, file_name, finding_of, id, is_exec, is_failure, severity, title};
+use super::{attack, endpoint, file_name, finding_of, id, is_exec, is_failure, process_id, severity, title};
 use crate::finding::{
-    File, Finding, ImageOp, Kind, Line, MountOp, Notice, NoticeEvent, Op, Origin, Process, Severity, SeverityRule, Time,
+    File, Finding, ImageOp, Kind, Line, MountOp, Notice, NoticeEvent, Op, Origin, Severity, SeverityRule, Time,
 };
 use crate::output::terminal::sentence;
 
@@ -308,7 +308,7 @@ fn act(finding: &Finding, container: Value, rest: &mut Rest) -> Option<Value> {
     let acting = if is_exec(finding.finding) {
         process.get("parent_process").cloned()
     } else {
-        finding.process.as_ref().map(|of| json!({"pid": of.pid, "name": of.comm, "uid": process_uid(of)}))
+        finding.process.as_ref().map(|of| json!({"pid": of.pid, "name": of.comm, "uid": process_id(of)}))
     };
     let actor = json!({"process": acting, "user": process.get("user"), "session": process.get("session")});
     Some(json!({
@@ -449,7 +449,7 @@ fn process(finding: &Finding, rest: &mut Rest) -> Members {
         "pid": process.take("pid"),
         "ptid": process.take("tid"),
         "namespace_pid": process.take("ns_pid"),
-        "uid": process_uid(of),
+        "uid": process_id(of),
         "created_time": milliseconds(of.start_time),
         "name": process.take("comm"),
         "path": path,
@@ -464,11 +464,6 @@ fn process(finding: &Finding, rest: &mut Rest) -> Members {
         "ancestry": ancestry,
         "xattributes": process.into_value(),
     }))
-}
-
-/// What a process is known by, also after its number is used again.
-fn process_uid(process: &Process) -> String {
-    format!("{}@{}", process.pid, process.start_time)
 }
 
 /// The container, and the resources of the node and the cluster that it is one of. What the schema has no fields for
