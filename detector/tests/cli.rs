@@ -781,6 +781,58 @@ fn a_log_that_is_not_whole_says_where() {
 }
 
 #[test]
+fn lines_become_lines_of_another_format() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("log");
+    write_log(&path, 3);
+    let log = std::fs::read(&path).expect("it is there");
+    let compressed = folder.path().join("log.1.gz");
+    std::fs::write(&compressed, compress(&log)).expect("the directory is ours");
+    for format in ["ocsf", "ecs", "falco"] {
+        let output = detector(&["convert", "--to", format, text(&path), text(&compressed)]).output();
+        let output = output.expect("the program starts");
+        assert!(output.status.success(), "{output:?}");
+        let lines: Vec<_> = output.stdout.split_inclusive(|byte| *byte == b'\n').collect();
+        let given = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+        assert_eq!((lines.len(), &lines[..given]), (2 * given, &lines[given..]));
+        assert!(lines.iter().all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok()));
+    }
+}
+
+#[test]
+fn what_cannot_be_converted_is_said_with_its_place() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("log");
+    write_log(&path, 1);
+    let log = std::fs::read(&path).expect("it is there");
+    let long = [b"\"", &[b'x'; 2 << 20][..], b"\"\n"].concat();
+    std::fs::write(&path, [b"no JSON\n", &log[..], b"{}\n", &long, &log].concat()).expect("the directory is ours");
+    let convert = |path: &Path| {
+        let output = detector(&["convert", "--to", "ecs", text(path)]).output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+        (output.status.code(), lines, said.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (code, lines, said) = convert(&path);
+    assert_eq!((code, lines), (Some(1), 2 * log.iter().filter(|byte| **byte == b'\n').count()), "{said:?}");
+    let [first, second, third, sum] = &said[..] else { panic!("{said:?}") };
+    assert!(first.contains("log: line 1: it is not JSON"), "{first}");
+    assert!(second.ends_with("it has neither `finding` nor `event`, so the detector has not written it"), "{second}");
+    assert!(third.ends_with("it is longer than 1048576 bytes, so the detector has not written it"), "{third}");
+    assert!(sum.starts_with("detector: 3 lines could not be converted"), "{sum}");
+
+    std::fs::write(&path, b"x\n".repeat(13)).expect("the directory is ours");
+    let (code, lines, said) = convert(&path);
+    assert_eq!((code, lines, said.len()), (Some(1), 0, 12), "{said:?}");
+    assert!(said[9].contains("log: line 10: ") && said[10].ends_with("log: and 3 more lines"), "{said:?}");
+
+    let output = detector(&["convert", "--to", "cef", text(&path)]).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(2));
+    let output = detector(&["convert", "--to", "ecs", "/nonexistent"]).output().expect("the program starts");
+    assert_fails(&output, 1, &["/nonexistent: ", "give a file"]);
+}
+
+#[test]
 fn what_is_no_log_is_refused_with_a_remedy() {
     let directory = TempDir::new().expect("a directory");
     let fails = |name: &str, bytes: &[u8], code: i32, words: &[&str]| {

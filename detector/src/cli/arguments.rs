@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, LEVELS};
 use crate::finding::{Kind, Severity};
+use crate::output::formats::Format;
 use crate::protocol;
 use crate::runtime::Engines;
 use crate::runtime::endpoint::Endpoint;
@@ -95,6 +96,10 @@ pub(super) fn severity_parser() -> impl TypedValueParser<Value = Severity> {
 
 pub(super) fn kind_parser() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(|name| name.parse())
+}
+
+pub(super) fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse())
 }
 
 pub(super) fn level_parser() -> impl TypedValueParser<Value = LevelFilter> {

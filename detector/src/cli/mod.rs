@@ -4,6 +4,7 @@
 mod arguments;
 mod config;
 mod console;
+mod convert;
 mod doctor;
 mod explain;
 mod failure;
@@ -56,6 +57,8 @@ enum Command {
     Learn(learn::Args),
     /// Make the findings again of what `run --record` has recorded, on any machine
     Replay(replay::Args),
+    /// Convert what `run --json` has written to a format that SIEMs read
+    Convert(convert::Args),
     /// Prove that nothing is missing in what `run --json` has written
     Log(log::Args),
     /// Check or print configuration files of `run`
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Learn(args) => learn::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Log(args) => log::run(args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),

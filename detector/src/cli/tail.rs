@@ -22,6 +22,7 @@ use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
 use crate::near;
+use crate::output::formats::Format;
 use crate::output::live::Live;
 use crate::output::screen::Size;
 use crate::output::template::{Invalid, Template};
@@ -44,8 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// How findings are shown: compact (in columns that fit the terminal, with long paths and commands shortened in the
-    /// middle), wide (on one line each, whole), json (nothing is hidden but what the filters exclude) or template=TEXT
-    /// (TEXT with keys of the JSON lines in braces, such as '{time} {severity} {container.name} {file.path}')
+    /// middle), wide (on one line each, whole), json (nothing is hidden but what the filters exclude), ocsf, ecs, falco
+    /// (like json, in the formats of SIEMs) or template=TEXT (TEXT with keys of the JSON lines in braces,
+    /// such as '{time} {severity} {container.name} {file.path}')
     #[arg(short, long, value_name = "FORM", default_value = "compact")]
     output: Form,
     /// The same as `-o json`
@@ -67,8 +69,18 @@ enum Form {
     Compact,
     /// On one line each, whole.
     Wide,
-    /// As JSON, one object per line. Nothing is hidden but what the filters exclude.
+    /// For a program, one line each.
+    Lines(Lines),
+}
+
+/// Lines for a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lines {
+    /// As the daemon sends them, unchanged, so that nothing of a newer daemon is lost. Nothing is hidden but what the
+    /// filters exclude.
     Json,
+    /// The same in another format.
+    Converted(Format),
     /// As this template says.
     Template(Template),
 }
@@ -77,15 +89,19 @@ impl FromStr for Form {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const KNOWN: [&str; 4] = ["compact", "wide", "json", "template=TEXT"];
+        const KNOWN: [&str; 7] = ["compact", "wide", "json", "ocsf", "ecs", "falco", "template=TEXT"];
         match text {
             "compact" => Ok(Self::Compact),
             "wide" => Ok(Self::Wide),
-            "json" => Ok(Self::Json),
+            "json" => Ok(Self::Lines(Lines::Json)),
             "template" => Err("write the template after it: -o 'template={time} {severity} {message}'".to_owned()),
-            _ => match text.strip_prefix("template=") {
-                Some(template) => template.parse().map(Self::Template).map_err(|wrong: Invalid| wrong.to_string()),
-                None => Err(near::hint(text, &KNOWN)),
+            _ => match (text.strip_prefix("template="), text.parse()) {
+                (Some(template), _) => {
+                    let template: Result<Template, Invalid> = template.parse();
+                    template.map(|template| Self::Lines(Lines::Template(template))).map_err(|wrong| wrong.to_string())
+                }
+                (None, Ok(format)) => Ok(Self::Lines(Lines::Converted(format))),
+                (None, Err(_)) => Err(near::hint(text, &KNOWN)),
             },
         }
     }
@@ -376,9 +392,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let look = Look { columns, color: is_coloured(args.color) };
         Out::Person(Box::new(Live::new(out, look)), CONSOLE)
     };
-    let out = match if args.json { Form::Json } else { args.output } {
-        Form::Json => Out::Program(out, None),
-        Form::Template(template) => Out::Program(out, Some(template)),
+    let out = match if args.json { Form::Lines(Lines::Json) } else { args.output } {
+        Form::Lines(lines) => Out::Program(out, lines),
         Form::Wide => person(out, None),
         Form::Compact => person(out, Some(console::columns())),
     };
@@ -389,8 +404,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 /// Where the lines are shown.
 enum Out<W> {
-    /// For a program: as JSON, or as a template says.
-    Program(W, Option<Template>),
+    /// For a program.
+    Program(W, Lines),
     /// To a person, who has this console.
     Person(Box<Live<W>>, Console),
 }
@@ -434,7 +449,7 @@ struct Hidden {
 impl<W: Write> View<W> {
     fn new(mut filter: Filter, out: Out<W>) -> Self {
         // A program has its own filters.
-        filter.all |= matches!(out, Out::Program(_, None));
+        filter.all |= matches!(out, Out::Program(_, Lines::Json | Lines::Converted(_)));
         Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None }
     }
 
@@ -516,15 +531,12 @@ impl<W: Write> View<W> {
     fn show(&mut self, line: &[u8]) -> io::Result<()> {
         let parsed = match (serde_json::from_slice::<Line>(line), &mut self.out) {
             (Ok(parsed), _) => parsed,
-            // The line is printed unchanged, so that those of a newer daemon are not lost.
-            (Err(_), Out::Program(out, None)) => return out.write_all(line).and_then(|()| out.flush()),
+            (Err(_), Out::Program(out, Lines::Json)) => return out.write_all(line).and_then(|()| out.flush()),
             (Err(error), out) => {
                 if let Out::Person(live, _) = out {
                     live.set_size(None);
                 }
-                tracing::warn!(
-                    "cannot decode a line from the daemon; use the same version of detector for both: {error}"
-                );
+                warn_of_unknown(error);
                 return Ok(());
             }
         };
@@ -533,11 +545,19 @@ impl<W: Write> View<W> {
         }
         let fate = self.filter.fate(&parsed);
         match &mut self.out {
-            // The line is printed unchanged, so that fields of a newer daemon are not lost.
-            Out::Program(out, None) if fate == Fate::Shown => return out.write_all(line).and_then(|()| out.flush()),
-            Out::Program(out, Some(template)) if fate == Fate::Shown => {
-                let text = template.line(&serde_json::from_slice(line)?);
-                return out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            Out::Program(out, lines) if fate == Fate::Shown => {
+                let text = match lines {
+                    Lines::Json => Bytes::copy_from_slice(line),
+                    Lines::Converted(format) => match format.convert(line) {
+                        Ok(converted) => converted,
+                        Err(error) => {
+                            warn_of_unknown(error);
+                            return Ok(());
+                        }
+                    },
+                    Lines::Template(template) => template.line(&serde_json::from_slice(line)?).into(),
+                };
+                return out.write_all(&text).and_then(|()| out.flush());
             }
             Out::Program(..) => {}
             Out::Person(live, console) => {
@@ -593,6 +613,10 @@ impl<W: Write> View<W> {
     }
 }
 
+fn warn_of_unknown(why: impl fmt::Display) {
+    tracing::warn!("cannot decode a line from the daemon; use the same version of detector for both: {why}");
+}
+
 /// Why the view ended, unless somebody wanted it to.
 enum Ended {
     Unwritable(io::Error),
@@ -644,7 +668,7 @@ mod tests {
         drop(sender);
         let console = Console { columns: || 80, size: || None };
         let shown = if json {
-            Out::Program(&mut out, None)
+            Out::Program(&mut out, Lines::Json)
         } else {
             Out::Person(Box::new(Live::new(&mut out, Look::default())), console)
         };
@@ -655,13 +679,28 @@ mod tests {
     #[test]
     fn a_form_is_one_of_those_that_are_known() {
         let template: Form = "template={time} {severity}".parse().expect("it is right");
-        assert_eq!(template, Form::Template("{time} {severity}".parse().expect("it is right")));
+        assert_eq!(template, Form::Lines(Lines::Template("{time} {severity}".parse().expect("it is right"))));
+        assert_eq!("ocsf".parse(), Ok(Form::Lines(Lines::Converted(Format::Ocsf))));
         assert_eq!("wide".parse(), Ok(Form::Wide));
         let refused = |text: &str| text.parse::<Form>().expect_err("it is wrong");
         assert_eq!(refused("wdie"), "did you mean `wide`?");
-        assert_eq!(refused("yaml"), "use one of compact, wide, json, template=TEXT");
+        assert_eq!(refused("yaml"), "use one of compact, wide, json, ocsf, ecs, falco, template=TEXT");
         assert_eq!(refused("template={sverity}"), "unknown key `sverity`; did you mean `severity`?");
         assert!(refused("template").starts_with("write the template after it"));
+    }
+
+    #[test]
+    fn lines_are_converted_as_they_come() {
+        let lines = samples::session(b"sh");
+        let (mut out, (sender, receiver)) = (Vec::new(), mpsc::channel());
+        lines.iter().for_each(|line| sender.send(input(line)).expect("there is a receiver"));
+        sender.send(Input::Line(b"{\"event\":\"of_the_future\"}\n".to_vec())).expect("there is a receiver");
+        drop(sender);
+        View::new(filter(&[]), Out::Program(&mut out, Lines::Converted(Format::Falco)))
+            .run(&receiver)
+            .expect("memory takes it");
+        let wanted: Vec<_> = lines.iter().map(|line| Format::Falco.convert(&crate::output::json::line(line))).collect();
+        assert_eq!(out, wanted.into_iter().collect::<Result<Vec<_>, _>>().expect("they are lines").concat());
     }
 
     #[test]
@@ -673,7 +712,7 @@ mod tests {
         lines.iter().for_each(|line| sender.send(input(line)).expect("there is a receiver"));
         drop(sender);
         let template = "{finding} {file.path}".parse().expect("it is right");
-        View::new(filter(&["--severity", "medium"]), Out::Program(&mut out, Some(template)))
+        View::new(filter(&["--severity", "medium"]), Out::Program(&mut out, Lines::Template(template)))
             .run(&receiver)
             .expect("memory takes it");
         let text = String::from_utf8(out).expect("it is text");
