@@ -15,7 +15,7 @@ use crate::config::{Address, Repetition, Settings, Size, address, duration, inte
 use crate::daemon::output::Target;
 use crate::daemon::rotation::Rotation;
 use crate::daemon::writer::Intervals;
-use crate::daemon::{self, watch};
+use crate::daemon::{self, state, watch};
 use crate::finding::Node;
 use crate::redact::Redactor;
 use crate::runtime;
@@ -54,6 +54,9 @@ pub(super) struct Args {
     rotate_compress: bool,
     #[command(flatten)]
     socket: Socket,
+    /// Directory for what must outlive the daemon [default: $STATE_DIRECTORY or /var/lib/detector]
+    #[arg(long, value_name = "PATH")]
+    state_directory: Option<PathBuf>,
     /// Serve metrics (OpenMetrics) over HTTP at this address, such as 127.0.0.1:9464, or on a socket that only root can
     /// use, such as unix:/run/detector/metrics.sock
     #[arg(long, value_name = "IP:PORT|unix:PATH", value_parser = address)]
@@ -126,6 +129,7 @@ impl Args {
                 compress: self.rotate_compress || output.rotate_compress.unwrap_or(false),
             },
             socket: self.socket.path_or(settings.socket),
+            state: self.state_directory.or(settings.state_directory).unwrap_or_else(state::usual_path),
             metrics: self.metrics.or(output.metrics),
             watch: watch::Options {
                 node: Node {
@@ -185,7 +189,7 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 23] = [
+    const PAIRS: [(&str, &str, &str); 24] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--sync=7s", "output.sync", "output.sync = '7s'"),
         ("--rotate-size=7MiB", "output.rotate_size", "output.rotate_size = '7MiB'"),
@@ -194,6 +198,7 @@ mod tests {
         ("--rotate-compress", "output.rotate_compress", "output.rotate_compress = true"),
         ("--heartbeat=7s", "output.heartbeat", "output.heartbeat = '7s'"),
         ("--socket=/a", "socket", "socket = '/a'"),
+        ("--state-directory=/a", "state_directory", "state_directory = '/a'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
         ("--metrics=127.0.0.1:1", "output.metrics", "output.metrics = '127.0.0.1:1'"),
         ("--show-suppressed", "output.show_suppressed", "output.show_suppressed = true"),

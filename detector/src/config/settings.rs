@@ -27,6 +27,9 @@ pub struct Settings {
     /// Path of the socket on which the daemon listens. If it is not the usual one, give `--socket` to `tail`, `status`,
     /// `test-alert`, `explain` and `learn`: they do not take it from this file.
     pub socket: Option<PathBuf>,
+    /// Directory for what must outlive the daemon. Without it, the one that systemd has made for it (`StateDirectory=`)
+    /// or `/var/lib/detector`.
+    pub state_directory: Option<PathBuf>,
     /// BPF object to load instead of the built-in one.
     pub bpf_object: Option<PathBuf>,
     /// How often the self-test is repeated, such as `5m`.
@@ -66,8 +69,8 @@ impl Settings {
     }
 }
 
-keys!(Settings: log, socket, bpf_object, self_test_interval, count_repeats, output, node, redaction, runtimes,
-    exception, severity, watch);
+keys!(Settings: log, socket, state_directory, bpf_object, self_test_interval, count_repeats, output, node, redaction,
+    runtimes, exception, severity, watch);
 
 /// Where findings go.
 #[derive(Debug, Default, JsonSchema)]

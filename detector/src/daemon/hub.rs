@@ -47,6 +47,8 @@ pub struct Hub {
     inspection_failure: Mutex<Option<String>>,
     /// Why nothing is recorded at the moment.
     recording_failure: Mutex<Option<String>>,
+    /// Why nothing outlives the daemon at the moment.
+    state_failure: Mutex<Option<String>>,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
     /// The reasons in the last notice about what is not detected or recorded.
@@ -176,6 +178,7 @@ impl Hub {
             output_loss: AtomicU64::new(0),
             inspection_failure: Mutex::default(),
             recording_failure: Mutex::default(),
+            state_failure: Mutex::default(),
             output_failures: Mutex::default(),
             published: Mutex::default(),
         }
@@ -334,6 +337,12 @@ impl Hub {
         self.publish_degradation();
     }
 
+    /// Records why the state directory cannot be used, or that it can be again.
+    pub(super) fn set_state_failure(&self, failure: Option<String>) {
+        *lock(&self.state_failure) = failure;
+        self.publish_degradation();
+    }
+
     /// Publishes what is not detected or recorded, if this has changed since it was published last.
     pub fn publish_degradation(&self) {
         self.tell_degradation(Receivers::All);
@@ -363,6 +372,7 @@ impl Hub {
         let mut degraded = lock(&self.phase).undetected.clone();
         degraded.extend(lock(&self.inspection_failure).clone());
         degraded.extend(lock(&self.recording_failure).clone());
+        degraded.extend(lock(&self.state_failure).clone());
         degraded.extend(lock(&self.output_failures).iter().cloned());
         degraded
     }

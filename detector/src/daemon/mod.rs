@@ -10,6 +10,7 @@ mod reload;
 pub mod rotation;
 pub mod server;
 mod socket;
+pub(crate) mod state;
 mod upkeep;
 pub(crate) mod watch;
 mod watchdog;
@@ -54,6 +55,8 @@ pub struct Config {
     pub rotation: Rotation,
     /// The path of the socket for clients.
     pub socket: PathBuf,
+    /// The directory with what must outlive the daemon.
+    pub state: PathBuf,
     /// Where metrics are served, if they are.
     pub metrics: Option<Address>,
     /// The options of the watch.
@@ -157,6 +160,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         // Nothing else is published yet, so this is the first line.
         hub.publish_event(notice);
     }
+    hub.set_state_failure(state::prepare(&config.state).err().map(|error| error.to_string()));
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
