@@ -343,6 +343,8 @@ terms! {
     ContentTimedOut = 39, "content_timed_out";
     /// Too many sessions were open at the same time: what was done in one has findings, but no finding of the session.
     SessionsFull = 40, "sessions_full";
+    /// The ledger was too slow for lines, so it lacks what they say.
+    Ledger = 41, "ledger";
 }
 
 impl Loss {

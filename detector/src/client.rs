@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::finding::{Finding, Kind, Line, Severity};
+use crate::ledger::{Query, Row};
 use crate::output::json::LONGEST;
 use crate::protocol::{Call, Reply, Request, Status, VERSION};
 
@@ -25,6 +26,14 @@ pub enum Error {
     /// A daemon listens, but does not watch yet.
     #[error("{}: the daemon is still starting; wait with `detector status --wait 10s`", .0.display())]
     NotReady(PathBuf),
+    /// The daemon keeps no ledger.
+    #[error("{}: this daemon keeps no ledger: {reason}", .path.display())]
+    NoLedger {
+        /// The path of the socket.
+        path: PathBuf,
+        /// Why, in a sentence.
+        reason: String,
+    },
     /// This user may not connect to the socket.
     #[error("{}: permission denied; run this as root", .0.display())]
     Permission(PathBuf),
@@ -80,6 +89,24 @@ pub fn tail(path: &Path) -> Result<Stream, Error> {
         }
         (_, other) => Err(unexpected(path, &other)),
     }
+}
+
+/// Asks a daemon for what its ledger says. Passes each row to `take`, and returns what the ledger can lack because the
+/// daemon does not detect or record it.
+pub fn drift(path: &Path, query: Query, mut take: impl FnMut(Row)) -> Result<Vec<String>, Error> {
+    let (mut stream, degraded) = match request(path, Call::Drift(query))? {
+        (stream, Reply::Drift { degraded }) => (stream, degraded),
+        (_, Reply::NoLedger { reason }) => return Err(Error::NoLedger { path: path.to_owned(), reason }),
+        (_, other) => return Err(unexpected(path, &other)),
+    };
+    let mut line = Vec::new();
+    while stream.next_line(&mut line)? {
+        match serde_json::from_slice(&line).map_err(|error| protocol(path, error.to_string()))? {
+            Row::End => return Ok(degraded),
+            row => take(row),
+        }
+    }
+    Err(protocol(path, "the daemon closed the connection before the end of its answer".to_owned()))
 }
 
 /// Asks a daemon for a finding of this severity that is a test, and waits until it is in the live stream.

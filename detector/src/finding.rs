@@ -659,7 +659,7 @@ pub struct Owner {
 }
 
 /// The kinds of Kubernetes that own pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names are Kubernetes'")]
 pub enum OwnerKind {
     DaemonSet,
@@ -1334,6 +1334,7 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
             is expected any more"
         }
         Loss::SessionsFull => "more sessions were open than can be followed, so further ones have no finding",
+        Loss::Ledger => "the ledger was too slow for all lines, so `detector drift` lacks some; the log has them",
         Loss::Record => "records of the probes could not be read, so what they were about was not seen",
         Loss::Content => {
             "executed files were gone before they could be read, so shells and interpreters with other names may have \

@@ -12,6 +12,7 @@ pub mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod ledger;
 pub mod output;
 pub mod policy;
 pub mod protocol;

@@ -1,7 +1,8 @@
 //! The protocol between the daemon and its clients on the unix socket: one JSON object per line.
 //!
 //! The client sends one [`Request`], and the daemon answers with one [`Reply`]. After [`Reply::Tail`], the daemon sends
-//! the lines of the live stream ([`crate::finding::Line`]) until either side closes the connection.
+//! the lines of the live stream ([`crate::finding::Line`]) until either side closes the connection, and after
+//! [`Reply::Drift`] rows of the ledger.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Kind, Severity, Sha256, Time};
+use crate::ledger::{Query, Standing};
 use crate::runtime::{EngineStatus, Unwatched};
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
@@ -20,7 +22,7 @@ pub const VERSION: u32 = 1;
 pub const DEFAULT_SOCKET: &str = "/run/detector/detector.sock";
 
 /// A client's request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The client's [`VERSION`].
     pub version: u32,
@@ -29,7 +31,7 @@ pub struct Request {
 }
 
 /// The operations that a client can request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     /// Sends the live stream from now on.
@@ -41,6 +43,8 @@ pub enum Call {
         /// The severity.
         severity: Severity,
     },
+    /// Sends what the ledger says: a [`Row`](crate::ledger::Row) on each line.
+    Drift(Query),
 }
 
 /// The daemon's answer.
@@ -51,6 +55,16 @@ pub enum Reply {
     Tail,
     /// The status of the daemon.
     Status(Box<Status>),
+    /// The rows of the ledger follow.
+    Drift {
+        /// What the daemon does not detect or record, one sentence each: the ledger can lack it.
+        degraded: Vec<String>,
+    },
+    /// There is no ledger.
+    NoLedger {
+        /// Why, in a sentence.
+        reason: String,
+    },
     /// The test will be published.
     TestAlert,
     /// The daemon is not ready for the request.
@@ -92,6 +106,9 @@ pub struct Status {
     /// The rules by which containers are not watched. Empty until the probes are attached.
     #[serde(default)]
     pub unwatched: Vec<Unwatched>,
+    /// How many containers run, by what the ledger says about them. `None` if there is no ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Standing>,
     /// The counters of the daemon.
     pub counters: Counters,
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use detector::finding::{Container, Finding, Kind, Line, Notice, NoticeEvent, Severity, Time};
+use detector::ledger;
 use detector::output::terminal::{self, Look};
 use detector::redact::Redactor;
 use detector::runtime::endpoint::{Endpoint, Protocol};
@@ -90,6 +91,7 @@ impl Way {
             redactor: Redactor::default(),
             shows_suppressed: false,
             rules: Vec::new(),
+            ledger: ledger::Inlet::default(),
         };
         let (sender, out) = mpsc::channel();
         let sender = Mutex::new(sender);

@@ -763,6 +763,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "recording::",
     "policy::",
     "tail::",
+    "drift::",
     "repeats::",
     "refusals::",
     "degraded::",

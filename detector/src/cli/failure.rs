@@ -16,7 +16,8 @@ Exit codes:
   4  this kernel or host lacks something that is needed
   5  no daemon is running, or it is not ready
   6  degraded: less is detected or recorded than could be
-  7  a log is not whole: lines are missing, doubled, out of order or changed";
+  7  a log is not whole: lines are missing, doubled, out of order or changed
+  8  a container has drifted (only with `drift --exit-code`)";
 
 /// The exit codes, documented in [`EXIT_CODES`]. clap itself exits with 2, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(super) enum Exit {
     NotReady = 5,
     Degraded = 6,
     Broken = 7,
+    Drifted = 8,
 }
 
 /// Why a command failed, in the form `<what>: <why>; <remedy>`.

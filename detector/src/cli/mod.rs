@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod convert;
 mod doctor;
+mod drift;
 mod explain;
 mod failure;
 mod interrupt;
@@ -47,6 +48,8 @@ enum Command {
     Tail(tail::Args),
     /// Show for each hook whether it works on this host (needs root)
     Doctor(doctor::Args),
+    /// Show which containers are not their images any more, and what is different in them (needs root)
+    Drift(drift::Args),
     /// Show whether the daemon is watching, and its counters (needs root)
     Status(status::Args),
     /// Let the daemon publish a finding that is a test, to see whether findings arrive (needs root)
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Tail(args) => tail::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Drift(args) => drift::run(&args),
         Command::Status(args) => status::run(&args),
         Command::TestAlert(args) => test_alert::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -17,6 +17,7 @@ use crate::daemon::rotation::Rotation;
 use crate::daemon::writer::Intervals;
 use crate::daemon::{self, state, watch};
 use crate::finding::Node;
+use crate::ledger;
 use crate::redact::Redactor;
 use crate::runtime;
 use crate::sensor;
@@ -57,6 +58,9 @@ pub(super) struct Args {
     /// Directory for what must outlive the daemon [default: $STATE_DIRECTORY or /var/lib/detector]
     #[arg(long, value_name = "PATH")]
     state_directory: Option<PathBuf>,
+    /// How long the ledger, which `detector drift` shows, keeps containers that have ended [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    ledger_keep: Option<Duration>,
     /// Serve metrics (OpenMetrics) over HTTP at this address, such as 127.0.0.1:9464, or on a socket that only root can
     /// use, such as unix:/run/detector/metrics.sock
     #[arg(long, value_name = "IP:PORT|unix:PATH", value_parser = address)]
@@ -130,6 +134,7 @@ impl Args {
             },
             socket: self.socket.path_or(settings.socket),
             state: self.state_directory.or(settings.state_directory).unwrap_or_else(state::usual_path),
+            ledger_keep: self.ledger_keep.or(settings.ledger_keep.map(|time| time.0)).unwrap_or(ledger::KEEP),
             metrics: self.metrics.or(output.metrics),
             watch: watch::Options {
                 node: Node {
@@ -189,7 +194,7 @@ mod tests {
     }
 
     /// Each option of the command line but `--config`, its key, and lines of a file that do the same.
-    const PAIRS: [(&str, &str, &str); 24] = [
+    const PAIRS: [(&str, &str, &str); 25] = [
         ("--json=/a", "output.json", "output.json = '/a'"),
         ("--sync=7s", "output.sync", "output.sync = '7s'"),
         ("--rotate-size=7MiB", "output.rotate_size", "output.rotate_size = '7MiB'"),
@@ -199,6 +204,7 @@ mod tests {
         ("--heartbeat=7s", "output.heartbeat", "output.heartbeat = '7s'"),
         ("--socket=/a", "socket", "socket = '/a'"),
         ("--state-directory=/a", "state_directory", "state_directory = '/a'"),
+        ("--ledger-keep=7s", "ledger_keep", "ledger_keep = '7s'"),
         ("--record=/a", "output.record", "output.record = '/a'"),
         ("--metrics=127.0.0.1:1", "output.metrics", "output.metrics = '127.0.0.1:1'"),
         ("--show-suppressed", "output.show_suppressed", "output.show_suppressed = true"),

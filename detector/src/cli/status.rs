@@ -12,6 +12,8 @@ use crate::client;
 use crate::config::duration;
 use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
+use crate::ledger::Standing;
+use crate::ledger::page::Verdict;
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
 use crate::runtime::{EngineState, Unwatched};
 
@@ -104,6 +106,9 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         let [rule, reason] = [rule, reason].map(|text| visible_text(text));
         writeln!(out, "unwatched {containers} by rule {rule} ({reason})")?;
     }
+    if let Some(standing) = status.ledger.as_ref().filter(|standing| !standing.is_empty()) {
+        writeln!(out, "ledger    {}", drifted(standing))?;
+    }
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
     }
@@ -187,6 +192,18 @@ fn verdict(status: &Status) -> String {
 
 fn counted(count: usize, one: &str, more: &str) -> Option<String> {
     (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { more }))
+}
+
+/// How many of the containers that run are not their images any more.
+fn drifted(standing: &Standing) -> String {
+    let containers = match standing.values().sum() {
+        1_u64 => "1 container runs".to_owned(),
+        more => format!("{more} containers run"),
+    };
+    match standing.get(&Verdict::Drifted) {
+        None => format!("{containers}, none drifted from its image"),
+        Some(drifted) => format!("{containers}, {drifted} drifted from the image; see `detector drift`"),
+    }
 }
 
 /// How many findings there are of each severity, the worst first.
@@ -306,6 +323,20 @@ mod tests {
         hub.publish_event(refused);
         let text = shown(&hub.status(), false);
         assert!(text.contains("\nconfig    a later version was refused: line 1\n"), "{text}");
+    }
+
+    #[test]
+    fn it_is_said_how_many_containers_have_drifted() {
+        let shown = |standing: &[_]| {
+            let standing = Some(standing.iter().copied().collect());
+            shown(&Status { ledger: standing, ..Hub::new("node-1".into()).status() }, false)
+        };
+        let text = shown(&[(Verdict::Image, 2)]);
+        assert!(text.contains("\nledger    2 containers run, none drifted from its image\n"), "{text}");
+        let text = shown(&[(Verdict::Drifted, 1)]);
+        let expected = "\nledger    1 container runs, 1 drifted from the image; see `detector drift`\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(!shown(&[]).contains("ledger"));
     }
 
     #[test]

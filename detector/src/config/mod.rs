@@ -127,8 +127,11 @@ impl Loaded {
     }
 }
 
-/// Parses a time span such as `10s`, `500ms` or `1m30s`.
+/// Parses a time span such as `10s`, `500ms`, `1m30s` or `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
+    }
     let span: jiff::SignedDuration = text.parse().map_err(|_| "use a time such as 10s, 500ms or 1m30s")?;
     span.try_into().map_err(|_| "the time must not be negative")
 }

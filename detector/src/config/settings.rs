@@ -25,11 +25,14 @@ pub struct Settings {
     #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
     pub log: Option<LevelFilter>,
     /// Path of the socket on which the daemon listens. If it is not the usual one, give `--socket` to `tail`, `status`,
-    /// `test-alert`, `explain` and `learn`: they do not take it from this file.
+    /// `drift`, `test-alert`, `explain` and `learn`: they do not take it from this file.
     pub socket: Option<PathBuf>,
     /// Directory for what must outlive the daemon. Without it, the one that systemd has made for it (`StateDirectory=`)
     /// or `/var/lib/detector`.
     pub state_directory: Option<PathBuf>,
+    /// How long the ledger keeps containers that have ended, such as `7d`.
+    #[schemars(with = "Option<String>")]
+    pub ledger_keep: Option<Interval>,
     /// BPF object to load instead of the built-in one.
     pub bpf_object: Option<PathBuf>,
     /// How often the self-test is repeated, such as `5m`.
@@ -69,8 +72,8 @@ impl Settings {
     }
 }
 
-keys!(Settings: log, socket, state_directory, bpf_object, self_test_interval, count_repeats, output, node, redaction,
-    runtimes, exception, severity, watch);
+keys!(Settings: log, socket, state_directory, ledger_keep, bpf_object, self_test_interval, count_repeats, output, node,
+    redaction, runtimes, exception, severity, watch);
 
 /// Where findings go.
 #[derive(Debug, Default, JsonSchema)]

@@ -6,12 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
+use crate::ledger::{Inlet, Ledger};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
@@ -33,6 +34,8 @@ pub struct Hub {
     config: Mutex<Option<ConfigFile>>,
     /// The file that lines are written to.
     file: Option<PathBuf>,
+    /// The ledger, which is told the lines, or why there is none.
+    ledger: OnceLock<Result<Ledger, String>>,
     routes: Mutex<Option<Routes>>,
     phase: Mutex<Phase>,
     /// Where the pipeline takes orders, once it runs.
@@ -47,8 +50,8 @@ pub struct Hub {
     inspection_failure: Mutex<Option<String>>,
     /// Why nothing is recorded at the moment.
     recording_failure: Mutex<Option<String>>,
-    /// Why nothing outlives the daemon at the moment.
-    state_failure: Mutex<Option<String>>,
+    /// Why the ledger is not kept at the moment.
+    ledger_failure: Mutex<Option<String>>,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
     /// The reasons in the last notice about what is not detected or recorded.
@@ -155,11 +158,33 @@ impl Hub {
         Self { file, ..self }
     }
 
+    /// Sets the ledger, or says why there is none.
+    pub(super) fn set_ledger(&self, ledger: Result<Ledger, String>) {
+        let failure = ledger.as_ref().err().cloned();
+        // A ledger that has failed meanwhile has said so.
+        if self.ledger.set(ledger).is_ok() && failure.is_some() {
+            self.set_ledger_failure(failure);
+        }
+    }
+
+    /// The ledger, or why there is none.
+    pub(super) fn ledger(&self) -> Result<&Ledger, &str> {
+        self.ledger
+            .get()
+            .map_or(Err("it watches for one client only"), |ledger| ledger.as_ref().map_err(String::as_str))
+    }
+
+    /// Where the ledger is told what happens, if there is one.
+    pub(super) fn ledger_inlet(&self) -> Inlet {
+        self.ledger().map(Ledger::inlet).unwrap_or_default()
+    }
+
     fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
             config: Mutex::default(),
             file: None,
+            ledger: OnceLock::new(),
             routes: Mutex::new(Some(Routes { clients: broadcast::channel(CLIENT_QUEUE).0, output })),
             phase: Mutex::new(Phase {
                 state: DaemonState::Starting,
@@ -178,7 +203,7 @@ impl Hub {
             output_loss: AtomicU64::new(0),
             inspection_failure: Mutex::default(),
             recording_failure: Mutex::default(),
-            state_failure: Mutex::default(),
+            ledger_failure: Mutex::default(),
             output_failures: Mutex::default(),
             published: Mutex::default(),
         }
@@ -196,7 +221,11 @@ impl Hub {
             }
             Line::Notice(notice) => self.note_config(notice),
         }
-        self.send(json::line(line), Receivers::All);
+        let serialised = json::line(line);
+        if let Ok(ledger) = self.ledger() {
+            ledger.tell(line, &serialised);
+        }
+        self.send(serialised, Receivers::All);
     }
 
     /// Keeps what is said about the configuration file.
@@ -337,9 +366,9 @@ impl Hub {
         self.publish_degradation();
     }
 
-    /// Records why the state directory cannot be used, or that it can be again.
-    pub(super) fn set_state_failure(&self, failure: Option<String>) {
-        *lock(&self.state_failure) = failure;
+    /// Records why the ledger is not kept, or that it is again.
+    pub(super) fn set_ledger_failure(&self, failure: Option<String>) {
+        *lock(&self.ledger_failure) = failure;
         self.publish_degradation();
     }
 
@@ -372,7 +401,7 @@ impl Hub {
         let mut degraded = lock(&self.phase).undetected.clone();
         degraded.extend(lock(&self.inspection_failure).clone());
         degraded.extend(lock(&self.recording_failure).clone());
-        degraded.extend(lock(&self.state_failure).clone());
+        degraded.extend(lock(&self.ledger_failure).clone());
         degraded.extend(lock(&self.output_failures).iter().cloned());
         degraded
     }
@@ -407,6 +436,7 @@ impl Hub {
             hooks: phase.hooks.clone(),
             runtimes: phase.engines.status(),
             unwatched: phase.unwatching.get(),
+            ledger: self.ledger().ok().and_then(Ledger::standing),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 counted_in_kernel: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.counted.load(Relaxed)),

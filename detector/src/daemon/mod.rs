@@ -31,7 +31,8 @@ use tokio::time::timeout;
 
 use crate::config::Address;
 use crate::config::followed::Followed;
-use crate::finding::NoticeEvent;
+use crate::finding::{Loss, NoticeEvent};
+use crate::ledger::{Ledger, Report};
 use crate::pipeline::Order;
 use hub::Hub;
 use output::{Output, Target};
@@ -57,6 +58,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The directory with what must outlive the daemon.
     pub state: PathBuf,
+    /// How long the ledger keeps containers that have ended.
+    pub ledger_keep: Duration,
     /// Where metrics are served, if they are.
     pub metrics: Option<Address>,
     /// The options of the watch.
@@ -160,7 +163,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         // Nothing else is published yet, so this is the first line.
         hub.publish_event(notice);
     }
-    hub.set_state_failure(state::prepare(&config.state).err().map(|error| error.to_string()));
+    keep_ledger(&hub, config.state, config.ledger_keep);
 
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(Arc::clone(&hub), server_stopped));
@@ -219,6 +222,9 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     hub.set_stopping();
     joined(spawn_blocking(|| watch.stop()).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
+    if let Ok(ledger) = hub.ledger().cloned() {
+        joined(spawn_blocking(move || ledger.flush()).await);
+    }
     hub.close();
     orders.stop.store(true, Relaxed);
     drop(stop_server);
@@ -231,6 +237,24 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         Err(_) => return Err(Error::Stuck(target)),
     }
     if let End::Reader = end { Err(Error::Reader) } else { Ok(()) }
+}
+
+/// Starts the ledger in this directory. If that cannot be used, the daemon watches all the same.
+fn keep_ledger(hub: &Arc<Hub>, directory: PathBuf, keep: Duration) {
+    // The hub has the ledger.
+    let weak = Arc::downgrade(hub);
+    let report = move |report| match (weak.upgrade(), report) {
+        (Some(hub), Report::Failure(failure)) => hub.set_ledger_failure(failure),
+        (Some(hub), Report::Lost(count)) => hub.publish_event(NoticeEvent::loss(Loss::Ledger, count)),
+        (None, _) => {}
+    };
+    let prepared = state::prepare(&directory).map_err(|error| error.to_string());
+    let ledger = prepared.and_then(|()| {
+        Ledger::start(directory, keep, report).map_err(|error| {
+            format!("cannot start the thread of the ledger: {error}; check the limits of this process (ulimit -a)")
+        })
+    });
+    hub.set_ledger(ledger);
 }
 
 /// Why the daemon stops.

@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use super::hub::Hub;
+use super::joined;
 use super::socket::{BindError, PrivateSocket};
 use crate::detect::TestAlert;
 use crate::finding::Loss;
+use crate::ledger::Query;
 use crate::pipeline::Order;
 use crate::protocol::{Call, Reply, Request, VERSION};
 
@@ -27,6 +30,11 @@ use crate::protocol::{Call, Reply, Request, VERSION};
 pub const MAX_STREAMS: usize = 64;
 /// How many clients are served at the same time. Those that do not watch the stream are served quickly.
 const MAX_CLIENTS: usize = MAX_STREAMS + 16;
+/// How many clients can read the ledger at the same time.
+const MAX_READERS: usize = 8;
+static READERS: Semaphore = Semaphore::const_new(MAX_READERS);
+/// How many rows of the ledger wait for a client.
+const ROWS: usize = 16;
 /// The maximum length of a request line, in bytes.
 pub const MAX_REQUEST: usize = 1024;
 /// How long a client may take to send its request, and how long a stopping server sends queued lines.
@@ -106,6 +114,7 @@ pub(crate) async fn serve(stream: UnixStream, hub: &Hub, streams: &Semaphore) ->
             };
             reply(&mut writer, answer).await
         }
+        Call::Drift(query) => serve_ledger(query, &mut writer, hub).await,
         Call::Status => reply(&mut writer, Reply::Status(Box::new(hub.status()))).await,
         Call::Tail => {
             let Ok(_permit) = streams.try_acquire() else {
@@ -155,6 +164,35 @@ async fn stream_lines(mut lines: Receiver<Bytes>, writer: &mut OwnedWriteHalf, h
     }
 }
 
+/// Sends what the ledger says. A client that does not read it is not waited for: what it has not read stays on the disk
+/// until then.
+async fn serve_ledger(query: Query, writer: &mut OwnedWriteHalf, hub: &Hub) -> io::Result<()> {
+    let ledger = match hub.ledger() {
+        Ok(ledger) => ledger.clone(),
+        Err(reason) => return reply(writer, Reply::NoLedger { reason: reason.to_owned() }).await,
+    };
+    let Ok(_place) = READERS.try_acquire() else {
+        let message = format!("{MAX_READERS} clients already read the ledger");
+        return reply(writer, Reply::Error { message }).await;
+    };
+    let (sender, mut rows) = mpsc::channel(ROWS);
+    let reading = spawn_blocking(move || ledger.read(&query, &mut |row| sender.blocking_send(line(&row)).is_ok()));
+    // The first row comes when the ledger can be read.
+    let Some(mut row) = rows.recv().await else {
+        let reason = joined(reading.await).err().unwrap_or_default();
+        return reply(writer, Reply::NoLedger { reason }).await;
+    };
+    reply(writer, Reply::Drift { degraded: hub.status().degraded }).await?;
+    loop {
+        let sent = timeout(PATIENCE, writer.write_all(&row)).await;
+        sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        match rows.recv().await {
+            Some(next) => row = next,
+            None => return Ok(()),
+        }
+    }
+}
+
 /// Waits until the client disconnects, and ignores whatever it sends.
 async fn wait_for_hangup(reader: &mut BufReader<OwnedReadHalf>) {
     let mut ignored = [0; 64];
@@ -165,7 +203,7 @@ async fn reply(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<()> {
     writer.write_all(&line(&reply)).await
 }
 
-fn line(reply: &Reply) -> Vec<u8> {
+fn line(reply: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(reply).expect("a reply has only text keys and writing to memory does not fail");
     text.push(b'\n');
     text

@@ -12,7 +12,7 @@ const USUAL: &str = "/var/lib/detector";
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The operating system refused it.
     #[error("{}: cannot use this state directory: {cause}; choose another one with --state-directory", .path.display())]
     System {

@@ -120,19 +120,27 @@ impl Watch {
             redactor: redactor.clone(),
             shows_suppressed,
             rules: policy.rules.clone(),
+            ledger: hub.ledger_inlet(),
         };
         let enricher = {
             let hub = Arc::clone(hub);
             let publish = move |line: &Line| hub.publish(line);
             Enricher::start_recording(enrich, journal.clone(), publish).map_err(Error::Enricher)?
         };
+        let ledger = hub.ledger_inlet();
         let sink = {
-            let (inlet, hub) = (enricher.inlet(), Arc::clone(hub));
+            let (inlet, hub, ledger) = (enricher.inlet(), Arc::clone(hub), ledger.clone());
             move |message| match message {
                 Message::Line(line) => inlet.send(line),
                 Message::ContainerStarted(container) => inlet.container_started(&container),
-                Message::ContainerRuns(container, time) => inlet.container_runs(&container, time),
-                Message::CgroupRemoved(id) => inlet.cgroup_removed(id),
+                Message::ContainerRuns(container, time) => {
+                    ledger.runs(&container, time);
+                    inlet.container_runs(&container, time);
+                }
+                Message::CgroupRemoved(id) => {
+                    inlet.cgroup_removed(id);
+                    ledger.removed(id);
+                }
                 Message::Rules(rules, time) => inlet.set_rules(rules, time),
                 Message::Tested(report) => hub.set_tested(hooks(&report), report.undetected()),
                 Message::InspectionFailure(failure) => hub.set_inspection_failure(failure),
@@ -150,6 +158,7 @@ impl Watch {
             unwatching: Arc::clone(&unwatching),
         };
         let pipeline = Pipeline::start(sensor, options, sink, ended)?;
+        ledger.scanned();
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, suppressed, unwatching);
         hub.set_orders(pipeline.orders());
         release_memory();

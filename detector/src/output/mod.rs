@@ -1,6 +1,7 @@
 //! What findings look like outside: JSON for programs, a line for people. Both are safe to look at in a terminal.
 
 pub(crate) mod columns;
+pub(crate) mod drift;
 pub(crate) mod escape;
 mod fit;
 pub mod formats;

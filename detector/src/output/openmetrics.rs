@@ -11,6 +11,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::finding::{Kind, Loss, Reason, Severity, Time};
+use crate::ledger::Standing;
+use crate::ledger::page::Verdict;
 use crate::protocol::{Counters, DaemonState, Status};
 use crate::runtime::EngineState;
 
@@ -33,6 +35,9 @@ pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
     about_the_daemon(&mut registry, status, memory);
     about_findings(&mut registry, &status.counters);
     about_the_policy(&mut registry, status);
+    if let Some(standing) = &status.ledger {
+        about_the_ledger(&mut registry, standing);
+    }
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to memory does not fail");
     text
@@ -106,6 +111,16 @@ fn about_findings(registry: &mut Registry, counters: &Counters) {
     registry.register("skipped_calls", help, count(*skipped));
     let help = "Acts that an exception has suppressed, by its name";
     registry.register("suppressed_acts", help, by("exception", &[], suppressed));
+}
+
+/// Which containers are still their images.
+fn about_the_ledger(registry: &mut Registry, standing: &Standing) {
+    let containers = Levels::default();
+    for verdict in Verdict::ALL {
+        let labels = vec![("verdict", verdict.name().to_owned())];
+        containers.get_or_create(&labels).set(clamped(standing.get(&verdict).copied().unwrap_or(0)));
+    }
+    registry.register("containers", "Running containers by whether they are still their images", containers);
 }
 
 /// Which policy is in use, and what it keeps from being watched.
@@ -192,6 +207,7 @@ mod tests {
                 runtime("podman", EngineState::Absent),
             ],
             unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
+            ledger: Some([(Verdict::Drifted, 2), (Verdict::Image, 5)].into()),
             counters: Counters {
                 events: 9,
                 counted_in_kernel: 4,
@@ -219,6 +235,9 @@ mod tests {
             "detector_hook_works{hook=\"open\"} 0",
             "detector_runtime_answers{kind=\"docker\",path=\"/run/x\"} 1",
             "detector_runtime_answers{kind=\"cri\",path=\"/run/x\"} 0",
+            "detector_containers{verdict=\"drifted\"} 2",
+            "detector_containers{verdict=\"image\"} 5",
+            "detector_containers{verdict=\"unwatched\"} 0",
             "detector_events_total 9",
             "detector_files_counted_in_kernel_total 4",
             "detector_findings_total{finding=\"session\",severity=\"low\"} 1",

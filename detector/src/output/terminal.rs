@@ -295,7 +295,7 @@ fn time_of_day(time: &Time) -> String {
 }
 
 /// The pod, or the container's name or short id; of one that is unknown, its cgroup.
-fn pod_or_name(container: &Container) -> String {
+pub(super) fn pod_or_name(container: &Container) -> String {
     match (pod(container), &container.name, &container.id) {
         (Some(pod), ..) => pod,
         (None, Some(name), _) => name.to_string(),
@@ -400,14 +400,14 @@ fn who(process: &Process, with_ancestors: bool) -> String {
     text
 }
 
-const PLAIN: Style = Style::new();
+pub(super) const PLAIN: Style = Style::new();
 pub(super) const DIM: Style = Style::new().dimmed();
-const BOLD: Style = Style::new().bold();
-const CYAN: Style = AnsiColor::Cyan.on_default();
-const YELLOW: Style = AnsiColor::Yellow.on_default();
-const RED: Style = AnsiColor::Red.on_default();
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(super) const RED: Style = AnsiColor::Red.on_default();
 
-fn style(severity: Severity) -> Style {
+pub(super) fn style(severity: Severity) -> Style {
     match severity {
         Severity::Info => DIM,
         Severity::Low => AnsiColor::Blue.on_default(),
@@ -424,7 +424,7 @@ pub(super) struct Pen {
 }
 
 impl Pen {
-    fn new(color: bool) -> Self {
+    pub(super) fn new(color: bool) -> Self {
         Self { text: String::with_capacity(512), color }
     }
 
@@ -433,6 +433,11 @@ impl Pen {
         let style = if self.color { run.style } else { PLAIN };
         fmt::Write::write_fmt(&mut self.text, format_args!("{style}{}{style:#}", safe(&run.text)))
             .expect("a String takes all text");
+    }
+
+    /// What was written.
+    pub(super) fn finish(self) -> String {
+        self.text
     }
 
     /// Goes on in the next row.

@@ -17,6 +17,7 @@ use super::metadata::Metadata;
 use super::suppression::Totals;
 use super::watching::Unwatching;
 use crate::finding::{Container, Line, Node, Time};
+use crate::ledger;
 use crate::policy::WatchRule;
 use crate::recording::Journal;
 use crate::redact::Redactor;
@@ -49,6 +50,8 @@ pub struct Options {
     pub shows_suppressed: bool,
     /// Which containers are watched, in the order in which the rules are tried.
     pub rules: Vec<WatchRule>,
+    /// Where the ledger is told what is not published.
+    pub ledger: ledger::Inlet,
 }
 
 /// Adds the runtimes' metadata to findings before they are published. Dropping it publishes the findings that still
@@ -96,7 +99,8 @@ impl Enricher {
             let _ = runtime.block_on(stopped);
         })?;
         let (node, engines) = (options.node.clone(), Arc::clone(&options.engines));
-        let enrichment = Enrichment::new(node, engines, options.shows_suppressed, options.rules.clone(), publish);
+        let enrichment = Enrichment::new(node, engines, options.shows_suppressed, options.rules.clone(), publish)
+            .telling(options.ledger.clone());
         let shared = Arc::new(Shared { options, enrichment, journal, tasks });
         shared.learn(Input::Start(shared.enrichment.setup()));
         let weak = Arc::downgrade(&shared);

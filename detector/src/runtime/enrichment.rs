@@ -10,9 +10,10 @@ use super::engines::{Engine, Engines, Setup};
 use super::id::Id;
 use super::join::{Join, Key, Out, Todo};
 use super::metadata::Metadata;
-use super::suppression::{Suppression, Totals};
+use super::suppression::{self, Suppression, Totals};
 use super::watching::{Unwatching, Watching};
-use crate::finding::{Container, Line, Node, Notice, NoticeEvent, Time};
+use crate::finding::{Container, Finding, Line, Node, Notice, NoticeEvent, Time};
+use crate::ledger::Inlet;
 use crate::policy::WatchRule;
 use crate::recording::Entry;
 
@@ -88,6 +89,8 @@ pub(crate) struct Enrichment {
     /// Which containers are watched.
     watching: Mutex<Watching>,
     publish: Box<dyn Fn(&Line) + Send + Sync>,
+    /// Where the ledger is told what is not published.
+    ledger: Inlet,
 }
 
 impl Enrichment {
@@ -107,7 +110,13 @@ impl Enrichment {
             suppression: Mutex::new(Suppression::new(shows_suppressed)),
             watching: Mutex::new(Watching::new(rules)),
             publish: Box::new(publish),
+            ledger: Inlet::default(),
         }
+    }
+
+    /// Tells the ledger, too: what the runtimes know of containers, and what the exceptions suppress.
+    pub(super) fn telling(self, ledger: Inlet) -> Self {
+        Self { ledger, ..self }
     }
 
     /// Adds the metadata in a recording.
@@ -212,7 +221,7 @@ impl Enrichment {
 
     /// Decides whether containers are watched of which it is now known what the runtimes tell.
     fn settle(&self, key: &Key, metadata: Option<&Metadata>, time: Time) {
-        let told = self.watching().settle(key, metadata);
+        let told = self.watching().settle(key, metadata, |container| self.ledger.known(container));
         self.tell(told, time);
     }
 
@@ -268,7 +277,13 @@ impl Enrichment {
             return;
         }
         let is_told_by_user = |container: &Container| user_of(container).is_some();
-        self.suppression().pass(line, &self.node, is_told_by_user, &self.publish);
+        let suppressed = |finding: &Finding| self.ledger.suppressed(finding);
+        self.suppression().pass(
+            line,
+            &self.node,
+            is_told_by_user,
+            suppression::Out { publish: &self.publish, suppressed: &suppressed },
+        );
     }
 
     fn watching(&self) -> MutexGuard<'_, Watching> {

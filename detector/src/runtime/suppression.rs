@@ -61,6 +61,15 @@ struct Count {
     last: Time,
 }
 
+/// Where lines go.
+#[derive(Clone, Copy)]
+pub(super) struct Out<'a> {
+    /// Publishes a line.
+    pub(super) publish: &'a dyn Fn(&Line),
+    /// Takes a finding that is not published, because an exception suppresses it.
+    pub(super) suppressed: &'a dyn Fn(&Finding),
+}
+
 /// What is done with a finding.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
@@ -111,17 +120,12 @@ impl Suppression {
         Arc::clone(&self.totals)
     }
 
-    /// Passes on a line, unless it is suppressed. `is_told_by_user`: what is known of a container comes from the
-    /// runtime of an ordinary user.
-    pub(super) fn pass(
-        &mut self,
-        line: Line,
-        node: &Node,
-        is_told_by_user: impl Fn(&Container) -> bool,
-        publish: &dyn Fn(&Line),
-    ) {
+    /// Publishes a line, unless it is a finding that is suppressed. `is_told_by_user`: what is known of a container
+    /// comes from the runtime of an ordinary user.
+    pub(super) fn pass(&mut self, line: Line, node: &Node, is_told_by_user: impl Fn(&Container) -> bool, out: Out<'_>) {
+        let publish = out.publish;
         match line {
-            Line::Finding(finding) => self.pass_finding(finding, node, is_told_by_user, publish),
+            Line::Finding(finding) => self.pass_finding(finding, node, is_told_by_user, out),
             Line::Notice(Notice { event: NoticeEvent::FileHash { ref finding, .. }, .. })
                 if !self.shows && self.known.get(finding).is_some() => {}
             Line::Notice(mut notice) => {
@@ -155,7 +159,7 @@ impl Suppression {
         mut finding: Box<Finding>,
         node: &Node,
         is_told_by_user: impl Fn(&Container) -> bool,
-        publish: &dyn Fn(&Line),
+        Out { publish, suppressed }: Out<'_>,
     ) {
         if finding.expected.is_some() {
             return publish(&Line::Finding(finding));
@@ -178,9 +182,11 @@ impl Suppression {
             Decision::Suppress(_) if self.told.get(&finding.id).is_some() => publish(&Line::Finding(finding)),
             Decision::Suppress(exception) => {
                 self.count(&exception, &finding, node, publish);
+                finding.suppressed_by = Some(Text::from(exception.name.as_bytes()));
                 if self.shows {
-                    finding.suppressed_by = Some(Text::from(exception.name.as_bytes()));
                     publish(&Line::Finding(finding));
+                } else {
+                    suppressed(&finding);
                 }
             }
         }
@@ -320,7 +326,8 @@ mod tests {
     /// What is published of this line.
     fn passed(suppression: &mut Suppression, line: Line, is_told_by_user: bool) -> Vec<Line> {
         let lines = RefCell::new(Vec::new());
-        suppression.pass(line, &"node-1".into(), |_| is_told_by_user, &|line| lines.borrow_mut().push(line.clone()));
+        let publish = |line: &Line| lines.borrow_mut().push(line.clone());
+        suppression.pass(line, &"node-1".into(), |_| is_told_by_user, Out { publish: &publish, suppressed: &|_| {} });
         lines.into_inner()
     }
 

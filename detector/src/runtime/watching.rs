@@ -186,13 +186,21 @@ impl Watching {
         told
     }
 
-    /// Learns what the runtimes tell of a container, or that they tell nothing. The first answer counts. Returns what
-    /// is to be told.
-    pub(super) fn settle(&mut self, key: &Key, metadata: Option<&Metadata>) -> Vec<NoticeEvent> {
+    /// Learns what the runtimes tell of a container, or that they tell nothing. The first answer counts. Passes the
+    /// container to `known` if they tell something, and returns what is to be told.
+    pub(super) fn settle(
+        &mut self,
+        key: &Key,
+        metadata: Option<&Metadata>,
+        known: impl Fn(&Container),
+    ) -> Vec<NoticeEvent> {
         let is_waiting = |it: &&mut Running| it.answer == Answer::Awaited && it.key.as_ref() == Some(key);
         let settled = self.running.values_mut().filter(is_waiting).filter_map(|running| {
             running.answer = if metadata.is_some() { Answer::Told } else { Answer::Missing };
-            metadata.into_iter().for_each(|metadata| metadata.fill(&mut running.container));
+            if let Some(metadata) = metadata {
+                metadata.fill(&mut running.container);
+                known(&running.container);
+            }
             running.decide(&self.rules, &self.unwatching)
         });
         settled.collect()
@@ -311,14 +319,14 @@ mod tests {
         assert_eq!((watching.passes(&finding("a", 1)), watching.passes(&finding("b", 2))), (false, true));
         assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![1, 0], [1].into()));
         let before = watching.unwatching().changes();
-        let told = watching.settle(&key(), Some(&metadata("ci:1")));
+        let told = watching.settle(&key(), Some(&metadata("ci:1")), |_| {});
         assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["image"]);
         assert_eq!((counts(&watching), watching.unwatching().containers()), (vec![1, 1], [1, 2].into()));
         assert_ne!(watching.unwatching().changes(), before);
         assert!(!watching.passes(&finding("c", 2)));
         assert!(watching.passes(&finding("b", 2)), "what was told is told to its end");
         // The first answer counts.
-        assert_eq!(watching.settle(&key(), Some(&metadata("other"))), []);
+        assert_eq!(watching.settle(&key(), Some(&metadata("other")), |_| {}), []);
         assert!(!watching.passes(&finding("c", 2)));
     }
 
@@ -328,7 +336,7 @@ mod tests {
             Watching::new(vec![rule("image", false, "image", "*"), rule("rest", false, "cgroup", "/**")]);
         assert_eq!(watching.start(&container(1), Some(key())), None);
         assert!(watching.passes(&finding("a", 1)), "an earlier rule may still match");
-        let told = watching.settle(&key(), None);
+        let told = watching.settle(&key(), None, |_| {});
         assert_eq!(told.iter().map(rule_of).collect::<Vec<_>>(), ["rest"]);
         // There is nobody to ask.
         assert_eq!(watching.start(&container(2), None).as_ref().map(rule_of), Some("rest"));

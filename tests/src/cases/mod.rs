@@ -8,6 +8,7 @@ mod cgroups;
 mod degraded;
 mod device;
 mod doctor;
+mod drift;
 mod escape;
 mod exec;
 mod expectation;
@@ -186,6 +187,7 @@ cases! {
     policy []: forged_by_mount, forged_by_rename, script, kernel_filter;
     policy [UserSpace]:
         excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched, severities;
+    drift [UserSpace]: container;
     tail [UserSpace]: hidden_findings, story, story_on_a_terminal, restarted_daemon;
     repeats []: counted_in_kernel;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
@@ -200,6 +202,7 @@ cases! {
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     repeats [Node]: installation;
+    drift [Node]: replicas;
     session [Node]: docker, containerd, podman;
     expected [Node]:
         health_check, health_check_of_podman, health_check_replaced, health_check_of_added_program,

@@ -261,7 +261,8 @@ const fn hides_acts(kind: Loss) -> bool {
         | Loss::ContentQueueFull
         | Loss::ContentTimedOut
         | Loss::Client
-        | Loss::Output => false,
+        | Loss::Output
+        | Loss::Ledger => false,
     }
 }
 

@@ -49,8 +49,8 @@ const QUIET: u64 = 2 * 3600 * SECOND;
 pub(super) struct Repeats {
     is_counting: bool,
     /// Those of sessions are separate, so that many sessions do not take the room of the applications.
-    of_sessions: Ledger,
-    others: Ledger,
+    of_sessions: Tallies,
+    others: Tallies,
     /// What the probes count, which is in entries of `others`.
     counted: Counted,
     /// Whether every act is decided about for itself, so that the probes must not count any.
@@ -79,18 +79,18 @@ impl Repeats {
             .filter(|_| self.is_counting)
             .and_then(|installation| Some((event.at()?, key::of_installation(&finding, installation)?, installation)));
         if let Some((at, act, installation)) = installed {
-            let ledger = self.ledger(&act);
-            ledger.end_quiet(at.time, context, found);
-            ledger.take_installed(act, finding, installation, (at.time, container), context, found);
-            return ledger.make_room(at.time, context, found);
+            let tallies = self.tallies_of(&act);
+            tallies.end_quiet(at.time, context, found);
+            tallies.take_installed(act, finding, installation, (at.time, container), context, found);
+            return tallies.make_room(at.time, context, found);
         }
         let of_finding = if self.is_counting { key::of(event, &finding) } else { None };
         let Some((at, (act, about))) = event.at().zip(of_finding) else { return found(finding) };
         let is_countable = act.is_countable() && !self.decides_each;
-        let ledger = self.ledger(&act);
-        ledger.end_quiet(at.time, context, found);
-        let entry = ledger.take((Arc::new(act), about), finding, (at.time, container), context, found);
-        ledger.make_room(at.time, context, found);
+        let tallies = self.tallies_of(&act);
+        tallies.end_quiet(at.time, context, found);
+        let entry = tallies.take((Arc::new(act), about), finding, (at.time, container), context, found);
+        tallies.make_room(at.time, context, found);
         if let Event::ImageChange(change) = event
             && is_countable
             && let Some(entry) = entry.filter(|entry| self.others.is_flood(*entry, at.time))
@@ -126,17 +126,17 @@ impl Repeats {
 
     /// Publishes the findings that are due.
     pub(super) fn take_time(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
-        self.ledgers().for_each(|ledger| ledger.publish_until(now, now, context, found));
+        self.all_tallies().for_each(|tallies| tallies.publish_until(now, now, context, found));
     }
 
     /// Publishes what was not published yet, because the detector stops.
     pub(super) fn stop(&mut self, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
-        self.ledgers().for_each(|ledger| ledger.publish_until(u64::MAX, now, context, found));
+        self.all_tallies().for_each(|tallies| tallies.publish_until(u64::MAX, now, context, found));
     }
 
     /// Publishes what was not published yet of a container that has ended.
     pub(super) fn end_container(&mut self, cgroup: u64, now: u64, context: &Context, found: &mut dyn FnMut(Finding)) {
-        self.ledgers().for_each(|ledger| ledger.publish_of(|act| act.container == cgroup, now, context, found));
+        self.all_tallies().for_each(|tallies| tallies.publish_of(|act| act.container == cgroup, now, context, found));
     }
 
     /// Publishes what was not published yet of the session with this id, which has ended.
@@ -146,14 +146,14 @@ impl Repeats {
 
     /// When [`take_time`](Self::take_time) must be called, in nanoseconds since boot.
     pub(super) fn due(&self) -> Option<u64> {
-        [&self.of_sessions, &self.others].into_iter().filter_map(Ledger::due).min()
+        [&self.of_sessions, &self.others].into_iter().filter_map(Tallies::due).min()
     }
 
-    fn ledger(&mut self, act: &Act) -> &mut Ledger {
+    fn tallies_of(&mut self, act: &Act) -> &mut Tallies {
         if act.session.is_some() { &mut self.of_sessions } else { &mut self.others }
     }
 
-    fn ledgers(&mut self) -> impl Iterator<Item = &mut Ledger> {
+    fn all_tallies(&mut self) -> impl Iterator<Item = &mut Tallies> {
         [&mut self.of_sessions, &mut self.others].into_iter()
     }
 }
@@ -173,7 +173,7 @@ struct Entry {
 
 /// Keys, and how often there were acts.
 #[derive(Debug, Default)]
-struct Ledger {
+struct Tallies {
     /// The entries by their numbers, which are in the order in which they were made.
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<Arc<Key>, u64>,
@@ -186,7 +186,7 @@ struct Ledger {
     made: Made,
 }
 
-impl Ledger {
+impl Tallies {
     /// Passes on a finding, or counts it. Returns the number of the entry that it is counted in.
     fn take(
         &mut self,

@@ -565,9 +565,9 @@ fn the_memory_is_limited_and_nothing_is_lost() {
             watch.now -= SECOND / 1000;
         }
     }
-    let ledger = &watch.detector.repeats.others;
-    assert_eq!((ledger.entries.len(), ledger.numbers.len(), ledger.used.len()), (MOST, MOST, MOST));
-    assert!(ledger.due.len() <= MOST);
+    let tallies = &watch.detector.repeats.others;
+    assert_eq!((tallies.entries.len(), tallies.numbers.len(), tallies.used.len()), (MOST, MOST, MOST));
+    assert!(tallies.due.len() <= MOST);
     watch.stop();
     assert_eq!(watch.findings.iter().filter(|finding| finding.revision == 2).count(), 2 * MOST);
 }

@@ -1,0 +1,129 @@
+//! `detector drift`: shows what the daemon's ledger says about containers.
+
+use std::io::{self, Write};
+
+use clap::ColorChoice;
+
+use super::arguments::{Socket, is_coloured};
+use super::console;
+use super::failure::{Exit, Failure};
+use super::stdout::print;
+use crate::client;
+use crate::finding::Time;
+use crate::ledger::Query;
+use crate::ledger::account::{Account, Accounts};
+use crate::ledger::page::Verdict;
+use crate::ledger::replicas::{self, Group};
+use crate::output::drift;
+use crate::output::terminal::{Look, safe};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show this container in full, given by the beginning of its id, its name, or its pod (NAME or NAMESPACE/NAME)
+    #[arg(value_name = "CONTAINER")]
+    container: Option<String>,
+    /// Also show what is only counted otherwise: what is expected, and ended containers that were their images
+    #[arg(long)]
+    all: bool,
+    /// Compare containers that should be alike, because they have the same image and, in pods, the same owner, or those
+    /// that should be like CONTAINER. What only some of them did is shown
+    #[arg(long)]
+    replicas: bool,
+    /// Exit with code 8 if a container that is shown has drifted, or replicas differ
+    #[arg(long)]
+    exit_code: bool,
+    /// How it is shown
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = Form::Compact)]
+    output: Form,
+    #[command(flatten)]
+    socket: Socket,
+    /// When to use colours; `auto` uses them on a terminal, as far as `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` allow
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// In columns that fit the terminal
+    Compact,
+    /// Each row on one line, whole
+    Wide,
+    /// A JSON object for each container, on a line
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let is_detailed = args.replicas || args.container.is_some() || args.output == Form::Json;
+    let query = Query { container: args.container.clone().filter(|_| !args.replicas), is_detailed };
+    let mut accounts = Accounts::default();
+    let degraded = client::drift(&args.socket.path(), query, |row| accounts.take(row))?;
+    let accounts = accounts.into_sorted();
+    let is_wanted = |account: &&Account| args.container.as_ref().is_none_or(|wanted| account.page.is_called(wanted));
+    if let Some(wanted) = args.container.as_ref().filter(|_| !accounts.iter().any(|account| is_wanted(&account))) {
+        return Err(Failure::new(
+            Exit::Failure,
+            format_args!(
+                "{}: the ledger has no container with this id, name or pod; `detector drift` lists those that it has",
+                safe(wanted)
+            ),
+        ));
+    }
+    let mut groups = if args.replicas { replicas::groups(&accounts, now()) } else { Vec::new() };
+    groups.retain(|group| group.replicas.iter().any(&is_wanted));
+    print(|out| {
+        if args.replicas { show_replicas(out, args, &groups) } else { show(out, args, &accounts, &degraded) }?;
+        show_degraded(out, args, &degraded)
+    })?;
+    let has_drifted = |account: &Account| account.page.verdict() == Verdict::Drifted;
+    match args.replicas {
+        _ if !args.exit_code => Ok(()),
+        true if groups.iter().any(|group| !group.differences.is_empty()) => {
+            Err(Failure::new(Exit::Drifted, "replicas differ; see above"))
+        }
+        false if accounts.iter().any(has_drifted) => {
+            Err(Failure::new(Exit::Drifted, "a container has drifted from its image; see above"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn now() -> Time {
+    Time(jiff::Timestamp::now())
+}
+
+fn look(args: &Args) -> Look {
+    let columns = (args.output == Form::Compact).then(console::columns);
+    Look { columns, color: is_coloured(args.color) }
+}
+
+fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>]) -> io::Result<()> {
+    match args.output {
+        Form::Json => groups.iter().try_for_each(|group| out.write_all(&drift::group(group))),
+        Form::Compact | Form::Wide => out.write_all(drift::replicas(groups, look(args)).as_bytes()),
+    }
+}
+
+fn show(out: &mut dyn Write, args: &Args, accounts: &[Account], degraded: &[String]) -> io::Result<()> {
+    if args.output == Form::Json {
+        return accounts.iter().try_for_each(|account| out.write_all(&drift::object(account, degraded, args.all)));
+    }
+    let look = look(args);
+    if args.container.is_none() {
+        out.write_all(drift::table(accounts, args.all, look).as_bytes())?;
+    }
+    for (number, account) in accounts.iter().filter(|_| args.container.is_some()).enumerate() {
+        if number > 0 {
+            writeln!(out)?;
+        }
+        out.write_all(drift::details(account, args.all, look).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn show_degraded(out: &mut dyn Write, args: &Args, degraded: &[String]) -> io::Result<()> {
+    for reason in degraded.iter().filter(|_| args.output != Form::Json) {
+        writeln!(out, "Something may be missing here, because the detector is degraded: {}", safe(reason))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What the ledger says about containers: a table of them, one of them in full, or JSON.
+
+mod details;
+mod json;
+mod replicas;
+mod table;
+
+pub(crate) use details::details;
+pub(crate) use json::object;
+pub(crate) use replicas::{group, replicas};
+pub(crate) use table::table;
+
+use clap::builder::styling::Style;
+
+use super::fit::{self, Row, Run};
+use super::terminal::{DIM, Look, PLAIN, Pen, RED, YELLOW};
+use crate::finding::Time;
+use crate::ledger::page::{Page, Verdict};
+
+/// The narrowest width for which something is laid out.
+const NARROWEST: usize = 40;
+/// The spaces between two columns.
+const GAP: usize = 2;
+
+/// A cell: how wide it is, and what is in it.
+type Cell = (usize, Vec<Run>);
+
+/// Writes cells beside each other, each wrapped below itself.
+fn write_row(pen: &mut Pen, cells: &[Cell]) {
+    let wrapped: Vec<(usize, Vec<Row>)> =
+        cells.iter().map(|(width, runs)| (*width, fit::wrap(runs, *width, *width))).collect();
+    let tallest = wrapped.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
+    for number in 0..tallest {
+        let mut missing = 0;
+        for (width, rows) in &wrapped {
+            let row = rows.get(number).filter(|row| row.width > 0);
+            if let Some(row) = row {
+                pen.write(&Run::new(PLAIN, " ".repeat(missing)));
+                row.runs.iter().for_each(|run| pen.write(run));
+                missing = 0;
+            }
+            missing += width - row.map_or(0, |row| row.width).min(*width) + GAP;
+        }
+        pen.end_row();
+    }
+}
+
+fn width(look: Look) -> usize {
+    look.columns.map_or(usize::MAX / 4, |columns| columns.max(NARROWEST))
+}
+
+/// A moment, to the second.
+fn moment(time: Time) -> String {
+    format!("{:.0}", time.0)
+}
+
+/// A number with the word for one or for more.
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
+fn verdict_style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Drifted => RED,
+        Verdict::Unwatched => YELLOW,
+        Verdict::Restored | Verdict::Expected | Verdict::Image => PLAIN,
+    }
+}
+
+/// The name of the image, or what stands for it.
+fn image(page: &Page) -> Option<String> {
+    let image = page.container.image.as_ref()?;
+    image.name.as_ref().or(image.digest.as_ref()).or(image.id.as_ref()).map(ToString::to_string)
+}
+
+/// A note that is not what matters most.
+fn note(text: impl Into<String>) -> Run {
+    Run::new(DIM, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::escape;
+    use super::super::escape::tests::HOSTILE;
+    use super::*;
+    use crate::finding::{Container, Text};
+    use crate::ledger::account::Account;
+    use crate::ledger::tests::sample;
+
+    fn look(columns: usize) -> Look {
+        Look { columns: Some(columns), color: false }
+    }
+
+    /// All that is shown about these containers.
+    fn shown(accounts: &[Account], columns: usize) -> [String; 3] {
+        let groups = crate::ledger::replicas::groups(accounts, Time(jiff::Timestamp::MAX));
+        let details: Vec<_> = accounts.iter().map(|account| details(account, true, look(columns))).collect();
+        [table(accounts, true, look(columns)), details.concat(), replicas(&groups, look(columns))]
+    }
+
+    #[test]
+    fn a_container_is_told_in_full() {
+        let text = details(&sample(b"shop"), false, look(100));
+        let expected = [
+            "container  shop · 3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988 · docker",
+            "image      shop",
+            "verdict    drifted",
+            "watched    since 2027-01-15T08:00:00Z",
+            "caution    until 2027-01-15T08:00:05Z: the kernel could not run the probe that reports changes, so",
+            "           changes of images were not seen",
+            "Not as in the image:",
+            "2027-01-15T08:00:03Z  high      added /usr/bin/shop · EXECUTED 1 time, last 2027-01-15T08:00:03Z ·",
+            "                                by /usr/bin/python3.12 (uid 0) · run as /bin (uid 0)",
+            "2027-01-15T08:00:01Z  medium    changed /etc/shop · by /usr/bin/python3.12 (uid 0)",
+            "1 path is as expected (1 scratch); --all lists them.",
+            "Sessions:",
+            "2027-01-15T08:00:00Z  high      #1234 began by exec · until 2027-01-15T08:00:00Z · /bin/dash · uid 0",
+            "                                · 1 change · 1 program",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn containers_are_told_in_a_table() {
+        let mut accounts = vec![sample(b"shop"), sample(b"web")];
+        accounts[1].doubts.clear();
+        accounts[1].page.states.clear();
+        let expected = [
+            "CONTAINER  VERDICT           IMAGE  WHAT IS DIFFERENT",
+            "shop       drifted*          shop   1 added, 1 changed, 1 of these executed, 1 expected, 1 session ·",
+            "                                    last 2027-01-15T08:00:04Z",
+            "web        as expected       web    1 of these executed, 1 expected, 1 session · last",
+            "                                    2027-01-15T08:00:04Z",
+            "* There can be more than what is known: `detector drift CONTAINER` says why.",
+        ];
+        let text = table(&accounts, false, look(100));
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        accounts[1].page.ended = accounts[1].page.last;
+        let text = table(&accounts, false, look(100));
+        assert!(text.ends_with("1 container ended without drift; --all lists what is left out here.\n"), "{text}");
+    }
+
+    #[test]
+    fn json_has_what_follows_from_what_is_known() {
+        let text = object(&sample(b"shop"), &["deaf".to_owned()], false);
+        let told: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
+        assert_eq!((&told["verdict"], &told["degraded"][0]), (&"drifted".into(), &"deaf".into()));
+        let states: Vec<_> = told["entries"].as_array().into_iter().flatten().map(|entry| &entry["state"]).collect();
+        assert_eq!(states, ["changed", "added"], "{told}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Whatever bytes containers choose, no row is wider than the terminal and nothing controls it.
+        #[test]
+        fn no_bytes_leave_their_column(
+            bytes in prop::collection::vec(1..=255_u8, 0..200),
+            hostile in prop::sample::select(HOSTILE),
+            columns in NARROWEST..200,
+        ) {
+            let words = [&bytes, hostile].concat();
+            let mut accounts = [sample(&words), sample(&words)];
+            accounts[1].entries.clear();
+            for container in accounts.iter_mut().map(|account| &mut account.page.container) {
+                *container = Container { name: Some(Text::from(&*words)), ..container.clone() };
+            }
+            for text in shown(&accounts, columns) {
+                for row in text.lines() {
+                    prop_assert!(!row.contains(escape::is_unsafe), "{:?}", row);
+                    prop_assert!(fit::width(row) <= columns, "{} columns: {:?}", columns, row);
+                }
+            }
+            let json = object(&accounts[0], &[], true);
+            prop_assert!(!std::str::from_utf8(&json[..json.len() - 1]).expect("it is text").contains(escape::is_unsafe));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the ledger says about containers.
+
+use std::time::Duration;
+use std::{fs, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::expectation::difference;
+use super::lab::Lab;
+use crate::engine::DOCKER;
+use crate::image::DASH;
+use crate::sensor::detector;
+
+/// The file of the ledger.
+const LEDGER: &str = "/var/lib/detector/ledger.redb";
+/// A program that is added.
+const IMPLANT: &str = "/usr/bin/implant";
+/// The exit code if a container has drifted.
+const DRIFTED: i32 = 8;
+
+/// Files are changed, added and removed, and one of them is executed, by the application and by somebody who came in.
+/// The ledger goes on when the daemon was killed, and says that it did not run. A damaged ledger is set aside.
+pub(super) fn container(lab: &mut Lab) -> Result<()> {
+    let (container, untouched) = (lab.new_container()?, lab.new_container()?);
+    let (changed, removed, later) = (lab.file()?, lab.file()?, lab.file()?);
+    container.service_does(&["append", &changed])?;
+    container.service_does(&["unlink", &removed])?;
+    container.service_does(&["create", "/srv/for-a-while"])?;
+    container.service_does(&["unlink", "/srv/for-a-while"])?;
+    container.service_does(&["copy", DASH, IMPLANT])?;
+    container.type_into(&["/bin/sh"], &format!("{IMPLANT} -c true; echo 1 > /srv/by-hand; exit\n"))?;
+    lab.take_late_findings()?;
+    let told = drift(&container.id)?;
+    let head = json!({"verdict": "drifted", "ran_before": false, "starts": 1, "incomplete": null, "sessions": 1});
+    expect(&told, &head)?;
+    for (path, state) in [
+        (changed.as_str(), "changed"),
+        (&removed, "removed"),
+        ("/srv/for-a-while", "added_and_removed"),
+        (IMPLANT, "added"),
+        ("/srv/by-hand", "added"),
+    ] {
+        expect(entry(&told, path)?, &json!({"state": state}))?;
+    }
+    let implant = entry(&told, IMPLANT)?;
+    expect(implant, &json!({"severity": "high", "executed": {"count": 1}, "differs": "content"}))?;
+    expect(&implant["actors"][0], &json!({"exe": "/usr/bin/tool", "uid": 0, "session": null}))?;
+    let session = &told["session_list"][0];
+    expect(session, &json!({"via": "exec", "severity": "high", "uid": 0, "changes": 1}))?;
+    ensure!(!session["ended"].is_null(), "the session lasts: {session}");
+    let by_hand = &entry(&told, "/srv/by-hand")?["actors"][0];
+    expect(by_hand, &json!({"origin": "entered", "session": session["id"]}))?;
+    expect(&drift(&untouched.id)?, &json!({"verdict": "image", "incomplete": null, "entries": null}))?;
+    let (code, table) = shown(&["drift", "--exit-code"])?;
+    let short = &container.id[..12];
+    ensure!(code == DRIFTED && table.contains(short) && table.contains("drifted"), "{code}: {table}");
+    let (code, _) = shown(&["drift", &untouched.id, "--exit-code"])?;
+    ensure!(code == 0, "a container that was not touched: {code}");
+
+    let sensor = lab.take_sensor()?;
+    sensor.signal(Signal::KILL)?;
+    drop(sensor);
+    lab.ensure_sensor()?;
+    container.service_does(&["append", &later])?;
+    lab.take_findings()?;
+    let again = drift(&container.id)?;
+    expect(
+        &again,
+        &json!({"verdict": "drifted", "ran_before": false, "starts": 1, "watched_since": told["watched_since"]}),
+    )?;
+    expect(entry(&again, &later)?, &json!({"state": "changed"}))?;
+    expect(entry(&again, IMPLANT)?, implant)?;
+    ensure!(again["incomplete"].to_string().contains("the detector did not run"), "{}", again["incomplete"]);
+
+    lab.without_sensor(|_| Ok(fs::write(LEDGER, "this is no ledger")?))?;
+    let log = lab.sensor()?.log();
+    ensure!(log.contains("ledger.redb.set-aside, and a new one was begun"), "the log does not say so: {log}");
+    expect(&drift(&container.id)?, &json!({"verdict": "image", "ran_before": true}))?;
+    let (code, said) = shown(&["drift", "no-such-container"])?;
+    ensure!(code == 1 && said.contains("no container with this id, name or pod"), "{code}: {said}");
+    Ok(())
+}
+
+/// Three containers of one image do the same, and one of them does something else, too: that is its drift. A container
+/// that does nothing is known by its name.
+pub(super) fn replicas(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let (one, two, three) =
+        (DOCKER.service(lab.number())?, DOCKER.service(lab.number())?, DOCKER.service(lab.number())?);
+    let all = [&one, &two, &three];
+    for container in all {
+        lab.wait_until_known(container)?;
+    }
+    two.service_does(&["copy", DASH, IMPLANT])?;
+    lab.take_findings()?;
+    // The last one becomes as old as the second one was.
+    thread::sleep(Duration::from_secs(15));
+    let (code, text) = shown(&["drift", "--replicas", &three.id, "-o", "json"])?;
+    ensure!(code == 0, "{code}: {text}");
+    let told: Value = serde_json::from_str(&text).with_context(|| format!("not one group: {text}"))?;
+    let [difference] = &told["differences"].as_array().context("it is a list")?[..] else { bail!("{told}") };
+    expect(difference, &json!({"path": IMPLANT, "state": "added", "severity": "high"}))?;
+    ensure!(difference["by"][0]["id"] == two.id.as_str(), "{told}");
+    ensure!(difference["not_by"].as_array().map(Vec::len) == Some(2), "{told}");
+    expect(&told, &json!({"differing": 1}))?;
+    ensure!(told["in_common"].as_u64() >= Some(1), "{told}");
+    let (code, text) = shown(&["drift", "--replicas", "--exit-code"])?;
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(
+        code == DRIFTED && one_line.contains("1 of 3 replicas differs") && text.contains(IMPLANT),
+        "{code}: {text}"
+    );
+    let name = all[0].description()?["name"].as_str().context("it has a name")?.to_owned();
+    expect(&drift(&name)?, &json!({"container": {"id": one.id}, "ran_before": false}))?;
+    drop((one, two, three));
+    lab.take_findings().map(drop)
+}
+
+/// What `detector drift` says about a container, with all entries.
+fn drift(container: &str) -> Result<Value> {
+    let (code, text) = shown(&["drift", container, "-o", "json", "--all"])?;
+    ensure!(code == 0, "{code}: {text}");
+    serde_json::from_str(&text).with_context(|| format!("not one container: {text}"))
+}
+
+/// The exit code of a command, and what it has said.
+fn shown(args: &[&str]) -> Result<(i32, String)> {
+    let output = detector(args)?;
+    let text = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code().context("the command was killed")?, text))
+}
+
+fn entry<'a>(told: &'a Value, path: &str) -> Result<&'a Value> {
+    let entries = told["entries"].as_array().with_context(|| format!("there are no entries: {told}"))?;
+    entries.iter().find(|entry| entry["path"] == path).with_context(|| format!("{path} is not in {told}"))
+}
+
+fn expect(found: &Value, expected: &Value) -> Result<()> {
+    match difference(found, expected) {
+        Some(difference) => bail!("{difference}\nfound: {found}"),
+        None => Ok(()),
+    }
+}
