@@ -1,6 +1,7 @@
 //! The container image of the detector: loaded and run by engines, as README.md says.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +15,8 @@ use crate::program::{on_host, wait_for};
 /// The directory of the initramfs with the archive.
 const PACKAGES: &str = "/packages";
 
-/// The directory and the file of the daemon's findings.
-const FOLDER: &str = "/var/log/detector";
+/// The directories of the daemon's findings and of its ledger, and the file of the findings.
+const FOLDERS: [&str; 2] = ["/var/log/detector", "/var/lib/detector"];
 const LOG: &str = "/var/log/detector/findings.jsonl";
 
 /// How long the daemon may take to watch, on an emulated machine.
@@ -31,6 +32,7 @@ pub const COMMANDS: [&str; 3] = [
      --cap-add MKNOD --cap-add SYS_CHROOT --cap-add SYS_NICE \
      --security-opt apparmor=unconfined --security-opt seccomp=unconfined \
      --volume /run:/run --volume /sys/fs/cgroup:/sys/fs/cgroup --volume /var/log/detector:/var/log/detector \
+     --volume /var/lib/detector:/var/lib/detector \
      localhost/detector:0.1.0 run --json /var/log/detector/findings.jsonl",
     "docker run --rm --network none --volume /run/detector:/run/detector localhost/detector:0.1.0 status --wait 120s",
 ];
@@ -43,6 +45,7 @@ const WITH_CONTAINERD: [&str; 3] = [
      --cap-add CAP_SYS_NICE --mount type=bind,src=/run,dst=/run,options=rbind:rw \
      --mount type=bind,src=/sys/fs/cgroup,dst=/sys/fs/cgroup,options=rbind:rw \
      --mount type=bind,src=/var/log/detector,dst=/var/log/detector,options=rbind:rw \
+     --mount type=bind,src=/var/lib/detector,dst=/var/lib/detector,options=rbind:rw \
      localhost/detector:0.1.0 detector /usr/bin/detector run --json /var/log/detector/findings.jsonl",
     "detector status --wait 120s",
 ];
@@ -64,10 +67,12 @@ pub(super) fn containerd(lab: &mut Lab) -> Result<()> {
 fn watch(lab: &mut Lab, engine: &Engine, commands: &[&str; 3], end: &str) -> Result<()> {
     lab.node.ensure(engine)?;
     lab.without_sensor(|lab| {
-        if fs::exists(FOLDER)? {
-            fs::remove_dir_all(FOLDER)?;
+        for folder in FOLDERS {
+            if fs::exists(folder)? {
+                fs::remove_dir_all(folder)?;
+            }
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        fs::create_dir_all(FOLDER)?;
         let run = |command: &str| on_host("sh", ["-c", &format!("cd {PACKAGES} && {command}")]);
         let [load, start, wait] = commands;
         run(load)?;
