@@ -60,7 +60,7 @@ pub(super) fn podman(lab: &mut Lab) -> Result<()> {
 }
 
 pub(super) fn containerd(lab: &mut Lab) -> Result<()> {
-    watch(lab, &CRI, &WITH_CONTAINERD, "ctr tasks kill --signal SIGKILL detector")
+    watch(lab, &CRI, &WITH_CONTAINERD, "ctr tasks delete --force detector")
 }
 
 /// Runs the detector in a container of this engine. It sees what another container does, and finds nothing in its own.
