@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::rest::Rest;
-use super::{
-    attack, capabilities, endpoint, file_name, id, image_tag, is_exec, is_failure, process_id, severity, title,
+use super::attack;
+use super::facts::{
+    FileType, capabilities, directory, endpoint, file_name, id, image_tag, is_alert, is_exec, is_failure, process_id,
+    reasons, severity, title,
 };
+use super::rest::Rest;
 use crate::finding::{
     Finding, ImageOp, Kind, Line, Notice, NoticeEvent, Op, ProcessField, Severity, SeverityRule, Text, Time,
 };
@@ -131,7 +133,7 @@ fn change(op: Option<Op>) -> &'static str {
 
 /// The fields of a finding.
 fn of_finding(finding: &Finding, rest: &mut Rest) -> Fields {
-    let is_alert = finding.severity > Severity::Info && finding.suppressed_by.is_none();
+    let is_alert = is_alert(finding);
     let (category, kind) = categories(finding);
     // An alert is of this category besides.
     let alert = (is_alert && category != "intrusion_detection").then_some(("intrusion_detection", "info"));
@@ -258,17 +260,13 @@ fn add_process(finding: &Finding, fields: &mut Fields, rest: &mut Rest) {
 fn add_file(finding: &Finding, fields: &mut Fields, rest: &mut Rest) {
     let Some(of) = &finding.file else { return };
     let mut file = rest.rest("file");
-    let kind = match of.op {
-        Some(Op::Image(ImageOp::Mkdir | ImageOp::Rmdir)) => Some("dir"),
-        Some(Op::Image(ImageOp::Symlink)) => Some("symlink"),
-        Some(Op::Image(
-            ImageOp::Create | ImageOp::OpenWrite | ImageOp::Truncate | ImageOp::Write | ImageOp::MmapWrite,
-        )) => Some("file"),
-        _ if is_exec(finding.finding) => Some("file"),
-        _ => None,
+    let kind = match FileType::of(of.op) {
+        Some(FileType::Directory) => Some("dir"),
+        Some(FileType::Link) => Some("symlink"),
+        Some(FileType::Regular) => Some("file"),
+        None => is_exec(finding.finding).then_some("file"),
     };
     let path = of.path.as_ref().map(Text::as_str);
-    let directory = path.and_then(|path| path.rsplit_once('/')).map(|(directory, _)| directory);
     let sha256 = file.take("sha256");
     add(
         fields,
@@ -276,7 +274,7 @@ fn add_file(finding: &Finding, fields: &mut Fields, rest: &mut Rest) {
             "file": {
                 "path": file.take("path"),
                 "name": path.map(file_name),
-                "directory": directory.map(|directory| if directory.is_empty() { "/" } else { directory }),
+                "directory": path.and_then(directory),
                 "type": kind,
                 "inode": file.number("inode"),
                 "device": file.take("dev"),
@@ -362,12 +360,6 @@ fn of_notice(notice: &Notice, rest: &mut Rest) -> Fields {
     add_container(&mut fields, &mut detail);
     add_rule(&notice.event, &mut fields, &mut detail);
     let (start, end) = span(&mut detail, ["from", "summary.started"], ["until", "summary.ended"]);
-    let reason = match detail.take("reasons") {
-        Value::Array(reasons) => {
-            Some(reasons.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")).filter(|all| !all.is_empty())
-        }
-        _ => ["reason", "what"].into_iter().find_map(|key| detail.text(key)),
-    };
     let message = sentence(notice);
     let code = matches!(notice.event, NoticeEvent::Loss { .. }).then(|| detail.take("kind"));
     for key in ["severity", "message"] {
@@ -383,7 +375,7 @@ fn of_notice(notice: &Notice, rest: &mut Rest) -> Fields {
                 "category": [category],
                 "type": [of_type],
                 "action": notice.event.name(),
-                "reason": reason,
+                "reason": reasons(&mut detail),
                 "start": start,
                 "end": end,
                 "duration": duration(start, end),

@@ -6,8 +6,9 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::attack;
+use super::facts::{capabilities, endpoint, file_name, id, image_repository, image_tag, is_exec, severity, title};
 use super::rest::Rest;
-use super::{attack, capabilities, endpoint, file_name, id, image_repository, image_tag, is_exec, severity, title};
 use crate::finding::{
     File, Finding, Kind, Layer, Line, Notice, NoticeEvent, Process, Severity, SeverityRule, Text, Time,
 };
@@ -167,9 +168,6 @@ fn add_finding(finding: &Finding, fields: &mut Fields, rest: &mut Rest) {
     } else {
         add(fields, json!({"container.id": "host", "container.name": "host"}));
     }
-    if is_exec(finding.finding) {
-        add(fields, json!({"evt.type": "execve"}));
-    }
     if let Some(process) = &finding.process {
         add_process(process, fields, rest);
     }
@@ -179,6 +177,7 @@ fn add_finding(finding: &Finding, fields: &mut Fields, rest: &mut Rest) {
         add(
             fields,
             json!({
+                "evt.type": program.map(|_| "execve"),
                 "fd.name": path,
                 "fd.ino": rest.take("file.inode"),
                 "fs.path.name": path,

@@ -6,8 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::attack;
+use super::facts::{
+    FileType, directory, endpoint, file_name, finding_of, id, is_alert, is_exec, is_failure, process_id, reasons,
+    severity, title,
+};
 use super::rest::Rest;
-use super::{attack, endpoint, file_name, finding_of, id, is_exec, is_failure, process_id, severity, title};
 use crate::finding::{
     File, Finding, ImageOp, Kind, Line, MountOp, Notice, NoticeEvent, Op, Origin, Severity, SeverityRule, Time,
 };
@@ -58,10 +62,12 @@ const OTHER: u64 = 99;
 
 /// The members that say what an event is about.
 fn classified(Class(class, uid, category, category_uid): Class, (activity, activity_id): (&str, u64)) -> Members {
+    // Activities without a number have a name of our own, but no type.
+    let of_type = if activity_id == OTHER { "Other" } else { activity };
     members(json!({
         "class_name": class, "class_uid": uid, "category_name": category, "category_uid": category_uid,
         "activity_name": activity, "activity_id": activity_id,
-        "type_name": format!("{class}: {activity}"), "type_uid": uid * 100 + activity_id,
+        "type_name": format!("{class}: {of_type}"), "type_uid": uid * 100 + activity_id,
     }))
 }
 
@@ -250,7 +256,7 @@ fn add_judgement(finding: &Finding, event: &mut Members, rest: &mut Rest) {
     let is_suppressed = finding.suppressed_by.is_some();
     let exception = rest.text("suppressed_by").map(|name| policy("exception", name));
     let policy = exception.or_else(|| Some(policy("override", rest.text("overridden.by")?)));
-    let is_alert = finding.severity > Severity::Info && !is_suppressed;
+    let is_alert = is_alert(finding);
     let is_unverified = finding.file.as_ref().is_some_and(|file| file.unverified.is_some());
     let start = rest.milliseconds("repeated.first").or_else(|| rest.milliseconds("summary.started"));
     let end = rest.milliseconds("repeated.last").or_else(|| rest.milliseconds("summary.ended"));
@@ -304,13 +310,14 @@ fn act(finding: &Finding, container: Value, rest: &mut Rest) -> Option<Value> {
     let peer = rest.text("process.peer").or_else(|| rest.text("summary.peer"));
     let peer = peer.as_deref().and_then(endpoint).map(|(ip, port)| json!({"ip": ip, "port": port}));
     let process = process(finding, rest);
-    // Who executes a file is the parent of the process that does.
-    let acting = if is_exec(finding.finding) {
-        process.get("parent_process").cloned()
-    } else {
-        finding.process.as_ref().map(|of| json!({"pid": of.pid, "name": of.comm, "uid": process_id(of)}))
-    };
-    let actor = json!({"process": acting, "user": process.get("user"), "session": process.get("session")});
+    // Who executes a file is the parent of the process that does, and its user is not known.
+    let mut actor = json!({"session": process.get("session")});
+    if is_exec(finding.finding) {
+        actor["process"] = process.get("parent_process").cloned().into();
+    } else if let Some(of) = &finding.process {
+        actor["process"] = json!({"pid": of.pid, "name": of.comm, "uid": process_id(of)});
+        actor["user"] = process["user"].clone();
+    }
     Some(json!({
         "name": "act",
         "actor": actor,
@@ -369,18 +376,6 @@ fn new_file(rest: &mut Rest) -> Value {
     rest.text("file.new_path").map_or(Value::Null, |path| file_at(&path))
 }
 
-/// What an operation says about the type of its file.
-fn file_type(op: Option<Op>) -> (&'static str, u64) {
-    match op {
-        Some(Op::Image(
-            ImageOp::Create | ImageOp::OpenWrite | ImageOp::Truncate | ImageOp::Write | ImageOp::MmapWrite,
-        )) => ("Regular File", 1),
-        Some(Op::Image(ImageOp::Mkdir | ImageOp::Rmdir)) => ("Folder", 2),
-        Some(Op::Image(ImageOp::Symlink)) => ("Symbolic Link", 7),
-        _ => ("Unknown", 0),
-    }
-}
-
 /// The file that the finding is about.
 fn file(finding: &Finding, rest: &mut Rest) -> Value {
     let Some(File { op, changed, dev, inode, .. }) = &finding.file else { return Value::Null };
@@ -388,19 +383,23 @@ fn file(finding: &Finding, rest: &mut Rest) -> Value {
     let (kind, kind_id) = match finding.finding {
         Kind::DeviceWrite => ("Block Device", 4),
         kind if is_exec(kind) => ("Executable File", 8),
-        _ => file_type(*op),
+        _ => match FileType::of(*op) {
+            Some(FileType::Regular) => ("Regular File", 1),
+            Some(FileType::Directory) => ("Folder", 2),
+            Some(FileType::Link) => ("Symbolic Link", 7),
+            None => ("Unknown", 0),
+        },
     };
     let path = file.text("path");
     let nameless = || inode.map_or_else(|| format!("device {dev}"), |inode| format!("inode {inode}"));
     let name = path.as_deref().map_or_else(nameless, |path| file_name(path).to_owned());
-    let folder = path.as_deref().and_then(|path| path.rsplit_once('/')).map(|(folder, _)| folder);
     let sha256 = file.text("sha256");
     file.take("dev");
     file.take("inode");
     json!({
         "name": name,
         "path": path,
-        "parent_folder": folder.map(|folder| if folder.is_empty() { "/" } else { folder }),
+        "parent_folder": path.as_deref().and_then(directory),
         "type": kind,
         "type_id": kind_id,
         "uid": inode.map_or_else(|| dev.to_string(), |inode| format!("{dev}:{inode}")),
@@ -622,10 +621,6 @@ fn told(event: &NoticeEvent, detail: &mut Rest) -> Members {
         _ => None,
     };
     let (start, end) = (detail.milliseconds("from"), detail.milliseconds("until"));
-    let reasons: Vec<_> = match detail.take("reasons") {
-        Value::Array(reasons) => reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => ["reason", "what"].into_iter().filter_map(|key| detail.text(key)).collect(),
-    };
     let mut enrichments = Vec::new();
     let mut observables = Vec::new();
     if matches!(event, NoticeEvent::FileHash { .. })
@@ -654,7 +649,7 @@ fn told(event: &NoticeEvent, detail: &mut Rest) -> Members {
         "duration": start.zip(end).map(|(start, end)| end - start),
         "policy": policy,
         "status_code": matches!(event, NoticeEvent::Loss { .. }).then(|| detail.take("kind")),
-        "status_detail": Some(reasons.join("; ")).filter(|reasons| !reasons.is_empty()),
+        "status_detail": reasons(detail),
         "enrichments": enrichments,
         "observables": observables,
     })));

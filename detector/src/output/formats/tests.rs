@@ -8,11 +8,12 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 
+use super::facts::{endpoint, image_repository, image_tag, severity, title};
 use super::*;
 use crate::chain::Head;
 use crate::detect::samples;
 use crate::event::{Event, ImageOp, Layer, Origin};
-use crate::finding::{SeverityRule, Time};
+use crate::finding::{Finding, Kind, Notice, Severity, SeverityRule, Time};
 use crate::output::json::tests::samples as all_samples;
 
 /// What was fetched of this format.
@@ -148,6 +149,7 @@ fn check_field(path: &str, field: &Value, value: &Value) -> Result<(), String> {
         value if !is_list => std::slice::from_ref(value),
         _ => return Err(format!("{path} is no list")),
     };
+    let pattern = field["pattern"].as_str().map(|pattern| regex::Regex::new(pattern).expect("it is one"));
     for value in values {
         let is_right = match field["type"].as_str() {
             Some("keyword" | "wildcard" | "match_only_text" | "constant_keyword") => value.is_string(),
@@ -159,8 +161,7 @@ fn check_field(path: &str, field: &Value, value: &Value) -> Result<(), String> {
         };
         let allowed = field["allowed_values"].as_array();
         let is_allowed = allowed.is_none_or(|all| all.iter().any(|known| known["name"] == *value));
-        let pattern = field["pattern"].as_str().map(|pattern| regex::Regex::new(pattern).expect("it is one"));
-        let is_like = pattern.is_none_or(|pattern| value.as_str().is_some_and(|text| pattern.is_match(text)));
+        let is_like = pattern.as_ref().is_none_or(|pattern| value.as_str().is_some_and(|text| pattern.is_match(text)));
         if !is_right || !is_allowed || !is_like {
             return Err(format!("{path}: {value} is no value of it"));
         }
