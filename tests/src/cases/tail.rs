@@ -1,16 +1,20 @@
 //! What the live view shows a person.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::expectation::write;
 use super::lab::Lab;
 use crate::container::Container;
-use crate::sensor::{DETECTOR, Tail};
+use crate::program::{Running, wait_for};
+use crate::sensor::{DETECTOR, Tail, detector};
 use crate::terminal::Terminal;
 
 /// Where the live view writes to.
@@ -70,6 +74,55 @@ pub(super) fn hidden_findings(lab: &mut Lab) -> Result<()> {
         "the view ended with {code}: {shown}"
     );
     ensure!(all.interrupt()?.0 == 0, "the view of everything failed");
+    Ok(())
+}
+
+/// Somebody runs a program of their own in a container. Each line of the log becomes one of each format, and those of
+/// the live view have the same ids.
+pub(super) fn formats(lab: &mut Lab) -> Result<()> {
+    const PROGRAM: &str = "/usr/bin/backup";
+    let container = lab.new_container()?;
+    let mut view = Command::new(DETECTOR);
+    let view = Running::start(view.args(["tail", "-o", "falco"]).stdout(File::create(SHOWN)?))?;
+    wait_for("the first line of the live view", Duration::from_secs(60), || {
+        container.service_does(&["append", &lab.file()?])?;
+        Ok((fs::metadata(SHOWN)?.len() > 0).then_some(()))
+    })?;
+    container.exec_tty(&["/bin/sh", "-c", &format!("cp /bin/busybox {PROGRAM}; {PROGRAM}; exit 0")])?;
+    lab.take_findings()?;
+    let log = lab.sensor()?.lines().to_owned();
+    let log = log.to_str().context("the path is text")?;
+    for (format, kind, facts) in [
+        ("ocsf", "/metadata/event_code", [("/class_uid", json!(2004)), ("/evidences/0/process/path", json!(PROGRAM))]),
+        ("ecs", "/event/action", [("/event/kind", json!("alert")), ("/process/executable", json!(PROGRAM))]),
+        (
+            "falco",
+            "/tags/1",
+            [("/rule", json!("Drop and execute new binary in container")), ("/source", json!("syscall"))],
+        ),
+    ] {
+        let count = || anyhow::Ok(fs::read_to_string(log)?.lines().count());
+        let before = count()?;
+        let output = detector(&["convert", "--to", format, log])?;
+        ensure!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout)?;
+        let lines = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        ensure!((before..=count()?).contains(&lines.len()), "{} lines of {format}, {before} of the log", lines.len());
+        let found = lines.iter().find(|line| line.pointer(kind).is_some_and(|kind| kind == "drifted_exec"));
+        let found = found.with_context(|| format!("no drifted_exec in {format}"))?;
+        for (fact, value) in facts {
+            ensure!(found.pointer(fact) == Some(&value), "{fact} is not {value} in {found}");
+        }
+        if format == "falco" {
+            let id = found["uuid"].as_str().context("it has an id")?;
+            wait_for("the same line in the live view", Duration::from_secs(20), || {
+                Ok(fs::read_to_string(SHOWN)?.contains(id).then_some(()))
+            })?;
+            let has_shell = lines.iter().any(|line| line["rule"] == "Terminal shell in container");
+            ensure!(has_shell, "there is no shell among {lines:?}");
+        }
+    }
+    ensure!(view.stop()?.success(), "the view failed");
     Ok(())
 }
 
