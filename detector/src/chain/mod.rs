@@ -1,9 +1,10 @@
 //! The chain of a log's lines: each ends with its number and the hash of the line before, so a line cannot be removed,
 //! added or changed without a trace, unless all that follow are made again.
 //!
-//! [`end`] finds where a log goes on, and [`verify`] whether it is whole.
+//! [`end`] finds where a log goes on, [`verify`] whether it is whole, and [`mod@file`] opens its files.
 
 pub(crate) mod end;
+pub(crate) mod file;
 pub(crate) mod verify;
 
 use sha2::Digest as _;
@@ -31,7 +32,7 @@ impl Head {
     pub(crate) const START: Self = Self { seq: 0, sha256: Sha256([0; 32]) };
 
     /// The head after this line, which has this number.
-    fn after(seq: u64, line: &[u8]) -> Self {
+    pub(crate) fn after(seq: u64, line: &[u8]) -> Self {
         Self { seq, sha256: Sha256(sha2::Sha256::digest(line).into()) }
     }
 

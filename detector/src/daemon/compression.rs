@@ -14,6 +14,7 @@ use flate2::write::GzEncoder;
 
 use super::background::Background;
 use super::rotation::{self, OldFiles};
+use crate::chain::file;
 
 /// How much is compressed before the thread looks whether it should end.
 const BLOCK: usize = 64 << 10;
@@ -97,7 +98,7 @@ impl Compressor {
                 compressed.display()
             )));
         }
-        File::open(rotation::folder(path))?.sync_all().or_else(rotation::unless_impossible)?;
+        File::open(file::folder(path))?.sync_all().or_else(rotation::unless_impossible)?;
         if fs::symlink_metadata(path).is_err() {
             // Meanwhile it was removed, because it is not kept any more.
             return rotation::remove(&compressed);
@@ -107,7 +108,7 @@ impl Compressor {
 
     /// Writes what a file is when it is compressed, and puts it on the disk. Returns whether all of it is there.
     fn write(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        let mut from = rotation::open(from)?;
+        let mut from = file::open(from)?;
         let to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
         let (mut encoder, mut block) = (GzEncoder::new(to, Compression::default()), vec![0; BLOCK]);
         loop {
@@ -126,8 +127,8 @@ impl Compressor {
 
 /// Whether a file is what another one was before it was compressed.
 fn is_same(plain: &Path, compressed: &Path) -> io::Result<bool> {
-    let mut plain = io::BufReader::new(rotation::open(plain)?);
-    let mut other = MultiGzDecoder::new(io::BufReader::new(rotation::open(compressed)?));
+    let mut plain = io::BufReader::new(file::open(plain)?);
+    let mut other = MultiGzDecoder::new(io::BufReader::new(file::open(compressed)?));
     let (mut one, mut two) = (vec![0; BLOCK], Vec::with_capacity(BLOCK));
     loop {
         let length = plain.read(&mut one)?;

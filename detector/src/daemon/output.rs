@@ -13,8 +13,8 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 
 use super::rotation::{self, OldFiles, Rotation, Schedule};
-use crate::chain::Head;
 use crate::chain::end::{End, first_link};
+use crate::chain::{Head, file};
 use crate::finding::{Link, NoticeEvent};
 
 /// Where findings are written.
@@ -238,7 +238,7 @@ impl Output {
     /// Whether this is a regular file that is no longer found at its path.
     pub(super) fn is_moved(&self) -> bool {
         let (Target::File(path), Ok(opened)) = (&self.target, self.opened.file.metadata()) else { return false };
-        opened.is_file() && !rotation::is_at(path, &opened)
+        opened.is_file() && !file::is_at(path, &opened)
     }
 }
 

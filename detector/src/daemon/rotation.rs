@@ -6,23 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
-use std::io::{self, BufRead, BufReader};
+use std::fs::{self, Metadata};
+use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use flate2::bufread::MultiGzDecoder;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::chain::Head;
 use crate::chain::end::{End, first_link};
+use crate::chain::{Head, file};
 use crate::finding::{Link, Text};
 
 /// What an old file is called after the log's name and a dot.
@@ -101,19 +99,9 @@ impl Schedule {
     }
 }
 
-/// The name of a file, without its folder.
-fn file_name(path: &Path) -> &OsStr {
-    path.file_name().unwrap_or(path.as_os_str())
-}
-
 /// The name of a file as notices tell it.
 pub(super) fn name(path: &Path) -> Text {
-    file_name(path).as_bytes().into()
-}
-
-/// The folder of a log.
-pub(super) fn folder(log: &Path) -> &Path {
-    log.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    file::name(path).as_bytes().into()
 }
 
 /// What an old file has.
@@ -125,15 +113,12 @@ enum Form {
     Unfinished,
 }
 
-/// The end of the name of a compressed file.
-const COMPRESSED: &str = ".gz";
-
 /// When a file was rotated and what it has, if it is an old file of the log by its name.
 fn parse(file: &OsStr, log: &OsStr) -> Option<(DateTime, Form)> {
     let name = file.as_bytes();
     let (name, is_hidden) = name.strip_prefix(b".").map_or((name, false), |name| (name, true));
     let text = str::from_utf8(name.strip_prefix(log.as_bytes())?.strip_prefix(b".")?).ok()?;
-    let (text, form) = match (text.strip_suffix(COMPRESSED), is_hidden) {
+    let (text, form) = match (text.strip_suffix(file::COMPRESSED), is_hidden) {
         (None, false) => (text, Form::Plain),
         (Some(text), false) => (text, Form::Compressed),
         (Some(text), true) => (text, Form::Unfinished),
@@ -143,23 +128,18 @@ fn parse(file: &OsStr, log: &OsStr) -> Option<(DateTime, Form)> {
     (time.strftime(STAMP).to_string() == text).then_some((time, form))
 }
 
-/// Whether an old file is compressed.
-fn is_compressed(path: &Path) -> bool {
-    path.as_os_str().as_bytes().ends_with(COMPRESSED.as_bytes())
-}
-
 /// The name of an old file when it is compressed.
 pub(super) fn compressed(path: &Path) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
-    path.push(COMPRESSED);
+    path.push(file::COMPRESSED);
     path.into()
 }
 
 /// The name of a file that is being compressed. It is hidden, so that nobody takes it for a part of the log.
 pub(super) fn unfinished(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
-    name.push(file_name(path));
-    name.push(COMPRESSED);
+    name.push(file::name(path));
+    name.push(file::COMPRESSED);
     path.with_file_name(name)
 }
 
@@ -177,11 +157,11 @@ impl OldFiles {
     /// Those that there are: regular files of this process's user, with exactly such a name.
     pub(super) fn of(log: &Path) -> io::Result<Self> {
         let mut all = Self { log: log.to_owned(), files: BTreeMap::new(), unfinished: Vec::new() };
-        for entry in fs::read_dir(folder(log))? {
+        for entry in fs::read_dir(file::folder(log))? {
             let entry = entry?;
             let path = log.with_file_name(entry.file_name());
-            match parse(&entry.file_name(), file_name(log)) {
-                Some((time, form)) if entry.metadata().is_ok_and(|file| is_own(&file)) => match form {
+            match parse(&entry.file_name(), file::name(log)) {
+                Some((time, form)) if entry.metadata().is_ok_and(|file| file::is_own(&file)) => match form {
                     Form::Plain => all.files.entry(time).or_default().insert(0, path),
                     Form::Compressed => all.files.entry(time).or_default().push(path),
                     Form::Unfinished => all.unfinished.push(path),
@@ -199,7 +179,7 @@ impl OldFiles {
 
     /// Those that are not compressed, or not removed after that: the oldest first.
     pub(super) fn uncompressed(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.values().filter_map(|all| all.first()).filter(|path| !is_compressed(path))
+        self.files.values().filter_map(|all| all.first()).filter(|path| !file::is_compressed(path))
     }
 
     /// The path of one that is not compressed.
@@ -212,7 +192,7 @@ impl OldFiles {
     /// The last line in the newest one: where a log goes on that has no line yet.
     pub(super) fn head(&self) -> Head {
         let Some(newest) = self.files.values().next_back().and_then(|all| all.first()) else { return Head::START };
-        match lines(newest).and_then(End::of_all) {
+        match file::lines(newest).and_then(End::of_all) {
             Ok(end) => end.head,
             Err(error) => {
                 tracing::warn!("{}: cannot be read, so a new chain begins: {error}", newest.display());
@@ -229,7 +209,7 @@ impl OldFiles {
         let path = self.path(time);
         rename(&self.log, &path)?;
         // Somebody can have put another file in the place of the log just now.
-        if !is_at(&path, opened) {
+        if !file::is_at(&path, opened) {
             rename(&path, &self.log)?;
             return Err(io::Error::other("another file has taken its place"));
         }
@@ -248,25 +228,15 @@ impl OldFiles {
         let kept = keep.map_or(self.files.len(), |keep| keep.get() as usize);
         let count = self.files.len().saturating_sub(kept).min(MOST_REMOVED);
         let left = self.files.values().nth(count).and_then(|all| all.first()).filter(|_| count > 0);
-        let link = left.and_then(|path| first_link(lines(path).ok()?).ok()?);
+        let link = left.and_then(|path| first_link(file::lines(path).ok()?).ok()?);
         (self.files.values().take(count).flatten().cloned().collect(), link)
     }
-}
-
-/// Whether this file is what is found at a path.
-pub(super) fn is_at(path: &Path, file: &Metadata) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
-}
-
-/// Whether this is a file that the daemon can have made.
-fn is_own(file: &Metadata) -> bool {
-    file.is_file() && file.uid() == rustix::process::geteuid().as_raw()
 }
 
 /// Removes an old file.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(file) if is_own(&file) => fs::remove_file(path),
+        Ok(file) if file::is_own(&file) => fs::remove_file(path),
         // It is gone, or another file has taken its place.
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -285,18 +255,6 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-/// Opens a regular file for reading.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
-}
-
-/// The lines of an old file, which can be compressed.
-fn lines(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let file = BufReader::new(open(path)?);
-    Ok(if is_compressed(path) { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
-}
-
 /// Some file systems put names on the disk by themselves, and refuse to be told so.
 pub(super) fn unless_impossible(error: io::Error) -> io::Result<()> {
     if Errno::from_io_error(&error) == Some(Errno::INVAL) { Ok(()) } else { Err(error) }
@@ -304,7 +262,7 @@ pub(super) fn unless_impossible(error: io::Error) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::process::{Command, Stdio};
     use std::thread;
 
@@ -355,7 +313,7 @@ mod tests {
 
     fn report(files: &[PathBuf]) -> Report {
         let read = |path: &PathBuf| {
-            let lines = lines(path).expect("it is there");
+            let lines = file::lines(path).expect("it is there");
             Part::read(path.display().to_string(), lines, None).expect("memory can be read")
         };
         Report::of(files.iter().map(read).collect(), None)
@@ -469,7 +427,7 @@ mod tests {
                 .all(|name| fs::symlink_metadata(folder.path().join(name)).is_ok_and(|other| !other.is_file()))
         );
         let files = files(&log);
-        assert!(files.len() == 3 && files[..2].iter().all(|path| file_name(path) > OsStr::new(future)), "{files:?}");
+        assert!(files.len() == 3 && files[..2].iter().all(|path| file::name(path) > OsStr::new(future)), "{files:?}");
         proven(&log);
     }
 
