@@ -345,6 +345,8 @@ terms! {
     SessionsFull = 40, "sessions_full";
     /// The ledger was too slow for lines, so it lacks what they say.
     Ledger = 41, "ledger";
+    /// Lines were removed from the log before a forwarder could send them.
+    Forward = 42, "forward";
 }
 
 impl Loss {

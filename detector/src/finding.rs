@@ -1341,6 +1341,9 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
             been missed"
         }
         Loss::Client => "a live viewer was too slow for all lines; the log has those that it missed",
+        Loss::Forward => {
+            "lines were removed from the log before they could be forwarded, so the receiver of a forwarder misses them"
+        }
         Loss::Output => "the log could not be written, or not fast enough, so it lacks lines",
         Loss::ContentRemote => {
             "executed files are on FUSE or a network file system and were not read, so shells and interpreters with \

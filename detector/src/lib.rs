@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod detect;
 pub mod event;
 pub mod finding;
+pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -109,8 +109,39 @@ pub struct Status {
     /// How many containers run, by what the ledger says about them. `None` if there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Standing>,
+    /// The forwarders of the daemon.
+    #[serde(default)]
+    pub forwarders: Vec<ForwarderStatus>,
     /// The counters of the daemon.
     pub counters: Counters,
+}
+
+/// How far a forwarder has come. The counters begin with the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwarderStatus {
+    /// Its name.
+    pub name: String,
+    /// The URL of its receiver.
+    pub to: String,
+    /// The number of the last line that was sent.
+    pub seq: u64,
+    /// How many lines of the log come after it.
+    pub waiting: u64,
+    /// The time of the first of these.
+    #[serde(default)]
+    pub oldest: Option<Time>,
+    /// How many lines were sent. One that was sent twice counts twice.
+    pub sent: u64,
+    /// How many lines were removed from the log before they could be sent.
+    pub given_up: u64,
+    /// How many lines the receiver will never take. They are in a file beside the cursor.
+    pub refused: u64,
+    /// Why nothing can be sent at the moment.
+    #[serde(default)]
+    pub failure: Option<String>,
+    /// Since when.
+    #[serde(default)]
+    pub failing_since: Option<Time>,
 }
 
 /// The state of a daemon.

@@ -760,6 +760,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "lifecycle::configuration_file",
     "lifecycle::test_alert",
     "lifecycle::service_manager",
+    "forward::",
     "recording::",
     "policy::",
     "tail::",

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod package;
 pub mod project;
 pub mod readme;
+pub mod receivers;
 pub mod runtimes;
 pub mod schemas;
 pub mod setup;

@@ -10,7 +10,7 @@ use detector_tests::machine::{self, Kind};
 
 use crate::kernel::{self, DEFAULT, Kernel};
 use crate::runtimes::{self, Disk};
-use crate::{build, project, schemas, shell};
+use crate::{build, project, receivers, schemas, shell};
 
 /// Runs all tests on these kernels or [machines](machine::parse), or on the default ones, of which one runs the tests
 /// of user space. A filter has parts of tests' names, separated by commas.
@@ -33,6 +33,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
     let mut unit = cargo_test();
     unit.args(["--no-fail-fast", "--lib", "--bins"]);
     unit.env("DETECTOR_BTF_DIR", types()?).env("DETECTOR_SCHEMAS_DIR", schemas::folder()?);
+    unit.env("DETECTOR_RECEIVERS", receivers::folder()?);
     for test in UNIT_TESTS {
         unit.args(["--test", test]);
     }
@@ -58,7 +59,7 @@ pub fn run(kernels: &[String], filter: Option<&str>) -> Result<()> {
 }
 
 /// The integration tests of `detector`.
-const UNIT_TESTS: &[&str] = &["btf", "cli", "runtimes"];
+const UNIT_TESTS: &[&str] = &["btf", "cli", "forward", "runtimes"];
 
 /// The eBPF crate has no tests and needs a target of its own, and the fuzzer is built by `cargo xtask fuzz`.
 fn cargo_test() -> Command {
@@ -82,6 +83,7 @@ fn fetch(kernels: &[String]) -> Result<Vec<String>> {
     };
     schemas::fetch()?;
     fs::create_dir_all(types()?)?;
+    receivers::folder()?;
     let mut machines = Vec::new();
     for name in names {
         let (kernel, kind) = machine::parse(name).with_context(|| format!("no kind of machine in {name}"))?;

@@ -9,6 +9,7 @@ mod doctor;
 mod drift;
 mod explain;
 mod failure;
+mod forward;
 mod interrupt;
 mod learn;
 mod lines;
@@ -78,6 +79,9 @@ enum Command {
         /// The directory to write them to
         folder: PathBuf,
     },
+    /// What the daemon runs to forward lines
+    #[command(name = crate::forward::ARGUMENT, hide = true)]
+    Forward(forward::Args),
     /// What the self-test of the sensor runs
     #[command(name = sensor::SELFTEST_ARGUMENT, hide = true)]
     SelfTest,
@@ -87,7 +91,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     // The level of the daemon's messages can be in its configuration file.
-    if !matches!(args.command, Command::Run(_)) {
+    if !matches!(args.command, Command::Run(_) | Command::Forward(_)) {
         log_messages(LevelFilter::WARN);
     }
     finish(match args.command {
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
             print(|out| out.write_all(&script))
         }
         Command::Man { folder } => write_manual(&folder),
+        Command::Forward(args) => forward::run(&args),
         Command::SelfTest => sensor::selftest_target().map_err(|error| Failure::new(Exit::Failure, error)),
     })
 }

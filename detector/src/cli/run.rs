@@ -132,6 +132,7 @@ impl Args {
                 keep: self.rotate_keep.or(output.rotate_keep),
                 compress: self.rotate_compress || output.rotate_compress.unwrap_or(false),
             },
+            forwarders: settings.forward.0,
             socket: self.socket.path_or(settings.socket),
             state: self.state_directory.or(settings.state_directory).unwrap_or_else(state::usual_path),
             ledger_keep: self.ledger_keep.or(settings.ledger_keep.map(|time| time.0)).unwrap_or(ledger::KEEP),
@@ -238,8 +239,9 @@ mod tests {
         let named = PAIRS.map(|(option, ..)| option.split_once('=').map_or(option, |(name, _)| name).to_owned());
         let expected: BTreeSet<_> = named.into_iter().chain(["--config".to_owned()]).collect();
         assert_eq!(options.collect::<BTreeSet<_>>(), expected);
-        let is_of_policy = |key: &str| ["exception.", "severity.", "watch."].iter().any(|list| key.starts_with(list));
-        let keys = keys().into_iter().filter(|key| !is_of_policy(key));
+        let is_of_list =
+            |key: &str| ["exception.", "severity.", "watch.", "forward."].iter().any(|list| key.starts_with(list));
+        let keys = keys().into_iter().filter(|key| !is_of_list(key));
         assert_eq!(keys.collect::<BTreeSet<_>>(), PAIRS.map(|(_, key, _)| key.to_owned()).into());
     }
 

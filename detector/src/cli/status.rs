@@ -14,7 +14,7 @@ use crate::config::problem::visible_text;
 use crate::finding::{Loss, Severity, loss_message};
 use crate::ledger::Standing;
 use crate::ledger::page::Verdict;
-use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
+use crate::protocol::{ConfigFile, Counters, DaemonState, ForwarderStatus, Hook, Loaded, Status};
 use crate::runtime::{EngineState, Unwatched};
 
 /// The interval at which a daemon that is not ready is queried again.
@@ -120,7 +120,27 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     if !unasked.is_empty() {
         writeln!(out, "runtime   {} sockets not queried yet", unasked.len())?;
     }
+    status.forwarders.iter().try_for_each(|forwarder| show_forwarder(out, forwarder))?;
     if hooks { show_hooks(out, status) } else { Ok(()) }
+}
+
+fn show_forwarder(out: &mut dyn Write, forwarder: &ForwarderStatus) -> io::Result<()> {
+    let ForwarderStatus { name, to, seq, waiting, oldest, given_up, refused, failure, failing_since, .. } = forwarder;
+    let lines = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "line", "lines");
+    let waiting = match (lines(*waiting), oldest) {
+        (None, _) => "nothing waits".to_owned(),
+        (Some(lines), None) => format!("{lines} to send"),
+        (Some(lines), Some(oldest)) => format!("{lines} to send, the oldest of {:.0}", oldest.0),
+    };
+    let given_up = lines(*given_up).map(|lines| format!("{lines} given up"));
+    let refused = lines(*refused).map(|lines| format!("{lines} refused"));
+    let parts: Vec<_> = [Some(waiting), given_up, refused].into_iter().flatten().collect();
+    let (name, to) = (visible_text(name), visible_text(to));
+    writeln!(out, "forward   {name}: sent to {to} up to line {seq}; {}", parts.join(", "))?;
+    if let (Some(failure), Some(since)) = (failure, failing_since) {
+        writeln!(out, "forward   {name}: fails since {:.0}: {}", since.0, visible_text(failure))?;
+    }
+    Ok(())
 }
 
 fn show_config(out: &mut dyn Write, config: &ConfigFile) -> io::Result<()> {
@@ -224,6 +244,7 @@ mod tests {
     use super::*;
     use crate::daemon::hub::Hub;
     use crate::detect::samples;
+    use crate::finding::Time;
 
     fn hook(name: &str, attached: bool, verified: Option<bool>) -> Hook {
         Hook {
@@ -305,6 +326,44 @@ mod tests {
         let shown = shown(&status, false);
         for line in ["no container by rule a\u{fffd}", "1 container by rule b", "2 containers by rule c"] {
             assert!(shown.contains(&format!("\nunwatched {line} (It is known.)\n")), "{shown}");
+        }
+    }
+
+    #[test]
+    fn forwarders_say_how_far_they_have_come() {
+        let mut status = status(Vec::new(), &[]);
+        let time: Time = "2027-01-15T08:00:00Z".parse().expect("it is a time");
+        let forwarder = ForwarderStatus {
+            name: "siem".to_owned(),
+            to: "tcp://localhost:601".to_owned(),
+            seq: 7,
+            waiting: 0,
+            oldest: None,
+            sent: 7,
+            given_up: 0,
+            refused: 0,
+            failure: None,
+            failing_since: None,
+        };
+        let failing = ForwarderStatus {
+            name: "other".to_owned(),
+            waiting: 1,
+            oldest: Some(time),
+            given_up: 2,
+            refused: 3,
+            failure: Some("no\x1b".to_owned()),
+            failing_since: Some(time),
+            ..forwarder.clone()
+        };
+        status.forwarders = vec![forwarder, failing];
+        let shown = shown(&status, false);
+        for line in [
+            "siem: sent to tcp://localhost:601 up to line 7; nothing waits",
+            "other: sent to tcp://localhost:601 up to line 7; 1 line to send, the oldest of 2027-01-15T08:00:00Z, 2 \
+            lines given up, 3 lines refused",
+            "other: fails since 2027-01-15T08:00:00Z: no\u{fffd}",
+        ] {
+            assert!(shown.contains(&format!("\nforward   {line}\n")), "{shown}");
         }
     }
 

@@ -12,6 +12,7 @@ mod conditions;
 pub(crate) mod draft;
 mod entries;
 mod exceptions;
+mod forwarders;
 mod read;
 mod settings;
 mod severities;

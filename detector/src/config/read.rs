@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 use super::Address;
 use super::problem::Problems;
 use crate::finding::{ImageOp, Kind, MountOp, Op, Origin, Severity, Time, Via};
+use crate::forward::{Batch, Destination, Format};
 use crate::near;
 use crate::policy::{PathPattern, Pattern};
 use crate::runtime::endpoint::Endpoint;
@@ -154,6 +155,8 @@ terms! {
     Severity, "severity": Severity::ALL;
     Origin, "origin": Origin::ALL;
     Via, "way into a container": Via::ALL;
+    Format, "format": Format::ALL;
+    Batch, "way to batch": Batch::ALL;
 }
 
 impl FromToml for Op {
@@ -266,6 +269,12 @@ impl FromToml for Repetition {
 }
 
 impl FromToml for Endpoint {
+    fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
+        parsed(value, problems, str::parse)
+    }
+}
+
+impl FromToml for Destination {
     fn from_toml(value: &Value<'_>, problems: &mut Problems) -> Option<Self> {
         parsed(value, problems, str::parse)
     }

@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use super::Address;
 use super::entries::List;
 use super::read::{Interval, LEVELS, Repetition, Size, keys};
+use crate::forward::Forwarder;
 use crate::policy::{Exception, Override, Policy, WatchRule};
 use crate::runtime::endpoint::Endpoint;
 
@@ -62,6 +63,9 @@ pub struct Settings {
     /// Which containers are watched, by rules in the order in which they are tried.
     #[schemars(with = "Option<Vec<super::watch::Entry>>", length(max = super::entries::MOST))]
     pub watch: List<WatchRule>,
+    /// Forwarders, which send the lines of the log to receivers.
+    #[schemars(with = "Option<Vec<super::forwarders::Entry>>", length(max = super::entries::MOST))]
+    pub forward: List<Forwarder>,
 }
 
 impl Settings {
@@ -73,7 +77,7 @@ impl Settings {
 }
 
 keys!(Settings: log, socket, state_directory, ledger_keep, bpf_object, self_test_interval, count_repeats, output, node,
-    redaction, runtimes, exception, severity, watch);
+    redaction, runtimes, exception, severity, watch, forward);
 
 /// Where findings go.
 #[derive(Debug, Default, JsonSchema)]

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
+use super::forwarded::Forwarded;
 use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
+use crate::forward::Forwarder;
+use crate::forward::progress::Progress;
 use crate::ledger::{Inlet, Ledger};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
@@ -54,6 +57,10 @@ pub struct Hub {
     ledger_failure: Mutex<Option<String>>,
     /// Why the output does not work as it should at the moment.
     output_failures: Mutex<Vec<String>>,
+    /// What is known about the forwarders.
+    forwarded: Mutex<Forwarded>,
+    /// The number of the last line that was written.
+    written: AtomicU64,
     /// The reasons in the last notice about what is not detected or recorded.
     published: Mutex<Vec<String>>,
 }
@@ -179,6 +186,11 @@ impl Hub {
         self.ledger().map(Ledger::inlet).unwrap_or_default()
     }
 
+    /// The hub of a daemon with these forwarders.
+    pub(super) fn forwarding(self, forwarders: &[Forwarder]) -> Self {
+        Self { forwarded: Mutex::new(Forwarded::new(forwarders)), ..self }
+    }
+
     fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
         Self {
             node,
@@ -205,6 +217,8 @@ impl Hub {
             recording_failure: Mutex::default(),
             ledger_failure: Mutex::default(),
             output_failures: Mutex::default(),
+            forwarded: Mutex::default(),
+            written: AtomicU64::new(0),
             published: Mutex::default(),
         }
     }
@@ -372,6 +386,26 @@ impl Hub {
         self.publish_degradation();
     }
 
+    /// Takes what a forwarder tells. What it has given up is a loss.
+    pub(super) fn set_forwarded(&self, progress: Progress) {
+        let given_up = lock(&self.forwarded).take(progress);
+        if given_up > 0 {
+            self.publish_event(NoticeEvent::loss(Loss::Forward, given_up));
+        }
+        self.publish_degradation();
+    }
+
+    /// Records why there is no process that forwards, or that there is one.
+    pub(super) fn forwarding_ended(&self, failure: Option<String>) {
+        lock(&self.forwarded).ended(failure);
+        self.publish_degradation();
+    }
+
+    /// Records how many lines the log has.
+    pub(super) fn set_written(&self, seq: u64) {
+        self.written.store(seq, Relaxed);
+    }
+
     /// Publishes what is not detected or recorded, if this has changed since it was published last.
     pub fn publish_degradation(&self) {
         self.tell_degradation(Receivers::All);
@@ -403,6 +437,7 @@ impl Hub {
         degraded.extend(lock(&self.recording_failure).clone());
         degraded.extend(lock(&self.ledger_failure).clone());
         degraded.extend(lock(&self.output_failures).iter().cloned());
+        degraded.extend(lock(&self.forwarded).failures(now()));
         degraded
     }
 
@@ -437,6 +472,7 @@ impl Hub {
             runtimes: phase.engines.status(),
             unwatched: phase.unwatching.get(),
             ledger: self.ledger().ok().and_then(Ledger::standing),
+            forwarders: lock(&self.forwarded).status(self.written.load(Relaxed)),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),
                 counted_in_kernel: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.counted.load(Relaxed)),

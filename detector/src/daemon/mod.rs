@@ -3,6 +3,8 @@
 mod background;
 mod compression;
 mod disk;
+mod forwarded;
+mod forwarding;
 pub mod hub;
 mod metrics;
 pub mod output;
@@ -17,7 +19,7 @@ mod watchdog;
 pub mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -32,6 +34,7 @@ use tokio::time::timeout;
 use crate::config::Address;
 use crate::config::followed::Followed;
 use crate::finding::{Loss, NoticeEvent};
+use crate::forward::Forwarder;
 use crate::ledger::{Ledger, Report};
 use crate::pipeline::Order;
 use hub::Hub;
@@ -54,6 +57,8 @@ pub struct Config {
     pub intervals: Intervals,
     /// When the output is rotated.
     pub rotation: Rotation,
+    /// The forwarders.
+    pub forwarders: Vec<Forwarder>,
     /// The path of the socket for clients.
     pub socket: PathBuf,
     /// The directory with what must outlive the daemon.
@@ -86,6 +91,15 @@ pub enum Error {
         --rotate-every (rotate_size and rotate_every in the configuration file)"
     )]
     Rotation(Target),
+    /// There is no log to forward.
+    #[error(
+        "{0}: forwarders read the log, which must be a regular file for that; name one with --json PATH, or remove the \
+        [[forward]] entries from the configuration file"
+    )]
+    Forwarding(Target),
+    /// The state of forwarders cannot be kept.
+    #[error("forwarders cannot keep how far they have come: {0}")]
+    State(String),
     /// The daemon cannot listen on its socket.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -151,6 +165,11 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         return Err(Error::Rotation(target));
     }
     let mut output = output.rotating(config.rotation).map_err(failed)?;
+    let forwarded = match target.file() {
+        _ if config.forwarders.is_empty() => None,
+        Some(log) if output.can_rotate() => Some((log, prepare_forwarders(&config.state)?)),
+        _ => return Err(Error::Forwarding(target)),
+    };
     let server = Server::bind(&config.socket)?;
     let after_crash = server.has_replaced();
     let metrics = match config.metrics {
@@ -158,7 +177,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         None => None,
     };
     let (hub, lines) = Hub::with_output(config.watch.node.clone());
-    let hub = Arc::new(hub.writing_to(target.file()));
+    let hub = Arc::new(hub.writing_to(target.file()).forwarding(&config.forwarders));
     if let Some(notice) = output.take_notice() {
         // Nothing else is published yet, so this is the first line.
         hub.publish_event(notice);
@@ -188,6 +207,11 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
             }
         });
     }
+
+    let forwarding =
+        forwarded.map(|(log, folder)| forwarding::Process::start(config.forwarders, log, folder, Arc::clone(&hub)));
+    let forwarding =
+        forwarding.transpose().map_err(|cause| Error::System { what: "starting a thread for forwarders", cause })?;
 
     let (ended, mut watch_ended) = oneshot::channel();
     let watch = {
@@ -236,7 +260,18 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
         Ok(written) => joined(written)?,
         Err(_) => return Err(Error::Stuck(target)),
     }
+    if let Some(forwarding) = forwarding {
+        joined(spawn_blocking(|| forwarding.stop()).await);
+    }
     if let End::Reader = end { Err(Error::Reader) } else { Ok(()) }
+}
+
+/// Makes the folder of the forwarders' files in this directory, if it is not there.
+fn prepare_forwarders(directory: &Path) -> Result<PathBuf, Error> {
+    state::prepare(directory).map_err(|error| Error::State(error.to_string()))?;
+    let folder = directory.join("forward");
+    state::prepare(&folder).map_err(|error| Error::State(error.to_string()))?;
+    Ok(folder)
 }
 
 /// Starts the ledger in this directory. If that cannot be used, the daemon watches all the same.

@@ -283,6 +283,7 @@ impl Writer<'_> {
     /// Writes a whole line to the opened file, however long that takes.
     fn append(&mut self, object: &[u8]) -> Result<(), Error> {
         let line = self.head.add(object);
+        self.hub.set_written(self.head.seq);
         let mut rest = &line[..];
         let mut failures = 0_u64;
         while !rest.is_empty() {

@@ -163,6 +163,7 @@ fn hides_changes(kind: Loss) -> bool {
         | Loss::Listen
         | Loss::Content
         | Loss::Client
+        | Loss::Forward
         | Loss::Output
         | Loss::ContentRemote
         | Loss::ContentTooLarge

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::finding::{Kind, Loss, Reason, Severity, Time};
 use crate::ledger::Standing;
 use crate::ledger::page::Verdict;
-use crate::protocol::{Counters, DaemonState, Status};
+use crate::protocol::{Counters, DaemonState, ForwarderStatus, Status};
 use crate::runtime::EngineState;
 
 /// The media type of the format.
@@ -38,6 +38,7 @@ pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
     if let Some(standing) = &status.ledger {
         about_the_ledger(&mut registry, standing);
     }
+    about_forwarders(&mut registry, &status.forwarders);
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to memory does not fail");
     text
@@ -142,6 +143,44 @@ fn about_the_policy(registry: &mut Registry, status: &Status) {
     }
 }
 
+/// How far the forwarders have come.
+fn about_forwarders(registry: &mut Registry, forwarders: &[ForwarderStatus]) {
+    type Number = fn(&ForwarderStatus) -> u64;
+    let of = |forwarder: &ForwarderStatus| vec![("forwarder", forwarder.name.clone())];
+    let levels: [(&str, &str, Number); 2] = [
+        ("forward_works", "Whether a forwarder can send lines", |one| u64::from(one.failure.is_none())),
+        ("forward_waiting_lines", "Lines of the log that a forwarder has not sent yet", |one| one.waiting),
+    ];
+    for (name, help, number) in levels {
+        let samples = Levels::default();
+        for forwarder in forwarders {
+            samples.get_or_create(&of(forwarder)).set(clamped(number(forwarder)));
+        }
+        registry.register(name, help, samples);
+    }
+    let oldest = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+    for forwarder in forwarders {
+        let time = forwarder.oldest.map_or(0.0, seconds);
+        oldest.get_or_create(&of(forwarder)).set(time);
+    }
+    let help = "The time of the oldest line that a forwarder has not sent yet, since 1970, or 0 if there is none";
+    registry.register_with_unit("forward_oldest_waiting_timestamp", help, Unit::Seconds, oldest);
+    let counts: [(&str, &str, Number); 3] = [
+        ("forward_sent_lines", "Lines that a forwarder has sent; one that was sent twice counts twice", |one| one.sent),
+        ("forward_given_up_lines", "Lines that were removed from the log before they could be sent", |one| {
+            one.given_up
+        }),
+        ("forward_refused_lines", "Lines that the receiver of a forwarder will never take", |one| one.refused),
+    ];
+    for (name, help, number) in counts {
+        let samples = Counts::default();
+        for forwarder in forwarders {
+            samples.get_or_create(&of(forwarder)).inc_by(number(forwarder));
+        }
+        registry.register(name, help, samples);
+    }
+}
+
 fn count(number: u64) -> Counter {
     let counter: Counter = Counter::default();
     counter.inc_by(number);
@@ -160,8 +199,12 @@ fn clamped(number: u64) -> i64 {
 
 fn moment(time: Time) -> Gauge<f64, AtomicU64> {
     let gauge = Gauge::<f64, AtomicU64>::default();
-    gauge.set(time.0.as_nanosecond() as f64 / 1e9);
+    gauge.set(seconds(time));
     gauge
+}
+
+fn seconds(time: Time) -> f64 {
+    time.0.as_nanosecond() as f64 / 1e9
 }
 
 #[cfg(test)]
@@ -206,6 +249,18 @@ mod tests {
                 runtime("cri", EngineState::Failing { why: "no".to_owned() }),
                 runtime("podman", EngineState::Absent),
             ],
+            forwarders: vec![ForwarderStatus {
+                name: "siem".to_owned(),
+                to: "tcp://localhost:601".to_owned(),
+                seq: 8,
+                waiting: 3,
+                oldest: Some(time),
+                sent: 9,
+                given_up: 2,
+                refused: 1,
+                failure: Some("no".to_owned()),
+                failing_since: Some(time),
+            }],
             unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
             ledger: Some([(Verdict::Drifted, 2), (Verdict::Image, 5)].into()),
             counters: Counters {
@@ -254,6 +309,12 @@ mod tests {
             "detector_config_keys_awaiting_restart 1",
             "detector_config_exceptions 3",
             "detector_config_loaded_timestamp_seconds 1800000000.5",
+            "detector_forward_works{forwarder=\"siem\"} 0",
+            "detector_forward_waiting_lines{forwarder=\"siem\"} 3",
+            "detector_forward_oldest_waiting_timestamp_seconds{forwarder=\"siem\"} 1800000000.5",
+            "detector_forward_sent_lines_total{forwarder=\"siem\"} 9",
+            "detector_forward_given_up_lines_total{forwarder=\"siem\"} 2",
+            "detector_forward_refused_lines_total{forwarder=\"siem\"} 1",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
         }

@@ -14,6 +14,7 @@ mod exec;
 mod expectation;
 mod expected;
 mod flood;
+mod forward;
 mod held;
 mod image_change;
 mod image_write;
@@ -183,6 +184,7 @@ cases! {
         service_manager;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
     flood [Preemption]: full_ring_buffer;
+    forward [UserSpace]: killed_daemons;
     recording [UserSpace]: replayed, killed;
     policy []: forged_by_mount, forged_by_rename, script, kernel_filter;
     policy [UserSpace]:

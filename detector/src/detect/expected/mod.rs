@@ -261,6 +261,7 @@ const fn hides_acts(kind: Loss) -> bool {
         | Loss::ContentQueueFull
         | Loss::ContentTimedOut
         | Loss::Client
+        | Loss::Forward
         | Loss::Output
         | Loss::Ledger => false,
     }
