@@ -51,10 +51,19 @@ enum Form {
     Wide,
     /// A JSON object for each container, on a line
     Json,
+    /// A page of HTML that needs nothing else, about all containers or one
+    #[value(name = "html")]
+    Html,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let is_detailed = args.replicas || args.container.is_some() || args.output == Form::Json;
+    if args.replicas && args.output == Form::Html {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--replicas: there is no page about replicas; leave out `-o html`, or give `-o json`",
+        ));
+    }
+    let is_detailed = args.replicas || args.container.is_some() || matches!(args.output, Form::Json | Form::Html);
     let query = Query { container: args.container.clone().filter(|_| !args.replicas), is_detailed };
     let mut accounts = Accounts::default();
     let degraded = client::drift(&args.socket.path(), query, |row| accounts.take(row))?;
@@ -100,13 +109,17 @@ fn look(args: &Args) -> Look {
 fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>]) -> io::Result<()> {
     match args.output {
         Form::Json => groups.iter().try_for_each(|group| out.write_all(&drift::group(group))),
-        Form::Compact | Form::Wide => out.write_all(drift::replicas(groups, look(args)).as_bytes()),
+        Form::Compact | Form::Wide | Form::Html => out.write_all(drift::replicas(groups, look(args)).as_bytes()),
     }
 }
 
 fn show(out: &mut dyn Write, args: &Args, accounts: &[Account], degraded: &[String]) -> io::Result<()> {
-    if args.output == Form::Json {
-        return accounts.iter().try_for_each(|account| out.write_all(&drift::object(account, degraded, args.all)));
+    match args.output {
+        Form::Json => {
+            return accounts.iter().try_for_each(|account| out.write_all(&drift::object(account, degraded, args.all)));
+        }
+        Form::Html => return out.write_all(drift::page(accounts, degraded, now()).as_bytes()),
+        Form::Compact | Form::Wide => {}
     }
     let look = look(args);
     if args.container.is_none() {
@@ -122,7 +135,7 @@ fn show(out: &mut dyn Write, args: &Args, accounts: &[Account], degraded: &[Stri
 }
 
 fn show_degraded(out: &mut dyn Write, args: &Args, degraded: &[String]) -> io::Result<()> {
-    for reason in degraded.iter().filter(|_| args.output != Form::Json) {
+    for reason in degraded.iter().filter(|_| matches!(args.output, Form::Compact | Form::Wide)) {
         writeln!(out, "Something may be missing here, because the detector is degraded: {}", safe(reason))?;
     }
     Ok(())

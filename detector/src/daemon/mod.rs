@@ -247,7 +247,7 @@ async fn run_async(config: Config, file: Followed, loaded: Option<NoticeEvent>) 
     joined(spawn_blocking(|| watch.stop()).await);
     hub.publish_event(NoticeEvent::Stopped { reason });
     if let Ok(ledger) = hub.ledger().cloned() {
-        joined(spawn_blocking(move || ledger.flush()).await);
+        joined(spawn_blocking(move || ledger.close()).await);
     }
     hub.close();
     orders.stop.store(true, Relaxed);

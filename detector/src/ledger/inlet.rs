@@ -28,6 +28,8 @@ pub(super) enum Told {
     Scanned,
     /// Everything told so far shall be on the disk. Then the sender is dropped.
     Flush(Sender<()>),
+    /// The same, and nothing will follow. The sender is dropped when the ledger is closed.
+    Close(Sender<()>),
 }
 
 /// Takes what the ledger is told. The default one tells nobody.
@@ -97,12 +99,12 @@ impl Inlet {
         self.tell(|| Told::Scanned);
     }
 
-    /// Asks for what was told so far to be on the disk. Returns what ends when it is.
-    pub(super) fn flush(&self) -> Receiver<()> {
+    /// Asks for something with the sender of a channel. Returns the receiver, which ends when it is done. If the queue
+    /// is full, that is at once.
+    pub(super) fn ask(&self, request: impl FnOnce(Sender<()>) -> Told) -> Receiver<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
         if let Some(shared) = &self.0 {
-            // A queue that is full is written anyhow.
-            let _ = shared.queue.try_send(Told::Flush(sender));
+            let _ = shared.queue.try_send(request(sender));
         }
         receiver
     }

@@ -111,7 +111,7 @@ impl Keeper {
             Told::Known(container) => self.learn(&container, tables),
             Told::Removed(cgroup, time) => self.take_end(cgroup, time, tables),
             Told::Scanned => self.end_missing(tables),
-            Told::Flush(_) => Ok(()),
+            Told::Flush(_) | Told::Close(_) => Ok(()),
         }
     }
 

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ const MOST_TOGETHER: usize = 4096;
 /// How often it is written that the ledger is kept, if nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a ledger that fails is left alone before it is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How long whoever reads the ledger waits for what is not written yet, and how long a daemon that stops does.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -119,8 +119,15 @@ impl Ledger {
     ) -> io::Result<Self> {
         let (inlet, outlet) = inlet::channel();
         let opened = Arc::new(Mutex::new(Opened::Nothing("the daemon is still opening it".to_owned())));
-        let thread =
-            Thread { directory, keep, outlet, opened: Arc::clone(&opened), report: Box::new(report), failure: None };
+        let thread = Thread {
+            directory,
+            keep,
+            outlet,
+            opened: Arc::clone(&opened),
+            report: Box::new(report),
+            failure: None,
+            closing: None,
+        };
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || thread.run())?;
         Ok(Self { inlet, opened })
     }
@@ -143,9 +150,9 @@ impl Ledger {
         }
     }
 
-    /// Waits until everything that the ledger was told is on the disk, but not for ever.
-    pub(crate) fn flush(&self) {
-        let _ = self.inlet.flush().recv_timeout(PATIENCE);
+    /// Waits until everything that the ledger was told is on the disk and the file is closed, but not for ever.
+    pub(crate) fn close(&self) {
+        let _ = self.inlet.ask(Told::Close).recv_timeout(PATIENCE);
     }
 
     /// Passes what is asked for to `take`, until that returns `false`.
@@ -154,7 +161,7 @@ impl Ledger {
     ///
     /// The reason why there is nothing to read, in a sentence.
     pub(crate) fn read(&self, query: &Query, take: &mut dyn FnMut(Row) -> bool) -> Result<(), String> {
-        self.flush();
+        let _ = self.inlet.ask(Told::Flush).recv_timeout(PATIENCE);
         let store = match &*lock(&self.opened) {
             Opened::Store(store, _) => store.clone(),
             Opened::Nothing(why) => return Err(why.clone()),
@@ -209,11 +216,13 @@ struct Thread {
     opened: Arc<Mutex<Opened>>,
     report: Box<dyn Fn(Report) + Send>,
     failure: Option<String>,
+    /// Dropped when the ledger is closed.
+    closing: Option<Sender<()>>,
 }
 
 /// Why the thread stops to write to a store.
 enum Stop {
-    /// Nobody tells it anything any more.
+    /// Nothing will follow.
     End,
     /// The store cannot be used.
     Failed(Error),
@@ -226,7 +235,10 @@ impl Thread {
             // A bug in a library must not end the ledger for ever.
             let kept = catch_unwind(AssertUnwindSafe(|| self.keep(&mut before)));
             let error = match kept {
-                Ok(Stop::End) => return,
+                Ok(Stop::End) => {
+                    *lock(&self.opened) = Opened::Nothing("the daemon is stopping".to_owned());
+                    return;
+                }
                 Ok(Stop::Failed(error)) => error,
                 Err(_) => Error::Foreign("reading it failed; it is damaged".to_owned()),
             };
@@ -264,26 +276,31 @@ impl Thread {
     }
 
     /// Waits for something to write, and writes it with what follows soon. Returns `false` if nothing will follow.
-    fn write(&self, store: &Store, keeper: &mut Keeper) -> Result<bool, Error> {
+    fn write(&mut self, store: &Store, keeper: &mut Keeper) -> Result<bool, Error> {
         let first = match self.outlet.queue.recv_timeout(IDLE) {
             Ok(told) => Some(told),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         };
-        let mut flushes = Vec::new();
+        let (mut flushing, mut closing) = (None, None);
         let lost = store.write(|tables| {
             let until = Instant::now() + TOGETHER;
-            let mut next = first;
-            for _ in 0..MOST_TOGETHER {
-                match next.take() {
-                    Some(Told::Flush(asking)) => {
-                        flushes.push(asking);
+            let following = || {
+                let left = until.saturating_duration_since(Instant::now());
+                self.outlet.queue.recv_timeout(left).ok()
+            };
+            for told in first.into_iter().chain(std::iter::from_fn(following)).take(MOST_TOGETHER) {
+                match told {
+                    Told::Flush(asking) => {
+                        flushing = Some(asking);
                         break;
                     }
-                    Some(told) => keeper.take(told, tables)?,
-                    None => break,
+                    Told::Close(asking) => {
+                        closing = Some(asking);
+                        break;
+                    }
+                    told => keeper.take(told, tables)?,
                 }
-                next = self.outlet.queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
             }
             let now = Time(jiff::Timestamp::now());
             let lost = self.outlet.take_lost();
@@ -297,11 +314,12 @@ impl Thread {
             *standing = keeper.standing();
         }
         // What was asked to be on the disk is there.
-        drop(flushes);
+        drop(flushing);
+        self.closing = closing;
         if lost > 0 {
             (self.report)(Report::Lost(lost));
         }
-        Ok(true)
+        Ok(self.closing.is_none())
     }
 
     /// Sets a store aside that cannot be used. Returns why the ledger is not kept.

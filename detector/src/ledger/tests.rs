@@ -409,6 +409,68 @@ fn an_executed_file_is_another_than_one_that_only_was_added() {
     assert_eq!(replicas::groups(&accounts, time(100))[0].deviants(), 2);
 }
 
+/// What the ledger answers to this question, or why not.
+fn rows(ledger: &Ledger, query: &Query) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    let take = &mut |row| {
+        rows.push(row);
+        true
+    };
+    ledger.read(query, take).map(|()| rows)
+}
+
+#[test]
+fn the_thread_writes_what_it_is_told_and_closes_the_file() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let start = || Ledger::start(folder.path().to_owned(), KEEP, |report| panic!("{report:?}")).expect("a thread");
+    let ledger = start();
+    let finding = Line::Finding(Box::new(change(ImageOp::Create, Layer::New, "/x", 1)));
+    ledger.inlet().scanned();
+    ledger.inlet().runs(&container(), time(0));
+    ledger.tell(&finding, &crate::output::json::line(&finding));
+    let id = container().id.map(|id| id.as_str()[..12].to_owned());
+    for (container, is_detailed, expected) in [
+        (None, false, "page end"),
+        (id.as_deref(), true, "page entry end"),
+        (Some("another"), true, "end"),
+        (Some(""), true, "end"),
+    ] {
+        let query = Query { container: container.map(str::to_owned), is_detailed };
+        let kind = |row: &Row| match row {
+            Row::Gap(_) => "gap",
+            Row::Page(_) => "page",
+            Row::Entry(_) => "entry",
+            Row::Session(_) => "session",
+            Row::End => "end",
+        };
+        let rows = rows(&ledger, &query).expect("it can be read");
+        assert_eq!(rows.iter().map(kind).collect::<Vec<_>>().join(" "), expected, "{query:?}");
+    }
+    assert_eq!(ledger.standing(), Some([(Verdict::Drifted, 1)].into()));
+    ledger.close();
+    assert_eq!(rows(&ledger, &Query::default()), Err("the daemon is stopping".to_owned()));
+    let again = start();
+    assert_eq!(rows(&again, &Query::default()).map(|rows| rows.len()), Ok(2));
+}
+
+#[test]
+fn what_a_ledger_cannot_take_is_counted() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(folder.path()).expect("it can be opened");
+    let (sender, reports) = std::sync::mpsc::channel();
+    let report = move |report| sender.send(report).expect("somebody listens");
+    let ledger = Ledger::start(folder.path().to_owned(), KEEP, report).expect("a thread");
+    let Ok(Report::Failure(Some(why))) = reports.recv() else { panic!("it can be opened twice") };
+    assert!(why.contains("another process has it open"), "{why}");
+    assert_eq!(rows(&ledger, &Query::default()), Err(why));
+    (0..8192 + 5).for_each(|number| ledger.inlet().removed(number));
+    drop(store);
+    let told = [(); 2].map(|()| reports.recv().expect("it reports"));
+    assert!(matches!(told, [Report::Failure(None), Report::Lost(5..)]), "{told:?}");
+    let Ok(rows) = rows(&ledger, &Query::default()) else { panic!("it cannot be read") };
+    assert!(matches!(&rows[..], [Row::Gap(gap), Row::End] if gap.why.contains("too slow")), "{rows:?}");
+}
+
 /// Whether what the pages say is what there is.
 fn assert_consistent(accounts: &[Account]) {
     for Account { page, entries, sessions, .. } in accounts {

@@ -25,7 +25,9 @@ const WITH_SEVERITY: usize = 60;
 pub(crate) fn details(account: &Account, is_all: bool, look: Look) -> String {
     let Account { page, doubts, entries, sessions } = account;
     let mut drawing = Drawing { pen: Pen::new(look.color), width: width(look) };
-    drawing.head(page);
+    for (label, runs) in labels(page) {
+        drawing.labelled(label, runs);
+    }
     for doubt in doubts {
         drawing.labelled("caution", vec![Run::new(YELLOW, doubt)]);
     }
@@ -36,7 +38,7 @@ pub(crate) fn details(account: &Account, is_all: bool, look: Look) -> String {
         expected.sort_by_key(|entry| std::cmp::Reverse(entry.last()));
         drawing.entries("Expected:", &expected);
     } else if !expected.is_empty() {
-        drawing.line(vec![note(summary(&expected))]);
+        drawing.line(vec![note(format!("{}; --all lists them.", summary(&expected)))]);
     }
     if !sessions.is_empty() {
         drawing.line(vec![Run::new(BOLD, "Sessions:")]);
@@ -49,15 +51,44 @@ pub(crate) fn details(account: &Account, is_all: bool, look: Look) -> String {
     drawing.pen.finish()
 }
 
+/// Which container it is, what it is, and since when that is known, each with a word for it.
+pub(super) fn labels(page: &Page) -> Vec<(&'static str, Vec<Run>)> {
+    let container = &page.container;
+    let mut of = vec![Run::new(CYAN, pod_or_name(container))];
+    of.extend(container.name.as_ref().filter(|_| container.pod.is_some()).map(|name| note(format!("· {name}"))));
+    of.extend(container.id.as_ref().map(|id| note(format!("· {id}"))));
+    of.extend(container.runtime.as_ref().map(|runtime| note(format!("· {runtime}"))));
+    let mut labels = vec![("container", of)];
+    if let Some(name) = image(page) {
+        let digest = container.image.as_ref().and_then(|image| image.digest.as_ref().or(image.id.as_ref()));
+        let digest = digest.filter(|digest| digest.as_str() != name).map(|digest| note(format!("· {digest}")));
+        labels.push(("image", [Run::new(PLAIN, name)].into_iter().chain(digest).collect()));
+    }
+    let verdict = page.verdict();
+    labels.push(("verdict", vec![Run::new(verdict_style(verdict), verdict.words())]));
+    let until = match page.ended {
+        Some(ended) if page.end_not_seen => format!(" until it ended unseen after {}", moment(ended)),
+        Some(ended) => format!(" until it ended, {}", moment(ended)),
+        None => String::new(),
+    };
+    let starts = match page.starts {
+        0 | 1 => String::new(),
+        starts => format!("; it was started {starts} times"),
+    };
+    let rule = page.unwatched.as_ref().map_or(String::new(), |rule| format!("; rule {rule} says not to watch it"));
+    labels.push(("watched", vec![Run::new(PLAIN, format!("since {}{until}{starts}{rule}", moment(page.since)))]));
+    labels
+}
+
 /// How many paths are expected, and why.
-fn summary(expected: &[&Entry]) -> String {
+pub(super) fn summary(expected: &[&Entry]) -> String {
     let mut reasons = BTreeMap::<&str, u64>::new();
     for entry in expected {
         entry.expected.keys().for_each(|reason| *reasons.entry(reason).or_default() += 1);
     }
     let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let paths = counted(expected.len() as u64, "path is", "paths are");
-    format!("{paths} as expected ({}); --all lists them.", reasons.join(", "))
+    format!("{paths} as expected ({})", reasons.join(", "))
 }
 
 struct Drawing {
@@ -75,33 +106,6 @@ impl Drawing {
         write_row(&mut self.pen, &cells);
     }
 
-    fn head(&mut self, page: &Page) {
-        let container = &page.container;
-        let mut of = vec![Run::new(CYAN, pod_or_name(container))];
-        of.extend(container.name.as_ref().filter(|_| container.pod.is_some()).map(|name| note(format!("· {name}"))));
-        of.extend(container.id.as_ref().map(|id| note(format!("· {id}"))));
-        of.extend(container.runtime.as_ref().map(|runtime| note(format!("· {runtime}"))));
-        self.labelled("container", of);
-        if let Some(name) = image(page) {
-            let digest = container.image.as_ref().and_then(|image| image.digest.as_ref().or(image.id.as_ref()));
-            let digest = digest.filter(|digest| digest.as_str() != name).map(|digest| note(format!("· {digest}")));
-            self.labelled("image", [Run::new(PLAIN, name)].into_iter().chain(digest).collect());
-        }
-        let verdict = page.verdict();
-        self.labelled("verdict", vec![Run::new(verdict_style(verdict), verdict.words())]);
-        let until = match page.ended {
-            Some(ended) if page.end_not_seen => format!(" until it ended unseen after {}", moment(ended)),
-            Some(ended) => format!(" until it ended, {}", moment(ended)),
-            None => String::new(),
-        };
-        let starts = match page.starts {
-            0 | 1 => String::new(),
-            starts => format!("; it was started {starts} times"),
-        };
-        let rule = page.unwatched.as_ref().map_or(String::new(), |rule| format!("; rule {rule} says not to watch it"));
-        self.labelled("watched", vec![Run::new(PLAIN, format!("since {}{until}{starts}{rule}", moment(page.since)))]);
-    }
-
     fn entries(&mut self, title: &str, entries: &[&Entry]) {
         if !entries.is_empty() {
             self.line(vec![Run::new(BOLD, title)]);
@@ -113,17 +117,8 @@ impl Drawing {
     }
 
     fn session(&mut self, session: &Session) {
-        let Session { id, severity, via, started, ended, exe, uid, login_uid, peer, changes, programs, .. } = session;
-        let mark = first_process(id).map(|pid| Run::new(CYAN, format!("#{pid}")));
-        let end = ended.map_or_else(|| "open".to_owned(), |ended| format!("until {}", moment(ended)));
-        let mut parts = vec![format!("began by {}", via.name()), end];
-        parts.extend(exe.as_ref().map(ToString::to_string));
-        parts.extend(uid.map(|uid| user(uid, *login_uid)));
-        parts.extend(peer.as_ref().map(|peer| format!("commands from {peer}")));
-        parts.push(counted(*changes, "change", "changes"));
-        parts.push(counted(*programs, "program", "programs"));
-        let runs = mark.into_iter().chain([Run::new(PLAIN, parts.join(" · "))]);
-        self.row(*started, Run::new(style(*severity), severity.name()), runs.collect());
+        let severity = Run::new(style(session.severity), session.severity.name());
+        self.row(session.started, severity, about_session(session));
     }
 
     fn row(&mut self, time: Time, severity: Run, runs: Vec<Run>) {
@@ -135,6 +130,20 @@ impl Drawing {
         let rest = self.width - MOMENT - SEVERITY - 2 * GAP;
         write_row(&mut self.pen, &[(MOMENT, vec![time]), (SEVERITY, vec![severity]), (rest, runs)]);
     }
+}
+
+/// What is known of a session.
+pub(super) fn about_session(session: &Session) -> Vec<Run> {
+    let Session { id, via, ended, exe, uid, login_uid, peer, changes, programs, .. } = session;
+    let mark = first_process(id).map(|pid| Run::new(CYAN, format!("#{pid}")));
+    let end = ended.map_or_else(|| "open".to_owned(), |ended| format!("until {}", moment(ended)));
+    let mut parts = vec![format!("began by {}", via.name()), end];
+    parts.extend(exe.as_ref().map(ToString::to_string));
+    parts.extend(uid.map(|uid| user(uid, *login_uid)));
+    parts.extend(peer.as_ref().map(|peer| format!("commands from {peer}")));
+    parts.push(counted(*changes, "change", "changes"));
+    parts.push(counted(*programs, "program", "programs"));
+    mark.into_iter().chain([Run::new(PLAIN, parts.join(" · "))]).collect()
 }
 
 /// What is known of a path, in a sentence and notes.

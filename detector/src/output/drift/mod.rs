@@ -1,11 +1,13 @@
-//! What the ledger says about containers: a table of them, one of them in full, or JSON.
+//! What the ledger says about containers: a table of them, one of them in full, JSON, or a page of HTML.
 
 mod details;
+mod html;
 mod json;
 mod replicas;
 mod table;
 
 pub(crate) use details::details;
+pub(crate) use html::page;
 pub(crate) use json::object;
 pub(crate) use replicas::{group, replicas};
 pub(crate) use table::table;
@@ -81,6 +83,7 @@ fn note(text: impl Into<String>) -> Run {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sha2::Digest as _;
 
     use super::super::escape;
     use super::super::escape::tests::HOSTILE;
@@ -140,6 +143,25 @@ mod tests {
         accounts[1].page.ended = accounts[1].page.last;
         let text = table(&accounts, false, look(100));
         assert!(text.ends_with("1 container ended without drift; --all lists what is left out here.\n"), "{text}");
+    }
+
+    #[test]
+    fn the_page_allows_its_own_style_only_and_shows_everything_else() {
+        let words = b"<script>alert(1)</script>\" onload='x' &amp; \x1b[2J";
+        let mut accounts = [sample(b"shop"), sample(words)];
+        accounts[1].doubts.push("<b>bold</b>".to_owned());
+        let text = page(&accounts, &["<i>deaf</i>".to_owned()], Time(jiff::Timestamp::UNIX_EPOCH));
+        let style = text.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).expect("it has one").0;
+        let hash = crate::finding::Sha256(sha2::Sha256::digest(style).into());
+        assert_eq!(hash.to_string(), html::tests::allowed(), "the policy allows another style");
+        let others = text.replace("<style>", "").replace("</style>", "");
+        for hostile in ["<script", "<b>", "<i>", "onload='", "\u{1b}", "&amp; &"] {
+            assert!(!others.contains(hostile), "{hostile:?} in {text}");
+        }
+        assert!(text.contains("/usr/bin/&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&#39;x&#39; &amp;amp; "));
+        let opened = text.matches("<t").count() + text.matches("<span").count() + text.matches("<h").count();
+        let closed = text.matches("</t").count() + text.matches("</span").count() + text.matches("</h").count();
+        assert_eq!(opened, closed, "{text}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) fn table(accounts: &[Account], is_all: bool, look: Look) -> String {
 }
 
 /// What is different, in a few words.
-fn what(page: &Page) -> Vec<Run> {
+pub(super) fn what(page: &Page) -> Vec<Run> {
     let mut parts: Vec<_> = page.states.iter().map(|(state, count)| format!("{count} {}", state.words())).collect();
     if page.executed > 0 {
         parts.push(format!("{} of these executed", page.executed));
