@@ -45,7 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Server(PrivateSocket);
 
 impl Server {
-    /// Binds the socket: see [`PrivateSocket::bind`]. Must be called within a tokio runtime.
+    /// Binds the socket with mode 0600, and replaces one that a killed daemon has left behind. Must be called within a
+    /// tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         PrivateSocket::bind(path, "--socket").map(Self)
     }

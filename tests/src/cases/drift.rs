@@ -27,8 +27,11 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     let (changed, removed, later) = (lab.file()?, lab.file()?, lab.file()?);
     container.service_does(&["append", &changed])?;
     container.service_does(&["unlink", &removed])?;
+    container.service_does(&["create", "/srv/for-a-while"])?;
     container.service_does(&["copy", DASH, IMPLANT])?;
-    container.type_into(&["/bin/sh"], &format!("{IMPLANT} -c true; echo 1 > /srv/by-hand; exit\n"))?;
+    container
+        .type_into(&["/bin/sh"], &format!("{IMPLANT} -c true; echo 1 > /srv/by-hand; rm /srv/for-a-while; exit\n"))?;
+    lab.wait_for_line(|line| line["event"] == "session_ended")?;
     lab.take_late_findings()?;
     let told = drift(&container.id)?;
     let head = json!({"verdict": "drifted", "ran_before": false, "starts": 1, "incomplete": null, "sessions": 1});
@@ -36,6 +39,7 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     for (path, state) in [
         (changed.as_str(), "changed"),
         (&removed, "removed"),
+        ("/srv/for-a-while", "added_and_removed"),
         (IMPLANT, "added"),
         ("/srv/by-hand", "added"),
     ] {
@@ -45,7 +49,7 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     expect(implant, &json!({"severity": "high", "executed": {"count": 1}, "differs": "content"}))?;
     expect(&implant["actors"][0], &json!({"exe": "/usr/bin/tool", "uid": 0, "session": null}))?;
     let session = &told["session_list"][0];
-    expect(session, &json!({"via": "exec", "severity": "high", "uid": 0, "changes": 1}))?;
+    expect(session, &json!({"via": "exec", "severity": "high", "uid": 0, "changes": 2}))?;
     ensure!(!session["ended"].is_null(), "the session lasts: {session}");
     let by_hand = &entry(&told, "/srv/by-hand")?["actors"][0];
     expect(by_hand, &json!({"origin": "entered", "session": session["id"]}))?;
