@@ -34,7 +34,7 @@ pub fn all(dist: &Dist) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 ///
-/// Like [`image::make`].
+/// tar or sha256sum is not installed, or `dist/` cannot be written.
 pub fn image(dist: &Dist) -> Result<PathBuf> {
     // Machines that boot at the same time make it, too.
     let _lock = project::lock_cache()?;
