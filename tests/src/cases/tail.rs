@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::expectation::write;
 use super::lab::Lab;
 use crate::container::Container;
-use crate::program::{Running, wait_for};
-use crate::sensor::{DETECTOR, Tail, detector};
+use crate::program::{Running, on_host, wait_for};
+use crate::sensor::{DETECTOR, Tail};
 use crate::terminal::Terminal;
 
 /// Where the live view writes to.
@@ -103,10 +103,8 @@ pub(super) fn formats(lab: &mut Lab) -> Result<()> {
     ] {
         let count = || anyhow::Ok(fs::read_to_string(log)?.lines().count());
         let before = count()?;
-        let output = detector(&["convert", "--to", format, log])?;
-        ensure!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout)?;
-        let lines = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let text = on_host(DETECTOR, ["convert", "--to", format, log])?;
+        let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
         ensure!((before..=count()?).contains(&lines.len()), "{} lines of {format}, {before} of the log", lines.len());
         let found = lines.iter().find(|line| line.pointer(kind).is_some_and(|kind| kind == "drifted_exec"));
         let found = found.with_context(|| format!("no drifted_exec in {format}"))?;
