@@ -78,7 +78,12 @@ pub fn send_samples() -> Result<()> {
     let change = change.context("there is no image_write")?;
     send_sample("finding", change.to_string())?;
     send_sample("explain", printed(&["explain", change["id"].as_str().context("it has an id")?])?)?;
-    send_sample("status", printed(&["status"])?)?;
+    // The ledger learns within a second that the container has ended.
+    let status = wait_for("a status without a container", PATIENCE, || {
+        let status = printed(&["status"])?;
+        Ok((!status.contains("\nledger ")).then_some(status))
+    })?;
+    send_sample("status", status)?;
     sensor.stop()?;
     send_sample("doctor", printed(&["doctor"])?)
 }
