@@ -2,29 +2,23 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::lab::Lab;
-use crate::container::Container;
+use super::package::{LOG, shell_and_write};
 use crate::engine::{CRI, DOCKER, Engine, PODMAN};
-use crate::program::{on_host, wait_for};
+use crate::program::on_host;
 
 /// The directory of the initramfs with the archive.
 const PACKAGES: &str = "/packages";
 
-/// The directories of the daemon's findings and of its ledger, and the file of the findings.
+/// The directories of the daemon's findings and of its ledger.
 const FOLDERS: [&str; 2] = ["/var/log/detector", "/var/lib/detector"];
-const LOG: &str = "/var/log/detector/findings.jsonl";
-
-/// How long the daemon may take to watch, on an emulated machine.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The commands with which README.md loads and starts the image, and waits until the daemon watches. The program can
 /// also be `podman`.
-pub const COMMANDS: [&str; 3] = [
+const COMMANDS: [&str; 3] = [
     "docker load --input detector-0.1.0-image.tar",
     "docker run --detach --name detector --restart always \
      --read-only --pid host --cgroupns host --uts host --network none \
@@ -87,22 +81,24 @@ fn watch(lab: &mut Lab, engine: &Engine, commands: &[&str; 3], end: &str) -> Res
     })
 }
 
-/// Starts a shell in a container and changes a file there. Expects both in the log, and nothing about other containers.
+/// Expects what is done in a container in the log, and no finding about another one.
 fn expect_findings(lab: &mut Lab) -> Result<()> {
-    let (container, path) = (Container::service(lab.number())?, lab.file()?);
-    container.exec(&["/bin/sh", "-c", "true"])?;
-    container.service_does(&["append", &path])?;
-    let lines = wait_for("a shell and a write in the log", PATIENCE, || {
-        let text = fs::read_to_string(LOG)?;
-        let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let has = |finding: &str, path: &str| {
-            let is_it = |line: &&Value| line["finding"] == finding && line["file"]["path"] == path;
-            lines.iter().filter(is_it).any(|line| line["container"]["id"] == *container.id)
-        };
-        Ok((has("shell_in_container", "/bin/busybox") && has("image_write", &path)).then_some(lines))
-    })?;
-    let is_other = |line: &&Value| line["finding"].is_string() && line["container"]["id"] != *container.id;
-    let others: Vec<_> = lines.iter().filter(is_other).collect();
+    let (_, mut others) = shell_and_write(lab)?;
+    others.retain(|line| line["finding"].is_string());
     ensure!(others.is_empty(), "it has found these, too: {others:#?}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COMMANDS;
+
+    #[test]
+    fn readme_has_the_commands() {
+        let readme = include_str!("../../../README.md").replace('\\', " ");
+        let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+        for command in COMMANDS {
+            assert!(readme.contains(command), "{command}");
+        }
+    }
 }

@@ -14,7 +14,8 @@ use crate::program::{on_host, wait_for};
 use crate::sensor::{Sensor, detector};
 use crate::system::{EXPOSURE, INSTALL, PACKAGES};
 
-const LOG: &str = "/var/log/detector/findings.jsonl";
+/// Where the daemon writes its findings, as a service and as README.md has it in a container.
+pub(super) const LOG: &str = "/var/log/detector/findings.jsonl";
 const CONFIG: &str = "/etc/detector/config.toml";
 
 /// How long the daemon may take to watch, on an emulated machine.
@@ -146,20 +147,25 @@ fn main_process() -> Result<String> {
 
 /// Starts a shell in a container and changes a file there. Returns the findings in the log of the service.
 fn expect_findings(lab: &mut Lab) -> Result<Vec<Value>> {
+    Ok(shell_and_write(lab).with_context(journal)?.0)
+}
+
+/// Starts a shell in a container and changes a file there, and waits until both are in the log. Returns what is there
+/// about this container, and the other lines.
+pub(super) fn shell_and_write(lab: &mut Lab) -> Result<(Vec<Value>, Vec<Value>)> {
     let (container, path) = (Container::service(lab.number())?, lab.file()?);
     container.exec(&["/bin/sh", "-c", "true"])?;
     container.service_does(&["append", &path])?;
     wait_for("a shell and a write in the log", PATIENCE, || {
         let text = fs::read_to_string(LOG)?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let found: Vec<_> = lines.filter(|line| line["container"]["id"] == container.id.as_str()).collect();
-        let has = |finding: &str, key: &str, path: &str| {
-            found.iter().any(|line| line["finding"] == finding && line[key]["path"] == path)
+        let (found, others): (Vec<_>, Vec<_>) = lines.partition(|line| line["container"]["id"] == *container.id);
+        let has = |finding: &str, path: &str| {
+            found.iter().any(|line| line["finding"] == finding && line["file"]["path"] == path)
         };
-        let is_there = has("shell_in_container", "file", "/bin/busybox") && has("image_write", "file", &path);
-        Ok(is_there.then_some(found))
+        let is_there = has("shell_in_container", "/bin/busybox") && has("image_write", &path);
+        Ok(is_there.then_some((found, others)))
     })
-    .with_context(journal)
 }
 
 /// Proves that these logs are whole.
