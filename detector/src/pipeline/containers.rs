@@ -12,6 +12,7 @@ use crate::event::Cgroup;
 use crate::sensor::hierarchy::Hierarchy;
 
 /// The interval at which the state of ended containers is freed. All containers that ended in it are handled at once.
+/// It is also the time after which what a sweep did not find, such as the processes of a session, is looked for again.
 const SWEEP: Duration = Duration::from_secs(10);
 /// The interval at which the probes' state is freed of what has gone while its container runs.
 const SWEEP_RUNNING: Duration = Duration::from_secs(60);
@@ -23,6 +24,8 @@ pub(super) struct Containers {
     ended: HashSet<u64>,
     swept: Instant,
     is_sweep_urgent: bool,
+    /// Whether the last sweep had a reason other than the time.
+    had_reason: bool,
 }
 
 impl Containers {
@@ -33,6 +36,7 @@ impl Containers {
             ended: HashSet::new(),
             swept: Instant::now(),
             is_sweep_urgent: false,
+            had_reason: false,
         }
     }
 
@@ -96,9 +100,11 @@ impl Containers {
 
     /// Returns the containers that have ended since the last time, if the state of the probes must be freed now.
     pub(super) fn take_ended(&mut self) -> Option<HashSet<u64>> {
-        let interval = if self.ended.is_empty() { SWEEP_RUNNING } else { SWEEP };
+        let has_reason = self.is_sweep_urgent || !self.ended.is_empty();
+        let interval = if has_reason || self.had_reason { SWEEP } else { SWEEP_RUNNING };
         let is_due = self.is_sweep_urgent || self.swept.elapsed() >= interval;
         is_due.then(|| {
+            self.had_reason = has_reason;
             self.is_sweep_urgent = false;
             self.swept = Instant::now();
             std::mem::take(&mut self.ended)

@@ -22,7 +22,7 @@ use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
 use crate::policy::Policy;
 use crate::runtime::Unwatching;
-use crate::sensor::plan::EXIT_PROGRAM;
+use crate::sensor::plan::EXIT_PROGRAMS;
 use crate::sensor::{self, Decoded, Retest, Sensor};
 
 /// How often lost events are checked for while records arrive, or when the last check found some. The probes lose
@@ -406,7 +406,7 @@ impl<S: FnMut(Message)> Reader<S> {
         };
         if let Some(window) = self.blind_windows.update(counts, clock::since_boot()) {
             // Sessions can have ended unseen.
-            if window.skipped.contains_key(EXIT_PROGRAM) {
+            if EXIT_PROGRAMS.iter().any(|program| window.skipped.contains_key(*program)) {
                 self.intake.containers().sweep_soon();
             }
             let (from, until) = (self.intake.wall(window.from), self.intake.wall(window.until));

@@ -7,7 +7,8 @@
 //! - The kernel counts the running instances of an fentry program per CPU and skips the program while an instance of it
 //!   is preempted on that CPU (`bpf_prog_enter_recur`, kernel/bpf/trampoline.c, 5.12 to 7.3; for tracepoints
 //!   `__bpf_trace_run`, kernel/trace/bpf_trace.c, once tracepoints are preemptible). On a preemptible kernel, an
-//!   attacker can provoke this on purpose.
+//!   attacker can provoke this on purpose. Only the tracepoints of cgroups are safe from it, because the kernel holds a
+//!   lock around them.
 //! - An LSM program is never skipped, but it is called only if `bpf` is in the list of active LSMs. Attaching it
 //!   succeeds even if it is not.
 //! - A kprobe is skipped only while a call of bpf(2) on a map, whichever program makes it, is preempted on that CPU.
@@ -19,7 +20,7 @@ mod hooks;
 use super::host::Host;
 
 pub use hook::{Attach, Hook, Need, Proof, Prototype, Series};
-pub(crate) use hooks::EXIT_PROGRAM;
+pub(crate) use hooks::EXIT_PROGRAMS;
 pub use hooks::HOOKS;
 
 /// The programs that other kprobe programs call, in the order of the map `REPORTERS`. See

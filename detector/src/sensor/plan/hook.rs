@@ -34,9 +34,16 @@ impl Attach {
         name
     }
 
-    /// Whether the kernel skips the program while an instance of it is preempted on the same CPU.
+    /// Whether the kernel skips the program while an instance of it is preempted on the same CPU. A program at a
+    /// tracepoint of cgroups has one instance at most, because the kernel holds `trace_cgroup_path_lock` around it
+    /// (`TRACE_CGROUP_PATH`, kernel/cgroup/cgroup-internal.h, 5.10 to 7.3).
     pub fn can_be_blinded(self, host: &Host) -> bool {
-        host.preemption.is_preemptible() && matches!(self, Self::Fentry(_) | Self::TpBtf(_))
+        let has_instances = match self {
+            Self::Fentry(_) => true,
+            Self::TpBtf(name) => !name.starts_with("cgroup_"),
+            Self::Lsm(_) | Self::Kprobe(_) => false,
+        };
+        has_instances && host.preemption.is_preemptible()
     }
 }
 

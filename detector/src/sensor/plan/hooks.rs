@@ -3,8 +3,8 @@
 
 use super::hook::{Attach, Hook, Need, Proof, Prototype, always, between, since};
 
-/// The program that reports the ends of sessions.
-pub(crate) const EXIT_PROGRAM: &str = "process_exit";
+/// The programs that report the ends of sessions.
+pub(crate) const EXIT_PROGRAMS: [&str; 2] = ["exit_tp", "exit_kprobe"];
 
 /// All hooks.
 pub const HOOKS: &[Hook] = &[
@@ -37,11 +37,17 @@ pub const HOOKS: &[Hook] = &[
         purpose: "children of processes that entered a container from outside",
         need: Need::Wanted,
         hot: false,
-        programs: &[("process_fork", Attach::TpBtf("sched_process_fork"))],
-        prototypes: &[always(
-            "void trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)",
-            &[(0, "parent"), (1, "child")],
-        )],
+        programs: &[
+            ("fork_tp", Attach::TpBtf("sched_process_fork")),
+            ("fork_kprobe", Attach::Kprobe("wake_up_new_task")),
+        ],
+        prototypes: &[
+            always(
+                "void trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)",
+                &[(0, "parent"), (1, "child")],
+            ),
+            always("void wake_up_new_task(struct task_struct *p)", &[(0, "p")]),
+        ],
         proof: Proof::Record("fork"),
     },
     Hook {
@@ -49,8 +55,14 @@ pub const HOOKS: &[Hook] = &[
         purpose: "the end of processes that entered a container from outside",
         need: Need::Wanted,
         hot: false,
-        programs: &[(EXIT_PROGRAM, Attach::TpBtf("sched_process_exit"))],
-        prototypes: &[always("void trace_sched_process_exit(struct task_struct *p, ...)", &[])],
+        programs: &[
+            (EXIT_PROGRAMS[0], Attach::TpBtf("sched_process_exit")),
+            (EXIT_PROGRAMS[1], Attach::Kprobe("exit_files")),
+        ],
+        prototypes: &[
+            always("void trace_sched_process_exit(struct task_struct *p, ...)", &[]),
+            always("void exit_files(struct task_struct *tsk)", &[(0, "tsk")]),
+        ],
         proof: Proof::Run("fork"),
     },
     Hook {
