@@ -172,7 +172,7 @@ impl Keeper {
     }
 
     /// Adds a page, if there is room for it.
-    fn begin(&mut self, mut page: Page, tables: &mut Tables<'_>) -> Result<Option<u64>, Error> {
+    fn begin(&mut self, page: Page, tables: &mut Tables<'_>) -> Result<Option<u64>, Error> {
         if self.slots.len() >= MOST_PAGES && !self.forget_oldest(tables)? {
             let why = "there were more containers than there is room for, so some are missing here".to_owned();
             self.add_gap(Gap { from: page.since, until: page.since, why }, tables)?;
@@ -180,7 +180,7 @@ impl Keeper {
         }
         let number = self.slots.last_key_value().map_or(0, |(last, _)| last + 1);
         self.remember(number, &page, 0);
-        tables.set_page(number, &mut page)?;
+        tables.set_page(number, page);
         Ok(Some(number))
     }
 
@@ -350,9 +350,9 @@ impl Keeper {
         tables: &mut Tables<'_>,
         change: impl FnOnce(&mut Page, &mut Tables<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(mut page) = tables.page(number)? else { return Ok(()) };
+        let Some(mut page) = tables.take_page(number)? else { return Ok(()) };
         change(&mut page, tables)?;
-        tables.set_page(number, &mut page)?;
+        let page = tables.set_page(number, page);
         if let Some(slot) = self.slots.get_mut(&number) {
             (slot.ended, slot.verdict, slot.bytes) = (page.ended, page.verdict(), page.bytes);
         }

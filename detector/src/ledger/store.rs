@@ -1,5 +1,6 @@
 //! The file of the ledger. What is written together is there together after a crash: redb's transactions see to that.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -118,15 +119,19 @@ impl Store {
     /// Writes all that is done with the tables, or nothing.
     pub(super) fn write<T>(&self, work: impl FnOnce(&mut Tables<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let transaction = self.0.begin_write()?;
-        let done = work(&mut Tables {
+        let mut tables = Tables {
             about: transaction.open_table(ABOUT)?,
             pages: transaction.open_table(PAGES)?,
             entries: transaction.open_table(ENTRIES)?,
             sessions: transaction.open_table(SESSIONS)?,
             findings: transaction.open_table(FINDINGS)?,
             gaps: transaction.open_table(GAPS)?,
+            changed: BTreeMap::new(),
             grown: 0,
-        })?;
+        };
+        let done = work(&mut tables)?;
+        tables.write_pages()?;
+        drop(tables);
         transaction.commit()?;
         Ok(done)
     }
@@ -180,6 +185,8 @@ pub(super) struct Tables<'t> {
     sessions: Table<'t, Of, &'static [u8]>,
     findings: Table<'t, Of, &'static [u8]>,
     gaps: Table<'t, u64, &'static [u8]>,
+    /// Pages that are not in their table yet, because most lines change the page that the line before has changed.
+    changed: BTreeMap<u64, Page>,
     /// By how many bytes the entries, sessions and findings have grown since that was last taken.
     grown: i64,
 }
@@ -204,24 +211,35 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// All pages, with their numbers.
+    /// All pages that were in the store before, with their numbers.
     pub(super) fn pages(&self) -> Result<Vec<(u64, Page)>, Error> {
         all(&self.pages)
     }
 
-    pub(super) fn page(&self, number: u64) -> Result<Option<Page>, Error> {
-        self.pages.get(number)?.map(|value| parsed(value.value())).transpose()
+    /// A page, which must be set afterwards.
+    pub(super) fn take_page(&mut self, number: u64) -> Result<Option<Page>, Error> {
+        match self.changed.remove(&number) {
+            Some(page) => Ok(Some(page)),
+            None => self.pages.get(number)?.map(|value| parsed(value.value())).transpose(),
+        }
     }
 
-    /// Writes a page, with what was kept about it since the last one was written.
-    pub(super) fn set_page(&mut self, number: u64, page: &mut Page) -> Result<(), Error> {
+    /// Sets a page. Its size grows by that of what was kept since the last one was set.
+    pub(super) fn set_page(&mut self, number: u64, mut page: Page) -> &Page {
         page.bytes = page.bytes.saturating_add_signed(std::mem::take(&mut self.grown));
-        self.pages.insert(number, &*text(page))?;
+        self.changed.entry(number).insert_entry(page).into_mut()
+    }
+
+    fn write_pages(&mut self) -> Result<(), Error> {
+        for (number, page) in std::mem::take(&mut self.changed) {
+            self.pages.insert(number, &*text(&page))?;
+        }
         Ok(())
     }
 
     /// Removes a page and all that is kept about it.
     pub(super) fn remove_page(&mut self, number: u64) -> Result<(), Error> {
+        self.changed.remove(&number);
         self.pages.remove(number)?;
         for table in [&mut self.entries, &mut self.sessions, &mut self.findings] {
             table.retain_in((number, "")..(number + 1, ""), |_, _| false)?;
