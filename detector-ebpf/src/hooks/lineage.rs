@@ -2,10 +2,11 @@
 //! recognised, and that nothing is kept about processes that are gone.
 //!
 //! Two hooks fire for each fork: `trace_sched_process_fork(struct task_struct *parent, struct task_struct *child)`
-//! (`kernel_clone`, kernel/fork.c, 5.10 to 7.3) and then `wake_up_new_task(struct task_struct *p)` (kernel/sched/core.c).
-//! One of them is enough. So it is for each exit: `trace_sched_process_exit(struct task_struct *task, …)` (`do_exit`,
-//! kernel/exit.c, 5.10 to 7.3) and then `exit_files(struct task_struct *tsk)` (fs/file.c), which is also called for a
-//! task that could not be created (`copy_process`, kernel/fork.c).
+//! (`kernel_clone`, kernel/fork.c, 5.10 to 7.3), and then `wake_up_new_task(struct task_struct *p)`
+//! (kernel/sched/core.c, 5.10 to 7.3). One of them is enough. Two others fire for each exit:
+//! `trace_sched_process_exit(struct task_struct *task, …)` (`do_exit`, kernel/exit.c, 5.10 to 7.3), and then
+//! `exit_files(struct task_struct *tsk)` (fs/file.c, 5.10 to 7.3), which is also called for a task that could not be
+//! created (`copy_process`, kernel/fork.c).
 
 use aya_ebpf::{
     macros::{btf_tracepoint, kprobe},
