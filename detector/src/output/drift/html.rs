@@ -17,14 +17,14 @@ use crate::ledger::page::Verdict;
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em;\
     color:#1c1c1c;background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin:2.2em 0 .4em;border-top:1px solid #ddd;\
     padding-top:1em}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;\
-    padding:.25em .9em .25em 0;border-bottom:1px solid #eee;overflow-wrap:anywhere}th{font-weight:600}\
-    td:first-child{white-space:nowrap}.note{color:#666}.drifted,.high,.critical{color:#b00020;font-weight:600}\
+    padding:.25em .9em .25em 0;border-bottom:1px solid #eee}th{font-weight:600}td:first-child{white-space:nowrap}\
+    td:nth-child(n+3),td:last-child{overflow-wrap:anywhere}.note{color:#666}.drifted,.high,.critical{color:#b00020;font-weight:600}\
     .medium,.unwatched,.caution{color:#8a5a00}a{color:inherit}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}h2{border-color:#444}\
     th,td{border-color:#333}.note{color:#999}.drifted,.high,.critical{color:#ff6b7d}\
     .medium,.unwatched,.caution{color:#e0a83c}}";
 /// The SHA-256 of the style in base64, by which the page's policy allows it.
-const STYLE_SHA256: &str = "nHuJfwaeN4nsR6C/rFrkladybUmffNM5vDyjvoJKkxo=";
+const STYLE_SHA256: &str = "JVUhBUxQBSiomWCXY47LYD8/kJAA6wRDOlV+zPfh1ns=";
 
 /// The page about these containers, as they are known at this time.
 pub(crate) fn page(accounts: &[Account], degraded: &[String], now: Time) -> String {

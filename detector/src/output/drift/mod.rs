@@ -82,6 +82,9 @@ fn note(text: impl Into<String>) -> Run {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use proptest::prelude::*;
     use sha2::Digest as _;
 
@@ -162,6 +165,17 @@ mod tests {
         let opened = text.matches("<t").count() + text.matches("<span").count() + text.matches("<h").count();
         let closed = text.matches("</t").count() + text.matches("</span").count() + text.matches("</h").count();
         assert_eq!(opened, closed, "{text}");
+    }
+
+    /// docs/drift.html is the page about this container.
+    #[test]
+    fn the_page_in_the_documents_is_what_is_made() {
+        let shop = sample(b"shop");
+        let now = shop.page.last.expect("something was done in it");
+        let made = page(&[shop], &[], now);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/drift.html");
+        let known = fs::read_to_string(&path).unwrap_or_default();
+        assert!(known == made, "{} must be:\n{made}", path.display());
     }
 
     #[test]
