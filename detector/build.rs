@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let object = build(workspace)?;
     let embedded = PathBuf::from(env::var("OUT_DIR")?).join("detector.bpf.o");
-    fs::copy(&object, &embedded).map_err(|e| format!("copying {}: {e}", object.display()))?;
+    let stripped = strip(&object).map_err(|e| format!("stripping {}: {e}", object.display()))?;
+    fs::write(&embedded, stripped).map_err(|e| format!("writing {}: {e}", embedded.display()))?;
     println!("cargo:rustc-env=DETECTOR_BPF_OBJECT={}", embedded.display());
     Ok(())
 }
@@ -69,6 +70,25 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         return Err(format!("the BPF object does not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(target.join(TARGET).join("release").join("detector-ebpf"))
+}
+
+/// Returns the object without the information for debuggers, which is nine tenths of it. What the kernel and the loader
+/// need was made of that: the BTF.
+fn strip(object: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    let bytes = fs::read(object)?;
+    let mut builder = object::build::elf::Builder::read(&*bytes)?;
+    for section in builder.sections.iter_mut() {
+        let name = &section.name;
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    // LLVM puts the names of sections and of symbols into the same section, which the writer does not.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 /// Returns a command for cargo with the first toolchain that is installed.

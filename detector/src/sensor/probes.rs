@@ -445,4 +445,11 @@ mod tests {
             assert_eq!(calls, 0, "in section {:?}", program.name());
         }
     }
+
+    #[test]
+    fn nothing_for_debuggers_is_embedded() {
+        let object = object::File::parse(EMBEDDED).expect("the object was just built");
+        let names: Vec<_> = object.sections().filter_map(|section| section.name().ok()).collect();
+        assert!(names.contains(&".BTF") && !names.iter().any(|name| name.contains("debug")), "{names:?}");
+    }
 }
