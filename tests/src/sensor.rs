@@ -101,7 +101,9 @@ impl Sensor {
 
     /// Moves the output away as logrotate does, and sends the daemon a signal to open it again.
     pub fn rotate(&mut self, signal: Signal) -> Result<()> {
-        fs::rename(&self.lines, self.lines.with_extension("1"))?;
+        let mut older = self.lines.clone().into_os_string();
+        older.push(".1");
+        fs::rename(&self.lines, older)?;
         self.signal(signal)?;
         wait_for("the new output", Duration::from_secs(20), || Ok(self.lines.exists().then_some(())))?;
         self.output = open(&self.lines)?;

@@ -79,10 +79,15 @@ impl End {
 
 /// The link of the first line in a file that has one. What may be left of another line can come before it.
 pub(crate) fn first_link(lines: impl BufRead) -> io::Result<Option<Link>> {
+    Ok(first_line(lines)?.as_deref().and_then(link))
+}
+
+/// The first line in a file that has a link, without its line feed.
+pub(crate) fn first_line(lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let (mut lines, mut line) = (lines.take(SEARCHED), Vec::new());
     while lines.read_until(b'\n', &mut line)? > 0 {
-        if let Some(link) = line.strip_suffix(b"\n").and_then(link) {
-            return Ok(Some(link));
+        if line.pop() == Some(b'\n') && link(&line).is_some() {
+            return Ok(Some(line));
         }
         line.clear();
     }

@@ -1,10 +1,12 @@
 //! The chain of a log's lines: each ends with its number and the hash of the line before, so a line cannot be removed,
 //! added or changed without a trace, unless all that follow are made again.
 //!
-//! [`end`] finds where a log goes on, [`verify`] whether it is whole, and [`mod@file`] opens its files.
+//! [`end`] finds where a log goes on, [`verify`] whether it is whole, [`log`] reads it from file to file while it is
+//! written, and [`mod@file`] opens its files.
 
 pub(crate) mod end;
 pub(crate) mod file;
+pub(crate) mod log;
 pub(crate) mod verify;
 
 use sha2::Digest as _;
@@ -76,6 +78,15 @@ pub(crate) fn link(line: &[u8]) -> Option<Link> {
     let link = Link { seq: seq.parse().ok()?, prev: prev.parse().ok()? };
     // There is one way only to write it.
     (link.seq > 0 && text(link) == end).then_some(link)
+}
+
+/// The beginning of a line, which is without its line feed, up to the link. If it has none, this is what it would be
+/// with one: an object that is not closed.
+pub(crate) fn members(line: &[u8]) -> &[u8] {
+    match link(line) {
+        Some(link) => &line[..line.len() - text(link).len()],
+        None => line.strip_suffix(b"}").unwrap_or(line),
+    }
 }
 
 #[cfg(test)]

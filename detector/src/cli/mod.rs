@@ -10,6 +10,7 @@ mod drift;
 mod explain;
 mod failure;
 mod forward;
+mod history;
 mod interrupt;
 mod learn;
 mod lines;

@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ColorChoice;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
+use super::history::{History, Since};
 use super::{console, interrupt};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
-use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity};
+use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::near;
 use crate::output::formats::Format;
 use crate::output::live::Live;
@@ -55,6 +59,10 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     filter: Filter,
+    /// Show first what the log of the daemon has since then: how long ago, such as 10m, 2h or 1d, or a time such as
+    /// 2026-11-28T09:30:00Z
+    #[arg(long, value_name = "AGO|TIME")]
+    since: Option<Since>,
     #[command(flatten)]
     socket: Socket,
     /// When to use colours; `auto` uses them on a terminal, as far as `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` allow
@@ -246,7 +254,7 @@ fn is_session(session: &str, wanted: &str) -> bool {
 }
 
 /// What the view is made of.
-enum Input {
+pub(super) enum Input {
     /// A line, with its line feed.
     Line(Vec<u8>),
     /// The daemon has ended the stream.
@@ -255,6 +263,8 @@ enum Input {
     Back,
     /// What the daemon does not detect or record when the stream begins.
     Degraded(Box<Notice>),
+    /// Something about the lines.
+    Remark(String),
     /// There will be no more lines.
     End(Failure),
     /// The person wants no more.
@@ -264,13 +274,18 @@ enum Input {
 /// Where the lines come from.
 enum Source {
     Daemon(Stream, PathBuf),
+    /// The log of the daemon at this socket, and then its stream.
+    Logged(History, PathBuf),
     Private(Arc<Hub>, Receiver<Bytes>),
 }
 
 impl Source {
     /// Connects to the daemon. If none is running and no socket was named, starts a private sensor.
-    fn open(socket: &Socket) -> Result<(Self, Option<Watch>), Failure> {
+    fn open(socket: &Socket, since: Option<Since>) -> Result<(Self, Option<Watch>), Failure> {
         let path = socket.path();
+        if let Some(since) = since {
+            return Ok((Self::Logged(History::open(&path, since)?, path), None));
+        }
         match client::tail(&path) {
             Ok(stream) => Ok((Self::Daemon(stream, path), None)),
             Err(error @ client::Error::NotRunning(_)) if socket.path.is_none() => match sensor::check_privileges() {
@@ -321,25 +336,24 @@ impl Source {
     /// Sends the lines until there will be no more, or nobody wants them. When the daemon stops, waits for another one.
     fn feed(self, inputs: &SyncSender<Input>) -> Result<(), SendError<Input>> {
         match self {
-            Self::Daemon(mut stream, path) => loop {
-                if let Some(notice) = degraded(&path) {
-                    inputs.send(Input::Degraded(Box::new(notice)))?;
+            Self::Daemon(stream, path) => follow(stream, &path, inputs, |_| true),
+            Self::Logged(mut history, path) => {
+                // What the daemon tells a client that does not listen yet would be lost, so most of the log is read
+                // before, and then what was added meanwhile.
+                if let Err(failure) = history.tell(inputs)? {
+                    return inputs.send(Input::End(failure));
                 }
-                let mut line = Vec::new();
-                loop {
-                    match stream.next_line(&mut line) {
-                        Ok(true) => inputs.send(Input::Line(std::mem::take(&mut line)))?,
-                        Ok(false) => break,
-                        Err(error) => return inputs.send(Input::End(error.into())),
-                    }
-                }
-                inputs.send(Input::Stopped)?;
-                match reconnect(&path) {
-                    Ok(again) => stream = again,
+                let stream = match client::tail(&path) {
+                    Ok(stream) => stream,
                     Err(error) => return inputs.send(Input::End(error.into())),
+                };
+                history.begin_stream();
+                if let Err(failure) = history.tell(inputs)? {
+                    return inputs.send(Input::End(failure));
                 }
-                inputs.send(Input::Back)?;
-            },
+                inputs.send(Input::Remark(history.end()))?;
+                follow(stream, &path, inputs, |line| !history.has_told(line))
+            }
             Self::Private(hub, mut lines) => loop {
                 let line = match lines.blocking_recv() {
                     Ok(line) => line,
@@ -354,6 +368,35 @@ impl Source {
                 inputs.send(Input::Line(line.into()))?;
             },
         }
+    }
+}
+
+/// Sends the lines of a stream that are wanted until nobody wants more. When the daemon stops, waits for another one.
+fn follow(
+    mut stream: Stream,
+    path: &Path,
+    inputs: &SyncSender<Input>,
+    mut is_wanted: impl FnMut(&[u8]) -> bool,
+) -> Result<(), SendError<Input>> {
+    loop {
+        if let Some(notice) = degraded(path) {
+            inputs.send(Input::Degraded(Box::new(notice)))?;
+        }
+        let mut line = Vec::new();
+        loop {
+            match stream.next_line(&mut line) {
+                Ok(true) if is_wanted(&line) => inputs.send(Input::Line(std::mem::take(&mut line)))?,
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return inputs.send(Input::End(error.into())),
+            }
+        }
+        inputs.send(Input::Stopped)?;
+        match reconnect(path) {
+            Ok(again) => stream = again,
+            Err(error) => return inputs.send(Input::End(error.into())),
+        }
+        inputs.send(Input::Back)?;
     }
 }
 
@@ -379,7 +422,7 @@ fn reconnect(path: &Path) -> Result<Stream, client::Error> {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let (source, _watch) = Source::open(&args.socket)?;
+    let (source, _watch) = Source::open(&args.socket, args.since)?;
     let (sender, inputs) = mpsc::sync_channel(QUEUE);
     let is_heard = Arc::new(AtomicBool::new(false));
     let tell_end = {
@@ -397,7 +440,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Form::Wide => person(out, None),
         Form::Compact => person(out, Some(console::columns())),
     };
-    let shown = View::new(args.filter, out).run(&inputs);
+    let today = matches!(out, Out::Person(..)).then(|| day(Timestamp::now()));
+    let shown = View { day: today, ..View::new(args.filter, out) }.run(&inputs);
     is_heard.store(true, Relaxed);
     shown
 }
@@ -436,6 +480,8 @@ struct View<W> {
     has_said_goodbye: bool,
     /// Since when there is no daemon.
     alone: Option<Instant>,
+    /// The day of the last line that was shown, as the times that are shown have none. `None` if it is not told.
+    day: Option<Date>,
 }
 
 /// How many lines were not shown.
@@ -450,7 +496,7 @@ impl<W: Write> View<W> {
     fn new(mut filter: Filter, out: Out<W>) -> Self {
         // A program has its own filters.
         filter.all |= matches!(out, Out::Program(_, Lines::Json | Lines::Converted(_)));
-        Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None }
+        Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None, day: None }
     }
 
     /// Shows what comes until the end.
@@ -508,6 +554,10 @@ impl<W: Write> View<W> {
                     live.show(Line::Notice(*notice))?;
                 }
             },
+            Input::Remark(text) => {
+                self.release()?;
+                self.remark(text)?;
+            }
             Input::Back => {
                 self.has_said_goodbye = false;
                 let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed()).as_secs_f32();
@@ -544,6 +594,9 @@ impl<W: Write> View<W> {
             self.has_said_goodbye = matches!(event, NoticeEvent::Stopped { .. });
         }
         let fate = self.filter.fate(&parsed);
+        if fate == Fate::Shown {
+            self.note_day(day(time(&parsed).0))?;
+        }
         match &mut self.out {
             Out::Program(out, lines) if fate == Fate::Shown => {
                 let text = match lines {
@@ -575,6 +628,16 @@ impl<W: Write> View<W> {
             Fate::Shown => {}
         }
         Ok(())
+    }
+
+    /// Says from which day on lines are shown, if it is another one.
+    fn note_day(&mut self, day: Date) -> io::Result<()> {
+        if self.day.is_none_or(|before| before == day) {
+            return Ok(());
+        }
+        self.day = Some(day);
+        self.release()?;
+        self.remark(format_args!("{day} (UTC)"))
     }
 
     /// Shows the lines that wait.
@@ -611,6 +674,17 @@ impl<W: Write> View<W> {
             }
         }
     }
+}
+
+fn time(line: &Line) -> Time {
+    match line {
+        Line::Finding(finding) => finding.time,
+        Line::Notice(notice) => notice.time,
+    }
+}
+
+fn day(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
 }
 
 fn warn_of_unknown(why: impl fmt::Display) {
@@ -782,6 +856,29 @@ mod tests {
         let (count, ..) = ends(&[], true);
         assert_eq!(count, 8);
         assert!(Only::try_parse_from(["tail", "--all", "--severity", "low"]).is_err());
+    }
+
+    #[test]
+    fn a_person_is_told_the_day_when_another_one_begins() {
+        let mut lines = samples::session(b"sh");
+        lines.iter_mut().for_each(|line| {
+            if let Line::Finding(finding) = line {
+                finding.time = Time(Timestamp::UNIX_EPOCH);
+            }
+        });
+        let mut out = Vec::new();
+        let (sender, receiver) = mpsc::channel();
+        lines.iter().for_each(|line| sender.send(input(line)).expect("there is a receiver"));
+        drop(sender);
+        let console = Console { columns: || 80, size: || None };
+        let shown = Out::Person(Box::new(Live::new(&mut out, Look::default())), console);
+        let yesterday = day(Timestamp::UNIX_EPOCH).yesterday().expect("there was one");
+        let mut view = View { day: Some(yesterday), ..View::new(filter(&[]), shown) };
+        view.run(&receiver).expect("memory takes it");
+        drop(view);
+        let text = String::from_utf8(out).expect("it is text");
+        assert_eq!(text.lines().nth(1), Some("1970-01-01 (UTC)"), "{text}");
+        assert_eq!(text.matches("1970-01-01").count(), 1, "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{Place, Position};
+use crate::chain::log::{Place, Position};
 use crate::chain::{Head, file};
 use crate::finding::Sha256;
 

@@ -8,7 +8,6 @@ mod backoff;
 mod connection;
 mod cursor;
 mod destination;
-mod log;
 pub(crate) mod progress;
 mod receiver;
 mod refused;

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use super::Forwarder;
 use super::backoff::Backoff;
 use super::cursor::Cursor;
-use super::log::{Line, Log};
 use super::progress::{Failing, Progress};
 use super::receiver::{Failure, Item, Receiver, Refusal};
 use super::refused::RefusedLines;
 use super::window::Window;
+use crate::chain::log::{Line, Log};
 use crate::finding::Time;
 
 /// How many bytes of lines are sent at a time, unless one line is longer.

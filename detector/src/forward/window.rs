@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::log::Position;
+use crate::chain::log::Position;
 
 /// Into how many parts the window is divided, so that it takes little memory.
 const PARTS: u64 = 16;

@@ -124,6 +124,44 @@ pub(super) fn formats(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// The view begins with the log, from a time on and across a rotation, and goes on with the stream. Lines are written
+/// meanwhile.
+pub(super) fn since_a_time(lab: &mut Lab) -> Result<()> {
+    let (container, before, first) = (lab.new_container()?, lab.file()?, lab.file()?);
+    for path in [&before, &first] {
+        container.service_does(&["append", path])?;
+        lab.take_findings()?;
+    }
+    let is_first = |line: &&Value| line["file"]["path"] == first.as_str();
+    let time = lab.history.iter().find(is_first).and_then(|line| line["time"].as_str());
+    let time = time.context("the first change was not told")?.to_owned();
+    lab.rotate_output(Signal::HUP)?;
+    let script = "i=0; while [ $i -lt 400 ]; do : > /srv/since-$i; i=$((i + 1)); done; : > /srv/since-end";
+    container.exec_detached(&["/usr/bin/dash", "-c", script])?;
+    let mut tail = Command::new(DETECTOR);
+    let tail = Running::start(tail.args(["tail", "-o", "json", "--since", &time]).stdout(File::create(SHOWN)?))?;
+    let of_container = |text: &str| {
+        let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let lines = lines.into_iter().filter(|line| line["container"]["id"] == container.id.as_str());
+        anyhow::Ok(lines.map(|line| (line["id"].to_string(), line["revision"].to_string())).collect::<Vec<_>>())
+    };
+    let shown = wait_for("the last change in the live view", Duration::from_secs(120), || {
+        let text = fs::read_to_string(SHOWN)?;
+        Ok((text.contains("/srv/since-end") && text.ends_with('\n')).then_some(text))
+    })?;
+    ensure!(tail.stop()?.success(), "the view failed");
+    ensure!(!shown.contains(&before) && shown.contains(&first), "it does not begin at {time}: {shown}");
+    let is_of_stream = |line: &str| !line.contains("\"seq\":");
+    ensure!(shown.lines().any(is_of_stream), "nothing was live");
+    lab.take_findings()?;
+    let logged: String = lab.history.iter().map(|line| line.to_string() + "\n").collect();
+    let (mut shown, logged) = (of_container(&shown)?, of_container(&logged)?);
+    let from = logged.iter().position(|line| shown.first() == Some(line)).context("the log lacks the first line")?;
+    shown.truncate(logged.len() - from);
+    ensure!(shown.len() > 400 && shown[..] == logged[from..][..shown.len()], "{shown:?} is not as in {logged:?}");
+    Ok(())
+}
+
 /// What a person does in the container: two changes, with something else in between.
 fn work(container: &Container, paths: [&str; 2], meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
     let [first, second] = paths;

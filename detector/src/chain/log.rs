@@ -13,56 +13,56 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chain::end::{End, first_link};
+use crate::chain::end::{End, first_line, first_link};
 use crate::chain::{Head, file, link};
-use crate::finding::Link;
+use crate::finding::{Link, Time};
 use crate::output::json::LONGEST;
 
 /// How far the lines of a log were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The last line.
-    pub(super) head: Head,
+    pub(crate) head: Head,
     /// Where it probably ends.
-    pub(super) place: Option<Place>,
+    pub(crate) place: Option<Place>,
 }
 
 /// A place in a file, which is a hint: what is found there must go on from the last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     inode: u64,
     offset: u64,
 }
 
 /// A line of the log.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Without its line feed.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The position after it.
-    pub(super) position: Position,
+    pub(crate) position: Position,
     /// What lies between the line that was read before and this one, if it does not go on from there.
-    pub(super) jump: Option<Jump>,
+    pub(crate) jump: Option<Jump>,
 }
 
 /// Lines are missing, or another chain begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Jump {
+pub(crate) struct Jump {
     /// The last line before it.
-    pub(super) from: u64,
+    pub(crate) from: u64,
     /// The first line after it.
-    pub(super) to: u64,
+    pub(crate) to: u64,
 }
 
 impl Jump {
     /// How many lines are missing. It is not known if another chain begins.
-    pub(super) const fn missing(self) -> Option<u64> {
+    pub(crate) const fn missing(self) -> Option<u64> {
         if self.to > self.from { Some(self.to - self.from - 1) } else { None }
     }
 }
 
 /// The lines of a log.
-pub(super) struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     position: Position,
     opened: Option<Opened>,
@@ -162,6 +162,16 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// When its first line was written.
+    fn first_time(&self) -> Option<Time> {
+        #[derive(Deserialize)]
+        struct Timed {
+            time: Time,
+        }
+        let line = first_line(file::lines(&self.path).ok()?).ok()??;
+        serde_json::from_slice::<Timed>(&line).ok().map(|timed| timed.time)
+    }
+
     fn modified(&self) -> SystemTime {
         self.metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
     }
@@ -169,18 +179,33 @@ impl Candidate {
 
 impl Log {
     /// The lines after this position. Without one, all that there are.
-    pub(super) fn after(path: PathBuf, position: Option<Position>) -> Self {
+    pub(crate) fn after(path: PathBuf, position: Option<Position>) -> Self {
         let position = position.unwrap_or(Position { head: Head::START, place: None });
         Self { path, position, opened: None }
     }
 
+    /// The lines since this time, and those that come before them in the same file.
+    ///
+    /// # Errors
+    ///
+    /// The directory of the log cannot be read.
+    pub(crate) fn since(path: PathBuf, time: Time) -> io::Result<Self> {
+        let mut log = Self::after(path, None);
+        let begun = |candidate: Candidate| candidate.first_time().filter(|first| *first <= time).zip(Some(candidate));
+        let last = log.candidates(None)?.into_iter().filter_map(begun).max_by_key(|(first, _)| *first);
+        if let Some((_, Candidate { path, .. })) = last {
+            log.opened = Some(Opened { takes_any: true, ..Opened::open(&path)? });
+        }
+        Ok(log)
+    }
+
     /// How far it was read.
-    pub(super) fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.position
     }
 
     /// Goes to another position.
-    pub(super) fn go_to(&mut self, position: Position) {
+    pub(crate) fn go_to(&mut self, position: Position) {
         (self.position, self.opened) = (position, None);
     }
 
@@ -189,7 +214,7 @@ impl Log {
     /// # Errors
     ///
     /// A file cannot be read at the moment.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let Some(opened) = &mut self.opened else {
                 self.opened = self.find()?;
@@ -535,6 +560,25 @@ mod tests {
         let jump = Jump { from: 8, to: 11 };
         assert_eq!(read(&mut log), (vec![11, 12], vec![jump]));
         assert_eq!(jump.missing(), Some(2));
+    }
+
+    #[test]
+    fn files_that_have_ended_before_a_time_are_left_out() {
+        let mut written = Written::new();
+        let minute = |minute: i64| Time(jiff::Timestamp::from_second(60 * minute).expect("it is one"));
+        for (name, first) in [("log.3", 10), ("log.2", 20), ("log.1", 30), ("log", 40)] {
+            for time in [first, first + 5] {
+                let object = format!("{{\"time\":\"{}\"}}\n", minute(time));
+                let line = written.head.add(object.as_bytes());
+                fs::write(written.path(name), [fs::read(written.path(name)).unwrap_or_default(), line].concat())
+                    .expect("it is ours");
+            }
+        }
+        written.gzip("log.2");
+        for (time, first) in [(0, 1), (10, 1), (15, 1), (19, 1), (20, 3), (39, 5), (40, 7), (99, 7)] {
+            let mut log = Log::since(written.path("log"), minute(time)).expect("it is ours");
+            assert_eq!(read(&mut log), numbers(first..=8), "since {time}");
+        }
     }
 
     #[test]
