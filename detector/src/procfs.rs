@@ -261,6 +261,14 @@ pub(crate) struct Mount {
     pub(crate) options: Vec<u8>,
 }
 
+impl Mount {
+    /// The value of an option of the file system.
+    pub(crate) fn option(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let value = |option: &[u8]| option.strip_prefix(name)?.strip_prefix(b"=").map(unescape);
+        self.options.split(|&byte| byte == b',').find_map(value)
+    }
+}
+
 /// Parses mountinfo. Skips lines that do not have the expected format.
 pub(crate) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {

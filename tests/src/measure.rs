@@ -127,7 +127,7 @@ fn measure_daemon() -> Result<()> {
     let container = Container::service(10)?;
     let mut sensor = Sensor::start(Path::new("/run/lab/daemon"))?;
     send_figure("start of the daemon", sensor.cpu_time()?.as_secs_f64() * 1e3, "million instructions")?;
-    send_figure("memory after the start", sensor.memory()? as f64 / 1024.0, "MiB")?;
+    send_memory("after the start", &sensor)?;
 
     sleep(SETTLE);
     let before = sensor.cpu_time()?;
@@ -151,5 +151,18 @@ fn measure_daemon() -> Result<()> {
     let all = FLOOD[0] * FLOOD[1];
     send_figure(&format!("{all} files created: reported"), reported.into(), "files")?;
     send_figure(&format!("{all} files created: reported with their path"), with_path.into(), "files")?;
-    send_figure("memory after that", sensor.memory()? as f64 / 1024.0, "MiB")
+    send_memory("after that", &sensor)
+}
+
+fn send_memory(when: &str, sensor: &Sensor) -> Result<()> {
+    let sizes = sensor.memory_by_use()?;
+    send_figure(&format!("memory {when}"), mebibytes(sizes.iter().sum()), "MiB")?;
+    for (size, of) in sizes.into_iter().zip(["its program", "records of the probes", "what it keeps"]) {
+        send_figure(&format!("memory {when}: {of}"), mebibytes(size), "MiB")?;
+    }
+    Ok(())
+}
+
+fn mebibytes(kibibytes: u64) -> f64 {
+    kibibytes as f64 / 1024.0
 }

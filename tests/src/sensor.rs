@@ -115,6 +115,28 @@ impl Sensor {
         self.process.id()
     }
 
+    /// The proportional set size of the daemon, in KiB: of its program, of the records of the probes, and of its own
+    /// memory.
+    pub fn memory_by_use(&self) -> Result<[u64; 3]> {
+        let (mut sizes, mut kind) = ([0; 3], 0);
+        for line in fs::read_to_string(format!("/proc/{}/smaps", self.process.id()))?.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("Pss:"), Some(size)) => sizes[kind] += size.parse::<u64>()?,
+                // The first line about a mapping begins with its addresses, and ends with what is mapped.
+                (Some(first), Some(_)) if !first.ends_with(':') => {
+                    kind = match words.nth(3) {
+                        Some(path) if path.starts_with("anon_inode:") => 1,
+                        Some(path) if path.starts_with('/') => 0,
+                        _ => 2,
+                    };
+                }
+                _ => {}
+            }
+        }
+        Ok(sizes)
+    }
+
     /// The resident memory of the daemon, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

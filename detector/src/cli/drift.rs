@@ -14,8 +14,9 @@ use crate::ledger::Query;
 use crate::ledger::account::{Account, Accounts};
 use crate::ledger::page::Verdict;
 use crate::ledger::replicas::{self, Group};
+use crate::ledger::upper::{self, Comparison};
 use crate::output::drift;
-use crate::output::terminal::{Look, safe};
+use crate::output::terminal::{Look, pod_or_name, safe};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -29,7 +30,11 @@ pub(super) struct Args {
     /// that should be like CONTAINER. What only some of them did is shown
     #[arg(long)]
     replicas: bool,
-    /// Exit with code 8 if a container that is shown has drifted, or replicas differ
+    /// Also list what the upper layer of the running CONTAINER has, but not the ledger: changes from before it was
+    /// watched, and those that were not seen. Needs root on the node of the container
+    #[arg(long, requires = "container", conflicts_with = "replicas")]
+    verify: bool,
+    /// Exit with code 8 if a container that is shown has drifted, or replicas differ, or `--verify` lists something
     #[arg(long)]
     exit_code: bool,
     /// How it is shown
@@ -57,6 +62,10 @@ enum Form {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.verify && args.output == Form::Html {
+        let why = "--verify: there is no page with what the upper layer has; leave out `-o html`, or give `-o json`";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     if args.replicas && args.output == Form::Html {
         return Err(Failure::new(
             Exit::Usage,
@@ -78,10 +87,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             ),
         ));
     }
+    let compared = if args.verify { verify(&accounts)? } else { Vec::new() };
     let mut groups = if args.replicas { replicas::groups(&accounts, now()) } else { Vec::new() };
     groups.retain(|group| group.replicas.iter().any(&is_wanted));
     print(|out| {
-        if args.replicas { show_replicas(out, args, &groups) } else { show(out, args, &accounts, &degraded) }?;
+        if args.replicas {
+            show_replicas(out, args, &groups)
+        } else {
+            show(out, args, &accounts, &compared, &degraded)
+        }?;
         show_degraded(out, args, &degraded)
     })?;
     let has_drifted = |account: &Account| account.page.verdict() == Verdict::Drifted;
@@ -93,8 +107,32 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         false if accounts.iter().any(has_drifted) => {
             Err(Failure::new(Exit::Drifted, "a container has drifted from its image; see above"))
         }
+        false if compared.iter().flatten().any(|compared| !compared.unknown.is_empty()) => {
+            Err(Failure::new(Exit::Drifted, "a container has changes that the ledger does not have; see above"))
+        }
         _ => Ok(()),
     }
+}
+
+/// Compares each container that runs with its upper layer.
+fn verify(accounts: &[Account]) -> Result<Vec<Option<Comparison>>, Failure> {
+    let running = |account: &Account| account.page.ended.is_none();
+    if !accounts.iter().any(running) {
+        return Err(Failure::new(
+            Exit::Failure,
+            "--verify: the container has ended, and its upper layer may be gone; leave out --verify",
+        ));
+    }
+    let compare = |account: &Account| {
+        let compared = running(account).then(|| upper::compare(account)).transpose();
+        compared.map_err(|error| {
+            Failure::new(
+                Exit::Failure,
+                format_args!("--verify: {}: {error}", safe(&pod_or_name(&account.page.container))),
+            )
+        })
+    };
+    accounts.iter().map(compare).collect()
 }
 
 fn now() -> Time {
@@ -113,10 +151,19 @@ fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>]) -> io::
     }
 }
 
-fn show(out: &mut dyn Write, args: &Args, accounts: &[Account], degraded: &[String]) -> io::Result<()> {
+fn show(
+    out: &mut dyn Write,
+    args: &Args,
+    accounts: &[Account],
+    compared: &[Option<Comparison>],
+    degraded: &[String],
+) -> io::Result<()> {
+    let compared = |number: usize| compared.get(number).and_then(Option::as_ref);
     match args.output {
         Form::Json => {
-            return accounts.iter().try_for_each(|account| out.write_all(&drift::object(account, degraded, args.all)));
+            return accounts.iter().enumerate().try_for_each(|(number, account)| {
+                out.write_all(&drift::object(account, compared(number), degraded, args.all))
+            });
         }
         Form::Html => return out.write_all(drift::page(accounts, degraded, now()).as_bytes()),
         Form::Compact | Form::Wide => {}
@@ -129,7 +176,7 @@ fn show(out: &mut dyn Write, args: &Args, accounts: &[Account], degraded: &[Stri
         if number > 0 {
             writeln!(out)?;
         }
-        out.write_all(drift::details(account, args.all, look).as_bytes())?;
+        out.write_all(drift::details(account, compared(number), args.all, look).as_bytes())?;
     }
     Ok(())
 }

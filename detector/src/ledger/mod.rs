@@ -17,6 +17,7 @@ mod share;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod upper;
 
 use std::collections::BTreeMap;
 use std::io;

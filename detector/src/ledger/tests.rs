@@ -27,13 +27,13 @@ fn text(text: &str) -> Text {
 }
 
 /// The finding about an operation at this second.
-fn change(op: ImageOp, layer: Layer, path: &str, second: i128) -> Finding {
+pub(super) fn change(op: ImageOp, layer: Layer, path: &str, second: i128) -> Finding {
     let event = samples::change(op, layer, 0o100644, path);
     let finding = samples::found(Event::ImageChange(Box::new(event))).expect("it is a finding");
     Finding { id: format!("{}-{path}-{second}", op.name()), time: time(second), ..finding }
 }
 
-fn renamed(from: &str, to: &str, second: i128) -> Finding {
+pub(super) fn renamed(from: &str, to: &str, second: i128) -> Finding {
     let mut finding = change(ImageOp::Rename, Layer::Upper, from, second);
     finding.file.as_mut().expect("it has one").new_path = Some(text(to));
     finding
@@ -47,7 +47,7 @@ fn executed(path: &str, second: i128) -> Finding {
 }
 
 /// Another line about a finding: so many files of this pattern, until this second.
-fn counted(finding: &Finding, revision: u32, count: u64, paths: &str, last: i128) -> Finding {
+pub(super) fn counted(finding: &Finding, revision: u32, count: u64, paths: &str, last: i128) -> Finding {
     let repeated = Repeated {
         count,
         operations: BTreeMap::new(),
@@ -112,7 +112,7 @@ fn accounts(store: &Store) -> Vec<Account> {
 }
 
 /// What one container's account is after its start and these findings.
-fn account(findings: &[Finding]) -> Account {
+pub(super) fn account(findings: &[Finding]) -> Account {
     let tolds = started(&container()).into_iter().chain(findings.iter().map(line)).collect();
     let accounts = told_to(&Store::in_memory(), tolds, 100);
     let [account] = <[Account; 1]>::try_from(accounts).expect("there is one container");

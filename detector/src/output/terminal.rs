@@ -295,7 +295,7 @@ fn time_of_day(time: &Time) -> String {
 }
 
 /// The pod, or the container's name or short id; of one that is unknown, its cgroup.
-pub(super) fn pod_or_name(container: &Container) -> String {
+pub(crate) fn pod_or_name(container: &Container) -> String {
     match (pod(container), &container.name, &container.id) {
         (Some(pod), ..) => pod,
         (None, Some(name), _) => name.to_string(),

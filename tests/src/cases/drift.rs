@@ -57,8 +57,10 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     let (code, table) = shown(&["drift", "--exit-code"])?;
     let short = &container.id[..12];
     ensure!(code == DRIFTED && table.contains(short) && table.contains("drifted"), "{code}: {table}");
-    let (code, _) = shown(&["drift", &untouched.id, "--exit-code"])?;
-    ensure!(code == 0, "a container that was not touched: {code}");
+    let (code, said) = shown(&["drift", &untouched.id, "--verify", "--exit-code"])?;
+    ensure!(code == 0 && said.contains("everything that is in the upper layer (0 changes"), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--verify", "-o", "wide"])?;
+    ensure!(code == 0 && said.contains("everything that is in the upper layer (4 changes"), "{code}: {said}");
 
     let sensor = lab.take_sensor()?;
     sensor.signal(Signal::KILL)?;
@@ -79,6 +81,16 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     let log = lab.sensor()?.log();
     ensure!(log.contains("ledger.redb.set-aside, and a new one was begun"), "the log does not say so: {log}");
     expect(&drift(&container.id)?, &json!({"verdict": "image", "ran_before": true}))?;
+    // What it does not know any more is in the upper layer.
+    let (code, said) = shown(&["drift", &container.id, "--verify", "--exit-code", "-o", "json"])?;
+    ensure!(code == DRIFTED, "{code}: {said}");
+    let told: Value = serde_json::from_str(said.lines().next().unwrap_or_default())?;
+    let mut unknown = [&changed, &later, &IMPLANT.to_owned(), &"/srv/by-hand".to_owned()]
+        .map(|path| json!({"path": path, "kind": "file"}))
+        .to_vec();
+    unknown.push(json!({"path": removed, "kind": "removed"}));
+    unknown.sort_by_key(|change| change["path"].to_string());
+    ensure!(told["upper_layer"]["unknown"] == json!(unknown), "{told}");
     let (code, said) = shown(&["drift", "no-such-container"])?;
     ensure!(code == 1 && said.contains("no container with this id, name or pod"), "{code}: {said}");
     Ok(())

@@ -11,6 +11,7 @@ use crate::finding::{Difference, Origin, Text, Time};
 use crate::ledger::account::Account;
 use crate::ledger::entry::{Actor, Done, Entry, State, Subject};
 use crate::ledger::page::{Page, Session};
+use crate::ledger::upper::{Change, Comparison};
 
 /// Room for what a row of the head is about.
 const LABEL: usize = "container".len();
@@ -21,8 +22,12 @@ const SEVERITY: usize = "critical".len();
 /// The narrowest width at which severities have a column.
 const WITH_SEVERITY: usize = 60;
 
-/// All that is known of a container. Unless `is_all`, what is expected is only counted.
-pub(crate) fn details(account: &Account, is_all: bool, look: Look) -> String {
+/// How many changes that the ledger does not have are listed.
+const MOST_UNKNOWN: usize = 200;
+
+/// All that is known of a container. Unless `is_all`, what is expected is only counted. `compared`: what its upper layer
+/// has.
+pub(crate) fn details(account: &Account, compared: Option<&Comparison>, is_all: bool, look: Look) -> String {
     let Account { page, doubts, entries, sessions } = account;
     let mut drawing = Drawing { pen: Pen::new(look.color), width: width(look) };
     for (label, runs) in labels(page) {
@@ -39,6 +44,9 @@ pub(crate) fn details(account: &Account, is_all: bool, look: Look) -> String {
         drawing.entries("Expected:", &expected);
     } else if !expected.is_empty() {
         drawing.line(vec![note(format!("{}; --all lists them.", summary(&expected)))]);
+    }
+    if let Some(compared) = compared {
+        drawing.compared(compared);
     }
     if !sessions.is_empty() {
         drawing.line(vec![Run::new(BOLD, "Sessions:")]);
@@ -113,6 +121,30 @@ impl Drawing {
         for entry in entries {
             let severity = Run::new(style(entry.severity()), entry.severity().name());
             self.row(entry.last(), severity, about(entry));
+        }
+    }
+
+    fn compared(&mut self, compared: &Comparison) {
+        let Comparison { directory, changes, unknown, doubts } = compared;
+        let count = counted(*changes, "change", "changes");
+        if unknown.is_empty() {
+            let text = format!("The ledger has everything that is in the upper layer ({count} in {directory}).");
+            self.line(vec![Run::new(PLAIN, text)]);
+        } else {
+            let title = format!(
+                "In the upper layer, but not in the ledger, so that it is not known who did it ({} of {count} in {directory}):",
+                unknown.len()
+            );
+            self.line(vec![Run::new(BOLD, title)]);
+        }
+        for Change { path, kind } in unknown.iter().take(MOST_UNKNOWN) {
+            self.line(vec![Run::new(BOLD, kind.words()), Run::new(PLAIN, path.to_string())]);
+        }
+        if let Some(more) = unknown.len().checked_sub(MOST_UNKNOWN).filter(|more| *more > 0) {
+            self.line(vec![note(format!("and {more} more; -o json lists all."))]);
+        }
+        for doubt in doubts {
+            self.labelled("caution", vec![Run::new(YELLOW, doubt)]);
         }
     }
 

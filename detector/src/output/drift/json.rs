@@ -10,6 +10,7 @@ use crate::finding::{Container, Difference, Severity, Sha256, Text, Time};
 use crate::ledger::account::Account;
 use crate::ledger::entry::{Actor, Deed, Done, Entry, State, Subject};
 use crate::ledger::page::{Page, Session, Verdict};
+use crate::ledger::upper::Comparison;
 
 /// A container.
 #[derive(Serialize)]
@@ -38,6 +39,8 @@ struct Told<'a> {
     entries: Vec<Path<'a>>,
     #[serde(skip_serializing_if = "<[Session]>::is_empty")]
     session_list: &'a [Session],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upper_layer: Option<&'a Comparison>,
 }
 
 /// A path of a container.
@@ -73,8 +76,8 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// A container as a JSON object on one line, with its end. Unless `is_all`, what is expected is only counted.
-/// `degraded`: what the daemon does not detect or record now.
-pub(crate) fn object(account: &Account, degraded: &[String], is_all: bool) -> Bytes {
+/// `compared`: what its upper layer has. `degraded`: what the daemon does not detect or record now.
+pub(crate) fn object(account: &Account, compared: Option<&Comparison>, degraded: &[String], is_all: bool) -> Bytes {
     let Account { page, doubts, entries, sessions } = account;
     let Page { container, since, ran_before, starts, ended, unwatched, states, .. } = page;
     let told = Told {
@@ -95,6 +98,7 @@ pub(crate) fn object(account: &Account, degraded: &[String], is_all: bool) -> By
         quiet_sessions: page.quiet_sessions,
         entries: entries.iter().filter(|entry| is_all || !entry.is_expected()).map(path).collect(),
         session_list: sessions,
+        upper_layer: compared,
     };
     json::object(&told)
 }

@@ -102,13 +102,13 @@ mod tests {
     /// All that is shown about these containers.
     fn shown(accounts: &[Account], columns: usize) -> [String; 3] {
         let groups = crate::ledger::replicas::groups(accounts, Time(jiff::Timestamp::MAX));
-        let details: Vec<_> = accounts.iter().map(|account| details(account, true, look(columns))).collect();
+        let details: Vec<_> = accounts.iter().map(|account| details(account, None, true, look(columns))).collect();
         [table(accounts, true, look(columns)), details.concat(), replicas(&groups, look(columns))]
     }
 
     #[test]
     fn a_container_is_told_in_full() {
-        let text = details(&sample(b"shop"), false, look(100));
+        let text = details(&sample(b"shop"), None, false, look(100));
         let expected = [
             "container  shop · 3f2a0c6d9e1b4857a6c3d2e1f0b9a8877665544332211000ffeeddccbbaa9988 · docker",
             "image      shop",
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn json_has_what_follows_from_what_is_known() {
-        let text = object(&sample(b"shop"), &["deaf".to_owned()], false);
+        let text = object(&sample(b"shop"), None, &["deaf".to_owned()], false);
         let told: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
         assert_eq!((&told["verdict"], &told["degraded"][0]), (&"drifted".into(), &"deaf".into()));
         let states: Vec<_> = told["entries"].as_array().into_iter().flatten().map(|entry| &entry["state"]).collect();
@@ -209,7 +209,7 @@ mod tests {
                     prop_assert!(fit::width(row) <= columns, "{} columns: {:?}", columns, row);
                 }
             }
-            let json = object(&accounts[0], &[], true);
+            let json = object(&accounts[0], None, &[], true);
             prop_assert!(!std::str::from_utf8(&json[..json.len() - 1]).expect("it is text").contains(escape::is_unsafe));
         }
     }
