@@ -25,8 +25,8 @@ const WITH_SEVERITY: usize = 60;
 /// How many changes that the ledger does not have are listed.
 const MOST_UNKNOWN: usize = 200;
 
-/// All that is known of a container. Unless `is_all`, what is expected is only counted. `compared`: what its upper layer
-/// has.
+/// All that is known of a container, and what its upper layer has, if that was compared. Unless `is_all`, what is
+/// expected is only counted.
 pub(crate) fn details(account: &Account, compared: Option<&Comparison>, is_all: bool, look: Look) -> String {
     let Account { page, doubts, entries, sessions } = account;
     let mut drawing = Drawing { pen: Pen::new(look.color), width: width(look) };
