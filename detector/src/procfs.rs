@@ -262,10 +262,10 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// The value of an option of the file system.
-    pub(crate) fn option(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let value = |option: &[u8]| option.strip_prefix(name)?.strip_prefix(b"=").map(unescape);
-        self.options.split(|&byte| byte == b',').find_map(value)
+    /// The values of the options of the file system that have this name.
+    pub(crate) fn options_named(&self, name: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        let value = move |option: &[u8]| option.strip_prefix(name)?.strip_prefix(b"=").map(unescape);
+        self.options.split(|&byte| byte == b',').filter_map(value)
     }
 }
 

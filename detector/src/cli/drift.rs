@@ -1,6 +1,7 @@
 //! `detector drift`: shows what the daemon's ledger says about containers.
 
 use std::io::{self, Write};
+use std::str::FromStr;
 
 use clap::ColorChoice;
 
@@ -9,12 +10,12 @@ use super::console;
 use super::failure::{Exit, Failure};
 use super::stdout::print;
 use crate::client;
-use crate::finding::Time;
-use crate::ledger::Query;
+use crate::finding::{Text, Time};
 use crate::ledger::account::{Account, Accounts};
 use crate::ledger::page::Verdict;
 use crate::ledger::replicas::{self, Group};
 use crate::ledger::upper::{self, Comparison};
+use crate::ledger::{Query, diff};
 use crate::output::drift;
 use crate::output::terminal::{Look, pod_or_name, safe};
 
@@ -34,6 +35,15 @@ pub(super) struct Args {
     /// watched, and those that were not seen. Needs root on the node of the container
     #[arg(long, requires = "container", conflicts_with = "replicas")]
     verify: bool,
+    /// Show how this file of the running CONTAINER differs from that of its image. The path is absolute, and without
+    /// symbolic links, as the ledger has it. Needs root on the node of the container
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "container",
+        conflicts_with_all = ["replicas", "verify", "exit_code", "output", "all"]
+    )]
+    diff: Option<LayerPath>,
     /// Exit with code 8 if a container that is shown has drifted, or replicas differ, or `--verify` lists something
     #[arg(long)]
     exit_code: bool,
@@ -87,6 +97,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             ),
         ));
     }
+    if let Some(LayerPath(path)) = &args.diff {
+        return show_difference(args, &accounts, path);
+    }
     let compared = if args.verify { verify(&accounts)? } else { Vec::new() };
     let mut groups = if args.replicas { replicas::groups(&accounts, now()) } else { Vec::new() };
     groups.retain(|group| group.replicas.iter().any(&is_wanted));
@@ -112,6 +125,37 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The path of a file, as the container has it.
+#[derive(Clone, Debug)]
+struct LayerPath(Vec<u8>);
+
+impl FromStr for LayerPath {
+    type Err = &'static str;
+
+    fn from_str(path: &str) -> Result<Self, Self::Err> {
+        let rest = path.strip_prefix('/').filter(|rest| !rest.is_empty());
+        let rest = rest.ok_or("write the absolute path of a file, such as /etc/passwd")?;
+        if rest.split('/').any(|name| matches!(name, "" | "." | "..")) {
+            return Err("write the path without empty names, `.` and `..`");
+        }
+        let bytes = Text::of_texts(path.to_owned()).to_bytes();
+        bytes.map(Self).ok_or("write a backslash as `\\\\`, and a byte as `\\xNN`")
+    }
+}
+
+fn show_difference(args: &Args, accounts: &[Account], path: &[u8]) -> Result<(), Failure> {
+    let refuse = |why: String| Failure::new(Exit::Failure, format_args!("--diff: {why}"));
+    let running: Vec<_> = accounts.iter().filter(|account| account.page.ended.is_none()).collect();
+    let container = match running[..] {
+        [account] => &account.page.container,
+        [] => return Err(refuse("the container has ended, and its layers may be gone".to_owned())),
+        _ => return Err(refuse(format!("{} containers are called so; give the id of one", running.len()))),
+    };
+    let found =
+        diff::diff(container, path).map_err(|error| refuse(format!("{}: {error}", safe(&pod_or_name(container)))))?;
+    print(|out| out.write_all(drift::difference(&path.into(), &found, look(args)).as_bytes()))
 }
 
 /// Compares each container that runs with its upper layer.
@@ -186,4 +230,47 @@ fn show_degraded(out: &mut dyn Write, args: &Args, degraded: &[String]) -> io::R
         writeln!(out, "Something may be missing here, because the detector is degraded: {}", safe(reason))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Args, clap::Error> {
+        Only::try_parse_from(["drift"].iter().chain(arguments)).map(|only| only.args)
+    }
+
+    #[test]
+    fn a_path_of_a_container_is_absolute_and_leads_nowhere_else() {
+        let path = |text: &str| text.parse().map(|LayerPath(bytes)| bytes);
+        assert_eq!(path("/etc/passwd"), Ok(b"/etc/passwd".to_vec()));
+        assert_eq!(path(r"/srv/\xff\\"), Ok(b"/srv/\xff\\".to_vec()));
+        for wrong in ["etc/passwd", "/", "", "/../etc/passwd", "/srv/./x", "/srv//x", "/srv/", r"/srv/\n"] {
+            assert!(path(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let args = parsed(&["web", "--diff", "/etc/passwd"]).expect("it is right");
+        assert_eq!(args.diff.map(|LayerPath(path)| path), Some(b"/etc/passwd".to_vec()));
+        assert!(parsed(&["web", "--verify", "-o", "json"]).is_ok());
+        for wrong in [
+            &["--diff", "/etc/passwd"][..],
+            &["--verify"],
+            &["web", "--diff", "/etc/passwd", "-o", "json"],
+            &["web", "--diff", "/etc/passwd", "--verify"],
+            &["web", "--replicas", "--verify"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -8,9 +8,11 @@
 //! A ledger that cannot be used never keeps the daemon from watching: it is set aside, or tried again.
 
 pub mod account;
+pub(crate) mod diff;
 pub mod entry;
 mod inlet;
 mod keeper;
+pub(crate) mod layers;
 pub mod page;
 pub mod replicas;
 mod share;

@@ -59,6 +59,16 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     ensure!(code == DRIFTED && table.contains(short) && table.contains("drifted"), "{code}: {table}");
     let (code, said) = shown(&["drift", &untouched.id, "--verify", "--exit-code"])?;
     ensure!(code == 0 && said.contains("everything that is in the upper layer (0 changes"), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--diff", "/srv/by-hand"])?;
+    ensure!(code == 0 && said.ends_with("in the container\n@@ -0,0 +1 @@\n+1\n"), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--diff", IMPLANT])?;
+    ensure!(code == 0 && said.contains("the image has nothing, and the container has "), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--diff", DASH])?;
+    ensure!(code == 0 && said.contains("the container has what the image has"), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--diff", &removed])?;
+    ensure!(code == 0 && said.contains(" @@\n-as it is in the image"), "{code}: {said}");
+    let (code, said) = shown(&["drift", &container.id, "--diff", &changed])?;
+    ensure!(code == 0 && said.contains("\n as it is in the image") && said.contains("\n+"), "{code}: {said}");
     let (code, said) = shown(&["drift", &container.id, "--verify", "-o", "wide"])?;
     ensure!(code == 0 && said.contains("everything that is in the upper layer (4 changes"), "{code}: {said}");
 

@@ -1,12 +1,14 @@
 //! What the ledger says about containers: a table of them, one of them in full, JSON, or a page of HTML.
 
 mod details;
+mod difference;
 mod html;
 mod json;
 mod replicas;
 mod table;
 
 pub(crate) use details::details;
+pub(crate) use difference::difference;
 pub(crate) use html::page;
 pub(crate) use json::object;
 pub(crate) use replicas::{group, replicas};
