@@ -16,6 +16,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use tokio::time::timeout;
 
 use super::connection::{Tls, connect};
@@ -144,10 +146,19 @@ fn judge(status: StatusCode, pause: Option<Duration>, text: &str) -> Result<Answ
     }
 }
 
-/// How long the receiver wants to be left alone. Dates are not understood.
+/// How long the receiver wants to be left alone.
 fn pause(response: &Response<Incoming>) -> Option<Duration> {
-    let seconds: u64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+    pause_from(response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim(), Timestamp::now())
+}
+
+/// The same by the text of the header at this time: a number of seconds, or a date (RFC 9110, 10.2.3).
+fn pause_from(header: &str, now: Timestamp) -> Option<Duration> {
+    let pause = match header.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // One in the past means now.
+        Err(_) => rfc2822::parse(header).ok()?.timestamp().duration_since(now).try_into().unwrap_or_default(),
+    };
+    Some(pause.min(LONGEST_PAUSE))
 }
 
 /// The text of an answer, unless it is too long or breaks off.
@@ -222,6 +233,19 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+
+    #[test]
+    fn a_pause_is_a_number_of_seconds_or_lasts_until_a_date() {
+        let now: Timestamp = "2026-10-21T07:28:00Z".parse().expect("it is a time");
+        let pause = |header| pause_from(header, now).map(|pause| pause.as_secs());
+        assert_eq!(pause("7"), Some(7));
+        assert_eq!(pause("Wed, 21 Oct 2026 07:28:09 GMT"), Some(9));
+        assert_eq!(pause("Wed, 21 Oct 2026 07:27:00 GMT"), Some(0));
+        assert_eq!(pause("99999999"), Some(LONGEST_PAUSE.as_secs()));
+        assert_eq!(pause("Fri, 31 Dec 2027 23:59:59 GMT"), Some(LONGEST_PAUSE.as_secs()));
+        assert_eq!(pause("soon"), None);
+        assert_eq!(pause("-1"), None);
+    }
 
     #[test]
     fn lines_are_posted_in_each_way() {
