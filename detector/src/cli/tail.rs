@@ -275,7 +275,7 @@ pub(super) enum Input {
 enum Source {
     Daemon(Stream, PathBuf),
     /// The log of the daemon at this socket, and then its stream.
-    Logged(History, PathBuf),
+    Logged(Box<History>, PathBuf),
     Private(Arc<Hub>, Receiver<Bytes>),
 }
 
@@ -284,7 +284,7 @@ impl Source {
     fn open(socket: &Socket, since: Option<Since>) -> Result<(Self, Option<Watch>), Failure> {
         let path = socket.path();
         if let Some(since) = since {
-            return Ok((Self::Logged(History::open(&path, since)?, path), None));
+            return Ok((Self::Logged(Box::new(History::open(&path, since)?), path), None));
         }
         match client::tail(&path) {
             Ok(stream) => Ok((Self::Daemon(stream, path), None)),
