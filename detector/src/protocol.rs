@@ -109,6 +109,9 @@ pub struct Status {
     /// How many containers run, by what the ledger says about them. `None` if there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Standing>,
+    /// How many lines wait, by what they wait for.
+    #[serde(default)]
+    pub queues: BTreeMap<String, u64>,
     /// The forwarders of the daemon.
     #[serde(default)]
     pub forwarders: Vec<ForwarderStatus>,

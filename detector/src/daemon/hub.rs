@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::broadcast;
 
 use super::forwarded::Forwarded;
@@ -132,7 +132,7 @@ impl Found {
 #[derive(Debug)]
 struct Routes {
     clients: broadcast::Sender<Bytes>,
-    output: Option<SyncSender<Bytes>>,
+    output: Option<Sender<Bytes>>,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Hub {
 
     /// Makes a hub that also feeds an output through the receiver, which holds at most [`OUTPUT_QUEUE`] lines.
     pub fn with_output(node: Node) -> (Self, Receiver<Bytes>) {
-        let (sender, receiver) = mpsc::sync_channel(OUTPUT_QUEUE);
+        let (sender, receiver) = crossbeam_channel::bounded(OUTPUT_QUEUE);
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
@@ -191,7 +191,7 @@ impl Hub {
         Self { forwarded: Mutex::new(Forwarded::new(forwarders)), ..self }
     }
 
-    fn with_routes(node: Node, output: Option<SyncSender<Bytes>>) -> Self {
+    fn with_routes(node: Node, output: Option<Sender<Bytes>>) -> Self {
         Self {
             node,
             config: Mutex::default(),
@@ -274,6 +274,18 @@ impl Hub {
         }
         // Sending fails only if no client is connected.
         let _ = routes.clients.send(line);
+    }
+
+    /// How many lines wait, by what they wait for: the output, the live client that is the slowest, or the ledger.
+    fn queues(&self) -> BTreeMap<String, u64> {
+        let mut queues = BTreeMap::new();
+        let mut add = |name: &str, length: usize| _ = queues.insert(name.to_owned(), length as u64);
+        if let Some(Routes { clients, output }) = lock(&self.routes).as_ref() {
+            add("clients", clients.len());
+            output.iter().for_each(|output| add("output", output.len()));
+        }
+        self.ledger().iter().for_each(|ledger| add("ledger", ledger.waiting()));
+        queues
     }
 
     /// Wakes the thread that writes the output, with an empty line.
@@ -472,6 +484,7 @@ impl Hub {
             runtimes: phase.engines.status(),
             unwatched: phase.unwatching.get(),
             ledger: self.ledger().ok().and_then(Ledger::standing),
+            queues: self.queues(),
             forwarders: lock(&self.forwarded).status(self.written.load(Relaxed)),
             counters: Counters {
                 events: phase.pipeline.as_ref().map_or(0, |pipeline| pipeline.events.load(Relaxed)),

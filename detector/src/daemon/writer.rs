@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::compression::Compressor;
 use super::disk::Disk;
@@ -392,7 +392,6 @@ mod tests {
     use std::fs::{self, File};
     use std::io::{Read, Seek};
     use std::os::fd::OwnedFd;
-    use std::sync::mpsc;
 
     use super::*;
     use crate::chain::verify::{Part, Report};
@@ -436,7 +435,7 @@ mod tests {
         // A full nonblocking pipe fails like a full disk: after part of the line was written.
         rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("it is ours");
         let line = Bytes::from([&b"{\""[..], &[b'x'; 100_000], b"\":1}\n"].concat());
-        let (sender, lines) = mpsc::sync_channel(2);
+        let (sender, lines) = crossbeam_channel::bounded(2);
         sender.send(line.clone()).expect("it is read");
         sender.send(line.clone()).expect("it is read");
         drop(sender);

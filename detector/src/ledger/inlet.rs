@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::mpsc;
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::finding::{Container, Finding, Kind, Line, Loss, Notice, NoticeEvent, Time};
 
@@ -27,9 +28,9 @@ pub(super) enum Told {
     /// All containers that ran when the detector started have been told.
     Scanned,
     /// Everything told so far shall be on the disk. Then the sender is dropped.
-    Flush(Sender<()>),
+    Flush(mpsc::Sender<()>),
     /// The same, and nothing will follow. The sender is dropped when the ledger is closed.
-    Close(Sender<()>),
+    Close(mpsc::Sender<()>),
 }
 
 /// Takes what the ledger is told. The default one tells nobody.
@@ -38,7 +39,7 @@ pub struct Inlet(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
-    queue: SyncSender<Told>,
+    queue: Sender<Told>,
     lost: AtomicU64,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Outlet {
 
 /// An inlet and its other end.
 pub(super) fn channel() -> (Inlet, Outlet) {
-    let (sender, queue) = sync_channel(QUEUE);
+    let (sender, queue) = crossbeam_channel::bounded(QUEUE);
     let shared = Arc::new(Shared { queue: sender, lost: AtomicU64::new(0) });
     let outlet = Outlet { queue, shared: Arc::downgrade(&shared) };
     (Inlet(Some(shared)), outlet)
@@ -99,10 +100,15 @@ impl Inlet {
         self.tell(|| Told::Scanned);
     }
 
+    /// How much waits.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.as_ref().map_or(0, |shared| shared.queue.len())
+    }
+
     /// Asks for something with the sender of a channel. Returns the receiver, which ends when it is done. If the queue
     /// is full, that is at once.
-    pub(super) fn ask(&self, request: impl FnOnce(Sender<()>) -> Told) -> Receiver<()> {
-        let (sender, receiver) = std::sync::mpsc::channel();
+    pub(super) fn ask(&self, request: impl FnOnce(mpsc::Sender<()>) -> Told) -> mpsc::Receiver<()> {
+        let (sender, receiver) = mpsc::channel();
         if let Some(shared) = &self.0 {
             let _ = shared.queue.try_send(request(sender));
         }

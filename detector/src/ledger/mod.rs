@@ -25,11 +25,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam_channel::RecvTimeoutError;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Line, Time};
@@ -151,6 +152,11 @@ impl Ledger {
             Opened::Store(_, standing) => Some(standing.clone()),
             Opened::Nothing(_) => None,
         }
+    }
+
+    /// How much of what it was told waits to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inlet.waiting()
     }
 
     /// Waits until everything that the ledger was told is on the disk and the file is closed, but not for ever.

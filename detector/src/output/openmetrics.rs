@@ -38,6 +38,7 @@ pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
     if let Some(standing) = &status.ledger {
         about_the_ledger(&mut registry, standing);
     }
+    about_queues(&mut registry, &status.queues);
     about_forwarders(&mut registry, &status.forwarders);
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to memory does not fail");
@@ -122,6 +123,15 @@ fn about_the_ledger(registry: &mut Registry, standing: &Standing) {
         containers.get_or_create(&labels).set(clamped(standing.get(&verdict).copied().unwrap_or(0)));
     }
     registry.register("containers", "Running containers by whether they are still their images", containers);
+}
+
+/// What waits in the daemon.
+fn about_queues(registry: &mut Registry, queues: &BTreeMap<String, u64>) {
+    let waiting = Levels::default();
+    for (queue, length) in queues {
+        waiting.get_or_create(&vec![("queue", queue.clone())]).set(clamped(*length));
+    }
+    registry.register("queue_lines", "Lines that wait in the daemon, by what they wait for", waiting);
 }
 
 /// Which policy is in use, and what it keeps from being watched.
@@ -263,6 +273,7 @@ mod tests {
             }],
             unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
             ledger: Some([(Verdict::Drifted, 2), (Verdict::Image, 5)].into()),
+            queues: [("output".to_owned(), 17)].into(),
             counters: Counters {
                 events: 9,
                 counted_in_kernel: 4,
@@ -293,6 +304,7 @@ mod tests {
             "detector_containers{verdict=\"drifted\"} 2",
             "detector_containers{verdict=\"image\"} 5",
             "detector_containers{verdict=\"unwatched\"} 0",
+            "detector_queue_lines{queue=\"output\"} 17",
             "detector_events_total 9",
             "detector_files_counted_in_kernel_total 4",
             "detector_findings_total{finding=\"session\",severity=\"low\"} 1",
