@@ -154,7 +154,7 @@ fn show_difference(args: &Args, accounts: &[Account], path: &[u8]) -> Result<(),
         _ => return Err(refuse(format!("{} containers are called so; give the id of one", running.len()))),
     };
     let found =
-        diff::diff(container, path).map_err(|error| refuse(format!("{}: {error}", safe(&pod_or_name(container)))))?;
+        diff::diff(container, path).map_err(|error| refuse(safe(&format!("{}: {error}", pod_or_name(container)))))?;
     print(|out| out.write_all(drift::difference(&path.into(), &found, look(args)).as_bytes()))
 }
 
@@ -170,10 +170,8 @@ fn verify(accounts: &[Account]) -> Result<Vec<Option<Comparison>>, Failure> {
     let compare = |account: &Account| {
         let compared = running(account).then(|| upper::compare(account)).transpose();
         compared.map_err(|error| {
-            Failure::new(
-                Exit::Failure,
-                format_args!("--verify: {}: {error}", safe(&pod_or_name(&account.page.container))),
-            )
+            let said = format!("{}: {error}", pod_or_name(&account.page.container));
+            Failure::new(Exit::Failure, format_args!("--verify: {}", safe(&said)))
         })
     };
     accounts.iter().map(compare).collect()
