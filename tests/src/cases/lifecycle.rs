@@ -213,7 +213,7 @@ pub(super) fn log_of_killed_daemons(lab: &mut Lab) -> Result<()> {
     let known = parsed.iter().rfind(|line| line["event"] == "heartbeat").context("there is no heartbeat")?;
     let (seq, sha256) = (known["detail"]["seq"].to_string(), known["detail"]["sha256"].as_str().unwrap_or_default());
     let lines = lines.to_str().context("the path is text")?;
-    let old = lines.replace(".jsonl", ".1");
+    let old = format!("{lines}.1");
     let verify = |files: [&str; 2]| {
         let output = detector(&["log", "verify", files[0], files[1], "--seq", &seq, "--sha256", sha256])?;
         let said = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
