@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::end::{End, first_line, first_link};
-use crate::chain::{Head, file, link};
+use crate::chain::{Head, file, link, time};
 use crate::finding::{Link, Time};
 use crate::output::json::LONGEST;
 
@@ -164,12 +164,7 @@ struct Candidate {
 impl Candidate {
     /// When its first line was written.
     fn first_time(&self) -> Option<Time> {
-        #[derive(Deserialize)]
-        struct Timed {
-            time: Time,
-        }
-        let line = first_line(file::lines(&self.path).ok()?).ok()??;
-        serde_json::from_slice::<Timed>(&line).ok().map(|timed| timed.time)
+        time(&first_line(file::lines(&self.path).ok()?).ok()??)
     }
 
     fn modified(&self) -> SystemTime {
@@ -189,9 +184,9 @@ impl Log {
     /// # Errors
     ///
     /// The directory of the log cannot be read.
-    pub(crate) fn since(path: PathBuf, time: Time) -> io::Result<Self> {
+    pub(crate) fn since(path: PathBuf, since: Time) -> io::Result<Self> {
         let mut log = Self::after(path, None);
-        let begun = |candidate: Candidate| candidate.first_time().filter(|first| *first <= time).zip(Some(candidate));
+        let begun = |candidate: Candidate| candidate.first_time().filter(|first| *first <= since).zip(Some(candidate));
         let last = log.candidates(None)?.into_iter().filter_map(begun).max_by_key(|(first, _)| *first);
         if let Some((_, Candidate { path, .. })) = last {
             log.opened = Some(Opened { takes_any: true, ..Opened::open(&path)? });

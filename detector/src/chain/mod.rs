@@ -9,9 +9,10 @@ pub(crate) mod file;
 pub(crate) mod log;
 pub(crate) mod verify;
 
+use serde::Deserialize;
 use sha2::Digest as _;
 
-use crate::finding::{Link, LoggedLine, Sha256};
+use crate::finding::{Link, LoggedLine, Sha256, Time};
 
 /// What comes before the number.
 const SEQ: &str = ",\"seq\":";
@@ -78,6 +79,15 @@ pub(crate) fn link(line: &[u8]) -> Option<Link> {
     let link = Link { seq: seq.parse().ok()?, prev: prev.parse().ok()? };
     // There is one way only to write it.
     (link.seq > 0 && text(link) == end).then_some(link)
+}
+
+/// The time of a line.
+pub(crate) fn time(line: &[u8]) -> Option<Time> {
+    #[derive(Deserialize)]
+    struct Timed {
+        time: Time,
+    }
+    serde_json::from_slice::<Timed>(line).ok().map(|timed| timed.time)
 }
 
 /// The beginning of a line, which is without its line feed, up to the link. If it has none, this is what it would be

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::mpsc::{SendError, SyncSender};
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use super::failure::{Exit, Failure};
 use super::tail::Input;
 use crate::chain::log::{Jump, Log};
-use crate::chain::members;
+use crate::chain::{self, members};
 use crate::finding::Time;
 use crate::{client, config};
 
@@ -45,12 +45,6 @@ impl fmt::Display for Since {
     }
 }
 
-/// What all lines have.
-#[derive(Deserialize)]
-struct Timed {
-    time: Time,
-}
-
 /// The log of a daemon.
 pub(super) struct History {
     path: PathBuf,
@@ -75,7 +69,11 @@ impl History {
             unusable(format!("{path}, which cannot be read here: {error}; use --since where the daemon runs, as root"))
         };
         File::open(&path).map_err(unreadable)?;
-        let log = Log::since(path.clone(), since.0).map_err(unreadable)?;
+        Self::of(path.clone(), since).map_err(unreadable)
+    }
+
+    fn of(path: PathBuf, since: Since) -> io::Result<Self> {
+        let log = Log::since(path.clone(), since.0)?;
         Ok(Self { path, log, since, count: 0, told: None, hashing: RandomState::new() })
     }
 
@@ -92,7 +90,7 @@ impl History {
                 }
             };
             // A line without a time would be one of a newer daemon.
-            let is_older = serde_json::from_slice::<Timed>(&line.bytes).is_ok_and(|Timed { time }| time < self.since.0);
+            let is_older = chain::time(&line.bytes).is_some_and(|time| time < self.since.0);
             if is_older {
                 continue;
             }
@@ -195,8 +193,7 @@ mod tests {
         };
         (0..4).for_each(|minute| add(&line(minute)));
         let since = Since(Time(Timestamp::from_second(120).expect("it is one")));
-        let log = Log::since(path.clone(), since.0).expect("it is ours");
-        let mut history = History { path: path.clone(), log, since, count: 0, told: None, hashing: RandomState::new() };
+        let mut history = History::of(path.clone(), since).expect("it is ours");
         assert_eq!(told(&mut history), [line(2), line(3)]);
         history.begin_stream();
         add(&line(4));
@@ -221,8 +218,7 @@ mod tests {
         lines.drain(1..3);
         fs::write(&path, lines.concat()).expect("it is ours");
         let since = Since(Time(Timestamp::UNIX_EPOCH));
-        let log = Log::since(path.clone(), since.0).expect("it is ours");
-        let mut history = History { path: path.clone(), log, since, count: 0, told: None, hashing: RandomState::new() };
+        let mut history = History::of(path.clone(), since).expect("it is ours");
         let missing = format!("lines are missing here (2); `detector log verify {}*` says more", path.display());
         assert_eq!(told(&mut history), [line(1), missing, line(4), line(5)]);
     }

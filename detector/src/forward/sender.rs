@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -16,6 +15,7 @@ use super::progress::{Failing, Progress};
 use super::receiver::{Failure, Item, Receiver, Refusal};
 use super::refused::RefusedLines;
 use super::window::Window;
+use crate::chain;
 use crate::chain::log::{Line, Log};
 use crate::finding::Time;
 
@@ -128,7 +128,7 @@ impl Sender {
             (self.progress.waiting, self.progress.is_giving_up) = (None, false);
             return Ok(false);
         };
-        self.progress.waiting = lines.first().and_then(|line| time(&line.bytes));
+        self.progress.waiting = lines.first().and_then(|line| chain::time(&line.bytes));
         let format = self.forwarder.format;
         let (mut items, mut places, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (nth, line) in lines.iter().enumerate() {
@@ -268,13 +268,4 @@ fn tell(progress: &Progress) {
 
 fn now() -> Time {
     Time(Timestamp::now())
-}
-
-/// The time of a line.
-fn time(line: &[u8]) -> Option<Time> {
-    #[derive(Deserialize)]
-    struct Timed {
-        time: Time,
-    }
-    serde_json::from_slice(line).ok().map(|Timed { time }| time)
 }

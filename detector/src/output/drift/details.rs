@@ -132,7 +132,8 @@ impl Drawing {
             self.line(vec![Run::new(PLAIN, text)]);
         } else {
             let title = format!(
-                "In the upper layer, but not in the ledger, so that it is not known who did it ({} of {count} in {directory}):",
+                "In the upper layer, but not in the ledger, so that it is not known who did it ({} of {count} in \
+                {directory}):",
                 unknown.len()
             );
             self.line(vec![Run::new(BOLD, title)]);

@@ -18,7 +18,8 @@ const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;ma
     color:#1c1c1c;background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin:2.2em 0 .4em;border-top:1px solid #ddd;\
     padding-top:1em}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;\
     padding:.25em .9em .25em 0;border-bottom:1px solid #eee}th{font-weight:600}td:first-child{white-space:nowrap}\
-    td:nth-child(n+3),td:last-child{overflow-wrap:anywhere}.note{color:#666}.drifted,.high,.critical{color:#b00020;font-weight:600}\
+    td:nth-child(n+3),td:last-child{overflow-wrap:anywhere}.note{color:#666}\
+    .drifted,.high,.critical{color:#b00020;font-weight:600}\
     .medium,.unwatched,.caution{color:#8a5a00}a{color:inherit}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}h2{border-color:#444}\
     th,td{border-color:#333}.note{color:#999}.drifted,.high,.critical{color:#ff6b7d}\
