@@ -72,7 +72,7 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(target.join(TARGET).join("release").join("detector-ebpf"))
 }
 
-/// Returns the object without the information for debuggers, which is nine tenths of it. What the kernel and the loader
+/// Returns the object without the information for debuggers, which is most of it. What the kernel and the loader
 /// need was made of that: the BTF.
 fn strip(object: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let bytes = fs::read(object)?;
