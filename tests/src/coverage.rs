@@ -745,6 +745,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "software::sshd",
     "software::flask",
     "software::node",
+    "node::",
     "exec::data",
     "exec::unchanged_code",
     "exec::unchanged_programs",

@@ -20,13 +20,16 @@ use crate::{build, package, project};
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// The number of processors of the guest, and its memory in MiB.
+/// The number of processors of the guest, and its memory in MiB: that of one with many servers is larger.
 const CPUS: u32 = 2;
 const MEMORY: u32 = 2048;
+const MEMORY_WITH_SERVERS: u32 = 6144;
 
 /// The time limit of a machine that nobody uses interactively. With emulation on an idle host, the tests with container
 /// engines take a quarter of an hour.
 const TIMEOUT: Duration = Duration::from_secs(40 * 60);
+/// The same of the machine with many servers, on which they are observed for more than an hour.
+const TIMEOUT_WITH_SERVERS: Duration = Duration::from_secs(150 * 60);
 /// How often a machine is checked for new output or its end.
 const POLL: Duration = Duration::from_millis(50);
 /// How long a kernel without a root file system may take to panic with KVM. It takes about a second.
@@ -158,7 +161,7 @@ impl Vm {
                     line.clear();
                 }
             }
-            if ended.is_some() || (started.elapsed() > TIMEOUT && self.console != Console::Interactive) {
+            if ended.is_some() || (started.elapsed() > self.timeout() && self.console != Console::Interactive) {
                 break ended;
             }
             sleep(POLL);
@@ -170,12 +173,16 @@ impl Vm {
             Some(status) if !status.success() => format!("{QEMU} failed ({status})"),
             Some(_) if is_broken(&console) => format!("Linux {} broke", kernel.series),
             Some(_) => return Ok(console),
-            None => format!("Linux {} did not power off in {} s", kernel.series, TIMEOUT.as_secs()),
+            None => format!("Linux {} did not power off in {} s", kernel.series, self.timeout().as_secs()),
         };
         match self.console {
             Console::Log => bail!("{failure}; the end of the console:\n{}", tail(&console)),
             Console::Show | Console::Interactive => bail!("{failure}; see above"),
         }
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.disk == Some(Disk::Software) { TIMEOUT_WITH_SERVERS } else { TIMEOUT }
     }
 
     /// The initramfs, with the last built binaries. A Debian gets a package of the detector to install, and a machine
@@ -211,7 +218,8 @@ impl Vm {
 
     fn qemu(&self, kernel: &Kernel, log: &str, port: &str) -> Command {
         let mut qemu = qemu(kernel);
-        qemu.args(["-m", &MEMORY.to_string()]);
+        let memory = if self.disk == Some(Disk::Software) { MEMORY_WITH_SERVERS } else { MEMORY };
+        qemu.args(["-m", &memory.to_string()]);
         if self.icount {
             qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]);
         } else {

@@ -178,17 +178,35 @@ impl Lab {
 
     /// Like [`Self::recorded`], with these arguments of the sensor.
     pub(super) fn recorded_with(&mut self, more: &[&str], action: impl FnOnce(&mut Self) -> Result<()>) -> Result<Run> {
-        self.take_sensor()?.stop()?;
         let folder = folder(&mut self.numbers);
         let recording = folder.join("recording");
         let mut arguments = vec!["--record".as_ref(), recording.as_os_str()];
         arguments.extend(more.iter().map(OsStr::new));
-        self.sensor = Some(Sensor::start_with(&folder, &arguments)?);
+        let lines = self.with_sensor(&folder, &arguments, action)?;
+        Ok(Run { lines, recording })
+    }
+
+    /// Runs a function with a sensor as a node has it, which counts repeats, and stops this sensor.
+    pub(super) fn as_on_a_node(&mut self, action: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let folder = folder(&mut self.numbers);
+        self.with_sensor(&folder, &[], action).map(drop)
+    }
+
+    /// Runs a function with a sensor that has its files in this folder and these arguments, and stops it. Returns the
+    /// file of its lines.
+    fn with_sensor(
+        &mut self,
+        folder: &Path,
+        arguments: &[&OsStr],
+        action: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<PathBuf> {
+        self.take_sensor()?.stop()?;
+        self.sensor = Some(Sensor::start_with(folder, arguments)?);
         action(self)?;
         let sensor = self.take_sensor()?;
         let lines = sensor.lines().to_owned();
         sensor.stop()?;
-        Ok(Run { lines, recording })
+        Ok(lines)
     }
 
     /// Runs a function while the sensor goes by this configuration file, for which it is not started again.

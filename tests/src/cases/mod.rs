@@ -23,6 +23,7 @@ mod interpreters;
 mod lab;
 mod lifecycle;
 mod long_life;
+mod node;
 mod noticed;
 mod package;
 mod policy;
@@ -212,6 +213,7 @@ cases! {
     policy [Node]: by_image, explained_in_container, learnt, unwatched_by_runtime;
     software [Node, Software]: changed_health_check;
     software [Software]: redis_of_docker, imitated_health_check;
+    node [Software]: of_thirty_containers;
     runtimes [Node]:
         docker, docker_from_before, docker_short_lived, docker_removed, docker_silent, docker_copied_to, docker_built,
         docker_build_step, docker_without_socket, docker_hanging, docker_restarted, docker_recorded,

@@ -32,28 +32,30 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const REQUESTS: u64 = 50;
 
 /// Clients of a server, which send one request after the other. They run on the host, in the network of the container.
-struct Clients {
+pub(super) struct Clients {
     _process: Running,
     /// A file with one byte for each correct answer.
     answers: PathBuf,
 }
 
 impl Clients {
-    /// Starts the clients of a container, whose first process has this id.
-    fn start(software: &Software, pid: u32, answers: PathBuf) -> Result<Self> {
+    /// Starts the clients of a container, whose first process has this id. They rest after each answer.
+    pub(super) fn start(software: &Software, pid: u32, answers: PathBuf, rest: Duration) -> Result<Self> {
         let Software { client, answer, .. } = software;
         let script = format!(
             "while :; do {client} 2> /dev/null | {{
             read -r answer
-            if [ \"$answer\" = '{answer}' ]; then echo >> {}; else /bin/busybox sleep 1; fi; }}; done",
-            answers.display()
+            if [ \"$answer\" = '{answer}' ]; then echo >> {}; /bin/busybox sleep {}; else /bin/busybox sleep 1; fi
+            }}; done",
+            answers.display(),
+            rest.as_secs()
         );
         let clients = in_network(pid, &["/bin/busybox", "sh", "-c", &script]);
         Ok(Self { _process: Running::start(Command::new("nsenter").args(clients))?, answers })
     }
 
     /// Waits until they have so many answers more.
-    fn have(&self, more: u64) -> Result<()> {
+    pub(super) fn have(&self, more: u64) -> Result<()> {
         let count = || fs::metadata(&self.answers).map_or(0, |file| file.len());
         let before = count();
         wait_for("the answers", PATIENCE, || Ok((count() >= before + more).then_some(())))
@@ -61,23 +63,23 @@ impl Clients {
 }
 
 /// A running server, and its clients.
-struct Server {
-    clients: Clients,
-    container: Container,
+pub(super) struct Server {
+    pub(super) clients: Clients,
+    pub(super) container: Container,
 }
 
 impl Server {
     /// Starts a server, and waits until it answers.
     fn start(lab: &mut Lab, software: &Software) -> Result<Self> {
-        Self::start_after(lab, "", software)
+        Self::start_after(lab, "", software, Duration::ZERO)
     }
 
-    /// Like [`Self::start`]. The entrypoint runs these commands first.
-    fn start_after(lab: &mut Lab, commands: &str, software: &Software) -> Result<Self> {
+    /// Like [`Self::start`]. The entrypoint runs these commands first, and clients rest after each answer.
+    pub(super) fn start_after(lab: &mut Lab, commands: &str, software: &Software, rest: Duration) -> Result<Self> {
         let is_privileged = software.is_privileged;
         let setup = Setup { root: Root::OverlayOnDisk, is_privileged, ..Setup::default() };
         let container = Container::service_after_with(lab.number(), &software.entrypoint(commands), setup)?;
-        let clients = Clients::start(software, container.pid, container.volume().with_extension("answers"))?;
+        let clients = Clients::start(software, container.pid, container.volume().with_extension("answers"), rest)?;
         let server = Self { clients, container };
         server
             .clients
@@ -120,12 +122,12 @@ fn in_network(pid: u32, args: &[&str]) -> Vec<String> {
     ["--net", "-t", &pid.to_string()].iter().chain(args).map(|&part| part.to_owned()).collect()
 }
 
-fn matters(finding: &Value) -> bool {
+pub(super) fn matters(finding: &Value) -> bool {
     !["info", "low"].iter().any(|below| finding["severity"] == *below)
 }
 
 /// Sends a row of the table about busy servers: a server, since when it was observed, and its lines.
-fn send_row(name: &str, start: Instant, lines: &[Value]) -> Result<()> {
+pub(super) fn send_row(name: &str, start: Instant, lines: &[Value]) -> Result<()> {
     let mut counts = BTreeMap::<&str, usize>::new();
     for line in lines {
         let severity = line["severity"].as_str().or_else(|| line["event"].as_str());
@@ -137,7 +139,7 @@ fn send_row(name: &str, start: Instant, lines: &[Value]) -> Result<()> {
 }
 
 /// What is changed besides, to see that the container of a busy server is watched.
-const PROOF: &str = "/srv/proof";
+pub(super) const PROOF: &str = "/srv/proof";
 
 /// A busy server makes only these findings of medium severity or above, each once. Its findings are the same in a
 /// replay.
@@ -294,6 +296,12 @@ pub(super) fn node(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// A container with a scheduler that runs a job each minute.
+pub(super) fn with_cron(lab: &mut Lab) -> Result<Container> {
+    let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
+    Container::service_after_with(lab.number(), "/usr/bin/tool serve &\nexec /usr/sbin/cron -f", setup)
+}
+
 /// The job of a scheduler is expected once its pace is known. Somebody then makes the application change the job, which
 /// drops and runs a miner.
 pub(super) fn cron(lab: &mut Lab) -> Result<()> {
@@ -301,9 +309,7 @@ pub(super) fn cron(lab: &mut Lab) -> Result<()> {
     const UNKNOWN: Duration = Duration::from_secs(8 * 60);
     /// Then, it runs four times.
     const KNOWN: Duration = Duration::from_secs(4 * 60);
-    let setup = Setup { root: Root::OverlayOnDisk, ..Setup::default() };
-    let lines = "/usr/bin/tool serve &\nexec /usr/sbin/cron -f";
-    let container = Container::service_after_with(lab.number(), lines, setup)?;
+    let container = with_cron(lab)?;
     let is_of = |line: &&Value| line["container"]["id"] == container.id.as_str();
     let rest = |lab: &mut Lab, time: Duration| {
         let start = Instant::now();
@@ -395,7 +401,7 @@ pub(super) fn webshell_of_node(lab: &mut Lab) -> Result<()> {
 pub(super) fn exploited_redis(lab: &mut Lab) -> Result<()> {
     const SCHEDULER: &str = "while /bin/busybox sleep 1; do php8.2 /srv/scripts/answer.php; done > /dev/null 2>&1 &";
     const CODE: &str = "<?php system('[ -e /tmp/echo ] || cp /bin/busybox /tmp/echo; /tmp/echo mined >> /data/mined');";
-    let server = Server::start_after(lab, SCHEDULER, &EXPOSED_REDIS)?;
+    let server = Server::start_after(lab, SCHEDULER, &EXPOSED_REDIS, Duration::ZERO)?;
     for command in [
         &["config", "set", "dir", "/srv/scripts"][..],
         &["config", "set", "dbfilename", "answer.php"],
@@ -478,16 +484,22 @@ pub(super) fn tar_through_exec(lab: &mut Lab) -> Result<()> {
     server.expect(lab, &[written, run]).map(drop)
 }
 
-/// A Redis of Docker with a health check, and its clients.
+/// A Redis of Docker with a health check of which one is known to the sensor, and its clients.
 fn of_docker(lab: &mut Lab) -> Result<(Clients, engine::Container)> {
+    let (clients, container) = with_health_check(lab, "5s", Duration::ZERO)?;
+    wait_for_line(lab, &container, 1, is_end)?;
+    Ok((clients, container))
+}
+
+/// A Redis of Docker with a health check at this interval, and its clients, which rest after each answer.
+pub(super) fn with_health_check(lab: &mut Lab, interval: &str, rest: Duration) -> Result<(Clients, engine::Container)> {
     lab.node.ensure(&DOCKER)?;
-    let script = EXPOSED_REDIS.entrypoint("");
-    let options = ["--health-interval=5s", "--health-timeout=60s", "--health-cmd", CHECK];
+    let (script, interval) = (EXPOSED_REDIS.entrypoint(""), format!("--health-interval={interval}"));
+    let options = [&interval, "--health-timeout=60s", "--health-cmd", CHECK];
     let container = DOCKER.serving_with(lab.number(), &options, &["/bin/sh", "-c", &script])?;
     let pid = on_host("docker", ["inspect", "--format={{.State.Pid}}", &container.id])?;
-    let clients = Clients::start(&REDIS, pid.trim().parse()?, container.volume().with_extension("answers"))?;
+    let clients = Clients::start(&REDIS, pid.trim().parse()?, container.volume().with_extension("answers"), rest)?;
     clients.have(1)?;
-    wait_for_line(lab, &container, 1, is_end)?;
     Ok((clients, container))
 }
 

@@ -152,11 +152,12 @@ pub(super) fn since_a_time(lab: &mut Lab) -> Result<()> {
             Ok((text.ends_with('\n') && text.lines().any(is_there)).then_some(text))
         })
     };
-    // Lines of the log have their number, and those of the stream have none.
-    let is_live = |line: &str| line.contains("/srv/since-") && !line.contains("\"seq\":");
+    // The arguments of the shell have the names of all files. Lines of the log have their number, and those of the
+    // stream have none.
+    let is_live = |line: &str| line.contains("\"path\":\"/srv/since-") && !line.contains("\"seq\":");
     shown_with("a change in the stream", is_live)?;
     fs::write(container.volume().join("stop"), "")?;
-    let shown = shown_with("the last change", |line| line.contains("/srv/since-end"))?;
+    let shown = shown_with("the last change", |line| line.contains("\"path\":\"/srv/since-end\""))?;
     ensure!(tail.stop()?.success(), "the view failed");
     ensure!(!shown.contains(&before) && shown.contains(&first), "it does not begin at {time}: {shown}");
     lab.take_findings()?;
