@@ -32,7 +32,7 @@ pub fn schema() -> Schema {
 
 /// A line: a finding (it has the key `finding`) or a notice (it has the key `event`). Consumers must ignore keys, and
 /// skip values of `finding` and `event`, that they do not know. Lines of the log have the members `seq` and `prev`
-/// besides.
+/// besides, and those that are forwarded while it cannot be written have `durable`.
 #[derive(JsonSchema)]
 #[schemars(rename = "Line")]
 struct Logged {
@@ -40,6 +40,10 @@ struct Logged {
     _line: Line,
     #[serde(flatten)]
     _link: Option<Link>,
+    /// `false` in a line that was forwarded before it was in the log, because the log could not be written. It has no
+    /// `seq` and `prev`, and comes again with them once the log has it.
+    #[serde(rename = "durable")]
+    _durable: Option<bool>,
 }
 
 /// The place of a line in the chain of the log. Lines that go to clients and those of a replay have none.

@@ -135,6 +135,9 @@ pub struct ForwarderStatus {
     pub oldest: Option<Time>,
     /// How many lines were sent. One that was sent twice counts twice.
     pub sent: u64,
+    /// How many lines were sent before the log had taken them.
+    #[serde(default)]
+    pub unlogged: u64,
     /// How many lines were removed from the log before they could be sent.
     pub given_up: u64,
     /// How many lines the receiver will never take. They are in a file beside the cursor.

@@ -760,3 +760,28 @@ fn a_webhook_can_be_encrypted_and_take_lines_in_other_ways() {
         forwarding.stop();
     }
 }
+
+#[test]
+fn what_the_log_does_not_take_is_sent_after_the_log() {
+    let node = Node::new();
+    let mut collector = Collector::start(0, Arc::default(), None);
+    let to = format!("http://localhost:{}/", collector.port);
+    node.write_some(20);
+    let mut forwarding = node.forward(&[("hook", to)]);
+    collector.expect(&node.lines());
+    collector.stop();
+    let early: Vec<_> = ["refuse it", "x", "y"].map(|id| format!("{{\"id\":\"{id}\",\"durable\":false}}")).to_vec();
+    let input = forwarding.input.as_mut().expect("it is not stopped");
+    input.write_all(format!("{}\n", early.join("\n")).as_bytes()).expect("it reads");
+    wait("it is missed", || !forwarding.told("hook")["failure"].is_null());
+    node.write_some(20);
+    let collector = Collector::start(collector.port, Arc::clone(&collector.state), None);
+    let lines: Vec<_> = node.lines().into_iter().chain(early[1..].to_vec()).collect();
+    collector.expect(&lines);
+    wait("it is told", || {
+        let told = forwarding.told("hook");
+        told["unlogged"] == 3 && told["refused"] == 1 && told["sent"] == node.lines().len()
+    });
+    forwarding.stop();
+    assert!(fs::read_to_string(node.path("state/hook.refused")).expect("it is there").contains("refuse it"));
+}

@@ -9,6 +9,7 @@ pub(crate) mod file;
 pub(crate) mod log;
 pub(crate) mod verify;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use sha2::Digest as _;
 
@@ -22,6 +23,9 @@ const PREV: &str = ",\"prev\":\"";
 const END: &str = "\"}";
 /// How long all of that can be, with the 20 digits of the highest number.
 pub(crate) const LONGEST_END: usize = SEQ.len() + 20 + PREV.len() + 64 + END.len();
+
+/// The end of a line that is forwarded before the log takes it.
+const NOT_DURABLE: &[u8] = b",\"durable\":false}\n";
 
 /// How far a chain has come: the number of its last line, and that line's hash, without the line feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +60,22 @@ impl Head {
 
     /// Adds an object with its line feed to the chain. Returns it as it is in the log.
     pub(crate) fn add(&mut self, object: &[u8]) -> Vec<u8> {
-        let members = object.strip_suffix(b"}\n").expect("a line is an object with a line feed");
         let link = self.next();
-        let mut line = [members, text(link).as_bytes()].concat();
+        let mut line = [open(object), text(link).as_bytes()].concat();
         *self = Self::after(link.seq, &line);
         line.push(b'\n');
         line
     }
+}
+
+/// An object with its line feed that is not in the chain, since the log cannot be written: it says so.
+pub(crate) fn not_durable(object: &[u8]) -> Bytes {
+    [open(object), NOT_DURABLE].concat().into()
+}
+
+/// An object with its line feed, up to its end.
+fn open(object: &[u8]) -> &[u8] {
+    object.strip_suffix(b"}\n").expect("a line is an object with a line feed")
 }
 
 /// The end of a line with this link.

@@ -125,19 +125,20 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
 }
 
 fn show_forwarder(out: &mut dyn Write, forwarder: &ForwarderStatus) -> io::Result<()> {
-    let ForwarderStatus { name, to, seq, waiting, oldest, given_up, refused, failure, failing_since, .. } = forwarder;
+    let ForwarderStatus { name, to, seq, waiting, oldest, unlogged, given_up, refused, .. } = forwarder;
     let lines = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "line", "lines");
     let waiting = match (lines(*waiting), oldest) {
         (None, _) => "nothing waits".to_owned(),
         (Some(lines), None) => format!("{lines} to send"),
         (Some(lines), Some(oldest)) => format!("{lines} to send, the oldest of {:.0}", oldest.0),
     };
+    let unlogged = lines(*unlogged).map(|lines| format!("{lines} sent before the log took them"));
     let given_up = lines(*given_up).map(|lines| format!("{lines} given up"));
     let refused = lines(*refused).map(|lines| format!("{lines} refused"));
-    let parts: Vec<_> = [Some(waiting), given_up, refused].into_iter().flatten().collect();
+    let parts: Vec<_> = [Some(waiting), unlogged, given_up, refused].into_iter().flatten().collect();
     let (name, to) = (visible_text(name), visible_text(to));
     writeln!(out, "forward   {name}: sent to {to} up to line {seq}; {}", parts.join(", "))?;
-    if let (Some(failure), Some(since)) = (failure, failing_since) {
+    if let (Some(failure), Some(since)) = (&forwarder.failure, forwarder.failing_since) {
         writeln!(out, "forward   {name}: fails since {:.0}: {}", since.0, visible_text(failure))?;
     }
     Ok(())
@@ -340,6 +341,7 @@ mod tests {
             waiting: 0,
             oldest: None,
             sent: 7,
+            unlogged: 0,
             given_up: 0,
             refused: 0,
             failure: None,
@@ -349,6 +351,7 @@ mod tests {
             name: "other".to_owned(),
             waiting: 1,
             oldest: Some(time),
+            unlogged: 4,
             given_up: 2,
             refused: 3,
             failure: Some("no\x1b".to_owned()),
@@ -359,8 +362,8 @@ mod tests {
         let shown = shown(&status, false);
         for line in [
             "siem: sent to tcp://localhost:601 up to line 7; nothing waits",
-            "other: sent to tcp://localhost:601 up to line 7; 1 line to send, the oldest of 2027-01-15T08:00:00Z, 2 \
-            lines given up, 3 lines refused",
+            "other: sent to tcp://localhost:601 up to line 7; 1 line to send, the oldest of 2027-01-15T08:00:00Z, 4 \
+            lines sent before the log took them, 2 lines given up, 3 lines refused",
             "other: fails since 2027-01-15T08:00:00Z: no\u{fffd}",
         ] {
             assert!(shown.contains(&format!("\nforward   {line}\n")), "{shown}");

@@ -31,6 +31,7 @@ struct One {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
     sent: u64,
+    unlogged: u64,
     given_up: u64,
     refused: u64,
 }
@@ -60,6 +61,7 @@ impl Forwarded {
         self.failure = failure;
         for One { progress, before, .. } in &mut self.all {
             before.sent += std::mem::take(&mut progress.sent);
+            before.unlogged += std::mem::take(&mut progress.unlogged);
             before.given_up += std::mem::take(&mut progress.given_up);
             before.refused += std::mem::take(&mut progress.refused);
         }
@@ -95,6 +97,7 @@ impl Forwarded {
             waiting: written.saturating_sub(progress.seq),
             oldest: progress.waiting,
             sent: before.sent + progress.sent,
+            unlogged: before.unlogged + progress.unlogged,
             given_up: before.given_up + progress.given_up,
             refused: before.refused + progress.refused,
             failure: progress.failure.as_ref().map(|failing| failing.why.clone()),

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use rustix::fs::{OFlags, fcntl_setfl};
 use tracing::level_filters::LevelFilter;
 
 use super::hub::Hub;
@@ -18,6 +20,9 @@ use crate::forward::{self, Forwarder};
 /// longest wait has started well.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// How long it takes until the process is given the rest of a line when it takes no more.
+const STEP: Duration = Duration::from_millis(20);
 
 /// The process that forwards lines.
 pub(super) struct Process {
@@ -106,18 +111,28 @@ fn run(
     let (Some(mut input), Some(output)) = (input, output) else { return Err(io::ErrorKind::BrokenPipe.into()) };
     // It is not missed if the process has ended: its output has, too.
     let _ = input.write_all(&[&serde_json::to_vec(forwarders)?[..], b"\n"].concat());
+    // Whatever the process does, it must not keep the daemon waiting.
+    fcntl_setfl(&input, OFlags::NONBLOCK)?;
     {
         let mut running = lock(running);
         running.child = Some(child);
         running.input = Some(input).filter(|_| !running.is_stopping);
     }
     hub.forwarding_ended(None);
-    for line in BufReader::new(output).lines().map_while(Result::ok) {
-        match serde_json::from_str::<Progress>(&line) {
-            Ok(progress) => hub.set_forwarded(progress),
-            Err(error) => tracing::warn!("the process that forwards lines has said what cannot be read: {error}"),
+    thread::scope(|scope| {
+        let (end, ended) = crossbeam_channel::bounded::<()>(0);
+        let unlogged = hub.unlogged();
+        let give = move || give_lines(running, &unlogged, &ended);
+        thread::Builder::new().name("unlogged".to_owned()).spawn_scoped(scope, give)?;
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            match serde_json::from_str::<Progress>(&line) {
+                Ok(progress) => hub.set_forwarded(progress),
+                Err(error) => tracing::warn!("the process that forwards lines has said what cannot be read: {error}"),
+            }
         }
-    }
+        drop(end);
+        io::Result::Ok(())
+    })?;
     let child = {
         let mut running = lock(running);
         running.input = None;
@@ -125,6 +140,31 @@ fn run(
     };
     let Some(mut child) = child else { return Err(io::ErrorKind::NotFound.into()) };
     Ok(child.wait()?.to_string())
+}
+
+/// Gives the process the lines that are in no log, until it has ended.
+fn give_lines(
+    running: &Mutex<Running>,
+    unlogged: &crossbeam_channel::Receiver<Bytes>,
+    ended: &crossbeam_channel::Receiver<()>,
+) {
+    loop {
+        let line = crossbeam_channel::select! {
+            recv(unlogged) -> line => line,
+            recv(ended) -> _ => return,
+        };
+        let Ok(line) = line else { return };
+        let mut rest = &line[..];
+        while !rest.is_empty() {
+            let Some(written) = lock(running).input.as_mut().map(|input| input.write(rest)) else { return };
+            match written {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(STEP),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::broadcast;
 
 use super::forwarded::Forwarded;
+use crate::chain;
 use crate::finding::{Finding, Kind, Line, LoadedPolicy, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::forward::Forwarder;
 use crate::forward::progress::Progress;
@@ -59,6 +60,8 @@ pub struct Hub {
     output_failures: Mutex<Vec<String>>,
     /// What is known about the forwarders.
     forwarded: Mutex<Forwarded>,
+    /// Lines for the forwarders that the log does not take, if there are forwarders.
+    unlogged: Option<(Sender<Bytes>, Receiver<Bytes>)>,
     /// The number of the last line that was written.
     written: AtomicU64,
     /// The reasons in the last notice about what is not detected or recorded.
@@ -188,7 +191,8 @@ impl Hub {
 
     /// The hub of a daemon with these forwarders.
     pub(super) fn forwarding(self, forwarders: &[Forwarder]) -> Self {
-        Self { forwarded: Mutex::new(Forwarded::new(forwarders)), ..self }
+        let unlogged = (!forwarders.is_empty()).then(|| crossbeam_channel::bounded(OUTPUT_QUEUE));
+        Self { forwarded: Mutex::new(Forwarded::new(forwarders)), unlogged, ..self }
     }
 
     fn with_routes(node: Node, output: Option<Sender<Bytes>>) -> Self {
@@ -218,6 +222,7 @@ impl Hub {
             ledger_failure: Mutex::default(),
             output_failures: Mutex::default(),
             forwarded: Mutex::default(),
+            unlogged: None,
             written: AtomicU64::new(0),
             published: Mutex::default(),
         }
@@ -270,7 +275,7 @@ impl Hub {
             && let Some(output) = &routes.output
             && let Err(TrySendError::Full(_)) = output.try_send(line.clone())
         {
-            self.output_loss.fetch_add(1, Relaxed);
+            self.lose_output();
         }
         // Sending fails only if no client is connected.
         let _ = routes.clients.send(line);
@@ -294,6 +299,29 @@ impl Hub {
             // If the queue is full, the thread is awake.
             let _ = output.try_send(Bytes::new());
         }
+    }
+
+    /// Counts a line that the output will not get.
+    pub(super) fn lose_output(&self) {
+        self.output_loss.fetch_add(1, Relaxed);
+    }
+
+    /// Whether there are forwarders.
+    pub(super) fn forwards(&self) -> bool {
+        self.unlogged.is_some()
+    }
+
+    /// Lets forwarders send a line that the log does not take. If too many wait already, it is sent once it is in the
+    /// log.
+    pub(super) fn forward_unlogged(&self, object: &[u8]) {
+        if let Some((unlogged, _)) = &self.unlogged {
+            let _ = unlogged.try_send(chain::not_durable(object));
+        }
+    }
+
+    /// Where those lines come from.
+    pub(super) fn unlogged(&self) -> Receiver<Bytes> {
+        self.unlogged.as_ref().map_or_else(crossbeam_channel::never, |(_, unlogged)| unlogged.clone())
     }
 
     /// Publishes a notice about the daemon itself.

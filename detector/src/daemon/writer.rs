@@ -1,8 +1,9 @@
 //! Writes JSON lines to the output, on a thread of its own, and makes them a chain.
 //!
 //! Each line is written with one call, so that no reader sees half of it unless the output fails. While it fails, for
-//! example because the disk is full, the current line is retried and later ones wait in the hub's queue. Lines that do
-//! not fit into the queue are counted, and the loss is reported in the output itself once it works again.
+//! example because the disk is full, the current line is retried and later ones are kept, and all go to the forwarders
+//! at once, which cannot find them in the log. Lines that are too many to be kept are counted, and the loss is reported
+//! in the output itself once it works again.
 //!
 //! A file that has become too large or too old is rotated between two lines. Whatever ends the daemon meanwhile, the
 //! next one finds where the chain goes on.
@@ -106,6 +107,7 @@ pub fn run(
         heartbeat: intervals.heartbeat,
         next_heartbeat: intervals.heartbeat.map(|interval| Instant::now() + interval),
         notices: VecDeque::new(),
+        kept: VecDeque::new(),
         refused: None,
         reopening_failure: None,
         writing_failure: None,
@@ -144,6 +146,8 @@ struct Writer<'a> {
     next_heartbeat: Option<Instant>,
     /// Notices about the output itself, to be written after the current line.
     notices: VecDeque<Bytes>,
+    /// What came while the output failed, and is to be written next.
+    kept: VecDeque<Bytes>,
     /// When the output could last not be opened again. `None` if that is not tried any more.
     refused: Option<Instant>,
     /// Why the output could not be opened again.
@@ -177,9 +181,10 @@ impl Writer<'_> {
             let tick = (self.refused.is_some() || self.hub.has_output_loss()).then_some(TICK);
             let planned = self.next_heartbeat.into_iter().chain(self.output.rotates_at()).min();
             let until_planned = planned.map(|next| next.saturating_duration_since(Instant::now()));
-            let next = match tick.into_iter().chain(until_planned).min() {
-                Some(wait) => self.lines.recv_timeout(wait),
-                None => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let next = match (self.kept.pop_front(), tick.into_iter().chain(until_planned).min()) {
+                (Some(line), _) => Ok(line),
+                (None, Some(wait)) => self.lines.recv_timeout(wait),
+                (None, None) => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let ended = match next {
                 Ok(line) => self.write(&line).map(|()| false)?,
@@ -301,21 +306,24 @@ impl Writer<'_> {
             };
             if self.orders.stop.load(Relaxed) {
                 let queued = self.lines.try_iter().filter(|line| !line.is_empty()).count() as u64;
-                let lines = 1 + queued + self.hub.take_output_loss();
+                let lines = 1 + self.kept.len() as u64 + queued + self.hub.take_output_loss();
                 return Err(Error::Unwritten { target: self.output.target().clone(), cause, lines });
             }
             if failures == 0 {
+                let forwarding = if self.hub.forwards() { " and forwarded at once (`durable` is false)" } else { "" };
                 let failure = format!(
-                    "{}: cannot write: {cause}; the next {OUTPUT_QUEUE} lines are kept in memory, and writing is tried \
-                    again every {TICK:?}",
+                    "{}: cannot write: {cause}; the next {OUTPUT_QUEUE} lines are kept in memory{forwarding}, and \
+                    writing is tried again every {TICK:?}",
                     self.output.target()
                 );
                 tracing::error!("{failure}");
                 self.writing_failure = Some(failure);
+                self.hub.forward_unlogged(object);
                 self.report_failures();
+                self.notices.iter().for_each(|notice| self.hub.forward_unlogged(notice));
             }
             failures += 1;
-            thread::sleep(TICK);
+            self.keep_lines();
             if self.follow_file() {
                 // The file that is open now has no part of the line.
                 rest = &line;
@@ -330,6 +338,29 @@ impl Writer<'_> {
             self.report_failures();
         }
         Ok(())
+    }
+
+    /// Takes what comes until the output is tried again. All is forwarded, and kept as long as there is room.
+    fn keep_lines(&mut self) {
+        let until = Instant::now() + TICK;
+        loop {
+            match self.lines.recv_deadline(until) {
+                // It only wakes this thread.
+                Ok(line) if line.is_empty() => {}
+                Ok(line) => {
+                    self.hub.forward_unlogged(&line);
+                    if self.kept.len() < OUTPUT_QUEUE {
+                        self.kept.push_back(line);
+                    } else {
+                        self.hub.lose_output();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return thread::sleep(until.saturating_duration_since(Instant::now()));
+                }
+            }
+        }
     }
 
     /// Opens the output again if that was ordered, or if its file was moved or removed, and returns whether it has done
@@ -393,6 +424,8 @@ mod tests {
     use std::io::{Read, Seek};
     use std::os::fd::OwnedFd;
 
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::chain::verify::{Part, Report};
     use crate::chain::{self, end::End};
@@ -454,6 +487,45 @@ mod tests {
         assert_eq!(read.split(|&byte| byte == b'\n').filter(is_whole).count(), 2);
         assert!(proven(&[&read]) >= 4);
         assert_eq!(hub.status().degraded, [""; 0]);
+    }
+
+    #[test]
+    fn what_a_failing_output_does_not_take_is_forwarded_at_once_and_written_later() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("it is ours");
+        let forwarder = json!({"name": "siem", "to": "tcp://localhost:601", "format": "native", "batch": "lines",
+            "tls": {}});
+        let (hub, lines) = Hub::with_output("".into());
+        let hub = hub.forwarding(&[serde_json::from_value(forwarder).expect("it is one")]);
+        let unlogged = hub.unlogged();
+        let reasons = ["x".repeat(100_000), "second".to_owned(), "third".to_owned()];
+        let publish = |reason: &String| hub.publish_event(NoticeEvent::Stopped { reason: reason.clone() });
+        let told = |line: &[u8]| {
+            let line: Value = serde_json::from_slice(line).expect("it is JSON");
+            let reason = line["detail"]["reason"].as_str().or(line["detail"]["reasons"][0].as_str());
+            (reason.unwrap_or_default().to_owned(), line["durable"].as_bool())
+        };
+        thread::scope(|scope| {
+            let writer = output(File::from(OwnedFd::from(writer)));
+            scope.spawn(|| run(writer, lines, &hub, &Orders::default(), Intervals::default()).expect("all is written"));
+            let next = || told(&unlogged.recv_timeout(10 * TICK).expect("it is forwarded"));
+            publish(&reasons[0]);
+            assert_eq!(next(), (reasons[0].clone(), Some(false)));
+            let (failure, is_durable) = next();
+            assert!(failure.contains("cannot write") && failure.contains("forwarded at once"), "{failure}");
+            assert_eq!(is_durable, Some(false));
+            reasons[1..].iter().for_each(publish);
+            assert_eq!([next(), next()], [&reasons[1], &reasons[2]].map(|reason| (reason.clone(), Some(false))));
+            hub.close();
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).expect("it is written");
+            assert_eq!(proven(&[&read]), 5);
+            let written: Vec<_> = read.split_inclusive(|&byte| byte == b'\n').map(told).collect();
+            assert!(written.iter().all(|(_, is_durable)| is_durable.is_none()));
+            let order = reasons.iter().map(|reason| written.iter().position(|(told, _)| told == reason));
+            assert!(order.is_sorted() && written.len() == 5, "{written:?}");
+        });
+        assert!(unlogged.is_empty(), "the log has taken the others");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Forwarders: send the lines of the log to receivers of others, from a process of its own that has no capabilities.
 //!
-//! They read the log and nothing else, so what a receiver does or does not do delays only its own forwarder, and what
-//! is not sent yet is safe in the log. The daemon starts the process and tells it by its standard input what to do;
-//! that it ends tells it that the daemon has ended.
+//! They read the log, so what a receiver does or does not do delays only its own forwarder, and what is not sent yet is
+//! safe in the log. The daemon starts the process and tells it by its standard input what to do, and the lines that it
+//! cannot write to the log; that the input ends tells it that the daemon has ended.
 
 mod backoff;
 mod connection;
@@ -14,6 +14,7 @@ mod refused;
 mod sandbox;
 mod sender;
 mod syslog;
+mod unlogged;
 mod webhook;
 mod window;
 
@@ -160,14 +161,15 @@ pub(crate) fn run(log: &Path, folder: &Path) -> io::Result<()> {
     let forwarders: Vec<Forwarder> = serde_json::from_str(&text)?;
     let _lock = lock(folder)?;
     let (stop, stopped) = watch::channel(false);
+    let (queues, ends): (Vec<_>, Vec<_>) = forwarders.iter().map(|_| unlogged::queue()).unzip();
     let (ended, all_ended) = mpsc::channel::<()>();
-    for forwarder in forwarders {
+    for (forwarder, unlogged) in forwarders.into_iter().zip(ends) {
         let (log, folder, stopped, ended) = (log.to_owned(), folder.to_owned(), stopped.clone(), ended.clone());
         let thread = thread::Builder::new().name(forwarder.name.chars().take(15).collect());
         thread.spawn(move || {
             let forward = || {
                 let runtime = Builder::new_current_thread().enable_all().build();
-                runtime.map(|runtime| runtime.block_on(Sender::new(forwarder, log, &folder, stopped).run()))
+                runtime.map(|runtime| runtime.block_on(Sender::new(forwarder, log, &folder, unlogged, stopped).run()))
             };
             // A forwarder that has failed is not missed by the others: all are started again.
             if !matches!(catch_unwind(AssertUnwindSafe(forward)), Ok(Ok(()))) {
@@ -178,7 +180,7 @@ pub(crate) fn run(log: &Path, folder: &Path) -> io::Result<()> {
     }
     drop(ended);
     // It ends when the daemon does, whatever ends that.
-    io::copy(&mut input, &mut io::sink())?;
+    unlogged::distribute(&mut input, &queues)?;
     stop.send_replace(true);
     let _ = all_ended.recv_timeout(ENDING);
     Ok(())

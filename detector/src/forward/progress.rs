@@ -15,6 +15,8 @@ pub(crate) struct Progress {
     pub(crate) waiting: Option<Time>,
     /// How many lines were sent. Those that were sent again count again.
     pub(crate) sent: u64,
+    /// How many lines were sent that the log had not taken.
+    pub(crate) unlogged: u64,
     /// How many lines were gone from the log before they could be sent.
     pub(crate) given_up: u64,
     /// Whether lines were given up since nothing was waiting last.

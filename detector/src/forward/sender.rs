@@ -14,6 +14,7 @@ use super::cursor::Cursor;
 use super::progress::{Failing, Progress};
 use super::receiver::{Failure, Item, Receiver, Refusal};
 use super::refused::RefusedLines;
+use super::unlogged::Unlogged;
 use super::window::Window;
 use crate::chain;
 use crate::chain::log::{Line, Log};
@@ -33,6 +34,8 @@ pub(super) struct Sender {
     forwarder: Forwarder,
     log: Log,
     receiver: Receiver,
+    /// Lines that are not in the log.
+    unlogged: Unlogged,
     window: Window,
     cursor: Cursor,
     refused: RefusedLines,
@@ -52,7 +55,13 @@ pub(super) struct Sender {
 
 impl Sender {
     /// A forwarder that goes on where its cursor says, or with the first line there is.
-    pub(super) fn new(forwarder: Forwarder, log: PathBuf, folder: &Path, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        forwarder: Forwarder,
+        log: PathBuf,
+        folder: &Path,
+        unlogged: Unlogged,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let Forwarder { name, to, .. } = &forwarder;
         let cursor = Cursor::of(folder, name);
         let position = cursor.load().unwrap_or_else(|problem| {
@@ -75,6 +84,7 @@ impl Sender {
             forwarder,
             log,
             receiver,
+            unlogged,
             window,
             cursor,
             refused,
@@ -122,29 +132,25 @@ impl Sender {
 
     /// Sends the next lines. Returns `false` if there are none yet.
     async fn turn(&mut self) -> Result<bool, Failure> {
-        let lines = self.batch()?;
+        let lines = match self.batch() {
+            Ok(lines) => lines,
+            Err(failure) => {
+                // What the log does not take may go to a receiver all the same.
+                while self.send_unlogged().await? {}
+                return Err(failure);
+            }
+        };
         let Some(last) = lines.last() else {
+            let has_sent = self.send_unlogged().await?;
             self.set_working();
             (self.progress.waiting, self.progress.is_giving_up) = (None, false);
-            return Ok(false);
+            return Ok(has_sent);
         };
         self.progress.waiting = lines.first().and_then(|line| chain::time(&line.bytes));
-        let format = self.forwarder.format;
-        let (mut items, mut places, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (nth, line) in lines.iter().enumerate() {
-            match format.convert(&line.bytes) {
-                Ok(text) => {
-                    items.push(Item { line: &line.bytes, text });
-                    places.push(nth);
-                }
-                Err(why) => refused.push((nth, why.to_string())),
-            }
-        }
-        let by_receiver = self.receiver.send(&items).await?;
-        refused.extend(by_receiver.into_iter().map(|Refusal { nth, why }| (places[nth], why)));
-        for (nth, why) in refused {
+        let texts: Vec<_> = lines.iter().map(|line| &line.bytes[..]).collect();
+        for (nth, why) in self.send(&texts).await? {
             let Line { bytes, position, .. } = &lines[nth];
-            self.refuse(position.head.seq, bytes, &why)?;
+            self.refuse(&format!("line {}", position.head.seq), bytes, &why)?;
         }
         self.set_working();
         self.progress.sent += lines.len() as u64;
@@ -155,6 +161,39 @@ impl Sender {
             self.backoff.succeeded();
         }
         Ok(true)
+    }
+
+    /// Sends the next lines that are not in the log. Returns `false` if there are none.
+    async fn send_unlogged(&mut self) -> Result<bool, Failure> {
+        let lines = self.unlogged.next(BATCH);
+        if lines.is_empty() {
+            return Ok(false);
+        }
+        let texts: Vec<_> = lines.iter().map(|line| &line[..]).collect();
+        for (nth, why) in self.send(&texts).await? {
+            self.refuse("a line that is not in the log", texts[nth], &why)?;
+        }
+        self.unlogged.sent(lines.len());
+        self.progress.unlogged += lines.len() as u64;
+        Ok(true)
+    }
+
+    /// Sends lines in the format of the forwarder. Returns the places of those that will never be taken, and why.
+    async fn send(&mut self, lines: &[&[u8]]) -> Result<Vec<(usize, String)>, Failure> {
+        let format = self.forwarder.format;
+        let (mut items, mut places, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (nth, &line) in lines.iter().enumerate() {
+            match format.convert(line) {
+                Ok(text) => {
+                    items.push(Item { line, text });
+                    places.push(nth);
+                }
+                Err(why) => refused.push((nth, why.to_string())),
+            }
+        }
+        let by_receiver = self.receiver.send(&items).await?;
+        refused.extend(by_receiver.into_iter().map(|Refusal { nth, why }| (places[nth], why)));
+        Ok(refused)
     }
 
     /// Takes the next lines from the log.
@@ -203,13 +242,13 @@ impl Sender {
         }
     }
 
-    /// Keeps a line that the receiver will never take.
-    fn refuse(&mut self, seq: u64, line: &[u8], why: &str) -> Result<(), Failure> {
+    /// Keeps a line that the receiver will never take. `what` is how a message names it.
+    fn refuse(&mut self, what: &str, line: &[u8], why: &str) -> Result<(), Failure> {
         let (name, path) = (&self.forwarder.name, self.refused.path().display());
         self.refused.keep(line).map_err(|error| {
-            Failure::new(format!("line {seq} was refused ({why}), and {path} cannot be written: {error}"))
+            Failure::new(format!("{what} was refused ({why}), and {path} cannot be written: {error}"))
         })?;
-        tracing::error!("forwarder {name}: line {seq} will not be received, and is now in {path}: {why}");
+        tracing::error!("forwarder {name}: {what} will not be received, and is now in {path}: {why}");
         self.progress.refused += 1;
         Ok(())
     }

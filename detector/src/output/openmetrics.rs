@@ -175,8 +175,9 @@ fn about_forwarders(registry: &mut Registry, forwarders: &[ForwarderStatus]) {
     }
     let help = "The time of the oldest line that a forwarder has not sent yet, since 1970, or 0 if there is none";
     registry.register_with_unit("forward_oldest_waiting_timestamp", help, Unit::Seconds, oldest);
-    let counts: [(&str, &str, Number); 3] = [
+    let counts: [(&str, &str, Number); 4] = [
         ("forward_sent_lines", "Lines that a forwarder has sent; one that was sent twice counts twice", |one| one.sent),
+        ("forward_unlogged_lines", "Lines that a forwarder has sent before the log had taken them", |one| one.unlogged),
         ("forward_given_up_lines", "Lines that were removed from the log before they could be sent", |one| {
             one.given_up
         }),
@@ -266,6 +267,7 @@ mod tests {
                 waiting: 3,
                 oldest: Some(time),
                 sent: 9,
+                unlogged: 5,
                 given_up: 2,
                 refused: 1,
                 failure: Some("no".to_owned()),
@@ -325,6 +327,7 @@ mod tests {
             "detector_forward_waiting_lines{forwarder=\"siem\"} 3",
             "detector_forward_oldest_waiting_timestamp_seconds{forwarder=\"siem\"} 1800000000.5",
             "detector_forward_sent_lines_total{forwarder=\"siem\"} 9",
+            "detector_forward_unlogged_lines_total{forwarder=\"siem\"} 5",
             "detector_forward_given_up_lines_total{forwarder=\"siem\"} 2",
             "detector_forward_refused_lines_total{forwarder=\"siem\"} 1",
         ] {

@@ -13,6 +13,7 @@ use rustix::system::{delete_module, finit_module};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
+use super::forward;
 use super::lab::Lab;
 use super::noticed::Act;
 use crate::attack::{self, kernel};
@@ -91,7 +92,7 @@ pub(super) fn full_disk(_: &mut Lab) -> Result<()> {
     on_small_disk(fill_and_free)
 }
 
-fn on_small_disk(work: fn() -> Result<()>) -> Result<()> {
+fn on_small_disk(work: impl FnOnce() -> Result<()>) -> Result<()> {
     mount_at("tmpfs", FOLDER, "size=64k")?;
     let outcome = work();
     unmount(FOLDER, UnmountFlags::DETACH)?;
@@ -117,6 +118,56 @@ fn fill_and_free() -> Result<()> {
     ensure!(events == ["started", "degraded", "degraded", "heartbeat", "stopped"], "the new file has {events:?}");
     let reasons = degraded(&output)?;
     ensure!(reasons[0].contains("No space left on device") && reasons[1] == "[]", "the output says {reasons:?}");
+    Ok(())
+}
+
+/// A full disk, and a receiver. What the log does not take is received at once, and again once it does.
+pub(super) fn full_disk_with_a_forwarder(lab: &mut Lab) -> Result<()> {
+    on_small_disk(|| forward_from_full_disk(lab))
+}
+
+fn forward_from_full_disk(lab: &mut Lab) -> Result<()> {
+    const PORT: u16 = 602;
+    const CONFIG: &str = "/run/lab/forwarded.toml";
+    /// The path of the last file that is created. There is room for some lines in the last block of the log.
+    const PATH: &str = "/srv/8-while-the-disk-is-full";
+    let (output, filler) = (format!("{FOLDER}/findings.jsonl"), format!("{FOLDER}/filler"));
+    let container = lab.new_container()?;
+    on_host("/bin/busybox", ["ip", "link", "set", "lo", "up"])?;
+    let receiver = forward::Receiver::listen(PORT)?;
+    let state = "/run/lab/forwarded-state";
+    fs::write(
+        CONFIG,
+        format!("state_directory = '{state}'\n[[forward]]\nname = 'siem'\nto = 'tcp://127.0.0.1:{PORT}'\n"),
+    )?;
+    let daemon = Daemon::start_with(CapabilitySet::all(), &output, &["--every-act", "--config", CONFIG])?;
+    let daemon = daemon.map_err(Error::msg)?;
+    // The line that is wanted, as it is received.
+    let wait = |what: &str, is: &dyn Fn(&Value) -> bool| {
+        wait_for(what, PATIENCE, || Ok(receiver.lines()?.into_iter().find(|line| is(line))))
+    };
+    wait("the first line", &|line| line["event"] == "started" && line["seq"].is_u64())?;
+    ensure!(fs::write(&filler, [0; 1 << 20]).is_err(), "the file system is not full");
+    for number in 1..=8 {
+        container.service_does(&["create", &PATH.replace('8', &number.to_string())])?;
+    }
+    let is_of_act = |line: &Value| line["finding"] == "image_write" && line["file"]["path"] == PATH;
+    let early = wait("the finding from the full disk", &|line| is_of_act(line) && line["durable"] == false)?;
+    ensure!(early["seq"].is_null() && !fs::read_to_string(&output)?.contains(PATH), "the log has taken {early}");
+    let said = wait("the failure", &|line| line["event"] == "degraded" && line["durable"] == false)?;
+    let reason = said["detail"]["reasons"][0].as_str().unwrap_or_default();
+    ensure!(reason.contains("No space left on device") && reason.contains("forwarded at once"), "it says {reason}");
+    ensure!(daemon.status()? == DEGRADED, "status does not say that the output fails");
+    fs::remove_file(&filler)?;
+    let late = wait("the finding from the log", &|line| is_of_act(line) && line["seq"].is_u64())?;
+    ensure!(late["id"] == early["id"] && late["durable"].is_null(), "{late} is not {early}");
+    wait_for("the end of the failure", PATIENCE, || Ok((daemon.status()? == 0).then_some(())))?;
+    let status = String::from_utf8(detector(&["status"])?.stdout)?;
+    ensure!(status.contains(" sent before the log took them\n"), "{status}");
+    daemon.stop()?;
+    let verified = detector(&["log", "verify", &output])?;
+    ensure!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    ensure!(lines(&output)?.iter().filter(|line| is_of_act(line)).count() == 1, "the log has it more than once");
     Ok(())
 }
 

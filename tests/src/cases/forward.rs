@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -103,6 +103,38 @@ pub(super) fn killed_daemons(lab: &mut Lab) -> Result<()> {
     let crashes = written.iter().filter(|line| line.contains("\"after_crash\":true")).count();
     ensure!(crashes == 2, "{crashes} daemons were killed");
     Ok(())
+}
+
+/// A receiver of syslog messages over TCP.
+pub(super) struct Receiver(Arc<Mutex<Vec<u8>>>);
+
+impl Receiver {
+    /// Takes one connection after the other, which together must have whole messages.
+    pub(super) fn listen(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        let received: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let all = Arc::clone(&received);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client?;
+                let mut part = [0; 1 << 16];
+                while let Ok(size @ 1..) = client.read(&mut part) {
+                    all.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&part[..size]);
+                }
+            }
+            std::io::Result::Ok(())
+        });
+        Ok(Self(received))
+    }
+
+    /// The lines in all whole messages so far.
+    pub(super) fn lines(&self) -> Result<Vec<Value>> {
+        let received = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A message ends with the object that is a line.
+        let end = received.iter().rposition(|byte| *byte == b'}').map_or(0, |last| last + 1);
+        let whole = messages(&received[..end]).unwrap_or_default();
+        whole.into_iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
 }
 
 /// The files of the log in a folder, the oldest first.
