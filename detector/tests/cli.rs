@@ -265,9 +265,26 @@ fn each_command_has_a_manual_page() {
 
 #[test]
 fn completions_are_a_script() {
-    let output = detector(&["completions", "bash"]).output().expect("the program starts");
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("_detector()"));
+    let program = Path::new(env!("CARGO_BIN_EXE_detector"));
+    let path = format!("{}:/usr/bin:/bin", program.parent().expect("it is in one").display());
+    // What bash does when somebody types this, and then a tab.
+    let completed = |words: &[&str]| {
+        let script = r#"source <(detector completions bash) && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) &&
+            _clap_complete_detector detector "${COMP_WORDS[COMP_CWORD]}" && printf '%s\n' "${COMPREPLY[@]}""#;
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", script, "bash"]).args(words).env("PATH", &path);
+        let output = bash.output().expect("there is a bash");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it is text").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(completed(&["detector", "ta"]), ["tail"]);
+    assert_eq!(completed(&["detector", "tail", "--seve"]), ["--severity"]);
+    assert!(completed(&["detector", "tail", "--severity", ""]).contains(&"critical".to_owned()));
+    for shell in ["bash", "zsh", "fish"] {
+        let output = detector(&["completions", shell]).output().expect("the program starts");
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains("DETECTOR_COMPLETE"), "{shell}");
+    }
 }
 
 /// Without privileges, and on another machine than the one that it was recorded on.

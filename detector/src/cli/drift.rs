@@ -6,9 +6,9 @@ use std::str::FromStr;
 use clap::ColorChoice;
 
 use super::arguments::{Socket, is_coloured};
-use super::console;
 use super::failure::{Exit, Failure};
 use super::stdout::print;
+use super::{completion, console};
 use crate::client;
 use crate::finding::{Text, Time};
 use crate::ledger::account::{Account, Accounts};
@@ -22,7 +22,7 @@ use crate::output::terminal::{Look, pod_or_name, safe};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this container in full, given by the beginning of its id, its name, or its pod (NAME or NAMESPACE/NAME)
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = completion::containers())]
     container: Option<String>,
     /// Also show what is only counted otherwise: what is expected, and ended containers that were their images
     #[arg(long)]

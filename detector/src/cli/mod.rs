@@ -2,6 +2,7 @@
 //! line of text and a documented exit code.
 
 mod arguments;
+mod completion;
 mod config;
 mod console;
 mod convert;
@@ -70,7 +71,7 @@ enum Command {
     Config(config::Args),
     /// Print the JSON Schema of the lines that `run` and `tail --json` write
     Schema,
-    /// Print a shell completion script
+    /// Print a shell completion script, which also completes the names of containers and pods that run (for root)
     Completions {
         /// The shell to print completions for
         shell: Shell,
@@ -90,6 +91,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    completion::answer();
     let args = Args::parse();
     // The level of the daemon's messages can be in its configuration file.
     if !matches!(args.command, Command::Run(_) | Command::Forward(_)) {
@@ -109,12 +111,7 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::run(args),
         Command::Config(args) => config::run(&args),
         Command::Schema => print_schema(&crate::finding::schema()),
-        Command::Completions { shell } => {
-            // clap_complete panics if it cannot write, so it writes to memory.
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "detector", &mut script);
-            print(|out| out.write_all(&script))
-        }
+        Command::Completions { shell } => print(|out| completion::write_script(shell, out)),
         Command::Man { folder } => write_manual(&folder),
         Command::Forward(args) => forward::run(&args),
         Command::SelfTest => sensor::selftest_target().map_err(|error| Failure::new(Exit::Failure, error)),

@@ -20,7 +20,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
 use super::history::{History, Since};
-use super::{console, interrupt};
+use super::{completion, console, interrupt};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
 use crate::daemon::watch::{self, Watch};
@@ -120,13 +120,13 @@ impl FromStr for Form {
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Show only findings of this container, given by its name or the beginning of its id. Can be given more than once
-    #[arg(long, value_name = "ID|NAME")]
+    #[arg(long, value_name = "ID|NAME", add = completion::containers())]
     container: Vec<String>,
     /// Show only findings of pods with this name, a pattern such as 'web-*'. Can be given more than once
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", add = completion::pods())]
     pod: Vec<Pattern>,
     /// Show only findings of pods in this namespace, a pattern. Can be given more than once
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", add = completion::namespaces())]
     namespace: Vec<Pattern>,
     /// Show only findings of containers of this image, a pattern of its name or digest. Can be given more than once
     #[arg(long, value_name = "PATTERN")]

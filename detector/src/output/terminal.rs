@@ -304,7 +304,8 @@ pub(crate) fn pod_or_name(container: &Container) -> String {
     }
 }
 
-fn short(id: &str) -> String {
+/// The beginning of an id, as container runtimes show it.
+pub(crate) fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
 

@@ -1,5 +1,6 @@
 //! What the ledger says about containers.
 
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -11,7 +12,8 @@ use super::expectation::difference;
 use super::lab::Lab;
 use crate::engine::DOCKER;
 use crate::image::DASH;
-use crate::sensor::detector;
+use crate::program::finish;
+use crate::sensor::{DETECTOR, detector};
 
 /// The file of the ledger.
 const LEDGER: &str = "/var/lib/detector/ledger.redb";
@@ -57,6 +59,8 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
     let (code, table) = shown(&["drift", "--exit-code"])?;
     let short = &container.id[..12];
     ensure!(code == DRIFTED && table.contains(short) && table.contains("drifted"), "{code}: {table}");
+    let names = completed(&["detector", "drift"])?;
+    ensure!(names.contains(&short.to_owned()), "no runtime has told a name, and {short} is not in {names:?}");
     let (code, said) = shown(&["drift", &untouched.id, "--verify", "--exit-code"])?;
     ensure!(code == 0 && said.contains("everything that is in the upper layer (0 changes"), "{code}: {said}");
     let (code, said) = shown(&["drift", &container.id, "--diff", "/srv/by-hand"])?;
@@ -137,6 +141,10 @@ pub(super) fn replicas(lab: &mut Lab) -> Result<()> {
     );
     let name = all[0].description()?["name"].as_str().context("it has a name")?.to_owned();
     expect(&drift(&name)?, &json!({"container": {"id": one.id}, "ran_before": false}))?;
+    for words in [&["detector", "drift"][..], &["detector", "tail", "--container"]] {
+        let completed = completed(words)?;
+        ensure!(completed.contains(&name), "{name} is not in {completed:?}");
+    }
     drop((one, two, three));
     lab.take_findings().map(drop)
 }
@@ -153,6 +161,15 @@ fn shown(args: &[&str]) -> Result<(i32, String)> {
     let output = detector(args)?;
     let text = String::from_utf8(output.stdout)? + &String::from_utf8_lossy(&output.stderr);
     Ok((output.status.code().context("the command was killed")?, text))
+}
+
+/// What a shell offers as the word after these.
+fn completed(words: &[&str]) -> Result<Vec<String>> {
+    let mut command = Command::new(DETECTOR);
+    command.env("DETECTOR_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    let output = finish(command.arg("--").args(words).arg(""))?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
 
 fn entry<'a>(told: &'a Value, path: &str) -> Result<&'a Value> {
