@@ -477,7 +477,7 @@ fn shown(line: &Line) {
     }
     let write = |columns, color| {
         let mut out = Vec::new();
-        terminal::write_line(&mut out, line, Look { columns, color }).expect("memory takes it");
+        terminal::write_line(&mut out, line, Look { columns, color, ..Look::default() }).expect("memory takes it");
         out
     };
     for columns in [0, 80, 160] {

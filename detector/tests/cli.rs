@@ -19,7 +19,7 @@ use detector::daemon::hub::{CLIENT_QUEUE, Hub};
 use detector::daemon::output::{Output as LogFile, Target};
 use detector::daemon::server::{MAX_REQUEST, MAX_STREAMS, Server};
 use detector::daemon::writer::{self, Intervals, Orders};
-use detector::finding::{Line, Loss, Notice, NoticeEvent};
+use detector::finding::{Line, Loss, Notice, NoticeEvent, Time};
 use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
 use rustix::process::{Pid, Signal, kill_process};
@@ -683,6 +683,34 @@ fn tail_shows_the_stream_and_waits_for_the_next_daemon() {
     let last = said.last().expect("a line").expect("text");
     assert!(last.contains("interrupted while no daemon was running"), "{last}");
     assert_eq!(tail.wait().expect("it ends").code(), Some(5));
+}
+
+#[test]
+fn tail_shows_times_as_the_time_zone_says() {
+    let daemon = Daemon::start();
+    let time: Time = "2027-01-15T20:00:00.5Z".parse().expect("it is a time");
+    for (how, expected) in [
+        ("utc", ["2027-01-15 (UTC)", "20:00:00.500"]),
+        ("local", ["2027-01-16 (XYZ)", "05:00:00.500"]),
+        ("relative", ["2027-01-15 (UTC)", "+0.000s"]),
+    ] {
+        let mut tail = detector(&["tail", "-o", "wide", "--time", how, "--socket", text(&daemon.socket)])
+            .env("TZ", "XYZ-9")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
+        let mut line = || lines.next().expect("a line").expect("text");
+        // It says first what it does not show, and is connected then.
+        assert!(line().starts_with("not shown: "));
+        let stopped = NoticeEvent::Stopped { reason: "a reason".to_owned() };
+        daemon.hub.publish(&Line::Notice(Notice { time, ..Notice::now("node-1".into(), stopped) }));
+        assert_eq!(line(), expected[0], "{how}");
+        let shown = line();
+        assert!(shown.starts_with(&format!("{} ", expected[1])), "{how}: {shown}");
+        tail.kill().expect("it runs");
+        tail.wait().expect("it ends");
+    }
 }
 
 #[test]

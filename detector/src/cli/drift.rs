@@ -183,7 +183,7 @@ fn now() -> Time {
 
 fn look(args: &Args) -> Look {
     let columns = (args.output == Form::Compact).then(console::columns);
-    Look { columns, color: is_coloured(args.color) }
+    Look { columns, color: is_coloured(args.color), ..Look::default() }
 }
 
 fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>]) -> io::Result<()> {

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use clap::ColorChoice;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
@@ -31,6 +30,7 @@ use crate::output::live::Live;
 use crate::output::screen::Size;
 use crate::output::template::{Invalid, Template};
 use crate::output::terminal::{Look, first_process};
+use crate::output::times::Times;
 use crate::policy::selection::{self, is_one_of};
 use crate::policy::{Pattern, Policy};
 use crate::redact::Redactor;
@@ -63,11 +63,33 @@ pub(super) struct Args {
     /// 2026-11-28T09:30:00Z
     #[arg(long, value_name = "AGO|TIME")]
     since: Option<Since>,
+    /// How times are shown to a person: utc, local (as TZ says, or this host), or relative (how much later than the
+    /// line before)
+    #[arg(long, value_name = "HOW", default_value = "utc", value_enum)]
+    time: Shown,
     #[command(flatten)]
     socket: Socket,
     /// When to use colours; `auto` uses them on a terminal, as far as `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` allow
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
+}
+
+/// How times are shown.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shown {
+    Utc,
+    Local,
+    Relative,
+}
+
+impl From<Shown> for Times {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Utc => Self::Utc,
+            Shown::Local => Self::Local,
+            Shown::Relative => Self::After(None),
+        }
+    }
 }
 
 /// How findings are shown.
@@ -431,8 +453,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     };
     interrupt::feed_and_catch(move || drop(source.feed(&sender)), tell_end, Arc::clone(&is_heard))?;
     let out = io::BufWriter::new(io::stdout().lock());
+    let times = args.time.into();
     let person = |out, columns| {
-        let look = Look { columns, color: is_coloured(args.color) };
+        let look = Look { columns, color: is_coloured(args.color), times };
         Out::Person(Box::new(Live::new(out, look)), CONSOLE)
     };
     let out = match if args.json { Form::Lines(Lines::Json) } else { args.output } {
@@ -440,8 +463,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Form::Wide => person(out, None),
         Form::Compact => person(out, Some(console::columns())),
     };
-    let today = matches!(out, Out::Person(..)).then(|| day(Timestamp::now()));
-    let shown = View { day: today, ..View::new(args.filter, out) }.run(&inputs);
+    let today = matches!(out, Out::Person(..)).then(|| times.day(Time(Timestamp::now())));
+    let shown = View { day: today, times, ..View::new(args.filter, out) }.run(&inputs);
     is_heard.store(true, Relaxed);
     shown
 }
@@ -482,6 +505,8 @@ struct View<W> {
     alone: Option<Instant>,
     /// The day of the last line that was shown, as the times that are shown have none. `None` if it is not told.
     day: Option<Date>,
+    /// How times are shown.
+    times: Times,
 }
 
 /// How many lines were not shown.
@@ -496,7 +521,15 @@ impl<W: Write> View<W> {
     fn new(mut filter: Filter, out: Out<W>) -> Self {
         // A program has its own filters.
         filter.all |= matches!(out, Out::Program(_, Lines::Json | Lines::Converted(_)));
-        Self { filter, out, hidden: Hidden::default(), has_said_goodbye: false, alone: None, day: None }
+        Self {
+            filter,
+            out,
+            hidden: Hidden::default(),
+            has_said_goodbye: false,
+            alone: None,
+            day: None,
+            times: Times::Utc,
+        }
     }
 
     /// Shows what comes until the end.
@@ -595,7 +628,7 @@ impl<W: Write> View<W> {
         }
         let fate = self.filter.fate(&parsed);
         if fate == Fate::Shown {
-            self.note_day(day(time(&parsed).0))?;
+            self.note_day(time(&parsed))?;
         }
         match &mut self.out {
             Out::Program(out, lines) if fate == Fate::Shown => {
@@ -631,13 +664,14 @@ impl<W: Write> View<W> {
     }
 
     /// Says from which day on lines are shown, if it is another one.
-    fn note_day(&mut self, day: Date) -> io::Result<()> {
+    fn note_day(&mut self, time: Time) -> io::Result<()> {
+        let day = self.times.day(time);
         if self.day.is_none_or(|before| before == day) {
             return Ok(());
         }
         self.day = Some(day);
         self.release()?;
-        self.remark(format_args!("{day} (UTC)"))
+        self.remark(format_args!("{day} ({})", self.times.zone_name(time)))
     }
 
     /// Shows the lines that wait.
@@ -681,10 +715,6 @@ fn time(line: &Line) -> Time {
         Line::Finding(finding) => finding.time,
         Line::Notice(notice) => notice.time,
     }
-}
-
-fn day(time: Timestamp) -> Date {
-    time.to_zoned(TimeZone::UTC).date()
 }
 
 fn warn_of_unknown(why: impl fmt::Display) {
@@ -872,7 +902,7 @@ mod tests {
         drop(sender);
         let console = Console { columns: || 80, size: || None };
         let shown = Out::Person(Box::new(Live::new(&mut out, Look::default())), console);
-        let yesterday = day(Timestamp::UNIX_EPOCH).yesterday().expect("there was one");
+        let yesterday = Times::Utc.day(Time(Timestamp::UNIX_EPOCH)).yesterday().expect("there was one");
         let mut view = View { day: Some(yesterday), ..View::new(filter(&[]), shown) };
         view.run(&receiver).expect("memory takes it");
         drop(view);

@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use clap::builder::styling::Style;
 
 use super::fit::{self, Row, Run};
-use super::terminal::{DIM, Pen, SHORT_ID};
+use super::terminal::{DIM, Look, Pen, SHORT_ID};
+use super::times::Times;
+use crate::finding::Time;
 
 /// The narrowest width for which lines are laid out.
 const NARROWEST: usize = 24;
@@ -35,7 +37,7 @@ const KIND: usize = 22;
 /// What is told, by column.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) time: String,
+    pub(super) time: Time,
     pub(super) severity: Run,
     /// The container or pod.
     pub(super) of: Run,
@@ -112,8 +114,9 @@ impl Layout {
     }
 
     /// The columns before the text, with the width of each.
-    fn head(&self, entry: &Entry) -> Vec<(Run, usize)> {
-        let time = entry.time.get(..self.time).unwrap_or(&entry.time);
+    fn head(&self, entry: &Entry, times: Times) -> Vec<(Run, usize)> {
+        let time = times.of(entry.time);
+        let time = time.get(..self.time).unwrap_or(&time);
         let of = self.shortened(&entry.of.text, self.of);
         let mut head = vec![
             (Run::new(DIM, time), self.time),
@@ -192,11 +195,11 @@ fn without(text: &str, part: &str) -> String {
 }
 
 /// Draws what is told for a terminal of this width, or on one line.
-pub(super) fn draw(entry: &Entry, columns: Option<usize>, pen: &mut Pen) {
-    let layout = Layout::new(columns);
+pub(super) fn draw(entry: &Entry, look: Look, pen: &mut Pen) {
+    let layout = Layout::new(look.columns);
     let mut line = Line { pen, width: 0 };
     let mut at = 0;
-    for (run, room) in layout.head(entry) {
+    for (run, room) in layout.head(entry, look.times) {
         line.go_to(at, layout.gap);
         line.write(&run);
         at += room + layout.gap;
@@ -265,7 +268,7 @@ mod tests {
 
     fn shown(line: &Line, columns: Option<usize>, color: bool) -> String {
         let mut out = Vec::new();
-        terminal::write_line(&mut out, line, Look { columns, color }).expect("memory takes it");
+        terminal::write_line(&mut out, line, Look { columns, color, ..Look::default() }).expect("memory takes it");
         String::from_utf8(out).expect("it is text").strip_suffix('\n').expect("it has an end").to_owned()
     }
 

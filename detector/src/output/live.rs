@@ -10,6 +10,7 @@ use std::io::{self, Write};
 
 use super::screen::{Screen, Size};
 use super::terminal::{self, Above, Look};
+use super::times::Times;
 use crate::finding::{Finding, Kind, Line, Severity, Text, Time};
 use crate::recent::Recent;
 
@@ -41,6 +42,8 @@ type Command = Option<(u32, Option<Vec<Text>>)>;
 struct Told {
     /// The time in its first line.
     time: Time,
+    /// How that was shown.
+    times: Times,
     /// What the line above that one said.
     above: Above,
     /// Whether the last line about it is a short one.
@@ -131,7 +134,9 @@ impl<W: Write> Live<W> {
             Line::Finding(finding) => self.write_finding(finding),
             Line::Notice(notice) => {
                 self.last = None;
-                self.screen.append(&mut self.out, None, terminal::notice(notice, self.look))
+                self.screen.append(&mut self.out, None, terminal::notice(notice, self.look))?;
+                self.note_time(notice.time);
+                Ok(())
             }
         }
     }
@@ -151,9 +156,18 @@ impl<W: Write> Live<W> {
             _ => Above::default(),
         };
         self.screen.append(&mut self.out, Some(&finding.id), terminal::finding(finding, above, self.look))?;
-        self.told.insert(finding.id.clone(), Told { time: finding.time, above, is_short: false, said });
+        let told = Told { time: finding.time, times: self.look.times, above, is_short: false, said };
+        self.told.insert(finding.id.clone(), told);
+        self.note_time(finding.time);
         self.last = session.cloned().map(|session| (session, command));
         Ok(())
+    }
+
+    /// Notes the time of a new line, which the next one is shown by.
+    fn note_time(&mut self, time: Time) {
+        if let Times::After(_) = self.look.times {
+            self.look.times = Times::After(Some(time));
+        }
     }
 
     fn update(&mut self, finding: &Finding, mut told: Told, is_news: bool) -> io::Result<()> {
@@ -163,7 +177,7 @@ impl<W: Write> Live<W> {
         } else {
             // As if this had been known from the beginning.
             let first = Finding { time: told.time, revision: 1, ..finding.clone() };
-            terminal::finding(&first, told.above, self.look)
+            terminal::finding(&first, told.above, Look { times: told.times, ..self.look })
         };
         if !self.screen.replace(&mut self.out, &finding.id, &text)? && is_news && !is_last(finding) {
             self.screen.append(&mut self.out, Some(&finding.id), short())?;
@@ -226,8 +240,12 @@ mod tests {
 
     /// What is shown on a terminal of this size, or else in a file.
     fn shown(lines: impl IntoIterator<Item = Line>, size: Option<Size>) -> String {
+        shown_with(lines, size, Times::Utc)
+    }
+
+    fn shown_with(lines: impl IntoIterator<Item = Line>, size: Option<Size>, times: Times) -> String {
         let columns = size.map(|size| size.columns.into());
-        let mut live = Live::new(Vec::new(), Look { columns, color: false });
+        let mut live = Live::new(Vec::new(), Look { columns, color: false, times });
         live.set_size(size);
         lines.into_iter().for_each(|line| live.show(line).expect("memory takes it"));
         live.release().expect("memory takes it");
@@ -306,6 +324,17 @@ mod tests {
     }
 
     #[test]
+    fn times_are_shown_by_how_much_later_they_are() {
+        let first = change(b"db", "/etc/db.conf");
+        let second = updated(&change(b"db", "/etc/other.conf"), "another change");
+        let grown = updated(&first, "two changes");
+        let lines = [first, second.clone(), grown, second];
+        let shown = shown_with(lines, Some(SIZE), Times::After(None));
+        assert!(shown.starts_with("+0.000s  medium   db           image_write two changes"), "{shown}");
+        assert!(shown.contains("\n+1m00s   medium   db           image_write another change"), "{shown}");
+    }
+
+    #[test]
     fn elsewhere_an_update_is_a_short_line() {
         let first = change(b"db", "/etc/db.conf");
         let updates: Vec<_> = ["2 files", "3 files", "3 files"].map(|message| updated(&first, message)).to_vec();
@@ -353,7 +382,7 @@ mod tests {
     #[test]
     fn lines_fit_a_terminal_that_was_resized() {
         let lines = session();
-        let mut live = Live::new(Vec::new(), Look { columns: Some(80), color: false });
+        let mut live = Live::new(Vec::new(), Look { columns: Some(80), ..Look::default() });
         let terminal_size = |columns| [24, columns].map(|length: u16| length.try_into().expect("it is not 0"));
         let [rows, columns] = terminal_size(80);
         let mut terminal = vt100::Parser::new(rows, columns, 0);
@@ -442,7 +471,7 @@ mod tests {
     #[test]
     fn the_screens_in_the_documents_are_what_is_shown() {
         for columns in [80, 160] {
-            let mut live = Live::new(Vec::new(), Look { columns: Some(columns), color: false });
+            let mut live = Live::new(Vec::new(), Look { columns: Some(columns), ..Look::default() });
             live.remark("not shown: container_info, file_hash, heartbeat (--all shows everything)")
                 .expect("memory takes it");
             scene().into_iter().for_each(|line| live.show(line).expect("memory takes it"));

@@ -11,3 +11,4 @@ pub(crate) mod openmetrics;
 pub mod screen;
 pub(crate) mod template;
 pub mod terminal;
+pub mod times;

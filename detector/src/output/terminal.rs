@@ -13,6 +13,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use super::columns::{self, Detail, Entry};
 use super::escape;
 use super::fit::Run;
+use super::times::Times;
 use crate::finding::{
     Container, Finding, ImageOp, Kind, Layer, Line, LoadedPolicy, Node, Notice, NoticeEvent, Op, Overridden, Process,
     Severity, Summary, Text, Time, loss_message,
@@ -30,6 +31,8 @@ pub struct Look {
     pub columns: Option<usize>,
     /// Whether there are colours, as on a terminal that knows those of ANSI.
     pub color: bool,
+    /// How times are shown.
+    pub times: Times,
 }
 
 /// What the line directly above says, so that this one need not.
@@ -63,21 +66,21 @@ pub(super) fn finding(finding: &Finding, above: Above, look: Look) -> String {
 
 /// A notice, without the end of its line.
 pub(super) fn notice(notice: &Notice, look: Look) -> String {
-    drawn(look, &told(notice))
+    drawn(look, &told(notice, look.times))
 }
 
 /// What a notice says, in a sentence, without escaping.
 pub(super) fn sentence(notice: &Notice) -> String {
     match &notice.event {
         NoticeEvent::SessionEnded { message, .. } => message.clone(),
-        _ => told(notice).message.into_iter().map(|run| run.text).collect(),
+        _ => told(notice, Times::Utc).message.into_iter().map(|run| run.text).collect(),
     }
 }
 
 /// An update of a finding whose first line has this time: what is said now, and what it updates.
 pub(super) fn update(finding: &Finding, first: Time, look: Look) -> String {
-    let message =
-        vec![Run::new(DIM, format!("update of {}:", time_of_day(&first))), Run::new(PLAIN, &*finding.message)];
+    let first = look.times.time_of_day(first);
+    let message = vec![Run::new(DIM, format!("update of {first}:")), Run::new(PLAIN, &*finding.message)];
     drawn(look, &entry(finding, message))
 }
 
@@ -90,7 +93,7 @@ pub(super) fn remark(text: &str, look: Look) -> String {
 
 fn drawn(look: Look, entry: &Entry) -> String {
     let mut pen = Pen::new(look.color);
-    columns::draw(entry, look.columns, &mut pen);
+    columns::draw(entry, look, &mut pen);
     pen.text
 }
 
@@ -99,7 +102,7 @@ fn entry(finding: &Finding, message: Vec<Run>) -> Entry {
     let branch = if finding.session.is_some() && finding.finding != Kind::Session { "├ " } else { "" };
     let paths = finding.file.iter().flat_map(|file| [&file.path, &file.new_path]).flatten();
     Entry {
-        time: time_of_day(&finding.time),
+        time: finding.time,
         severity: Run::new(style(finding.severity), finding.severity.name()),
         of: Run::new(CYAN, finding.container.as_ref().map_or_else(|| "host".to_owned(), pod_or_name)),
         kind: Run::new(BOLD, format!("{branch}{}", finding.finding)),
@@ -127,7 +130,7 @@ fn said(container: &Container) -> Option<String> {
 }
 
 /// A notice, by column.
-fn told(notice: &Notice) -> Entry {
+fn told(notice: &Notice, times: Times) -> Entry {
     let (style, text) = match &notice.event {
         NoticeEvent::Started { version, after_crash: false } => {
             (DIM, format!("detector {version} watches {}", notice.node))
@@ -149,7 +152,7 @@ fn told(notice: &Notice) -> Entry {
         }
         NoticeEvent::Healed { what } => (YELLOW, format!("on {}: {what}", notice.node)),
         NoticeEvent::Paused { from, until } => {
-            let [from, until] = [from, until].map(time_of_day);
+            let [from, until] = [*from, *until].map(|time| times.time_of_day(time));
             (RED, format!("the detector did not run on {} from {from} until {until}", notice.node))
         }
         NoticeEvent::Loss { kind, count, .. } => {
@@ -249,7 +252,7 @@ fn told(notice: &Notice) -> Entry {
 /// What the sensor says about itself.
 fn sensor(notice: &Notice, style: Style, text: impl Into<String>) -> Entry {
     Entry {
-        time: time_of_day(&notice.time),
+        time: notice.time,
         severity: Run::new(style, "sensor"),
         of: Run::new(style, "-"),
         kind: Run::new(style, notice.event.name()),
@@ -286,12 +289,6 @@ fn loaded(policy: &LoadedPolicy, node: &Node) -> (Style, String) {
     let count = if *exceptions == 1 { "one exception".to_owned() } else { format!("{exceptions} exceptions") };
     let parts: String = parts.into_iter().map(|part| format!("; {part}")).collect();
     (style, format!("on {node}: {file} was loaded with {count}{parts}"))
-}
-
-/// `HH:MM:SS.mmm`: a live view is about now.
-fn time_of_day(time: &Time) -> String {
-    let text = time.to_string();
-    text.get(11..23).unwrap_or(&text).to_owned()
 }
 
 /// The pod, or the container's name or short id; of one that is unknown, its cgroup.
@@ -482,7 +479,7 @@ mod tests {
     fn shown(event: Event, color: bool) -> String {
         let finding = samples::found(event).expect("it is a finding");
         let mut out = Vec::new();
-        write_line(&mut out, &Line::Finding(Box::new(finding)), Look { color, columns: None })
+        write_line(&mut out, &Line::Finding(Box::new(finding)), Look { color, columns: None, ..Look::default() })
             .expect("memory takes it");
         String::from_utf8(out).expect("it is UTF-8")
     }

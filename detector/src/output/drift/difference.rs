@@ -47,7 +47,7 @@ mod tests {
             line(Tag::Container, "2\u{1b}[2J"),
         ]);
         let path = b"/etc/app"[..].into();
-        let text = difference(&path, &found, Look { columns: None, color: false });
+        let text = difference(&path, &found, Look { columns: None, ..Look::default() });
         let expected = [
             "--- /etc/app in the image",
             "+++ /etc/app in the container",
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
         let facts =
             Difference::Facts { image: "nothing".to_owned(), container: "3 bytes".to_owned(), why: "it has a key" };
-        let text = difference(&path, &facts, Look { columns: None, color: false });
+        let text = difference(&path, &facts, Look { columns: None, ..Look::default() });
         assert_eq!(text, "/etc/app: the image has nothing, and the container has 3 bytes (it has a key).\n");
     }
 }

@@ -98,7 +98,7 @@ mod tests {
     use crate::ledger::tests::sample;
 
     fn look(columns: usize) -> Look {
-        Look { columns: Some(columns), color: false }
+        Look { columns: Some(columns), ..Look::default() }
     }
 
     /// All that is shown about these containers.
