@@ -68,6 +68,19 @@ pub(crate) struct Log {
     opened: Option<Opened>,
 }
 
+/// The last line in the newest of the files that are beside a log as its old files are, whatever has renamed or
+/// compressed them.
+///
+/// # Errors
+///
+/// The directory or that file cannot be read.
+pub(crate) fn head_beside(log: PathBuf) -> io::Result<Head> {
+    let old_files = Log::after(log, None).candidates(None)?;
+    let newest = old_files.into_iter().max_by_key(|file| (file.modified(), file.first.seq));
+    let end = newest.map(|newest| End::of_all(file::lines(&newest.path)?)).transpose()?;
+    Ok(end.map_or(Head::START, |end| end.head))
+}
+
 /// A file that is read.
 struct Opened {
     metadata: Metadata,

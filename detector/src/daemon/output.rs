@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::rotation::{self, OldFiles, Rotation, Schedule};
 use crate::chain::end::{End, first_link};
-use crate::chain::{Head, file};
+use crate::chain::{Head, file, log};
 use crate::finding::{Link, NoticeEvent};
 
 /// Where findings are written.
@@ -288,8 +288,19 @@ fn open_file(path: &Path) -> io::Result<(Arc<Opened>, End)> {
         );
     }
     let opened = Opened::new(file, folder(path)?)?;
-    let end = End::of(&opened.reader()?, || OldFiles::of(path).map_or(Head::START, |old_files| old_files.head()))?;
+    let end = End::of(&opened.reader()?, || head_before(path))?;
     Ok((opened, end))
+}
+
+/// Where a log goes on that has no line yet: after the newest of the old files, whoever has rotated them.
+fn head_before(path: &Path) -> Head {
+    match OldFiles::of(path).map(|old_files| old_files.head()) {
+        Ok(head) if head != Head::START => head,
+        _ => log::head_beside(path.to_owned()).unwrap_or_else(|error| {
+            tracing::warn!("{}: no old file of it can be read, so a new chain begins: {error}", path.display());
+            Head::START
+        }),
+    }
 }
 
 /// Makes a file for appending, where no file is.

@@ -662,6 +662,32 @@ mod tests {
     }
 
     #[test]
+    fn the_chain_goes_on_after_a_file_that_others_rotate_while_no_daemon_runs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let (log, first, second) = (at("log"), at("log.1"), at("log-20261128"));
+        let read = |path: &std::path::Path| fs::read(path).expect("it is there");
+        assert_eq!(write_one(&log), None);
+        fs::rename(&log, &first).expect("it is there");
+        assert_eq!(write_one(&log), None);
+        // logrotate makes the new file itself if it is told to, and compresses the old one.
+        let gzip = std::process::Command::new("gzip").arg(&first).status();
+        assert!(gzip.expect("there is gzip").success());
+        fs::rename(&log, &second).expect("it is there");
+        File::create(&log).expect("nothing is there");
+        fs::write(at("log.note"), "no log\n").expect("it is ours");
+        assert_eq!(write_one(&log), None);
+        let mut older = String::new();
+        let compressed = File::open(at("log.1.gz")).expect("it is there");
+        flate2::read::GzDecoder::new(compressed).read_to_string(&mut older).expect("it is text");
+        assert_eq!(proven(&[older.as_bytes(), &read(&second), &read(&log)]), 3);
+        // What only looks like an old file of the log has no line of a chain.
+        [second, at("log.1.gz"), log.clone()].iter().for_each(|file| fs::remove_file(file).expect("it is ours"));
+        assert_eq!(write_one(&log), None);
+        assert_eq!(proven(&[&read(&log)]), 1);
+    }
+
+    #[test]
     fn heartbeats_tell_how_far_the_log_has_come() {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("log");
