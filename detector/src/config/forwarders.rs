@@ -21,7 +21,7 @@ pub(super) struct Entry {
     #[schemars(required, regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), length(max = LONGEST_NAME))]
     name: Option<String>,
     /// The URL of the receiver: `unix:///dev/log`, `udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT` for
-    /// syslog, `http://HOST/PATH` or `https://HOST/PATH` for a webhook.
+    /// syslog, `journald://` for the journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook.
     #[schemars(required, with = "Option<String>")]
     to: Option<Destination>,
     /// What lines are sent as: `native` (as they are in the log, the default), `ocsf`, `ecs` or `falco`.

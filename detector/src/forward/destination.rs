@@ -6,12 +6,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal;
+
 /// A receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Destination {
     /// Syslog on a datagram socket of this host.
     Unix(PathBuf),
+    /// The journal of systemd, at its socket.
+    Journal(PathBuf),
     /// Syslog over UDP.
     Udp(Address),
     /// Syslog over TCP.
@@ -74,6 +78,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Journal(path) => write!(f, "journald://{}", path.display()),
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Tls(address) => write!(f, "tls://{address}"),
@@ -102,7 +107,7 @@ pub enum InvalidUrl {
     /// Its beginning is not known.
     #[error(
         "use a URL such as https://collector.example/lines, tls://collector.example:6514, tcp://collector.example:601, \
-        udp://collector.example:514 or unix:///dev/log"
+        udp://collector.example:514, unix:///dev/log or journald://"
     )]
     Scheme,
     /// The path of a socket is not absolute.
@@ -124,9 +129,12 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let (scheme, rest) = text.split_once("://").ok_or(InvalidUrl::Scheme)?;
+        let is_path = rest.starts_with('/') && rest.len() > 1 && !rest.contains('\0');
         match scheme {
-            "unix" if rest.starts_with('/') && rest.len() > 1 && !rest.contains('\0') => Ok(Self::Unix(rest.into())),
-            "unix" => Err(InvalidUrl::Path),
+            "unix" if is_path => Ok(Self::Unix(rest.into())),
+            "journald" if is_path => Ok(Self::Journal(rest.into())),
+            "journald" if rest.is_empty() => Ok(Self::Journal(journal::SOCKET.into())),
+            "unix" | "journald" => Err(InvalidUrl::Path),
             "udp" => rest.parse().map(Self::Udp),
             "tcp" => rest.parse().map(Self::Tcp),
             "tls" => rest.parse().map(Self::Tls),
@@ -177,6 +185,7 @@ mod tests {
     fn a_url_is_written_as_it_was_read() {
         for text in [
             "unix:///dev/log",
+            "journald:///run/systemd/journal/socket",
             "udp://127.0.0.1:514",
             "tcp://collector.example:601",
             "tcp://[::1]:65535",
@@ -199,6 +208,7 @@ mod tests {
             ("gopher://collector:70", InvalidUrl::Scheme),
             ("unix://dev/log", InvalidUrl::Path),
             ("unix:///", InvalidUrl::Path),
+            ("journald://run", InvalidUrl::Path),
             ("tcp://collector", InvalidUrl::Port),
             ("tcp://collector:", InvalidUrl::Port),
             ("tcp://collector:0", InvalidUrl::Port),

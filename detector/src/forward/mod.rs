@@ -8,6 +8,7 @@ mod backoff;
 mod connection;
 mod cursor;
 mod destination;
+mod journal;
 pub(crate) mod progress;
 mod receiver;
 mod refused;

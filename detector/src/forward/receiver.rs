@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::Forwarder;
 use super::destination::Destination;
+use super::journal::Journal;
 use super::syslog::{self, Datagrams, Stream};
 use super::webhook::Webhook;
 
@@ -56,6 +57,7 @@ impl From<io::Error> for Failure {
 /// A receiver.
 pub(super) enum Receiver {
     Datagrams(Datagrams),
+    Journal(Journal),
     Stream(Stream),
     Webhook(Webhook),
 }
@@ -65,6 +67,7 @@ impl Receiver {
     pub(super) fn of(forwarder: &Forwarder) -> Self {
         match forwarder.to.clone() {
             Destination::Unix(path) => Self::Datagrams(Datagrams::to_unix(path)),
+            Destination::Journal(path) => Self::Journal(Journal::at(path)),
             Destination::Udp(address) => Self::Datagrams(Datagrams::to_udp(address)),
             Destination::Tcp(address) => Self::Stream(Stream::to(address, None)),
             Destination::Tls(address) => Self::Stream(Stream::to(address, Some(forwarder.tls.clone()))),
@@ -77,7 +80,7 @@ impl Receiver {
         match self {
             Self::Datagrams(datagrams) => datagrams.window(),
             Self::Stream(_) => syslog::WINDOW,
-            Self::Webhook(_) => 0,
+            Self::Journal(_) | Self::Webhook(_) => 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl Receiver {
     pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Result<Vec<Refusal>, Failure> {
         match self {
             Self::Datagrams(datagrams) => datagrams.send(items).await,
+            Self::Journal(journal) => journal.send(items).await,
             Self::Stream(stream) => stream.send(items).await,
             Self::Webhook(webhook) => webhook.send(items).await,
         }
@@ -95,7 +99,7 @@ impl Receiver {
         match self {
             Self::Datagrams(datagrams) => datagrams.wait(time).await,
             Self::Stream(stream) => stream.wait(time).await,
-            Self::Webhook(_) => {
+            Self::Journal(_) | Self::Webhook(_) => {
                 sleep(time).await;
                 Ok(())
             }
@@ -105,7 +109,7 @@ impl Receiver {
     /// Ends the connection. Returns whether all that was sent was received, as far as can be known.
     pub(super) async fn close(&mut self) -> bool {
         match self {
-            Self::Datagrams(_) | Self::Webhook(_) => true,
+            Self::Datagrams(_) | Self::Journal(_) | Self::Webhook(_) => true,
             Self::Stream(stream) => stream.close().await,
         }
     }

@@ -53,6 +53,17 @@ struct Facts<'a> {
     event: Option<Cow<'a, str>>,
 }
 
+/// The level of a finding, or of a notice with this name.
+pub(super) fn level(severity: Option<Severity>, event: Option<&str>) -> Level {
+    match (severity, event) {
+        (Some(Severity::Critical), _) => Level::Crit,
+        (Some(Severity::High), _) => Level::Err,
+        (Some(Severity::Medium), _) | (None, Some("loss" | "degraded" | "blind_window")) => Level::Warning,
+        (Some(Severity::Low), _) => Level::Notice,
+        (Some(Severity::Info) | None, _) => Level::Info,
+    }
+}
+
 /// Makes the message of a line: its text can have another format than the line.
 pub(super) fn message(line: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
     let Facts { time, node, severity, finding, event } =
@@ -61,13 +72,7 @@ pub(super) fn message(line: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
     let hostname = Some(&*node).filter(is_name).filter(|name| name.len() <= 255);
     let name = finding.as_deref().or(event.as_deref()).filter(is_name);
     let name = name.map(|name| &name[..name.len().min(LONGEST_NAME)]);
-    let level = match (severity, event.as_deref()) {
-        (Some(Severity::Critical), _) => Level::Crit,
-        (Some(Severity::High), _) => Level::Err,
-        (Some(Severity::Medium), _) | (None, Some("loss" | "degraded" | "blind_window")) => Level::Warning,
-        (Some(Severity::Low), _) => Level::Notice,
-        (Some(Severity::Info) | None, _) => Level::Info,
-    };
+    let level = level(severity, event.as_deref());
     // The RFC allows six decimals.
     let time = strtime::format("%Y-%m-%dT%H:%M:%S.%6fZ", &time.0.to_zoned(TimeZone::UTC));
     let time = time.map_err(|error| format!("its time cannot be written: {error}"))?;

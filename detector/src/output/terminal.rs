@@ -70,7 +70,7 @@ pub(super) fn notice(notice: &Notice, look: Look) -> String {
 }
 
 /// What a notice says, in a sentence, without escaping.
-pub(super) fn sentence(notice: &Notice) -> String {
+pub(crate) fn sentence(notice: &Notice) -> String {
     match &notice.event {
         NoticeEvent::SessionEnded { message, .. } => message.clone(),
         _ => told(notice, Times::Utc).message.into_iter().map(|run| run.text).collect(),

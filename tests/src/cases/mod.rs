@@ -225,7 +225,7 @@ cases! {
 
     as_container [Node]: docker, podman, containerd;
 
-    package [Systemd]: installed, hardened, killed, rotated, upgraded, removed;
+    package [Systemd]: installed, hardened, killed, rotated, journal_entries, upgraded, removed;
 
     // The sensor does not run after this case.
     lifecycle [Cgroups]: stop_and_status;

@@ -79,6 +79,40 @@ pub(super) fn rotated(lab: &mut Lab) -> Result<()> {
     verify(&[LOG, &format!("{LOG}.1")])
 }
 
+/// Findings are entries of the journal, with fields to look for, also after journald was killed.
+pub(super) fn journal_entries(lab: &mut Lab) -> Result<()> {
+    install()?;
+    let text = fs::read_to_string(CONFIG)?;
+    fs::write(CONFIG, format!("{text}\n[[forward]]\nname = \"journal\"\nto = \"journald://\"\n"))?;
+    on_host("systemctl", ["restart", "detector"])?;
+    status()?;
+    for _ in 0..2 {
+        for found in expect_findings(lab)? {
+            let (id, kind) = (found["id"].as_str().context("it has an id")?, &found["finding"]);
+            let field = format!("DETECTOR_ID={id}");
+            let args = ["--no-pager", "--output=json", "--lines=1", "--identifier=detector", &field];
+            let entry =
+                wait_for("the entry", PATIENCE, || Ok(serde_json::from_str(&on_host("journalctl", args)?).ok()))
+                    .with_context(journal)?;
+            let entry: Value = entry;
+            let level = match found["severity"].as_str() {
+                Some("high") => "3",
+                Some("medium") => "4",
+                Some("low") => "5",
+                _ => "6",
+            };
+            ensure!(entry["PRIORITY"] == level && entry["DETECTOR_FINDING"] == *kind, "{entry} is not of {found}");
+            ensure!(entry["CONTAINER_ID_FULL"] == found["container"]["id"], "{entry} is not of {found}");
+            let line: Value = serde_json::from_str(entry["DETECTOR_LINE"].as_str().context("it has a line")?)?;
+            ensure!(line["id"] == id && entry["MESSAGE"] == line["message"], "{entry} is not of {found}");
+        }
+        on_host("systemctl", ["kill", "--signal=KILL", "systemd-journald"])?;
+    }
+    fs::write(CONFIG, text)?;
+    on_host("systemctl", ["restart", "detector"])?;
+    status().map(drop)
+}
+
 /// The package is installed again while the daemon runs: the configuration stays, and the log goes on.
 pub(super) fn upgraded(lab: &mut Lab) -> Result<()> {
     install()?;
