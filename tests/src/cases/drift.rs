@@ -1,8 +1,8 @@
 //! What the ledger says about containers.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::expectation::difference;
 use super::lab::Lab;
-use crate::engine::DOCKER;
+use crate::engine::{CRI, DOCKER, Engine};
 use crate::image::DASH;
-use crate::program::finish;
+use crate::program::{finish, wait_for};
 use crate::sensor::{DETECTOR, detector};
 
 /// The file of the ledger.
@@ -113,37 +113,50 @@ pub(super) fn container(lab: &mut Lab) -> Result<()> {
 /// Three containers of one image do the same, and one of them does something else, too: that is its drift. A container
 /// that does nothing is known by its name.
 pub(super) fn replicas(lab: &mut Lab) -> Result<()> {
-    lab.node.ensure(&DOCKER)?;
-    let (one, two, three) =
-        (DOCKER.service(lab.number())?, DOCKER.service(lab.number())?, DOCKER.service(lab.number())?);
+    expect_one_to_differ(lab, &DOCKER, &[], "1 of 3 replicas differs")
+}
+
+/// The same with the pods of a Deployment.
+pub(super) fn replicas_of_pods(lab: &mut Lab) -> Result<()> {
+    expect_one_to_differ(lab, &CRI, &["shop"], "lab/shop · 1 of 3 replicas differs")
+}
+
+fn expect_one_to_differ(lab: &mut Lab, engine: &'static Engine, options: &[&str], verdict: &str) -> Result<()> {
+    lab.node.ensure(engine)?;
+    let mut start = || engine.service_with(lab.number(), options);
+    let (one, two, three) = (start()?, start()?, start()?);
     let all = [&one, &two, &three];
     for container in all {
         lab.wait_until_known(container)?;
     }
     two.service_does(&["copy", DASH, IMPLANT])?;
     lab.take_findings()?;
-    // The last one becomes as old as the second one was.
-    thread::sleep(Duration::from_secs(15));
-    let (code, text) = shown(&["drift", "--replicas", &three.id, "-o", "json"])?;
-    ensure!(code == 0, "{code}: {text}");
-    let told: Value = serde_json::from_str(&text).with_context(|| format!("not one group: {text}"))?;
+    // The last one must become as old as the second one was.
+    let told = wait_for("the comparison of all three", Duration::from_secs(120), || {
+        let (code, text) = shown(&["drift", "--replicas", &three.id, "-o", "json"])?;
+        ensure!(code == 0, "{code}: {text}");
+        let told: Value = serde_json::from_str(&text).with_context(|| format!("not one group: {text}"))?;
+        let not_by = told["differences"].pointer("/0/not_by").and_then(Value::as_array).map_or(0, Vec::len);
+        Ok((not_by == 2).then_some(told))
+    })?;
     let [difference] = &told["differences"].as_array().context("it is a list")?[..] else { bail!("{told}") };
     expect(difference, &json!({"path": IMPLANT, "state": "added", "severity": "high"}))?;
     ensure!(difference["by"][0]["id"] == two.id.as_str(), "{told}");
-    ensure!(difference["not_by"].as_array().map(Vec::len) == Some(2), "{told}");
     expect(&told, &json!({"differing": 1}))?;
     ensure!(told["in_common"].as_u64() >= Some(1), "{told}");
     let (code, text) = shown(&["drift", "--replicas", "--exit-code"])?;
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(
-        code == DRIFTED && one_line.contains("1 of 3 replicas differs") && text.contains(IMPLANT),
-        "{code}: {text}"
-    );
-    let name = all[0].description()?["name"].as_str().context("it has a name")?.to_owned();
-    expect(&drift(&name)?, &json!({"container": {"id": one.id}, "ran_before": false}))?;
-    for words in [&["detector", "drift"][..], &["detector", "tail", "--container"]] {
-        let completed = completed(words)?;
-        ensure!(completed.contains(&name), "{name} is not in {completed:?}");
+    ensure!(code == DRIFTED && one_line.contains(verdict) && text.contains(IMPLANT), "{code}: {text}");
+    let container = drift(&one.id)?["container"].take();
+    let (name, pod) = (container["name"].as_str().context("it has a name")?, container["pod"]["name"].as_str());
+    if pod.is_none() {
+        expect(&drift(name)?, &json!({"container": {"id": one.id}, "ran_before": false}))?;
+    }
+    let mut offers = vec![(vec!["detector", "drift"], name), (vec!["detector", "tail", "--container"], name)];
+    offers.extend(pod.map(|pod| (vec!["detector", "tail", "--pod"], pod)));
+    for (words, wanted) in offers {
+        let completed = completed(&words)?;
+        ensure!(completed.iter().any(|offer| offer == wanted), "{wanted} is not in {completed:?}");
     }
     drop((one, two, three));
     lab.take_findings().map(drop)

@@ -54,14 +54,19 @@ impl Connection {
 /// The hash in the names and labels of the pods of a Deployment.
 const HASH: &str = "5d4f8c7b9";
 
-/// `metadata.name` of a pod of the Deployment with this name.
-fn pod_name(name: &str) -> String {
-    format!("{name}-{HASH}-x2k8z")
+/// `metadata.name` of the pod of the container with this name, in this Deployment.
+fn pod_name(deployment: &str, name: &str) -> String {
+    format!("{deployment}-{HASH}-{:0>5}", number(name))
+}
+
+/// The number in the name of a container.
+fn number(name: &str) -> &str {
+    name.rsplit('-').next().unwrap_or_default()
 }
 
 /// `metadata.uid` of the pod with this name.
 fn uid(name: &str) -> String {
-    format!("5f0c9e6a-2b1d-4c3e-8a7f-{:0>12}", name.rsplit('-').next().unwrap_or_default())
+    format!("5f0c9e6a-2b1d-4c3e-8a7f-{:0>12}", number(name))
 }
 
 impl Client for Cri {
@@ -76,14 +81,20 @@ impl Client for Cri {
         on_host("ctr", ["--namespace=k8s.io"].iter().chain(&import)).map(drop)
     }
 
-    fn start(&self, name: &str, volume: &str, _: &[&str], args: &[&str]) -> Result<String> {
+    /// The only option is the name of the Deployment and of the container in its pods, if that is not this name.
+    fn start(&self, name: &str, volume: &str, options: &[&str], args: &[&str]) -> Result<String> {
+        let deployment = options.first().copied().unwrap_or(name);
         let engine = Connection::open(self.socket)?;
         let uid = uid(name);
         let of_node = NamespaceOption { network: NamespaceMode::Node.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(of_node) };
         let pod = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata { name: pod_name(name), uid: uid.clone(), namespace: "lab".to_owned() }),
-            labels: [("app", name), ("pod-template-hash", HASH)]
+            metadata: Some(PodSandboxMetadata {
+                name: pod_name(deployment, name),
+                uid: uid.clone(),
+                namespace: "lab".to_owned(),
+            }),
+            labels: [("app", deployment), ("pod-template-hash", HASH)]
                 .map(|(label, value)| (label.into(), value.into()))
                 .into(),
             linux: Some(LinuxPodSandboxConfig {
@@ -94,7 +105,7 @@ impl Client for Cri {
         let request = RunPodSandboxRequest { config: Some(pod.clone()) };
         let pod_sandbox_id = engine.call(request)?.pod_sandbox_id;
         let container = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.to_owned() }),
+            metadata: Some(ContainerMetadata { name: deployment.to_owned() }),
             image: Some(ImageSpec { image: image::NAME.to_owned(), ..ImageSpec::default() }),
             command: args.iter().map(|&arg| arg.to_owned()).collect(),
             mounts: vec![Mount { container_path: "/data".to_owned(), host_path: volume.to_owned() }],
@@ -143,7 +154,7 @@ impl Client for Cri {
             "pod": {
                 "uid": uid(name),
                 "namespace": "lab",
-                "name": pod_name(name),
+                "name": pod_name(name, name),
                 "labels": {"app": name, "pod-template-hash": HASH},
                 "owner": {"kind": "Deployment", "name": name},
             },
