@@ -1,6 +1,7 @@
 //! The command line. Arguments become a validated configuration before anything is opened, and every error becomes one
 //! line of text and a documented exit code.
 
+mod advise;
 mod arguments;
 mod completion;
 mod config;
@@ -53,6 +54,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show which containers are not their images any more, and what is different in them (needs root)
     Drift(drift::Args),
+    /// Say what a workload needs to run with a read-only root, by what its containers have written (needs root)
+    Advise(advise::Args),
     /// Show whether the daemon is watching, and its counters (needs root)
     Status(status::Args),
     /// Let the daemon publish a finding that is a test, to see whether findings arrive (needs root)
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Drift(args) => drift::run(&args),
+        Command::Advise(args) => advise::run(&args),
         Command::Status(args) => status::run(&args),
         Command::TestAlert(args) => test_alert::run(&args),
         Command::Explain(args) => explain::run(&args),

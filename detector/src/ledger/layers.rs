@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::finding::{Container, Text};
@@ -17,6 +17,9 @@ use crate::sensor::hierarchy::Hierarchy;
 
 /// How many cgroups below that of a container are searched for a process at most.
 const MOST_CGROUPS: usize = 1000;
+
+/// How many files below a directory are counted at most.
+const MOST_FILES: usize = 10_000;
 
 /// Why the layers of a container cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,42 @@ impl Layers {
         lowers.extend(option(b"lowerdir").iter().flat_map(|list| split(list)).map(|lower| path(&lower)));
         Some(Self { upper, lowers, mount_points })
     }
+}
+
+/// How many files the image of a running container has below each of these directories: [`MOST_FILES`] at most.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub(crate) fn image_files_below(container: &Container, directories: &[String]) -> Result<Vec<u64>, Error> {
+    let layers = Layers::of(container)?;
+    let lowers = layers.lowers.iter().map(|lower| open(lower)).collect::<Result<Vec<_>, _>>()?;
+    Ok(directories.iter().map(|directory| files_below(&lowers, directory.as_bytes())).collect())
+}
+
+/// How many files there are below a directory in any of these layers. Those that an upper one has removed count, too.
+fn files_below(layers: &[OwnedFd], directory: &[u8]) -> u64 {
+    let mut files = HashSet::new();
+    for layer in layers {
+        let mut pending = vec![directory.to_owned()];
+        while let Some(path) = pending.pop() {
+            // What is no directory in this layer, or cannot be read, has nothing below it.
+            let Ok(names) = open_below(layer, &path).and_then(Dir::new) else { continue };
+            for entry in names.flatten().filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b"..")) {
+                let child = [&path[..], b"/", entry.file_name().to_bytes()].concat();
+                match entry.file_type() {
+                    FileType::Directory => pending.push(child),
+                    // A whiteout is one.
+                    FileType::CharacterDevice => {}
+                    _ => _ = files.insert(child),
+                }
+                if files.len() + pending.len() >= MOST_FILES {
+                    return files.len() as u64;
+                }
+            }
+        }
+    }
+    files.len() as u64
 }
 
 /// The paths in a list, which are separated by colons. A backslash takes the meaning from a colon.

@@ -8,6 +8,7 @@
 //! A ledger that cannot be used never keeps the daemon from watching: it is set aside, or tried again.
 
 pub mod account;
+pub(crate) mod advice;
 pub(crate) mod diff;
 pub mod entry;
 mod inlet;

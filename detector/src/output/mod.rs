@@ -1,5 +1,6 @@
 //! What findings look like outside: JSON for programs, a line for people. Both are safe to look at in a terminal.
 
+pub(crate) mod advice;
 pub(crate) mod columns;
 pub(crate) mod drift;
 pub(crate) mod escape;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::expectation::difference;
 use super::lab::Lab;
 use crate::engine::{CRI, DOCKER, Engine};
-use crate::image::DASH;
+use crate::image::{DASH, MANY};
 use crate::program::{finish, wait_for};
 use crate::sensor::{DETECTOR, detector};
 
@@ -19,6 +19,8 @@ use crate::sensor::{DETECTOR, detector};
 const LEDGER: &str = "/var/lib/detector/ledger.redb";
 /// A program that is added.
 const IMPLANT: &str = "/usr/bin/implant";
+/// How long it can take until the ledger has what has happened.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The exit code if a container has drifted.
 const DRIFTED: i32 = 8;
 
@@ -159,6 +161,50 @@ fn expect_one_to_differ(lab: &mut Lab, engine: &'static Engine, options: &[&str]
         ensure!(completed.iter().any(|offer| offer == wanted), "{wanted} is not in {completed:?}");
     }
     drop((one, two, three));
+    lab.take_findings().map(drop)
+}
+
+/// A container runs with a read-only root as advised, and does there what it did before. What the image has where it
+/// must be able to write is counted.
+pub(super) fn advice(lab: &mut Lab) -> Result<()> {
+    lab.node.ensure(&DOCKER)?;
+    let container = DOCKER.service(lab.number())?;
+    lab.wait_until_known(&container)?;
+    container.service_does(&["mkdir", "/srv/state"])?;
+    let acts = [["create", "/srv/state/one"], ["create", "/run/app.pid"]];
+    for act in acts {
+        container.service_does(&act)?;
+    }
+    container.service_does(&["append", "/etc/app.conf"])?;
+    container.exec(&["/usr/bin/tool", "create", "/opt-by-hand"])?;
+    lab.take_findings()?;
+    let (code, command) = shown(&["advise", &container.id, "-o", "docker"])?;
+    let words: Vec<_> = command.split_whitespace().collect();
+    let ["docker", "run", options @ .., _image] = &words[..] else { bail!("{code}: {command}") };
+    ensure!(options == ["--read-only", "--tmpfs", "/run", "--tmpfs", "/srv/state"], "{code}: {command}");
+    let (code, said) = shown(&["advise", &container.id])?;
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(code == 0 && said.contains("not solved: /etc/app.conf is beside files that others need"), "{said}");
+    ensure!(!said.contains("by-hand") && said.contains("only people who came in"), "{said}");
+
+    let refused = DOCKER.service_with(lab.number(), &["--read-only"])?.service_does(&acts[0]);
+    ensure!(refused.is_err(), "it can write without a mount: {refused:?}");
+    let advised = DOCKER.service_with(lab.number(), options)?;
+    for act in acts {
+        advised.service_does(&act)?;
+    }
+    lab.take_findings()?;
+    expect(&drift(&advised.id)?, &json!({"verdict": "image", "entries": null}))?;
+
+    let (own, file) = (lab.new_container()?, lab.file()?);
+    own.service_does(&["append", &file])?;
+    let mount = wait_for("the advice", PATIENCE, || {
+        let (code, told) = shown(&["advise", &own.id, "-o", "json"])?;
+        let mut told: Value = serde_json::from_str(&told).with_context(|| format!("{code}: {told}"))?;
+        Ok(told.pointer_mut("/mounts/0").map(Value::take))
+    })?;
+    ensure!(mount["path"] == "/srv/many" && mount["hides"] == json!(MANY), "{mount}");
+    drop((container, advised));
     lab.take_findings().map(drop)
 }
 

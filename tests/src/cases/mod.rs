@@ -205,7 +205,7 @@ cases! {
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     repeats [Node]: installation;
-    drift [Node]: replicas, replicas_of_pods;
+    drift [Node]: replicas, replicas_of_pods, advice;
     session [Node]: docker, containerd, podman;
     expected [Node]:
         health_check, health_check_of_podman, health_check_replaced, health_check_of_added_program,
