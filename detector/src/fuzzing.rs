@@ -25,6 +25,7 @@ use crate::detect::{self, Context, Detector};
 use crate::event::Event;
 use crate::explain::{self, Explanation, Known};
 use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
+use crate::forward::relp::frame::{Answer, Frame, LONGEST_ANSWER};
 use crate::learn::{self, Seen, Wanted};
 use crate::output::escape::is_unsafe;
 use crate::output::formats::{Format, Unreadable};
@@ -45,7 +46,7 @@ pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
 /// are made by the fuzzer, so that they follow the layout.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
@@ -58,6 +59,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("record", one_record),
     ("recording", recording),
     ("redact", redact),
+    ("relp", relp),
     ("request", request),
     ("text", text),
 ];
@@ -393,6 +395,23 @@ fn is_part(shown: &[u8], given: &[u8]) -> bool {
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     if part.is_empty() { Some(0) } else { text.windows(part.len()).position(|window| window == part) }
+}
+
+/// What a receiver sends over RELP: frames of a bounded length, which mean the same when they are written again.
+fn relp(data: &[u8]) {
+    let mut rest = data;
+    while let Ok(Some((frame, length))) = Frame::read(rest) {
+        assert!(frame.data.len() <= LONGEST_ANSWER, "{frame:?}");
+        assert_eq!(Frame::read(&rest[..length - 1]), Ok(None));
+        let mut written = Vec::new();
+        frame.write(&mut written);
+        assert_eq!(Frame::read(&written), Ok(Some((frame, written.len()))));
+        if let Some(answer) = Answer::read(frame.data) {
+            assert!(!answer.text.contains(&b'\n'), "{answer:?}");
+            let _any = answer.offer("commands");
+        }
+        rest = &rest[length..];
+    }
 }
 
 /// What a client sends to the daemon: every request has one answer, the right one.

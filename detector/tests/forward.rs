@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -174,11 +174,18 @@ enum Daemon {
     /// Over TLS, with the certificates in its folder, and only for those who show one.
     EncryptedRsyslog,
     EncryptedSyslogNg,
+    /// rsyslog again, which acknowledges each message when it has written it.
+    Relp,
+    EncryptedRelp,
 }
 
 impl Daemon {
     const fn is_encrypted(self) -> bool {
-        matches!(self, Self::EncryptedRsyslog | Self::EncryptedSyslogNg)
+        matches!(self, Self::EncryptedRsyslog | Self::EncryptedSyslogNg | Self::EncryptedRelp)
+    }
+
+    const fn is_of_rsyslog(self) -> bool {
+        !matches!(self, Self::SyslogNg | Self::EncryptedSyslogNg)
     }
 }
 
@@ -204,11 +211,8 @@ impl Syslog {
         let ours = || concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/receivers").into();
         let root = PathBuf::from(env::var_os("DETECTOR_RECEIVERS").unwrap_or_else(ours));
         assert!(root.exists(), "no {}: run `cargo xtask test`, which fetches receivers", root.display());
-        let root = root.join(match daemon {
-            Daemon::Rsyslog | Daemon::EncryptedRsyslog => "rsyslog",
-            Daemon::SyslogNg | Daemon::EncryptedSyslogNg => "syslog-ng",
-        });
-        let [files, gtls, tls] = if daemon.is_encrypted() {
+        let root = root.join(if daemon.is_of_rsyslog() { "rsyslog" } else { "syslog-ng" });
+        let [files, gtls, tls, relp] = if daemon.is_encrypted() {
             [
                 format!(
                     r#"DefaultNetstreamDriverCAFile="{0}/ca.pem" DefaultNetstreamDriverCertFile="{0}/certificate.pem"
@@ -221,6 +225,11 @@ impl Syslog {
                         peer-verify(required-trusted))"#,
                     folder.display()
                 ),
+                format!(
+                    r#"tls="on" tls.caCert="{0}/ca.pem" tls.myCert="{0}/certificate.pem" tls.myPrivKey="{0}/key.pem"
+                        tls.authMode="certvalid""#,
+                    folder.display()
+                ),
             ]
         } else {
             Default::default()
@@ -229,13 +238,24 @@ impl Syslog {
         let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng"];
         let libraries = libraries.map(|path| root.join(path).display().to_string()).join(":");
         let at = |name: &str| folder.join(name).display().to_string();
-        let (configuration, program, arguments) = match daemon {
-            Daemon::Rsyslog | Daemon::EncryptedRsyslog => (
+        let inputs = if matches!(daemon, Daemon::Relp | Daemon::EncryptedRelp) {
+            // Without a queue in memory, what is acknowledged is in the file.
+            format!(
+                r#"main_queue(queue.type="direct") module(load="imrelp") input(type="imrelp" port="{port}" {relp})"#
+            )
+        } else {
+            format!(
+                r#"module(load="imtcp" {gtls}) module(load="imudp")
+                    input(type="imtcp" address="127.0.0.1" port="{port}")
+                    input(type="imudp" address="127.0.0.1" port="{port}")"#
+            )
+        };
+        let (configuration, program, arguments) = if daemon.is_of_rsyslog() {
+            (
                 format!(
                     r#"global(workDirectory="{0}" maxMessageSize="64k" {files})
-                    module(load="imtcp" {gtls}) module(load="imudp") module(load="imuxsock" SysSock.Use="off")
-                    input(type="imtcp" address="127.0.0.1" port="{port}")
-                    input(type="imudp" address="127.0.0.1" port="{port}")
+                    module(load="imuxsock" SysSock.Use="off")
+                    {inputs}
                     input(type="imuxsock" Socket="{0}/socket" UseSpecialParser="off" ParseHostname="on")
                     template(name="all" type="string" string="%pri% %timereported:::date-rfc3339% %hostname% %app-name% %msgid% %msg%\n")
                     action(type="omfile" file="{0}/received" template="all")"#,
@@ -251,8 +271,9 @@ impl Syslog {
                     "-M".to_owned(),
                     root.join("usr/lib/x86_64-linux-gnu/rsyslog").display().to_string(),
                 ],
-            ),
-            Daemon::SyslogNg | Daemon::EncryptedSyslogNg => (
+            )
+        } else {
+            (
                 format!(
                     r#"@version: 3.38
                     options {{ keep-hostname(yes); log-msg-size(65536); stats-freq(0); frac-digits(6); }};
@@ -275,7 +296,7 @@ impl Syslog {
                     format!("--control={}", at("control")),
                     format!("--module-path={}", root.join("usr/lib/syslog-ng/3.38").display()),
                 ],
-            ),
+            )
         };
         fs::write(folder.join("configuration"), configuration).expect("it is ours");
         // Its own loader, because its libraries need not be those of this machine.
@@ -290,6 +311,11 @@ impl Syslog {
         let text = fs::read(self.folder.join("received")).unwrap_or_default();
         let text = String::from_utf8(text).expect("it is text");
         text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// Stops it where it is: what is sent to it, it takes no more.
+    fn suspend(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
     }
 
     fn kill(&mut self) {
@@ -342,11 +368,12 @@ impl Drop for Syslog {
 #[test]
 fn syslog_daemons_receive_every_line_in_order() {
     let node = Node::new();
-    for daemon in [Daemon::Rsyslog, Daemon::SyslogNg] {
-        for transport in ["tcp", "udp", "unix"] {
+    let all = &["tcp", "udp", "unix"][..];
+    for (daemon, transports) in [(Daemon::Rsyslog, all), (Daemon::SyslogNg, all), (Daemon::Relp, &["relp"])] {
+        for transport in transports {
             let name = format!("{daemon:?}-{transport}");
             let syslog = Syslog::start(daemon, node.path(&name), free_port());
-            let to = match transport {
+            let to = match *transport {
                 "unix" => format!("unix://{}/socket", syslog.folder.display()),
                 transport => format!("{transport}://localhost:{}", syslog.port),
             };
@@ -520,13 +547,15 @@ fn encrypted(name: &str, to: &str, folder: &Path) -> Value {
 fn syslog_daemons_receive_lines_over_tls_only_from_those_whom_they_know() {
     let node = Node::new();
     let (known, other) = (Authority::new("known"), Authority::new("other"));
-    for daemon in [Daemon::EncryptedRsyslog, Daemon::EncryptedSyslogNg] {
+    for (daemon, scheme) in
+        [(Daemon::EncryptedRsyslog, "tls"), (Daemon::EncryptedSyslogNg, "tls"), (Daemon::EncryptedRelp, "relps")]
+    {
         let name = format!("{daemon:?}");
         let own = node.path("own");
         known.certify(&node.path(&name));
         other.certify(&own);
         let syslog = Syslog::start(daemon, node.path(&name), free_port());
-        let to = format!("tls://localhost:{}", syslog.port);
+        let to = format!("{scheme}://localhost:{}", syslog.port);
         node.write_some(100);
         let forwarding = node.forward_as(vec![encrypted(&name, &to, &own)]);
         let failure = || forwarding.told(&name)["failure"]["why"].as_str().unwrap_or_default().to_owned();
@@ -537,13 +566,240 @@ fn syslog_daemons_receive_lines_over_tls_only_from_those_whom_they_know() {
         node.write_some(1000);
         syslog.expect(&node.lines());
         forwarding.stop();
-        let to = format!("tls://127.0.0.1:{}", syslog.port);
+        let to = format!("{scheme}://127.0.0.1:{}", syslog.port);
         let forwarding = node.forward_as(vec![encrypted(&name, &to, &own)]);
         node.write_some(1);
         let failure = || forwarding.told(&name)["failure"]["why"].as_str().unwrap_or_default().to_owned();
         wait("the name is another one", || failure().contains("not valid for name"));
         node.files().iter().for_each(|file| fs::remove_file(file).expect("it is ours"));
     }
+}
+
+/// How many frames a forwarder over RELP lets wait for their answers.
+const RELP_WINDOW: usize = 128;
+
+#[test]
+fn what_relp_has_not_acknowledged_is_sent_again_and_nothing_else() {
+    let node = Node::new();
+    let mut syslog = Syslog::start(Daemon::Relp, node.path("relp"), free_port());
+    let to = format!("relp://127.0.0.1:{}", syslog.port);
+    let forwarding = node.forward(&[("siem", to)]);
+    for round in 0..5 {
+        // In each second round, what is sent before it is killed is in its socket, and has no answer.
+        let is_suspended = round % 2 == 1;
+        let before = node.lines().len();
+        if is_suspended {
+            syslog.suspend();
+        }
+        node.write_some(1000);
+        if is_suspended {
+            thread::sleep(Duration::from_secs(2));
+            assert_eq!(forwarding.told("siem")["seq"], before, "what is not acknowledged was not sent");
+        } else {
+            wait("it receives", || syslog.received().len() > before);
+        }
+        syslog.kill();
+        syslog.restart();
+        syslog.expect(&node.lines());
+        let written = node.lines().len();
+        wait("all is acknowledged", || forwarding.told("siem")["seq"] == written);
+    }
+    let (told, lines) = (forwarding.told("siem"), node.lines());
+    assert!(lines.len() >= 5000, "{}", lines.len());
+    assert_eq!((&told["given_up"], &told["refused"]), (&json!(0), &json!(0)), "{told}");
+    assert_eq!(told["sent"], lines.len(), "no line counts twice");
+    let twice = syslog.received().len() - lines.len();
+    assert!(twice <= 5 * RELP_WINDOW, "{twice} lines came twice");
+    forwarding.stop();
+}
+
+/// What a RELP receiver does with a frame, by its place in the session, its number and its data: what it says, or
+/// nothing to end the session.
+type Behaviour = fn(usize, u64, &str) -> Option<String>;
+
+/// A `rsp` frame.
+fn rsp(number: u64, data: &str) -> String {
+    format!("{number} rsp {} {data}\n", data.len())
+}
+
+/// What a RELP receiver has to say.
+fn truth(nth: usize, number: u64) -> Option<String> {
+    Some(rsp(number, if nth == 0 { "200 OK\nrelp_version=0\ncommands=syslog" } else { "200 OK" }))
+}
+
+/// Reads a frame: its number, its command and its data.
+fn read_frame(input: &mut impl BufRead) -> Option<(u64, String, String)> {
+    let mut header = Vec::new();
+    let mut words = 0;
+    while words < 3 {
+        let mut byte = [0];
+        input.read_exact(&mut byte).ok()?;
+        words += usize::from(byte == *b" " || byte == *b"\n");
+        header.push(byte[0]);
+    }
+    let header = String::from_utf8(header).expect("it is text");
+    let [number, command, length] = header.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{header:?}") };
+    let mut data = vec![0; length.parse().expect("it is a number")];
+    input.read_exact(&mut data).ok()?;
+    if header.ends_with(' ') {
+        let mut end = [0];
+        input.read_exact(&mut end).ok()?;
+        assert_eq!(end, *b"\n");
+    }
+    Some((number.parse().expect("it is a number"), command.to_owned(), String::from_utf8(data).expect("it is text")))
+}
+
+/// Receives over RELP, and behaves in each session as is said here, and as in the last one then. Returns the URL, and
+/// where the data of the frames of each session will be.
+fn relp_receiver(behaviours: Vec<Behaviour>) -> (String, Arc<Mutex<Vec<Vec<String>>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    let url = format!("relp://{}", listener.local_addr().expect("it is bound"));
+    let sessions = Arc::<Mutex<Vec<Vec<String>>>>::default();
+    let received = Arc::clone(&sessions);
+    thread::spawn(move || {
+        for (nth, client) in listener.incoming().enumerate() {
+            let behaviour = behaviours[nth.min(behaviours.len() - 1)];
+            let mut client = client.expect("it connects");
+            received.lock().expect("nobody panics").push(Vec::new());
+            let mut input = BufReader::new(client.try_clone().expect("there are descriptors"));
+            for place in 0.. {
+                let Some((number, command, data)) = read_frame(&mut input) else { break };
+                assert_eq!(number, place as u64 + 1);
+                let said = match (place, command.as_str()) {
+                    (0, "open") | (1.., "syslog") => behaviour(place, number, &data),
+                    (1.., "close") => Some(rsp(number, "200 OK")),
+                    _ => panic!("{command} as frame {place}"),
+                };
+                received.lock().expect("nobody panics")[nth].push(data);
+                match said {
+                    Some(said) => _ = client.write_all(said.as_bytes()),
+                    None => break,
+                }
+            }
+            // What it has said arrives before it is gone.
+            let _ = client.shutdown(Shutdown::Write);
+            let _ = io::copy(&mut input, &mut io::sink());
+        }
+    });
+    (url, sessions)
+}
+
+#[test]
+fn a_relp_receiver_that_lies_gets_every_line_that_it_has_not_acknowledged() {
+    // How it behaves, how many lines it has acknowledged without a gap then, and what is told.
+    let table: [(Behaviour, usize, &str); 15] = [
+        (|nth, number, _| truth(nth, number).filter(|_| nth <= 7), 7, "the receiver has ended the session"),
+        (
+            |nth, number, _| if nth <= 3 { truth(nth, number) } else { Some("HTTP/1.1 400 Bad Request\r\n".into()) },
+            3,
+            "it sends what is not RELP",
+        ),
+        (
+            |nth, number, _| if nth <= 1 { truth(nth, number) } else { Some("1000000000 rsp 6 200 OK\n".into()) },
+            1,
+            "it sends what is not RELP",
+        ),
+        (
+            |nth, number, _| truth(nth, if nth <= 2 { number } else { number + 1000 }),
+            2,
+            "which does not wait for an answer",
+        ),
+        (
+            |nth, number, _| truth(nth, number).map(|said| if nth == 5 { said.repeat(2) } else { said }),
+            5,
+            "it answers transaction 6, which does not wait for an answer",
+        ),
+        (
+            |nth, number, _| if nth <= 1 { truth(nth, number) } else { Some(format!("{number} rsp 999999999 200 OK")) },
+            1,
+            "it sends a frame with more than 16384 bytes",
+        ),
+        (
+            |nth, number, _| if nth <= 1 { truth(nth, number) } else { Some(rsp(number, "fine")) },
+            1,
+            "it sends an answer without a code",
+        ),
+        (
+            |nth, number, _| if nth <= 1 { truth(nth, number) } else { Some("0 serverclose 0\n".into()) },
+            1,
+            "the receiver has ended the session",
+        ),
+        (
+            |nth, number, _| if nth <= 1 { truth(nth, number) } else { Some(format!("{number} syslog 0\n")) },
+            1,
+            "it sends the command syslog with the number 3",
+        ),
+        // The second line is acknowledged before the first one.
+        (
+            |nth, number, _| match nth {
+                1 => Some(String::new()),
+                2 => Some(rsp(number, "200 OK") + &rsp(number - 1, "200 OK")),
+                _ => truth(nth, number).filter(|_| nth == 0),
+            },
+            2,
+            "the receiver has ended the session",
+        ),
+        // The second line is acknowledged, and the first one is not.
+        (
+            |nth, number, _| match nth {
+                1 => Some(String::new()),
+                2 => truth(nth, number),
+                _ => truth(nth, number).filter(|_| nth == 0),
+            },
+            0,
+            "the receiver has ended the session",
+        ),
+        (|_, number, _| Some(rsp(number, "500 go \u{1b}away")), 0, "it refuses the session: 500 go  away"),
+        (
+            |_, number, _| Some(rsp(number, "200 OK\nrelp_version=7\ncommands=syslog")),
+            0,
+            "it does not offer version 0 or 1 of RELP",
+        ),
+        (
+            |_, number, _| Some(rsp(number, "200 OK\nrelp_version=0\ncommands=eventlog")),
+            0,
+            "it does not offer to take syslog messages",
+        ),
+        // It never answers any more.
+        (|nth, number, _| if nth <= 9 { truth(nth, number) } else { Some(String::new()) }, 9, "no answer for 30 s"),
+    ];
+    let node = Node::new();
+    node.write((0..400).map(|nth| if nth % 100 == 99 { format!("refuse {nth}") } else { format!("reason {nth}") }));
+    let lines = node.lines();
+    let good: Behaviour = |nth, number, data| {
+        if data.contains("refuse") { Some(rsp(number, "500 never")) } else { truth(nth, number) }
+    };
+    let (url, sessions) = relp_receiver(table.iter().map(|(behaviour, ..)| *behaviour).chain([good]).collect());
+    let forwarding = node.forward(&[("siem", url)]);
+    wait("all is acknowledged", || forwarding.told("siem")["seq"] == lines.len());
+    let told = forwarding.told("siem");
+    assert_eq!((&told["sent"], &told["refused"]), (&json!(lines.len()), &json!(4)), "{told}");
+    let refused: Vec<_> = lines.iter().filter(|line| line.contains("refuse")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(fs::read_to_string(node.path("state/siem.refused")).expect("it is there"), refused.concat());
+    forwarding.stop();
+    let messages = fs::read_to_string(node.path("messages")).expect("it is there");
+    assert!(messages.contains("it answers 500 never"), "{messages}");
+    assert!(!messages.contains('\u{1b}'), "{messages}");
+    let mut sessions = sessions.lock().expect("nobody panics").clone();
+    assert_eq!(sessions.len(), table.len() + 1);
+    let last = sessions.pop().expect("there is one");
+    let mut next = 0;
+    for (session, (_, acknowledged, expected)) in sessions.iter().zip(table) {
+        assert!(messages.contains(&format!("{expected}; it is tried again")), "{expected}: {messages}");
+        assert_eq!(
+            session[0],
+            format!("relp_version=0\nrelp_software=detector,{}\ncommands=syslog", env!("CARGO_PKG_VERSION"))
+        );
+        for (nth, message) in session[1..].iter().enumerate() {
+            assert!(message.starts_with("<86>1 ") && message.ends_with(&lines[next + nth]), "{message}");
+        }
+        assert!(session.len() - 1 <= RELP_WINDOW + acknowledged, "{}", session.len());
+        next += acknowledged;
+    }
+    // The last one has all the rest, once, and is closed.
+    let (close, rest) = last[1..].split_last().expect("it is closed");
+    assert_eq!((close.as_str(), rest.len()), ("", lines.len() - next));
+    assert!(rest.iter().zip(&lines[next..]).all(|(message, line)| message.ends_with(line)));
 }
 
 /// A collector: takes requests as its owner decides.

@@ -10,7 +10,7 @@ use crate::{project, setup};
 
 /// Their packages, by their names. They are not installed, because one machine can have only one of these daemons.
 const PACKAGES: [(&str, &[&str]); 2] =
-    [("rsyslog", &["rsyslog", "rsyslog-gnutls"]), ("syslog-ng", &["syslog-ng-core"])];
+    [("rsyslog", &["rsyslog", "rsyslog-gnutls", "rsyslog-relp"]), ("syslog-ng", &["syslog-ng-core"])];
 
 /// Returns the directory of the cache in which each of them has a directory with its packages and all that they need,
 /// or puts them there.

@@ -21,7 +21,8 @@ pub(super) struct Entry {
     #[schemars(required, regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"), length(max = LONGEST_NAME))]
     name: Option<String>,
     /// The URL of the receiver: `unix:///dev/log`, `udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT` for
-    /// syslog, `journald://` for the journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook.
+    /// syslog, `relp://HOST:PORT` or `relps://HOST:PORT` for syslog that is acknowledged (RELP), `journald://` for the
+    /// journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook.
     #[schemars(required, with = "Option<String>")]
     to: Option<Destination>,
     /// What lines are sent as: `native` (as they are in the log, the default), `ocsf`, `ecs` or `falco`.
@@ -78,7 +79,7 @@ impl entries::Entry for Entry {
             refuse(&["batch", "headers"], "this is only for http:// and https://; leave it out");
         }
         if !to.is_encrypted() {
-            refuse(&["ca", "certificate", "key"], "this is only for tls:// and https://; leave it out");
+            refuse(&["ca", "certificate", "key"], "this is only for tls://, relps:// and https://; leave it out");
         }
         if self.certificate.is_some() != self.key.is_some() {
             refuse(&["certificate", "key"], "a certificate needs its key; give both, or none");

@@ -22,6 +22,10 @@ pub enum Destination {
     Tcp(Address),
     /// Syslog over TLS.
     Tls(Address),
+    /// Syslog over RELP.
+    Relp(Address),
+    /// Syslog over RELP and TLS.
+    Relps(Address),
     /// A webhook.
     Web(Web),
 }
@@ -29,7 +33,7 @@ pub enum Destination {
 impl Destination {
     /// Whether what is sent is encrypted, and the receiver proves who it is.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Web(Web { is_encrypted: true, .. }))
+        matches!(self, Self::Tls(_) | Self::Relps(_) | Self::Web(Web { is_encrypted: true, .. }))
     }
 }
 
@@ -82,6 +86,8 @@ impl fmt::Display for Destination {
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Tls(address) => write!(f, "tls://{address}"),
+            Self::Relp(address) => write!(f, "relp://{address}"),
+            Self::Relps(address) => write!(f, "relps://{address}"),
             Self::Web(web) => write!(f, "{}://{}{}", web.scheme(), web.host(), web.path),
         }
     }
@@ -106,7 +112,8 @@ impl TryFrom<String> for Destination {
 pub enum InvalidUrl {
     /// Its beginning is not known.
     #[error(
-        "use a URL such as https://collector.example/lines, tls://collector.example:6514, tcp://collector.example:601, \
+        "use a URL such as https://collector.example/lines, relps://collector.example:2514, \
+        relp://collector.example:2514, tls://collector.example:6514, tcp://collector.example:601, \
         udp://collector.example:514, unix:///dev/log or journald://"
     )]
     Scheme,
@@ -138,6 +145,8 @@ impl FromStr for Destination {
             "udp" => rest.parse().map(Self::Udp),
             "tcp" => rest.parse().map(Self::Tcp),
             "tls" => rest.parse().map(Self::Tls),
+            "relp" => rest.parse().map(Self::Relp),
+            "relps" => rest.parse().map(Self::Relps),
             "http" | "https" => web(scheme == "https", rest).map(Self::Web),
             _ => Err(InvalidUrl::Scheme),
         }
@@ -190,6 +199,8 @@ mod tests {
             "tcp://collector.example:601",
             "tcp://[::1]:65535",
             "tls://collector.example:6514",
+            "relp://collector.example:2514",
+            "relps://[::1]:20514",
             "http://collector.example/",
             "https://collector.example:8443/a/b?c=d",
             "https://[::1]/",
@@ -211,6 +222,8 @@ mod tests {
             ("journald://run", InvalidUrl::Path),
             ("tcp://collector", InvalidUrl::Port),
             ("tcp://collector:", InvalidUrl::Port),
+            ("relp://collector", InvalidUrl::Port),
+            ("relps://collector:2514/x", InvalidUrl::Address),
             ("tcp://collector:0", InvalidUrl::Port),
             ("tcp://collector:65536", InvalidUrl::Port),
             ("tcp://[::1]", InvalidUrl::Port),

@@ -12,6 +12,7 @@ mod journal;
 pub(crate) mod progress;
 mod receiver;
 mod refused;
+pub(crate) mod relp;
 mod sandbox;
 mod sender;
 mod syslog;

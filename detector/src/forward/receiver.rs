@@ -9,8 +9,12 @@ use tokio::time::sleep;
 use super::Forwarder;
 use super::destination::Destination;
 use super::journal::Journal;
+use super::relp::Relp;
 use super::syslog::{self, Datagrams, Stream};
 use super::webhook::Webhook;
+
+/// How many characters of an answer are told.
+pub(super) const TOLD: usize = 200;
 
 /// A line to send.
 pub(super) struct Item<'a> {
@@ -27,6 +31,27 @@ pub(super) struct Refusal {
     pub(super) nth: usize,
     /// Why.
     pub(super) why: String,
+}
+
+/// What has become of lines.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// How many of them need not be sent again, counted from the first one: they were sent, or are refused.
+    pub(super) settled: usize,
+    /// Those of them that will never be taken.
+    pub(super) refused: Vec<Refusal>,
+    /// Why the others could not be sent. It is not known which of them were received.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Outcome {
+    /// That of a receiver which takes all of so many lines, or tells nothing about any of them.
+    fn of_all(count: usize, result: Result<Vec<Refusal>, Failure>) -> Self {
+        match result {
+            Ok(refused) => Self { settled: count, refused, failure: None },
+            Err(failure) => Self { settled: 0, refused: Vec::new(), failure: Some(failure) },
+        }
+    }
 }
 
 /// Why lines could not be sent now.
@@ -54,11 +79,18 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The beginning of what a receiver says, as a message can have it.
+pub(super) fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.trim().chars().take(TOLD).map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
 /// A receiver.
 pub(super) enum Receiver {
     Datagrams(Datagrams),
     Journal(Journal),
     Stream(Stream),
+    Relp(Relp),
     Webhook(Webhook),
 }
 
@@ -71,6 +103,8 @@ impl Receiver {
             Destination::Udp(address) => Self::Datagrams(Datagrams::to_udp(address)),
             Destination::Tcp(address) => Self::Stream(Stream::to(address, None)),
             Destination::Tls(address) => Self::Stream(Stream::to(address, Some(forwarder.tls.clone()))),
+            Destination::Relp(address) => Self::Relp(Relp::to(address, None)),
+            Destination::Relps(address) => Self::Relp(Relp::to(address, Some(forwarder.tls.clone()))),
             Destination::Web(to) => Self::Webhook(Webhook::to(to, forwarder)),
         }
     }
@@ -80,18 +114,20 @@ impl Receiver {
         match self {
             Self::Datagrams(datagrams) => datagrams.window(),
             Self::Stream(_) => syslog::WINDOW,
-            Self::Journal(_) | Self::Webhook(_) => 0,
+            Self::Relp(_) | Self::Journal(_) | Self::Webhook(_) => 0,
         }
     }
 
-    /// Sends lines in their order. If this fails, it is not known which of them were received.
-    pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Result<Vec<Refusal>, Failure> {
-        match self {
+    /// Sends lines in their order.
+    pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Outcome {
+        let result = match self {
             Self::Datagrams(datagrams) => datagrams.send(items).await,
             Self::Journal(journal) => journal.send(items).await,
             Self::Stream(stream) => stream.send(items).await,
+            Self::Relp(relp) => return relp.send(items).await,
             Self::Webhook(webhook) => webhook.send(items).await,
-        }
+        };
+        Outcome::of_all(items.len(), result)
     }
 
     /// Waits for about this time, unless what was sent last turns out to be lost.
@@ -99,6 +135,7 @@ impl Receiver {
         match self {
             Self::Datagrams(datagrams) => datagrams.wait(time).await,
             Self::Stream(stream) => stream.wait(time).await,
+            Self::Relp(relp) => relp.wait(time).await,
             Self::Journal(_) | Self::Webhook(_) => {
                 sleep(time).await;
                 Ok(())
@@ -111,6 +148,10 @@ impl Receiver {
         match self {
             Self::Datagrams(_) | Self::Journal(_) | Self::Webhook(_) => true,
             Self::Stream(stream) => stream.close().await,
+            Self::Relp(relp) => {
+                relp.close().await;
+                true
+            }
         }
     }
 }

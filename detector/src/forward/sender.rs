@@ -12,7 +12,7 @@ use super::Forwarder;
 use super::backoff::Backoff;
 use super::cursor::Cursor;
 use super::progress::{Failing, Progress};
-use super::receiver::{Failure, Item, Receiver, Refusal};
+use super::receiver::{Failure, Item, Outcome, Receiver, Refusal};
 use super::refused::RefusedLines;
 use super::unlogged::Unlogged;
 use super::window::Window;
@@ -51,6 +51,16 @@ pub(super) struct Sender {
     told: (Progress, Option<Instant>),
     /// Set when the daemon has ended.
     stop: watch::Receiver<bool>,
+}
+
+/// What has become of lines that were to be sent.
+struct Sent {
+    /// How many of them were sent or are refused: the first ones.
+    settled: usize,
+    /// The places of those that will never be taken, and why.
+    refused: Vec<(usize, String)>,
+    /// Why the others could not be sent.
+    failure: Option<Failure>,
 }
 
 impl Sender {
@@ -140,19 +150,30 @@ impl Sender {
                 return Err(failure);
             }
         };
-        let Some(last) = lines.last() else {
+        let Some(first) = lines.first() else {
             let has_sent = self.send_unlogged().await?;
             self.set_working();
             (self.progress.waiting, self.progress.is_giving_up) = (None, false);
             return Ok(has_sent);
         };
-        self.progress.waiting = lines.first().and_then(|line| chain::time(&line.bytes));
+        self.progress.waiting = chain::time(&first.bytes);
         let texts: Vec<_> = lines.iter().map(|line| &line.bytes[..]).collect();
-        for (nth, why) in self.send(&texts).await? {
+        let Sent { settled, refused, failure } = self.send(&texts).await;
+        for (nth, why) in refused {
             let Line { bytes, position, .. } = &lines[nth];
             self.refuse(&format!("line {}", position.head.seq), bytes, &why)?;
         }
+        self.settle(&lines[..settled]);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         self.set_working();
+        Ok(true)
+    }
+
+    /// Goes on after lines that were sent or are refused.
+    fn settle(&mut self, lines: &[Line]) {
+        let Some(last) = lines.last() else { return };
         self.progress.sent += lines.len() as u64;
         self.progress.seq = last.position.head.seq;
         let bytes = lines.iter().map(|line| line.bytes.len() as u64).sum();
@@ -160,7 +181,6 @@ impl Sender {
         if self.window.start() == last.position {
             self.backoff.succeeded();
         }
-        Ok(true)
     }
 
     /// Sends the next lines that are not in the log. Returns `false` if there are none.
@@ -170,16 +190,17 @@ impl Sender {
             return Ok(false);
         }
         let texts: Vec<_> = lines.iter().map(|line| &line[..]).collect();
-        for (nth, why) in self.send(&texts).await? {
+        let Sent { settled, refused, failure } = self.send(&texts).await;
+        for (nth, why) in refused {
             self.refuse("a line that is not in the log", texts[nth], &why)?;
         }
-        self.unlogged.sent(lines.len());
-        self.progress.unlogged += lines.len() as u64;
-        Ok(true)
+        self.unlogged.sent(settled);
+        self.progress.unlogged += settled as u64;
+        failure.map_or(Ok(true), Err)
     }
 
-    /// Sends lines in the format of the forwarder. Returns the places of those that will never be taken, and why.
-    async fn send(&mut self, lines: &[&[u8]]) -> Result<Vec<(usize, String)>, Failure> {
+    /// Sends lines in the format of the forwarder.
+    async fn send(&mut self, lines: &[&[u8]]) -> Sent {
         let format = self.forwarder.format;
         let (mut items, mut places, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (nth, &line) in lines.iter().enumerate() {
@@ -191,9 +212,15 @@ impl Sender {
                 Err(why) => refused.push((nth, why.to_string())),
             }
         }
-        let by_receiver = self.receiver.send(&items).await?;
+        let Outcome { settled, refused: by_receiver, failure } = self.receiver.send(&items).await;
         refused.extend(by_receiver.into_iter().map(|Refusal { nth, why }| (places[nth], why)));
-        Ok(refused)
+        let settled = match failure {
+            None => lines.len(),
+            Some(_) => settled.checked_sub(1).map_or(0, |last| places[last] + 1),
+        };
+        // The others are sent again, and refused then.
+        refused.retain(|(nth, _)| *nth < settled);
+        Sent { settled, refused, failure }
     }
 
     /// Takes the next lines from the log.

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::connection::{Tls, connect};
 use super::destination::Web;
-use super::receiver::{Failure, Item, Refusal};
+use super::receiver::{self, Failure, Item, Refusal};
 use super::{Batch, Forwarder};
 
 /// How long a receiver may take to answer.
@@ -31,8 +31,6 @@ const ANSWERING: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How much of an answer is read.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// How much of an answer is told.
-const TOLD: usize = 200;
 
 /// A receiver.
 pub(super) struct Webhook {
@@ -178,13 +176,10 @@ async fn read(response: Response<Incoming>) -> Option<Vec<u8>> {
 
 /// The beginning of an answer, unless it has something of the headers, which can be secrets.
 fn shown(text: &[u8], headers: &HeaderMap) -> String {
-    let text = String::from_utf8_lossy(text);
-    let is_secret = |word: &str| word.len() > 3 && text.contains(word);
+    let all = String::from_utf8_lossy(text);
+    let is_secret = |word: &str| word.len() > 3 && all.contains(word);
     let mut words = headers.values().flat_map(|value| value.to_str().unwrap_or_default().split_whitespace());
-    if words.any(is_secret) {
-        return String::new();
-    }
-    text.trim().chars().take(TOLD).map(|character| if character.is_control() { ' ' } else { character }).collect()
+    if words.any(is_secret) { String::new() } else { receiver::shown(text) }
 }
 
 /// What is wrong, with its cause.
@@ -286,7 +281,7 @@ mod tests {
         );
         assert_eq!(shown(b"it is no secret", &headers), "");
         assert_eq!(shown("no\u{1b}[1m\n".as_bytes(), &headers), "no [1m");
-        assert_eq!(shown(&[b'x'; 1000], &headers).len(), TOLD);
+        assert_eq!(shown(&[b'x'; 1000], &headers).len(), receiver::TOLD);
         for wrong in ["secret", "a b: secret", "a: secret\u{1}"] {
             fs::write(&path, wrong).expect("it is ours");
             let failure = read_headers(&path).expect_err("it is no header");
