@@ -64,6 +64,8 @@ pub struct Hub {
     unlogged: Option<(Sender<Bytes>, Receiver<Bytes>)>,
     /// The number of the last line that was written.
     written: AtomicU64,
+    /// How many lines the output has not taken and will be tried again.
+    kept: AtomicU64,
     /// The reasons in the last notice about what is not detected or recorded.
     published: Mutex<Vec<String>>,
 }
@@ -224,6 +226,7 @@ impl Hub {
             forwarded: Mutex::default(),
             unlogged: None,
             written: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             published: Mutex::default(),
         }
     }
@@ -287,7 +290,8 @@ impl Hub {
         let mut add = |name: &str, length: usize| _ = queues.insert(name.to_owned(), length as u64);
         if let Some(Routes { clients, output }) = lock(&self.routes).as_ref() {
             add("clients", clients.len());
-            output.iter().for_each(|output| add("output", output.len()));
+            let kept = usize::try_from(self.kept.load(Relaxed)).unwrap_or(usize::MAX);
+            output.iter().for_each(|output| add("output", output.len().saturating_add(kept)));
         }
         self.ledger().iter().for_each(|ledger| add("ledger", ledger.waiting()));
         queues
@@ -304,6 +308,11 @@ impl Hub {
     /// Counts a line that the output will not get.
     pub(super) fn lose_output(&self) {
         self.output_loss.fetch_add(1, Relaxed);
+    }
+
+    /// Records how many lines the output has not taken and will be tried again.
+    pub(super) fn set_kept(&self, lines: usize) {
+        self.kept.store(lines as u64, Relaxed);
     }
 
     /// Whether there are forwarders.

@@ -182,7 +182,10 @@ impl Writer<'_> {
             let planned = self.next_heartbeat.into_iter().chain(self.output.rotates_at()).min();
             let until_planned = planned.map(|next| next.saturating_duration_since(Instant::now()));
             let next = match (self.kept.pop_front(), tick.into_iter().chain(until_planned).min()) {
-                (Some(line), _) => Ok(line),
+                (Some(line), _) => {
+                    self.hub.set_kept(self.kept.len());
+                    Ok(line)
+                }
                 (None, Some(wait)) => self.lines.recv_timeout(wait),
                 (None, None) => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -351,6 +354,7 @@ impl Writer<'_> {
                     self.hub.forward_unlogged(&line);
                     if self.kept.len() < OUTPUT_QUEUE {
                         self.kept.push_back(line);
+                        self.hub.set_kept(self.kept.len());
                     } else {
                         self.hub.lose_output();
                     }
