@@ -1,4 +1,4 @@
-//! Forwards lines to receivers that others wrote, and to some that fail, hang and lie. The syslog daemons are in the
+//! Forwards lines to receivers that others wrote, and to some that fail, hang and lie. Those of others are in the
 //! directory `DETECTOR_RECEIVERS` (by default `.cache/receivers`), which `cargo xtask test` fills.
 
 use std::collections::BTreeSet;
@@ -166,6 +166,14 @@ impl Drop for Forwarding {
     }
 }
 
+/// The directory with the receivers that others wrote.
+fn receivers() -> PathBuf {
+    let ours = || concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/receivers").into();
+    let root = PathBuf::from(env::var_os("DETECTOR_RECEIVERS").unwrap_or_else(ours));
+    assert!(root.exists(), "no {}: run `cargo xtask test`, which fetches receivers", root.display());
+    root
+}
+
 /// Which daemon receives.
 #[derive(Clone, Copy, Debug)]
 enum Daemon {
@@ -208,10 +216,7 @@ impl Syslog {
     }
 
     fn run(daemon: Daemon, folder: &Path, port: u16) -> Child {
-        let ours = || concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/receivers").into();
-        let root = PathBuf::from(env::var_os("DETECTOR_RECEIVERS").unwrap_or_else(ours));
-        assert!(root.exists(), "no {}: run `cargo xtask test`, which fetches receivers", root.display());
-        let root = root.join(if daemon.is_of_rsyslog() { "rsyslog" } else { "syslog-ng" });
+        let root = receivers().join(if daemon.is_of_rsyslog() { "rsyslog" } else { "syslog-ng" });
         let [files, gtls, tls, relp] = if daemon.is_encrypted() {
             [
                 format!(
@@ -1040,4 +1045,153 @@ fn what_the_log_does_not_take_is_sent_after_the_log() {
     });
     forwarding.stop();
     assert!(fs::read_to_string(node.path("state/hook.refused")).expect("it is there").contains("refuse it"));
+}
+
+/// A receiver of OpenTelemetry, with the messages of OpenTelemetry for Python (`receivers/otlp.py`).
+struct Otlp {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Otlp {
+    fn start(folder: PathBuf, port: u16) -> Self {
+        let _ = fs::create_dir(&folder);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/otlp.py");
+        let said = OpenOptions::new().append(true).create(true).open(folder.join("said")).expect("it is ours");
+        let mut command = Command::new("python3");
+        command.args([script, &port.to_string()]).arg(&folder).env("PYTHONPATH", receivers().join("otlp"));
+        let child = command.stdin(Stdio::null()).stderr(said).spawn().expect("Python is there");
+        let otlp = Self { child, folder, port };
+        wait("the receiver listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        otlp
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What it answers to the next requests.
+    fn answer(&self, statuses: &str) {
+        fs::write(self.folder.join("answers"), statuses).expect("it is ours");
+    }
+
+    /// The records that it has taken.
+    fn received(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.join("received")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
+    }
+
+    /// Waits until it has taken these lines: in their order, apart from those that come twice.
+    fn expect(&self, lines: &[String]) {
+        let bodies = || -> Vec<String> {
+            let body = |record: &Value| record["body"]["stringValue"].as_str().expect("it is text").to_owned();
+            self.received().iter().map(body).collect()
+        };
+        wait("all lines come", || {
+            let taken: BTreeSet<_> = bodies().into_iter().collect();
+            lines.iter().all(|line| taken.contains(line))
+        });
+        let mut next = 0;
+        for line in bodies() {
+            match lines.get(next) {
+                Some(expected) if *expected == line => next += 1,
+                _ => assert!(lines[..next].contains(&line), "{line} instead of {:?}", lines.get(next)),
+            }
+        }
+    }
+}
+
+impl Drop for Otlp {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn a_receiver_of_opentelemetry_takes_every_line_that_it_does_not_refuse() {
+    let node = Node::new();
+    let mut otlp = Otlp::start(node.path("otlp"), free_port());
+    otlp.answer("503 429 500");
+    let headers = node.path("headers");
+    fs::write(&headers, "Authorization: Bearer secret-1\n").expect("it is ours");
+    let mut configured = forwarder("otlp", &format!("otlp+http://localhost:{}", otlp.port));
+    configured["headers"] = json!(headers);
+    let start = Instant::now();
+    let forwarding = node.forward_as(vec![configured]);
+    node.write((0..200).map(|nth| match nth {
+        70 => "refuse it".to_owned(),
+        150 | 151 => format!("reject {nth}"),
+        _ => format!("reason {nth} \"of\" ä"),
+    }));
+    let is_wanted = |line: &String| !line.contains("refuse") && !line.contains("reject");
+    let wanted = || node.lines().into_iter().filter(is_wanted).collect::<Vec<_>>();
+    otlp.expect(&wanted());
+    assert!(start.elapsed() > Duration::from_secs(3), "it wants to be left alone");
+    wait("it is told", || forwarding.told("otlp")["refused"] == 3);
+    let refused: Vec<_> = node.lines().into_iter().filter(|line| !is_wanted(line)).collect();
+    assert_eq!(fs::read_to_string(node.path("state/otlp.refused")).expect("it is there"), refused.join("\n") + "\n");
+    // It is killed while lines come, and gets what it has missed.
+    otlp.kill();
+    node.write_some(1000);
+    wait("it is missed", || !forwarding.told("otlp")["failure"].is_null());
+    let otlp = Otlp::start(otlp.folder.clone(), otlp.port);
+    otlp.expect(&wanted());
+    forwarding.stop();
+    let text = |value: &str| json!({"stringValue": value});
+    let has = |attributes: &Value, key: &str, value: &Value| {
+        let all = attributes.as_array().expect("it is a list");
+        all.contains(&json!({"key": key, "value": value}))
+    };
+    for record in otlp.received() {
+        let line: Value =
+            serde_json::from_str(record["body"]["stringValue"].as_str().expect("it is text")).expect("JSON");
+        assert_eq!((&record["eventName"], &record["scope"]), (&line["event"], &json!("detector")));
+        assert_eq!(record["severityNumber"], "SEVERITY_NUMBER_INFO", "{record}");
+        assert_eq!(record["timeUnixNano"].as_str().map(str::len), Some(19), "{record}");
+        assert!(has(&record["resource"], "service.name", &text("detector")), "{record}");
+        assert!(has(&record["resource"], "host.name", &text("node-1")), "{record}");
+        let seq = json!({"intValue": line["seq"].to_string()});
+        assert!(has(&record["attributes"], "detector.seq", &seq), "{record}");
+    }
+    let requests = fs::read_to_string(otlp.folder.join("headers")).expect("it is there");
+    for request in requests.lines() {
+        let (path, headers) = request.split_once(' ').expect("it has both");
+        let headers: Value = serde_json::from_str(headers).expect("it is JSON");
+        assert_eq!((path, &headers["authorization"]), ("/v1/logs", &json!("Bearer secret-1")));
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        assert_eq!(headers["host"], format!("localhost:{}", otlp.port));
+    }
+    let messages = fs::read_to_string(node.path("messages")).expect("it is there");
+    assert!(messages.contains("it rejects 1 of 1 records: it is not wanted"), "{messages}");
+    assert!(!messages.contains("secret-1"), "{messages}");
+}
+
+#[test]
+fn a_receiver_of_opentelemetry_takes_lines_over_tls_from_those_whom_it_knows() {
+    let node = Node::new();
+    let (known, own) = (Authority::new("known"), node.path("own"));
+    known.certify(&own);
+    known.certify(&node.path("otlp"));
+    let otlp = Otlp::start(node.path("otlp"), free_port());
+    node.write_some(100);
+    let to = format!("otlp+https://localhost:{}/v1/logs", otlp.port);
+    let mut stranger = encrypted("stranger", &to, &own);
+    stranger["tls"]["own"] = Value::Null;
+    let forwarding = node.forward_as(vec![stranger]);
+    wait("it is not known", || !forwarding.told("stranger")["failure"].is_null());
+    forwarding.stop();
+    assert_eq!(otlp.received(), [Value::Null; 0]);
+    let forwarding = node.forward_as(vec![encrypted("otlp", &to, &own)]);
+    otlp.expect(&node.lines());
+    forwarding.stop();
+    // What has arrived is a log, which can be verified.
+    let bodies = otlp.received().into_iter().map(|record| record["body"]["stringValue"].as_str().map(str::to_owned));
+    let arrived: Vec<_> = bodies.map(|body| body.expect("it is text") + "\n").collect();
+    fs::write(node.path("arrived"), arrived.concat()).expect("it is ours");
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_detector"));
+    let verified = verify.args(["log", "verify"]).arg(node.path("arrived")).output().expect("the program starts");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }

@@ -77,11 +77,7 @@ pub fn fetch() -> Result<()> {
     let (packages, made) = (partial.path().join("packages"), partial.path().join("made"));
     fs::create_dir_all(&made)?;
 
-    let install = ["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--no-deps", "--target"];
-    shell::long(
-        "fetching the schemas of OCSF and Falco",
-        Command::new("python3").args(install).arg(&packages).args(PYTHON),
-    )?;
+    setup::pip("fetching the schemas of OCSF and Falco", &PYTHON, &packages)?;
     let python = |script: &str| {
         let mut python = Command::new("python3");
         python.args(["-c", script]).env("PYTHONPATH", &packages);

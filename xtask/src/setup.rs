@@ -51,7 +51,8 @@ const PACKAGER: Tool = Tool { name: "cargo-deb", version: "3.8.0", asked: &["--v
 /// The program that lists what a program is made of.
 const LISTER: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9", asked: &["cyclonedx", "--version"] };
 
-/// What fetches the schemas of other formats, and its package. Many machines have it from elsewhere than Debian.
+/// What fetches the schemas of other formats and what receives other protocols, and its package. Many machines have it
+/// from elsewhere than Debian.
 const FETCHERS: &[(&[&str], &str)] =
     &[(&["python3", "-m", "pip", "--version"], "python3-pip"), (&["npm", "--version"], "npm")];
 
@@ -125,7 +126,7 @@ pub fn packages() -> Result<()> {
     get(&missing.iter().map(|(name, _)| *name).collect::<Vec<_>>())
 }
 
-/// Installs what fetches the schemas of other formats, which only their tests need.
+/// Installs what fetches the schemas of other formats and what receives other protocols, which only their tests need.
 ///
 /// # Errors
 ///
@@ -138,8 +139,21 @@ pub fn fetchers() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    ensure!(is_debian(), "please install pip for python3, and npm: they fetch the schemas of other formats");
+    ensure!(
+        is_debian(),
+        "please install pip for python3, and npm: they fetch what the tests of other formats and protocols need"
+    );
     get(&missing)
+}
+
+/// Puts packages for Python, without what they depend on, into a directory.
+///
+/// # Errors
+///
+/// A package cannot be fetched, or the directory cannot be written.
+pub fn pip(what: &str, packages: &[&str], to: &Path) -> Result<()> {
+    let install = ["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--no-deps", "--target"];
+    shell::long(what, Command::new("python3").args(install).arg(to).args(packages))
 }
 
 /// Installs packages.

@@ -22,7 +22,8 @@ pub(super) struct Entry {
     name: Option<String>,
     /// The URL of the receiver: `unix:///dev/log`, `udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT` for
     /// syslog, `relp://HOST:PORT` or `relps://HOST:PORT` for syslog that is acknowledged (RELP), `journald://` for the
-    /// journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook.
+    /// journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook, `otlp+http://HOST:PORT/PATH` or
+    /// `otlp+https://HOST:PORT/PATH` for a receiver of OpenTelemetry.
     #[schemars(required, with = "Option<String>")]
     to: Option<Destination>,
     /// What lines are sent as: `native` (as they are in the log, the default), `ocsf`, `ecs` or `falco`.
@@ -32,7 +33,8 @@ pub(super) struct Entry {
     /// compressed with gzip, or `none`, which makes each line a request of its own.
     #[schemars(with = "Option<String>", extend("enum" = Batch::ALL.map(Batch::name)))]
     batch: Option<Batch>,
-    /// File with headers for a webhook, one on each line, such as `Authorization: Bearer …`.
+    /// File with headers for a webhook or a receiver of OpenTelemetry, one on each line, such as `Authorization: Bearer
+    /// …`.
     headers: Option<PathBuf>,
     /// File with the certificates of the authorities that the receiver's certificate can be of (PEM). Without it, those
     /// of the system.
@@ -69,17 +71,24 @@ impl entries::Entry for Entry {
             );
             return None;
         }
-        let is_web = matches!(to, Destination::Web(_));
+        let (is_webhook, is_otlp) = (matches!(to, Destination::Web(_)), matches!(to, Destination::Otlp(_)));
         let mut refuse = |keys: &[&str], why: &str| {
             for value in keys.iter().filter_map(|key| table.get(*key)) {
                 problems.error(value.span(), why);
             }
         };
-        if !is_web {
-            refuse(&["batch", "headers"], "this is only for http:// and https://; leave it out");
+        if !is_webhook {
+            refuse(&["batch"], "this is only for http:// and https://; leave it out");
+        }
+        if !is_webhook && !is_otlp {
+            let why = "this is only for http://, https://, otlp+http:// and otlp+https://; leave it out";
+            refuse(&["headers"], why);
         }
         if !to.is_encrypted() {
-            refuse(&["ca", "certificate", "key"], "this is only for tls://, relps:// and https://; leave it out");
+            refuse(
+                &["ca", "certificate", "key"],
+                "this is only for tls://, relps://, https:// and otlp+https://; leave it out",
+            );
         }
         if self.certificate.is_some() != self.key.is_some() {
             refuse(&["certificate", "key"], "a certificate needs its key; give both, or none");

@@ -28,16 +28,22 @@ pub enum Destination {
     Relps(Address),
     /// A webhook.
     Web(Web),
+    /// A receiver of OpenTelemetry, over HTTP.
+    Otlp(Web),
 }
 
 impl Destination {
     /// Whether what is sent is encrypted, and the receiver proves who it is.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Relps(_) | Self::Web(Web { is_encrypted: true, .. }))
+        match self {
+            Self::Unix(_) | Self::Journal(_) | Self::Udp(_) | Self::Tcp(_) | Self::Relp(_) => false,
+            Self::Tls(_) | Self::Relps(_) => true,
+            Self::Web(web) | Self::Otlp(web) => web.is_encrypted,
+        }
     }
 }
 
-/// Where a webhook is.
+/// Where requests go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
     pub(super) is_encrypted: bool,
@@ -58,6 +64,9 @@ impl Web {
         host.strip_suffix(&usual).map_or_else(|| host.clone(), str::to_owned)
     }
 }
+
+/// The port and the path of a receiver of OpenTelemetry, by its protocol.
+const OTLP: (u16, &str) = (4318, "/v1/logs");
 
 const fn usual_port(is_encrypted: bool) -> u16 {
     if is_encrypted { 443 } else { 80 }
@@ -89,6 +98,7 @@ impl fmt::Display for Destination {
             Self::Relp(address) => write!(f, "relp://{address}"),
             Self::Relps(address) => write!(f, "relps://{address}"),
             Self::Web(web) => write!(f, "{}://{}{}", web.scheme(), web.host(), web.path),
+            Self::Otlp(web) => write!(f, "otlp+{}://{}{}", web.scheme(), web.address, web.path),
         }
     }
 }
@@ -112,9 +122,9 @@ impl TryFrom<String> for Destination {
 pub enum InvalidUrl {
     /// Its beginning is not known.
     #[error(
-        "use a URL such as https://collector.example/lines, relps://collector.example:2514, \
-        relp://collector.example:2514, tls://collector.example:6514, tcp://collector.example:601, \
-        udp://collector.example:514, unix:///dev/log or journald://"
+        "use a URL such as https://collector.example/lines, otlp+https://collector.example:4318, \
+        relps://collector.example:2514, relp://collector.example:2514, tls://collector.example:6514, \
+        tcp://collector.example:601, udp://collector.example:514, unix:///dev/log or journald://"
     )]
     Scheme,
     /// The path of a socket is not absolute.
@@ -123,7 +133,8 @@ pub enum InvalidUrl {
     /// There is something else than a host and a port.
     #[error(
         "this URL has something else than a host and a port, which are written as in tcp://collector.example:601; only \
-        http:// and https:// also have a path, and secrets belong into the file of `headers`"
+        http://, https://, otlp+http:// and otlp+https:// also have a path, and secrets belong into the file of \
+        `headers`"
     )]
     Address,
     /// The port is missing or is none.
@@ -147,17 +158,22 @@ impl FromStr for Destination {
             "tls" => rest.parse().map(Self::Tls),
             "relp" => rest.parse().map(Self::Relp),
             "relps" => rest.parse().map(Self::Relps),
-            "http" | "https" => web(scheme == "https", rest).map(Self::Web),
+            "http" | "https" => web(scheme == "https", usual_port(scheme == "https"), rest).map(Self::Web),
+            "otlp+http" | "otlp+https" => {
+                let (port, path) = OTLP;
+                let web = web(scheme == "otlp+https", port, rest)?;
+                Ok(Self::Otlp(if web.path == "/" { Web { path: path.to_owned(), ..web } } else { web }))
+            }
             _ => Err(InvalidUrl::Scheme),
         }
     }
 }
 
-/// The webhook of a URL, from the host on.
-fn web(is_encrypted: bool, rest: &str) -> Result<Web, InvalidUrl> {
+/// What a URL of HTTP says from the host on, with the port that is meant if it has none.
+fn web(is_encrypted: bool, port: u16, rest: &str) -> Result<Web, InvalidUrl> {
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-    let address = if has_port { host.parse() } else { format!("{host}:{}", usual_port(is_encrypted)).parse() };
+    let address = if has_port { host.parse() } else { format!("{host}:{port}").parse() };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     if path.contains('#') || path.parse::<hyper::Uri>().is_err() {
         return Err(InvalidUrl::Address);
@@ -205,8 +221,22 @@ mod tests {
             "https://collector.example:8443/a/b?c=d",
             "https://[::1]/",
             "https://[::1]:80/x",
+            "otlp+http://collector.example:80/v1/logs",
+            "otlp+https://[::1]:443/otlp/v1/logs?a=b",
         ] {
             assert_eq!(text.parse().map(|url: Destination| url.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_receiver_of_opentelemetry_has_a_usual_port_and_path() {
+        for (text, expected) in [
+            ("otlp+http://collector.example", "otlp+http://collector.example:4318/v1/logs"),
+            ("otlp+https://[::1]/", "otlp+https://[::1]:4318/v1/logs"),
+            ("otlp+https://collector.example:443/x", "otlp+https://collector.example:443/x"),
+        ] {
+            let url: Destination = text.parse().expect("it is one");
+            assert_eq!((url.to_string().as_str(), url.is_encrypted()), (expected, text.starts_with("otlp+https")));
         }
     }
 
@@ -240,6 +270,8 @@ mod tests {
             ("https://collector/#x", InvalidUrl::Address),
             ("https://collector/a b", InvalidUrl::Address),
             ("https://collector:0/", InvalidUrl::Port),
+            ("otlp://collector", InvalidUrl::Scheme),
+            ("otlp+http://user@collector", InvalidUrl::Address),
         ] {
             assert_eq!(text.parse::<Destination>(), Err(expected), "{text}");
         }

@@ -9,6 +9,7 @@ mod connection;
 mod cursor;
 mod destination;
 mod journal;
+mod otlp;
 pub(crate) mod progress;
 mod receiver;
 mod refused;
@@ -61,7 +62,7 @@ pub struct Forwarder {
     pub format: Format,
     /// How they are posted to a webhook.
     pub batch: Batch,
-    /// The file with the headers of requests to a webhook.
+    /// The file with the headers of requests over HTTP.
     pub headers: Option<PathBuf>,
     /// Certificates.
     pub tls: Tls,

@@ -11,7 +11,7 @@ use super::destination::Destination;
 use super::journal::Journal;
 use super::relp::Relp;
 use super::syslog::{self, Datagrams, Stream};
-use super::webhook::Webhook;
+use super::webhook::{Content, Webhook};
 
 /// How many characters of an answer are told.
 pub(super) const TOLD: usize = 200;
@@ -105,7 +105,8 @@ impl Receiver {
             Destination::Tls(address) => Self::Stream(Stream::to(address, Some(forwarder.tls.clone()))),
             Destination::Relp(address) => Self::Relp(Relp::to(address, None)),
             Destination::Relps(address) => Self::Relp(Relp::to(address, Some(forwarder.tls.clone()))),
-            Destination::Web(to) => Self::Webhook(Webhook::to(to, forwarder)),
+            Destination::Web(to) => Self::Webhook(Webhook::to(to, Content::Lines(forwarder.batch), forwarder)),
+            Destination::Otlp(to) => Self::Webhook(Webhook::to(to, Content::Otlp, forwarder)),
         }
     }
 

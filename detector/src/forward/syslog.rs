@@ -53,7 +53,7 @@ struct Facts<'a> {
     event: Option<Cow<'a, str>>,
 }
 
-/// The level of a finding, or of a notice with this name.
+/// How much a line matters, by the severity of the finding or the name of the notice in it.
 pub(super) fn level(severity: Option<Severity>, event: Option<&str>) -> Level {
     match (severity, event) {
         (Some(Severity::Critical), _) => Level::Crit,

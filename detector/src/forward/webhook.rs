@@ -1,4 +1,5 @@
-//! A webhook: lines are posted over HTTP, many at a time, and are received when the answer says so.
+//! Receivers over HTTP: webhooks and those of OpenTelemetry. Lines are posted, many at a time, and are received when
+//! the answer says so.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 use super::connection::{Tls, connect};
 use super::destination::Web;
 use super::receiver::{self, Failure, Item, Refusal};
-use super::{Batch, Forwarder};
+use super::{Batch, Forwarder, otlp};
 
 /// How long a receiver may take to answer.
 const ANSWERING: Duration = Duration::from_secs(30);
@@ -35,10 +36,49 @@ const LONGEST_ANSWER: usize = 64 << 10;
 /// A receiver.
 pub(super) struct Webhook {
     to: Web,
-    batch: Batch,
+    content: Content,
     headers: Option<PathBuf>,
     tls: Option<Tls>,
     connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What is posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The lines themselves.
+    Lines(Batch),
+    /// Records of OpenTelemetry.
+    Otlp,
+}
+
+impl Content {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Lines(batch) => batch.media_type(),
+            Self::Otlp => otlp::MEDIA_TYPE,
+        }
+    }
+
+    fn is_compressed(self) -> bool {
+        self != Self::Lines(Batch::None)
+    }
+
+    /// The body of a request with these lines.
+    fn body(self, items: &[Item<'_>]) -> io::Result<Bytes> {
+        let texts = || items.iter().map(|item| &*item.text).collect::<Vec<_>>();
+        let content = match self {
+            Self::Lines(Batch::None) => texts().concat(),
+            Self::Lines(Batch::Lines) => [texts().join(&b'\n'), b"\n".to_vec()].concat(),
+            Self::Lines(Batch::Array) => [b"[".to_vec(), texts().join(&b','), b"]".to_vec()].concat(),
+            Self::Otlp => otlp::request(items),
+        };
+        if !self.is_compressed() {
+            return Ok(content.into());
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&content)?;
+        Ok(encoder.finish()?.into())
+    }
 }
 
 /// What a receiver has done with lines.
@@ -49,17 +89,17 @@ enum Answer {
 }
 
 impl Webhook {
-    pub(super) fn to(to: Web, forwarder: &Forwarder) -> Self {
+    pub(super) fn to(to: Web, content: Content, forwarder: &Forwarder) -> Self {
         let tls = to.is_encrypted.then(|| forwarder.tls.clone());
-        Self { to, batch: forwarder.batch, headers: forwarder.headers.clone(), tls, connection: None }
+        Self { to, content, headers: forwarder.headers.clone(), tls, connection: None }
     }
 
     /// Posts lines. What is refused is tried again in halves, until it is known which lines are meant.
     pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Result<Vec<Refusal>, Failure> {
         let (mut refused, all) = (Vec::new(), 0..items.len());
-        let mut waiting = match self.batch {
-            Batch::None => all.rev().map(|nth| nth..nth + 1).collect(),
-            Batch::Lines | Batch::Array => vec![all],
+        let mut waiting = match self.content {
+            Content::Lines(Batch::None) => all.rev().map(|nth| nth..nth + 1).collect(),
+            Content::Lines(Batch::Lines | Batch::Array) | Content::Otlp => vec![all],
         };
         while let Some(range) = waiting.pop() {
             let answer = self.post(&items[range.clone()]).await;
@@ -80,15 +120,15 @@ impl Webhook {
 
     async fn post(&mut self, items: &[Item<'_>]) -> Result<Answer, Failure> {
         let headers = self.headers.as_deref().map(read_headers).transpose()?.unwrap_or_default();
-        let mut request = Request::new(Full::new(body(self.batch, items)?));
+        let mut request = Request::new(Full::new(self.content.body(items)?));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::try_from(&self.to.path).map_err(io::Error::other)?;
         let types = request.headers_mut();
         let host = HeaderValue::try_from(self.to.host()).map_err(io::Error::other)?;
         types.insert(HOST, host);
         types.insert(USER_AGENT, HeaderValue::from_static(concat!("detector/", env!("CARGO_PKG_VERSION"))));
-        types.insert(CONTENT_TYPE, HeaderValue::from_static(self.batch.media_type()));
-        if self.batch != Batch::None {
+        types.insert(CONTENT_TYPE, HeaderValue::from_static(self.content.media_type()));
+        if self.content.is_compressed() {
             types.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         types.extend(headers.clone());
@@ -110,7 +150,14 @@ impl Webhook {
             self.connection = None;
             return judge(status, pause, "");
         };
-        judge(status, pause, &shown(&text, &headers))
+        match self.content {
+            Content::Lines(_) => judge(status, pause, &shown(&text, &headers)),
+            Content::Otlp if status.is_success() => Ok(otlp::rejection(&text).map_or(Answer::Taken, |(count, why)| {
+                let why = shown(why.as_bytes(), &headers);
+                Answer::Refused(format!("it rejects {count} of {} records: {why}", items.len()))
+            })),
+            Content::Otlp => judge(status, pause, &shown(otlp::reason(&text).as_bytes(), &headers)),
+        }
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
@@ -190,19 +237,6 @@ fn describe(error: &hyper::Error) -> String {
     }
 }
 
-/// The body of a request with these lines.
-fn body(batch: Batch, items: &[Item<'_>]) -> io::Result<Bytes> {
-    let texts: Vec<&[u8]> = items.iter().map(|item| &*item.text).collect();
-    let text = match batch {
-        Batch::None => return Ok(texts.concat().into()),
-        Batch::Lines => [texts.join(&b'\n'), b"\n".to_vec()].concat(),
-        Batch::Array => [b"[".to_vec(), texts.join(&b','), b"]".to_vec()].concat(),
-    };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(&text)?;
-    Ok(encoder.finish()?.into())
-}
-
 /// The headers in a file, one on each line. They are read again for each request, because they can be changed.
 fn read_headers(path: &std::path::Path) -> Result<HeaderMap, Failure> {
     let failed = |why: &str| Failure::new(format!("{}: {why}", path.display()));
@@ -247,11 +281,12 @@ mod tests {
         let items = ["{\"a\":1}", "{\"b\":2}"].map(|line| Item { line: line.as_bytes(), text: line.as_bytes().into() });
         for (batch, expected) in [(Batch::Lines, "{\"a\":1}\n{\"b\":2}\n"), (Batch::Array, "[{\"a\":1},{\"b\":2}]")] {
             let mut text = String::new();
-            let body = body(batch, &items).expect("it is memory");
+            let body = Content::Lines(batch).body(&items).expect("it is memory");
             flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).expect("it is compressed");
             assert_eq!(text, expected);
         }
-        assert_eq!(body(Batch::None, &items[..1]).expect("it is memory"), "{\"a\":1}");
+        let body = Content::Lines(Batch::None).body(&items[..1]);
+        assert_eq!(body.expect("it is memory"), "{\"a\":1}");
     }
 
     #[test]

@@ -129,13 +129,13 @@ pub(super) fn capabilities(Capabilities(set): Capabilities) -> Vec<String> {
 }
 
 /// The tag in the name of an image. The port of a registry can be before it.
-pub(super) fn image_tag(name: &str) -> Option<&str> {
+pub(crate) fn image_tag(name: &str) -> Option<&str> {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     file_name(name).split_once(':').map(|(_, tag)| tag)
 }
 
 /// The name of an image without its tag and its digest.
-pub(super) fn image_repository(name: &str) -> &str {
+pub(crate) fn image_repository(name: &str) -> &str {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     image_tag(name).and_then(|tag| name.strip_suffix(tag)?.strip_suffix(':')).unwrap_or(name)
 }

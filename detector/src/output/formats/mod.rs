@@ -19,6 +19,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde_json::Value;
 
+pub(crate) use self::facts::{image_repository, image_tag};
 use self::rest::{Rest, compact};
 use super::json;
 use crate::finding::{Line, SCHEMA_VERSION};
