@@ -259,4 +259,10 @@ pub struct Counters {
     /// How many acts the exceptions of the policy have suppressed, by their names.
     #[serde(default)]
     pub suppressed: BTreeMap<String, u64>,
+    /// How many lines were given to the output.
+    #[serde(default)]
+    pub given: u64,
+    /// How many of these it has taken, or lost.
+    #[serde(default)]
+    pub settled: u64,
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::mpsc::{SendError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -17,6 +19,10 @@ use crate::chain::log::{Jump, Log};
 use crate::chain::{self, members};
 use crate::finding::Time;
 use crate::{client, config};
+
+/// How long the log may take for a line that is published, and how often it is asked whether it has it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(20);
 
 /// Since when lines are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,19 @@ impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Waits until the log of the daemon at this socket has all lines that are published by now. Returns whether it has.
+pub(super) fn has_all(socket: &Path) -> bool {
+    let counters = || client::status(socket).map(|status| status.counters).ok();
+    let (start, given) = (Instant::now(), counters().map_or(0, |counters| counters.given));
+    while counters().is_none_or(|counters| counters.settled < given) {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        thread::sleep(STEP);
+    }
+    true
 }
 
 /// The log of a daemon.

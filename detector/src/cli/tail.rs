@@ -18,7 +18,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
-use super::history::{History, Since};
+use super::history::{self, History, Since};
 use super::{completion, console, interrupt};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
@@ -370,6 +370,10 @@ impl Source {
                     Err(error) => return inputs.send(Input::End(error.into())),
                 };
                 history.begin_stream();
+                if !history::has_all(&path) {
+                    let why = "the log does not take lines fast enough, so some may be missing here";
+                    inputs.send(Input::Remark(why.to_owned()))?;
+                }
                 if let Err(failure) = history.tell(inputs)? {
                     return inputs.send(Input::End(failure));
                 }

@@ -66,6 +66,9 @@ pub struct Hub {
     written: AtomicU64,
     /// How many lines the output has not taken and will be tried again.
     kept: AtomicU64,
+    /// How many lines were put into the queue of the output, and how many of these it has taken, or lost.
+    given: AtomicU64,
+    settled: AtomicU64,
     /// The reasons in the last notice about what is not detected or recorded.
     published: Mutex<Vec<String>>,
 }
@@ -227,6 +230,8 @@ impl Hub {
             unlogged: None,
             written: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            given: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             published: Mutex::default(),
         }
     }
@@ -276,9 +281,12 @@ impl Hub {
         let Some(routes) = routes.as_ref() else { return };
         if receivers == Receivers::All
             && let Some(output) = &routes.output
-            && let Err(TrySendError::Full(_)) = output.try_send(line.clone())
         {
-            self.lose_output();
+            match output.try_send(line.clone()) {
+                Ok(()) => _ = self.given.fetch_add(1, Relaxed),
+                Err(TrySendError::Full(_)) => self.lose_output(),
+                Err(TrySendError::Disconnected(_)) => {}
+            }
         }
         // Sending fails only if no client is connected.
         let _ = routes.clients.send(line);
@@ -308,6 +316,11 @@ impl Hub {
     /// Counts a line that the output will not get.
     pub(super) fn lose_output(&self) {
         self.output_loss.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a line that the output has taken, or lost.
+    pub(super) fn settle_output(&self) {
+        self.settled.fetch_add(1, Relaxed);
     }
 
     /// Records how many lines the output has not taken and will be tried again.
@@ -533,6 +546,8 @@ impl Hub {
                 losses: lock(&self.losses).iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
                 skipped: self.skipped.load(Relaxed),
                 suppressed: phase.suppressed.get(),
+                given: self.given.load(Relaxed),
+                settled: self.settled.load(Relaxed),
             },
         }
     }

@@ -190,7 +190,14 @@ impl Writer<'_> {
                 (None, None) => self.lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let ended = match next {
-                Ok(line) => self.write(&line).map(|()| false)?,
+                Ok(line) => {
+                    self.write(&line)?;
+                    // An empty one only wakes this thread.
+                    if !line.is_empty() {
+                        self.hub.settle_output();
+                    }
+                    false
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.follow_file();
                     self.rotate_before(0)?;
@@ -357,6 +364,7 @@ impl Writer<'_> {
                         self.hub.set_kept(self.kept.len());
                     } else {
                         self.hub.lose_output();
+                        self.hub.settle_output();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return,
@@ -530,6 +538,8 @@ mod tests {
             assert!(order.is_sorted() && written.len() == 5, "{written:?}");
         });
         assert!(unlogged.is_empty(), "the log has taken the others");
+        let counters = hub.status().counters;
+        assert_eq!((counters.given, counters.settled), (3, 3), "notices about the output itself are not counted");
     }
 
     #[test]

@@ -285,6 +285,8 @@ mod tests {
                 expected: [("scratch".to_owned(), 4)].into(),
                 losses: [("exec".to_owned(), 5)].into(),
                 skipped: 6,
+                given: 12,
+                settled: 11,
                 suppressed: [("a \"quoted\"\\\nname".to_owned(), 7)].into(),
             },
         }
