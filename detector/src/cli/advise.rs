@@ -1,11 +1,10 @@
 //! `detector advise`: says what a workload needs to run with a read-only root.
 
 use super::arguments::{Socket, is_coloured};
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::stdout::print;
-use super::{completion, console};
+use super::{completion, console, drift};
 use crate::client;
-use crate::finding::Time;
 use crate::ledger::account::{Account, Accounts};
 use crate::ledger::advice::Advice;
 use crate::ledger::{Query, layers, replicas};
@@ -46,22 +45,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let query = Query { container: None, is_detailed: true };
     let degraded = client::drift(&args.socket.path(), query, |row| accounts.take(row))?;
     let accounts = accounts.into_sorted();
-    let now = Time(jiff::Timestamp::now());
     let wanted: Vec<_> = accounts.iter().filter(|account| account.page.is_called(&args.container)).collect();
     // One that runs can be looked at.
     let Some(first) = wanted.iter().find(|account| account.page.ended.is_none()).or(wanted.first()).copied() else {
-        return Err(Failure::new(
-            Exit::Failure,
-            format_args!(
-                "{}: the ledger has no container with this id, name or pod; `detector drift` lists those that it has",
-                safe(&args.container)
-            ),
-        ));
+        return Err(drift::unknown(&args.container));
     };
     let is_first = |account: &&Account| std::ptr::eq(*account, first);
-    let groups = replicas::groups(&accounts, now);
+    let groups = replicas::groups(&accounts, drift::now());
     let group = groups.into_iter().find(|group| group.replicas.iter().any(is_first));
-    let mut found = Advice::about(&group.map_or_else(|| vec![first], |group| group.replicas), now);
+    let mut found = Advice::about(&group.map_or_else(|| vec![first], |group| group.replicas), drift::now());
     found.basis.doubts.extend(degraded);
     let container = &first.page.container;
     if first.page.ended.is_none() {

@@ -89,13 +89,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let accounts = accounts.into_sorted();
     let is_wanted = |account: &&Account| args.container.as_ref().is_none_or(|wanted| account.page.is_called(wanted));
     if let Some(wanted) = args.container.as_ref().filter(|_| !accounts.iter().any(|account| is_wanted(&account))) {
-        return Err(Failure::new(
-            Exit::Failure,
-            format_args!(
-                "{}: the ledger has no container with this id, name or pod; `detector drift` lists those that it has",
-                safe(wanted)
-            ),
-        ));
+        return Err(unknown(wanted));
     }
     if let Some(LayerPath(path)) = &args.diff {
         return show_difference(args, &accounts, path);
@@ -177,7 +171,18 @@ fn verify(accounts: &[Account]) -> Result<Vec<Option<Comparison>>, Failure> {
     accounts.iter().map(compare).collect()
 }
 
-fn now() -> Time {
+/// There is no container that is called so.
+pub(super) fn unknown(wanted: &str) -> Failure {
+    Failure::new(
+        Exit::Failure,
+        format_args!(
+            "{}: the ledger has no container with this id, name or pod; `detector drift` lists those that it has",
+            safe(wanted)
+        ),
+    )
+}
+
+pub(super) fn now() -> Time {
     Time(jiff::Timestamp::now())
 }
 
