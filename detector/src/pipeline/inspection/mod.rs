@@ -1,8 +1,9 @@
 //! Inspects executed files: those whose names do not tell what they are, and those whose SHA-256 is asked for. A thread
 //! of its own reads the files, and sends each event back with what is known of the [content](crate::detect::content).
 //!
-//! Each file is read only once. A file on a lower layer of an image cannot change, so it is read once for all
-//! containers of the image. For any other file the thread compares size and change time at each execution.
+//! Each file is read only once, and one that takes long is read further at its next execution. A file on a lower layer
+//! of an image cannot change, so it is read once for all containers of the image. For any other file the thread
+//! compares size and change time at each execution.
 //!
 //! A copy of a shell that is gone before it can be read, or that is not read for another reason, is known by how it
 //! begins: the kernel reports the first bytes of what it executes, with the headers of the program, and these are
@@ -37,9 +38,14 @@ use crate::event::{self, Event, Layer};
 use crate::finding::{Sha256, Unread};
 use crate::recent::Recent;
 use queue::Queue;
+use read::Progress;
 
 /// How many results are cached.
 const CACHE_CAPACITY: usize = 16_384;
+/// How many files are remembered of which a part was read.
+const PARTIAL_CAPACITY: usize = 256;
+/// How many files are remembered that are too large.
+const LARGE_CAPACITY: usize = 1024;
 /// Of how many shells it is known how they begin.
 const HEADS_CAPACITY: usize = 1024;
 /// How long a thread may take for a file before it is abandoned.
@@ -76,6 +82,8 @@ pub(super) struct Inspector {
     known: Recent<Key, Look>,
     /// How shells begin.
     heads: Recent<Head, Content>,
+    /// The files that are too large: the container, and the file's device, inode and size. They are counted once.
+    large: Recent<(u64, u32, u64, u64), ()>,
     /// The number of files that were not inspected, by reason.
     unread: BTreeMap<Loss, u64>,
 }
@@ -272,6 +280,7 @@ impl Inspector {
             shared,
             known: Recent::new(CACHE_CAPACITY),
             heads: Recent::new(HEADS_CAPACITY),
+            large: Recent::new(LARGE_CAPACITY),
             unread: BTreeMap::new(),
         })
     }
@@ -336,12 +345,23 @@ impl Inspector {
             Ok(content) => self.learn(event, content),
             Err(reason) => look = head(event).and_then(|head| self.heads.get(&head)).copied().ok_or(reason),
         }
-        if let Err(reason) = look {
+        if let Err(reason) = look
+            && !(reason == Unread::TooLarge && self.is_known_as_large(event))
+        {
             let path = executed(event).map(|(_, path, _)| String::from_utf8_lossy(&path.bytes).into_owned());
             tracing::debug!(?path, ?reason, "an executed file was not inspected");
             *self.unread.entry(loss(reason)).or_default() += 1;
         }
         look
+    }
+
+    /// Whether the file of the event is remembered as too large. From now on it is.
+    fn is_known_as_large(&mut self, event: &Event) -> bool {
+        let Some(((file, ..), at)) = executed(event).zip(event.at()) else { return false };
+        let key = (at.container, file.dev, file.inode, file.size);
+        let is_known = self.large.get(&key).is_some();
+        self.large.insert(key, ());
+        is_known
     }
 
     /// Abandons the thread if it has waited too long for a file. Its container is not inspected any more.
@@ -467,13 +487,19 @@ struct Version {
 /// What a thread remembers of the files that it has read.
 struct Known {
     looks: Recent<Version, Look>,
+    /// How far those were read for which the time did not suffice.
+    partial: Recent<Version, Progress>,
     /// The hashes, and since when they were read, in nanoseconds since boot.
     hashes: Recent<Version, (Sha256, u64)>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { looks: Recent::new(CACHE_CAPACITY), hashes: Recent::new(CACHE_CAPACITY) }
+        Self {
+            looks: Recent::new(CACHE_CAPACITY),
+            partial: Recent::new(PARTIAL_CAPACITY),
+            hashes: Recent::new(CACHE_CAPACITY),
+        }
     }
 }
 
@@ -487,7 +513,7 @@ fn inspect(request: &Request, known: &mut Known) -> Seen {
     };
     let started = Instant::now();
     Seen {
-        look: wanted.look.then(|| look_at(&file, version, started, &mut known.looks)),
+        look: wanted.look.then(|| look_at(&file, version, started, known)),
         hash: wanted.hash.then(|| hash(event, &file, version, started, &mut known.hashes)),
     }
 }
@@ -503,13 +529,16 @@ fn version_of(event: &Event, file: &File) -> Result<Version, Unread> {
     })
 }
 
-fn look_at(file: &File, version: Version, started: Instant, known: &mut Recent<Version, Look>) -> Look {
-    if let Some(&look) = known.get(&version) {
+fn look_at(file: &File, version: Version, started: Instant, known: &mut Known) -> Look {
+    if let Some(&look) = known.looks.get(&version) {
         return look;
     }
-    let look = read::recognise(file, version.size, started);
-    if is_final(look) {
-        known.insert(version, look);
+    let mut progress = known.partial.remove(&version).unwrap_or_default();
+    let look = read::recognise(file, version.size, started, &mut progress);
+    match look {
+        Err(Unread::TimedOut) => known.partial.insert(version, progress),
+        _ if is_final(look) => known.looks.insert(version, look),
+        _ => {}
     }
     look
 }
@@ -948,6 +977,42 @@ mod tests {
         assert_eq!(hash(&exec, &mut known), Ok(Sha256([7; 32]).to_string()), "it is not read twice");
         exec.at.time += 1;
         assert_eq!(hash(&exec, &mut known), whole);
+    }
+
+    #[test]
+    fn a_program_for_which_there_is_not_enough_time_is_read_further_later() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("x");
+        // It has no headers, and its words are at its end.
+        let busybox = fs::read(BUSYBOX).expect("busybox is here");
+        fs::write(&path, [b"\x7fELF", &[0; 1 << 20][..], &busybox].concat()).expect("it can be written");
+        let file = File::open(&path).expect("it is there");
+        let size = file.metadata().expect("it is open").len();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3)).expect("the machine runs longer");
+        let mut progress = Progress::default();
+        let looks = std::iter::from_fn(|| Some(read::recognise(&file, size, long_ago, &mut progress)));
+        let parts = looks.take_while(|look| *look == Err(Unread::TimedOut)).count();
+        assert!(parts > 4, "it is read at once");
+        assert_eq!(read::recognise(&file, size, long_ago, &mut progress), Ok(Content::Box));
+        // Each event shows how far it was.
+        let event = Event::Exec(Box::new(executed(&path)));
+        let mut known = Known::default();
+        let version = version_of(&event, &file).expect("it is open");
+        let looks = std::iter::from_fn(|| Some(look_at(&file, version, long_ago, &mut known)));
+        assert_eq!(looks.take_while(|look| *look == Err(Unread::TimedOut)).count(), parts);
+        assert_eq!(look_at(&file, version, long_ago, &mut known), Ok(Content::Box), "it is remembered");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_counted_once() {
+        let mut inspector =
+            Inspector::start_with(|request, _| request.wanted.refused(Unread::TooLarge)).expect("it starts");
+        let mut exec = samples::exec(Origin::Application, "/usr/lib/chromium", &["chromium"]);
+        for (inode, count) in [(1, 1), (1, 1), (2, 2), (1, 2)] {
+            exec.file.inode = inode;
+            inspector.take_look(&Event::Exec(Box::new(exec.clone())), Err(Unread::TooLarge)).expect_err("it is large");
+            assert_eq!(inspector.unread(), &[(Loss::ContentTooLarge, count)].into());
+        }
     }
 
     fn version(exec: &Exec) -> Version {

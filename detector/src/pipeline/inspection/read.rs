@@ -17,36 +17,52 @@ const CHUNK: usize = 256 << 10;
 /// How much is read of the start of a file, where its headers are.
 const START: usize = 4096;
 
-/// Recognises a program of this size.
-pub(super) fn recognise(file: &File, size: u64, started: Instant) -> Look {
+/// How far a program was searched.
+pub(super) struct Progress {
+    /// The number of the part that is searched.
+    part: usize,
+    /// Where the search goes on in it.
+    at: u64,
+    /// How much may still be read.
+    left: u64,
+    words: Words,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { part: 0, at: 0, left: MOST_READ, words: Words::default() }
+    }
+}
+
+/// Recognises a program of this size. If there is not enough time, the next call with the same progress goes on.
+pub(super) fn recognise(file: &File, size: u64, started: Instant, progress: &mut Progress) -> Look {
     let mut buffer = vec![0; CHUNK];
     let start = read(file, &mut buffer[..START], 0)?;
     let Some(parts) = searched_parts(&buffer[..start], size) else { return Ok(Content::Other) };
-    let mut words = Words::default();
-    let mut left = MOST_READ;
-    for part in parts {
-        let mut at = part.start;
-        while at < part.end {
-            let wanted = (part.end - at).min(left).min(CHUNK as u64);
-            let filled = read(file, &mut buffer[..wanted as usize], at)?;
-            words.search(&buffer[..filled]);
+    while let Some(part) = parts.get(progress.part) {
+        progress.at = progress.at.max(part.start);
+        while progress.at < part.end {
+            let wanted = (part.end - progress.at).min(progress.left).min(CHUNK as u64);
+            let filled = read(file, &mut buffer[..wanted as usize], progress.at)?;
+            progress.words.search(&buffer[..filled]);
             if filled < CHUNK {
                 // This is the end of the part or of the file, or of what may be read.
-                left -= filled as u64;
+                progress.left -= filled as u64;
                 break;
             }
             // Words at the end of this chunk are found in the next one, which begins with this one's end.
             let step = (CHUNK - LONGEST) as u64;
-            (at, left) = (at + step, left.saturating_sub(step));
+            (progress.at, progress.left) = (progress.at + step, progress.left.saturating_sub(step));
             if started.elapsed() > MAX_TIME {
-                return found(words).ok_or(Unread::TimedOut);
+                return found(progress.words).ok_or(Unread::TimedOut);
             }
         }
-        if left == 0 {
-            return found(words).ok_or(Unread::TooLarge);
+        if progress.left == 0 {
+            return found(progress.words).ok_or(Unread::TooLarge);
         }
+        (progress.part, progress.at) = (progress.part + 1, 0);
     }
-    Ok(words.content())
+    Ok(progress.words.content())
 }
 
 /// The SHA-256 of a file of this size.
