@@ -248,8 +248,8 @@ pub fn responsible(task: Task) -> u64 {
     of(task).or_else(|| of_cgroup(task)).map_or(0, |cgroup| cgroup.container)
 }
 
-/// Notes that the running task, which is in no container, moves a task into the cgroup `to` of a running container. It
-/// may have ended when the task executes a program there.
+/// Notes that the running task, which is in no container, moves a task into the cgroup `to` of a running container, or
+/// creates it there. It may have ended when the task executes a program there.
 #[inline(always)]
 pub fn note_mover(task: Task, to: u64) {
     if started(to).is_none() || of_current().is_some() {

@@ -348,7 +348,7 @@ pub const WAYS: &[(&str, &[Way])] = &[
             way(
                 "`docker exec` of a shell, with and without a terminal",
                 &["exec"],
-                &["shell::entered", "shell::entered_with_tty", "shell::entered_detached"],
+                &["shell::entered", "shell::entered_with_tty", "shell::entered_detached", "shell::entered_by_birth"],
             ),
             way(
                 "a person's session at a terminal, as one finding with all programs",

@@ -50,6 +50,7 @@ fn note_fork<A: Access>(parent: Task<A>, child: Task<A>) {
     // With `CLONE_INTO_CGROUP` of clone3(2), the child is created in another cgroup and is not moved there.
     let born = child.cgroup_id();
     if born != parent.cgroup_id() {
+        container::note_mover(child.probed(), born);
         cgroups::report_escape(child.probed(), born, Str::NULL);
     }
 }

@@ -87,8 +87,8 @@ cases! {
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
-        entered, entered_with_tty, entered_detached, entered_descendant, entered_without_leader, entered_by_fork,
-        entered_with_own_mounts, on_the_host,
+        entered, entered_with_tty, entered_detached, entered_by_birth, entered_descendant, entered_without_leader,
+        entered_by_fork, entered_with_own_mounts, on_the_host,
         entrypoint, application, of_a_login, busybox_by_argument, login_shell, socket_shell, reverse_shell, short_lived,
         plain_cgroup;
     // The content of records and findings.

@@ -1,6 +1,8 @@
 //! Ways of starting a shell in a container.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::expectation::{difference, shell};
 use super::lab::{Lab, write_on_host};
+use crate::attack::NotApplicable;
 use crate::container::Container;
-use crate::init::cgroup;
-use crate::program::{on_host, wait_for};
+use crate::init::{CGROUPS, cgroup};
+use crate::program::{Running, on_host, wait_for};
 
 const BUSYBOX: &str = "/bin/busybox";
 /// A user of the host.
@@ -52,6 +55,33 @@ pub(super) fn entered_detached(lab: &mut Lab) -> Result<()> {
         found[1]["process"]["ancestors"][0] == found[0]["process"]["ancestors"][0],
         "the parents differ: {found:?}"
     );
+    Ok(())
+}
+
+/// What has brought the shell in has created it in the container's cgroup, and ends before the shell changes a file.
+pub(super) fn entered_by_birth(lab: &mut Lab) -> Result<()> {
+    if cgroup("") != CGROUPS {
+        return Err(NotApplicable("processes are born only in cgroups of version 2".to_owned()).into());
+    }
+    let (container, path) = (lab.container()?, lab.file()?);
+    let script = format!("until [ -e /data/go ]; do sleep 1; done; echo changed > {path}");
+    let enter = ["become", BUSYBOX, "nsenter", "-m", "-t", &container.pid.to_string(), "/bin/sh", "-c", &script];
+    let mut parent = Command::new("/init");
+    let parent = Running::start(parent.arg0("tool").args(["born", &cgroup(&container.cgroup)]).args(enter))?;
+    let id = parent.id();
+    lab.wait_for_line(|line| line["finding"] == "shell_in_container" && line["process"]["args"][2] == script)?;
+    drop(parent);
+    let go = container.host_path("/data/go");
+    fs::write(&go, "")?;
+    let file = container.host_path(&path);
+    wait_for("the change", Duration::from_secs(20), || Ok((fs::read(&file)? == b"changed\n").then_some(())))?;
+    fs::remove_file(go)?;
+    let write = json!({"finding": "image_write", "process": {"origin": "entered"}, "file": {"path": path}});
+    let args = ["/bin/sh", "-c", &script];
+    for found in lab.expect_and_take(&container, [shell("entered", BUSYBOX, &args), write])? {
+        let parent = &found["process"]["ancestors"][0];
+        ensure!(parent["pid"] == id && parent["in_container"] == false, "the parent of {id} is {parent}");
+    }
     Ok(())
 }
 
