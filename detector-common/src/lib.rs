@@ -16,7 +16,7 @@ pub mod vocabulary;
 
 /// The version of everything in this crate. The BPF object contains it in the global [`WIRE_VERSION_SYMBOL`], and the
 /// daemon refuses an object with another version.
-pub const WIRE_VERSION: u32 = 13;
+pub const WIRE_VERSION: u32 = 14;
 
 /// The name of the BPF global that holds [`WIRE_VERSION`].
 pub const WIRE_VERSION_SYMBOL: &str = "DETECTOR_WIRE_VERSION";

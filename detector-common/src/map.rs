@@ -22,10 +22,17 @@ pub struct Cgroup {
     pub root: u64,
     /// The inode number of the container's user namespace. 0 if it is not known.
     pub user_ns: u32,
+    /// The inode number of the container's network namespace. 0 if it is not known.
+    pub net_ns: u32,
     /// For the container's outermost cgroup, whether a process of the container has listened on a socket: 0 means no. A
     /// cgroup below has what was so when it was created.
     pub has_listened: u32,
+    /// The same about a connection that was accepted and may have come from elsewhere.
+    pub has_accepted: u32,
 }
+
+/// A value of the map `NETWORKS`, which has the number of containers in a network namespace: others are in it too.
+pub const NETWORK_SHARED: u64 = 1 << 32;
 
 /// A value of the map `ROOTS` that takes the place of a container's id: the file system holds the roots of several
 /// containers, or files of the host too.
@@ -338,7 +345,7 @@ pub struct Tamperer {
 }
 
 const _: () = {
-    assert!(size_of::<Cgroup>() == 40);
+    assert!(size_of::<Cgroup>() == 48);
     assert!(size_of::<MountNamespace>() == 16);
     assert!(size_of::<Entered>() == 24);
     assert!(size_of::<FileKey>() == 24);

@@ -33,8 +33,11 @@ macro_rules! for_each_offset {
             OFF_SOCK_FAMILY: "sock_common" "skc_family";
             OFF_SOCK_PORT: "sock_common" "skc_dport";
             OFF_SOCK_ADDRESS: "sock_common" "skc_daddr";
-            // It is absent from kernels without IPv6.
+            OFF_SOCK_OWN_ADDRESS: "sock_common" "skc_rcv_saddr";
+            // They are absent from kernels without IPv6.
             OFF_SOCK_ADDRESS_V6: "sock_common" (optional "skc_v6_daddr");
+            OFF_SOCK_OWN_ADDRESS_V6: "sock_common" (optional "skc_v6_rcv_saddr");
+            OFF_SOCK_NETWORK: "sock_common" "skc_net.net";
             // Kernels from 6.7 on have these.
             OFF_BACKING_DENTRY: "backing_file" (optional "user_path.dentry");
             OFF_BACKING_MNT: "backing_file" (optional "user_path.mnt");
@@ -90,6 +93,8 @@ macro_rules! for_each_offset {
             OFF_CRED_USER_NS: "cred" "user_ns";
             OFF_USER_NS_INUM: "user_namespace" "ns.inum";
             OFF_NSPROXY_MNT: "nsproxy" "mnt_ns";
+            OFF_NSPROXY_NET: "nsproxy" "net_ns";
+            OFF_NET_INUM: "net" "ns.inum";
             OFF_MNT_NS_INUM: "mnt_namespace" "ns.inum";
             // Kernels from 6.18 on have the second one.
             OFF_MNT_NS_ID: "mnt_namespace" "seq|ns.ns_id";

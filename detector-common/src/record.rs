@@ -66,8 +66,10 @@ terms! {
     Interpret = 15, "interpret";
     /// A process of a session has ended: [`ExitRecord`].
     Exit = 16, "exit";
-    /// A container listens on a socket for the first time: [`ListenRecord`].
+    /// A container listens on a socket for the first time: [`SocketRecord`].
     Listen = 17, "listen";
+    /// A container accepts the first connection that may come from elsewhere: [`SocketRecord`].
+    Accept = 18, "accept";
 }
 
 /// The first bytes of every record.
@@ -478,12 +480,13 @@ pub struct ExitRecord {
     pub reserved: u32,
 }
 
-/// The record of [`Kind::Listen`]. It is sent before the socket accepts connections, and once for each container. Two
-/// processes that listen at the same time can both send it.
+/// The record of [`Kind::Listen`], which is sent before the socket accepts connections, and of [`Kind::Accept`], which
+/// is sent before the process has the connection. There is one of each for a container. Two processes that do it at the
+/// same time can both send it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "user", derive(FromBytes, Immutable, KnownLayout))]
 #[repr(C)]
-pub struct ListenRecord {
+pub struct SocketRecord {
     /// The header.
     pub header: Header,
     /// The `task_struct.start_boottime` of the process's leader.
@@ -524,6 +527,6 @@ const _: () = {
     assert!(size_of::<CgroupEscapeRecord>() == size_of::<Header>() + size_of::<Process>() + 3 * 8);
     assert!(size_of::<TamperingRecord>() == size_of::<Header>() + size_of::<Process>() + 2 * 8 + COMM_LEN);
     assert!(size_of::<ExitRecord>() == size_of::<Header>() + 16 + 24);
-    assert!(size_of::<ListenRecord>() == size_of::<Header>() + 16);
+    assert!(size_of::<SocketRecord>() == size_of::<Header>() + 16);
     assert!(size_of::<CgroupRecord>() == size_of::<Header>() + 8);
 };

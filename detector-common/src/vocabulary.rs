@@ -324,6 +324,9 @@ terms! {
     /// The ring buffer was full, so the record of a container that listens on a socket was not sent: the end of its
     /// start-up is not known.
     Listen = 15, "listen";
+    /// The ring buffer was full, so the record of a container that accepts a connection was not sent: the end of its
+    /// start-up is not known.
+    Accept = 16, "accept";
     /// A record could not be decoded.
     Record = 32, "record";
     /// An executed file was gone before its content could be inspected, or could not be found again.
@@ -351,7 +354,7 @@ terms! {
 
 impl Loss {
     /// The number of kinds that the probes count. Their numbers are those below this one.
-    pub const KERNEL_KINDS: u32 = 16;
+    pub const KERNEL_KINDS: u32 = 17;
 }
 
 #[cfg(test)]

@@ -7,20 +7,20 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_ANY,
+    bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LruHashMap},
 };
 use detector_common::{
     map::{self, HOST, MOST_INSIDE, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, is_unsent_if_unwatched},
-    record::{Ancestor, COMM_LEN, ExitRecord, Kind, ListenRecord, PATH_DEPTH, Session},
+    record::{Ancestor, COMM_LEN, ExitRecord, Kind, PATH_DEPTH, Session, SocketRecord},
     vocabulary::{Loss, Origin, Via},
 };
 
 use crate::{
     actor,
     emit::{Draft, Stamp, count_loss},
-    kernel::{Access, Cgroup, Dentry, NsProxy, Task, current_cgroup_id, current_process, typed_current},
+    kernel::{Access, Cgroup, Dentry, NsProxy, Sock, Task, current_cgroup_id, current_process, typed_current},
     mem::{self, Counter, Lookup, Word},
 };
 
@@ -57,6 +57,11 @@ static OTHER_ROOTS: Array<u32> = Array::with_max_entries(1, 0);
 /// for processes that enter the namespace but stay in a cgroup of the host, as those of `nsenter` do.
 #[map]
 static MNT_NS: HashMap<u32, map::MountNamespace> = HashMap::with_max_entries(8_192, 0);
+
+/// The number of containers that were started in each network namespace, by the inode number of the namespace. Who else
+/// is in a namespace without an entry is not known.
+#[map]
+static NETWORKS: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
 
 /// The containers whose upper directories are known, by the address of the directory's dentry. An overlay keeps the
 /// dentry of its upper directory, so an entry is right as long as its container runs.
@@ -361,7 +366,9 @@ pub fn register_exec(task: Task) -> Option<(u64, Origin)> {
         init: current_process(),
         root: root.dentry.address(),
         user_ns: task.credentials().user_namespace(),
+        net_ns: task.network_namespace(),
         has_listened: 0,
+        has_accepted: 0,
     };
     // If the container cannot be kept, nothing distinguishes this exec from the next ones.
     let is_kept = start(task, id, &new);
@@ -424,6 +431,8 @@ fn start(task: Task, id: u64, cgroup: &map::Cgroup) -> bool {
     let is_kept = CGROUPS.insert(id, cgroup, BPF_ANY.into()).is_ok();
     if !is_kept {
         count_loss(Loss::CgroupsFull);
+    } else if id == cgroup.container {
+        join_network(cgroup.net_ns);
     }
     note_upper(Dentry::new(cgroup.root), cgroup.container);
     let namespace = map::MountNamespace { container: cgroup.container, id: task.mount_namespace_id() };
@@ -433,6 +442,29 @@ fn start(task: Task, id: u64, cgroup: &map::Cgroup) -> bool {
         count_loss(Loss::RootsFull);
     }
     is_kept
+}
+
+/// Counts a container in a network namespace. If there is no room, it is not known who is in the namespace.
+#[inline(always)]
+fn join_network(network: u32) {
+    let _is_known = NETWORKS.insert(network, 0, BPF_NOEXIST.into());
+    if let Some(count) = NETWORKS.get_ptr_mut(network) {
+        // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+        unsafe { Counter::new(count) }.add(1);
+    }
+}
+
+/// Counts a container less in a network namespace. If another one joins the namespace at the same time, the entry can
+/// be missing afterwards.
+#[inline(always)]
+fn leave_network(network: u32) {
+    let Some(count) = NETWORKS.get_ptr_mut(network) else { return };
+    // SAFETY: the pointer is to a live element of the map, which is aligned to 8.
+    let count = unsafe { Counter::new(count) };
+    count.subtract(1);
+    if count.get() == 0 {
+        let _gone_already = NETWORKS.remove(network);
+    }
 }
 
 /// Makes sure that the type of file system that a container's root is on is watched, and returns the owner of the
@@ -541,6 +573,9 @@ pub fn remove_cgroup(id: u64) {
         }
         if matches!(MNT_NS.copied(&cgroup.mnt_ns), Some(namespace) if namespace.container == cgroup.container) {
             let _gone_already = MNT_NS.remove(cgroup.mnt_ns);
+        }
+        if cgroup.container == id {
+            leave_network(cgroup.net_ns);
         }
     }
     let _never_known = CGROUPS.remove(id);
@@ -718,32 +753,61 @@ pub fn forget_process(process: u32) {
     let _is_sent = draft.send();
 }
 
-/// Reports that the running task listens on a socket, if it is the first one of its container that does. It is in the
-/// container's cgroup or one below, so the container's entry stays that of this container meanwhile.
+/// Reports that the running task listens on a socket, if it is the first one of its container that does.
 #[inline(always)]
 pub fn report_listening(task: Task) {
-    let Some(cgroup) = of_cgroup(task) else { return };
-    if cgroup.has_listened != 0 {
+    // SAFETY: `report_first` passes pointers to live elements and variables.
+    let has_listened = |cgroup: *mut map::Cgroup| unsafe { &raw mut (*cgroup).has_listened };
+    report_first(task, Kind::Listen, Loss::Listen, has_listened, |_| true);
+}
+
+/// Reports that the running task accepts a connection, if it is the first one of its container that does. What comes
+/// from the container itself does not count. This is known if both ends are in a network namespace in which no other
+/// container is, and none of the processes that forward ports into the containers of a user's runtime.
+#[inline(always)]
+pub fn report_accepting(task: Task, sock: Sock) {
+    let is_from_elsewhere = |cgroup: &map::Cgroup| match sock.only_network() {
+        Some(network) => {
+            network != cgroup.net_ns || cgroup.user_ns != HOST_USER_NS || NETWORKS.copied(&network) != Some(1)
+        }
+        None => true,
+    };
+    // SAFETY: as in `report_listening`.
+    let has_accepted = |cgroup: *mut map::Cgroup| unsafe { &raw mut (*cgroup).has_accepted };
+    report_first(task, Kind::Accept, Loss::Accept, has_accepted, is_from_elsewhere);
+}
+
+/// Reports what the running task does, if `counts` says so, and if it is the first one of its container that does it.
+/// `flag` is where the container's entry says whether that was reported. The task is in the container's cgroup or one
+/// below, so the entry stays that of this container meanwhile.
+#[inline(always)]
+fn report_first(
+    task: Task,
+    kind: Kind,
+    loss: Loss,
+    flag: impl Fn(*mut map::Cgroup) -> *mut u32,
+    counts: impl FnOnce(&map::Cgroup) -> bool,
+) {
+    let Some(mut cgroup) = of_cgroup(task) else { return };
+    // SAFETY: the pointer is to a variable.
+    if unsafe { *flag(&raw mut cgroup) } != 0 {
         return;
     }
     let Some(container) = CGROUPS.get_ptr_mut(cgroup.container) else { return };
-    // SAFETY: the pointer is to a live element of the map.
-    let has_listened = unsafe { &raw mut (*container).has_listened };
+    let flag = flag(container);
     // SAFETY: the number is in a live element of the map and aligned to 4, and the load does not tear.
-    if unsafe { has_listened.read_volatile() } != 0 {
+    if unsafe { flag.read_volatile() } != 0 || !counts(&cgroup) {
         return;
     }
     let (stamp, id) = (Stamp::take(), task.cgroup_id());
-    let Some(mut draft) = Draft::<ListenRecord>::begin(Kind::Listen, stamp, id, cgroup.container, Loss::Listen) else {
-        return;
-    };
+    let Some(mut draft) = Draft::<SocketRecord>::begin(kind, stamp, id, cgroup.container, loss) else { return };
     let (record, _) = draft.parts();
     record.start_time = task.leader().start_time();
     record.pid = current_process();
     record.reserved = 0;
     if draft.send() {
         // SAFETY: as above, and the store does not tear.
-        unsafe { has_listened.write_volatile(1) };
+        unsafe { flag.write_volatile(1) };
     }
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use detector_common::{
     map::{DRAFTS_PER_CPU, DRAFTS_TRIED},
     record::{
-        CgroupEscapeRecord, CgroupRecord, ExecRecord, ExitRecord, FileRecord, Header, Kind, ListenRecord, ScriptRecord,
+        CgroupEscapeRecord, CgroupRecord, ExecRecord, ExitRecord, FileRecord, Header, Kind, ScriptRecord, SocketRecord,
         TamperingRecord,
     },
     vocabulary::Loss,
@@ -109,7 +109,7 @@ macro_rules! records {
     };
 }
 
-records! { CgroupEscapeRecord CgroupRecord ExecRecord ExitRecord FileRecord ListenRecord TamperingRecord ScriptRecord }
+records! { CgroupEscapeRecord CgroupRecord ExecRecord ExitRecord FileRecord SocketRecord TamperingRecord ScriptRecord }
 
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<ExecRecord>();

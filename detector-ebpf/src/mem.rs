@@ -37,7 +37,7 @@ plain!(
     record::ExecRecord,
     record::ExitRecord,
     record::FileRecord,
-    record::ListenRecord,
+    record::SocketRecord,
     record::TamperingRecord,
     record::ScriptRecord,
     KeptExec,

@@ -47,8 +47,10 @@ pub enum Event {
     CgroupEscape(Box<CgroupEscape>),
     /// A process of a session has ended.
     Exit(Exit),
-    /// A container listens on a socket for the first time.
-    Listen(Listen),
+    /// A container is about to listen on a socket, for the first time.
+    Listen(Serving),
+    /// A container is about to have a connection that may come from elsewhere, for the first time.
+    Accept(Serving),
     /// A cgroup was created.
     CgroupCreated(Cgroup),
     /// A cgroup was removed.
@@ -73,7 +75,7 @@ impl Event {
             Self::HostExec(exec) => Some(exec.at),
             Self::CgroupEscape(escape) => Some(escape.at),
             Self::Exit(exit) => Some(exit.at),
-            Self::Listen(listen) => Some(listen.at),
+            Self::Listen(serving) | Self::Accept(serving) => Some(serving.at),
             Self::CgroupCreated(_) | Self::CgroupRemoved(_) => None,
         }
     }
@@ -106,6 +108,7 @@ impl Event {
             | Self::CgroupEscape(_)
             | Self::Exit(_)
             | Self::Listen(_)
+            | Self::Accept(_)
             | Self::CgroupCreated(_)
             | Self::CgroupRemoved(_) => None,
         }
@@ -128,6 +131,7 @@ impl Event {
             | Self::Script(_)
             | Self::Exit(_)
             | Self::Listen(_)
+            | Self::Accept(_)
             | Self::CgroupCreated(_)
             | Self::CgroupRemoved(_) => None,
         }
@@ -394,15 +398,24 @@ pub struct Exit {
     pub is_last: bool,
 }
 
-/// A container is about to listen on a socket, for the first time.
+/// A process of a container is about to serve others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listen {
+pub struct Serving {
     /// Where and when it happened.
     pub at: At,
     /// When the process started, in nanoseconds of `CLOCK_BOOTTIME`.
     pub start_time: u64,
     /// The process id on the host.
     pub pid: u32,
+}
+
+/// What shows that a container serves others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServingSign {
+    /// It accepts a connection: [`Event::Accept`].
+    Accept,
+    /// It listens on a socket: [`Event::Listen`].
+    Listen,
 }
 
 /// A session, by its first process.

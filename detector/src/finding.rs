@@ -366,7 +366,7 @@ pub enum Reason {
     HealthCheck,
     /// The daemon of a runtime prepares the container's root for itself.
     Engine,
-    /// The container's entrypoint sets it up before it listens on a socket.
+    /// The container's entrypoint sets it up before it accepts a connection.
     Startup,
     /// The scheduler of the image runs its jobs.
     Scheduled,
@@ -1336,6 +1336,10 @@ pub(crate) const fn loss_message(kind: Loss) -> &'static str {
         Loss::Listen => {
             "the ring buffer was full, so containers began to listen on sockets unseen: the start-up of no container \
             is expected any more"
+        }
+        Loss::Accept => {
+            "the ring buffer was full, so containers began to serve others unseen: the start-up of no container is \
+            expected any more"
         }
         Loss::SessionsFull => "more sessions were open than can be followed, so further ones have no finding",
         Loss::Ledger => "the ledger was too slow for all lines, so `detector drift` lacks some; the log has them",

@@ -191,7 +191,8 @@ fn findings(data: &[u8]) {
             | Event::MapExec(_)
             | Event::Interpret(_)
             | Event::Exit(_)
-            | Event::Listen(_) => None,
+            | Event::Listen(_)
+            | Event::Accept(_) => None,
             Event::CgroupCreated(created) => {
                 table.add(created.clone());
                 None

@@ -74,6 +74,11 @@ impl Process {
         namespace_number(&self.read_link("ns/user")?).ok_or(Errno::INVAL)
     }
 
+    /// The inode number of the process's network namespace.
+    pub(crate) fn network_namespace(&self) -> Result<u32, Errno> {
+        namespace_number(&self.read_link("ns/net")?).ok_or(Errno::INVAL)
+    }
+
     /// The mount id and the inode of the file that a link such as `root` leads to.
     pub(crate) fn file_behind(&self, link: &CStr) -> Result<Statx, Errno> {
         rustix::fs::statx(&self.directory, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::MNT_ID)

@@ -240,9 +240,8 @@ mod tests {
                 "key": key, "metadata": metadata, "time": "2027-01-15T08:00:00.000000001Z",
             }}}))
         };
-        let event = |event| {
-            Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: Some(45), sees_listening: false })
-        };
+        let event =
+            |event| Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: Some(45), serving: None });
         let exec = move |path: &str, args: &[&str]| {
             let mut exec = samples::exec(Origin::Entered, path, args);
             (exec.at.time, exec.head) = (time, Some([0xe2; 256]));
@@ -383,9 +382,8 @@ mod tests {
     #[test]
     fn health_checks_are_expected_as_they_were() {
         let id = "b".repeat(64);
-        let event = |event, root_dev| {
-            Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev, sees_listening: false })
-        };
+        let event =
+            |event, root_dev| Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev, serving: None });
         let path = format!("/system.slice/docker-{id}.scope").into_bytes();
         let mut first = samples::exec(Origin::Entrypoint, "/usr/sbin/nginx", &["nginx"]);
         (first.at.container, first.process.pid) = (700, 1);
@@ -433,7 +431,7 @@ mod tests {
     /// What the lines of a recording are about that goes on with the execution of a drifted program and this content.
     fn replayed_hash(exe: &str, waits: bool, content: Read) -> Vec<Value> {
         let event = Event::Exec(Box::new(samples::drifted(exe, &["x"])));
-        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, sees_listening: false });
+        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, serving: None });
         let released = entry(json!({"runtimes": {"released": {"id": samples::ID, "user": null}}}));
         let later = if waits { vec![content, released] } else { vec![released, content] };
         let (lines, _) = replayed(&in_members(&[beginning(), vec![told], later].concat()));
@@ -488,7 +486,7 @@ mod tests {
         let mut exec = samples::exec(Origin::Entered, "/bin/sh", &["sh", "-c", "login --password=hunter2 pin-1234"]);
         exec.process.pid = 99;
         let event = Event::Exec(Box::new(exec));
-        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, sees_listening: false });
+        let told = Entry::Pipeline(Input::Event { event: Cow::Owned(event), root_dev: None, serving: None });
         let (lines, _) = replayed(&in_members(&[beginning(), vec![told]].concat()));
         let line: Value = serde_json::from_slice(&lines[0]).expect("it is a line");
         let script = &line["process"]["args"][2];

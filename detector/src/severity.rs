@@ -92,8 +92,8 @@ rows! {
     SessionOfForeignCode: Session, Critical, [Application],
         "code that is not the image's runs behind a service, as with a webshell. Both must hold: the session has a \
         `drifted_exec` or `fileless_exec` of high severity, and it was started by the first process of the container \
-        that called listen(2), or by what that process has started since. It makes no difference whether a shell runs \
-        the code.";
+        that called listen(2) or that accepted a connection, or by what that process has started since. It makes no \
+        difference whether a shell runs the code.";
     SessionOnTerminal: Session, High, [Exec, Nsenter],
         "a process from outside has a terminal, whatever its program is";
     SessionOnInput: Session, High, [Exec, Nsenter],

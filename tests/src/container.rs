@@ -53,6 +53,8 @@ pub struct Setup {
     pub has_old_programs: bool,
     /// Additional options of its overlay mount.
     pub overlay_options: &'static str,
+    /// The process in whose network it is, instead of one of its own.
+    pub network_of: Option<u32>,
 }
 
 /// A container runtime.
@@ -235,11 +237,17 @@ impl Container {
         }
         let cgroups = json!({"destination": format!("{HOST}{CGROUPS}"), "type": "bind", "source": CGROUPS,
             "options": ["rbind", "rw"]});
-        let mut namespaces = vec!["ipc", "uts", "mount", "network", "cgroup"];
+        let mut namespaces = vec!["ipc", "uts", "mount", "cgroup"];
+        if setup.network_of.is_none() {
+            namespaces.push("network");
+        }
         if !setup.sees_processes {
             namespaces.push("pid");
         }
-        let namespaces: Vec<_> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
+        let mut namespaces: Vec<_> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
+        if let Some(process) = setup.network_of {
+            namespaces.push(json!({"type": "network", "path": format!("/proc/{process}/ns/net")}));
+        }
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {

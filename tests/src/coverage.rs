@@ -262,10 +262,12 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way(
-                "start-up: what is done after the first listen(2) or by a session, code, the application started again",
-                &["open", "listen"],
+                "start-up: what is done after the first connection or by a session, code, the application started again",
+                &["open", "accept"],
                 &[
                     "expected::start_up",
+                    "expected::own_connection",
+                    "expected::connection_in_shared_network",
                     "expected::code_at_start",
                     "expected::session_at_start",
                     "expected::restart_of_the_application",

@@ -18,6 +18,6 @@ pub use offsets::{
 pub use path::Place;
 pub use pointer::{
     Access, Attributes, Binprm, BpfAttributes, BpfMap, Cgroup, Dentry, Direct, File, Inode, IovIter, Kiocb, NsProxy,
-    Path, Ptr, Str, Superblock, Task, VfsMount, Vma,
+    Path, Ptr, Sock, Str, Superblock, Task, VfsMount, Vma,
 };
 pub use task::{Surroundings, current_cgroup_id, current_process, current_thread, typed_current};

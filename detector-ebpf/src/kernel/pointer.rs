@@ -49,6 +49,8 @@ pub mod kind {
         NsProxy
         /// `struct mnt_namespace`.
         MountNamespace
+        /// `struct net`: a network namespace.
+        Network
         /// `struct fs_struct`.
         FsStruct
         /// `struct files_struct`.
@@ -252,7 +254,7 @@ macro_rules! pointers {
 
 pointers! {
     File Inode Superblock Dentry Path VfsMount Attributes Kiocb IovIter Task NsProxy Vma Binprm Cgroup BpfMap
-    BpfAttributes Str
+    BpfAttributes Sock Str
 }
 
 impl Ptr<kind::Str> {

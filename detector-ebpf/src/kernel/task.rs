@@ -74,6 +74,12 @@ impl<A: Access> Task<A> {
         self.namespaces().mount_namespace()
     }
 
+    /// Returns the inode number of the network namespace, or 0 for a task that has no namespaces any more.
+    #[inline(always)]
+    pub fn network_namespace(self) -> u32 {
+        self.namespaces().probed().follow::<kind::Network>(&OFF_NSPROXY_NET).read(&OFF_NET_INUM)
+    }
+
     #[inline(always)]
     fn signal(self) -> Ptr<kind::Signal, A> {
         self.follow(&OFF_TASK_SIGNAL)

@@ -41,7 +41,7 @@ use std::collections::{BTreeSet, HashSet};
 use detector_common::map::{Count, CountedKey};
 
 use crate::container::table::TrackedContainer;
-use crate::event::{At, Detail, Event, Interpret, Path, Process, Script};
+use crate::event::{At, Detail, Event, Interpret, Path, Process, Script, ServingSign};
 use crate::finding::{Finding, Line, Notice, NoticeEvent, SCHEMA_VERSION};
 use crate::policy::Policy;
 use assessment::Assessment;
@@ -189,9 +189,9 @@ impl Detector {
         self.expectations.start(container);
     }
 
-    /// Records that what a container does until it listens on a socket is its start-up.
-    pub(crate) fn begin_startup(&mut self, container: &TrackedContainer) {
-        self.expectations.begin_startup(container);
+    /// Records that what a container does until it serves others, as this shows, is its start-up.
+    pub(crate) fn begin_startup(&mut self, container: &TrackedContainer, sign: ServingSign) {
+        self.expectations.begin_startup(container, sign);
     }
 
     /// Records that a container ran before the events began.
@@ -439,7 +439,11 @@ impl Detector {
                 let actor = Actor::new(&escape.process, &escape.exe, program);
                 report.add(escape.at, Some(&actor), cgroup_escape::detect(escape, &actor, container));
             }
-            Event::Exit(_) | Event::Listen(_) | Event::CgroupCreated(_) | Event::CgroupRemoved(_) => {}
+            Event::Exit(_)
+            | Event::Listen(_)
+            | Event::Accept(_)
+            | Event::CgroupCreated(_)
+            | Event::CgroupRemoved(_) => {}
         }
     }
 
@@ -538,6 +542,7 @@ fn code_of<'a>(event: &'a Event, actor: impl FnOnce(Option<&'a Detail>) -> Optio
         | Event::CgroupEscape(_)
         | Event::Exit(_)
         | Event::Listen(_)
+        | Event::Accept(_)
         | Event::CgroupCreated(_)
         | Event::CgroupRemoved(_) => None,
     }

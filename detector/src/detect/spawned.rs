@@ -49,10 +49,13 @@ pub(super) struct Branch {
 }
 
 impl Spawned {
-    /// Learns from an event which process listens on a socket.
+    /// Learns from an event which process listens on a socket, or accepts connections to one that it was given.
     pub(super) fn take(&mut self, event: &Event) {
-        if let Event::Listen(listen) = event {
-            self.listeners.insert(key(listen.pid, listen.start_time), listen.at.time);
+        if let Event::Listen(serving) | Event::Accept(serving) = event {
+            let own = key(serving.pid, serving.start_time);
+            if self.listeners.get(&own).is_none() {
+                self.listeners.insert(own, serving.at.time);
+            }
         }
     }
 
@@ -125,7 +128,7 @@ mod tests {
     use super::super::samples::{change, container, context, exec, name};
     use super::super::{Context, Detector};
     use super::*;
-    use crate::event::{Ancestor, At, ImageOp, Layer, Listen, StdioKind};
+    use crate::event::{Ancestor, At, ImageOp, Layer, Serving, StdioKind};
     use crate::finding::{Line, NoticeEvent, Summary};
 
     /// To make one takes long.
@@ -185,7 +188,7 @@ mod tests {
         fn listens(&mut self, pid: u32) {
             self.now += SECOND / 100;
             let at = At { time: self.now, number: 0, cgroup: 500, container: 500 };
-            self.event(&Event::Listen(Listen { at, start_time: u64::from(pid) * SECOND, pid }));
+            self.event(&Event::Listen(Serving { at, start_time: u64::from(pid) * SECOND, pid }));
         }
 
         /// A process adds a program to the image.

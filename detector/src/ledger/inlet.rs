@@ -169,6 +169,7 @@ fn hides_changes(kind: Loss) -> bool {
         | Loss::Exit
         | Loss::SessionProcesses
         | Loss::Listen
+        | Loss::Accept
         | Loss::Content
         | Loss::Client
         | Loss::Forward

@@ -14,7 +14,7 @@ use super::outlet::{Message, Outlet};
 use crate::container::cgroup;
 use crate::container::table::TrackedContainer;
 use crate::detect::{self, Context, Detector, TestAlert, needs_content};
-use crate::event::{At, Cgroup, Event, Origin};
+use crate::event::{At, Cgroup, Event, Origin, ServingSign};
 use crate::finding::{Notice, NoticeEvent, Time};
 use crate::policy::Policy;
 use crate::sensor::hierarchy::Hierarchy;
@@ -60,14 +60,13 @@ impl Analysis {
     }
 
     /// Updates the state by an event and runs the detections on it. `root_dev` is the device of the root of the
-    /// container that the event starts, if it starts one; `sees_listening`: whether it is seen when that container
-    /// begins to listen on a socket. Returns the event if more must be found out about the content of its file, and
-    /// what.
+    /// container that the event starts, if it starts one; `serving`: what will show that this container serves others.
+    /// Returns the event if more must be found out about the content of its file, and what.
     pub(super) fn take_event(
         &mut self,
         mut event: Event,
         root_dev: Option<u32>,
-        sees_listening: bool,
+        serving: Option<ServingSign>,
         outlet: &mut Outlet<impl FnMut(Message)>,
     ) -> Option<(Event, Wanted)> {
         match &mut event {
@@ -101,8 +100,8 @@ impl Analysis {
                         let container = self.containers.lookup(exec.at.container);
                         self.detector.start_container(container);
                         // If the record was lost, so may have been what followed it.
-                        if sees_listening && exec.head.is_some() {
-                            self.detector.begin_startup(container);
+                        if let Some(sign) = serving.filter(|_| exec.head.is_some()) {
+                            self.detector.begin_startup(container, sign);
                         }
                     }
                 }

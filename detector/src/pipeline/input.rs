@@ -9,7 +9,7 @@ use super::inspection::Inspected;
 use crate::detect::content::Look;
 use crate::detect::process::Program;
 use crate::detect::{Hashed, TestAlert};
-use crate::event::{At, Cgroup, Event, Path, Process};
+use crate::event::{At, Cgroup, Event, Path, Process, ServingSign};
 use crate::finding::{Node, Notice};
 use crate::policy::Policy;
 use crate::recording::{Entry, as_text};
@@ -35,9 +35,9 @@ pub(crate) enum Input<'a> {
         /// The device of the root of the container that the event starts, in the kernel's encoding.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         root_dev: Option<u32>,
-        /// Whether it is seen when the container begins to listen on a socket, if the event starts one.
-        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-        sees_listening: bool,
+        /// What will show that the container serves others, if the event starts one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        serving: Option<ServingSign>,
     },
     /// What is known of the content of the file of an earlier event.
     Content {

@@ -65,17 +65,17 @@ impl Intake {
         let journal = self.journal.clone();
         let mut turn = journal.turn();
         self.find_cgroups(&event, &mut turn);
-        let (root_dev, sees_listening) = match &event {
+        let (root_dev, serving) = match &event {
             Event::Exec(exec) if exec.process.origin == Origin::Entrypoint => {
-                (sensor.root_dev(exec.at.container), sensor.sees_listening())
+                (sensor.root_dev(exec.at.container), sensor.serving_sign())
             }
-            _ => (None, false),
+            _ => (None, None),
         };
-        turn.record(Input::Event { event: Cow::Borrowed(&event), root_dev, sees_listening }.entry());
+        turn.record(Input::Event { event: Cow::Borrowed(&event), root_dev, serving }.entry());
         if let Some(content) = content_by_name(&event) {
             self.inspector.learn(&event, content);
         }
-        let Some((event, wanted)) = self.analysis.take_event(event, root_dev, sees_listening, outlet) else { return };
+        let Some((event, wanted)) = self.analysis.take_event(event, root_dev, serving, outlet) else { return };
         let containers = self.analysis.containers();
         let path = event.at().map_or_else(Vec::new, |at| containers.lookup(at.container).path.clone());
         if let Some(inspected) = self.inspector.inspect(event, wanted, || containers.directory(&path)) {

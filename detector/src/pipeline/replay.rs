@@ -36,9 +36,9 @@ impl<S: FnMut(Message)> Replay<S> {
             Input::Running(running) => self.analysis.add_running(running.into_owned(), &mut self.outlet),
             Input::Clock(ahead) => self.analysis.set_wall_clock(ahead),
             Input::Cgroup(cgroup) => self.analysis.containers().add(cgroup.into_owned()),
-            Input::Event { event, root_dev, sees_listening } => {
+            Input::Event { event, root_dev, serving } => {
                 let event = event.into_owned();
-                if let Some((event, _)) = self.analysis.take_event(event, root_dev, sees_listening, &mut self.outlet)
+                if let Some((event, _)) = self.analysis.take_event(event, root_dev, serving, &mut self.outlet)
                     && let Some(at) = event.at()
                 {
                     self.unread.insert((at.time, at.number), event);

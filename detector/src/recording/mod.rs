@@ -26,7 +26,7 @@ pub(crate) use text::{as_hex, as_text};
 
 /// The version of the format. It changes when older recordings cannot be read any more, and when an older detector
 /// would make other lines of a recording because it does not know what is in it.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 /// What recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,6 +74,7 @@ impl Canary {
             Event::MapExec(mapped) => self.seen.extend(proven_by(mapped.detail.as_ref(), mapped.file.layer, None)),
             Event::HandleOpen(_) => self.seen.push("handle"),
             Event::Listen(_) => self.seen.push("listen"),
+            Event::Accept(_) => self.seen.push("accept"),
             Event::ControlOpen(_)
             | Event::Tampering(_)
             | Event::HostExec(_)
@@ -106,7 +107,9 @@ impl Canary {
             Event::Tampering(tampering) => canary.is(&tampering.process),
             Event::CgroupEscape(escape) => canary.is(&escape.process),
             Event::Exit(exit) => exit.session.pid == canary.pid && canary.start_time.covers(exit.session.start_time),
-            Event::Listen(listen) => listen.pid == canary.pid && canary.start_time.covers(listen.start_time),
+            Event::Listen(serving) | Event::Accept(serving) => {
+                serving.pid == canary.pid && canary.start_time.covers(serving.start_time)
+            }
             // All that the event contains of the process is its id, which is that of a child. But the file is the
             // canary's own.
             Event::Script(script) => self.image != 0 && script.file.dev == self.image,

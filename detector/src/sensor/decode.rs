@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Ancestor, Args, At, Cgroup, CgroupEscape, Control, ControlOpen, Creation, Detail, DeviceOpen, Difference, Event,
-    Exec, Exit, File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, Listen, LowerFile, MapCommand,
-    MapExec, MountChange, MountOp, Name, Origin, Path, Process, Script, Session, StdioKind, Tampering, TamperingAct,
+    Exec, Exit, File, HandleOpen, HostExec, ImageChange, ImageOp, Interpret, Layer, LowerFile, MapCommand, MapExec,
+    MountChange, MountOp, Name, Origin, Path, Process, Script, Serving, Session, StdioKind, Tampering, TamperingAct,
     Via,
 };
 
@@ -94,7 +94,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Tampering => tampering(parts(bytes, header)?),
         Kind::CgroupEscape => cgroup_escape(parts(bytes, header)?),
         Kind::Exit => exit(parts(bytes, header)?),
-        Kind::Listen => listen(parts(bytes, header)?),
+        Kind::Listen => Ok(Event::Listen(serving(parts(bytes, header)?))),
+        Kind::Accept => Ok(Event::Accept(serving(parts(bytes, header)?))),
         Kind::CgroupCreated => cgroup(parts(bytes, header)?).map(Event::CgroupCreated),
         Kind::CgroupRemoved => cgroup(parts(bytes, header)?).map(Event::CgroupRemoved),
     }
@@ -227,6 +228,7 @@ fn file_event(
         | Kind::CgroupEscape
         | Kind::Exit
         | Kind::Listen
+        | Kind::Accept
         | Kind::CgroupCreated
         | Kind::CgroupRemoved => {
             Err(DecodeError::UnknownValue { field: "kind of what was done to a file", value: kind.number() })
@@ -320,8 +322,8 @@ fn exit((record, _): (&record::ExitRecord, Texts<'_>)) -> Result<Event, DecodeEr
     }))
 }
 
-fn listen((record, _): (&record::ListenRecord, Texts<'_>)) -> Result<Event, DecodeError> {
-    Ok(Event::Listen(Listen { at: at(&record.header), start_time: record.start_time, pid: record.pid }))
+fn serving((record, _): (&record::SocketRecord, Texts<'_>)) -> Serving {
+    Serving { at: at(&record.header), start_time: record.start_time, pid: record.pid }
 }
 
 fn cgroup((record, mut texts): (&record::CgroupRecord, Texts<'_>)) -> Result<Cgroup, DecodeError> {
@@ -767,14 +769,17 @@ mod tests {
     }
 
     #[test]
-    fn listening_is_read() {
-        let mut record = Record::new(Kind::Listen, 56);
-        record.put(16, &77_u64.to_ne_bytes());
-        record.put(32, &500_u64.to_ne_bytes());
-        record.put(40, &70_u64.to_ne_bytes());
-        record.put(48, &1234_u32.to_ne_bytes());
+    fn listening_and_accepting_are_read() {
         let at = At { time: 77, number: 0, cgroup: 0, container: 500 };
-        assert_eq!(decode(record.bytes()), Ok(Event::Listen(Listen { at, start_time: 70, pid: 1234 })));
+        let serving = Serving { at, start_time: 70, pid: 1234 };
+        for (kind, event) in [(Kind::Listen, Event::Listen(serving)), (Kind::Accept, Event::Accept(serving))] {
+            let mut record = Record::new(kind, 56);
+            record.put(16, &77_u64.to_ne_bytes());
+            record.put(32, &500_u64.to_ne_bytes());
+            record.put(40, &70_u64.to_ne_bytes());
+            record.put(48, &1234_u32.to_ne_bytes());
+            assert_eq!(decode(record.bytes()), Ok(event));
+        }
     }
 
     #[test]

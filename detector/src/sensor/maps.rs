@@ -1,6 +1,7 @@
 //! The maps that user space fills or reads. Each is documented in the module of `detector-ebpf` that declares it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use detector_common::map::{
     Cgroup, Count, CountedKey, Entered, FileKey, FileState, KeptExec, KeptExecKey, MOST_COUNTED, MountNamespace,
-    PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey, is_visit, visit,
+    NETWORK_SHARED, PHASE_HOST, PHASE_STARTED, ROOTS_SHARED, Seen, SeenKey, is_visit, visit,
 };
 use detector_common::record::Session;
 use detector_common::vocabulary::{Loss, Via};
@@ -66,6 +67,7 @@ struct Inner {
     roots: HashMap<MapData, u32, u64>,
     other_roots: Array<MapData, u32>,
     mnt_ns: HashMap<MapData, u32, MountNamespace>,
+    networks: HashMap<MapData, u32, u64>,
     entered: HashMap<MapData, u32, Entered>,
     sessions: HashMap<MapData, Session, u64>,
     inside: Array<MapData, u64>,
@@ -115,6 +117,8 @@ pub(super) struct WatchedContainer {
     pub(super) mnt_ns: u32,
     /// The inode number of its user namespace.
     pub(super) user_ns: u32,
+    /// The inode number of its network namespace.
+    pub(super) net_ns: u32,
     /// The id of its first process.
     pub(super) init: u32,
 }
@@ -127,6 +131,7 @@ impl Maps {
             roots: hash(ebpf, "ROOTS")?,
             other_roots: Array::try_from(raw(ebpf, "OTHER_ROOTS")?).map_err(|e| failed("OTHER_ROOTS", &e))?,
             mnt_ns: hash(ebpf, "MNT_NS")?,
+            networks: hash(ebpf, "NETWORKS")?,
             entered: hash(ebpf, "ENTERED")?,
             sessions: hash(ebpf, "SESSIONS")?,
             inside: Array::try_from(raw(ebpf, "INSIDE")?).map_err(|e| failed("INSIDE", &e))?,
@@ -266,10 +271,13 @@ impl Maps {
                 init: 0,
                 root: 0,
                 user_ns: 0,
+                net_ns: 0,
                 has_listened: 0,
+                has_accepted: 0,
             };
             tolerate(self.calls().cgroups.insert(cgroup, state, BPF_NOEXIST)).map_err(|e| failed("CGROUPS", &e))?;
         }
+        self.seed_networks(running, flags)?;
         for found in &running.containers {
             self.seed_sessions(found)?;
             let watched = WatchedContainer {
@@ -278,9 +286,29 @@ impl Maps {
                 root_kind: found.root_kind,
                 mnt_ns: found.mount_namespace,
                 user_ns: found.user_namespace,
+                net_ns: found.network_namespace,
                 init: found.init,
             };
             self.watch_as(watched, &found.cgroups, flags)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the probes how many containers are in each network namespace.
+    fn seed_networks(&mut self, running: &Running, flags: u64) -> Result<(), Error> {
+        let mut counts = BTreeMap::from([(running.host_network, NETWORK_SHARED)]);
+        for found in &running.containers {
+            *counts.entry(found.network_namespace).or_default() += 1;
+        }
+        for (network, count) in counts {
+            let inserted = match self.calls().networks.insert(network, count, flags) {
+                // The probes have seen others start there meanwhile, which may or may not be among these.
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.calls().networks.insert(network, NETWORK_SHARED, BPF_ANY)
+                }
+                other => other,
+            };
+            inserted.map_err(|e| failed("NETWORKS", &e))?;
         }
         Ok(())
     }
@@ -312,9 +340,19 @@ impl Maps {
 
     /// `flags` are those for what the probes learn of the container's root and mount namespace.
     fn watch_as(&mut self, watched: WatchedContainer, cgroups: &[u64], flags: u64) -> Result<(), Error> {
-        let WatchedContainer { container, root_dev, root_kind, mnt_ns, user_ns, init } = watched;
-        let state =
-            Cgroup { container, root_dev, mnt_ns, phase: PHASE_STARTED, init, root: 0, user_ns, has_listened: 0 };
+        let WatchedContainer { container, root_dev, root_kind, mnt_ns, user_ns, net_ns, init } = watched;
+        let state = Cgroup {
+            container,
+            root_dev,
+            mnt_ns,
+            phase: PHASE_STARTED,
+            init,
+            root: 0,
+            user_ns,
+            net_ns,
+            has_listened: 0,
+            has_accepted: 0,
+        };
         let mut maps = self.calls();
         for &cgroup in cgroups.iter().chain([&container]) {
             maps.cgroups.insert(cgroup, state, 0).map_err(|e| failed("CGROUPS", &e))?;
@@ -533,7 +571,7 @@ fn follow<K: Pod + Ord, V: Pod>(
 fn tolerate(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::SyscallError(e))
-            if matches!(e.io_error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) =>
+            if matches!(e.io_error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
         {
             Ok(())
         }

@@ -30,6 +30,8 @@ use std::path::PathBuf;
 
 use aya::Ebpf;
 use detector_common::map::{Count, CountedKey};
+
+use crate::event::ServingSign;
 use events::Events;
 use host::Host;
 use maps::Maps;
@@ -293,13 +295,18 @@ impl Sensor {
         self.maps.root_dev(container)
     }
 
-    /// Whether the first call of listen(2) in a container is seen, as far as the self-test can tell.
-    pub(crate) fn sees_listening(&self) -> bool {
-        self.report.hooks.iter().any(|report| {
-            report.hook.name == "listen"
-                && matches!(report.attachment, Attachment::Attached { .. })
-                && report.verified == Some(true)
-        })
+    /// What shows that a container serves others, as far as the self-test can tell. Of the signs that are seen,
+    /// this is the later one.
+    pub(crate) fn serving_sign(&self) -> Option<ServingSign> {
+        let fires = |hook: &str| {
+            self.report.hooks.iter().any(|report| {
+                report.hook.name == hook
+                    && matches!(report.attachment, Attachment::Attached { .. })
+                    && report.verified == Some(true)
+            })
+        };
+        let signs = [("accept", ServingSign::Accept), ("listen", ServingSign::Listen)];
+        signs.into_iter().find_map(|(hook, sign)| fires(hook).then_some(sign))
     }
 
     /// Removes what the probes know about the files of containers that have ended, and what matches nothing any more.

@@ -96,11 +96,12 @@ pub(super) struct OwnMap {
 }
 
 /// The maps that this process writes to.
-const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 15] = [
     "CGROUPS",
     "ROOTS",
     "OTHER_ROOTS",
     "MNT_NS",
+    "NETWORKS",
     "ENTERED",
     "SESSIONS",
     "INSIDE",

@@ -60,6 +60,8 @@ pub(crate) struct Running {
     /// The ids of cgroups that contain processes in the host's mount namespace, and neither belong to containers nor
     /// have the name of one.
     pub(crate) host_cgroups: HashSet<u64>,
+    /// The inode number of the host's network namespace.
+    pub(crate) host_network: u32,
     /// The containers.
     pub(crate) containers: Vec<RunningContainer>,
     /// How many processes could not be inspected, for lack of permission.
@@ -85,6 +87,8 @@ pub(crate) struct RunningContainer {
     pub(crate) mount_namespace: u32,
     /// The inode number of the first process's user namespace.
     pub(crate) user_namespace: u32,
+    /// The inode number of the first process's network namespace.
+    pub(crate) network_namespace: u32,
     /// The id of its first process, which is the one that started first.
     pub(crate) init: u32,
     /// Its processes. Their start times are truncated to hundredths of a second.
@@ -129,6 +133,7 @@ struct Candidate {
     cgroup_path: Vec<u8>,
     mount_namespace: u32,
     user_namespace: u32,
+    network_namespace: u32,
     root_dev: u32,
     root_kind: RootKind,
     parent: u32,
@@ -144,7 +149,7 @@ enum Look {
     /// It is in the host's mount namespace and the cgroup of this path.
     Host(Vec<u8>),
     /// It is in a container.
-    Contained(Candidate),
+    Contained(Box<Candidate>),
     /// It is neither: it sees the host's root in a namespace of its own, or it is setting up a container.
     Neither,
 }
@@ -160,7 +165,10 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn run(mut self) -> io::Result<Running> {
-        let mut running = Running::default();
+        // A hardened host may hide that of process 1.
+        let mut networks = ["1", "self"].into_iter().map(|id| Process::open(id)?.network_namespace());
+        let host_network = networks.find_map(Result::ok).unwrap_or_default();
+        let mut running = Running { host_network, ..Running::default() };
         let mut candidates = Vec::new();
         let mut host = HashMap::new();
         for pid in procfs::process_ids()? {
@@ -173,7 +181,7 @@ impl Scan<'_> {
                         host.insert(path, id);
                     }
                 }
-                Ok(Look::Contained(candidate)) => candidates.push(candidate),
+                Ok(Look::Contained(candidate)) => candidates.push(*candidate),
                 Ok(Look::Neither) | Err(Errno::NOENT | Errno::SRCH) => {}
                 Err(error) => {
                     tracing::debug!(pid, %error, "cannot look at a process");
@@ -244,20 +252,21 @@ impl Scan<'_> {
             since: stat.start_time().nanoseconds(),
             ..Program::default()
         };
-        let user_namespace = process.user_namespace()?;
+        let (user_namespace, network_namespace) = (process.user_namespace()?, process.network_namespace()?);
         let exe = process.file_behind(c"exe")?;
         let has_executed = self.device(&process, mount_namespace, exe.stx_mnt_id)?.is_some();
-        Ok(Look::Contained(Candidate {
+        Ok(Look::Contained(Box::new(Candidate {
             cgroup_path,
             mount_namespace,
             user_namespace,
+            network_namespace,
             root_dev,
             root_kind,
             parent: stat.parent,
             terminal: stat.terminal,
             has_executed,
             program,
-        }))
+        })))
     }
 
     /// Whether this is a runtime that is setting up a container: it is named like one, and its program is not from a
@@ -343,6 +352,7 @@ fn found(container: u64, cgroups: Vec<u64>, cgroup_path: Vec<u8>, processes: &[C
         root_kind: first.root_kind,
         mount_namespace: first.mount_namespace,
         user_namespace: first.user_namespace,
+        network_namespace: first.network_namespace,
         init: first.program.pid,
         processes: Vec::new(),
         sessions: Vec::new(),
@@ -463,6 +473,7 @@ mod tests {
             cgroup_path,
             mount_namespace,
             user_namespace: 6,
+            network_namespace: 7,
             root_dev: 40,
             root_kind: RootKind::Overlay,
             parent: 0,

@@ -135,6 +135,35 @@ pub(super) fn start_up(lab: &mut Lab) -> Result<()> {
     )
 }
 
+/// Waits for a connection to port 7000, which is 1B58, then writes a configuration.
+const ANSWER: &str = "/bin/busybox nc -l -p 7000; echo 1 > /etc/late.conf; exec /usr/bin/tool serve";
+/// Connects to what waits for that.
+const CALL: &str = "until /bin/busybox nc 127.0.0.1 7000; do sleep 1; done";
+
+/// The entrypoint connects to a process of its own before it writes its configuration.
+pub(super) fn own_connection(lab: &mut Lab) -> Result<()> {
+    let container = Container::service_after(lab.number(), &format!("({CALL}) & {ANSWER}"))?;
+    lab.expect(&container, [entrypoint(), change("create", "/etc/late.conf", expected("startup", "medium"))])
+}
+
+/// The same, if the connection can come from somebody else who is in the same network.
+pub(super) fn connection_in_shared_network(lab: &mut Lab) -> Result<()> {
+    let late = || change("create", "/etc/late.conf", told("medium"));
+    let container = Container::start(lab.number(), &["/bin/sh", "-c", ANSWER])?;
+    let beside = Setup { network_of: Some(container.pid), ..Setup::default() };
+    let caller = Container::service_with(lab.number(), beside)?;
+    let sockets = ["tcp", "tcp6"].map(|kind| format!("/proc/{}/net/{kind}", container.pid));
+    let waits = || sockets.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|list| list.contains(":1B58 ")));
+    wait_for("what waits", PATIENCE, || Ok(waits().then_some(())))?;
+    caller.service_does(&["run", "/bin/busybox", "nc", "127.0.0.1", "7000"])?;
+    container.wait_for_service()?;
+    lab.expect(&container, [entrypoint(), late()])?;
+    on_host("/bin/busybox", ["ip", "link", "set", "lo", "up"])?;
+    let of_host = Setup { network_of: Some(1), ..Setup::default() };
+    let container = Container::service_after_with(lab.number(), &format!("({CALL}) & {ANSWER}"), of_host)?;
+    lab.expect(&container, [entrypoint(), late()])
+}
+
 /// A program, a credential and a script are written before the service listens.
 pub(super) fn code_at_start(lab: &mut Lab) -> Result<()> {
     let lines = "/usr/bin/tool copy /usr/bin/backup /srv/added; echo evil >> /etc/passwd; \

@@ -115,8 +115,8 @@ cases! {
         large_programs, known_program, hashes;
 
     expected []:
-        data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before, start_up, code_at_start,
-        session_at_start, restart_of_the_application;
+        data, no_data, data_after_session, data_after_drift, data_of_a_container_from_before, start_up, own_connection,
+        connection_in_shared_network, code_at_start, session_at_start, restart_of_the_application;
 
     // The ways to open a file.
     image_write [Preemption]:

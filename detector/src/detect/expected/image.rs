@@ -103,7 +103,7 @@ mod tests {
     use super::super::super::samples::{self, args, change, container, context, exec, mapped, path};
     use super::*;
     use crate::event::{
-        Exec, Exit, ImageChange, ImageOp, Layer, Listen, MountChange, MountOp, Origin, Session, StdioKind, Via,
+        Exec, Exit, ImageChange, ImageOp, Layer, MountChange, MountOp, Origin, Serving, Session, StdioKind, Via,
     };
     use crate::finding::{Kind, Loss, NoticeEvent};
 
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn what_an_entrypoint_does_after_it_listens() {
         let mut detector = starting();
-        let listen = Event::Listen(Listen { at: write(1).at, start_time: 70, pid: 1234 });
+        let listen = Event::Listen(Serving { at: write(1).at, start_time: 70, pid: 1234 });
         assert!(found(&mut detector, &listen).is_empty());
         let act = of(&mut detector, &write(5)).expect("it can be of the image");
         assert_eq!((act.acts.len(), act.started, act.time), (1, START, START + 5));

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::process::Program;
 use crate::container::table::TrackedContainer;
-use crate::event::{Event, Exec, Origin, Process};
+use crate::event::{Event, Exec, Origin, Process, ServingSign};
 use crate::finding::{Finding, Kind, Loss, NoticeEvent, Reason, Severity, Visit};
 use crate::recent::Recent;
 use health_check::is_ordinary_shell;
@@ -59,7 +59,7 @@ impl Default for Expectations {
             unchanged: Recent::new(MOST),
             started: Recent::new(MOST),
             paces: Paces::default(),
-            startups: Startups::new(MOST),
+            startups: Startups::default(),
             acts: Acts::new(MOST),
             schedules: Schedules::default(),
         }
@@ -85,9 +85,9 @@ impl Expectations {
         self.acts.end(container, time);
     }
 
-    /// Records that what a container does until it listens on a socket is its start-up.
-    pub(super) fn begin_startup(&mut self, container: &TrackedContainer) {
-        self.startups.begin(container);
+    /// Records that what a container does until it serves others, as this shows, is its start-up.
+    pub(super) fn begin_startup(&mut self, container: &TrackedContainer, sign: ServingSign) {
+        self.startups.begin(container, sign);
     }
 
     /// Records that a container ran before the events began, so that it may have been changed.
@@ -113,8 +113,8 @@ impl Expectations {
             self.unchanged = Recent::new(MOST);
         }
         // A program that was executed may have begun a session.
-        if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Listen | Loss::Exec, .. }) {
-            self.startups = Startups::new(MOST);
+        if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Listen | Loss::Accept | Loss::Exec, .. }) {
+            self.startups = Startups::default();
         }
         if is_blind || matches!(notice, NoticeEvent::Loss { kind: Loss::Exec, .. }) {
             self.acts = Acts::new(MOST);
@@ -249,6 +249,7 @@ const fn hides_acts(kind: Loss) -> bool {
         | Loss::Record => true,
         // These are reported late and without their process, or are about something else.
         Loss::Listen
+        | Loss::Accept
         | Loss::Exec
         | Loss::ImageWrite
         | Loss::Cgroup
@@ -273,7 +274,7 @@ mod tests {
     use super::super::pace::SECOND;
     use super::super::samples::{change, container, context, control_open, exec, mapped};
     use super::*;
-    use crate::event::{Control, Difference, ImageChange, ImageOp, Layer, Listen, MountChange, MountOp, Session, Via};
+    use crate::event::{Control, Difference, ImageChange, ImageOp, Layer, MountChange, MountOp, Serving, Session, Via};
     use crate::finding::Expected;
 
     /// A detector that has seen the start of the container.
@@ -403,7 +404,7 @@ mod tests {
         let container = TrackedContainer { root_dev: Some(45), started: Some(70), ..container() };
         let mut detector = Detector::default();
         detector.start_container(&container);
-        detector.begin_startup(&container);
+        detector.begin_startup(&container, ServingSign::Accept);
         (detector, container)
     }
 
@@ -472,9 +473,9 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_set_up_before_it_listens() {
+    fn a_container_is_set_up_before_it_serves() {
         let exec = exec(Origin::Application, "/bin/dash", &["sh", "-c", "true"]);
-        let listen = Event::Listen(Listen { at: exec.at, start_time: 70, pid: 1234 });
+        let serving = Serving { at: exec.at, start_time: 70, pid: 1234 };
         let shell = Event::Exec(Box::new(exec));
         let (mut detector, container) = starting();
         for origin in [Origin::Entrypoint, Origin::Application] {
@@ -482,7 +483,9 @@ mod tests {
             assert_eq!(why, Some(Reason::Startup), "{origin:?}");
         }
         assert_eq!(why(&mut detector, &shell, &container), Some(Reason::Startup));
-        detector.detect(&listen, &container, &context(), |_| panic!("it is no finding"));
+        detector.detect(&Event::Listen(serving), &container, &context(), |_| panic!("it is no finding"));
+        assert_eq!(why(&mut detector, &shell, &container), Some(Reason::Startup));
+        detector.detect(&Event::Accept(serving), &container, &context(), |_| panic!("it is no finding"));
         assert_eq!(why(&mut detector, &by(conf(), Origin::Entrypoint, None), &container), None);
         assert_eq!(why(&mut detector, &shell, &container), None);
     }
@@ -515,6 +518,7 @@ mod tests {
         }
         for (notice, reason) in [
             (NoticeEvent::loss(Loss::Listen, 1), None),
+            (NoticeEvent::loss(Loss::Accept, 1), None),
             (NoticeEvent::loss(Loss::Exec, 1), None),
             (NoticeEvent::loss(Loss::Call, 1), None),
             (NoticeEvent::Healed { what: String::new() }, None),
@@ -524,7 +528,7 @@ mod tests {
             detector.learn(&notice);
             assert_eq!(why(&mut detector, &own(), &container), reason, "{notice:?}");
         }
-        // It is not known whether it listens, or it ran before.
+        // It is not known whether it serves others, or it ran before.
         let (_, container) = starting();
         let mut detector = Detector::default();
         detector.start_container(&container);

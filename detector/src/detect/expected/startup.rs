@@ -1,16 +1,18 @@
 //! `startup`: the entrypoint sets the container up before it serves anybody.
 //!
 //! **Facts**: the process belongs to what the container has started, and to no session. The first exec of the
-//! container was at most a minute ago, and since then nobody in it has called listen(2), and nobody has come into it
-//! from outside. The change is one of [data], at any place that is not for programs or libraries and does
-//! not control access or what is started. Or a program in a lower layer of the container's root is executed that is a
-//! shell, and that takes its commands neither from a terminal nor from a socket.
+//! container was at most a minute ago, and since then nobody in it has accepted a connection, and nobody has come into
+//! it from outside. A connection is the container's own, and does not count, if both ends have the same IP address, no
+//! other container is in this network namespace, and the container is in the host's user namespace. Where no hook sees
+//! who accepts connections, the first listen(2) counts instead. The change is one of [data], at any place that is not
+//! for programs or libraries and does not control access or what is started. Or a program in a lower layer of the
+//! container's root is executed that is a shell, and that takes its commands neither from a terminal nor from a socket.
 //!
 //! **Never**: code, credentials and what decides what is started, by their names and as for `scratch`, except that
 //! directories with the name `conf.d` have configuration; renames of directories, whatever is in them; what a process
 //! does that is started again later, because the container is no younger then. There is no start-up in a container of
-//! which the first exec or the first listen(2) may not have been seen: in one that ran before the detector did, where
-//! no hook sees listen(2), and in all that run when a record of either is lost.
+//! which the first exec or the first connection may not have been seen: in one that ran before the detector did, where
+//! no hook sees either, and in all that run when a record is lost.
 
 use super::super::describe::base_name;
 use super::super::pace::SECOND;
@@ -19,7 +21,7 @@ use super::data;
 use super::health_check::{is_of_image, is_ordinary_shell};
 use super::spans::Spans;
 use crate::container::table::TrackedContainer;
-use crate::event::{Event, ImageChange, ImageOp, Origin, Path};
+use crate::event::{Event, ImageChange, ImageOp, Origin, Path, ServingSign};
 use crate::finding::Finding;
 
 /// How long a start-up lasts at most.
@@ -60,29 +62,49 @@ const NEVER: &[&[u8]] = &[
 
 /// The containers that are starting.
 #[derive(Debug)]
-pub(super) struct Startups(Spans);
+pub(super) struct Startups {
+    spans: Spans,
+    /// What shows that any of them serves others.
+    sign: ServingSign,
+}
+
+impl Default for Startups {
+    fn default() -> Self {
+        Self::until(ServingSign::Listen)
+    }
+}
 
 impl Startups {
-    pub(super) fn new(most: usize) -> Self {
-        Self(Spans::new(most))
+    /// No container, and the sign of those to come.
+    fn until(sign: ServingSign) -> Self {
+        Self { spans: Spans::new(super::MOST), sign }
     }
 
-    /// Records that a container starts.
-    pub(super) fn begin(&mut self, container: &TrackedContainer) {
-        self.0.begin(container, LONGEST);
+    /// Records that a container starts, and what will show that it serves others. If this differs, other containers
+    /// may serve unseen, so that their start-ups end.
+    pub(super) fn begin(&mut self, container: &TrackedContainer, sign: ServingSign) {
+        if sign != self.sign {
+            *self = Self::until(sign);
+        }
+        self.spans.begin(container, LONGEST);
     }
 
     /// Ends the start-up of the container if the event shows that it serves somebody, or that somebody has come into
     /// it. `is_own`: whether the process that acts belongs to what the container has started.
     pub(super) fn take(&mut self, event: &Event, is_own: bool, container: &TrackedContainer) {
-        if matches!(event, Event::Listen(_)) || is_from_outside(event, is_own) {
-            self.0.end(container, event.time());
+        let serves = match event {
+            Event::Accept(_) => true,
+            Event::Listen(_) => self.sign == ServingSign::Listen,
+            _ => false,
+        };
+        if serves || is_from_outside(event, is_own) {
+            self.spans.end(container, event.time());
         }
     }
 
     /// Whether the container was starting at this time.
     pub(super) fn has(&mut self, container: &TrackedContainer, time: u64) -> bool {
-        self.0.has(container, time)
+        self.spans.has(container, time)
     }
 }
 
@@ -130,7 +152,7 @@ fn is_for_configuration(path: &Path) -> bool {
 mod tests {
     use super::super::super::samples::{self, change, container, exec};
     use super::*;
-    use crate::event::{At, Exit, Layer, Listen, Session, Via};
+    use crate::event::{At, Exit, Layer, Serving, Session, Via};
 
     const START: u64 = 100 * SECOND;
 
@@ -157,31 +179,44 @@ mod tests {
             (change.detail, change.at.time) = (None, START + 3);
             Event::ImageChange(Box::new(change))
         };
-        for (event, is_own, end) in [
-            (Event::Listen(Listen { at: at(START + 3), start_time: 70, pid: 1234 }), false, START + 3),
-            (Event::Exit(exit), false, START + 3),
-            (written(START + 3), false, START + 3),
-            (written(START + 3), true, START + LONGEST),
+        let serving = Serving { at: at(START + 3), start_time: 70, pid: 1234 };
+        for (sign, event, is_own, end) in [
+            (ServingSign::Accept, Event::Accept(serving), false, START + 3),
+            (ServingSign::Accept, Event::Listen(serving), false, START + LONGEST),
+            (ServingSign::Listen, Event::Listen(serving), false, START + 3),
+            (ServingSign::Accept, Event::Exit(exit), false, START + 3),
+            (ServingSign::Accept, written(START + 3), false, START + 3),
+            (ServingSign::Accept, written(START + 3), true, START + LONGEST),
             // Nobody knows who did it, and so it ends more than this.
-            (lost, false, START + LONGEST),
+            (ServingSign::Accept, lost, false, START + LONGEST),
         ] {
-            let mut startups = Startups::new(10);
-            startups.begin(&started());
+            let mut startups = Startups::default();
+            startups.begin(&started(), sign);
             startups.take(&event, is_own, &started());
             for (time, is_starting) in [(START, true), (end - 1, true), (end, false), (end + 1, false)] {
                 assert_eq!(startups.has(&started(), time), is_starting, "{event:?} {time}");
             }
             // Nothing makes it longer, and it is that of one container.
-            startups.take(&Event::Listen(Listen { at: at(u64::MAX), start_time: 70, pid: 1234 }), false, &started());
+            startups.take(&Event::Accept(Serving { at: at(u64::MAX), ..serving }), false, &started());
             assert!(!startups.has(&started(), end));
             assert!(!startups.has(&TrackedContainer { cgroup_id: 7, ..started() }, START));
         }
     }
 
     #[test]
+    fn a_start_up_ends_if_it_is_not_seen_any_more_who_serves() {
+        let mut startups = Startups::default();
+        startups.begin(&started(), ServingSign::Accept);
+        startups.begin(&TrackedContainer { cgroup_id: 7, ..started() }, ServingSign::Accept);
+        assert!(startups.has(&started(), START));
+        startups.begin(&TrackedContainer { cgroup_id: 8, ..started() }, ServingSign::Listen);
+        assert!(!startups.has(&started(), START));
+    }
+
+    #[test]
     fn a_container_of_which_the_start_is_not_known_has_none() {
-        let mut startups = Startups::new(10);
-        startups.begin(&TrackedContainer { started: None, ..started() });
+        let mut startups = Startups::default();
+        startups.begin(&TrackedContainer { started: None, ..started() }, ServingSign::Accept);
         assert!(!startups.has(&started(), 0));
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::detect::Detector;
 use crate::detect::samples::{self, change, container, context, exec, path};
-use crate::event::{At, Exec, Exit, ImageChange, ImageOp, Layer, Origin, Session, Via};
+use crate::event::{At, Exec, Exit, ImageChange, ImageOp, Layer, Origin, ServingSign, Session, Via};
 use crate::finding::{Kind, Line, Repeated, Severity, Text};
 
 const START: u64 = 1_000 * SECOND;
@@ -952,7 +952,7 @@ fn build(cgroup: &str, acts: impl FnOnce(&mut Watch, &TrackedContainer)) -> Watc
     let (root_dev, started) = (Some(45), Some(START + SECOND));
     let container = TrackedContainer { root_dev, started, ..TrackedContainer::new(500, cgroup.into()) };
     watch.detector.start_container(&container);
-    watch.detector.begin_startup(&container);
+    watch.detector.begin_startup(&container, ServingSign::Accept);
     act(&mut watch, &container, Event::Exec(Box::new(exec(Origin::Entrypoint, "/bin/dash", COMMAND))));
     acts(&mut watch, &container);
     watch.stop();

@@ -633,12 +633,21 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "listen",
-        purpose: "containers that begin to listen on sockets: without it, no start-up is expected",
+        purpose: "containers that begin to listen on sockets: without it, what comes from a service is not known",
         need: Need::Wanted,
         hot: false,
         programs: &[("socket_listen", Attach::Kprobe("security_socket_listen"))],
         prototypes: &[always("int security_socket_listen(struct socket *sock, int backlog)", &[])],
         proof: Proof::Record("listen"),
+    },
+    Hook {
+        name: "accept",
+        purpose: "containers that begin to serve others: without it, a start-up is over when they begin to listen",
+        need: Need::Wanted,
+        hot: false,
+        programs: &[("sock_graft", Attach::Kprobe("security_sock_graft"))],
+        prototypes: &[always("void security_sock_graft(struct sock *sk, struct socket *parent)", &[(0, "sk")])],
+        proof: Proof::Record("accept"),
     },
     Hook {
         name: "bpf",

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,8 +62,9 @@ const ACTS: &[(&str, Act)] = &[
     ("open", |_, file| fs::write(file, "canary")),
     ("device", |_, file| open_device(file)),
     ("handle", |_, _| open_by_handle()),
-    // The socket is not in the image, so it makes no other record.
-    ("listen", |_, _| std::os::unix::net::UnixListener::bind("/dev/listening").map(drop)),
+    // The sockets are not in the image, so they make no other records.
+    ("listen", |_, _| UnixListener::bind("/dev/listening").map(drop)),
+    ("accept", |_, _| accept("/dev/accepting")),
     ("bpf", |_, _| call_bpf()),
     ("signal", |_, _| Ok(rustix::process::test_kill_process(rustix::process::getpid())?)),
     // The kernel asks whether this process may look at the daemon.
@@ -179,6 +181,12 @@ fn map(file: &File) -> io::Result<()> {
     // SAFETY: it was mapped above, and nothing uses it.
     unsafe { rustix::mm::munmap(mapped, 4096)? };
     Ok(())
+}
+
+fn accept(path: &str) -> io::Result<()> {
+    let listener = UnixListener::bind(path)?;
+    let _connection = UnixStream::connect(path)?;
+    listener.accept().map(drop)
 }
 
 #[expect(unsafe_code, reason = "there is no safe way to map a file")]

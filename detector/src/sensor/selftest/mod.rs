@@ -73,6 +73,7 @@ pub(super) fn run(
         root_kind: RootKind::Overlay,
         mnt_ns: 0,
         user_ns: 0,
+        net_ns: 0,
         init: 0,
     };
     let result = act(&cgroup, &mut watched, maps, events);
