@@ -41,7 +41,7 @@ use std::collections::{BTreeSet, HashSet};
 use detector_common::map::{Count, CountedKey};
 
 use crate::container::table::TrackedContainer;
-use crate::event::{At, Detail, Event, Interpret, Path, Process, Script, ServingSign};
+use crate::event::{At, Detail, Event, Interpret, Origin, Path, Process, Script, ServingSign};
 use crate::finding::{Finding, Line, Notice, NoticeEvent, SCHEMA_VERSION};
 use crate::policy::Policy;
 use assessment::Assessment;
@@ -259,17 +259,31 @@ impl Detector {
         self.detect_acts(event, Report { container, context, found: |finding| findings.push(finding) });
         if let Event::Exec(exec) = event {
             self.hashes.add(exec, &mut findings, context);
+            self.sessions.take_program(exec);
         }
-        self.expectations.take(event, container);
+        let is_own = self.is_own(event);
+        self.expectations.take(event, is_own, container);
         self.spawned.take(event);
         let program = match event.actor() {
             Some((process, exe)) if !findings.is_empty() => self.programs.of(process, exe),
             _ => None,
         };
-        self.expectations.judge(event, program, container, &mut findings);
+        self.expectations.judge(event, is_own, program, container, &mut findings);
         self.exceptions.take(event, container);
         self.exceptions.judge(event, &mut self.programs, container, &mut findings);
         self.add_to_session(event, findings, None, (container, context), &mut found);
+    }
+
+    /// Whether the process that acts belongs to what the container has started, and to no session. What only has a
+    /// socket as its standard input, as the children of Node.js do, is in none.
+    fn is_own(&mut self, event: &Event) -> bool {
+        match (event, event.actor()) {
+            (Event::Exit(exit), _) => self.sessions.is_silent(exit.session),
+            (_, Some((Process { origin: Origin::Application, session: Some(of), .. }, _))) => {
+                self.sessions.is_silent(*of)
+            }
+            (_, actor) => actor.is_some_and(|(process, _)| expected::is_own(process)),
+        }
     }
 
     /// Adds an event and the findings about it to the session that the acting process belongs to. `content` is what the
@@ -464,7 +478,8 @@ impl Detector {
         } else if let Some(code) = code_of(event, |detail| actor(&mut self.programs, detail)) {
             report.add_shell(&code, Some(look), None);
         }
-        self.expectations.judge(event, None, container, &mut findings);
+        let is_own = self.is_own(event);
+        self.expectations.judge(event, is_own, None, container, &mut findings);
         self.exceptions.judge(event, &mut self.programs, container, &mut findings);
         let content = Some(look.unwrap_or(Content::Other));
         self.add_to_session(event, findings, content, (container, context), &mut found);

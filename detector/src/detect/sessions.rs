@@ -30,6 +30,8 @@ const MOST: usize = 4096;
 const MOST_INSIDE: usize = MOST / 2;
 /// How many ended sessions are remembered, so that a late event does not open one again.
 const MOST_CLOSED: usize = 4096;
+/// How many of those that only have a socket as their standard input are remembered. The others count as sessions.
+const MOST_SILENT: usize = 4096;
 /// How many programs and how many files are listed in the finding of a session.
 const LISTED: usize = 50;
 /// How many acts that fulfil different exceptions or overrides are told apart in a session.
@@ -482,6 +484,8 @@ pub(super) struct Sessions {
     /// last.
     untold: Recent<Key, Open>,
     closed: Recent<Key, ()>,
+    /// What has a socket as its standard input, as far as no program was seen in it that takes commands from there.
+    silent: Recent<Key, ()>,
     /// How many sessions were not opened, because too many were open.
     refused: u64,
     /// No finding must be published before this time.
@@ -494,6 +498,7 @@ impl Default for Sessions {
             open: BTreeMap::new(),
             untold: Recent::new(MOST_UNTOLD),
             closed: Recent::new(MOST_CLOSED),
+            silent: Recent::new(MOST_SILENT),
             refused: 0,
             due: None,
         }
@@ -591,6 +596,24 @@ impl Sessions {
         }
         let open = self.untold.remove(&key).or_else(|| Open::new(of, at, severity, around));
         self.open.extend(open.map(|open| (key, open)));
+    }
+
+    /// Learns whether a program takes commands from a socket.
+    pub(super) fn take_program(&mut self, exec: &Exec) {
+        let Some(of) = exec.process.session.filter(|of| of.via == Via::Socket) else { return };
+        let key = process::key(of.pid, of.start_time);
+        if Facts::of(&Actor::of_exec(exec), None, of.via, exec.process.input()).rule().is_some() {
+            self.silent.remove(&key);
+        } else if key == process::key(exec.process.pid, exec.process.start_time) {
+            self.silent.insert(key, ());
+        }
+    }
+
+    /// Whether nothing takes commands from the socket that the first process of a session has as its standard input, so
+    /// that it is the application's own.
+    pub(super) fn is_silent(&mut self, of: event::Session) -> bool {
+        let key = process::key(of.pid, of.start_time);
+        self.silent.get(&key).is_some() && !self.is_told(key)
     }
 
     /// Whether a session has a finding.

@@ -121,9 +121,9 @@ impl Expectations {
         }
     }
 
-    /// Learns from an event what decides about later ones.
-    pub(super) fn take(&mut self, event: &Event, container: &TrackedContainer) {
-        let is_own = event.actor().is_some_and(|(process, _)| is_own(process));
+    /// Learns from an event what decides about later ones. `is_own`: whether the process that acts belongs to what the
+    /// container has started, and to no session.
+    pub(super) fn take(&mut self, event: &Event, is_own: bool, container: &TrackedContainer) {
         self.startups.take(event, is_own, container);
         self.acts.take(event, is_own, container);
         match event {
@@ -136,10 +136,12 @@ impl Expectations {
     }
 
     /// Decides which of the findings about an event are expected, or can be if the runtime tells the image, and whether
-    /// the event changes the container. `program` is that of the process that acts.
+    /// the event changes the container. `is_own` is as in [`take`](Self::take), and `program` that of the process that
+    /// acts.
     pub(super) fn judge(
         &mut self,
         event: &Event,
+        is_own: bool,
         program: Option<&Program>,
         container: &TrackedContainer,
         findings: &mut [Finding],
@@ -148,8 +150,6 @@ impl Expectations {
             return;
         }
         let Some(&is_scheduled) = self.unchanged.get(&container.cgroup_id) else { return };
-        let actor = event.actor().map(|(process, _)| process);
-        let is_own = actor.is_some_and(is_own);
         // It is asked each time, because it remembers the pace.
         let is_job = match event {
             Event::Exec(exec) if is_own && is_scheduled => self.schedules.run(exec, findings, container),
@@ -168,7 +168,7 @@ impl Expectations {
         } else if is_own && let Some(typical) = self.acts.of(event, program, findings, container) {
             findings.iter_mut().for_each(|finding| finding.typical = Some(Box::new(typical.clone())));
         }
-        if findings.iter().any(|finding| is_change(finding, actor)) {
+        if findings.iter().any(|finding| is_change(finding, is_own)) {
             self.unchanged.remove(&container.cgroup_id);
         }
     }
@@ -210,10 +210,10 @@ pub(super) fn is_own(process: &Process) -> bool {
     matches!(process.origin, Origin::Entrypoint | Origin::Application) && process.session.is_none()
 }
 
-/// Whether the container is not the same any more after what this finding is about. A process that is not known can be
-/// anybody.
-fn is_change(finding: &Finding, actor: Option<&Process>) -> bool {
-    let is_foreign = actor.is_none_or(|actor| !is_own(actor));
+/// Whether the container is not the same any more after what this finding is about. `is_own`: whether the process that
+/// acts belongs to what the container has started. One that is not known can be anybody.
+fn is_change(finding: &Finding, is_own: bool) -> bool {
+    let is_foreign = !is_own;
     match finding.finding {
         _ if finding.expected.is_some() => false,
         Kind::TestAlert => false,
@@ -347,6 +347,50 @@ mod tests {
         let lost = ImageChange { detail: None, ..log() };
         assert_eq!(found(&mut detector, &Event::ImageChange(Box::new(lost)))[0].expected, None);
         assert!(!expects(&mut detector));
+    }
+
+    #[test]
+    fn what_only_has_a_socket_as_its_input_is_the_applications_own() {
+        use crate::event::StdioKind::Socket;
+        /// A program of a session, whose first process has this id.
+        fn run(first: u32, pid: u32, exe: &str, args: &[&str]) -> Event {
+            let mut exec = exec(Origin::Application, exe, args);
+            (exec.process.pid, exec.process.start_time, exec.process.stdio[0]) = (pid, 70, Socket);
+            exec.process.session = Some(Session { start_time: 70, pid: first, via: Via::Socket });
+            Event::Exec(Box::new(exec))
+        }
+        fn change(detector: &mut Detector, first: u32) -> Option<Expected> {
+            let mut change = log();
+            let detail = change.detail.as_mut().expect("the sample has it");
+            detail.process.origin = Origin::Application;
+            detail.process.session = Some(Session { start_time: 70, pid: first, via: Via::Socket });
+            let found = found(detector, &Event::ImageChange(Box::new(change)));
+            found.iter().find(|finding| finding.finding == Kind::ImageWrite).expect("there is one").expected
+        }
+        let child = run(1, 1, "/usr/sbin/logrotate", &["logrotate", "app.conf"]);
+        let mut detector = self::detector();
+        assert!(found(&mut detector, &child).is_empty());
+        assert!(change(&mut detector, 1).is_some());
+        // Its child takes commands from the socket, and so it is a session.
+        found(&mut detector, &run(1, 2, "/bin/dash", &["sh"]));
+        assert_eq!(change(&mut detector, 1), None);
+        assert!(!expects(&mut detector), "nothing is expected after it");
+        // Its first program was not seen.
+        let mut detector = self::detector();
+        found(&mut detector, &run(1, 2, "/usr/bin/id", &["id"]));
+        assert_eq!(change(&mut detector, 1), None);
+        // It does not end a start-up.
+        let (mut detector, container) = starting();
+        detector.detect(&child, &container, &context(), |_| {});
+        let exit = |first| {
+            let session = Session { start_time: 70, pid: first, via: Via::Socket };
+            let at = exec(Origin::Application, "", &[]).at;
+            Event::Exit(crate::event::Exit { at, session, start_time: 70, pid: first, status: 0, is_last: true })
+        };
+        detector.detect(&exit(1), &container, &context(), |_| {});
+        assert_eq!(why(&mut detector, &by(conf(), Origin::Entrypoint, None), &container), Some(Reason::Startup));
+        detector.detect(&exit(3), &container, &context(), |_| {});
+        assert_eq!(why(&mut detector, &by(conf(), Origin::Entrypoint, None), &container), None);
     }
 
     #[test]

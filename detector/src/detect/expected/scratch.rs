@@ -5,14 +5,15 @@
 //! anywhere.
 //!
 //! **Never**: code, which is any executable file and any file that is named like code or a package of code; credentials
-//! and what decides what is started, by their names; a symbolic link, which leads elsewhere what others write; a FIFO
+//! and what decides what is started, by their names; a symbolic link, which leads elsewhere what others write, except
+//! those of Chromium; a FIFO
 //! or a device; privileges, access control lists, extended attributes and inode flags. What a file with another name
 //! contains is not known when it is opened. If it is code, running it is a finding.
 
 use super::super::describe::base_name;
 use super::super::place::Place;
 use super::data;
-use crate::event::{ImageChange, Path};
+use crate::event::{ImageChange, ImageOp, Path};
 
 /// Directories for data, besides those of [`Place::Scratch`].
 const DIRECTORIES: &[&[u8]] = &[b"/var/lib/logrotate/"];
@@ -20,11 +21,25 @@ const DIRECTORIES: &[&[u8]] = &[b"/var/lib/logrotate/"];
 const IN_HOME: &[&[u8]] = &[b".cache/", b".config/"];
 /// The beginning of the names of the files by which Java attaches to another process. They can be in any directory.
 const ATTACHING: &[u8] = b".attach_pid";
+/// The names of the symbolic links by which Chromium knows that a profile is in use
+/// (chrome/browser/process_singleton_posix.cc). It follows only the last one, to its socket.
+const SINGLETONS: [&[u8]; 3] = [b"singletoncookie", b"singletonlock", b"singletonsocket"];
 
 /// Whether a change by a process of the container itself is expected.
 pub(super) fn covers(change: &ImageChange) -> bool {
     let Some(detail) = &change.detail else { return false };
-    data::is_data(change) && [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten().all(is_for_data)
+    (data::is_data(change) || is_singleton(change, &detail.path))
+        && [Some(&detail.path), detail.new_path.as_ref()].into_iter().flatten().all(is_for_data)
+}
+
+/// Whether the change makes or removes a symbolic link of Chromium.
+fn is_singleton(change: &ImageChange, path: &Path) -> bool {
+    let is_link = match change.op {
+        ImageOp::Symlink => true,
+        ImageOp::Unlink => change.file.mode & libc::S_IFMT == libc::S_IFLNK,
+        _ => false,
+    };
+    is_link && SINGLETONS.contains(&&*base_name(&path.bytes).to_ascii_lowercase())
 }
 
 /// Whether the path is for data.
@@ -117,6 +132,23 @@ mod tests {
         ] {
             let change = change(ImageOp::Unlink, Layer::Upper, mode, path);
             assert_eq!(covers(&change), expected, "{path} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn links_of_chromium() {
+        for (op, mode, path, expected) in [
+            // The mode is that of the parent directory.
+            (ImageOp::Symlink, 0o040700, "/root/.config/chromium/SingletonLock", true),
+            (ImageOp::Symlink, 0o040700, "/home/app/.config/chromium/SingletonCookie", true),
+            (ImageOp::Symlink, 0o040700, "/tmp/profile/SingletonSocket", true),
+            (ImageOp::Unlink, 0o120777, "/tmp/profile/SingletonSocket", true),
+            (ImageOp::Symlink, 0o040700, "/tmp/profile/Singleton", false),
+            (ImageOp::Symlink, 0o040700, "/srv/SingletonLock", false),
+            (ImageOp::Rename, 0o120777, "/tmp/profile/SingletonLock", false),
+            (ImageOp::Chown, 0o120777, "/tmp/profile/SingletonLock", false),
+        ] {
+            assert_eq!(covers(&change(op, Layer::Upper, mode, path)), expected, "{op:?} {path}");
         }
     }
 

@@ -111,7 +111,7 @@ impl Startups {
 /// Whether the event shows that somebody has come into the container. `is_own`: whether the process that acts belongs
 /// to what the container has started.
 pub(super) fn is_from_outside(event: &Event, is_own: bool) -> bool {
-    matches!(event, Event::Exit(_)) || event.actor().is_some() && !is_own
+    !is_own && (matches!(event, Event::Exit(_)) || event.actor().is_some())
 }
 
 /// Whether an event in a starting container, about which there are these findings, is expected.
