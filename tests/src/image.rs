@@ -85,6 +85,30 @@ const INSTALLED_FILES: &[(&str, &str)] = &[
     ("/etc/rabbitmq/enabled_plugins", "[rabbitmq_stomp].\n"),
     ("/srv/tomcat/webapps/ROOT/index.html", "the answer is 42\n"),
     (
+        "/srv/runner.js",
+        "const { execFile } = require('child_process');
+require('http').createServer((request, response) => {
+  if (request.url !== '/run') return response.end('<p>the answer is 42</p>');
+  execFile(process.argv[2], process.argv.slice(3), error => {
+    if (error) console.error(error);
+    response.end(error ? 'there is no answer' : 'the answer is 42');
+  });
+}).listen(8080);
+",
+    ),
+    (
+        "/srv/logrotate.conf",
+        "/var/log/app/*.log {
+  rotate 3
+  ifempty
+  create
+  compress
+  compresscmd /bin/busybox
+  compressoptions gzip
+}
+",
+    ),
+    (
         "/srv/app.js",
         "const { exec } = require('child_process');
 require('http').createServer((request, response) => {

@@ -40,6 +40,7 @@ const ON_HOST: &[(&str, &str)] = &[
     ("remount, host", "remount"),
     ("mount_setattr, host", "mount-setattr"),
     ("fork, exec, wait, host", "exec"),
+    ("connect and accept, host", "accept"),
 ];
 
 /// The operations measured in a container.
@@ -50,6 +51,7 @@ const IN_CONTAINER: &[(&str, &str)] = &[
     ("1-byte write, flagged image file", "write-image"),
     ("open for writing, flagged image file", "open-image"),
     ("fork, exec, wait, container", "exec"),
+    ("connect and accept, container", "accept"),
 ];
 
 /// The operations measured in a container that a rule keeps from being watched.

@@ -53,6 +53,10 @@ const MORE_PACKAGES: &[&str] = &[
     "cron",
     "openssh-server",
     "tomcat10",
+    "gcc",
+    "libc6-dev",
+    "logrotate",
+    "chromium",
     // Scripts of servers run these, which Debian's images have.
     "coreutils",
     "grep",

@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -66,6 +67,14 @@ pub fn measure(operation: &str) -> Result<f64> {
             let (mut one, mut other) = (File::from(OwnedFd::from(one)), File::from(OwnedFd::from(other)));
             let mut byte = [0];
             time(CHEAP, |_| Ok(one.write_all(b"x").and_then(|()| other.read_exact(&mut byte))?))
+        }
+        "accept" => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let address = listener.local_addr()?;
+            time(CHEAP, |_| {
+                let _connection = TcpStream::connect(address)?;
+                Ok(listener.accept().map(drop)?)
+            })
         }
         "read-host" => time(CHEAP, |_| Ok(File::open(HOST_FILE).map(drop)?)),
         "mmap" => {

@@ -11,9 +11,14 @@ pub(super) struct Software {
     pub(super) client: &'static str,
     /// The first line of the answer.
     pub(super) answer: &'static str,
+    /// How many requests it answers at least while nothing else happens.
+    pub(super) requests: u64,
     /// Whether it needs capabilities that containers of the tests do not have by default.
     pub(super) is_privileged: bool,
 }
+
+/// How many requests are many for most of them.
+const MANY: u64 = 50;
 
 /// A web server with a cache. The entrypoint makes its configuration.
 pub(super) const NGINX: Software = Software {
@@ -33,6 +38,7 @@ echo 'server { listen 8081; root /srv; }' > /etc/nginx/conf.d/default.conf",
     server: "/usr/sbin/nginx -c /data/nginx.conf",
     client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/mark",
     answer: "changed by the attacker",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -43,6 +49,7 @@ pub(super) const REDIS: Software = Software {
         /usr/bin/redis-server --dir /data --save 1 1 --appendonly yes",
     client: "redis-cli set visit now",
     answer: "OK",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -59,6 +66,7 @@ $as_user /usr/lib/postgresql/15/bin/initdb -D /data/base --no-sync",
         insert into visits select generate_series(1, 10);
         select count(*) from (select n from generate_series(1, 20000) n order by md5(n::text) offset 5) sorted\"",
     answer: "19995",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -76,6 +84,7 @@ pub(super) const FLASK: Software = Software {
     server: "python3 /srv/app.py",
     client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/",
     answer: "the answer is 42",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -94,6 +103,7 @@ $as_user mariadb-install-db --datadir=/data/base --rpm --auth-root-authenticatio
         select count(*) from (
             select distinct md5(seq) as hash from seq_1_to_5000 order by hash limit 5, 5000) sorted\"",
     answer: "4995",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -107,6 +117,7 @@ export RABBITMQ_ENABLED_PLUGINS_FILE=/etc/rabbitmq/enabled_plugins",
     client: "printf 'CONNECT\\nlogin:guest\\npasscode:guest\\n\\n\\0DISCONNECT\\n\\n\\0' | \
         /bin/busybox nc -w 5 127.0.0.1 61613",
     answer: "CONNECTED",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -133,6 +144,7 @@ END",
     server: "/usr/sbin/apache2 -f /data/apache.conf -DFOREGROUND",
     client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/mark",
     answer: "changed by the attacker",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -143,6 +155,7 @@ pub(super) const NODE: Software = Software {
     server: "node /srv/app.js",
     client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/",
     answer: "the answer is 42",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -154,6 +167,7 @@ export JRE_HOME=/usr/lib/jvm/java-17-openjdk-amd64",
     server: "/usr/share/tomcat10/bin/catalina.sh run",
     client: "/bin/busybox wget -q -O - http://127.0.0.1:8080/index.html",
     answer: "the answer is 42",
+    requests: MANY,
     is_privileged: false,
 };
 
@@ -168,8 +182,46 @@ ssh-keygen -q -t ed25519 -N '' -f /data/user",
         -o AuthorizedKeysFile=/data/user.pub -o MaxStartups=100",
     client: "echo | /bin/busybox nc -w 5 127.0.0.1 2222 | /bin/busybox cut -c 1-7",
     answer: "SSH-2.0",
+    requests: MANY,
     is_privileged: true,
 };
+
+/// A compiler, with its sources and what it makes on the volume.
+pub(super) const GCC: Software = Software {
+    name: "gcc",
+    preparation: "echo 'int main(void) { return 0; }' > /data/program.c",
+    server: "node /srv/runner.js /usr/bin/gcc -o /data/program /data/program.c",
+    client: RUN,
+    answer: "the answer is 42",
+    requests: MANY,
+    is_privileged: false,
+};
+
+/// What rotates and compresses the logs of a container. It is told to do so each time.
+pub(super) const LOGROTATE: Software = Software {
+    name: "logrotate",
+    preparation: "/bin/busybox mkdir -p /var/log/app /var/lib/logrotate; echo started > /var/log/app/app.log",
+    server: "node /srv/runner.js /usr/sbin/logrotate --force /srv/logrotate.conf",
+    client: RUN,
+    answer: "the answer is 42",
+    requests: MANY,
+    is_privileged: false,
+};
+
+/// A browser that renders pages. On an emulated machine, each takes a minute.
+pub(super) const CHROMIUM: Software = Software {
+    name: "Chromium",
+    preparation: "export HOME=/home/app; /bin/busybox mkdir -p /home/app; /bin/busybox chown nobody /home/app",
+    server: "setpriv --reuid=nobody --regid=nogroup --clear-groups node /srv/runner.js \
+        /usr/lib/chromium/chromium --headless --no-sandbox --disable-gpu --dump-dom http://127.0.0.1:8080/page",
+    client: RUN,
+    answer: "the answer is 42",
+    requests: 1,
+    is_privileged: false,
+};
+
+/// A request that makes a server run its program.
+const RUN: &str = "/bin/busybox wget -q -O - http://127.0.0.1:8080/run";
 
 impl Software {
     /// The script of the entrypoint, which runs these commands, too. The tool listens only after the server, so that it
