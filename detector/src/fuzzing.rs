@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use detector_common::record;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -25,7 +26,9 @@ use crate::detect::{self, Context, Detector};
 use crate::event::Event;
 use crate::explain::{self, Explanation, Known};
 use crate::finding::{Container, Finding, Image, Kind, Labels, Line, Notice, NoticeEvent, Pod, Severity, Text, Time};
+use crate::forward::grpc::answer::{Message, Status};
 use crate::forward::relp::frame::{Answer, Frame, LONGEST_ANSWER};
+use crate::forward::requests;
 use crate::learn::{self, Seen, Wanted};
 use crate::output::escape::is_unsafe;
 use crate::output::formats::{Format, Unreadable};
@@ -46,13 +49,14 @@ pub type Target = fn(&[u8]);
 
 /// The targets by name. The seeds of each are the files in the folder of this name in `fuzz/corpus`. Those of records
 /// are made by the fuzzer, so that they follow the layout.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("answer", answer),
     ("btf", btf),
     ("cgroup", cgroup_path),
     ("config", configuration),
     ("content", content),
     ("findings", findings),
+    ("grpc", grpc),
     ("line", line),
     ("log", log),
     ("proc", proc),
@@ -413,6 +417,30 @@ fn relp(data: &[u8]) {
         }
         rest = &rest[length..];
     }
+}
+
+/// What a receiver answers over gRPC, as lines with headers, an empty line and the content: a message is of a bounded
+/// length and begins with what was not enough for it, and a status can be told.
+fn grpc(data: &[u8]) {
+    let end = find(data, b"\n\n").unwrap_or(data.len());
+    let (headers, content) = (&data[..end], data.get(end + 2..).unwrap_or_default());
+    let headers: HeaderMap = headers.split(|&byte| byte == b'\n').filter_map(header).collect();
+    if let Ok(Some(status)) = Status::read(&headers) {
+        assert!(status.retry.is_none_or(|pause| pause <= requests::LONGEST_PAUSE), "{status:?}");
+        assert!(!status.to_string().is_empty() && status.message.len() <= data.len());
+    }
+    if let Ok(Some(message)) = Message::read(content) {
+        assert!((0..content.len()).all(|end| Message::read(&content[..end]) == Ok(None)));
+        assert!(Message::read(&[content, b"x"].concat()).is_err());
+        let plain = message.plain(&headers);
+        assert!(plain.map_or(content[0] == 1, |plain| plain.len() <= requests::LONGEST_ANSWER));
+    }
+}
+
+/// The header in a line.
+fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = line.split_at(find(line, b": ")?);
+    Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(&value[2..]).ok()?))
 }
 
 /// What a client sends to the daemon: every request has one answer, the right one.

@@ -22,8 +22,9 @@ pub(super) struct Entry {
     name: Option<String>,
     /// The URL of the receiver: `unix:///dev/log`, `udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT` for
     /// syslog, `relp://HOST:PORT` or `relps://HOST:PORT` for syslog that is acknowledged (RELP), `journald://` for the
-    /// journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook, `otlp+http://HOST:PORT/PATH` or
-    /// `otlp+https://HOST:PORT/PATH` for a receiver of OpenTelemetry.
+    /// journal of this host, `http://HOST/PATH` or `https://HOST/PATH` for a webhook, `otlp+http://HOST:PORT/PATH`,
+    /// `otlp+https://HOST:PORT/PATH`, `otlp+grpc://HOST:PORT` or `otlp+grpcs://HOST:PORT` for a receiver of
+    /// OpenTelemetry.
     #[schemars(required, with = "Option<String>")]
     to: Option<Destination>,
     /// What lines are sent as: `native` (as they are in the log, the default), `ocsf`, `ecs` or `falco`.
@@ -71,7 +72,8 @@ impl entries::Entry for Entry {
             );
             return None;
         }
-        let (is_webhook, is_otlp) = (matches!(to, Destination::Web(_)), matches!(to, Destination::Otlp(_)));
+        let is_webhook = matches!(to, Destination::Web(_));
+        let is_otlp = matches!(to, Destination::Otlp(_) | Destination::OtlpGrpc(_));
         let mut refuse = |keys: &[&str], why: &str| {
             for value in keys.iter().filter_map(|key| table.get(*key)) {
                 problems.error(value.span(), why);
@@ -81,13 +83,16 @@ impl entries::Entry for Entry {
             refuse(&["batch"], "this is only for http:// and https://; leave it out");
         }
         if !is_webhook && !is_otlp {
-            let why = "this is only for http://, https://, otlp+http:// and otlp+https://; leave it out";
-            refuse(&["headers"], why);
+            refuse(
+                &["headers"],
+                "this is only for http://, https://, otlp+http://, otlp+https://, otlp+grpc:// and otlp+grpcs://; \
+                leave it out",
+            );
         }
         if !to.is_encrypted() {
             refuse(
                 &["ca", "certificate", "key"],
-                "this is only for tls://, relps://, https:// and otlp+https://; leave it out",
+                "this is only for tls://, relps://, https://, otlp+https:// and otlp+grpcs://; leave it out",
             );
         }
         if self.certificate.is_some() != self.key.is_some() {

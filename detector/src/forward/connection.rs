@@ -48,8 +48,12 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Connects to a receiver.
-pub(super) async fn connect(to: &Address, tls: Option<&Tls>) -> Result<Box<dyn Io>, Failure> {
+/// Connects to a receiver. A protocol that both sides agree on in TLS has a name there (ALPN).
+pub(super) async fn connect(
+    to: &Address,
+    tls: Option<&Tls>,
+    protocol: Option<&'static str>,
+) -> Result<Box<dyn Io>, Failure> {
     let connecting = async {
         let stream = TcpStream::connect((to.host.as_str(), to.port)).await?;
         // What waits in this host is not at the receiver.
@@ -59,8 +63,14 @@ pub(super) async fn connect(to: &Address, tls: Option<&Tls>) -> Result<Box<dyn I
         stream.set_nodelay(true)?;
         let Some(tls) = tls else { return Ok(Box::new(stream) as Box<dyn Io>) };
         let name = ServerName::try_from(to.host.clone()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(Arc::new(client(tls)?));
+        let mut config = client(tls)?;
+        config.alpn_protocols = protocol.map(Vec::from).into_iter().collect();
+        let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name, stream).await.map_err(|error| Failure::new(format!("TLS: {error}")))?;
+        let agreed = stream.get_ref().1.alpn_protocol();
+        if let Some(protocol) = protocol.filter(|protocol| agreed != Some(protocol.as_bytes())) {
+            return Err(Failure::new(format!("TLS: it does not agree to speak {protocol}")));
+        }
         Ok(Box::new(stream) as Box<dyn Io>)
     };
     timeout(CONNECTING, connecting).await.map_err(|_| Failure::silent(CONNECTING))?

@@ -30,6 +30,8 @@ pub enum Destination {
     Web(Web),
     /// A receiver of OpenTelemetry, over HTTP.
     Otlp(Web),
+    /// A receiver of OpenTelemetry, over gRPC.
+    OtlpGrpc(Web),
 }
 
 impl Destination {
@@ -38,7 +40,7 @@ impl Destination {
         match self {
             Self::Unix(_) | Self::Journal(_) | Self::Udp(_) | Self::Tcp(_) | Self::Relp(_) => false,
             Self::Tls(_) | Self::Relps(_) => true,
-            Self::Web(web) | Self::Otlp(web) => web.is_encrypted,
+            Self::Web(web) | Self::Otlp(web) | Self::OtlpGrpc(web) => web.is_encrypted,
         }
     }
 }
@@ -53,7 +55,7 @@ pub struct Web {
 }
 
 impl Web {
-    const fn scheme(&self) -> &'static str {
+    pub(super) const fn scheme(&self) -> &'static str {
         if self.is_encrypted { "https" } else { "http" }
     }
 
@@ -67,6 +69,8 @@ impl Web {
 
 /// The port and the path of a receiver of OpenTelemetry, by its protocol.
 const OTLP: (u16, &str) = (4318, "/v1/logs");
+/// The port and the path of one over gRPC, where nobody can choose another path.
+const OTLP_GRPC: (u16, &str) = (4317, "/opentelemetry.proto.collector.logs.v1.LogsService/Export");
 
 const fn usual_port(is_encrypted: bool) -> u16 {
     if is_encrypted { 443 } else { 80 }
@@ -99,6 +103,8 @@ impl fmt::Display for Destination {
             Self::Relps(address) => write!(f, "relps://{address}"),
             Self::Web(web) => write!(f, "{}://{}{}", web.scheme(), web.host(), web.path),
             Self::Otlp(web) => write!(f, "otlp+{}://{}{}", web.scheme(), web.address, web.path),
+            Self::OtlpGrpc(web) if web.is_encrypted => write!(f, "otlp+grpcs://{}", web.address),
+            Self::OtlpGrpc(web) => write!(f, "otlp+grpc://{}", web.address),
         }
     }
 }
@@ -123,7 +129,7 @@ pub enum InvalidUrl {
     /// Its beginning is not known.
     #[error(
         "use a URL such as https://collector.example/lines, otlp+https://collector.example:4318, \
-        relps://collector.example:2514, relp://collector.example:2514, tls://collector.example:6514, \
+        otlp+grpcs://collector.example:4317, relps://collector.example:2514, relp://collector.example:2514, tls://collector.example:6514, \
         tcp://collector.example:601, udp://collector.example:514, unix:///dev/log or journald://"
     )]
     Scheme,
@@ -163,6 +169,12 @@ impl FromStr for Destination {
                 let (port, path) = OTLP;
                 let web = web(scheme == "otlp+https", port, rest)?;
                 Ok(Self::Otlp(if web.path == "/" { Web { path: path.to_owned(), ..web } } else { web }))
+            }
+            "otlp+grpc" | "otlp+grpcs" => {
+                let (port, path) = OTLP_GRPC;
+                let web = web(scheme == "otlp+grpcs", port, rest)?;
+                let is_address = web.path == "/";
+                is_address.then(|| Self::OtlpGrpc(Web { path: path.to_owned(), ..web })).ok_or(InvalidUrl::Address)
             }
             _ => Err(InvalidUrl::Scheme),
         }
@@ -223,6 +235,8 @@ mod tests {
             "https://[::1]:80/x",
             "otlp+http://collector.example:80/v1/logs",
             "otlp+https://[::1]:443/otlp/v1/logs?a=b",
+            "otlp+grpc://collector.example:80",
+            "otlp+grpcs://[::1]:443",
         ] {
             assert_eq!(text.parse().map(|url: Destination| url.to_string()), Ok(text.to_owned()));
         }
@@ -234,9 +248,11 @@ mod tests {
             ("otlp+http://collector.example", "otlp+http://collector.example:4318/v1/logs"),
             ("otlp+https://[::1]/", "otlp+https://[::1]:4318/v1/logs"),
             ("otlp+https://collector.example:443/x", "otlp+https://collector.example:443/x"),
+            ("otlp+grpc://collector.example", "otlp+grpc://collector.example:4317"),
+            ("otlp+grpcs://[::1]/", "otlp+grpcs://[::1]:4317"),
         ] {
             let url: Destination = text.parse().expect("it is one");
-            assert_eq!((url.to_string().as_str(), url.is_encrypted()), (expected, text.starts_with("otlp+https")));
+            assert_eq!((url.to_string().as_str(), url.is_encrypted()), (expected, text.contains("s://")));
         }
     }
 
@@ -272,6 +288,12 @@ mod tests {
             ("https://collector:0/", InvalidUrl::Port),
             ("otlp://collector", InvalidUrl::Scheme),
             ("otlp+http://user@collector", InvalidUrl::Address),
+            ("grpc://collector:4317", InvalidUrl::Scheme),
+            ("otlp+grpc://", InvalidUrl::Address),
+            ("otlp+grpc://collector/v1/logs", InvalidUrl::Address),
+            ("otlp+grpc://collector:4317?a", InvalidUrl::Address),
+            ("otlp+grpcs://user@collector", InvalidUrl::Address),
+            ("otlp+grpcs://collector:0", InvalidUrl::Port),
         ] {
             assert_eq!(text.parse::<Destination>(), Err(expected), "{text}");
         }

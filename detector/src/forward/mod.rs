@@ -8,12 +8,14 @@ mod backoff;
 mod connection;
 mod cursor;
 mod destination;
+pub(crate) mod grpc;
 mod journal;
 mod otlp;
 pub(crate) mod progress;
 mod receiver;
 mod refused;
 pub(crate) mod relp;
+pub(crate) mod requests;
 mod sandbox;
 mod sender;
 mod syslog;
@@ -62,7 +64,7 @@ pub struct Forwarder {
     pub format: Format,
     /// How they are posted to a webhook.
     pub batch: Batch,
-    /// The file with the headers of requests over HTTP.
+    /// The file with the headers of requests over HTTP and gRPC.
     pub headers: Option<PathBuf>,
     /// Certificates.
     pub tls: Tls,

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::Forwarder;
 use super::destination::Destination;
+use super::grpc::Grpc;
 use super::journal::Journal;
 use super::relp::Relp;
 use super::syslog::{self, Datagrams, Stream};
@@ -92,6 +93,7 @@ pub(super) enum Receiver {
     Stream(Stream),
     Relp(Relp),
     Webhook(Webhook),
+    Grpc(Grpc),
 }
 
 impl Receiver {
@@ -107,6 +109,7 @@ impl Receiver {
             Destination::Relps(address) => Self::Relp(Relp::to(address, Some(forwarder.tls.clone()))),
             Destination::Web(to) => Self::Webhook(Webhook::to(to, Content::Lines(forwarder.batch), forwarder)),
             Destination::Otlp(to) => Self::Webhook(Webhook::to(to, Content::Otlp, forwarder)),
+            Destination::OtlpGrpc(to) => Self::Grpc(Grpc::to(to, forwarder)),
         }
     }
 
@@ -115,7 +118,7 @@ impl Receiver {
         match self {
             Self::Datagrams(datagrams) => datagrams.window(),
             Self::Stream(_) => syslog::WINDOW,
-            Self::Relp(_) | Self::Journal(_) | Self::Webhook(_) => 0,
+            Self::Relp(_) | Self::Journal(_) | Self::Webhook(_) | Self::Grpc(_) => 0,
         }
     }
 
@@ -126,7 +129,8 @@ impl Receiver {
             Self::Journal(journal) => journal.send(items).await,
             Self::Stream(stream) => stream.send(items).await,
             Self::Relp(relp) => return relp.send(items).await,
-            Self::Webhook(webhook) => webhook.send(items).await,
+            Self::Webhook(webhook) => return webhook.send(items).await,
+            Self::Grpc(grpc) => return grpc.send(items).await,
         };
         Outcome::of_all(items.len(), result)
     }
@@ -137,7 +141,7 @@ impl Receiver {
             Self::Datagrams(datagrams) => datagrams.wait(time).await,
             Self::Stream(stream) => stream.wait(time).await,
             Self::Relp(relp) => relp.wait(time).await,
-            Self::Journal(_) | Self::Webhook(_) => {
+            Self::Journal(_) | Self::Webhook(_) | Self::Grpc(_) => {
                 sleep(time).await;
                 Ok(())
             }
@@ -147,7 +151,7 @@ impl Receiver {
     /// Ends the connection. Returns whether all that was sent was received, as far as can be known.
     pub(super) async fn close(&mut self) -> bool {
         match self {
-            Self::Datagrams(_) | Self::Journal(_) | Self::Webhook(_) => true,
+            Self::Datagrams(_) | Self::Journal(_) | Self::Webhook(_) | Self::Grpc(_) => true,
             Self::Stream(stream) => stream.close().await,
             Self::Relp(relp) => {
                 relp.close().await;

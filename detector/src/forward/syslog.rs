@@ -236,7 +236,7 @@ impl Stream {
         self.wait(Duration::ZERO).await?;
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            None => self.stream.insert(connect(&self.to, self.tls.as_ref()).await?),
+            None => self.stream.insert(connect(&self.to, self.tls.as_ref(), None).await?),
         };
         let (mut bytes, mut refused) = (Vec::new(), Vec::new());
         for (nth, item) in items.iter().enumerate() {

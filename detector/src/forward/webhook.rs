@@ -1,20 +1,15 @@
 //! Receivers over HTTP: webhooks and those of OpenTelemetry. Lines are posted, many at a time, and are received when
 //! the answer says so.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -23,15 +18,11 @@ use tokio::time::timeout;
 
 use super::connection::{Tls, connect};
 use super::destination::Web;
-use super::receiver::{self, Failure, Item, Refusal};
+use super::receiver::{Failure, Item, Outcome};
+use super::requests::{
+    AGENT, ANSWERING, Answer, LONGEST_ANSWER, LONGEST_PAUSE, compressed, deliver, describe, read_headers, shown,
+};
 use super::{Batch, Forwarder, otlp};
-
-/// How long a receiver may take to answer.
-const ANSWERING: Duration = Duration::from_secs(30);
-/// How long a receiver can ask to be left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How much of an answer is read.
-const LONGEST_ANSWER: usize = 64 << 10;
 
 /// A receiver.
 pub(super) struct Webhook {
@@ -72,20 +63,8 @@ impl Content {
             Self::Lines(Batch::Array) => [b"[".to_vec(), texts().join(&b','), b"]".to_vec()].concat(),
             Self::Otlp => otlp::request(items),
         };
-        if !self.is_compressed() {
-            return Ok(content.into());
-        }
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&content)?;
-        Ok(encoder.finish()?.into())
+        Ok(if self.is_compressed() { compressed(&content)?.into() } else { content.into() })
     }
-}
-
-/// What a receiver has done with lines.
-enum Answer {
-    Taken,
-    /// It will never take them as they are.
-    Refused(String),
 }
 
 impl Webhook {
@@ -94,28 +73,20 @@ impl Webhook {
         Self { to, content, headers: forwarder.headers.clone(), tls, connection: None }
     }
 
-    /// Posts lines. What is refused is tried again in halves, until it is known which lines are meant.
-    pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Result<Vec<Refusal>, Failure> {
-        let (mut refused, all) = (Vec::new(), 0..items.len());
-        let mut waiting = match self.content {
-            Content::Lines(Batch::None) => all.rev().map(|nth| nth..nth + 1).collect(),
-            Content::Lines(Batch::Lines | Batch::Array) | Content::Otlp => vec![all],
+    /// Posts lines.
+    pub(super) async fn send(&mut self, items: &[Item<'_>]) -> Outcome {
+        let at_once = match self.content {
+            Content::Lines(Batch::None) => 1,
+            Content::Lines(Batch::Lines | Batch::Array) | Content::Otlp => usize::MAX,
         };
-        while let Some(range) = waiting.pop() {
-            let answer = self.post(&items[range.clone()]).await;
+        deliver(items.len(), at_once, async |part| {
+            let answer = self.post(&items[part]).await;
             if answer.is_err() {
                 self.connection = None;
             }
-            match answer? {
-                Answer::Taken => {}
-                Answer::Refused(why) if range.len() == 1 => refused.push(Refusal { nth: range.start, why }),
-                Answer::Refused(_) => {
-                    let middle = range.start + range.len() / 2;
-                    waiting.extend([middle..range.end, range.start..middle]);
-                }
-            }
-        }
-        Ok(refused)
+            answer
+        })
+        .await
     }
 
     async fn post(&mut self, items: &[Item<'_>]) -> Result<Answer, Failure> {
@@ -126,16 +97,18 @@ impl Webhook {
         let types = request.headers_mut();
         let host = HeaderValue::try_from(self.to.host()).map_err(io::Error::other)?;
         types.insert(HOST, host);
-        types.insert(USER_AGENT, HeaderValue::from_static(concat!("detector/", env!("CARGO_PKG_VERSION"))));
+        types.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         types.insert(CONTENT_TYPE, HeaderValue::from_static(self.content.media_type()));
         if self.content.is_compressed() {
             types.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         types.extend(headers.clone());
-        if self.connection.as_ref().is_none_or(SendRequest::is_closed) {
-            self.connection = Some(self.connect().await?);
-        }
-        let Some(connection) = &mut self.connection else { return Ok(Answer::Taken) };
+        let open = self.connection.take().filter(|connection| !connection.is_closed());
+        let connection = match open {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let connection = self.connection.insert(connection);
         let answered = async {
             connection.ready().await?;
             let response = connection.send_request(request).await?;
@@ -161,7 +134,7 @@ impl Webhook {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
-        let stream = TokioIo::new(connect(&self.to.address, self.tls.as_ref()).await?);
+        let stream = TokioIo::new(connect(&self.to.address, self.tls.as_ref(), None).await?);
         let connected = http1::Builder::new().max_buf_size(LONGEST_ANSWER).handshake(stream).await;
         let (sender, connection) = connected.map_err(|error| Failure::new(describe(&error)))?;
         // It ends with the sender.
@@ -221,42 +194,6 @@ async fn read(response: Response<Incoming>) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The beginning of an answer, unless it has something of the headers, which can be secrets.
-fn shown(text: &[u8], headers: &HeaderMap) -> String {
-    let all = String::from_utf8_lossy(text);
-    let is_secret = |word: &str| word.len() > 3 && all.contains(word);
-    let mut words = headers.values().flat_map(|value| value.to_str().unwrap_or_default().split_whitespace());
-    if words.any(is_secret) { String::new() } else { receiver::shown(text) }
-}
-
-/// What is wrong, with its cause.
-fn describe(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-/// The headers in a file, one on each line. They are read again for each request, because they can be changed.
-fn read_headers(path: &std::path::Path) -> Result<HeaderMap, Failure> {
-    let failed = |why: &str| Failure::new(format!("{}: {why}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(&format!("cannot be read: {error}")))?;
-    let mut headers = HeaderMap::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let header = line.split_once(':').and_then(|(name, value)| {
-            let mut value = HeaderValue::try_from(value.trim()).ok()?;
-            value.set_sensitive(true);
-            Some((HeaderName::try_from(name.trim()).ok()?, value))
-        });
-        // The line is a secret.
-        let wrong =
-            || failed(&format!("line {} is not a header; write it as in `Authorization: Bearer …`", number + 1));
-        let (name, value) = header.ok_or_else(wrong)?;
-        headers.insert(name, value);
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -302,31 +239,5 @@ mod tests {
             let Err(failure) = judged(status) else { panic!("{status}") };
             assert!(failure.why.contains(&status.to_string()) && failure.why.contains(": no"), "{}", failure.why);
         }
-    }
-
-    #[test]
-    fn headers_are_read_from_a_file_and_not_told() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let path = folder.path().join("headers");
-        fs::write(&path, "Authorization: Bearer secret\n\n X-A : b\n").expect("it is ours");
-        let headers = read_headers(&path).expect("they are right");
-        assert_eq!(
-            (&headers["authorization"], &headers["x-a"]),
-            (&"Bearer secret".parse().expect("it is one"), &HeaderValue::from_static("b"))
-        );
-        assert_eq!(shown(b"it is no secret", &headers), "");
-        assert_eq!(shown("no\u{1b}[1m\n".as_bytes(), &headers), "no [1m");
-        assert_eq!(shown(&[b'x'; 1000], &headers).len(), receiver::TOLD);
-        for wrong in ["secret", "a b: secret", "a: secret\u{1}"] {
-            fs::write(&path, wrong).expect("it is ours");
-            let failure = read_headers(&path).expect_err("it is no header");
-            assert!(
-                failure.why.contains("line 1 is not a header") && !failure.why.contains("secret"),
-                "{}",
-                failure.why
-            );
-        }
-        fs::remove_file(&path).expect("it is ours");
-        assert!(read_headers(&path).expect_err("it is gone").why.contains("cannot be read"));
     }
 }

@@ -87,7 +87,7 @@ impl Relp {
             let session = match &mut self.session {
                 Some(session) => session,
                 None => {
-                    let stream = connect(&self.to, self.tls.as_ref()).await?;
+                    let stream = connect(&self.to, self.tls.as_ref(), None).await?;
                     let opened = timeout(ANSWERING, Session::open(stream)).await;
                     self.session.insert(opened.map_err(silent)??)
                 }
