@@ -48,6 +48,21 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
+/// Waits until a receiver has taken these lines: in their order, apart from those that come twice.
+fn expect(lines: &[String], taken: impl Fn() -> Vec<String>) {
+    wait("all lines come", || {
+        let taken: BTreeSet<_> = taken().into_iter().collect();
+        lines.iter().all(|line| taken.contains(line))
+    });
+    let mut next = 0;
+    for line in taken() {
+        match lines.get(next) {
+            Some(expected) if *expected == line => next += 1,
+            _ => assert!(lines[..next].contains(&line), "{line} instead of {:?}", lines.get(next)),
+        }
+    }
+}
+
 /// A folder with a log, and files of forwarders and receivers.
 struct Node(TempDir);
 
@@ -103,6 +118,21 @@ impl Node {
     fn rotate(&self) {
         let old = format!("log.20261127T15572{}.012Z", self.files().len());
         fs::rename(self.path("log"), self.path(&old)).expect("it is ours");
+    }
+
+    /// Verifies these lines, apart from those that come twice, as a log.
+    fn verify(&self, lines: Vec<String>) {
+        let mut known = BTreeSet::new();
+        let once: Vec<_> = lines.into_iter().filter(|line| known.insert(line.clone())).collect();
+        fs::write(self.path("arrived"), once.join("\n") + "\n").expect("it is ours");
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_detector"));
+        let verified = verify.args(["log", "verify"]).arg(self.path("arrived")).output().expect("the program starts");
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    }
+
+    /// What the forwarders have said.
+    fn messages(&self) -> String {
+        fs::read_to_string(self.path("messages")).expect("it is there")
     }
 
     /// Starts the process that forwards to these receivers.
@@ -923,18 +953,7 @@ impl Collector {
 
     /// Waits until it has taken these lines: in their order, apart from those that come twice.
     fn expect(&self, lines: &[String]) {
-        let taken = || self.get(|state| state.taken.clone());
-        wait("all lines come", || {
-            let taken: BTreeSet<_> = taken().into_iter().collect();
-            lines.iter().all(|line| taken.contains(line))
-        });
-        let mut next = 0;
-        for line in taken() {
-            match lines.get(next) {
-                Some(expected) if *expected == line => next += 1,
-                _ => assert!(lines[..next].contains(&line), "{line} instead of {:?}", lines.get(next)),
-            }
-        }
+        expect(lines, || self.get(|state| state.taken.clone()));
     }
 }
 
@@ -1047,29 +1066,51 @@ fn what_the_log_does_not_take_is_sent_after_the_log() {
     assert!(fs::read_to_string(node.path("state/hook.refused")).expect("it is there").contains("refuse it"));
 }
 
+/// The bodies of records, which are lines.
+fn bodies(records: &[Value]) -> Vec<String> {
+    records.iter().map(|record| record["body"]["stringValue"].as_str().expect("it is text").to_owned()).collect()
+}
+
 /// A receiver of OpenTelemetry, with the messages of OpenTelemetry for Python (`receivers/otlp.py`).
 struct Otlp {
     child: Child,
+    protocol: &'static str,
     folder: PathBuf,
     port: u16,
 }
 
 impl Otlp {
-    fn start(folder: PathBuf, port: u16) -> Self {
+    fn start(protocol: &'static str, folder: PathBuf, port: u16) -> Self {
         let _ = fs::create_dir(&folder);
+        let child = Self::run(protocol, &folder, port);
+        wait("the receiver listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        Self { child, protocol, folder, port }
+    }
+
+    fn run(protocol: &str, folder: &Path, port: u16) -> Child {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/otlp.py");
         let said = OpenOptions::new().append(true).create(true).open(folder.join("said")).expect("it is ours");
         let mut command = Command::new("python3");
-        command.args([script, &port.to_string()]).arg(&folder).env("PYTHONPATH", receivers().join("otlp"));
-        let child = command.stdin(Stdio::null()).stderr(said).spawn().expect("Python is there");
-        let otlp = Self { child, folder, port };
-        wait("the receiver listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
-        otlp
+        let arguments = [script, protocol, &port.to_string()];
+        command.args(arguments).arg(folder).env("PYTHONPATH", receivers().join("otlp"));
+        command.stdin(Stdio::null()).stderr(said).spawn().expect("Python is there")
     }
 
     fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Starts it again at the same place.
+    fn restart(&mut self) {
+        self.child = Self::run(self.protocol, &self.folder, self.port);
+    }
+
+    /// The headers of requests that it has had, after their paths or whom they came from.
+    fn requests(&self) -> Vec<(String, Value)> {
+        let text = fs::read_to_string(self.folder.join("headers")).expect("it is there");
+        let requests = text.lines().map(|request| request.split_once(' ').expect("it has both"));
+        requests.map(|(path, all)| (path.to_owned(), serde_json::from_str(all).expect("it is JSON"))).collect()
     }
 
     /// What it answers to the next requests.
@@ -1086,21 +1127,7 @@ impl Otlp {
 
     /// Waits until it has taken these lines: in their order, apart from those that come twice.
     fn expect(&self, lines: &[String]) {
-        let bodies = || -> Vec<String> {
-            let body = |record: &Value| record["body"]["stringValue"].as_str().expect("it is text").to_owned();
-            self.received().iter().map(body).collect()
-        };
-        wait("all lines come", || {
-            let taken: BTreeSet<_> = bodies().into_iter().collect();
-            lines.iter().all(|line| taken.contains(line))
-        });
-        let mut next = 0;
-        for line in bodies() {
-            match lines.get(next) {
-                Some(expected) if *expected == line => next += 1,
-                _ => assert!(lines[..next].contains(&line), "{line} instead of {:?}", lines.get(next)),
-            }
-        }
+        expect(lines, || bodies(&self.received()));
     }
 }
 
@@ -1110,14 +1137,14 @@ impl Drop for Otlp {
     }
 }
 
-#[test]
-fn a_receiver_of_opentelemetry_takes_every_line_that_it_does_not_refuse() {
-    let node = Node::new();
-    let mut otlp = Otlp::start(node.path("otlp"), free_port());
-    otlp.answer("503 429 500");
+/// Sends lines to a receiver of OpenTelemetry that answers this first, refuses some lines, and is killed. Returns it
+/// and what the forwarder has said.
+fn every_line_that_is_not_refused(node: &Node, protocol: &'static str, answers: &str) -> (Otlp, String) {
+    let mut otlp = Otlp::start(protocol, node.path("otlp"), free_port());
+    otlp.answer(answers);
     let headers = node.path("headers");
     fs::write(&headers, "Authorization: Bearer secret-1\n").expect("it is ours");
-    let mut configured = forwarder("otlp", &format!("otlp+http://localhost:{}", otlp.port));
+    let mut configured = forwarder("otlp", &format!("otlp+{protocol}://localhost:{}", otlp.port));
     configured["headers"] = json!(headers);
     let start = Instant::now();
     let forwarding = node.forward_as(vec![configured]);
@@ -1134,11 +1161,22 @@ fn a_receiver_of_opentelemetry_takes_every_line_that_it_does_not_refuse() {
     let refused: Vec<_> = node.lines().into_iter().filter(|line| !is_wanted(line)).collect();
     assert_eq!(fs::read_to_string(node.path("state/otlp.refused")).expect("it is there"), refused.join("\n") + "\n");
     // It is killed while lines come, and gets what it has missed.
-    otlp.kill();
-    node.write_some(1000);
-    wait("it is missed", || !forwarding.told("otlp")["failure"].is_null());
-    let otlp = Otlp::start(otlp.folder.clone(), otlp.port);
-    otlp.expect(&wanted());
+    for _ in 0..3 {
+        let before = otlp.received().len();
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..3).for_each(|_| node.write_some(1000)));
+            wait("it receives", || otlp.received().len() > before);
+            otlp.kill();
+            writer.join().expect("it does not panic");
+        });
+        node.write_some(1);
+        wait("it is missed", || !forwarding.told("otlp")["failure"].is_null());
+        otlp.restart();
+        otlp.expect(&wanted());
+    }
+    wait("all is acknowledged", || forwarding.told("otlp")["seq"] == node.lines().len());
+    let told = forwarding.told("otlp");
+    assert_eq!((&told["given_up"], &told["refused"]), (&json!(0), &json!(3)), "{told}");
     forwarding.stop();
     let text = |value: &str| json!({"stringValue": value});
     let has = |attributes: &Value, key: &str, value: &Value| {
@@ -1156,17 +1194,84 @@ fn a_receiver_of_opentelemetry_takes_every_line_that_it_does_not_refuse() {
         let seq = json!({"intValue": line["seq"].to_string()});
         assert!(has(&record["attributes"], "detector.seq", &seq), "{record}");
     }
-    let requests = fs::read_to_string(otlp.folder.join("headers")).expect("it is there");
-    for request in requests.lines() {
-        let (path, headers) = request.split_once(' ').expect("it has both");
-        let headers: Value = serde_json::from_str(headers).expect("it is JSON");
-        assert_eq!((path, &headers["authorization"]), ("/v1/logs", &json!("Bearer secret-1")));
+    let messages = node.messages();
+    assert!(messages.contains("it rejects 1 of 1 records: it is not wanted"), "{messages}");
+    assert!(!messages.contains("secret-1") && !messages.contains('\u{1b}'), "{messages}");
+    (otlp, messages)
+}
+
+#[test]
+fn a_receiver_of_opentelemetry_takes_every_line_that_it_does_not_refuse() {
+    let node = Node::new();
+    let (otlp, _) = every_line_that_is_not_refused(&node, "http", "503 429 500");
+    for (path, headers) in otlp.requests() {
+        assert_eq!((path.as_str(), &headers["authorization"]), ("/v1/logs", &json!("Bearer secret-1")));
         assert_eq!(headers["content-type"], "application/x-protobuf");
         assert_eq!(headers["host"], format!("localhost:{}", otlp.port));
     }
-    let messages = fs::read_to_string(node.path("messages")).expect("it is there");
-    assert!(messages.contains("it rejects 1 of 1 records: it is not wanted"), "{messages}");
-    assert!(!messages.contains("secret-1"), "{messages}");
+}
+
+#[test]
+fn a_receiver_of_opentelemetry_over_grpc_takes_every_line_that_it_does_not_refuse() {
+    let node = Node::new();
+    let answers = "RESOURCE_EXHAUSTED+3 UNAVAILABLE RESOURCE_EXHAUSTED INTERNAL";
+    let (otlp, messages) = every_line_that_is_not_refused(&node, "grpc", answers);
+    for (_, headers) in otlp.requests() {
+        assert_eq!(headers["authorization"], "Bearer secret-1");
+        assert_eq!(headers["user-agent"], concat!("detector/", env!("CARGO_PKG_VERSION")));
+        let seconds = headers["time"].as_f64().expect("it has a limit");
+        assert!((1.0..=30.0).contains(&seconds), "{seconds} s");
+    }
+    // Its own words are told, unless they have a secret.
+    for expected in ["it answers RESOURCE_EXHAUSTED;", "it answers UNAVAILABLE;", "it answers INTERNAL;"] {
+        assert!(messages.contains(&format!("{expected} it is tried again")), "{expected}: {messages}");
+    }
+    assert!(messages.contains("it answers INVALID_ARGUMENT: ungültig"), "{messages}");
+}
+
+#[test]
+fn a_receiver_over_grpc_whose_status_says_nothing_about_lines_gets_all_of_them() {
+    let node = Node::new();
+    node.write_some(10);
+    for status in ["UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "UNKNOWN", "OUT_OF_RANGE", "DATA_LOSS"] {
+        let otlp = Otlp::start("grpc", node.path(status), free_port());
+        // Halves of halves do not help it either.
+        otlp.answer(&format!("{status} RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED"));
+        let forwarding = node.forward(&[(status, format!("otlp+grpc://localhost:{}", otlp.port))]);
+        otlp.expect(&node.lines());
+        wait("it works again", || {
+            let told = forwarding.told(status);
+            told["failure"].is_null() && told["seq"] == 10
+        });
+        assert_eq!(forwarding.told(status)["refused"], 0);
+        forwarding.stop();
+        let remedy =
+            if status.starts_with(['P']) || status.ends_with("TICATED") { "the headers" } else { "secret-1 [1m" };
+        let messages = node.messages();
+        let told: Vec<_> = messages.lines().filter(|line| line.contains(&format!("it answers {status}"))).collect();
+        assert!(told.len() == 1 && told[0].contains(remedy), "{messages}");
+        assert!(messages.contains("it answers RESOURCE_EXHAUSTED: wähle"), "{messages}");
+    }
+}
+
+#[test]
+fn a_receiver_over_grpc_that_ends_connections_in_good_order_is_not_missed() {
+    let node = Node::new();
+    fs::create_dir(node.path("otlp")).expect("it is ours");
+    fs::write(node.path("otlp/age"), "500").expect("it is ours");
+    let otlp = Otlp::start("grpc", node.path("otlp"), free_port());
+    let forwarding = node.forward(&[("otlp", format!("otlp+grpc://localhost:{}", otlp.port))]);
+    for _ in 0..10 {
+        node.write_some(10);
+        thread::sleep(Duration::from_millis(300));
+    }
+    otlp.expect(&node.lines());
+    forwarding.stop();
+    assert_eq!(otlp.received().len(), node.lines().len(), "no line comes twice");
+    let connections: BTreeSet<_> = otlp.requests().into_iter().map(|(peer, _)| peer).collect();
+    assert!(connections.len() > 1, "{connections:?}");
+    let messages = node.messages();
+    assert!(!messages.contains("it is tried again"), "{messages}");
 }
 
 #[test]
@@ -1174,24 +1279,432 @@ fn a_receiver_of_opentelemetry_takes_lines_over_tls_from_those_whom_it_knows() {
     let node = Node::new();
     let (known, own) = (Authority::new("known"), node.path("own"));
     known.certify(&own);
-    known.certify(&node.path("otlp"));
-    let otlp = Otlp::start(node.path("otlp"), free_port());
     node.write_some(100);
-    let to = format!("otlp+https://localhost:{}/v1/logs", otlp.port);
-    let mut stranger = encrypted("stranger", &to, &own);
-    stranger["tls"]["own"] = Value::Null;
-    let forwarding = node.forward_as(vec![stranger]);
-    wait("it is not known", || !forwarding.told("stranger")["failure"].is_null());
+    for (protocol, scheme) in [("http", "otlp+https"), ("grpc", "otlp+grpcs")] {
+        let folder = node.path(protocol);
+        known.certify(&folder);
+        let otlp = Otlp::start(protocol, folder, free_port());
+        let to = format!("{scheme}://localhost:{}", otlp.port);
+        let mut stranger = encrypted(&format!("stranger-{protocol}"), &to, &own);
+        stranger["tls"]["own"] = Value::Null;
+        let plain = forwarder("plain", &to.replace("s://", "://"));
+        let mut trusting = encrypted("trusting", &to, &own);
+        trusting["tls"]["ca"] = Value::Null;
+        let forwarding = node.forward_as(vec![stranger.clone(), plain, trusting]);
+        for name in [stranger["name"].as_str().expect("it is text"), "plain", "trusting"] {
+            wait("it is not known", || !forwarding.told(name)["failure"].is_null());
+        }
+        forwarding.stop();
+        assert_eq!(otlp.received(), [Value::Null; 0]);
+        let forwarding = node.forward_as(vec![encrypted(protocol, &to, &own)]);
+        otlp.expect(&node.lines());
+        forwarding.stop();
+        // What has arrived is a log, which can be verified.
+        node.verify(bodies(&otlp.received()));
+        if protocol == "http" {
+            let to = to.replace("https", "grpcs");
+            let forwarding = node.forward_as(vec![encrypted("other", &to, &own)]);
+            wait("it is told", || {
+                let why = forwarding.told("other")["failure"]["why"].to_string();
+                why.contains("TLS: it does not agree to speak h2")
+            });
+        }
+    }
+}
+
+/// The Collector of OpenTelemetry (`receivers/collector`).
+struct OtelCollector {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl OtelCollector {
+    /// Starts it at a port for gRPC and another one for HTTP, with the certificates in its folder if there are any.
+    fn start(folder: PathBuf, [grpc, http]: [u16; 2]) -> Self {
+        let _ = fs::create_dir(&folder);
+        let (file, at) = (folder.join("received"), |name: &str| folder.join(name));
+        let receiver = |port: u16| json!({"endpoint": format!("127.0.0.1:{port}")});
+        let mut protocols = json!({"grpc": receiver(grpc), "http": receiver(http)});
+        if at("ca.pem").exists() {
+            let [ca, certificate, key] = ["ca.pem", "certificate.pem", "key.pem"].map(at);
+            for protocol in ["grpc", "http"] {
+                protocols[protocol]["tls"] = json!({"client_ca_file": ca, "cert_file": certificate, "key_file": key});
+            }
+        }
+        // What is JSON is YAML.
+        let configuration = json!({
+            "receivers": {"otlp": {"protocols": protocols}},
+            "exporters": {"file": {"path": file}},
+            "service": {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["file"]}}},
+        });
+        fs::write(at("configuration"), configuration.to_string()).expect("it is ours");
+        let said = OpenOptions::new().append(true).create(true).open(at("said")).expect("it is ours");
+        let mut command = Command::new(receivers().join("collector"));
+        command.arg(format!("--config=file:{}", at("configuration").display()));
+        let child = command.stdin(Stdio::null()).stderr(said).spawn().expect("it starts");
+        for port in [grpc, http] {
+            wait("the Collector listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        }
+        Self { child, folder }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The lines that it has received.
+    fn received(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join("received")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let requests = whole.map(|line| serde_json::from_str::<Value>(line).expect("it is JSON"));
+        let in_each = |value: &Value, key: &str| value[key].as_array().expect("it is a list").clone();
+        let records = requests
+            .flat_map(|request| in_each(&request, "resourceLogs"))
+            .flat_map(|logs| in_each(&logs, "scopeLogs"))
+            .flat_map(|logs| in_each(&logs, "logRecords"));
+        bodies(&records.collect::<Vec<_>>())
+    }
+}
+
+impl Drop for OtelCollector {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn the_collector_of_opentelemetry_receives_every_line_in_order_over_grpc_and_http() {
+    let node = Node::new();
+    let (known, own) = (Authority::new("known"), node.path("own"));
+    known.certify(&own);
+    for scheme in ["otlp+grpc", "otlp+grpcs", "otlp+http", "otlp+https"] {
+        let (folder, ports) = (node.path(scheme), [free_port(), free_port()]);
+        if scheme.ends_with('s') {
+            known.certify(&folder);
+        }
+        let mut collector = OtelCollector::start(folder.clone(), ports);
+        let to = format!("{scheme}://localhost:{}", ports[usize::from(scheme.contains("http"))]);
+        let forwarding = node.forward_as(vec![match scheme.ends_with('s') {
+            true => encrypted(scheme, &to, &own),
+            false => forwarder(scheme, &to),
+        }]);
+        node.write_some(1000);
+        expect(&node.lines(), || collector.received());
+        // It is killed while lines come, and gets what it has missed.
+        node.write_some(1000);
+        collector.kill();
+        node.write((0..20).map(|nth| format!("long {nth} {}", "ä".repeat(20_000))));
+        wait("it is missed", || !forwarding.told(scheme)["failure"].is_null());
+        let collector = OtelCollector::start(folder, ports);
+        expect(&node.lines(), || collector.received());
+        wait("all is acknowledged", || forwarding.told(scheme)["seq"] == node.lines().len());
+        assert_eq!(forwarding.told(scheme)["refused"], 0);
+        forwarding.stop();
+        node.verify(collector.received());
+    }
+}
+
+/// A frame of HTTP/2 (RFC 9113).
+fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
+}
+
+/// The kinds of frames, and their flags.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Headers, which are not compressed (RFC 7541, 6.2.2).
+fn fields(all: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    all.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+/// The headers that an answer of gRPC begins with.
+fn head(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &fields(&[(":status", "200"), ("content-type", "application/grpc+proto")]))
+}
+
+/// The headers that it ends with.
+fn trailers(stream: u32, all: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(all))
+}
+
+/// An answer that has only headers.
+fn only(stream: u32, all: &[(&str, &str)]) -> Vec<u8> {
+    let begun = [(":status", "200"), ("content-type", "application/grpc")];
+    trailers(stream, &[&begun[..], all].concat())
+}
+
+/// An answer with this content and these trailers.
+fn whole(stream: u32, content: &[u8], all: &[(&str, &str)]) -> Vec<u8> {
+    [head(stream), frame(DATA, 0, stream, content), trailers(stream, all)].concat()
+}
+
+/// What a receiver has to say to a request that it takes.
+fn taken(stream: u32) -> Vec<u8> {
+    whole(stream, b"\0\0\0\0\0", &[("grpc-status", "0")])
+}
+
+/// What a receiver over gRPC says to a request, by its stream.
+type Said = fn(u32) -> Vec<u8>;
+
+/// What it does then.
+#[derive(Clone, Copy)]
+enum Then {
+    Closes,
+    Stays,
+    /// It says this again and again, after so many milliseconds each time.
+    Repeats(u64, Said),
+}
+
+/// Reads requests and gives them to what answers them, with their streams and without compression, until that ends the
+/// connection.
+fn requests(client: &TcpStream, mut answer: impl FnMut(u32, &[u8]) -> io::Result<bool>) -> io::Result<()> {
+    let mut input = BufReader::new(client);
+    io::copy(&mut input.by_ref().take(24), &mut io::sink())?;
+    let mut output = client;
+    let begun =
+        [frame(SETTINGS, 0, 0, &[]), frame(WINDOW_UPDATE, 0, 0, &[0, 0x7f, 0, 0]), frame(SETTINGS, ACK, 0, &[])];
+    output.write_all(&begun.concat())?;
+    let mut content = Vec::new();
+    loop {
+        let mut header = [0; 9];
+        input.read_exact(&mut header)?;
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        let (length, kind, flags) = (number(&header[..3]), header[3], header[4]);
+        let mut read = vec![0; length as usize];
+        input.read_exact(&mut read)?;
+        if kind != DATA {
+            continue;
+        }
+        content.extend(read);
+        if flags & END_STREAM == 0 {
+            continue;
+        }
+        assert_eq!((content[0], number(&content[1..5]) as usize), (1, content.len() - 5));
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&content[5..]).read_to_end(&mut text)?;
+        content.clear();
+        if !answer(number(&header[5..]), &text)? {
+            return Ok(());
+        }
+    }
+}
+
+/// How often something is in a text.
+fn count(text: &[u8], part: &str) -> usize {
+    text.windows(part.len()).filter(|found| *found == part.as_bytes()).count()
+}
+
+/// Receives over gRPC. It takes one line over each connection, and answers to the next one as is said here, or takes
+/// all lines when this is over. Returns its URL and what it has taken.
+fn grpc_receiver(lies: Vec<(Said, Then)>) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    let url = format!("otlp+grpc://{}", listener.local_addr().expect("it is bound"));
+    let all = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let receiving = Arc::clone(&all);
+    thread::spawn(move || {
+        for (nth, client) in listener.incoming().enumerate() {
+            let (client, mut has_taken) = (client.expect("it connects"), false);
+            let mut output = &client;
+            // Its end is what the other side makes of it.
+            let _ = requests(&client, |stream, text| {
+                let Some((said, then)) = lies.get(nth) else {
+                    receiving.lock().expect("nobody panics").push(text.to_vec());
+                    return output.write_all(&taken(stream)).map(|()| true);
+                };
+                if count(text, "\"event\":\"stopped\"") > 1 {
+                    return output.write_all(&only(stream, &[("grpc-status", "8")])).map(|()| true);
+                }
+                if !has_taken {
+                    has_taken = true;
+                    receiving.lock().expect("nobody panics").push(text.to_vec());
+                    return output.write_all(&taken(stream)).map(|()| true);
+                }
+                output.write_all(&said(stream))?;
+                if let Then::Repeats(pause, said) = then {
+                    loop {
+                        output.write_all(&said(stream))?;
+                        thread::sleep(Duration::from_millis(*pause));
+                    }
+                }
+                if let Then::Stays = then {
+                    io::copy(&mut &client, &mut io::sink())?;
+                }
+                Ok(false)
+            });
+        }
+    });
+    (url, all)
+}
+
+/// Fails unless a receiver has taken each of these lines once, in their order.
+fn assert_taken(all: &Mutex<Vec<Vec<u8>>>, lines: &[String]) {
+    let all = all.lock().expect("nobody panics").concat();
+    let mut rest = &all[..];
+    for line in lines {
+        let at = rest.windows(line.len()).position(|found| found == line.as_bytes());
+        rest = &rest[at.unwrap_or_else(|| panic!("no {line}")) + line.len()..];
+        assert_eq!(count(&all, line), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_receiver_over_grpc_that_lies_gets_every_line_that_it_has_not_taken() {
+    const OK: &[(&str, &str)] = &[("grpc-status", "0")];
+    let table: [(Said, Then, &str); 25] = [
+        (|stream| whole(stream, b"\0\0\0\0\0", &[("x", "y")]), Then::Stays, "its answer ends without a status"),
+        (
+            |stream| [head(stream), frame(DATA, END_STREAM, stream, b"\0\0\0\0\0")].concat(),
+            Then::Stays,
+            "its answer ends without a status",
+        ),
+        (
+            |stream| {
+                let fields = fields(&[(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")]);
+                let head = frame(HEADERS, END_HEADERS, stream, &fields);
+                [head, frame(DATA, END_STREAM, stream, b"\0\0\0\0\0")].concat()
+            },
+            Then::Stays,
+            "its answer ends without a status",
+        ),
+        (|stream| only(stream, OK), Then::Stays, "it answers OK, without the message that belongs to it"),
+        (|stream| whole(stream, b"", OK), Then::Stays, "it answers OK, without the message that belongs to it"),
+        (|stream| whole(stream, b"\0\0\0\0\x03a", OK), Then::Stays, "without the message that belongs to it"),
+        (|stream| whole(stream, b"\0\0\0\0\0\0\0\0\0\0", OK), Then::Stays, "it sends more than one message"),
+        (
+            |stream| whole(stream, b"\0\xff\xff\xff\xffa", OK),
+            Then::Stays,
+            "it sends a message with 4294967295 bytes, which are more than 65536",
+        ),
+        // It never sends the rest.
+        (
+            |stream| [head(stream), frame(DATA, 0, stream, b"\0\0\x01\0\x01")].concat(),
+            Then::Stays,
+            "it sends a message with 65537 bytes, which are more than 65536",
+        ),
+        (
+            |stream| head(stream),
+            Then::Repeats(0, |stream| frame(DATA, 0, stream, &[0; 16 << 10])),
+            "it sends more than one message",
+        ),
+        (
+            |stream| whole(stream, b"\x01\0\0\0\x02\x1f\x8b", OK),
+            Then::Stays,
+            "it sends a compressed message, and not that it is gzip",
+        ),
+        (
+            |stream| {
+                let head = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+                let head = frame(HEADERS, END_HEADERS, stream, &fields(&head));
+                [head, frame(DATA, 0, stream, b"\x01\0\0\0\x02ab"), trailers(stream, OK)].concat()
+            },
+            Then::Stays,
+            "it sends a message that is not gzip",
+        ),
+        (|stream| whole(stream, b"<html>", OK), Then::Stays, "it sends 60 where a message begins with 0 or 1"),
+        (
+            |stream| whole(stream, b"\0\0\0\0\0", &[("grpc-status", "OK")]),
+            Then::Stays,
+            "it sends a status that is not a number",
+        ),
+        (
+            |stream| whole(stream, b"\0\0\0\0\0", &[("grpc-status", "0"), ("grpc-status", "14")]),
+            Then::Stays,
+            "it sends more than one status",
+        ),
+        (
+            |stream| only(stream, &[("grpc-status", "14"), ("grpc-message", "go%20%1b%0aaway%")]),
+            Then::Stays,
+            "it answers UNAVAILABLE: go   away%",
+        ),
+        (
+            |stream| {
+                trailers(stream, &[(":status", "404"), ("content-type", "application/grpc"), ("grpc-status", "0")])
+            },
+            Then::Stays,
+            "it answers 404 Not Found; check that it is a receiver over gRPC",
+        ),
+        (
+            |stream| trailers(stream, &[(":status", "403")]),
+            Then::Stays,
+            "it answers 403 Forbidden; check the file with the headers",
+        ),
+        (
+            |stream| {
+                let all = [(":status", "200"), ("content-type", "text/html"), ("grpc-status", "0")];
+                let head = frame(HEADERS, END_HEADERS, stream, &fields(&all));
+                [head, frame(DATA, END_STREAM, stream, b"\0\0\0\0\0")].concat()
+            },
+            Then::Stays,
+            "its answer is no application/grpc but \"text/html\"",
+        ),
+        (
+            |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]),
+            Then::Stays,
+            "unexpected internal error encountered; check that",
+        ),
+        (
+            |stream| [head(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 0])].concat(),
+            Then::Stays,
+            "its answer ends without a status",
+        ),
+        (
+            |_| frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]),
+            Then::Stays,
+            "detected excessive load generating behavior; check that",
+        ),
+        (|_| Vec::new(), Then::Closes, "check that it is a receiver over gRPC"),
+        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Then::Stays, "frame with invalid size; check that"),
+        (
+            |stream| frame(HEADERS, 0, stream, &fields(&[(":status", "200")])),
+            Then::Repeats(0, |stream| frame(CONTINUATION, 0, stream, &fields(&[("x", "yyyyyyyyyyyyyyyy"); 400]))),
+            "check that it is a receiver over gRPC",
+        ),
+    ];
+    let node = Node::new();
+    node.write_some(60);
+    let lines = node.lines();
+    let (url, all) = grpc_receiver(table.iter().map(|(said, then, _)| (*said, *then)).collect());
+    let forwarding = node.forward(&[("siem", url)]);
+    wait("all is taken", || forwarding.told("siem")["seq"] == lines.len());
+    let told = forwarding.told("siem");
+    assert_eq!((&told["sent"], &told["refused"]), (&json!(lines.len()), &json!(0)), "{told}");
     forwarding.stop();
-    assert_eq!(otlp.received(), [Value::Null; 0]);
-    let forwarding = node.forward_as(vec![encrypted("otlp", &to, &own)]);
-    otlp.expect(&node.lines());
+    assert_taken(&all, &lines);
+    let messages = node.messages();
+    for (_, _, expected) in table {
+        assert!(messages.contains(expected), "{expected}: {messages}");
+    }
+    assert!(!messages.contains('\u{1b}'), "{messages}");
+}
+
+#[test]
+fn a_receiver_over_grpc_that_never_ends_its_answer_delays_no_other() {
+    let node = Node::new();
+    node.write_some(10);
+    let (endless, taken_of_it) =
+        grpc_receiver(vec![(head, Then::Repeats(100, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])))]);
+    let (good, all) = grpc_receiver(Vec::new());
+    let start = Instant::now();
+    let forwarding = node.forward(&[("endless", endless), ("good", good)]);
+    (0..3).for_each(|_| node.write_some(10));
+    wait("all is taken", || forwarding.told("good")["seq"] == 40);
+    assert_taken(&all, &node.lines());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait("it is told", || forwarding.told("endless")["failure"]["why"] == "no answer for 30 s");
+    assert!(start.elapsed() > Duration::from_secs(30), "{:?}", start.elapsed());
+    wait("all is taken", || forwarding.told("endless")["seq"] == 40);
     forwarding.stop();
-    // What has arrived is a log, which can be verified.
-    let bodies = otlp.received().into_iter().map(|record| record["body"]["stringValue"].as_str().map(str::to_owned));
-    let arrived: Vec<_> = bodies.map(|body| body.expect("it is text") + "\n").collect();
-    fs::write(node.path("arrived"), arrived.concat()).expect("it is ours");
-    let mut verify = Command::new(env!("CARGO_BIN_EXE_detector"));
-    let verified = verify.args(["log", "verify"]).arg(node.path("arrived")).output().expect("the program starts");
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert_taken(&taken_of_it, &node.lines());
 }
