@@ -244,7 +244,7 @@ pub(super) fn chromium(lab: &mut Lab) -> Result<()> {
 /// services talk to each other early, so what systemd prepares at its first start is told. Redis adds nothing.
 pub(super) fn systemd(lab: &mut Lab) -> Result<()> {
     /// How many findings above info the first start makes at most.
-    const MOST: usize = 40;
+    const MOST: usize = 30;
     lab.node.ensure(&PODMAN)?;
     let start = Instant::now();
     let folder = PathBuf::from(FOLDER).join("systemd");
