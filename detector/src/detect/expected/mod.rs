@@ -374,6 +374,8 @@ mod tests {
         // Its child takes commands from the socket, and so it is a session.
         found(&mut detector, &run(1, 2, "/bin/dash", &["sh"]));
         assert_eq!(change(&mut detector, 1), None);
+        found(&mut detector, &child);
+        assert_eq!(change(&mut detector, 1), None, "it remains one");
         assert!(!expects(&mut detector), "nothing is expected after it");
         // Its first program was not seen.
         let mut detector = self::detector();
