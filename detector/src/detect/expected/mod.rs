@@ -374,9 +374,12 @@ mod tests {
         // Its child takes commands from the socket, and so it is a session.
         found(&mut detector, &run(1, 2, "/bin/dash", &["sh"]));
         assert_eq!(change(&mut detector, 1), None);
-        found(&mut detector, &child);
-        assert_eq!(change(&mut detector, 1), None, "it remains one");
         assert!(!expects(&mut detector), "nothing is expected after it");
+        // It remains one, also if what takes commands is no shell.
+        let mut detector = self::detector();
+        found(&mut detector, &run(1, 2, "/usr/bin/python3", &["python3"]));
+        assert!(found(&mut detector, &child).is_empty());
+        assert_eq!(change(&mut detector, 1), None);
         // Its first program was not seen.
         let mut detector = self::detector();
         found(&mut detector, &run(1, 2, "/usr/bin/id", &["id"]));
