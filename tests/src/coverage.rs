@@ -262,7 +262,8 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way(
-                "start-up: what is done after the first connection or by a session, code, the application started again",
+                "start-up: what is done after the first connection or by a session, code, the application started \
+                again",
                 &["open", "accept"],
                 &[
                     "expected::start_up",

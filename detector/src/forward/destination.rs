@@ -129,7 +129,8 @@ pub enum InvalidUrl {
     /// Its beginning is not known.
     #[error(
         "use a URL such as https://collector.example/lines, otlp+https://collector.example:4318, \
-        otlp+grpcs://collector.example:4317, relps://collector.example:2514, relp://collector.example:2514, tls://collector.example:6514, \
+        otlp+grpcs://collector.example:4317, relps://collector.example:2514, relp://collector.example:2514, \
+        tls://collector.example:6514, \
         tcp://collector.example:601, udp://collector.example:514, unix:///dev/log or journald://"
     )]
     Scheme,

@@ -201,7 +201,8 @@ cases! {
     software [Node, Software]: nginx, webshell;
     software [Software]:
         redis, postgresql, mariadb, rabbitmq, apache, tomcat, gcc, logrotate, chromium, systemd, sshd, login, flask,
-        node, cron, webshell_of_node, exploited_redis, replaced_library, interactive, changed_configuration, tar_through_exec;
+        node, cron, webshell_of_node, exploited_redis, replaced_library, interactive, changed_configuration,
+        tar_through_exec;
     interpreters [Node]:
         python, python_compiled, perl, node, php, php_in_apache, ruby, lua, awk, java, own_scripts_and_data, database;
     repeats [Node]: installation;
