@@ -672,6 +672,18 @@ pub enum OwnerKind {
     StatefulSet,
 }
 
+impl OwnerKind {
+    /// The kind's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DaemonSet => "DaemonSet",
+            Self::Deployment => "Deployment",
+            Self::Job => "Job",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+}
+
 /// What was done in a session: by its first process, which the finding describes as it was when it was seen first, and
 /// by all descendants of that process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -64,9 +64,9 @@ enum Form {
     Compact,
     /// Each row on one line, whole
     Wide,
-    /// A JSON object for each container, on a line
+    /// A JSON object for each container or group of replicas, on a line
     Json,
-    /// A page of HTML that needs nothing else, about all containers or one
+    /// A page of HTML that needs nothing else, about all containers, one, or replicas
     #[value(name = "html")]
     Html,
 }
@@ -75,12 +75,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.verify && args.output == Form::Html {
         let why = "--verify: there is no page with what the upper layer has; leave out `-o html`, or give `-o json`";
         return Err(Failure::new(Exit::Usage, why));
-    }
-    if args.replicas && args.output == Form::Html {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--replicas: there is no page about replicas; leave out `-o html`, or give `-o json`",
-        ));
     }
     let is_detailed = args.replicas || args.container.is_some() || matches!(args.output, Form::Json | Form::Html);
     let query = Query { container: args.container.clone().filter(|_| !args.replicas), is_detailed };
@@ -99,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     groups.retain(|group| group.replicas.iter().any(&is_wanted));
     print(|out| {
         if args.replicas {
-            show_replicas(out, args, &groups)
+            show_replicas(out, args, &groups, &degraded)
         } else {
             show(out, args, &accounts, &compared, &degraded)
         }?;
@@ -191,10 +185,11 @@ fn look(args: &Args) -> Look {
     Look { columns, color: is_coloured(args.color), ..Look::default() }
 }
 
-fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>]) -> io::Result<()> {
+fn show_replicas(out: &mut dyn Write, args: &Args, groups: &[Group<'_>], degraded: &[String]) -> io::Result<()> {
     match args.output {
         Form::Json => groups.iter().try_for_each(|group| out.write_all(&drift::group(group))),
-        Form::Compact | Form::Wide | Form::Html => out.write_all(drift::replicas(groups, look(args)).as_bytes()),
+        Form::Html => out.write_all(drift::page_of_replicas(groups, degraded, now()).as_bytes()),
+        Form::Compact | Form::Wide => out.write_all(drift::replicas(groups, look(args)).as_bytes()),
     }
 }
 

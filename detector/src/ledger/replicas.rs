@@ -4,6 +4,7 @@
 //! Replicas are compared at the same age: one that has not become as old as another was when it did something cannot
 //! tell whether it would have done the same, and neither can one that ran before it was watched.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,10 +24,10 @@ pub struct Group<'a> {
     pub replicas: Vec<&'a Account>,
     /// What only some of them did, what matters most first.
     pub differences: Vec<Difference<'a>>,
-    /// At how many paths all of them did the same.
-    pub in_common: u64,
-    /// At how many paths something was done at an age at which there is no other replica to compare with.
-    pub alone: u64,
+    /// What all of them did, what matters most first, each by the entry of one of them.
+    pub in_common: Vec<&'a Entry>,
+    /// What one of them did at an age at which there is no other replica to compare with, what matters most first.
+    pub alone: Vec<(&'a Account, &'a Entry)>,
 }
 
 /// Something that only some replicas did.
@@ -41,17 +42,22 @@ pub struct Difference<'a> {
 }
 
 impl Group<'_> {
-    /// Those that did something that most of the others did not.
+    /// How many of them are different.
     pub fn deviants(&self) -> usize {
-        let deviates = |replica: &&&Account| {
-            let is = |other: &&Account| std::ptr::eq(*other, **replica);
-            self.differences.iter().any(|difference| {
-                let few =
-                    if difference.by.len() <= difference.not_by.len() { &difference.by } else { &difference.not_by };
-                few.iter().any(is)
-            })
-        };
-        self.replicas.iter().filter(deviates).count()
+        self.replicas.iter().filter(|replica| self.deviates(replica)).count()
+    }
+
+    /// Whether a replica did something that most of the others did not, or did not do what most of them did. Of two
+    /// that differ, nobody can tell which one it is: both do.
+    pub fn deviates(&self, replica: &Account) -> bool {
+        if self.replicas.len() == 2 {
+            return !self.differences.is_empty();
+        }
+        let is = |other: &&Account| std::ptr::eq(*other, replica);
+        self.differences.iter().any(|Difference { by, not_by, .. }| {
+            let few = if by.len() <= not_by.len() { by } else { not_by };
+            few.iter().any(is)
+        })
     }
 }
 
@@ -115,7 +121,8 @@ fn compare(replicas: Vec<&Account>, now: Time) -> Group<'_> {
             }
         }
     }
-    let mut group = Group { name: name(replicas[0]), replicas, differences: Vec::new(), in_common: 0, alone: 0 };
+    let name = name(replicas[0]);
+    let mut group = Group { name, replicas, differences: Vec::new(), in_common: Vec::new(), alone: Vec::new() };
     for done in acts.into_values() {
         let by: Vec<_> = done.iter().map(|(replica, _)| *replica).collect();
         let does = |replica: &Account| by.iter().any(|other| std::ptr::eq(*other, replica));
@@ -125,15 +132,16 @@ fn compare(replicas: Vec<&Account>, now: Time) -> Group<'_> {
         // What every one of them does not expect matters, even if the others do not matter.
         let own = done.iter().find(|(_, entry)| !entry.is_expected());
         match own {
-            _ if not_by.is_empty() && by.len() > 1 => group.in_common += 1,
+            _ if not_by.is_empty() && by.len() > 1 => group.in_common.push(own.unwrap_or(&done[0]).1),
             None => {}
-            Some(_) if not_by.is_empty() => group.alone += 1,
+            Some(own) if not_by.is_empty() => group.alone.push(*own),
             Some((_, entry)) => group.differences.push(Difference { entry, by, not_by }),
         }
     }
-    group
-        .differences
-        .sort_by_key(|difference| std::cmp::Reverse((difference.entry.severity(), difference.entry.last())));
+    let first = |entry: &Entry| Reverse((entry.severity(), entry.last()));
+    group.differences.sort_by_key(|difference| first(difference.entry));
+    group.in_common.sort_by_key(|entry| first(entry));
+    group.alone.sort_by_key(|(_, entry)| first(entry));
     group
 }
 

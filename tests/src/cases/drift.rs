@@ -149,6 +149,9 @@ fn expect_one_to_differ(lab: &mut Lab, engine: &'static Engine, options: &[&str]
     let (code, text) = shown(&["drift", "--replicas", "--exit-code"])?;
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(code == DRIFTED && one_line.contains(verdict) && text.contains(IMPLANT), "{code}: {text}");
+    let (code, page) = shown(&["drift", "--replicas", "-o", "html"])?;
+    let is_page = page.starts_with("<!DOCTYPE html>") && page.contains("1 of 3 replicas differs");
+    ensure!(code == 0 && is_page && page.contains(IMPLANT), "{code}: {page}");
     let container = drift(&one.id)?["container"].take();
     let (name, pod) = (container["name"].as_str().context("it has a name")?, container["pod"]["name"].as_str());
     if pod.is_none() {

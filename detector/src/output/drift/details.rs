@@ -7,7 +7,7 @@ use super::super::terminal::{
     BOLD, CYAN, DIM, Look, PLAIN, Pen, YELLOW, command_line, first_process, pod_or_name, style,
 };
 use super::{GAP, counted, image, moment, note, verdict_style, width, write_row};
-use crate::finding::{Difference, Origin, Text, Time};
+use crate::finding::{Difference, Origin, Owner, Text, Time};
 use crate::ledger::account::Account;
 use crate::ledger::entry::{Actor, Done, Entry, State, Subject};
 use crate::ledger::page::{Page, Session};
@@ -67,13 +67,33 @@ pub(super) fn labels(page: &Page) -> Vec<(&'static str, Vec<Run>)> {
     of.extend(container.id.as_ref().map(|id| note(format!("· {id}"))));
     of.extend(container.runtime.as_ref().map(|runtime| note(format!("· {runtime}"))));
     let mut labels = vec![("container", of)];
-    if let Some(name) = image(page) {
-        let digest = container.image.as_ref().and_then(|image| image.digest.as_ref().or(image.id.as_ref()));
-        let digest = digest.filter(|digest| digest.as_str() != name).map(|digest| note(format!("· {digest}")));
-        labels.push(("image", [Run::new(PLAIN, name)].into_iter().chain(digest).collect()));
-    }
+    labels.extend(image_of(page).map(|image| ("image", image)));
     let verdict = page.verdict();
     labels.push(("verdict", vec![Run::new(verdict_style(verdict), verdict.words())]));
+    labels.push(("watched", vec![Run::new(PLAIN, watched(page))]));
+    labels
+}
+
+/// The image by its name and its digest.
+pub(super) fn image_of(page: &Page) -> Option<Vec<Run>> {
+    let name = image(page)?;
+    let digest = page.container.image.as_ref().and_then(|image| image.digest.as_ref().or(image.id.as_ref()));
+    let digest = digest.filter(|digest| digest.as_str() != name).map(|digest| note(format!("· {digest}")));
+    Some([Run::new(PLAIN, name)].into_iter().chain(digest).collect())
+}
+
+/// What has created the pod of a container, and which of the pod's containers it is.
+pub(super) fn owner_of(page: &Page) -> Option<Vec<Run>> {
+    let container = &page.container;
+    let pod = container.pod.as_ref()?;
+    let Owner { kind, name } = pod.owner.as_ref()?;
+    let namespace = pod.namespace.as_ref().map_or_else(String::new, |namespace| format!("{namespace}/"));
+    let owner = Run::new(PLAIN, format!("{} {namespace}{name}", kind.name()));
+    Some([owner].into_iter().chain(container.name.as_ref().map(|name| note(format!("· container {name}")))).collect())
+}
+
+/// Since when a container is watched, and until when.
+pub(super) fn watched(page: &Page) -> String {
     let until = match page.ended {
         Some(ended) if page.end_not_seen => format!(" until it ended unseen after {}", moment(ended)),
         Some(ended) => format!(" until it ended, {}", moment(ended)),
@@ -84,8 +104,7 @@ pub(super) fn labels(page: &Page) -> Vec<(&'static str, Vec<Run>)> {
         starts => format!("; it was started {starts} times"),
     };
     let rule = page.unwatched.as_ref().map_or(String::new(), |rule| format!("; rule {rule} says not to watch it"));
-    labels.push(("watched", vec![Run::new(PLAIN, format!("since {}{until}{starts}{rule}", moment(page.since)))]));
-    labels
+    format!("since {}{until}{starts}{rule}", moment(page.since))
 }
 
 /// How many paths are expected, and why.
@@ -179,14 +198,22 @@ pub(super) fn about_session(session: &Session) -> Vec<Run> {
     mark.into_iter().chain([Run::new(PLAIN, parts.join(" · "))]).collect()
 }
 
+/// What has become of a path.
+pub(super) fn outcome(entry: &Entry) -> [Run; 2] {
+    let subject = match &entry.subject {
+        Subject::Path(path) => path.to_string(),
+        Subject::Paths(paths) => paths.to_string(),
+        Subject::Inode(inode) => format!("the file with device and inode {inode}"),
+        Subject::Installation(args) => format!("what `{}` did", command_line(args)),
+    };
+    [Run::new(BOLD, entry.state().map_or("", State::words)), Run::new(PLAIN, subject)]
+}
+
 /// What is known of a path, in a sentence and notes.
 pub(super) fn about(entry: &Entry) -> Vec<Run> {
-    let state = entry.state().map_or("", State::words);
-    let (subject, sample) = match &entry.subject {
-        Subject::Path(path) => (path.to_string(), None),
-        Subject::Paths(paths) => (paths.to_string(), Some(such_as(entry))),
-        Subject::Inode(inode) => (format!("the file with device and inode {inode}"), None),
-        Subject::Installation(args) => (format!("what `{}` did", command_line(args)), Some(such_as(entry))),
+    let sample = match &entry.subject {
+        Subject::Path(_) | Subject::Inode(_) => None,
+        Subject::Paths(_) | Subject::Installation(_) => Some(such_as(entry)),
     };
     let mut notes: Vec<_> = sample.into_iter().filter(|sample| !sample.is_empty()).collect();
     if entry.changes() > 1 {
@@ -208,8 +235,7 @@ pub(super) fn about(entry: &Entry) -> Vec<Run> {
         let reasons: Vec<_> = entry.expected.keys().map(String::as_str).collect();
         notes.push(format!("expected ({})", reasons.join(", ")));
     }
-    let head = [Run::new(BOLD, state), Run::new(PLAIN, subject)];
-    head.into_iter().chain(notes.into_iter().map(|text| note(format!("· {text}")))).collect()
+    outcome(entry).into_iter().chain(notes.into_iter().map(|text| note(format!("· {text}")))).collect()
 }
 
 fn such_as(entry: &Entry) -> String {

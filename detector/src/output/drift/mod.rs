@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use details::details;
 pub(crate) use difference::difference;
-pub(crate) use html::page;
+pub(crate) use html::{page, page_of_replicas};
 pub(crate) use json::object;
 pub(crate) use replicas::{group, replicas};
 pub(crate) use table::table;
@@ -95,7 +95,8 @@ mod tests {
     use super::*;
     use crate::finding::{Container, Text};
     use crate::ledger::account::Account;
-    use crate::ledger::tests::sample;
+    use crate::ledger::replicas::{Difference, Group, groups};
+    use crate::ledger::tests::{sample, sample_replicas};
 
     fn look(columns: usize) -> Look {
         Look { columns: Some(columns), ..Look::default() }
@@ -103,7 +104,7 @@ mod tests {
 
     /// All that is shown about these containers.
     fn shown(accounts: &[Account], columns: usize) -> [String; 3] {
-        let groups = crate::ledger::replicas::groups(accounts, Time(jiff::Timestamp::MAX));
+        let groups = groups(accounts, Time(jiff::Timestamp::MAX));
         let details: Vec<_> = accounts.iter().map(|account| details(account, None, true, look(columns))).collect();
         [table(accounts, true, look(columns)), details.concat(), replicas(&groups, look(columns))]
     }
@@ -150,34 +151,83 @@ mod tests {
         assert!(text.ends_with("1 container ended without drift; --all lists what is left out here.\n"), "{text}");
     }
 
-    #[test]
-    fn the_page_allows_its_own_style_only_and_shows_everything_else() {
-        let words = b"<script>alert(1)</script>\" onload='x' &amp; \x1b[2J";
-        let mut accounts = [sample(b"shop"), sample(words)];
-        accounts[1].doubts.push("<b>bold</b>".to_owned());
-        let text = page(&accounts, &["<i>deaf</i>".to_owned()], Time(jiff::Timestamp::UNIX_EPOCH));
-        let style = text.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).expect("it has one").0;
-        let hash = crate::finding::Sha256(sha2::Sha256::digest(style).into());
-        assert_eq!(hash.to_string(), html::tests::allowed(), "the policy allows another style");
-        let others = text.replace("<style>", "").replace("</style>", "");
-        for hostile in ["<script", "<b>", "<i>", "onload='", "\u{1b}", "&amp; &"] {
-            assert!(!others.contains(hostile), "{hostile:?} in {text}");
-        }
-        assert!(text.contains("/usr/bin/&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&#39;x&#39; &amp;amp; "));
-        let opened = text.matches("<t").count() + text.matches("<span").count() + text.matches("<h").count();
-        let closed = text.matches("</t").count() + text.matches("</span").count() + text.matches("</h").count();
-        assert_eq!(opened, closed, "{text}");
+    /// A time at which the samples of replicas can be compared.
+    fn later() -> Time {
+        Time::from_nanoseconds(1_800_000_100_000_000_000)
     }
 
-    /// docs/drift.html is the page about this container.
     #[test]
-    fn the_page_in_the_documents_is_what_is_made() {
-        let shop = sample(b"shop");
-        let now = shop.page.last.expect("something was done in it");
-        let made = page(&[shop], &[], now);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/drift.html");
+    fn pages_allow_their_own_style_only_and_show_everything_else() {
+        let words = b"<script>alert(1)</script>\" onload='x' &amp; \x1b[2J\xe2\x80\xae";
+        let mut accounts = [sample(b"shop"), sample(words)];
+        accounts[1].doubts.push("<b>bold</b>".to_owned());
+        let mut replicas = sample_replicas(words);
+        replicas[1].doubts.push("<b>bold</b>".to_owned());
+        let (degraded, groups) = (["<i>deaf</i>".to_owned()], groups(&replicas, later()));
+        for text in [page(&accounts, &degraded, later()), page_of_replicas(&groups, &degraded, later())] {
+            let style = text.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
+            let hash = crate::finding::Sha256(sha2::Sha256::digest(style.expect("it has one").0).into());
+            assert_eq!(hash.to_string(), html::tests::allowed(), "the policy allows another style");
+            let others = text.replace("<style>", "").replace("</style>", "");
+            for hostile in ["<script", "<b>", "<i>", "onload='", "\u{1b}", "\u{202e}", "&amp; &"] {
+                assert!(!others.contains(hostile), "{hostile:?} in {text}");
+            }
+            assert!(
+                text.contains("/usr/bin/&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&#39;x&#39; &amp;amp; ")
+            );
+            assert!(text.contains("\\u{1b}[2J\\u{202e}"), "{text}");
+            let tags = |beginning: &str| {
+                ["t", "span", "h", "details", "summary", "p", "a"]
+                    .map(|tag| text.matches(&format!("{beginning}{tag}")).count())
+                    .iter()
+                    .sum::<usize>()
+            };
+            assert_eq!(tags("<"), tags("</"), "{text}");
+        }
+    }
+
+    /// Fails unless a file of the documents is what is made.
+    fn assert_known(name: &str, made: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
         let known = fs::read_to_string(&path).unwrap_or_default();
         assert!(known == made, "{} must be:\n{made}", path.display());
+    }
+
+    /// docs/drift.html is the page about this container, and docs/replicas.html that about these replicas.
+    #[test]
+    fn the_pages_in_the_documents_are_what_is_made() {
+        let shop = sample(b"shop");
+        let now = shop.page.last.expect("something was done in it");
+        assert_known("drift.html", &page(&[shop], &[], now));
+        assert_known("replicas.html", &page_of_replicas(&groups(&sample_replicas(b"shop"), later()), &[], later()));
+    }
+
+    #[test]
+    fn a_page_without_replicas_says_so() {
+        let text = page_of_replicas(&[], &[], later());
+        assert!(text.contains("<p class=\"note\">No containers have the same image, and"), "{text}");
+        assert!(!text.contains("<table>"), "{text}");
+    }
+
+    #[test]
+    fn a_page_names_only_some_of_many_replicas_and_differences() {
+        let shop = sample(b"shop");
+        let difference = || Difference { entry: &shop.entries[0], by: vec![&shop], not_by: vec![&shop; 12] };
+        let differences = std::iter::repeat_with(difference).take(5).collect();
+        let group = Group {
+            name: "shop".to_owned(),
+            replicas: vec![&shop; 13],
+            differences,
+            in_common: Vec::new(),
+            alone: Vec::new(),
+        };
+        let text = page_of_replicas(&[group], &[], later());
+        let outcome = "changed /etc/shop";
+        let first = format!("<td>{} <span class=\"note\">· and 2 more</span></td>", [outcome; 3].join(", "));
+        assert!(text.contains(&first), "{text}");
+        let not = format!("<td>1 of 13: shop <span class=\"note\">· not {}, …</span></td>", ["shop"; 10].join(", "));
+        assert_eq!(text.matches(&not).count(), 5, "{text}");
+        assert!(!text.contains("<details>"), "{text}");
     }
 
     #[test]
@@ -192,7 +242,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// Whatever bytes containers choose, no row is wider than the terminal and nothing controls it.
+        /// Whatever bytes containers choose, no row is wider than the terminal, and nothing controls it or a browser.
         #[test]
         fn no_bytes_leave_their_column(
             bytes in prop::collection::vec(1..=255_u8, 0..200),
@@ -210,6 +260,10 @@ mod tests {
                     prop_assert!(!row.contains(escape::is_unsafe), "{:?}", row);
                     prop_assert!(fit::width(row) <= columns, "{} columns: {:?}", columns, row);
                 }
+            }
+            let replicas = sample_replicas(&words);
+            for html in [page(&accounts, &[], later()), page_of_replicas(&groups(&replicas, later()), &[], later())] {
+                prop_assert!(html.lines().all(|row| !row.contains(escape::is_unsafe)), "{}", html);
             }
             let json = object(&accounts[0], None, &[], true);
             prop_assert!(!std::str::from_utf8(&json[..json.len() - 1]).expect("it is text").contains(escape::is_unsafe));

@@ -15,6 +15,8 @@ use crate::ledger::replicas::{Difference, Group};
 
 /// Room for a severity.
 const SEVERITY: usize = "critical".len();
+/// What is said if there are none.
+pub(super) const NONE: &str = "No containers have the same image, and the same owner if they are in pods.";
 /// How many replicas are named at most.
 const MOST_NAMES: usize = 3;
 
@@ -22,11 +24,12 @@ const MOST_NAMES: usize = 3;
 pub(crate) fn replicas(groups: &[Group<'_>], look: Look) -> String {
     let (mut pen, width) = (Pen::new(look.color), width(look));
     if groups.is_empty() {
-        let text = "No containers have the same image, and the same owner if they are in pods.";
-        write_row(&mut pen, &[(width, vec![note(text)])]);
+        write_row(&mut pen, &[(width, vec![note(NONE)])]);
     }
     for group in groups {
-        write_row(&mut pen, &[(width, vec![Run::new(BOLD, &*group.name), verdict(group)])]);
+        let colour = if group.differences.is_empty() { PLAIN } else { RED };
+        let verdict = Run::new(colour, format!("· {}", verdict(group)));
+        write_row(&mut pen, &[(width, vec![Run::new(BOLD, &*group.name), verdict])]);
         for difference in &group.differences {
             let severity = difference.entry.severity();
             let mut runs = vec![Run::new(CYAN, who(difference))];
@@ -34,16 +37,7 @@ pub(crate) fn replicas(groups: &[Group<'_>], look: Look) -> String {
             let cells = [(SEVERITY, vec![Run::new(style(severity), severity.name())]), (width - SEVERITY - GAP, runs)];
             write_row(&mut pen, &cells);
         }
-        let paths = |count| counted(count, "path", "paths");
-        let mut rest = Vec::new();
-        if group.in_common > 0 {
-            rest.push(format!("At {} all did the same, which is the image's own doing.", paths(group.in_common)));
-        }
-        if group.alone > 0 {
-            let text =
-                format!("At {} something was done at an age that no other has been watched to.", paths(group.alone));
-            rest.push(text);
-        }
+        let rest: Vec<_> = in_common(group).into_iter().chain(alone(group)).collect();
         if !rest.is_empty() {
             write_row(&mut pen, &[(width, vec![note(rest.join(" "))])]);
         }
@@ -52,32 +46,50 @@ pub(crate) fn replicas(groups: &[Group<'_>], look: Look) -> String {
 }
 
 /// How many replicas are different.
-fn verdict(group: &Group<'_>) -> Run {
+pub(super) fn verdict(group: &Group<'_>) -> String {
     let count = group.replicas.len();
     match group.deviants() {
-        0 => Run::new(PLAIN, format!("· {count} replicas, none differs")),
-        _ if count == 2 => Run::new(RED, "· the 2 replicas differ"),
-        1 => Run::new(RED, format!("· 1 of {count} replicas differs")),
-        deviants => Run::new(RED, format!("· {deviants} of {count} replicas differ")),
+        0 => format!("{count} replicas, none differs"),
+        _ if count == 2 => "the 2 replicas differ".to_owned(),
+        1 => format!("1 of {count} replicas differs"),
+        deviants => format!("{deviants} of {count} replicas differ"),
     }
+}
+
+/// At how many paths all did the same, if they did.
+pub(super) fn in_common(group: &Group<'_>) -> Option<String> {
+    let paths = paths(group.in_common.len())?;
+    Some(format!("At {paths} all did the same, which is the image's own doing."))
+}
+
+/// At how many paths something cannot be compared, if there is such.
+pub(super) fn alone(group: &Group<'_>) -> Option<String> {
+    let paths = paths(group.alone.len())?;
+    Some(format!("At {paths} something was done at an age that no other has been watched to."))
+}
+
+fn paths(count: usize) -> Option<String> {
+    (count > 0).then(|| counted(count as u64, "path", "paths"))
 }
 
 /// Which replicas did it, of those that can be compared: those that did it, or the few that did not.
 fn who(difference: &Difference<'_>) -> String {
     let Difference { by, not_by, .. } = difference;
     let of = format!("{} of {}", by.len(), by.len() + not_by.len());
-    if by.len() <= not_by.len() { format!("{of} ({}):", names(by)) } else { format!("{of} (not {}):", names(not_by)) }
+    let (not, few) = if by.len() <= not_by.len() { ("", by) } else { ("not ", not_by) };
+    format!("{of} ({not}{}):", names(few, MOST_NAMES))
 }
 
-fn names(accounts: &[&Account]) -> String {
-    let mut names: Vec<_> = accounts.iter().take(MOST_NAMES).map(|account| name(account)).collect();
-    if accounts.len() > MOST_NAMES {
+/// The names of replicas, of at most so many.
+pub(super) fn names(accounts: &[&Account], most: usize) -> String {
+    let mut names: Vec<_> = accounts.iter().take(most).map(|account| name(account)).collect();
+    if accounts.len() > most {
         names.push("…".to_owned());
     }
     names.join(", ")
 }
 
-fn name(account: &Account) -> String {
+pub(super) fn name(account: &Account) -> String {
     pod_or_name(&account.page.container)
 }
 
@@ -87,8 +99,8 @@ struct Told<'a> {
     replicas: &'a str,
     containers: Vec<Replica>,
     differing: usize,
-    in_common: u64,
-    alone: u64,
+    in_common: usize,
+    alone: usize,
     differences: Vec<ToldDifference<'a>>,
 }
 
@@ -119,8 +131,8 @@ pub(crate) fn group(group: &Group<'_>) -> Bytes {
         replicas: &group.name,
         containers: all(&group.replicas),
         differing: group.deviants(),
-        in_common: group.in_common,
-        alone: group.alone,
+        in_common: group.in_common.len(),
+        alone: group.alone.len(),
         differences: differences.collect(),
     })
 }
