@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use detector::config;
 use detector::daemon::hub::Hub;
 use detector::daemon::output::{Output, Target};
 use detector::daemon::writer::{self, Intervals, Orders};
-use detector::finding::NoticeEvent;
+use detector::finding::{Line, NoticeEvent, Time};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -27,6 +28,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -77,19 +79,26 @@ impl Node {
         self.0.path().join(name)
     }
 
-    /// Adds lines with these texts to the log, as a run of the daemon does.
+    /// Adds lines with these texts to the log.
     fn write(&self, texts: impl IntoIterator<Item = String>) {
-        let output = Output::open(Target::File(self.path("log"))).expect("it can be written");
-        let (hub, lines) = Hub::with_output("node-1".to_owned().into());
-        let (hub, orders) = (&hub, &Orders::default());
-        thread::scope(|scope| {
-            let writer = scope.spawn(move || writer::run(output, lines, hub, orders, Intervals::default()));
+        self.publish(|hub| {
             for (nth, reason) in texts.into_iter().enumerate() {
                 hub.publish_event(NoticeEvent::Stopped { reason });
                 if nth % 1000 == 999 {
                     thread::sleep(Duration::from_millis(20));
                 }
             }
+        });
+    }
+
+    /// Adds the lines that are published to the log, as a run of the daemon does.
+    fn publish(&self, publish: impl FnOnce(&Hub)) {
+        let output = Output::open(Target::File(self.path("log"))).expect("it can be written");
+        let (hub, lines) = Hub::with_output("node-1".to_owned().into());
+        let (hub, orders) = (&hub, &Orders::default());
+        thread::scope(|scope| {
+            let writer = scope.spawn(move || writer::run(output, lines, hub, orders, Intervals::default()));
+            publish(hub);
             hub.close();
             writer.join().expect("it does not panic").expect("it can be written");
         });
@@ -113,6 +122,18 @@ impl Node {
     fn lines(&self) -> Vec<String> {
         let text: String = self.files().iter().map(|path| fs::read_to_string(path).expect("it is ours")).collect();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// The log as `detector convert` writes it in this format.
+    fn converted(&self, format: &str) -> Vec<String> {
+        if format == "native" {
+            return self.lines();
+        }
+        let mut convert = Command::new(env!("CARGO_BIN_EXE_detector"));
+        let output = convert.args(["convert", "--to", format]).arg(self.path("log")).output();
+        let output = output.expect("the program starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it is text").lines().map(str::to_owned).collect()
     }
 
     fn rotate(&self) {
@@ -341,6 +362,14 @@ impl Syslog {
         command.stdin(Stdio::null()).stderr(said).spawn().expect("it starts")
     }
 
+    /// Where it receives by this transport.
+    fn url(&self, transport: &str) -> String {
+        match transport {
+            "unix" => format!("unix://{}/socket", self.folder.display()),
+            transport => format!("{transport}://localhost:{}", self.port),
+        }
+    }
+
     /// The texts that it has received, without an unfinished one.
     fn received(&self) -> Vec<String> {
         let text = fs::read(self.folder.join("received")).unwrap_or_default();
@@ -408,10 +437,7 @@ fn syslog_daemons_receive_every_line_in_order() {
         for transport in transports {
             let name = format!("{daemon:?}-{transport}");
             let syslog = Syslog::start(daemon, node.path(&name), free_port());
-            let to = match *transport {
-                "unix" => format!("unix://{}/socket", syslog.folder.display()),
-                transport => format!("{transport}://localhost:{}", syslog.port),
-            };
+            let to = syslog.url(transport);
             node.write_some(100);
             let forwarding = node.forward(&[(&name, to.clone())]);
             syslog.expect(&node.lines());
@@ -837,6 +863,20 @@ fn a_relp_receiver_that_lies_gets_every_line_that_it_has_not_acknowledged() {
     assert!(rest.iter().zip(&lines[next..]).all(|(message, line)| message.ends_with(line)));
 }
 
+/// The texts of what is in a list.
+fn of_list(list: &str) -> Vec<String> {
+    let mut rest = list.strip_prefix('[').expect("it is a list");
+    let mut texts = Vec::new();
+    while rest != "]" {
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+        values.next().expect("the list has an end").expect("it is JSON");
+        let (text, others) = rest.split_at(values.byte_offset());
+        texts.push(text.to_owned());
+        rest = others.strip_prefix(',').unwrap_or(others);
+    }
+    texts
+}
+
 /// A collector: takes requests as its owner decides.
 struct Collector {
     port: u16,
@@ -921,12 +961,8 @@ impl Collector {
             body = text;
         }
         let text = String::from_utf8(body).expect("it is text");
-        let lines: Vec<String> = if text.starts_with('[') {
-            // Every line is an object, and none has this text in a string.
-            text[1..text.len() - 1].replace("\"},{\"", "\"}\n{\"").lines().map(str::to_owned).collect()
-        } else {
-            text.lines().map(str::to_owned).collect()
-        };
+        let lines: Vec<String> =
+            if text.starts_with('[') { of_list(&text) } else { text.lines().map(str::to_owned).collect() };
         let decided = state.lock().expect("nobody panics").take(headers, lines);
         let status = match decided {
             0 => return Err(io::Error::other("it is broken")),
@@ -1064,6 +1100,93 @@ fn what_the_log_does_not_take_is_sent_after_the_log() {
     });
     forwarding.stop();
     assert!(fs::read_to_string(node.path("state/hook.refused")).expect("it is there").contains("refuse it"));
+}
+
+/// Lines of many kinds and severities, of which some have texts that others would obey.
+fn lines_of_many_kinds() -> Vec<Line> {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus"));
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_detector"));
+    let replayed = replay.arg("replay").arg(corpus.join("recording/story")).output().expect("the program starts");
+    let files = ["shell", "write", "hostile", "degraded"].map(|name| fs::read(corpus.join("line").join(name)));
+    let texts = [replayed.stdout].into_iter().chain(files.map(|file| file.expect("it is there")));
+    let texts: Vec<_> = texts.map(|text| String::from_utf8(text).expect("it is text")).collect();
+    texts.iter().flat_map(|text| text.lines()).map(|line| serde_json::from_str(line).expect("it is a line")).collect()
+}
+
+/// The facility and the severity, the program and the name that a message of syslog has for a line.
+fn header(line: &str) -> String {
+    let line: Value = serde_json::from_str(line).expect("it is JSON");
+    let level = match (line["severity"].as_str(), line["event"].as_str()) {
+        (Some("critical"), _) => 2,
+        (Some("high"), _) => 3,
+        (Some("medium"), _) | (None, Some("loss" | "degraded")) => 4,
+        (Some("low"), _) => 5,
+        _ => 6,
+    };
+    let name = line["finding"].as_str().or(line["event"].as_str()).expect("it has one");
+    format!("{} detector {name}", 10 << 3 | level)
+}
+
+/// What is configured for forwarders in this format, each to a receiver and with what else is said of it.
+fn configured(format: &str, receivers: &[(String, String)]) -> Vec<Value> {
+    let entry = |(nth, (to, more)): (usize, &(String, String))| {
+        format!("[[forward]]\nname = \"{format}-{nth}\"\nto = \"{to}\"\nformat = \"{format}\"\n{more}\n")
+    };
+    let text: String = receivers.iter().enumerate().map(entry).collect();
+    let (settings, _) = config::parse(&text, Time::from_nanoseconds(0));
+    let forwarders = settings.forward.0;
+    assert_eq!(forwarders.len(), receivers.len(), "{text}");
+    forwarders.iter().map(|forwarder| serde_json::to_value(forwarder).expect("it is JSON")).collect()
+}
+
+#[test]
+fn every_receiver_gets_lines_in_the_format_that_is_configured_for_it() {
+    let node = Node::new();
+    let lines = lines_of_many_kinds();
+    assert!(lines.len() > 15, "{}", lines.len());
+    node.publish(|hub| lines.iter().for_each(|line| hub.publish(line)));
+    let webhooks = ["lines", "array", "none"].map(|batch| (batch, Collector::start(0, Arc::default(), None)));
+    let daemons = [(Daemon::Rsyslog, "tcp"), (Daemon::SyslogNg, "unix"), (Daemon::Relp, "relp")];
+    let daemons = daemons
+        .map(|(daemon, transport)| (transport, Syslog::start(daemon, node.path(&format!("{daemon:?}")), free_port())));
+    let otlps = ["http", "grpc"].map(|protocol| Otlp::start(protocol, node.path(protocol), free_port()));
+    let webhook = |(batch, webhook): &(&str, Collector)| {
+        (format!("http://localhost:{}", webhook.port), format!("batch = \"{batch}\""))
+    };
+    let syslog = |(transport, syslog): &(&str, Syslog)| (syslog.url(transport), String::new());
+    let otlp = |Otlp { protocol, port, .. }: &Otlp| (format!("otlp+{protocol}://localhost:{port}"), String::new());
+    let receivers: Vec<_> =
+        webhooks.iter().map(webhook).chain(daemons.iter().map(syslog)).chain(otlps.iter().map(otlp)).collect();
+    for (nth, format) in ["native", "ocsf", "ecs", "falco"].into_iter().enumerate() {
+        let forwarding = node.forward_as(configured(format, &receivers));
+        let (before, all) = (nth * lines.len(), (nth + 1) * lines.len());
+        wait("all lines come", || {
+            webhooks.iter().all(|(_, webhook)| webhook.get(|state| state.taken.len() == lines.len()))
+                && daemons.iter().all(|(_, syslog)| syslog.received().len() == all)
+                && otlps.iter().all(|otlp| otlp.received().len() == all)
+        });
+        forwarding.stop();
+        let expected = node.converted(format);
+        for (batch, webhook) in &webhooks {
+            let taken = std::mem::take(&mut webhook.state.lock().expect("nobody panics").taken);
+            assert_eq!(taken, expected, "{format}, {batch}");
+        }
+        let messages: Vec<_> =
+            node.lines().iter().zip(&expected).map(|(line, text)| format!("{} {text}", header(line))).collect();
+        for (_, syslog) in &daemons {
+            let received: Vec<_> = syslog.received()[before..].iter().map(|message| without_origin(message)).collect();
+            assert_eq!(received, messages, "{format}, {:?}", syslog.daemon);
+        }
+        for otlp in &otlps {
+            assert_eq!(bodies(&otlp.received()[before..]), expected, "{format}, {}", otlp.protocol);
+        }
+    }
+}
+
+/// A message as a syslog daemon has written it, without its time and its host.
+fn without_origin(message: &str) -> String {
+    let [level, _, _, rest] = message.splitn(4, ' ').collect::<Vec<_>>()[..] else { panic!("{message}") };
+    format!("{level} {rest}")
 }
 
 /// The bodies of records, which are lines.
