@@ -72,6 +72,25 @@ pub const fn drafts(cpus: u32) -> u32 {
     DRAFTS_PER_CPU.saturating_mul(cpus).saturating_add(DRAFTS_TRIED)
 }
 
+/// Returns the size of the ring buffer `EVENTS` on a machine with this many CPUs, in bytes: a power of two, as the kernel
+/// demands. More CPUs fill it faster.
+pub const fn ring_size(cpus: u32) -> u32 {
+    let mebibytes = if cpus < 4 {
+        4
+    } else if cpus > 16 {
+        16
+    } else {
+        cpus.next_power_of_two()
+    };
+    mebibytes << 20
+}
+
+/// Returns with how many bytes a ring buffer of this size counts as full. The rest is for the records that other CPUs
+/// are putting together.
+pub const fn full_ring(size: u32) -> u64 {
+    (size - size / 8) as u64
+}
+
 /// The cgroup belongs to a running container.
 pub const PHASE_STARTED: u32 = 2;
 /// The cgroup belongs to the host: when the sensor started, processes in the host's mount namespace were in it.

@@ -3,13 +3,14 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::{
+    Global,
     bindings::BPF_RB_AVAIL_DATA,
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
 use detector_common::{
-    map::{DRAFTS_PER_CPU, DRAFTS_TRIED},
+    map::{DRAFTS_PER_CPU, DRAFTS_TRIED, full_ring, ring_size},
     record::{
         CgroupEscapeRecord, CgroupRecord, ExecRecord, ExitRecord, FileRecord, Header, Kind, ScriptRecord, SocketRecord,
         TamperingRecord,
@@ -22,12 +23,13 @@ use crate::{
     texts::Texts,
 };
 
-/// The size of the ring buffer, in bytes.
-const EVENTS_SIZE: u32 = 16 << 20;
-
-/// The records for user space: see `detector_common::record`.
+/// The records for user space: see `detector_common::record`. The loader sets the size.
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
+static EVENTS: RingBuf = RingBuf::with_byte_size(ring_size(1), 0);
+
+/// With how many bytes the ring buffer counts as [full](full_ring).
+#[unsafe(no_mangle)]
+static EVENTS_FULL: Global<u64> = Global::new(0);
 
 /// One element: the number of acts that were numbered on this CPU.
 #[map]
@@ -114,10 +116,6 @@ records! { CgroupEscapeRecord CgroupRecord ExecRecord ExitRecord FileRecord Sock
 /// The size of the largest record without its texts.
 const RECORD_SIZE: usize = size_of::<ExecRecord>();
 
-/// The ring buffer is treated as full when it holds more bytes than this. The rest is for the records that other CPUs
-/// are putting together.
-const FULL: u64 = EVENTS_SIZE as u64 - (1 << 20);
-
 /// Where records are put together before their size is known. The loader sets the number of elements.
 #[map]
 static DRAFTS: Array<Memory> = Array::with_max_entries(1, 0);
@@ -147,7 +145,7 @@ impl<T: Record> Draft<T> {
     /// order of the fields.
     #[inline(always)]
     pub fn begin(kind: Kind, stamp: Stamp, cgroup: u64, container: u64, loss: Loss) -> Option<Self> {
-        let memory = if EVENTS.query(BPF_RB_AVAIL_DATA.into()) > FULL { None } else { claim() };
+        let memory = if EVENTS.query(BPF_RB_AVAIL_DATA.into()) > EVENTS_FULL.load() { None } else { claim() };
         let Some(memory) = memory else {
             count_loss(loss);
             return None;

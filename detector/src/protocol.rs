@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Kind, Severity, Sha256, Time};
 use crate::ledger::{Query, Standing};
 use crate::runtime::{EngineStatus, Unwatched};
+use crate::sensor::EventBuffer;
 use crate::sensor::plan::{Attach, Need};
 use crate::sensor::report::{Attachment, HookReport};
 
@@ -109,6 +110,9 @@ pub struct Status {
     /// How many containers run, by what the ledger says about them. `None` if there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Standing>,
+    /// How full the buffers of events are. `None` until the probes are attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<EventBuffer>,
     /// How many lines wait, by what they wait for.
     #[serde(default)]
     pub queues: BTreeMap<String, u64>,

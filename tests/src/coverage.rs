@@ -684,7 +684,11 @@ pub const WAYS: &[(&str, &[Way])] = &[
                 ],
             ),
             way("programs of 5 GB, to delay it", &["exec"], &["inspection::large_programs"]),
-            way("flood, while the sensor stands still", &["open", "exec"], &["flood::full_ring_buffer"]),
+            way(
+                "flood, while the sensor stands still",
+                &["open", "exec"],
+                &["flood::full_ring_buffer", "flood::half_full_ring_buffer"],
+            ),
             way("more cgroups than the sensor keeps", &["exec"], &["cgroups::full_map"]),
             way(
                 "a month of changed files, cgroups and visits",

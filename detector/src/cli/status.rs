@@ -16,7 +16,9 @@ use crate::ledger::Standing;
 use crate::ledger::page::Verdict;
 use crate::protocol::{ConfigFile, Counters, DaemonState, ForwarderStatus, Hook, Loaded, Status};
 use crate::runtime::{EngineState, Unwatched};
+use crate::sensor::EventBuffer;
 
+const MEBIBYTE: u64 = 1 << 20;
 /// The interval at which a daemon that is not ready is queried again.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -89,7 +91,7 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         0 => String::new(),
         files => format!(", and {files} new files only counted"),
     };
-    writeln!(out, "events    {}{counted}", counters.events)?;
+    writeln!(out, "events    {}{counted}{}", counters.events, status.buffer.map_or_else(String::new, waiting))?;
     for (kind, count) in &counters.losses {
         let known = Loss::ALL.iter().find(|known| known.name() == kind);
         writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
@@ -211,6 +213,13 @@ fn verdict(status: &Status) -> String {
     format!("degraded: {}; {lost}", parts.join(", "))
 }
 
+/// What waits in the buffers of events, if it is much.
+fn waiting(buffer: EventBuffer) -> String {
+    let EventBuffer { bytes, size, .. } = buffer;
+    let [full, size] = [bytes, size].map(|bytes| bytes / MEBIBYTE);
+    if full == 0 { String::new() } else { format!(", and others wait, in {full} of {size} MiB") }
+}
+
 fn counted(count: usize, one: &str, more: &str) -> Option<String> {
     (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { more }))
 }
@@ -307,6 +316,15 @@ mod tests {
             !without.contains("\nhook  ") && without.contains("\ndegraded  hook open is not attached\n"),
             "{without}"
         );
+    }
+
+    #[test]
+    fn much_that_waits_is_told() {
+        let mut status = status(Vec::new(), &[]);
+        for (bytes, expected) in [(MEBIBYTE - 1, ""), (3 * MEBIBYTE, ", and others wait, in 3 of 20 MiB")] {
+            status.buffer = Some(EventBuffer { bytes, size: 20 * MEBIBYTE, moved: 0 });
+            assert!(shown(&status, false).contains(&format!("\nevents    0{expected}\n")));
+        }
     }
 
     #[test]

@@ -534,6 +534,7 @@ impl Hub {
             runtimes: phase.engines.status(),
             unwatched: phase.unwatching.get(),
             ledger: self.ledger().ok().and_then(Ledger::standing),
+            buffer: phase.pipeline.as_ref().map(|pipeline| pipeline.buffer()),
             queues: self.queues(),
             forwarders: lock(&self.forwarded).status(self.written.load(Relaxed)),
             counters: Counters {

@@ -15,6 +15,7 @@ use crate::ledger::Standing;
 use crate::ledger::page::Verdict;
 use crate::protocol::{Counters, DaemonState, ForwarderStatus, Status};
 use crate::runtime::EngineState;
+use crate::sensor::EventBuffer;
 
 /// The media type of the format.
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,7 +39,7 @@ pub(crate) fn text(status: &Status, memory: Option<u64>) -> String {
     if let Some(standing) = &status.ledger {
         about_the_ledger(&mut registry, standing);
     }
-    about_queues(&mut registry, &status.queues);
+    about_queues(&mut registry, status.buffer, &status.queues);
     about_forwarders(&mut registry, &status.forwarders);
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to memory does not fail");
@@ -126,7 +127,14 @@ fn about_the_ledger(registry: &mut Registry, standing: &Standing) {
 }
 
 /// What waits in the daemon.
-fn about_queues(registry: &mut Registry, queues: &BTreeMap<String, u64>) {
+fn about_queues(registry: &mut Registry, buffer: Option<EventBuffer>, queues: &BTreeMap<String, u64>) {
+    if let Some(EventBuffer { bytes, size, moved }) = buffer {
+        let help = "How much of the buffers of events is full";
+        registry.register_with_unit("event_buffer", help, Unit::Bytes, level(bytes));
+        registry.register_with_unit("event_buffer_size", "The size of these buffers", Unit::Bytes, level(size));
+        let help = "Events that were moved to memory, because the kernel's ring buffer was more than half full";
+        registry.register("moved_events", help, count(moved));
+    }
     let waiting = Levels::default();
     for (queue, length) in queues {
         waiting.get_or_create(&vec![("queue", queue.clone())]).set(clamped(*length));
@@ -275,6 +283,7 @@ mod tests {
             }],
             unwatched: vec![Unwatched { rule: "builds".to_owned(), reason: "r".to_owned(), containers: 2 }],
             ledger: Some([(Verdict::Drifted, 2), (Verdict::Image, 5)].into()),
+            buffer: Some(EventBuffer { bytes: 13, size: 14, moved: 15 }),
             queues: [("output".to_owned(), 17)].into(),
             counters: Counters {
                 events: 9,
@@ -308,6 +317,9 @@ mod tests {
             "detector_containers{verdict=\"drifted\"} 2",
             "detector_containers{verdict=\"image\"} 5",
             "detector_containers{verdict=\"unwatched\"} 0",
+            "detector_event_buffer_bytes 13",
+            "detector_event_buffer_size_bytes 14",
+            "detector_moved_events_total 15",
             "detector_queue_lines{queue=\"output\"} 17",
             "detector_events_total 9",
             "detector_files_counted_in_kernel_total 4",

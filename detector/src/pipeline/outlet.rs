@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::finding::{Container, Finding, Line, Node, Notice, Time};
 use crate::policy::WatchRule;
+use crate::sensor::EventBuffer;
 use crate::sensor::report::Report;
 
 /// How long a self-test can take that does not hang.
@@ -38,6 +39,10 @@ pub struct Counters {
     pub events: AtomicU64,
     /// How many files the probes have only counted.
     pub counted: AtomicU64,
+    /// The [buffers of events](EventBuffer), as they were when the reader last looked.
+    buffered: AtomicU64,
+    buffer_size: AtomicU64,
+    moved: AtomicU64,
     /// How often the reader has begun to look for records. It does so at least every ten seconds, unless it hangs.
     pub turns: AtomicU64,
     /// The time since boot, in nanoseconds, at which a self-test began that has not ended. 0 if none runs.
@@ -45,6 +50,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// How full the buffers of events were when the reader last looked.
+    pub(crate) fn buffer(&self) -> EventBuffer {
+        let [bytes, size, moved] = [&self.buffered, &self.buffer_size, &self.moved].map(|number| number.load(Relaxed));
+        EventBuffer { bytes, size, moved }
+    }
+
     /// Says so if a self-test hangs in the kernel.
     pub(crate) fn stuck_test(&self) -> Option<String> {
         let since = self.testing_since.load(Relaxed);
@@ -80,6 +91,14 @@ impl<S: FnMut(Message)> Outlet<S> {
     /// Records that the reader looks for records again.
     pub(super) fn count_turn(&self) {
         self.counters.turns.fetch_add(1, Relaxed);
+    }
+
+    /// Records how full the buffers of events are.
+    pub(super) fn set_buffer(&self, buffer: EventBuffer) {
+        let Counters { buffered, buffer_size, moved, .. } = &*self.counters;
+        buffered.store(buffer.bytes, Relaxed);
+        buffer_size.store(buffer.size, Relaxed);
+        moved.store(buffer.moved, Relaxed);
     }
 
     /// Records that a self-test begins at this time since boot, or ends, if it is 0.

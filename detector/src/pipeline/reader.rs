@@ -96,6 +96,7 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn run(mut self) {
         while self.wait() {
             self.outlet.count_turn();
+            self.outlet.set_buffer(self.sensor.buffer());
             self.intake.follow_wall_clock();
             self.drain();
             self.intake.take_contents(&mut self.outlet);

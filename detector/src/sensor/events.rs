@@ -1,19 +1,17 @@
-//! The source of events: first those of others that the self-test has read, then the ring buffer.
+//! The source of events: first those of others that the self-test has read, then the [records](Records).
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
-use aya::maps::{MapData, RingBuf};
 
 use super::canary::Canary;
 use super::decode::{self, DecodeError};
 use super::error::Error;
-use super::maps;
+use super::records::{EventBuffer, Records};
 use crate::event::Event;
 
-/// The maximum number of events that the self-test sets aside. Further events stay in the ring buffer, which has room
-/// for fewer than this.
+/// The maximum number of events that the self-test sets aside. Further events stay in the ring buffer.
 const BACKLOG: usize = 4096;
 
 /// An event, or the reason why a record could not be decoded.
@@ -21,33 +19,35 @@ pub(crate) type Decoded = Result<Event, DecodeError>;
 
 /// The events, in the order in which they happened.
 pub(super) struct Events {
-    records: RingBuf<MapData>,
+    records: Records,
     sieve: Sieve,
 }
 
 impl Events {
     /// Takes the ring buffer out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        const MAP: &str = "EVENTS";
-        let records =
-            RingBuf::try_from(maps::raw(ebpf, MAP)?).map_err(|e| Error::Map { name: MAP, why: e.to_string() })?;
-        Ok(Self { records, sieve: Sieve::default() })
+        Ok(Self { records: Records::take(ebpf)?, sieve: Sieve::default() })
     }
 
     /// The next event, if there is one.
     pub(super) fn next(&mut self) -> Option<Decoded> {
-        self.sieve.next(|| Some(decode::decode(&self.records.next()?)))
+        self.sieve.next(|| self.records.next(decode::decode))
     }
 
-    /// Reads the ring buffer to find the events of the canary, and keeps all other events in the backlog. Returns
-    /// `false` if there are too many; the rest stay in the ring buffer.
+    /// Reads the records to find the events of the canary, and keeps all other events in the backlog. Returns
+    /// `false` if there are too many; the rest stay where they are.
     pub(super) fn read_past(&mut self) -> bool {
-        self.sieve.read_past(|| Some(decode::decode(&self.records.next()?)))
+        self.sieve.read_past(|| self.records.next(decode::decode))
     }
 
-    /// Whether the backlog has events that nobody has taken yet. They do not make the descriptor readable.
+    /// Whether there are events, or records, that do not make the descriptor readable.
     pub(super) fn has_backlog(&self) -> bool {
-        !self.sieve.backlog.is_empty()
+        !self.sieve.backlog.is_empty() || self.records.has_moved()
+    }
+
+    /// How full the buffers are.
+    pub(super) fn buffer(&self) -> EventBuffer {
+        self.records.buffer()
     }
 
     /// From now on, filters out the events of this canary, until its cgroup is removed.

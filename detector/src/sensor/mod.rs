@@ -20,6 +20,7 @@ mod events;
 mod maps;
 mod probes;
 mod realtime;
+mod records;
 mod scan;
 mod selftest;
 
@@ -41,6 +42,7 @@ use report::{Attachment, HookReport, Report};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use error::Error;
+pub use records::EventBuffer;
 pub use selftest::{ARGUMENT as SELFTEST_ARGUMENT, target as selftest_target};
 
 pub(crate) use events::Decoded;
@@ -263,6 +265,11 @@ impl Sensor {
     /// Whether there are events that do not make the descriptor readable.
     pub(crate) fn has_backlog(&self) -> bool {
         self.events.has_backlog()
+    }
+
+    /// How full the buffers of events are.
+    pub(crate) fn buffer(&self) -> EventBuffer {
+        self.events.buffer()
     }
 
     /// Takes the containers that were running when the probes were attached. A second call returns none.

@@ -9,7 +9,7 @@ use aya::programs::kprobe::KProbeLink;
 use aya::programs::links::FdLink;
 use aya::programs::{Program, ProgramError};
 use aya::{Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel};
-use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL};
+use detector_common::{WIRE_VERSION, WIRE_VERSION_SYMBOL, map};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustix::io::Errno;
 
@@ -73,8 +73,12 @@ pub(super) fn load(object: &[u8], kernel: &btf::Btf, host: &Host) -> Result<Ebpf
     };
     let cpus = aya::util::nr_cpus();
     let cpus = cpus.map_err(|(_file, source)| Error::System { what: "counting the CPUs", source })?;
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    let ring_size = map::ring_size(cpus);
     loader
-        .map_max_entries("DRAFTS", detector_common::map::drafts(u32::try_from(cpus).unwrap_or(u32::MAX)))
+        .map_max_entries("DRAFTS", map::drafts(cpus))
+        .map_max_entries("EVENTS", ring_size)
+        .override_global("EVENTS_FULL", &map::full_ring(ring_size), true)
         .override_global("HIERARCHY", &number, true)
         .override_global("HIERARCHY_STATE", &state, true)
         // The sensor is in the initial pid namespace, so this is its number there.

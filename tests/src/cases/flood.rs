@@ -1,6 +1,8 @@
 //! Floods of events: what the sensor reports later, and the losses that it reports.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::program::wait_for;
 const WRITERS: usize = 4;
 /// All records together, with their [long](DEEP) paths, exceed the size of the ring buffer.
 const FILES: usize = 1_100;
+/// All records together take between half and seven eighths of the ring buffer of a machine with few CPUs.
+const FEW_FILES: usize = 200;
 const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// After this time, the sensor has checked its loss counters twice.
@@ -48,12 +52,52 @@ pub(super) fn full_ring_buffer(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// While the sensor's process is stopped, its probes fill more than half of the ring buffer. The records are moved to
+/// memory, and none is lost.
+pub(super) fn half_full_ring_buffer(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    lab.take_findings()?;
+    let before = moved_events()?;
+    lab.sensor()?.signal(Signal::STOP)?;
+    let attacked = create_files(&container, FEW_FILES);
+    lab.sensor()?.signal(Signal::CONT)?;
+    attacked?;
+    let mut found = Vec::new();
+    wait_for("the findings of all files", PATIENCE, || {
+        found.extend(lab.take_findings()?);
+        Ok((created(&found).count() >= WRITERS * FEW_FILES).then_some(()))
+    })
+    .with_context(|| format!("{} of {} files were reported", created(&found).count(), WRITERS * FEW_FILES))?;
+    let inodes: BTreeSet<u64> = created(&found).filter_map(|file| file["inode"].as_u64()).collect();
+    ensure!(inodes.len() == WRITERS * FEW_FILES, "{} files are in {} findings", inodes.len(), created(&found).count());
+    let nameless = created(&found).filter(|file| file["path"].is_null()).count();
+    ensure!(nameless == 0, "the ring buffer was full: {nameless} findings have no path");
+    let moved = moved_events()? - before;
+    ensure!(moved > 100, "{moved} events were moved: the ring buffer was not more than half full");
+    Ok(())
+}
+
+/// How many events the daemon has moved out of the ring buffer.
+fn moved_events() -> Result<u64> {
+    let mut stream = UnixStream::connect("/run/detector/detector.sock")?;
+    stream.write_all(b"{\"version\":1,\"request\":\"status\"}\n")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    answer["buffer"]["moved"].as_u64().with_context(|| format!("the status is {answer}"))
+}
+
+/// Lets each writer create so many files with long paths.
+fn create_files(container: &Container, files: usize) -> Result<Value> {
+    let sizes = [WRITERS, files, WRITES, DEEP as usize].map(|number| number.to_string());
+    container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())
+}
+
 /// Fills the ring buffer, and returns the findings.
 pub(super) fn flood(lab: &mut Lab, container: &Container) -> Result<Vec<Value>> {
     lab.sensor()?.signal(Signal::STOP)?;
     let attacked: Result<()> = (|| {
-        let sizes = [WRITERS, FILES, WRITES, DEEP as usize].map(|number| number.to_string());
-        container.service_does(&[&["flood".to_owned()], sizes.as_slice()].concat())?;
+        create_files(container, FILES)?;
         // The writes use the same file, busybox, and must not hide the shells.
         container.service_does(&["run", "/bin/true"])?;
         for _ in 0..SHELLS {

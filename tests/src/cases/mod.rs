@@ -184,7 +184,7 @@ cases! {
         clock_step, rotated_output, log_of_killed_daemons, log_rotated_by_the_daemon, configuration_file, test_alert,
         service_manager;
     blinding [Preemption]: parallel_writers, while_maps_are_read;
-    flood [Preemption]: full_ring_buffer;
+    flood [Preemption]: full_ring_buffer, half_full_ring_buffer;
     forward [UserSpace]: killed_daemons;
     recording [UserSpace]: replayed, killed;
     policy []: forged_by_mount, forged_by_rename, script, kernel_filter;
