@@ -25,6 +25,7 @@ mod chain;
 mod clock;
 mod explain;
 mod learn;
+mod memory;
 mod near;
 mod pipeline;
 mod procfs;

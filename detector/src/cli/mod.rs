@@ -32,7 +32,7 @@ use clap::{CommandFactory as _, Parser as _, Subcommand};
 use clap_complete::Shell;
 use tracing::level_filters::LevelFilter;
 
-use crate::sensor;
+use crate::{memory, sensor};
 use failure::{EXIT_CODES, Exit, Failure};
 use stdout::print;
 
@@ -94,6 +94,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    memory::configure();
     completion::answer();
     let args = Args::parse();
     // The level of the daemon's messages can be in its configuration file.

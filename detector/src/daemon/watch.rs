@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::hub::Hub;
 use crate::finding::{Line, Node};
+use crate::memory;
 use crate::pipeline::{self, Message, Pipeline};
 use crate::policy::Policy;
 use crate::protocol::Hook;
@@ -161,7 +162,8 @@ impl Watch {
         ledger.scanned();
         hub.set_ready(hooks, undetected, Arc::clone(pipeline.counters()), engines, suppressed, unwatching);
         hub.set_orders(pipeline.orders());
-        release_memory();
+        // The kernel's BTF types were large, and there may always be something to do from now on.
+        memory::release();
         Ok(Self { _pipeline: pipeline, _enricher: enricher, _recorder: recorder })
     }
 
@@ -191,15 +193,4 @@ fn log_hooks(report: &Report) -> Vec<String> {
     let undetected = report.undetected();
     undetected.iter().for_each(|reason| tracing::warn!("{reason}"));
     undetected
-}
-
-/// Returns memory to the system that was needed only during the start, for example for the kernel's BTF types. glibc
-/// would keep it otherwise.
-#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim(3) is a C function"))]
-fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) can be called by any thread at any time, and does not touch memory that is in use.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

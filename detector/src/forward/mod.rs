@@ -40,6 +40,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::memory;
 use crate::output::formats::{self, Unreadable};
 pub use connection::Tls;
 pub use destination::{Destination, InvalidUrl};
@@ -48,6 +49,8 @@ use sender::Sender;
 /// The command that runs the forwarders. It is not for people.
 pub(crate) const ARGUMENT: &str = "forward-lines";
 
+/// How often memory is returned to the system: connections need much that sending does not.
+const RELEASE: Duration = Duration::from_secs(60);
 /// How long forwarders may take to end after the daemon.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 /// How long another process may have the state: one whose daemon has ended.
@@ -184,6 +187,12 @@ pub(crate) fn run(log: &Path, folder: &Path) -> io::Result<()> {
         })?;
     }
     drop(ended);
+    thread::Builder::new().name("memory".to_owned()).spawn(|| {
+        loop {
+            thread::sleep(RELEASE);
+            memory::release();
+        }
+    })?;
     // It ends when the daemon does, whatever ends that.
     unlogged::distribute(&mut input, &queues)?;
     stop.send_replace(true);

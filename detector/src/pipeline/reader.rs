@@ -20,6 +20,7 @@ use super::threads::{Error, Flag};
 use crate::clock;
 use crate::event::{Event, TamperingAct};
 use crate::finding::NoticeEvent;
+use crate::memory;
 use crate::policy::Policy;
 use crate::runtime::Unwatching;
 use crate::sensor::plan::EXIT_PROGRAMS;
@@ -34,6 +35,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(30);
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
+/// After how many records memory is returned to the system, once it is quiet.
+const MANY: u64 = 4096;
 /// After how many records the probes are told what they are to count.
 const FEW: usize = 64;
 
@@ -55,6 +58,8 @@ pub(super) struct Reader<S> {
     blind_windows: BlindWindows,
     /// The number of records that could not be decoded.
     undecoded: u64,
+    /// The number of records since memory was returned to the system.
+    since_release: u64,
     /// Whether another process has changed the maps of the probes.
     must_refill: bool,
     pulse: Pulse,
@@ -85,6 +90,8 @@ impl<S: FnMut(Message)> Reader<S> {
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
+            // The start has needed much.
+            since_release: MANY,
             must_refill: false,
             pulse: Pulse::new(Instant::now()),
             proven: Instant::now(),
@@ -252,6 +259,7 @@ impl<S: FnMut(Message)> Reader<S> {
     fn take_record(&mut self) -> Option<u64> {
         let decoded = self.sensor.next_event()?;
         self.outlet.count_event();
+        self.since_release += 1;
         let time = decoded.as_ref().map_or(0, |event| event.time());
         if time != 0 {
             let pause = self.pulse.read(|| Duration::from_nanos(clock::since_boot().saturating_sub(time)));
@@ -285,6 +293,10 @@ impl<S: FnMut(Message)> Reader<S> {
         #[cfg(feature = "probe-log")]
         self.sensor.pass_on_log();
         let now = Instant::now();
+        if self.since_release >= MANY && !self.schedule.is_busy() {
+            self.since_release = 0;
+            memory::release();
+        }
         match self.report_losses() {
             Ok(has_lost) => self.schedule.mark_losses_reported(now, has_lost),
             Err(error) => {
@@ -447,7 +459,7 @@ impl Schedule {
     }
 
     fn losses_due(&self) -> Instant {
-        self.losses_reported + if self.is_busy || self.has_lost { BUSY } else { QUIET }
+        self.losses_reported + if self.is_busy() { BUSY } else { QUIET }
     }
 
     fn skipped_calls_due(&self) -> Instant {
@@ -467,6 +479,10 @@ impl Schedule {
 
     fn has_lost(&self) -> bool {
         self.has_lost
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_busy || self.has_lost
     }
 
     fn mark_busy(&mut self) {
@@ -491,9 +507,9 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(now, 100 * QUIET);
         schedule.mark_losses_reported(now, false);
-        assert_eq!(schedule.losses_due(), now + QUIET);
+        assert_eq!((schedule.losses_due(), schedule.is_busy()), (now + QUIET, false));
         schedule.mark_busy();
-        assert_eq!(schedule.losses_due(), now + BUSY);
+        assert_eq!((schedule.losses_due(), schedule.is_busy()), (now + BUSY, true));
         schedule.mark_losses_reported(now, true);
         assert_eq!(schedule.losses_due(), now + BUSY);
         assert_eq!(schedule.skipped_calls_due(), now + QUIET);
