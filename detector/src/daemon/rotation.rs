@@ -29,6 +29,8 @@ const STAMP: &str = "%Y%m%dT%H%M%S.%3fZ";
 const PARSED_STAMP: &str = "%Y%m%dT%H%M%S.%fZ";
 /// How long nothing is tried after a rotation has failed.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// How often old files are listed at most, until two listings have the same.
+const MOST_LISTINGS: usize = 100;
 /// How many old files are removed at most at a time, which a notice names.
 const MOST_REMOVED: usize = 100;
 
@@ -156,6 +158,19 @@ pub(super) struct OldFiles {
 impl OldFiles {
     /// Those that there are: regular files of this process's user, with exactly such a name.
     pub(super) fn of(log: &Path) -> io::Result<Self> {
+        let mut all = Self::listed(log)?;
+        for _ in 0..MOST_LISTINGS {
+            let before = std::mem::replace(&mut all, Self::listed(log)?);
+            if all.files.keys().eq(before.files.keys()) {
+                return Ok(all);
+            }
+        }
+        Err(io::Error::other("its old files change all the time"))
+    }
+
+    /// Those in one listing, which can miss both names of a file that is being compressed: one that is gone when the
+    /// listing gets there, and one that comes where it has been.
+    fn listed(log: &Path) -> io::Result<Self> {
         let mut all = Self { log: log.to_owned(), files: BTreeMap::new(), unfinished: Vec::new() };
         for entry in fs::read_dir(file::folder(log))? {
             let entry = entry?;
@@ -262,8 +277,10 @@ pub(super) fn unless_impossible(error: io::Error) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use proptest::prelude::*;
@@ -352,6 +369,36 @@ mod tests {
         ] {
             assert_eq!(form(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn no_file_is_missed_while_it_is_compressed() {
+        let (_folder, log) = folder_with_log();
+        fs::write(&log, "").expect("it is ours");
+        let mut old_files = OldFiles::of(&log).expect("it can be read");
+        let mut add = || {
+            fs::write(&log, "").expect("it is ours");
+            old_files.add(&fs::metadata(&log).expect("it is there"), Timestamp::now()).expect("it can be renamed")
+        };
+        let plain = [add(), add(), add()];
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    for plain in &plain {
+                        fs::write(unfinished(plain), "").expect("it is ours");
+                        fs::rename(unfinished(plain), compressed(plain)).expect("it is there");
+                        fs::remove_file(plain).expect("it is there");
+                        fs::write(plain, "").expect("it is ours");
+                        fs::remove_file(compressed(plain)).expect("it is there");
+                    }
+                }
+            });
+            let numbers: BTreeSet<_> =
+                (0..2000).map(|_| OldFiles::of(&log).map(|all| all.files.len()).unwrap_or(usize::MAX)).collect();
+            is_done.store(true, Ordering::Relaxed);
+            assert_eq!(numbers, [plain.len()].into());
+        });
     }
 
     #[test]
