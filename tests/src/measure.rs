@@ -18,7 +18,7 @@ use crate::container::{Container, id};
 use crate::image::make_image;
 use crate::program::on_host;
 use crate::protocol::Message;
-use crate::sensor::Sensor;
+use crate::sensor::{Memory, Sensor};
 
 /// The operations measured on the host: the name in the table and the name of the operation.
 const ON_HOST: &[(&str, &str)] = &[
@@ -67,12 +67,21 @@ const NUMBER_UNWATCHED: u32 = 20;
 /// The file with the rule.
 const RULES: &str = "/run/lab/rules.toml";
 
+/// The receivers of the forwarders: their names and their URLs. Nobody listens there.
+const EVERY_RECEIVER: [(&str, &str); 5] = [
+    ("syslog", "tcp://127.0.0.1:2601"),
+    ("relp", "relp://127.0.0.1:2602"),
+    ("webhook", "http://127.0.0.1:2603/"),
+    ("otlp", "otlp+http://127.0.0.1:2604"),
+    ("grpc", "otlp+grpc://127.0.0.1:2605"),
+];
+
 /// The number of processes that create files in the flood, and the number of files of each.
 const FLOOD: [usize; 2] = [4, 5000];
 /// How long the daemon must report nothing before a flood counts as handled. It checks for lost events more often.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long the daemon runs without events before it counts as idle, and then while it is measured.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long the daemon runs without events before it returns memory to the system, and counts as idle, and then while it is measured.
+const SETTLE: Duration = Duration::from_secs(25);
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Measures everything, and sends the results to the host.
@@ -102,7 +111,8 @@ pub fn run() -> Result<()> {
             }
         }
     }
-    measure_daemon()
+    measure_daemon()?;
+    measure_everything()
 }
 
 fn send_sample(setup: &str, operation: &str, nanoseconds: f64) -> Result<()> {
@@ -131,14 +141,38 @@ fn measure_daemon() -> Result<()> {
     let container = Container::service(10)?;
     let mut sensor = Sensor::start(Path::new("/run/lab/daemon"))?;
     send_figure("start of the daemon", sensor.cpu_time()?.as_secs_f64() * 1e3, "million instructions")?;
-    send_memory("after the start", &sensor)?;
 
     sleep(SETTLE);
+    send_memory("after the start", &sensor)?;
     let before = sensor.cpu_time()?;
     sleep(IDLE);
     let spent = sensor.cpu_time()?.saturating_sub(before);
     send_figure("idle daemon", spent.as_nanos() as f64 / IDLE.as_secs_f64() / 1e6, "million instructions a second")?;
+    flood(&container, &mut sensor)?;
+    send_memory("after that", &sensor)
+}
 
+/// Measures the memory of a daemon with all that can be on: beside the log and the ledger, metrics, a recording, and
+/// forwarders that keep trying.
+fn measure_everything() -> Result<()> {
+    const CONFIG: &str = "/run/lab/everything.toml";
+    let forwarders = EVERY_RECEIVER.map(|(name, to)| format!("[[forward]]\nname = '{name}'\nto = '{to}'\n"));
+    fs::write(CONFIG, forwarders.concat())?;
+    let container = Container::service(11)?;
+    let arguments = ["--config", CONFIG, "--metrics", "unix:/run/lab/metrics", "--record", "/run/lab/recording"];
+    let arguments = [&["--every-act"], &arguments[..]].concat();
+    let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
+    let mut sensor = Sensor::start_with(Path::new("/run/lab/everything"), &arguments)?;
+    // The forwarders return memory to the system every minute.
+    sleep(IDLE + SETTLE);
+    send_memory("with everything on", &sensor)?;
+    send_figure("  maps and programs in the kernel, beside that", mebibytes(sensor.kernel_memory()? / 1024), "MiB")?;
+    flood(&container, &mut sensor)?;
+    send_memory("after that", &sensor)
+}
+
+/// Creates files in a container until all are reported, and sends how many are.
+fn flood(container: &Container, sensor: &mut Sensor) -> Result<()> {
     sensor.take_lines()?;
     let [writers, files] = FLOOD.map(|number| number.to_string());
     container.service_does(&["flood", &writers, &files, "1", "0"])?;
@@ -152,17 +186,24 @@ fn measure_daemon() -> Result<()> {
         }
         sleep(Duration::from_millis(100));
     }
+    // Then it returns memory to the system.
+    sleep(SETTLE);
     let all = FLOOD[0] * FLOOD[1];
     send_figure(&format!("{all} files created: reported"), reported.into(), "files")?;
-    send_figure(&format!("{all} files created: reported with their path"), with_path.into(), "files")?;
-    send_memory("after that", &sensor)
+    send_figure(&format!("{all} files created: reported with their path"), with_path.into(), "files")
 }
 
 fn send_memory(when: &str, sensor: &Sensor) -> Result<()> {
-    let sizes = sensor.memory_by_use()?;
-    send_figure(&format!("memory {when}"), mebibytes(sizes.iter().sum()), "MiB")?;
-    for (size, of) in sizes.into_iter().zip(["its program", "records of the probes", "what it keeps"]) {
-        send_figure(&format!("memory {when}: {of}"), mebibytes(size), "MiB")?;
+    let Memory { program, records, kept, forwarders } = sensor.memory_by_use()?;
+    send_figure(&format!("memory {when}"), mebibytes(program + records + kept + forwarders), "MiB")?;
+    let uses = [
+        (program, "the program"),
+        (records, "records of the probes"),
+        (kept, "what the daemon keeps"),
+        (forwarders, "what the forwarders keep"),
+    ];
+    for (size, of) in uses.into_iter().filter(|(size, _)| *size > 0) {
+        send_figure(&format!("  {of}"), mebibytes(size), "MiB")?;
     }
     Ok(())
 }

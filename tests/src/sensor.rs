@@ -1,5 +1,6 @@
 //! Runs the detector under test as users do: as a process with exit codes and lines of output.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -40,6 +41,19 @@ pub struct Sensor {
     output: File,
     /// The beginning of a line that is not complete yet.
     rest: Vec<u8>,
+}
+
+/// Proportional set sizes, in KiB.
+#[derive(Default)]
+pub struct Memory {
+    /// Of the program, in all processes.
+    pub program: u64,
+    /// Of the ring buffer.
+    pub records: u64,
+    /// Of the daemon's own memory.
+    pub kept: u64,
+    /// Of the memory of the process of the forwarders.
+    pub forwarders: u64,
 }
 
 impl Sensor {
@@ -115,26 +129,34 @@ impl Sensor {
         self.process.id()
     }
 
-    /// The proportional set size of the daemon, in KiB: of its program, of the records of the probes, and of its own
-    /// memory.
-    pub fn memory_by_use(&self) -> Result<[u64; 3]> {
-        let (mut sizes, mut kind) = ([0; 3], 0);
-        for line in fs::read_to_string(format!("/proc/{}/smaps", self.process.id()))?.lines() {
-            let mut words = line.split_whitespace();
-            match (words.next(), words.next()) {
-                (Some("Pss:"), Some(size)) => sizes[kind] += size.parse::<u64>()?,
-                // The first line about a mapping begins with its addresses, and ends with what is mapped.
-                (Some(first), Some(_)) if !first.ends_with(':') => {
-                    kind = match words.nth(3) {
-                        Some(path) if path.starts_with("anon_inode:") => 1,
-                        Some(path) if path.starts_with('/') => 0,
-                        _ => 2,
-                    };
-                }
-                _ => {}
+    /// The proportional set size of the daemon and its child, the process of the forwarders, in KiB.
+    pub fn memory_by_use(&self) -> Result<Memory> {
+        let mut memory = Memory::default();
+        add_memory(self.id(), [&mut memory.program, &mut memory.records, &mut memory.kept])?;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            for child in fs::read_to_string(thread?.path().join("children"))?.split_whitespace() {
+                add_memory(child.parse()?, [&mut memory.program, &mut memory.records, &mut memory.forwarders])?;
             }
         }
-        Ok(sizes)
+        Ok(memory)
+    }
+
+    /// The kernel's memory for the maps and programs that the daemon holds, in bytes.
+    pub fn kernel_memory(&self) -> Result<u64> {
+        let mut sizes = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.id()))? {
+            let text = fs::read_to_string(entry?.path())?;
+            let value = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                line.and_then(|value| value.trim().parse::<u64>().ok())
+            };
+            // A map or program can have several descriptors.
+            if let Some(size) = value("memlock") {
+                sizes.insert((value("map_id"), value("prog_id")), size);
+            }
+        }
+        ensure!(!sizes.is_empty(), "the daemon holds no maps");
+        Ok(sizes.values().sum())
     }
 
     /// The resident memory of the daemon, in KiB.
@@ -201,6 +223,27 @@ impl Tail {
         let status = wait_for("the end of the live view", Duration::from_secs(20), || self.process.ended())?;
         Ok((status.code().context("the live view was killed")?, self.text()?))
     }
+}
+
+/// Adds the proportional set size of a process, in KiB: of its program, of the ring buffer, and of its own memory.
+fn add_memory(process: u32, sizes: [&mut u64; 3]) -> Result<()> {
+    let mut kind = 0;
+    for line in fs::read_to_string(format!("/proc/{process}/smaps"))?.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Pss:"), Some(size)) => *sizes[kind] += size.parse::<u64>()?,
+            // The first line about a mapping begins with its addresses, and ends with what is mapped.
+            (Some(first), Some(_)) if !first.ends_with(':') => {
+                kind = match words.nth(3) {
+                    Some(path) if path.starts_with("anon_inode:") => 1,
+                    Some(path) if path.starts_with('/') => 0,
+                    _ => 2,
+                };
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Opens the output. It is the same file whether this or the daemon creates it.
