@@ -1,4 +1,4 @@
-//! What the log of a daemon has since a time, for `detector tail`.
+//! What the log of a daemon has since a time, for the live views.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::failure::{Exit, Failure};
-use super::tail::Input;
+use super::follow::Input;
 use crate::chain::log::{Jump, Log};
 use crate::chain::{self, members};
 use crate::finding::Time;
@@ -97,7 +97,7 @@ impl History {
     }
 
     /// Sends the lines that there are, and that were not sent before.
-    pub(super) fn tell(&mut self, inputs: &SyncSender<Input>) -> Result<Result<(), Failure>, SendError<Input>> {
+    pub(super) fn tell<T: From<Input>>(&mut self, inputs: &SyncSender<T>) -> Result<Result<(), Failure>, SendError<T>> {
         loop {
             let next = self.log.next();
             let line = match next {
@@ -114,14 +114,14 @@ impl History {
                 continue;
             }
             if let Some(jump) = line.jump {
-                inputs.send(Input::Remark(self.missing(jump)))?;
+                inputs.send(Input::Remark(self.missing(jump)).into())?;
             }
             self.count += 1;
             let hash = self.hash(&line.bytes);
             self.told.iter_mut().for_each(|told| _ = told.insert(hash));
             let mut bytes = line.bytes;
             bytes.push(b'\n');
-            inputs.send(Input::Line(bytes))?;
+            inputs.send(Input::Line(bytes).into())?;
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     /// What is sent, lines without their links.
     fn told(history: &mut History) -> Vec<String> {
-        let (sender, inputs) = mpsc::sync_channel(100);
+        let (sender, inputs) = mpsc::sync_channel::<Input>(100);
         assert!(history.tell(&sender).expect("there is a receiver").is_ok());
         drop(sender);
         let text = |input| match input {

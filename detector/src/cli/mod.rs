@@ -11,6 +11,7 @@ mod doctor;
 mod drift;
 mod explain;
 mod failure;
+mod follow;
 mod forward;
 mod history;
 mod interrupt;

@@ -11,14 +11,12 @@ use super::stdout::print;
 use crate::client;
 use crate::config::duration;
 use crate::config::problem::visible_text;
-use crate::finding::{Loss, Severity, loss_message};
-use crate::ledger::Standing;
+use crate::finding::{Loss, loss_message};
 use crate::ledger::page::Verdict;
-use crate::protocol::{ConfigFile, Counters, DaemonState, ForwarderStatus, Hook, Loaded, Status};
-use crate::runtime::{EngineState, Unwatched};
-use crate::sensor::EventBuffer;
+use crate::output::health::{self, counted};
+use crate::protocol::{ConfigFile, DaemonState, Hook, Loaded, Status};
+use crate::runtime::EngineState;
 
-const MEBIBYTE: u64 = 1 << 20;
 /// The interval at which a daemon that is not ready is queried again.
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -54,14 +52,9 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
         let failure = match client::status(socket) {
             Ok(status) if status.state == DaemonState::Ready => return Ok(status),
             Ok(status) => {
-                let doing = if status.state == DaemonState::Stopping { "stopping" } else { "still starting" };
-                Failure::new(
-                    Exit::NotReady,
-                    format_args!(
-                        "{}: the daemon is {doing}; wait longer with --wait, or read its log",
-                        socket.display()
-                    ),
-                )
+                let (path, doing) = (socket.display(), health::doing(status.state));
+                let why = format_args!("{path}: {doing}; wait longer with --wait, or read its log");
+                Failure::new(Exit::NotReady, why)
             }
             // A starting daemon has its socket, but loading the probes can keep it busy on a slow machine.
             Err(error @ (client::Error::NotRunning(_) | client::Error::Silent(_))) => error.into(),
@@ -75,7 +68,7 @@ fn wait(socket: &Path, patience: Duration) -> Result<Status, Failure> {
 }
 
 fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
-    writeln!(out, "{}", verdict(status))?;
+    writeln!(out, "{}", health::verdict(status))?;
     writeln!(
         out,
         "daemon    detector {} on {}, since {:.0} (process {})",
@@ -86,12 +79,12 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
         writeln!(out, "degraded  {reason}")?;
     }
     let counters = &status.counters;
-    writeln!(out, "findings  {}", findings(counters))?;
+    writeln!(out, "findings  {}", health::findings(counters))?;
     let counted = match counters.counted_in_kernel {
         0 => String::new(),
         files => format!(", and {files} new files only counted"),
     };
-    writeln!(out, "events    {}{counted}{}", counters.events, status.buffer.map_or_else(String::new, waiting))?;
+    writeln!(out, "events    {}{counted}{}", counters.events, health::waiting(status.buffer))?;
     for (kind, count) in &counters.losses {
         let known = Loss::ALL.iter().find(|known| known.name() == kind);
         writeln!(out, "loss      {count} × {kind}: {}", known.map_or("", |kind| loss_message(*kind)))?;
@@ -99,17 +92,12 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     for (exception, count) in &counters.suppressed {
         writeln!(out, "excepted  {count} × {}", visible_text(exception))?;
     }
-    for Unwatched { rule, reason, containers } in &status.unwatched {
-        let containers = match containers {
-            0 => "no container".to_owned(),
-            1 => "1 container".to_owned(),
-            more => format!("{more} containers"),
-        };
-        let [rule, reason] = [rule, reason].map(|text| visible_text(text));
-        writeln!(out, "unwatched {containers} by rule {rule} ({reason})")?;
+    for rule in &status.unwatched {
+        writeln!(out, "unwatched {}", visible_text(&health::unwatched(rule)))?;
     }
     if let Some(standing) = status.ledger.as_ref().filter(|standing| !standing.is_empty()) {
-        writeln!(out, "ledger    {}", drifted(standing))?;
+        let see = if standing.contains_key(&Verdict::Drifted) { "; see `detector drift`" } else { "" };
+        writeln!(out, "ledger    {}{see}", health::standing(standing))?;
     }
     if counters.skipped > 0 {
         writeln!(out, "loss      {} × blind_window: the kernel did not run a probe for a call", counters.skipped)?;
@@ -122,28 +110,10 @@ fn show(out: &mut dyn Write, status: &Status, hooks: bool) -> io::Result<()> {
     if !unasked.is_empty() {
         writeln!(out, "runtime   {} sockets not queried yet", unasked.len())?;
     }
-    status.forwarders.iter().try_for_each(|forwarder| show_forwarder(out, forwarder))?;
-    if hooks { show_hooks(out, status) } else { Ok(()) }
-}
-
-fn show_forwarder(out: &mut dyn Write, forwarder: &ForwarderStatus) -> io::Result<()> {
-    let ForwarderStatus { name, to, seq, waiting, oldest, unlogged, given_up, refused, .. } = forwarder;
-    let lines = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "line", "lines");
-    let waiting = match (lines(*waiting), oldest) {
-        (None, _) => "nothing waits".to_owned(),
-        (Some(lines), None) => format!("{lines} to send"),
-        (Some(lines), Some(oldest)) => format!("{lines} to send, the oldest of {:.0}", oldest.0),
-    };
-    let unlogged = lines(*unlogged).map(|lines| format!("{lines} sent before the log took them"));
-    let given_up = lines(*given_up).map(|lines| format!("{lines} given up"));
-    let refused = lines(*refused).map(|lines| format!("{lines} refused"));
-    let parts: Vec<_> = [Some(waiting), unlogged, given_up, refused].into_iter().flatten().collect();
-    let (name, to) = (visible_text(name), visible_text(to));
-    writeln!(out, "forward   {name}: sent to {to} up to line {seq}; {}", parts.join(", "))?;
-    if let (Some(failure), Some(since)) = (&forwarder.failure, forwarder.failing_since) {
-        writeln!(out, "forward   {name}: fails since {:.0}: {}", since.0, visible_text(failure))?;
+    for line in status.forwarders.iter().flat_map(health::forwarder) {
+        writeln!(out, "forward   {}", visible_text(&line))?;
     }
-    Ok(())
+    if hooks { show_hooks(out, status) } else { Ok(()) }
 }
 
 fn show_config(out: &mut dyn Write, config: &ConfigFile) -> io::Result<()> {
@@ -183,78 +153,15 @@ fn show_hooks(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     Ok(())
 }
 
-/// How well the daemon watches, in a sentence.
-fn verdict(status: &Status) -> String {
-    let count = |is_one: fn(&&Hook) -> bool| status.hooks.iter().filter(is_one).count();
-    let unattached = count(|hook| hook.attached.is_none() && !hook.absent);
-    let silent = count(|hook| hook.verified == Some(false));
-    let (attached, proven) = (count(|hook| hook.attached.is_some()), count(|hook| hook.verified == Some(true)));
-    let lost = status.counters.losses.values().sum::<u64>() + status.counters.skipped;
-    let lost = match lost {
-        0 => "nothing lost".to_owned(),
-        1 => "one loss".to_owned(),
-        lost => format!("{lost} losses"),
-    };
-    if status.degraded.is_empty() {
-        let hooks = if proven == attached { "all".to_owned() } else { format!("{proven} of {attached}") };
-        return format!("watching: {hooks} hooks proven, {lost}");
-    }
-    let of_hooks = [
-        counted(unattached, "hook is not attached", "hooks are not attached"),
-        counted(silent, "hook was not seen to fire", "hooks were not seen to fire"),
-    ];
-    let mut parts: Vec<_> = of_hooks.into_iter().flatten().collect();
-    let others = status.degraded.len().saturating_sub(unattached + silent);
-    match (status.degraded.as_slice(), parts.is_empty()) {
-        ([reason], true) => parts.push(reason.clone()),
-        (_, true) => parts.push(format!("{others} reasons, see below")),
-        (_, false) => parts.extend(counted(others, "other reason, see below", "other reasons, see below")),
-    }
-    format!("degraded: {}; {lost}", parts.join(", "))
-}
-
-/// What waits in the buffers of events, if it is much.
-fn waiting(buffer: EventBuffer) -> String {
-    let EventBuffer { bytes, size, .. } = buffer;
-    let [full, size] = [bytes, size].map(|bytes| bytes / MEBIBYTE);
-    if full == 0 { String::new() } else { format!(", and others wait, in {full} of {size} MiB") }
-}
-
-fn counted(count: usize, one: &str, more: &str) -> Option<String> {
-    (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { more }))
-}
-
-/// How many of the containers that run are not their images any more.
-fn drifted(standing: &Standing) -> String {
-    let containers = match standing.values().sum() {
-        1_u64 => "1 container runs".to_owned(),
-        more => format!("{more} containers run"),
-    };
-    match standing.get(&Verdict::Drifted) {
-        None => format!("{containers}, none drifted from its image"),
-        Some(drifted) => format!("{containers}, {drifted} drifted from the image; see `detector drift`"),
-    }
-}
-
-/// How many findings there are of each severity, the worst first.
-fn findings(counters: &Counters) -> String {
-    let count = |severity: Severity| Some((severity, *counters.severities.get(&severity)?)).filter(|(_, n)| *n > 0);
-    let counts: Vec<_> = Severity::ALL.into_iter().rev().filter_map(count).collect();
-    let counts: Vec<_> = counts.into_iter().map(|(severity, count)| format!("{count} {severity}")).collect();
-    match counters.findings {
-        0 => "none".to_owned(),
-        // A daemon of an older version does not tell the severities.
-        all if counts.is_empty() => all.to_string(),
-        all => format!("{all} ({})", counts.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::daemon::hub::Hub;
     use crate::detect::samples;
     use crate::finding::Time;
+    use crate::protocol::ForwarderStatus;
+    use crate::runtime::Unwatched;
+    use crate::sensor::EventBuffer;
 
     fn hook(name: &str, attached: bool, verified: Option<bool>) -> Hook {
         Hook {
@@ -321,8 +228,8 @@ mod tests {
     #[test]
     fn much_that_waits_is_told() {
         let mut status = status(Vec::new(), &[]);
-        for (bytes, expected) in [(MEBIBYTE - 1, ""), (3 * MEBIBYTE, ", and others wait, in 3 of 20 MiB")] {
-            status.buffer = Some(EventBuffer { bytes, size: 20 * MEBIBYTE, moved: 0 });
+        for (bytes, expected) in [((1 << 20) - 1, ""), (3 << 20, ", and others wait, in 3 of 20 MiB")] {
+            status.buffer = Some(EventBuffer { bytes, size: 20 << 20, moved: 0 });
             assert!(shown(&status, false).contains(&format!("\nevents    0{expected}\n")));
         }
     }

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, SendError, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +17,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::arguments::{Runtimes, Socket, is_coloured, kind_parser, node_name, severity_parser};
 use super::failure::{Exit, Failure};
-use super::history::{self, History, Since};
+use super::follow::{Input, follow, follow_log, interrupted_alone};
+use super::history::{History, Since};
 use super::{completion, console, interrupt};
 use crate::client::{self, Stream};
 use crate::daemon::hub::Hub;
@@ -26,6 +26,7 @@ use crate::daemon::watch::{self, Watch};
 use crate::finding::{Container, Kind, Line, Loss, Node, Notice, NoticeEvent, Severity, Time};
 use crate::near;
 use crate::output::formats::Format;
+use crate::output::health;
 use crate::output::live::Live;
 use crate::output::screen::Size;
 use crate::output::template::{Invalid, Template};
@@ -41,10 +42,6 @@ use crate::sensor;
 const HOLD: Duration = Duration::from_millis(200);
 /// How many lines can wait to be shown. Further ones wait in the daemon, which counts those that it has to drop.
 const QUEUE: usize = 256;
-/// How often a daemon that has stopped is looked for.
-const INTERVAL: Duration = Duration::from_millis(200);
-/// How long a daemon that starts or stops may refuse its clients.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -275,24 +272,6 @@ fn is_session(session: &str, wanted: &str) -> bool {
     session == wanted || first_process(session).is_some_and(|pid| mark.parse() == Ok(pid))
 }
 
-/// What the view is made of.
-pub(super) enum Input {
-    /// A line, with its line feed.
-    Line(Vec<u8>),
-    /// The daemon has ended the stream.
-    Stopped,
-    /// A daemon sends a stream again.
-    Back,
-    /// What the daemon does not detect or record when the stream begins.
-    Degraded(Box<Notice>),
-    /// Something about the lines.
-    Remark(String),
-    /// There will be no more lines.
-    End(Failure),
-    /// The person wants no more.
-    Interrupted,
-}
-
 /// Where the lines come from.
 enum Source {
     Daemon(Stream, PathBuf),
@@ -359,27 +338,7 @@ impl Source {
     fn feed(self, inputs: &SyncSender<Input>) -> Result<(), SendError<Input>> {
         match self {
             Self::Daemon(stream, path) => follow(stream, &path, inputs, |_| true),
-            Self::Logged(mut history, path) => {
-                // What the daemon tells a client that does not listen yet would be lost, so most of the log is read
-                // before, and then what was added meanwhile.
-                if let Err(failure) = history.tell(inputs)? {
-                    return inputs.send(Input::End(failure));
-                }
-                let stream = match client::tail(&path) {
-                    Ok(stream) => stream,
-                    Err(error) => return inputs.send(Input::End(error.into())),
-                };
-                history.begin_stream();
-                if !history::has_all(&path) {
-                    let why = "the log does not take lines fast enough, so some may be missing here";
-                    inputs.send(Input::Remark(why.to_owned()))?;
-                }
-                if let Err(failure) = history.tell(inputs)? {
-                    return inputs.send(Input::End(failure));
-                }
-                inputs.send(Input::Remark(history.end()))?;
-                follow(stream, &path, inputs, |line| !history.has_told(line))
-            }
+            Self::Logged(history, path) => follow_log(*history, &path, inputs),
             Self::Private(hub, mut lines) => loop {
                 let line = match lines.blocking_recv() {
                     Ok(line) => line,
@@ -394,56 +353,6 @@ impl Source {
                 inputs.send(Input::Line(line.into()))?;
             },
         }
-    }
-}
-
-/// Sends the lines of a stream that are wanted until nobody wants more. When the daemon stops, waits for another one.
-fn follow(
-    mut stream: Stream,
-    path: &Path,
-    inputs: &SyncSender<Input>,
-    mut is_wanted: impl FnMut(&[u8]) -> bool,
-) -> Result<(), SendError<Input>> {
-    loop {
-        if let Some(notice) = degraded(path) {
-            inputs.send(Input::Degraded(Box::new(notice)))?;
-        }
-        let mut line = Vec::new();
-        loop {
-            match stream.next_line(&mut line) {
-                Ok(true) if is_wanted(&line) => inputs.send(Input::Line(std::mem::take(&mut line)))?,
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => return inputs.send(Input::End(error.into())),
-            }
-        }
-        inputs.send(Input::Stopped)?;
-        match reconnect(path) {
-            Ok(again) => stream = again,
-            Err(error) => return inputs.send(Input::End(error.into())),
-        }
-        inputs.send(Input::Back)?;
-    }
-}
-
-/// What the daemon does not detect or record. The notice about it came before the stream began.
-fn degraded(path: &Path) -> Option<Notice> {
-    // A daemon that does not tell has not begun to watch, or does not run any more.
-    let status = client::status(path).ok().filter(|status| !status.degraded.is_empty())?;
-    Some(Notice::now(status.node.into(), NoticeEvent::Degraded { reasons: status.degraded }))
-}
-
-/// Waits for a daemon. One that starts or stops may refuse clients for a while.
-fn reconnect(path: &Path) -> Result<Stream, client::Error> {
-    let mut refused = None;
-    loop {
-        match client::tail(path) {
-            Ok(stream) => return Ok(stream),
-            Err(client::Error::NotRunning(_) | client::Error::Silent(_)) => refused = None,
-            Err(error) if refused.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return Err(error),
-            Err(_) => {}
-        }
-        thread::sleep(INTERVAL);
     }
 }
 
@@ -581,8 +490,7 @@ impl<W: Write> View<W> {
             Input::Stopped => {
                 self.release()?;
                 self.alone = Some(Instant::now());
-                let how = if self.has_said_goodbye { "" } else { " without a word, as when it is killed" };
-                self.remark(format_args!("the detector stopped{how}; waiting for it"))?;
+                self.remark(health::stopped(self.has_said_goodbye))?;
             }
             Input::Degraded(notice) => match &mut self.out {
                 Out::Program(..) => self.remark("the daemon is degraded; `detector status` says why")?,
@@ -597,16 +505,11 @@ impl<W: Write> View<W> {
             }
             Input::Back => {
                 self.has_said_goodbye = false;
-                let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed()).as_secs_f32();
-                self.remark(format_args!(
-                    "the detector is back after {gap:.1} s; what it has found in between is in its log"
-                ))?;
+                let gap = self.alone.take().map_or(Duration::ZERO, |since| since.elapsed());
+                self.remark(health::back(gap.as_secs_f32()))?;
             }
             Input::Interrupted if self.alone.is_some() => {
-                return Ok(Some(Err(Failure::new(
-                    Exit::NotReady,
-                    "interrupted while no daemon was running; see why in its log",
-                ))));
+                return Ok(Some(Err(interrupted_alone())));
             }
             Input::Interrupted => return Ok(Some(Ok(()))),
             Input::End(failure) => return Ok(Some(Err(failure))),

@@ -6,6 +6,7 @@ pub(crate) mod drift;
 pub(crate) mod escape;
 mod fit;
 pub mod formats;
+pub(crate) mod health;
 pub mod json;
 pub mod live;
 pub(crate) mod openmetrics;
