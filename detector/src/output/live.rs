@@ -27,15 +27,39 @@ pub struct Live<W> {
     told: Recent<String, Told>,
     /// The sessions whose acts wait for nothing.
     sessions: Recent<String, ()>,
-    /// The session of the last line, and the command line in it.
-    last: Option<(String, Command)>,
+    last: Last,
     /// Lines that wait, because the first one is an act of a session whose finding comes next.
     waiting: VecDeque<Line>,
     hasher: RandomState,
 }
 
+/// The session of the last line, and the process with its arguments.
+#[derive(Debug, Default)]
+pub(super) struct Last(Option<(String, Command)>);
+
 /// A process, and its arguments.
 type Command = Option<(u32, Option<Vec<Text>>)>;
+
+impl Last {
+    /// The last line is this finding.
+    pub(super) fn of(finding: &Finding) -> Self {
+        Self(finding.session.clone().map(|session| (session, command(finding))))
+    }
+
+    /// What this line has said of a finding that comes next.
+    pub(super) fn above(&self, next: &Finding) -> Above {
+        match &self.0 {
+            Some((session, last)) if Some(session) == next.session.as_ref() => {
+                Above { session: true, command: *last == command(next) }
+            }
+            _ => Above::default(),
+        }
+    }
+}
+
+fn command(finding: &Finding) -> Command {
+    finding.process.as_ref().map(|process| (process.pid, process.args.clone()))
+}
 
 /// What was shown of a finding.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +85,7 @@ impl<W: Write> Live<W> {
             screen: Screen::default(),
             told: Recent::new(MOST_FINDINGS),
             sessions: Recent::new(MOST_FINDINGS),
-            last: None,
+            last: Last::default(),
             waiting: VecDeque::new(),
             hasher: RandomState::new(),
         }
@@ -113,8 +137,8 @@ impl<W: Write> Live<W> {
 
     /// Shows a remark about the view itself.
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
-        self.last = None;
-        self.screen.append(&mut self.out, None, terminal::remark(text, self.look))?;
+        self.last = Last::default();
+        self.screen.append(&mut self.out, None, terminal::remark(text, self.look).to_string())?;
         self.out.flush()
     }
 
@@ -133,8 +157,8 @@ impl<W: Write> Live<W> {
         match line {
             Line::Finding(finding) => self.write_finding(finding),
             Line::Notice(notice) => {
-                self.last = None;
-                self.screen.append(&mut self.out, None, terminal::notice(notice, self.look))?;
+                self.last = Last::default();
+                self.screen.append(&mut self.out, None, terminal::notice(notice, self.look).to_string())?;
                 self.note_time(notice.time);
                 Ok(())
             }
@@ -146,20 +170,16 @@ impl<W: Write> Live<W> {
         if let Some(told) = self.told.get(&finding.id).copied() {
             return self.update(finding, Told { said, ..told }, told.said != said);
         }
-        let session = finding.session.as_ref();
         if finding.finding == Kind::Session {
             self.sessions.insert(finding.id.clone(), ());
         }
-        let command = finding.process.as_ref().map(|process| (process.pid, process.args.clone()));
-        let above = match &self.last {
-            Some((last, above)) if Some(last) == session => Above { session: true, command: *above == command },
-            _ => Above::default(),
-        };
-        self.screen.append(&mut self.out, Some(&finding.id), terminal::finding(finding, above, self.look))?;
+        let above = self.last.above(finding);
+        let text = terminal::finding(finding, above, self.look).to_string();
+        self.screen.append(&mut self.out, Some(&finding.id), text)?;
         let told = Told { time: finding.time, times: self.look.times, above, is_short: false, said };
         self.told.insert(finding.id.clone(), told);
         self.note_time(finding.time);
-        self.last = session.cloned().map(|session| (session, command));
+        self.last = Last::of(finding);
         Ok(())
     }
 
@@ -171,18 +191,18 @@ impl<W: Write> Live<W> {
     }
 
     fn update(&mut self, finding: &Finding, mut told: Told, is_news: bool) -> io::Result<()> {
-        let short = || terminal::update(finding, told.time, self.look);
+        let short = || terminal::update(finding, told.time, self.look).to_string();
         let text = if told.is_short {
             short()
         } else {
             // As if this had been known from the beginning.
             let first = Finding { time: told.time, revision: 1, ..finding.clone() };
-            terminal::finding(&first, told.above, Look { times: told.times, ..self.look })
+            terminal::finding(&first, told.above, Look { times: told.times, ..self.look }).to_string()
         };
         if !self.screen.replace(&mut self.out, &finding.id, &text)? && is_news && !is_last(finding) {
             self.screen.append(&mut self.out, Some(&finding.id), short())?;
             told.is_short = true;
-            self.last = None;
+            self.last = Last::default();
         }
         self.told.insert(finding.id.clone(), told);
         Ok(())
@@ -198,12 +218,12 @@ fn session_of(line: &Line) -> Option<&String> {
 }
 
 /// Whether a notice follows that says the same and more.
-fn is_last(finding: &Finding) -> bool {
+pub(super) fn is_last(finding: &Finding) -> bool {
     finding.severity >= Severity::Medium && finding.summary.as_ref().is_some_and(|summary| summary.ended.is_some())
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::output) mod tests {
     use std::fs;
     use std::path::Path;
     use std::time::Duration;
@@ -219,7 +239,7 @@ mod tests {
         samples::session(b"sh")
     }
 
-    fn change(container: &[u8], path: &str) -> Line {
+    pub(in crate::output) fn change(container: &[u8], path: &str) -> Line {
         let change = samples::change(ImageOp::OpenWrite, Layer::Lower, 0o100644, path);
         let mut finding = samples::found(Event::ImageChange(Box::new(change))).expect("it is a finding");
         finding.container.as_mut().expect("it is in one").name = Some(container.into());
@@ -227,7 +247,7 @@ mod tests {
         Line::Finding(Box::new(finding))
     }
 
-    fn updated(line: &Line, message: &str) -> Line {
+    pub(in crate::output) fn updated(line: &Line, message: &str) -> Line {
         let Line::Finding(finding) = line else { panic!("no finding") };
         let mut update = finding.clone();
         (update.message, update.revision) = (message.to_owned(), update.revision + 1);
@@ -408,7 +428,7 @@ mod tests {
     }
 
     /// A person comes into a container of a pod, and something happens elsewhere meanwhile.
-    fn scene() -> Vec<Line> {
+    pub(in crate::output) fn scene() -> Vec<Line> {
         const SECOND: u64 = 1_000_000_000;
         let (mut detector, context, tracked) = (Detector::default(), samples::context(), samples::container());
         let session = Session { start_time: 5 * SECOND, pid: 4711, via: Via::Exec };

@@ -1,8 +1,8 @@
 //! The lines that are still on a terminal's screen, so that one of them can be replaced by news about the same finding.
 //!
-//! This is the only code that moves the cursor. It does so only if it knows for sure how many rows each line takes
-//! from the replaced one on. Everything else that could be on the screen, or the width of a character that terminals
-//! do not agree on, would make it overwrite another line: an attacker could hide a finding in that way.
+//! This is the only code that moves the cursor among lines. It does so only if it knows for sure how many rows each
+//! line takes from the replaced one on. Everything else that could be on the screen, or the width of a character that
+//! terminals do not agree on, would make it overwrite another line: an attacker could hide a finding in that way.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -55,17 +55,17 @@ pub fn write_line(out: &mut impl Write, line: &Line, look: Look) -> io::Result<(
         Line::Notice(told) => notice(told, look),
     };
     // In one piece.
-    out.write_all((text + "\n").as_bytes())
+    out.write_all((text.to_string() + "\n").as_bytes())
 }
 
 /// A finding, without the end of its line.
-pub(super) fn finding(finding: &Finding, above: Above, look: Look) -> String {
+pub(super) fn finding(finding: &Finding, above: Above, look: Look) -> Drawn {
     let message = vec![Run::new(PLAIN, &*finding.message)];
     drawn(look, &Entry { details: details(finding, above), ..entry(finding, message) })
 }
 
 /// A notice, without the end of its line.
-pub(super) fn notice(notice: &Notice, look: Look) -> String {
+pub(super) fn notice(notice: &Notice, look: Look) -> Drawn {
     drawn(look, &told(notice, look.times))
 }
 
@@ -78,23 +78,23 @@ pub(crate) fn sentence(notice: &Notice) -> String {
 }
 
 /// An update of a finding whose first line has this time: what is said now, and what it updates.
-pub(super) fn update(finding: &Finding, first: Time, look: Look) -> String {
+pub(super) fn update(finding: &Finding, first: Time, look: Look) -> Drawn {
     let first = look.times.time_of_day(first);
     let message = vec![Run::new(DIM, format!("update of {first}:")), Run::new(PLAIN, &*finding.message)];
     drawn(look, &entry(finding, message))
 }
 
 /// A remark about the view itself.
-pub(super) fn remark(text: &str, look: Look) -> String {
+pub(super) fn remark(text: &str, look: Look) -> Drawn {
     let mut pen = Pen::new(look.color);
     columns::draw_text(&Run::new(DIM, text), look.columns, &mut pen);
-    pen.text
+    pen.drawn
 }
 
-fn drawn(look: Look, entry: &Entry) -> String {
+fn drawn(look: Look, entry: &Entry) -> Drawn {
     let mut pen = Pen::new(look.color);
     columns::draw(entry, look, &mut pen);
-    pen.text
+    pen.drawn
 }
 
 /// A finding with this message, without details. Before the message is the mark of its session.
@@ -416,32 +416,46 @@ pub(super) fn style(severity: Severity) -> Style {
     }
 }
 
+/// Rows of text that is safe, with its styles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Drawn(pub(super) Vec<Vec<Run>>);
+
+impl fmt::Display for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, row) in self.0.iter().enumerate() {
+            f.write_str(if number > 0 { "\n" } else { "" })?;
+            row.iter().try_for_each(|Run { style, text }| write!(f, "{style}{text}{style:#}"))?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes text that is safe, in colour or not.
 pub(super) struct Pen {
-    text: String,
+    drawn: Drawn,
     color: bool,
 }
 
 impl Pen {
     pub(super) fn new(color: bool) -> Self {
-        Self { text: String::with_capacity(512), color }
+        Self { drawn: Drawn(vec![Vec::new()]), color }
     }
 
     /// Writes a text in its style.
     pub(super) fn write(&mut self, run: &Run) {
         let style = if self.color { run.style } else { PLAIN };
-        fmt::Write::write_fmt(&mut self.text, format_args!("{style}{}{style:#}", safe(&run.text)))
-            .expect("a String takes all text");
+        let row = self.drawn.0.last_mut().expect("there is always a row");
+        row.push(Run::new(style, safe(&run.text)));
     }
 
     /// What was written.
     pub(super) fn finish(self) -> String {
-        self.text
+        self.drawn.to_string()
     }
 
     /// Goes on in the next row.
     pub(super) fn end_row(&mut self) {
-        self.text.push('\n');
+        self.drawn.0.push(Vec::new());
     }
 }
 
