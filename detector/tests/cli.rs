@@ -1,6 +1,8 @@
 //! Tests the program with invalid input, and the socket's server with misbehaving clients. They need no privileges and
 //! no particular kernel.
 
+mod terminal;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +26,7 @@ use detector::protocol::DaemonState;
 use detector::sensor::host::Host;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use terminal::Terminal;
 use tokio::sync::oneshot;
 
 /// The user `nobody`.
@@ -251,7 +254,7 @@ fn each_command_has_a_manual_page() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let entries = std::fs::read_dir(folder.path()).expect("it is a directory");
     let pages: BTreeSet<_> = entries.map(|entry| entry.expect("it can be read").file_name()).collect();
-    for page in ["detector.1", "detector-run.1", "detector-log-verify.1", "detector-man.1"] {
+    for page in ["detector.1", "detector-run.1", "detector-log-verify.1", "detector-man.1", "detector-top.1"] {
         assert!(pages.contains(OsStr::new(page)), "{page} is not among {pages:?}");
     }
     assert!(!pages.iter().any(|page| page.to_string_lossy().contains("self")), "a hidden command: {pages:?}");
@@ -721,6 +724,74 @@ fn tail_into_a_closed_pipe_is_success() {
     let _feeder = Feeder::start(&daemon.hub);
     let output = detector(&["tail", "--socket", text(&daemon.socket)]).stdout(writer).output().expect("it starts");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// Runs `top` at a terminal of 80×24, until it shows what the daemon tells.
+fn top(daemon: &Daemon) -> Terminal {
+    daemon.hub.set_ready(Vec::new(), Vec::new(), Arc::default(), Arc::default(), Arc::default(), Arc::default());
+    let top = Terminal::run(&mut detector(&["top", "--socket", text(&daemon.socket)]), 24, 80);
+    top.wait_for("watching: all hooks proven, ");
+    // It is connected before it takes the terminal.
+    daemon.hub.publish_event(NoticeEvent::loss(Loss::Exec, 7));
+    top.wait_for("on node, 7 times: ");
+    assert!(top.is_taken());
+    top
+}
+
+#[test]
+fn top_gives_the_terminal_back_however_it_ends() {
+    let daemon = Daemon::start();
+    for keys in ["q", "\x1b", "\x03"] {
+        let mut top = top(&daemon);
+        top.type_in(keys);
+        assert_eq!(top.end(), Some(0), "{keys:?}");
+    }
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let top = top(&daemon);
+        top.send(signal);
+        assert_eq!(top.end(), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn top_does_what_keys_say_and_follows_the_size_of_the_terminal() {
+    let daemon = Daemon::start();
+    let mut top = top(&daemon);
+    top.type_in("?");
+    top.wait_for("findings of the last minute");
+    top.type_in("\x1b[B?r");
+    top.wait_for("[r rate]");
+    top.wait_until_gone("findings of the last minute");
+    top.resize(10, 40);
+    top.wait_for("detector top needs 60 columns and 16\nrows; this terminal has 40 and 10.");
+    top.resize(50, 132);
+    top.wait_for("STORIES");
+    top.type_in("q");
+    assert_eq!(top.end(), Some(0));
+}
+
+#[test]
+fn top_waits_for_the_next_daemon_and_says_that_there_is_none() {
+    let daemon = Daemon::start();
+    let mut top = top(&daemon);
+    drop(daemon);
+    top.wait_for("NOTHING IS SEEN since ");
+    top.type_in("q");
+    let said = top.text();
+    assert_eq!(top.end(), Some(5), "{said}");
+}
+
+#[test]
+fn top_needs_a_daemon_and_a_terminal() {
+    let directory = TempDir::new().expect("a directory");
+    let socket = directory.path().join("none.sock");
+    let arguments = ["top", "--socket", text(&socket)];
+    let output = detector(&arguments).output().expect("the program starts");
+    assert_fails(&output, 2, &["none that it can use", "use `detector tail` or `detector drift`"]);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let top = Terminal::run(&mut detector(&arguments), 24, 80);
+    top.wait_for("none.sock: no daemon listens on this socket; start one as root with");
+    assert_eq!(top.end(), Some(5));
 }
 
 #[test]

@@ -28,6 +28,13 @@ const STEP: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Since(Time);
 
+impl Since {
+    /// So long ago.
+    pub(super) fn ago(ago: Duration) -> Self {
+        Self(Time(Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)))
+    }
+}
+
 impl FromStr for Since {
     type Err = &'static str;
 

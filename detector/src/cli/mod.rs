@@ -13,8 +13,10 @@ mod explain;
 mod failure;
 mod follow;
 mod forward;
+mod fullscreen;
 mod history;
 mod interrupt;
+mod keys;
 mod learn;
 mod lines;
 mod log;
@@ -24,6 +26,7 @@ mod status;
 mod stdout;
 mod tail;
 mod test_alert;
+mod top;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -51,6 +54,8 @@ enum Command {
     Run(Box<run::Args>),
     /// Show findings live, from the daemon or, if none is running, from a sensor of its own (needs root)
     Tail(tail::Args),
+    /// Watch this node on one screen: the daemon's health, containers by drift and rate, live stories (needs root)
+    Top(top::Args),
     /// Show for each hook whether it works on this host (needs root)
     Doctor(doctor::Args),
     /// Show which containers are not their images any more, and what is different in them (needs root)
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
     finish(match args.command {
         Command::Run(args) => run::run(*args),
         Command::Tail(args) => tail::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Drift(args) => drift::run(&args),
         Command::Advise(args) => advise::run(&args),

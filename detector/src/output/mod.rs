@@ -14,3 +14,4 @@ pub mod screen;
 pub(crate) mod template;
 pub mod terminal;
 pub mod times;
+pub(crate) mod top;

@@ -12,13 +12,14 @@ pub(crate) use difference::difference;
 pub(crate) use html::{page, page_of_replicas};
 pub(crate) use json::object;
 pub(crate) use replicas::{group, replicas};
+pub(super) use table::differences;
 pub(crate) use table::table;
 
 use clap::builder::styling::Style;
 
 use super::fit::{self, Row, Run};
 use super::terminal::{DIM, Look, PLAIN, Pen, RED, YELLOW};
-use crate::finding::Time;
+use crate::finding::{Container, Time};
 use crate::ledger::page::{Page, Verdict};
 
 /// The narrowest width for which something is laid out.
@@ -63,7 +64,7 @@ fn counted(count: u64, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-fn verdict_style(verdict: Verdict) -> Style {
+pub(super) fn verdict_style(verdict: Verdict) -> Style {
     match verdict {
         Verdict::Drifted => RED,
         Verdict::Unwatched => YELLOW,
@@ -71,9 +72,13 @@ fn verdict_style(verdict: Verdict) -> Style {
     }
 }
 
-/// The name of the image, or what stands for it.
 fn image(page: &Page) -> Option<String> {
-    let image = page.container.image.as_ref()?;
+    image_of(&page.container)
+}
+
+/// The name of a container's image, or what stands for it.
+pub(super) fn image_of(container: &Container) -> Option<String> {
+    let image = container.image.as_ref()?;
     image.name.as_ref().or(image.digest.as_ref()).or(image.id.as_ref()).map(ToString::to_string)
 }
 
@@ -93,7 +98,7 @@ mod tests {
     use super::super::escape;
     use super::super::escape::tests::HOSTILE;
     use super::*;
-    use crate::finding::{Container, Text};
+    use crate::finding::Text;
     use crate::ledger::account::Account;
     use crate::ledger::replicas::{Difference, Group, groups};
     use crate::ledger::tests::{sample, sample_replicas};

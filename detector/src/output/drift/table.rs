@@ -62,12 +62,18 @@ pub(crate) fn table(accounts: &[Account], is_all: bool, look: Look) -> String {
     pen.finish()
 }
 
-/// What is different, in a few words.
-pub(super) fn what(page: &Page) -> Vec<Run> {
+/// How many paths are different, by what they are, and how many of them were executed.
+pub(in crate::output) fn differences(page: &Page) -> Vec<String> {
     let mut parts: Vec<_> = page.states.iter().map(|(state, count)| format!("{count} {}", state.words())).collect();
     if page.executed > 0 {
         parts.push(format!("{} of these executed", page.executed));
     }
+    parts
+}
+
+/// What is different, in a few words.
+pub(super) fn what(page: &Page) -> Vec<Run> {
+    let mut parts = differences(page);
     if page.expected > 0 {
         parts.push(format!("{} expected", page.expected));
     }
