@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ratatui::Terminal;
 use ratatui::backend::TermionBackend;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio;
 use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
@@ -72,14 +73,20 @@ pub(super) fn is_taken() -> bool {
 /// Gives the terminal back, unless that was done.
 pub(super) fn give_back() {
     let Some(before) = before_taken().take() else { return };
-    // It may be gone.
-    let _ = write_all(GIVE_BACK);
+    // It may be gone, or hang.
+    let _ = if takes_bytes() { write_all(GIVE_BACK) } else { Ok(()) };
     let _ = tcflush(stdio::stdin(), QueueSelector::IFlush);
     let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &before);
 }
 
 fn before_taken() -> MutexGuard<'static, Option<Termios>> {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the terminal takes more within a second.
+fn takes_bytes() -> bool {
+    let (out, second) = (stdio::stdout(), Timespec { tv_sec: 1, tv_nsec: 0 });
+    matches!(poll(&mut [PollFd::new(&out, PollFlags::OUT)], Some(&second)), Ok(1..))
 }
 
 /// Writes to standard output, past what is buffered.

@@ -249,8 +249,8 @@ fn a_daemon_that_is_gone_is_missed_until_it_is_back() {
     model.status(Err("no daemon listens".to_owned()), at(10));
     assert!(model.is_alone());
     let text = shown(&model, SIZE, at(12));
-    let expected = "NOTHING IS SEEN since 3s: the detector stopped; waiting for it";
-    assert!(text.contains(&expected.to_owned()), "{text:#?}");
+    assert_eq!(text[1], "NOTHING IS SEEN since 3s: the detector stopped; waiting for it");
+    assert!(!text.join("\n").contains("watching: "), "{text:#?}");
     assert_eq!(text.last_chunk::<2>().expect("there are more")[0], "the detector stopped; waiting for it");
     model.resume(at(19));
     let text = shown(&model, SIZE, at(19)).join("\n");
@@ -504,6 +504,7 @@ fn a_daemon_that_starts_is_not_one_that_watches() {
     let mut model = Model::new(Severity::Low);
     let text = shown(&model, SIZE, at(0));
     assert!(text[0].starts_with("detector top  ") && text[0].ends_with("08:00:05 UTC"), "{text:#?}");
+    assert_eq!(text[1], "the daemon is asked how it is");
     model.status(Ok(Box::new(Status { state: DaemonState::Starting, ..status() })), at(0));
     assert_eq!(shown(&model, SIZE, at(0))[1], "the daemon is still starting");
 }

@@ -133,26 +133,31 @@ fn wrapped(style: Style, text: &str, columns: usize, most: usize) -> Vec<Vec<Run
 fn header(canvas: &mut Canvas<'_>, model: &Model, now: Time) {
     let columns = canvas.columns();
     let clock = Run::new(DIM, format!("{} UTC", now.0.strftime("%H:%M:%S")));
-    let Some(status) = &model.status else {
-        canvas.row_with(vec![Run::new(BOLD, "detector top")], clock);
-        return warnings(canvas, model, now);
-    };
-    let Status { version, node, since, .. } = &**status;
-    let who = Run::new(BOLD, format!("detector {version} on {node}"));
+    let who = model
+        .status
+        .as_ref()
+        .map_or_else(|| "detector top".to_owned(), |status| format!("detector {} on {}", status.version, status.node));
+    let since = model.status.as_ref().map(|status| format!(" for {}", ago(status.since, now))).unwrap_or_default();
     let events = model.events_per_second.map(|events| format!(", {events} events/s")).unwrap_or_default();
-    canvas.row_with(vec![who, Run::new(PLAIN, format!(" for {}{events}", ago(*since, now)))], clock);
-    let (style, verdict) = verdict(status);
+    canvas.row_with(vec![Run::new(BOLD, who), Run::new(PLAIN, since + &events)], clock);
+    let (style, verdict) = verdict(model, now);
     wrapped(style, &verdict, columns, MOST_ROWS_OF_WARNING).iter().for_each(|row| canvas.row(row));
-    wrapped(PLAIN, &counts(status), columns, MOST_ROWS_OF_WARNING).iter().for_each(|row| canvas.row(row));
+    let counts = model.status.iter().flat_map(|status| wrapped(PLAIN, &counts(status), columns, MOST_ROWS_OF_WARNING));
+    counts.for_each(|row| canvas.row(&row));
     warnings(canvas, model, now);
 }
 
-fn verdict(status: &Status) -> (Style, String) {
+fn verdict(model: &Model, now: Time) -> (Style, String) {
+    if let Some(since) = model.alone {
+        let stopped = health::stopped(model.has_said_goodbye);
+        return (RED, format!("NOTHING IS SEEN since {}: {stopped}", ago(since, now)));
+    }
+    let Some(status) = &model.status else { return (DIM, "the daemon is asked how it is".to_owned()) };
     if status.state != DaemonState::Ready {
         return (YELLOW, health::doing(status.state).to_owned());
     }
     let is_lossless = status.counters.skipped == 0 && status.counters.losses.values().all(|count| *count == 0);
-    let style = match (status.degraded.is_empty(), is_lossless) {
+    let style = match (status.degraded.is_empty(), is_lossless && model.status_failure.is_none()) {
         (true, true) => GREEN,
         (true, false) => YELLOW,
         (false, _) => RED,
@@ -190,10 +195,6 @@ fn warnings(canvas: &mut Canvas<'_>, model: &Model, now: Time) {
 
 fn all_warnings(model: &Model, now: Time) -> Vec<(Style, String)> {
     let mut all = Vec::new();
-    if let Some(since) = model.alone {
-        let stopped = health::stopped(model.has_said_goodbye);
-        all.push((RED, format!("NOTHING IS SEEN since {}: {stopped}", ago(since, now))));
-    }
     if let (Some(why), None) = (&model.status_failure, model.alone) {
         all.push((RED, format!("what is said above is not of now: {why}")));
     }
