@@ -528,8 +528,8 @@ fn a_time_ago_has_four_characters() {
 #[test]
 fn loss_of_this_client_is_told_apart_from_other_losses() {
     let mut model = Model::new(Severity::Low);
-    for kind in [Loss::Exec, Loss::Client] {
-        tell(&mut model, &Line::Notice(Notice::at(at(0), "node-1".into(), NoticeEvent::loss(kind, 4))), at(0));
+    for (kind, count) in [(Loss::Exec, 5), (Loss::Client, 4)] {
+        tell(&mut model, &Line::Notice(Notice::at(at(0), "node-1".into(), NoticeEvent::loss(kind, count))), at(0));
     }
     assert_eq!(model.missed, 4);
 }
