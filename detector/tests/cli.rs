@@ -754,6 +754,21 @@ fn top_gives_the_terminal_back_however_it_ends() {
 }
 
 #[test]
+fn top_ends_by_a_signal_although_its_terminal_hangs() {
+    let daemon = Daemon::start();
+    let mut top = top(&daemon);
+    top.hang();
+    // Each is drawn as a whole, and together they are more than a terminal keeps.
+    for rows in (24..50).cycle().take(400) {
+        top.resize(rows, 150);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    top.send(Signal::TERM);
+    // It has not shown everything.
+    assert_eq!(top.wait(), Some(1));
+}
+
+#[test]
 fn top_does_what_keys_say_and_follows_the_size_of_the_terminal() {
     let daemon = Daemon::start();
     let mut top = top(&daemon);

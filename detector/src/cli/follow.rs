@@ -40,8 +40,8 @@ pub(super) fn follow_log<T: From<Input>>(
     path: &Path,
     inputs: &SyncSender<T>,
 ) -> Result<(), SendError<T>> {
-    // What the daemon tells a client that does not listen yet would be lost, so most of the log is read before, and then
-    // what was added meanwhile.
+    // What the daemon tells a client that does not listen yet would be lost, so most of the log is read before, and
+    // then what was added meanwhile.
     if let Err(failure) = history.tell(inputs)? {
         return inputs.send(Input::End(failure).into());
     }

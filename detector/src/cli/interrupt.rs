@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -47,10 +47,20 @@ pub(super) fn catch(
             next(&mut signals).await;
         }
         give_up();
-        let _ = writeln!(io::stderr(), "detector: interrupted before everything was shown");
+        say("interrupted before everything was shown");
         std::process::exit(Exit::Failure as i32);
     };
     spawn("signals", move || runtime.block_on(wait))
+}
+
+/// Says this on standard error, which may be a terminal that hangs, and then is not waited for.
+fn say(text: &'static str) {
+    let (said, is_said) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = writeln!(io::stderr(), "detector: {text}");
+        said.send(())
+    });
+    let _ = is_said.recv_timeout(PATIENCE);
 }
 
 /// Calls `tell` at each of these signals, until it returns `false`.

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub struct Terminal {
     /// How the terminal was before the program had it.
     before: Termios,
     emulator: Arc<Mutex<vt100::Parser>>,
+    /// Whether nothing is drawn at the moment.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -41,15 +44,19 @@ impl Terminal {
         let emulator = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let keyboard = File::from(keyboard);
         let mut output = keyboard.try_clone().expect("there are free descriptors");
-        let drawn = Arc::clone(&emulator);
+        let (drawn, hangs) = (Arc::clone(&emulator), Arc::new(AtomicBool::new(false)));
+        let waits = Arc::clone(&hangs);
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             // When nobody has the other end any more, this fails with EIO.
             while let Ok(count) = output.read(&mut bytes) {
                 lock(&drawn).process(&bytes[..count]);
+                while waits.load(Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
         });
-        Self { process, keyboard, end, before, emulator }
+        Self { process, keyboard, end, before, emulator, hangs }
     }
 
     /// What is on the screen.
@@ -74,6 +81,24 @@ impl Terminal {
         let start = Instant::now();
         while !is_so(&self.text()) {
             assert!(start.elapsed() < PATIENCE, "{what:?}: {}", self.text());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Draws nothing from now on.
+    pub fn hang(&self) {
+        self.hangs.store(true, Relaxed);
+    }
+
+    /// Waits until the program has ended. Returns its exit code.
+    #[track_caller]
+    pub fn wait(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            match self.process.try_wait().expect("it is our child") {
+                Some(status) => return status.code(),
+                None => assert!(start.elapsed() < PATIENCE, "{}", self.text()),
+            }
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -107,20 +132,13 @@ impl Terminal {
     /// Waits until the program has ended. Returns its exit code, after the terminal was found to be as it was.
     #[track_caller]
     pub fn end(mut self) -> Option<i32> {
-        let start = Instant::now();
-        let status = loop {
-            match self.process.try_wait().expect("it is our child") {
-                Some(status) => break status,
-                None => assert!(start.elapsed() < PATIENCE, "{}", self.text()),
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
+        let code = self.wait();
         let now = tcgetattr(&self.end).expect("it is a terminal");
         let modes = |modes: &Termios| (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes);
         assert_eq!(modes(&now), modes(&self.before), "what is typed is not treated as before");
         // What was written last may not be drawn yet.
         self.wait_until_drawn();
-        status.code()
+        code
     }
 
     #[track_caller]

@@ -223,7 +223,7 @@ fn what_reduces_what_is_seen_is_said_first() {
         "degraded: 2 reasons, see below; 3 losses",
         "findings: 3 (2 high, 1 medium) · 3 containers run, 1 drifted from the image",
         "3 lines are missing here, because this view was too slow; the log has them",
-        "1 lines of the daemon were not understood; use the same version of detector for both",
+        "1 line of the daemon was not understood; use the same version of detector for both",
         "it is not known what has drifted: this daemon keeps no ledger",
         "degraded: the hook mount is not attached",
         "degraded: the disk is full",

@@ -198,31 +198,38 @@ fn all_warnings(model: &Model, now: Time) -> Vec<(Style, String)> {
     if let (Some(why), None) = (&model.status_failure, model.alone) {
         all.push((RED, format!("what is said above is not of now: {why}")));
     }
-    if model.missed > 0 {
-        let lines = counted(usize::try_from(model.missed).unwrap_or(usize::MAX), "line is", "lines are");
-        let lines = lines.unwrap_or_default();
+    if let Some(lines) = many(model.missed, "line is", "lines are") {
         all.push((RED, format!("{lines} missing here, because this view was too slow; the log has them")));
     }
-    if model.unknown > 0 {
-        let lines = format!("{} lines of the daemon were not understood", model.unknown);
-        all.push((RED, format!("{lines}; use the same version of detector for both")));
+    if let Some(lines) = many(model.unknown, "line of the daemon was", "lines of the daemon were") {
+        all.push((RED, format!("{lines} not understood; use the same version of detector for both")));
     }
     if let Some(why) = &model.ledger_failure {
         all.push((YELLOW, format!("it is not known what has drifted: {why}")));
     }
-    if let Some(status) = &model.status {
-        let verdict = health::verdict(status);
-        let unsaid = status.degraded.iter().filter(|reason| !verdict.contains(&***reason));
-        all.extend(unsaid.map(|reason| (RED, format!("degraded: {reason}"))));
-        all.extend(status.forwarders.iter().filter_map(|forwarder| {
-            let lags = |oldest: Time| now.0.duration_since(oldest.0).as_secs() > LAG;
-            let is_late = forwarder.failure.is_some() || forwarder.oldest.is_some_and(lags);
-            health::forwarder(forwarder).pop().filter(|_| is_late).map(|told| (YELLOW, format!("forwarder {told}")))
-        }));
-        let unwatched = status.unwatched.iter().filter(|rule| rule.containers > 0);
-        all.extend(unwatched.map(|rule| (YELLOW, format!("not watched: {}", health::unwatched(rule)))));
-    }
+    let status = model.status.iter().filter(|_| model.alone.is_none());
+    all.extend(status.flat_map(|status| told_by(status, now)));
     all
+}
+
+/// What a daemon tells that reduces what is seen.
+fn told_by(status: &Status, now: Time) -> Vec<(Style, String)> {
+    let verdict = health::verdict(status);
+    let unsaid = status.degraded.iter().filter(|reason| !verdict.contains(&***reason));
+    let mut all: Vec<_> = unsaid.map(|reason| (RED, format!("degraded: {reason}"))).collect();
+    all.extend(status.forwarders.iter().filter_map(|forwarder| {
+        let lags = |oldest: Time| now.0.duration_since(oldest.0).as_secs() > LAG;
+        let is_late = forwarder.failure.is_some() || forwarder.oldest.is_some_and(lags);
+        health::forwarder(forwarder).pop().filter(|_| is_late).map(|told| (YELLOW, format!("forwarder {told}")))
+    }));
+    let unwatched = status.unwatched.iter().filter(|rule| rule.containers > 0);
+    all.extend(unwatched.map(|rule| (YELLOW, format!("not watched: {}", health::unwatched(rule)))));
+    all
+}
+
+/// How many there are, if there are any.
+fn many(count: u64, one: &str, more: &str) -> Option<String> {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), one, more)
 }
 
 /// Where the columns of the table are.
@@ -365,7 +372,7 @@ fn stories(canvas: &mut Canvas<'_>, model: &Model) {
         let among = if model.stories.left_out > 0 { among } else { String::new() };
         title.extend([Run::new(CYAN, format!(" of {name} only")), Run::new(DIM, among)]);
     }
-    let low = counted(usize::try_from(model.low).unwrap_or(usize::MAX), "line", "lines");
+    let low = many(model.low, "line", "lines");
     let low = low.map(|lines| format!("{lines} below {} not shown", model.least)).unwrap_or_default();
     canvas.row_with(title, Run::new(DIM, low));
     let look = Look { columns: Some(canvas.columns()), color: canvas.color, times: Times::Utc };
