@@ -72,8 +72,8 @@ pub const fn drafts(cpus: u32) -> u32 {
     DRAFTS_PER_CPU.saturating_mul(cpus).saturating_add(DRAFTS_TRIED)
 }
 
-/// Returns the size of the ring buffer `EVENTS` on a machine with this many CPUs, in bytes: a power of two, as the kernel
-/// demands. More CPUs fill it faster.
+/// Returns the size of the ring buffer `EVENTS` on a machine with this many CPUs, in bytes: a power of two, as the
+/// kernel demands. More CPUs fill it faster.
 pub const fn ring_size(cpus: u32) -> u32 {
     let mebibytes = if cpus < 4 {
         4

@@ -9,8 +9,8 @@ use rustix::mm::{Advice, madvise};
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 128 << 10;
 
-/// Lets the allocator return memory as soon as it is free. glibc would raise the thresholds for this to the size of what
-/// was large once, such as the kernel's BTF types at the start, and each thread would keep an arena of its own.
+/// Lets the allocator return memory as soon as it is free. glibc would raise the thresholds for this to the size of
+/// what was large once, such as the kernel's BTF types at the start, and each thread would keep an arena of its own.
 ///
 /// Call this before there are threads.
 #[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt(3) is a C function"))]
