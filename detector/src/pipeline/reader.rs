@@ -103,7 +103,6 @@ impl<S: FnMut(Message)> Reader<S> {
     pub(super) fn run(mut self) {
         while self.wait() {
             self.outlet.count_turn();
-            self.outlet.set_buffer(self.sensor.buffer());
             self.intake.follow_wall_clock();
             self.drain();
             self.intake.take_contents(&mut self.outlet);
@@ -245,9 +244,11 @@ impl<S: FnMut(Message)> Reader<S> {
             // A flood must not go on as long as a batch.
             if number % FEW == 0 {
                 self.tell_counted();
+                self.outlet.set_buffer(self.sensor.buffer());
             }
             if self.take_record().is_none() {
                 self.tell_counted();
+                self.outlet.set_buffer(self.sensor.buffer());
                 self.pulse.set_drained(true);
                 return;
             }
