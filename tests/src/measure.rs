@@ -167,7 +167,7 @@ fn measure_everything() -> Result<()> {
     // The forwarders return memory to the system every minute.
     sleep(IDLE + SETTLE);
     send_memory("with everything on", &sensor)?;
-    send_figure("  maps and programs in the kernel, beside that", mebibytes(sensor.kernel_memory()? / 1024), "MiB")?;
+    send_figure("  beside that, maps and programs in the kernel", mebibytes(sensor.kernel_memory()? / 1024), "MiB")?;
     flood(&container, &mut sensor)?;
     send_memory("after that", &sensor)
 }

@@ -191,7 +191,7 @@ cases! {
     policy [UserSpace]:
         excepted, reloaded, expired, explained, command_from_outside, always_told, unwatched, severities;
     drift [UserSpace]: container;
-    tail [UserSpace]: hidden_findings, story, story_on_a_terminal, formats, since_a_time, restarted_daemon;
+    tail [UserSpace]: hidden_findings, story, story_on_a_terminal, top, formats, since_a_time, restarted_daemon;
     repeats []: counted_in_kernel;
     repeats [UserSpace]: files_below_a_directory, temporary_files, replaced_file, something_new, session, shells;
 

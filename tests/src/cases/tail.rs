@@ -261,3 +261,21 @@ pub(super) fn story_on_a_terminal(lab: &mut Lab) -> Result<()> {
     ensure!(tail.interrupt()? == 0, "the view failed");
     lab.take_findings().map(drop)
 }
+
+/// `detector top` shows how well the daemon watches, a container that has drifted, and what was done in it.
+pub(super) fn top(lab: &mut Lab) -> Result<()> {
+    let container = lab.new_container()?;
+    let file = lab.file()?;
+    let mut top = Terminal::run(DETECTOR, &["top"])?;
+    top.wait_for("watching: all hooks proven")?;
+    container.service_does(&["append", &file])?;
+    let text = top.wait_for(&format!("image_write {file} "))?;
+    ensure!(text.contains(&container.id[..12]), "the container is not on the screen:\n{text}");
+    // The ledger is asked again after some seconds.
+    top.wait_for(" drifted from the image")?;
+    ensure!(text.contains("[d drift]"), "containers have another order:\n{text}");
+    top.type_in("n")?;
+    top.wait_for("[n name]")?;
+    ensure!(top.interrupt()? == 0, "the view failed");
+    lab.take_findings().map(drop)
+}
