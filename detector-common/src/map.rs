@@ -75,14 +75,7 @@ pub const fn drafts(cpus: u32) -> u32 {
 /// Returns the size of the ring buffer `EVENTS` on a machine with this many CPUs, in bytes: a power of two, as the
 /// kernel demands. More CPUs fill it faster.
 pub const fn ring_size(cpus: u32) -> u32 {
-    let mebibytes = if cpus < 4 {
-        4
-    } else if cpus > 16 {
-        16
-    } else {
-        cpus.next_power_of_two()
-    };
-    mebibytes << 20
+    if cpus <= 8 { 8 << 20 } else { 16 << 20 }
 }
 
 /// Returns with how many bytes a ring buffer of this size counts as full. The rest is for the records that other CPUs

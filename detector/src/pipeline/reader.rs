@@ -37,6 +37,8 @@ const SOON: Duration = Duration::from_secs(30);
 const BATCH: usize = 4096;
 /// After how many records memory is returned to the system, once it is quiet.
 const MANY: u64 = 4096;
+/// How often that is done then: other threads may still have much to do at first.
+const RELEASES: u32 = 3;
 /// After how many records the probes are told what they are to count.
 const FEW: usize = 64;
 
@@ -58,8 +60,10 @@ pub(super) struct Reader<S> {
     blind_windows: BlindWindows,
     /// The number of records that could not be decoded.
     undecoded: u64,
-    /// The number of records since memory was returned to the system.
+    /// The number of records since [`RELEASES`] began again.
     since_release: u64,
+    /// How often memory is still to be returned to the system.
+    releases: u32,
     /// Whether another process has changed the maps of the probes.
     must_refill: bool,
     pulse: Pulse,
@@ -90,8 +94,9 @@ impl<S: FnMut(Message)> Reader<S> {
             losses: Losses::default(),
             blind_windows: BlindWindows::new(clock::since_boot()),
             undecoded: 0,
+            since_release: 0,
             // The start has needed much.
-            since_release: MANY,
+            releases: RELEASES,
             must_refill: false,
             pulse: Pulse::new(Instant::now()),
             proven: Instant::now(),
@@ -261,6 +266,9 @@ impl<S: FnMut(Message)> Reader<S> {
         let decoded = self.sensor.next_event()?;
         self.outlet.count_event();
         self.since_release += 1;
+        if self.since_release == MANY {
+            (self.since_release, self.releases) = (0, RELEASES);
+        }
         let time = decoded.as_ref().map_or(0, |event| event.time());
         if time != 0 {
             let pause = self.pulse.read(|| Duration::from_nanos(clock::since_boot().saturating_sub(time)));
@@ -294,8 +302,8 @@ impl<S: FnMut(Message)> Reader<S> {
         #[cfg(feature = "probe-log")]
         self.sensor.pass_on_log();
         let now = Instant::now();
-        if self.since_release >= MANY && !self.schedule.is_busy() {
-            self.since_release = 0;
+        if self.releases > 0 && !self.schedule.is_busy() {
+            self.releases -= 1;
             memory::release();
         }
         match self.report_losses() {

@@ -19,7 +19,7 @@ const WRITERS: usize = 4;
 /// All records together, with their [long](DEEP) paths, exceed the size of the ring buffer.
 const FILES: usize = 1_100;
 /// All records together take between half and seven eighths of the ring buffer of a machine with few CPUs.
-const FEW_FILES: usize = 200;
+const FEW_FILES: usize = 350;
 const WRITES: usize = 4;
 const SHELLS: usize = 20;
 /// After this time, the sensor has checked its loss counters twice.
