@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray, RingBuf},
 };
 use detector_common::{
-    map::{DRAFTS_PER_CPU, DRAFTS_TRIED, full_ring, ring_size},
+    map::{DRAFTS_PER_CPU, DRAFTS_TRIED, ring_size},
     record::{
         CgroupEscapeRecord, CgroupRecord, ExecRecord, ExitRecord, FileRecord, Header, Kind, ScriptRecord, SocketRecord,
         TamperingRecord,
@@ -27,7 +27,7 @@ use crate::{
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(ring_size(1), 0);
 
-/// With how many bytes the ring buffer counts as [full](full_ring).
+/// With how many bytes the ring buffer counts as [full](detector_common::map::full_ring).
 #[unsafe(no_mangle)]
 static EVENTS_FULL: Global<u64> = Global::new(0);
 
