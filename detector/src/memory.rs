@@ -10,16 +10,13 @@ use rustix::mm::{Advice, madvise};
 const LARGE: libc::c_int = 128 << 10;
 
 /// Lets the allocator return memory as soon as it is free. glibc would raise the thresholds for this to the size of
-/// what was large once, such as the kernel's BTF types at the start, and each thread would keep an arena of its own.
-///
-/// Call this before there are threads.
+/// what was large once, such as the kernel's BTF types at the start.
 #[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt(3) is a C function"))]
 pub(crate) fn configure() {
     #[cfg(target_env = "gnu")]
-    for (parameter, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE), (libc::M_ARENA_MAX, 2)]
-    {
-        // SAFETY: mallopt(3) takes any numbers. It is called before other threads allocate memory.
-        unsafe { libc::mallopt(parameter, value) };
+    for threshold in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        // SAFETY: mallopt(3) takes any numbers, and can be called by any thread at any time.
+        unsafe { libc::mallopt(threshold, LARGE) };
     }
 }
 
