@@ -81,7 +81,7 @@ const FLOOD: [usize; 2] = [4, 5000];
 /// How long the daemon must report nothing before a flood counts as handled. It checks for lost events more often.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long the daemon runs without events before it has returned memory to the system, and counts as idle.
-const SETTLE: Duration = Duration::from_secs(25);
+const SETTLE: Duration = Duration::from_secs(45);
 /// How long it is measured then.
 const IDLE: Duration = Duration::from_secs(60);
 
