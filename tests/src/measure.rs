@@ -160,10 +160,9 @@ fn measure_everything() -> Result<()> {
     let forwarders = EVERY_RECEIVER.map(|(name, to)| format!("[[forward]]\nname = '{name}'\nto = '{to}'\n"));
     fs::write(CONFIG, forwarders.concat())?;
     let container = Container::service(11)?;
-    let arguments = ["--config", CONFIG, "--metrics", "unix:/run/lab/metrics", "--record", "/run/lab/recording"];
-    let arguments = [&["--every-act"], &arguments[..]].concat();
-    let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
-    let mut sensor = Sensor::start_with(Path::new("/run/lab/everything"), &arguments)?;
+    let (metrics, recording) = ("unix:/run/lab/metrics", "/run/lab/recording");
+    let arguments = ["--every-act", "--config", CONFIG, "--metrics", metrics, "--record", recording];
+    let mut sensor = Sensor::start_with(Path::new("/run/lab/everything"), &arguments.map(OsStr::new))?;
     // The forwarders return memory to the system every minute.
     sleep(IDLE + SETTLE);
     send_memory("with everything on", &sensor)?;

@@ -242,18 +242,22 @@ impl<S: FnMut(Message)> Reader<S> {
         }
     }
 
+    /// Tells the probes what they are to count, and others how full the buffers are.
+    fn keep_pace(&mut self) {
+        self.tell_counted();
+        self.outlet.set_buffer(self.sensor.buffer());
+    }
+
     /// Handles the available records, [`BATCH`] at most.
     fn drain(&mut self) {
         for number in 0..BATCH {
             self.carry_out_orders();
             // A flood must not go on as long as a batch.
             if number % FEW == 0 {
-                self.tell_counted();
-                self.outlet.set_buffer(self.sensor.buffer());
+                self.keep_pace();
             }
             if self.take_record().is_none() {
-                self.tell_counted();
-                self.outlet.set_buffer(self.sensor.buffer());
+                self.keep_pace();
                 self.pulse.set_drained(true);
                 return;
             }
