@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use object::build::elf::SectionData;
+
 /// The compiler that Debian installs.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
@@ -61,7 +63,11 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // The workspace's release profile is meant for the daemon.
-        .envs([("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_PANIC", "abort")]);
+        .envs([
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+            ("CARGO_PROFILE_RELEASE_STRIP", "none"),
+            ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+        ]);
     if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
         cargo.args(["--features", "probe-log"]);
     }
@@ -72,23 +78,48 @@ fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(target.join(TARGET).join("release").join("detector-ebpf"))
 }
 
-/// Returns the object without the information for debuggers, which is most of it. What the kernel and the loader
-/// need was made of that: the BTF.
+/// Returns the object without what only debuggers need, which is most of it: the DWARF, of which the BTF was made, and
+/// the lines of the source, which the daemon and the kernel would keep for each program.
 fn strip(object: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let bytes = fs::read(object)?;
     let mut builder = object::build::elf::Builder::read(&*bytes)?;
     for section in builder.sections.iter_mut() {
         let name = &section.name;
-        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+        // The BTF has the addresses that its relocations would set, and loaders do not read those.
+        section.delete = [&b".debug_"[..], b".rel.debug_", b".rel.BTF"].iter().any(|start| name.starts_with(start));
+        if **name == b".BTF.ext"[..]
+            && let SectionData::Data(data) = &mut section.data
+        {
+            *data = without_lines(data).ok_or("its section .BTF.ext is truncated")?.into();
+        }
     }
     // LLVM puts the names of sections and of symbols into the same section, which the writer does not.
     let names = builder.sections.add();
     names.name = b".shstrtab"[..].into();
     names.sh_type = object::elf::SHT_STRTAB;
-    names.data = object::build::elf::SectionData::SectionString;
+    names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
     builder.write(&mut stripped)?;
     Ok(stripped)
+}
+
+/// Returns a `.BTF.ext` section (`struct btf_ext_header`, tools/lib/bpf/libbpf_internal.h, Linux 6.12) without the lines
+/// of the source. Returns `None` if it is too short.
+fn without_lines(section: &[u8]) -> Option<Vec<u8>> {
+    // Where the header has its own length, and the offsets and lengths of the parts after it.
+    const HEADER: usize = 4;
+    const LINES: usize = 16;
+    const LINES_LENGTH: usize = 20;
+    const RELOCATIONS: usize = 24;
+    let number = |at: usize| Some(u32::from_le_bytes(section.get(at..at + 4)?.try_into().ok()?));
+    let (lines, length, relocations) = (number(LINES)?, number(LINES_LENGTH)?, number(RELOCATIONS)?);
+    let start = usize::try_from(number(HEADER)?.checked_add(lines)?).ok()?;
+    let mut without = section.get(..start)?.to_vec();
+    without.extend(section.get(start + length as usize..)?);
+    let relocations = if relocations > lines { relocations.checked_sub(length)? } else { relocations };
+    without[LINES_LENGTH..][..4].copy_from_slice(&0_u32.to_le_bytes());
+    without[RELOCATIONS..][..4].copy_from_slice(&relocations.to_le_bytes());
+    Some(without)
 }
 
 /// Returns a command for cargo with the first toolchain that is installed.
