@@ -204,17 +204,16 @@ struct Output<C, F> {
 
 impl<C: FnMut() -> io::Result<File>, F: Fn(Option<String>)> Output<C, F> {
     fn run(&mut self) {
-        let mut lines = Vec::new();
         let mut is_closed = false;
         while !is_closed {
-            {
+            let lines = {
                 let is_idle = |waiting: &mut Waiting| !waiting.is_closed && waiting.lines.len() < MEMBER;
                 let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), TICK, is_idle);
                 let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-                lines.clear();
-                std::mem::swap(&mut lines, &mut waiting.lines);
                 is_closed = waiting.is_closed;
-            }
+                // After many entries, their memory is not kept for few.
+                std::mem::take(&mut waiting.lines)
+            };
             let mut rest = &lines[..];
             while !rest.is_empty() {
                 let end = rest.len().min(MEMBER);
