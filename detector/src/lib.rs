@@ -29,6 +29,7 @@ mod memory;
 mod near;
 mod pipeline;
 mod procfs;
+mod queue;
 mod recent;
 mod recording;
 mod replay;

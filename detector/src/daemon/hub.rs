@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, TrySendError};
 use tokio::sync::broadcast;
 
 use super::forwarded::Forwarded;
@@ -20,6 +20,7 @@ use crate::ledger::{Inlet, Ledger};
 use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
+use crate::queue;
 use crate::recent::Recent;
 use crate::runtime::{Engines, Totals, Unwatching};
 
@@ -61,7 +62,7 @@ pub struct Hub {
     /// What is known about the forwarders.
     forwarded: Mutex<Forwarded>,
     /// Lines for the forwarders that the log does not take, if there are forwarders.
-    unlogged: Option<(Sender<Bytes>, Receiver<Bytes>)>,
+    unlogged: Option<(queue::Sender<Bytes>, Receiver<Bytes>)>,
     /// The number of the last line that was written.
     written: AtomicU64,
     /// How many lines the output has not taken and will be tried again.
@@ -140,7 +141,7 @@ impl Found {
 #[derive(Debug)]
 struct Routes {
     clients: broadcast::Sender<Bytes>,
-    output: Option<Sender<Bytes>>,
+    output: Option<queue::Sender<Bytes>>,
 }
 
 #[derive(Debug)]
@@ -164,7 +165,7 @@ impl Hub {
 
     /// Makes a hub that also feeds an output through the receiver, which holds at most [`OUTPUT_QUEUE`] lines.
     pub fn with_output(node: Node) -> (Self, Receiver<Bytes>) {
-        let (sender, receiver) = crossbeam_channel::bounded(OUTPUT_QUEUE);
+        let (sender, receiver) = queue::bounded(OUTPUT_QUEUE);
         (Self::with_routes(node, Some(sender)), receiver)
     }
 
@@ -196,11 +197,11 @@ impl Hub {
 
     /// The hub of a daemon with these forwarders.
     pub(super) fn forwarding(self, forwarders: &[Forwarder]) -> Self {
-        let unlogged = (!forwarders.is_empty()).then(|| crossbeam_channel::bounded(OUTPUT_QUEUE));
+        let unlogged = (!forwarders.is_empty()).then(|| queue::bounded(OUTPUT_QUEUE));
         Self { forwarded: Mutex::new(Forwarded::new(forwarders)), unlogged, ..self }
     }
 
-    fn with_routes(node: Node, output: Option<Sender<Bytes>>) -> Self {
+    fn with_routes(node: Node, output: Option<queue::Sender<Bytes>>) -> Self {
         Self {
             node,
             config: Mutex::default(),

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::finding::{Container, Finding, Kind, Line, Loss, Notice, NoticeEvent, Time};
+use crate::queue;
 
 /// How much can wait. Most of it is lines that wait for the output, too, and share their memory.
 const QUEUE: usize = 8192;
@@ -39,7 +40,7 @@ pub struct Inlet(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
-    queue: Sender<Told>,
+    queue: queue::Sender<Told>,
     lost: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ pub(super) struct Outlet {
 
 /// An inlet and its other end.
 pub(super) fn channel() -> (Inlet, Outlet) {
-    let (sender, queue) = crossbeam_channel::bounded(QUEUE);
+    let (sender, queue) = queue::bounded(QUEUE);
     let shared = Arc::new(Shared { queue: sender, lost: AtomicU64::new(0) });
     let outlet = Outlet { queue, shared: Arc::downgrade(&shared) };
     (Inlet(Some(shared)), outlet)
