@@ -11,13 +11,27 @@ const LARGE: libc::c_int = 128 << 10;
 
 /// Lets the allocator return memory as soon as it is free. glibc would raise the thresholds for this to the size of
 /// what was large once, such as the kernel's BTF types at the start.
-#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt(3) is a C function"))]
 pub(crate) fn configure() {
+    // Where huge pages are always on, khugepaged makes one of each 2 MiB of a heap in which any page is used, and so
+    // takes back what was returned. The programs that this one starts inherit this.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     #[cfg(target_env = "gnu")]
     for threshold in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
-        // SAFETY: mallopt(3) takes any numbers, and can be called by any thread at any time.
-        unsafe { libc::mallopt(threshold, LARGE) };
+        set_option(threshold, LARGE);
     }
+}
+
+/// Lets threads that seldom allocate share one heap. Each would have its own, which keeps some of what was freed.
+pub(crate) fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    set_option(libc::M_ARENA_MAX, 1);
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "mallopt(3) is a C function")]
+fn set_option(option: libc::c_int, value: libc::c_int) {
+    // SAFETY: mallopt(3) takes any numbers, and can be called by any thread at any time.
+    unsafe { libc::mallopt(option, value) };
 }
 
 /// Returns memory to the system that was needed only until now, for example during the start or in a flood. This takes
@@ -96,6 +110,13 @@ mod tests {
         }
         let all = of("rw-p", PROGRAM, "8") + &of("r-xp", PROGRAM, "0") + &of("r--p", PROGRAM, "12") + "7f-80 r-xp";
         assert_eq!(pages_of_file(&all, PROGRAM), [(0x55d0, 0x55f0)]);
+    }
+
+    #[test]
+    fn no_huge_pages_are_made_of_the_heap() {
+        configure();
+        let status = fs::read_to_string("/proc/self/status").expect("it can be read");
+        assert!(status.lines().any(|line| line == "THP_enabled:\t0"), "{status}");
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn lock_file(folder: &Path) -> io::Result<File> {
 /// This process cannot give up its capabilities, or nobody describes forwarders.
 pub(crate) fn run(log: &Path, folder: &Path) -> io::Result<()> {
     sandbox::enter()?;
+    memory::share_heap();
     ignore_signals()?;
     let mut input = io::stdin().lock();
     let mut text = String::new();
