@@ -85,8 +85,9 @@ fn strip(object: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut builder = object::build::elf::Builder::read(&*bytes)?;
     for section in builder.sections.iter_mut() {
         let name = &section.name;
-        // The BTF has the addresses that its relocations would set, and loaders do not read those.
-        section.delete = [&b".debug_"[..], b".rel.debug_", b".rel.BTF"].iter().any(|start| name.starts_with(start));
+        // Loaders do not apply the relocations of BTF.
+        let unused: [&[u8]; 3] = [b".debug_", b".rel.debug_", b".rel.BTF"];
+        section.delete = unused.iter().any(|start| name.starts_with(start));
         if **name == b".BTF.ext"[..]
             && let SectionData::Data(data) = &mut section.data
         {
@@ -103,8 +104,8 @@ fn strip(object: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(stripped)
 }
 
-/// Returns a `.BTF.ext` section (`struct btf_ext_header`, tools/lib/bpf/libbpf_internal.h, Linux 6.12) without the lines
-/// of the source. Returns `None` if it is too short.
+/// Returns a `.BTF.ext` section (`struct btf_ext_header`, tools/lib/bpf/libbpf_internal.h, Linux 6.12) without the
+/// lines of the source. Returns `None` if it is too short.
 fn without_lines(section: &[u8]) -> Option<Vec<u8>> {
     // Where the header has its own length, and the offsets and lengths of the parts after it.
     const HEADER: usize = 4;
