@@ -1,8 +1,13 @@
 //! The memory of this process.
 
+use std::sync::OnceLock;
+use std::time::Duration;
 use std::{fs, io};
 
 use rustix::mm::{Advice, madvise};
+
+/// How often to [`release`] memory: most of what happens seldom needs what nothing else needs.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is at least as large has a mapping of its own, and as much is returned from the end of a heap. In bytes, the
 /// value with which glibc begins.
@@ -34,8 +39,7 @@ fn set_option(option: libc::c_int, value: libc::c_int) {
     unsafe { libc::mallopt(option, value) };
 }
 
-/// Returns memory to the system that was needed only until now, for example during the start or in a flood. This takes
-/// some milliseconds.
+/// Returns memory to the system that was needed only until now, for example during the start or in a flood.
 pub(crate) fn release() {
     release_heap();
     if let Err(error) = release_program() {
@@ -56,8 +60,17 @@ fn release_heap() {
 /// Unmaps the pages of the program itself. Those that are needed again are mapped again, of its file.
 #[expect(unsafe_code, reason = "madvise(2) can change what memory has in it")]
 fn release_program() -> io::Result<()> {
-    let program = fs::read_link("/proc/self/exe")?;
-    for (first, end) in pages_of_file(&fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy()) {
+    // They stay where they are.
+    static PAGES: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
+    let pages = match PAGES.get() {
+        Some(pages) => pages,
+        None => {
+            let program = fs::read_link("/proc/self/exe")?;
+            let pages = pages_of_file(&fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy());
+            PAGES.get_or_init(|| pages)
+        }
+    };
+    for &(first, end) in pages {
         // SAFETY: nobody can write to these pages, and none of them was written to before, as the loader writes to
         // those with addresses. So each has what the file has, which the kernel reads again.
         unsafe { madvise(std::ptr::without_provenance_mut(first), end - first, Advice::LinuxDontNeed)? };

@@ -80,8 +80,9 @@ const EVERY_RECEIVER: [(&str, &str); 5] = [
 const FLOOD: [usize; 2] = [4, 5000];
 /// How long the daemon must report nothing before a flood counts as handled. It checks for lost events more often.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long the daemon runs without events before it has returned memory to the system, and counts as idle.
-const SETTLE: Duration = Duration::from_secs(45);
+/// How long the daemon runs without events before it has returned memory to the system, and counts as idle: it does so
+/// when it is quiet, and again after a minute, when all of its threads are.
+const SETTLE: Duration = Duration::from_secs(80);
 /// How long it is measured then.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -163,8 +164,7 @@ fn measure_everything() -> Result<()> {
     let (metrics, recording) = ("unix:/run/lab/metrics", "/run/lab/recording");
     let arguments = ["--every-act", "--config", CONFIG, "--metrics", metrics, "--record", recording];
     let mut sensor = Sensor::start_with(Path::new("/run/lab/everything"), &arguments.map(OsStr::new))?;
-    // The forwarders return memory to the system every minute.
-    sleep(IDLE + SETTLE);
+    sleep(SETTLE);
     send_memory("with everything on", &sensor)?;
     send_figure("  beside that, maps and programs in the kernel", mebibytes(sensor.kernel_memory()? / 1024), "MiB")?;
     flood(&container, &mut sensor)?;

@@ -49,8 +49,6 @@ use sender::Sender;
 /// The command that runs the forwarders. It is not for people.
 pub(crate) const ARGUMENT: &str = "forward-lines";
 
-/// How often memory is returned to the system: connections need much that sending does not.
-const RELEASE: Duration = Duration::from_secs(60);
 /// How long forwarders may take to end after the daemon.
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 /// How long another process may have the state: one whose daemon has ended.
@@ -190,7 +188,7 @@ pub(crate) fn run(log: &Path, folder: &Path) -> io::Result<()> {
     drop(ended);
     thread::Builder::new().name("memory".to_owned()).spawn(|| {
         loop {
-            thread::sleep(RELEASE);
+            thread::sleep(memory::INTERVAL);
             memory::release();
         }
     })?;

@@ -35,10 +35,9 @@ const QUIET: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(30);
 /// How many records are handled at most before the next check for lost events.
 const BATCH: usize = 4096;
-/// After how many records memory is returned to the system, once it is quiet.
+/// After how many records memory is returned to the system as soon as it is quiet, and not only [now and
+/// then](memory::INTERVAL).
 const MANY: u64 = 4096;
-/// How often that is done then: other threads may still have much to do at first.
-const RELEASES: u32 = 3;
 /// After how many records the probes are told what they are to count.
 const FEW: usize = 64;
 
@@ -60,10 +59,9 @@ pub(super) struct Reader<S> {
     blind_windows: BlindWindows,
     /// The number of records that could not be decoded.
     undecoded: u64,
-    /// The number of records since [`RELEASES`] began again.
+    /// The number of records since memory was returned to the system, and when that is to be done.
     since_release: u64,
-    /// How often memory is still to be returned to the system.
-    releases: u32,
+    release_at: Instant,
     /// Whether another process has changed the maps of the probes.
     must_refill: bool,
     pulse: Pulse,
@@ -96,7 +94,7 @@ impl<S: FnMut(Message)> Reader<S> {
             undecoded: 0,
             since_release: 0,
             // The start has needed much.
-            releases: RELEASES,
+            release_at: Instant::now(),
             must_refill: false,
             pulse: Pulse::new(Instant::now()),
             proven: Instant::now(),
@@ -271,7 +269,7 @@ impl<S: FnMut(Message)> Reader<S> {
         self.outlet.count_event();
         self.since_release += 1;
         if self.since_release == MANY {
-            (self.since_release, self.releases) = (0, RELEASES);
+            self.release_at = Instant::now();
         }
         let time = decoded.as_ref().map_or(0, |event| event.time());
         if time != 0 {
@@ -306,8 +304,8 @@ impl<S: FnMut(Message)> Reader<S> {
         #[cfg(feature = "probe-log")]
         self.sensor.pass_on_log();
         let now = Instant::now();
-        if self.releases > 0 && !self.schedule.is_busy() {
-            self.releases -= 1;
+        if self.release_at <= now && !self.schedule.is_busy() {
+            (self.since_release, self.release_at) = (0, now + memory::INTERVAL);
             memory::release();
         }
         match self.report_losses() {
