@@ -10,10 +10,11 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::flood::HOUSEKEEPING;
+use super::flood::{HOUSEKEEPING, PATIENCE};
 use super::lab::Lab;
 use crate::attack::{DEEP, flooded};
 use crate::container::Container;
+use crate::program::wait_for;
 
 const CONTAINERS: u32 = 3;
 const PARALLEL_WRITERS: u32 = 64;
@@ -73,14 +74,22 @@ pub(super) fn while_maps_are_read(lab: &mut Lab) -> Result<()> {
     let kept = flood(&before, KEPT);
     lab.sensor()?.signal(Signal::CONT)?;
     kept.and_then(|_| flood(&meanwhile, MEANWHILE))?;
-    sleep(HOUSEKEEPING);
-
-    let findings = lab.take_findings()?;
-    for (container, files) in [(&before, KEPT), (&meanwhile, MEANWHILE)] {
+    // What it reads from the map has no order, and takes a slow machine long.
+    let mut findings = Vec::new();
+    let seen = |findings: &[Value], container: &Container| {
         let is_made =
             |finding: &&Value| finding["container"]["id"] == container.id && finding["file"]["op"] == "create";
-        let (made, seen) = (WRITERS * files, findings.iter().filter(is_made).count());
-        ensure!(seen == made as usize, "{seen} of {made} files were seen when they were made");
+        findings.iter().filter(is_made).count()
+    };
+    let wanted = [(&before, (WRITERS * KEPT) as usize), (&meanwhile, (WRITERS * MEANWHILE) as usize)];
+    let all_seen = wait_for("the findings of all files", PATIENCE, || {
+        sleep(HOUSEKEEPING);
+        findings.extend(lab.take_findings()?);
+        Ok(wanted.iter().all(|(container, made)| seen(&findings, container) >= *made).then_some(()))
+    });
+    for (container, made) in wanted {
+        let seen = seen(&findings, container);
+        ensure!(seen == made, "{seen} of {made} files were seen when they were made: {all_seen:?}");
     }
     Ok(())
 }

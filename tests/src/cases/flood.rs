@@ -25,7 +25,7 @@ const SHELLS: usize = 20;
 /// After this time, the sensor has checked its loss counters twice.
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(4);
 /// How long it takes at most to report a full ring buffer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// While the sensor's process is stopped, its probes fill the ring buffer, and then keep short versions of further
 /// events.
