@@ -113,6 +113,8 @@ pub fn run(
         writing_failure: None,
         syncing_failure: None,
         rotation_failure: None,
+        excess: Vec::new(),
+        unremoved: None,
         compression_failure: None,
     };
     thread::scope(|scope| {
@@ -158,8 +160,16 @@ struct Writer<'a> {
     syncing_failure: Option<String>,
     /// Why the file was not rotated, or old files are still there.
     rotation_failure: Option<String>,
+    /// Old files to remove as soon as a notice says so, and why one could not be.
+    excess: Vec<PathBuf>,
+    unremoved: Option<String>,
     /// Why old files are not compressed.
     compression_failure: Option<String>,
+}
+
+/// Whether there is no room for what was to be written.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Drop for Writer<'_> {
@@ -268,7 +278,7 @@ impl Writer<'_> {
     }
 
     /// Begins a new file with a notice that says what has become of the old one, and which older files are removed.
-    /// Only then are they. Returns why one cannot be.
+    /// Only then are they, unless they take the room of the notice. Returns why one cannot be.
     fn go_on_after(&mut self, rotated: &Rotated) -> Result<Option<String>, Error> {
         let Rotated { path, first, excess, left } = rotated;
         tracing::info!("{}: rotated to {}", self.output.target(), path.display());
@@ -279,20 +289,28 @@ impl Writer<'_> {
             removed: excess.iter().map(|path| rotation::name(path)).collect(),
             removed_to: left.and_then(|link| Head::before(link).line()),
         })));
+        self.excess.clone_from(excess);
         self.append(&notice)?;
-        let failed = |path: &PathBuf| {
-            let cause = rotation::remove(path).err()?;
-            Some(format!(
-                "{}: cannot be removed: {cause}; more old files are kept than --rotate-keep says, and removing it is \
-                tried again when the next file is rotated",
-                path.display()
-            ))
-        };
         if let Some(compressor) = self.compressor {
             compressor.rotated();
         }
-        let failures: Vec<_> = excess.iter().filter_map(failed).collect();
-        Ok(failures.into_iter().next())
+        self.remove_excess();
+        Ok(self.unremoved.take())
+    }
+
+    /// Removes the old files that are too many. Returns whether there were any.
+    fn remove_excess(&mut self) -> bool {
+        let excess = std::mem::take(&mut self.excess);
+        for path in &excess {
+            if let Err(cause) = rotation::remove(path) {
+                self.unremoved.get_or_insert(format!(
+                    "{}: cannot be removed: {cause}; more old files are kept than --rotate-keep says, and removing it \
+                    is tried again when the next file is rotated",
+                    path.display()
+                ));
+            }
+        }
+        !excess.is_empty()
     }
 
     /// Writes a whole line to the opened file, however long that takes.
@@ -312,6 +330,7 @@ impl Writer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Err(Error::Closed { target: self.output.target().clone() });
                 }
+                Err(error) if is_full(&error) && self.remove_excess() => continue,
                 Err(error) => error,
             };
             if self.orders.stop.load(Relaxed) {

@@ -1,6 +1,7 @@
 //! Hosts on which the sensor detects or records less than it can. It says so, or does not start. No other sensor runs
 //! in the meantime.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,11 @@ pub(super) fn full_disk(_: &mut Lab) -> Result<()> {
 }
 
 fn on_small_disk(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    mount_at("tmpfs", FOLDER, "size=64k")?;
+    on_disk_of("size=64k", work)
+}
+
+fn on_disk_of(size: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    mount_at("tmpfs", FOLDER, size)?;
     let outcome = work();
     unmount(FOLDER, UnmountFlags::DETACH)?;
     outcome
@@ -124,6 +129,42 @@ fn fill_and_free() -> Result<()> {
     let reasons = degraded(&output)?;
     ensure!(reasons[0].contains("No space left on device") && reasons[1] == "[]", "the output says {reasons:?}");
     Ok(())
+}
+
+/// A disk that is full once there is one old file more than is kept: that one is removed, and nothing else is needed.
+pub(super) fn full_disk_while_rotating(lab: &mut Lab) -> Result<()> {
+    on_disk_of("size=192k", || {
+        let (output, container) = (format!("{FOLDER}/findings.jsonl"), lab.new_container()?);
+        let rotation = ["--every-act", "--rotate-size", "64KiB", "--rotate-keep", "2"];
+        let daemon = Daemon::start_with(CapabilitySet::all(), &output, &rotation)?.map_err(Error::msg)?;
+        let files = || {
+            fs::read_dir(FOLDER)?.map(|entry| Ok(entry?.path().display().to_string())).collect::<Result<BTreeSet<_>>>()
+        };
+        let mut seen = BTreeSet::new();
+        for number in 0..800 {
+            container.service_does(&["create", &format!("/srv/{number}-of-many")])?;
+            let before = seen.len();
+            seen.extend(files()?);
+            if seen.len() > 6 {
+                break;
+            }
+            if seen.len() > before {
+                // A file keeps its room until the daemon has put it on the disk, which it does once a second.
+                thread::sleep(Duration::from_secs(3));
+            }
+        }
+        ensure!(seen.len() > 6, "it has rotated to {seen:?} only");
+        let status = detector(&["status"])?;
+        ensure!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
+        daemon.stop()?;
+        let files = files()?;
+        let reasons = files.iter().map(|file| degraded(file)).collect::<Result<Vec<_>>>()?.concat();
+        ensure!(files.len() == 3 && reasons.is_empty(), "there are {files:?}, which say {reasons:?}");
+        let verified =
+            detector(&["log", "verify"].into_iter().chain(files.iter().map(String::as_str)).collect::<Vec<_>>())?;
+        ensure!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        Ok(())
+    })
 }
 
 /// A full disk, and a receiver. What the log does not take is received at once, and again once it does.

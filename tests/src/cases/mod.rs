@@ -83,7 +83,7 @@ cases! {
     degraded []:
         few_capabilities, probes_switched_off, ftrace_switched_off, links_closed, later_links_closed, events_disabled,
         module_reloaded, terminated, killed;
-    degraded [UserSpace]: full_disk, full_disk_with_a_forwarder, full_disk_of_a_recording;
+    degraded [UserSpace]: full_disk, full_disk_while_rotating, full_disk_with_a_forwarder, full_disk_of_a_recording;
     doctor [Cgroups, Preemption]: every_hook_is_proven;
 
     shell [Cgroups, Preemption]:
