@@ -783,6 +783,7 @@ pub const NO_ATTACKS: &[&str] = &[
     "doctor::",
     "as_container::",
     "package::",
+    "kubernetes::",
     "runtimes::docker_recorded",
     "runtimes::docker_silent",
     "runtimes::cri_silent",

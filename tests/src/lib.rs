@@ -20,6 +20,8 @@ pub mod attack;
 #[cfg(feature = "guest")]
 pub mod cases;
 #[cfg(feature = "guest")]
+pub mod cluster;
+#[cfg(feature = "guest")]
 pub mod container;
 pub mod coverage;
 #[cfg(feature = "guest")]

@@ -16,6 +16,8 @@ pub enum Dependence {
     Systemd,
     /// A long time, which only the machine with the busy servers is given.
     Software,
+    /// A cluster of Kubernetes, which only one machine can have.
+    Kubernetes,
     /// What the daemon does with events, and not what the kernel makes of an act. Unless all cases are wanted, one
     /// kernel runs the case.
     UserSpace,
@@ -28,7 +30,7 @@ pub const OF_THE_KERNEL: &str = "of-the-kernel";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Debian's default configuration. Runs every case except those that need a [node](Dependence::Node),
-    /// [systemd](Dependence::Systemd) or a [long time](Dependence::Software).
+    /// [systemd](Dependence::Systemd), a [long time](Dependence::Software) or a [cluster](Dependence::Kubernetes).
     Ordinary,
     /// Preemption that makes tracing programs miss calls, and no LSM programs.
     Preempt,
@@ -40,14 +42,24 @@ pub enum Kind {
     Node,
     /// The disk with more servers, which are busy. It is not tested by default.
     Software,
+    /// The disk with container engines and the parts of a Kubernetes cluster. It is not tested by default.
+    Kubernetes,
     /// A Debian that systemd has started, for what is installed on one.
     Systemd,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Ordinary, Self::Preempt, Self::Cgroup1, Self::Hybrid, Self::Node, Self::Software, Self::Systemd];
+    pub const ALL: [Self; 8] = [
+        Self::Ordinary,
+        Self::Preempt,
+        Self::Cgroup1,
+        Self::Hybrid,
+        Self::Node,
+        Self::Software,
+        Self::Kubernetes,
+        Self::Systemd,
+    ];
 
     /// The suffix of the machine's name after the name of its kernel.
     pub fn suffix(self) -> &'static str {
@@ -58,6 +70,7 @@ impl Kind {
             Self::Hybrid => "-hybrid",
             Self::Node => "-node",
             Self::Software => "-software",
+            Self::Kubernetes => "-kubernetes",
             Self::Systemd => "-systemd",
         }
     }
@@ -65,7 +78,7 @@ impl Kind {
     /// The additional options on the kernel's command line.
     pub fn command_line(self) -> &'static str {
         match self {
-            Self::Ordinary | Self::Node | Self::Software | Self::Systemd => "",
+            Self::Ordinary | Self::Node | Self::Software | Self::Kubernetes | Self::Systemd => "",
             Self::Preempt => "preempt=full lsm=capability",
             Self::Cgroup1 => "lab.cgroups=v1",
             Self::Hybrid => "lab.cgroups=hybrid",
@@ -82,12 +95,14 @@ impl Kind {
         let depends_on = |dependence| dependences.contains(&dependence);
         match self {
             Self::Ordinary => {
-                ![Dependence::Node, Dependence::Software, Dependence::Systemd].into_iter().any(depends_on)
+                use Dependence::*;
+                ![Node, Software, Kubernetes, Systemd].into_iter().any(depends_on)
             }
             Self::Preempt => depends_on(Dependence::Preemption),
             Self::Cgroup1 | Self::Hybrid => depends_on(Dependence::Cgroups),
             Self::Node => depends_on(Dependence::Node),
             Self::Software => depends_on(Dependence::Software),
+            Self::Kubernetes => depends_on(Dependence::Kubernetes),
             Self::Systemd => depends_on(Dependence::Systemd),
         }
     }

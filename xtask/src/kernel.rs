@@ -42,6 +42,7 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "binfmt_misc",
+    "veth",
 ];
 
 /// A kernel in the cache.

@@ -6,6 +6,7 @@ pub mod coverage;
 pub mod debian;
 pub mod demo;
 pub mod fuzz;
+mod go;
 mod image;
 pub mod initramfs;
 pub mod kernel;

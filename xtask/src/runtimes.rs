@@ -1,18 +1,19 @@
-//! Makes the disks with the container engines that nodes have, with the interpreters and servers that images have, and
-//! with a Debian that systemd starts, as EROFS images for the test machines.
+//! Makes the disks with the container engines that nodes have, with the interpreters and servers that images have, with
+//! a cluster, and with a Debian that systemd starts, as EROFS images for the test machines.
 //!
 //! They are too large for an initramfs, which is in memory. From a disk, a machine reads only what it uses.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use detector_tests::machine::Kind;
 use tempfile::TempDir;
 
 use crate::debian::Archive;
-use crate::{project, setup, shell};
+use crate::{go, project, setup, shell};
 
 /// Debian packages, which are unpacked and not installed. None of their programs run on this machine.
 const PACKAGES: &[&str] = &[
@@ -64,6 +65,17 @@ const MORE_PACKAGES: &[&str] = &[
     "sed",
 ];
 
+/// What a node of a cluster has besides its kubelet and containerd: networks of pods, and how to set one up. The key of
+/// the cluster is made there.
+const OF_CLUSTER: &[&str] =
+    &["containerd", "runc", "containernetworking-plugins", "iproute2", "util-linux", "openssl", "redis-server"];
+
+/// The program that is all parts of a Kubernetes cluster, its names, and its version.
+const CLUSTER: &str = "tests/kubernetes";
+const CLUSTER_NAMES: [&str; 6] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+const CLUSTER_VERSION: [&str; 3] = ["gitVersion=v1.34.4", "gitMajor=1", "gitMinor=34"];
+
 /// What is on the disk of a Debian that systemd starts, with all that a package may expect there, and runc.
 const SYSTEM: &[&str] = &[
     "systemd-sysv",
@@ -99,6 +111,8 @@ pub enum Disk {
     Engines,
     /// The same and more servers.
     Software,
+    /// A Kubernetes cluster of one node.
+    Kubernetes,
     /// A Debian with systemd, as the root of a machine.
     System,
 }
@@ -109,6 +123,7 @@ impl Disk {
         match kind {
             Kind::Node => Some(Self::Engines),
             Kind::Software => Some(Self::Software),
+            Kind::Kubernetes => Some(Self::Kubernetes),
             Kind::Systemd => Some(Self::System),
             _ => None,
         }
@@ -116,7 +131,7 @@ impl Disk {
 
     /// The directories in `/usr/share` that are left out.
     fn unread(self) -> impl Iterator<Item = &'static str> {
-        let of_perl: &[_] = if self == Self::System { &[] } else { UNREAD_OF_PERL };
+        let of_perl: &[_] = if matches!(self, Self::System | Self::Kubernetes) { &[] } else { UNREAD_OF_PERL };
         UNREAD.iter().chain(of_perl).copied()
     }
 
@@ -125,6 +140,7 @@ impl Disk {
         match self {
             Self::Engines => ("runtimes", PACKAGES.to_vec()),
             Self::Software => ("software", [PACKAGES, MORE_PACKAGES].concat()),
+            Self::Kubernetes => ("kubernetes", OF_CLUSTER.to_vec()),
             Self::System => ("system", SYSTEM.to_vec()),
         }
     }
@@ -135,11 +151,16 @@ impl Disk {
 /// # Errors
 ///
 /// A package cannot be fetched, or the cache cannot be written.
-pub fn disk(disk: Disk) -> Result<PathBuf> {
-    let ((name, packages), unread) = (disk.content(), disk.unread());
+pub fn disk(of: Disk) -> Result<PathBuf> {
+    let (name, packages) = of.content();
     let folder = project::cache()?.join(name);
     let (disk, wanted) = (folder.join("disk"), folder.join("wanted"));
-    let is_complete = || fs::read_to_string(&wanted).is_ok_and(|wanted| wanted == packages.join("\n"));
+    let cluster = project::root().join(CLUSTER);
+    let mut made_of = packages.join("\n");
+    if of == Disk::Kubernetes {
+        made_of += &go::made_of(&cluster)?;
+    }
+    let is_complete = || fs::read_to_string(&wanted).is_ok_and(|wanted| wanted == made_of);
     if is_complete() {
         return Ok(disk);
     }
@@ -152,9 +173,21 @@ pub fn disk(disk: Disk) -> Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let partial = TempDir::with_prefix_in("partial-", &folder)?;
     Archive::open()?.unpack_all(&packages, partial.path())?;
-    for name in unread {
-        fs::remove_dir_all(partial.path().join("usr/share").join(name))
-            .with_context(|| format!("the packages have no {name}"))?;
+    if of == Disk::Kubernetes {
+        setup::fetchers()?;
+        let flags = CLUSTER_VERSION.map(|is| format!("-X k8s.io/component-base/version.{is}")).join(" ");
+        let [program, links @ ..] = CLUSTER_NAMES.map(|name| partial.path().join("usr/bin").join(name));
+        let what = "the parts of Kubernetes, which takes half an hour";
+        go::build(what, &cluster, &format!("-s -w {flags}"), &program)?;
+        for link in links {
+            symlink(CLUSTER_NAMES[0], link)?;
+        }
+    }
+    for name in of.unread() {
+        let folder = partial.path().join("usr/share").join(name);
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
     }
     let mut make = Command::new("mkfs.erofs");
     // A running machine keeps the disk that it has.
@@ -162,6 +195,6 @@ pub fn disk(disk: Disk) -> Result<PathBuf> {
     make.args(["--quiet", "--all-root"]).arg(&new).arg(partial.path());
     shell::long(format!("making the disk {name}"), &mut make)?;
     fs::rename(new, &disk)?;
-    fs::write(wanted, packages.join("\n"))?;
+    fs::write(wanted, made_of)?;
     Ok(disk)
 }

@@ -182,7 +182,12 @@ impl Vm {
     }
 
     fn timeout(&self) -> Duration {
-        if self.disk == Some(Disk::Software) { TIMEOUT_WITH_SERVERS } else { TIMEOUT }
+        if self.has_servers() { TIMEOUT_WITH_SERVERS } else { TIMEOUT }
+    }
+
+    /// Whether many servers run there.
+    fn has_servers(&self) -> bool {
+        matches!(self.disk, Some(Disk::Software | Disk::Kubernetes))
     }
 
     /// The initramfs, with the last built binaries. A Debian gets a package of the detector to install, and a machine
@@ -192,7 +197,7 @@ impl Vm {
         let mut initramfs = Initramfs::of_guest(kernel, &built)?;
         match self.disk {
             Some(Disk::System) => initramfs.package(&package::make(&built)?)?,
-            Some(Disk::Engines) => initramfs.package(&package::image(&built)?)?,
+            Some(Disk::Engines | Disk::Kubernetes) => initramfs.package(&package::image(&built)?)?,
             Some(Disk::Software) | None => {}
         }
         initramfs.write()
@@ -218,7 +223,7 @@ impl Vm {
 
     fn qemu(&self, kernel: &Kernel, log: &str, port: &str) -> Command {
         let mut qemu = qemu(kernel);
-        let memory = if self.disk == Some(Disk::Software) { MEMORY_WITH_SERVERS } else { MEMORY };
+        let memory = if self.has_servers() { MEMORY_WITH_SERVERS } else { MEMORY };
         qemu.args(["-m", &memory.to_string()]);
         if self.icount {
             qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]);

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const REPORTED: usize = 200;
 
 /// The modules whose cases run without a sensor.
-const WITHOUT_SENSOR: [&str; 4] = ["refusals::", "degraded::", "doctor::", "package::"];
+const WITHOUT_SENSOR: [&str; 5] = ["refusals::", "degraded::", "doctor::", "package::", "kubernetes::"];
 
 /// The state that the cases share: a running sensor, and containers.
 pub(super) struct Lab {

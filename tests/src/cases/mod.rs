@@ -20,6 +20,7 @@ mod image_change;
 mod image_write;
 mod inspection;
 mod interpreters;
+mod kubernetes;
 mod lab;
 mod lifecycle;
 mod long_life;
@@ -225,6 +226,8 @@ cases! {
         rootless_without_socket, rootless_hanging, rootless_restarted;
 
     as_container [Node]: docker, podman, containerd;
+
+    kubernetes [Kubernetes]: installed;
 
     package [Systemd]: installed, hardened, killed, rotated, journal_entries, upgraded, removed;
 

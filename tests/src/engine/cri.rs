@@ -19,7 +19,8 @@ use crate::program::on_host;
 /// The configuration of containerd.
 pub const FILES: &[(&str, &str)] = &[(
     "/etc/containerd/config.toml",
-    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\n",
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"localhost/lab:1\"\n\
+     [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\n",
 )];
 
 /// An engine with this interface.
