@@ -1,7 +1,7 @@
 //! A cache of limited size.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
 /// A cache with a young and an old half. New and requested values are in the young half. When it is full, it becomes
 /// the old half, whose values are dropped.
@@ -61,11 +61,45 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     }
 }
 
+/// A cache about findings, by hashes of their ids: the ids themselves are small allocations that stay, among large ones
+/// that do not, and would keep those from being returned to the system. Nobody can choose ids with the same hash.
+#[derive(Debug)]
+pub(crate) struct RecentFindings<V> {
+    by_hash: Recent<u64, V>,
+    hasher: RandomState,
+}
+
+impl<V> RecentFindings<V> {
+    /// Makes a cache about at most `most` findings, and at least the `most / 2` used last.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { by_hash: Recent::new(most), hasher: RandomState::new() }
+    }
+
+    pub(crate) fn insert(&mut self, id: &str, value: V) {
+        self.by_hash.insert(self.hasher.hash_one(id), value);
+    }
+
+    pub(crate) fn get(&mut self, id: &str) -> Option<&V> {
+        self.by_hash.get(&self.hasher.hash_one(id))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn findings_are_found_by_their_ids() {
+        let mut recent = RecentFindings::new(100);
+        for number in 0..10_000 {
+            recent.insert(&number.to_string(), number);
+            assert_eq!(recent.get("0"), Some(&0));
+        }
+        let found = ["9999", "1", "x"].map(|id| recent.get(id).copied());
+        assert_eq!(found, [Some(9_999), None, None]);
+    }
 
     #[test]
     fn the_size_is_limited_and_values_in_use_are_kept() {

@@ -2,7 +2,6 @@
 //! without blocking the publisher. A receiver that is too slow loses lines, and gets a notice with their number.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,7 +20,7 @@ use crate::output::json;
 use crate::pipeline::{self, Order, Orders};
 use crate::protocol::{ConfigFile, Counters, DaemonState, Hook, Loaded, Status};
 use crate::queue;
-use crate::recent::Recent;
+use crate::recent::RecentFindings;
 use crate::runtime::{Engines, Totals, Unwatching};
 
 /// How many lines can wait for the output.
@@ -92,9 +91,8 @@ struct Found {
     reached: BTreeMap<Kind, BTreeMap<Severity, u64>>,
     /// Those that are expected, by reason.
     expected: BTreeMap<String, u64>,
-    /// The latest findings, by a hash of their ids.
-    known: Recent<u64, Known>,
-    hasher: RandomState,
+    /// The latest findings.
+    known: RecentFindings<Known>,
 }
 
 /// How a finding was published last.
@@ -110,8 +108,7 @@ impl Default for Found {
             counts: BTreeMap::new(),
             reached: BTreeMap::new(),
             expected: BTreeMap::new(),
-            known: Recent::new(MOST_FINDINGS),
-            hasher: RandomState::new(),
+            known: RecentFindings::new(MOST_FINDINGS),
         }
     }
 }
@@ -120,8 +117,7 @@ impl Found {
     /// Counts a finding. An update moves it to its new severity.
     fn add(&mut self, finding: &Finding) {
         let Finding { id, finding: kind, severity, expected, .. } = finding;
-        let id = self.hasher.hash_one(id);
-        let before = self.known.get(&id).copied();
+        let before = self.known.get(id).copied();
         if let Some(Known { severity, .. }) = before {
             *self.counts.entry(severity).or_default() -= 1;
         }

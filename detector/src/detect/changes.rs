@@ -1,6 +1,7 @@
 //! Remembers who last changed the content of which file of an image, so that a later finding about code from this file
 //! can say where it came from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::code::Code;
@@ -24,7 +25,7 @@ pub(super) struct Change {
     time: u64,
     op: ImageOp,
     pid: u32,
-    exe: event::Path,
+    exe: Arc<event::Path>,
     /// The package manager that did it, or whose descendant did.
     installation: Option<process::Key>,
 }
@@ -55,13 +56,20 @@ impl Change {
     }
 }
 
-/// The last change of the content of each file, by the container, and the device and inode numbers of the file.
+/// The last changes of files.
 #[derive(Debug)]
-pub(super) struct Changes(Recent<(u64, u32, u64), Change>);
+pub(super) struct Changes {
+    /// The last change of the content of each file, by the container, and the device and inode numbers of the file.
+    last: Recent<(u64, u32, u64), Change>,
+    /// The executable that made the last one, and mostly the next ones, too: small allocations that stay, among large
+    /// ones that do not, would keep those from being returned to the system.
+    exe: Arc<event::Path>,
+}
 
 impl Default for Changes {
     fn default() -> Self {
-        Self(Recent::with_cost(MOST, |change| OVERHEAD + change.exe.bytes.len()))
+        let last = Recent::with_cost(MOST, |change: &Change| OVERHEAD + change.exe.bytes.len());
+        Self { last, exe: Arc::default() }
     }
 }
 
@@ -73,20 +81,23 @@ impl Changes {
         let (op, key) = (change.op, (change.at.container, change.file.dev, change.file.inode));
         match (op, actor) {
             (Create | OpenWrite | Write | MmapWrite | Truncate, Some(actor)) => {
-                let (time, pid, exe) = (change.at.time, actor.process.pid, actor.exe.clone());
+                if *self.exe != *actor.exe {
+                    self.exe = Arc::new(actor.exe.clone());
+                }
+                let (time, pid, exe) = (change.at.time, actor.process.pid, Arc::clone(&self.exe));
                 let installation = installation.map(|installation| installation.process);
-                self.0.insert(key, Change { time, op, pid, exe, installation });
+                self.last.insert(key, Change { time, op, pid, exe, installation });
             }
             // Nobody knows who did it.
-            (Create | OpenWrite | Write | MmapWrite | Truncate, None) => drop(self.0.remove(&key)),
-            (Unlink, _) if change.file.nlink <= 1 => drop(self.0.remove(&key)),
+            (Create | OpenWrite | Write | MmapWrite | Truncate, None) => drop(self.last.remove(&key)),
+            (Unlink, _) if change.file.nlink <= 1 => drop(self.last.remove(&key)),
             _ => {}
         }
     }
 
     /// The last change of the file that this code is from.
     pub(super) fn of(&mut self, code: &Code) -> Option<&Change> {
-        self.0.get(&(code.at.container, code.file.dev, code.file.inode))
+        self.last.get(&(code.at.container, code.file.dev, code.file.inode))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::finding::{
     Container, Expected, Finding, Line, Node, Notice, NoticeEvent, Overridden, Part, Severity, Text, Time,
 };
 use crate::policy::{Exception, Override};
-use crate::recent::Recent;
+use crate::recent::RecentFindings;
 
 /// Of how many suppressed findings it is remembered how many acts they were about, so that an update counts only more,
 /// and of how many others that they were told. There are fewer that can be updated.
@@ -43,10 +43,10 @@ pub(super) struct Suppression {
     shows: bool,
     /// By the names of the exceptions.
     counts: BTreeMap<String, Count>,
-    /// The numbers of acts, by the ids of findings.
-    known: Recent<String, u64>,
-    /// The ids of findings that an exception could have suppressed, and that were told.
-    told: Recent<String, ()>,
+    /// The numbers of acts.
+    known: RecentFindings<u64>,
+    /// The findings that an exception could have suppressed, and that were told.
+    told: RecentFindings<()>,
     totals: Arc<Totals>,
 }
 
@@ -104,8 +104,8 @@ impl Suppression {
         Self {
             shows,
             counts: BTreeMap::new(),
-            known: Recent::new(MOST),
-            told: Recent::new(MOST),
+            known: RecentFindings::new(MOST),
+            told: RecentFindings::new(MOST),
             totals: Arc::default(),
         }
     }
@@ -172,7 +172,7 @@ impl Suppression {
         match decide(parts, finding.severity, circumstances) {
             Decision::Publish(Judged { ruled, severity, overridden }) => {
                 if parts.iter().any(|part| part.candidates.is_some()) {
-                    self.told.insert(finding.id.clone(), ());
+                    self.told.insert(&finding.id, ());
                 }
                 finding.severity_rule.take_if(|_| ruled != finding.severity);
                 (finding.severity, finding.overridden) = (severity, overridden);
@@ -196,7 +196,7 @@ impl Suppression {
     fn count(&mut self, exception: &Exception, finding: &Finding, node: &Node, publish: &dyn Fn(&Line)) {
         let acts = finding.acts();
         let before = self.known.get(&finding.id).copied().unwrap_or_default();
-        self.known.insert(finding.id.clone(), acts.max(before));
+        self.known.insert(&finding.id, acts.max(before));
         let more = acts.saturating_sub(before);
         let count = self.counts.entry(exception.name.clone()).or_insert_with(|| Count {
             reason: String::new(),

@@ -16,7 +16,7 @@ use crate::finding::{Container, Finding, Line, Notice, NoticeEvent, Severity};
 use crate::policy::WatchRule;
 use crate::policy::exception::refusal;
 use crate::policy::watch::{Answer, Decision, decide};
-use crate::recent::Recent;
+use crate::recent::{Recent, RecentFindings};
 
 /// How many containers that have ended are remembered, because lines about them can follow.
 const MOST_ENDED: usize = 16_384;
@@ -106,8 +106,8 @@ pub(super) struct Watching {
     running: BTreeMap<u64, Running>,
     /// Whether containers that have ended were watched.
     ended: Recent<u64, bool>,
-    /// The ids of the findings that were told.
-    told: Recent<String, ()>,
+    /// The findings that were told.
+    told: RecentFindings<()>,
     unwatching: Arc<Unwatching>,
 }
 
@@ -128,7 +128,7 @@ impl Watching {
             rules: Vec::new(),
             running: BTreeMap::new(),
             ended: Recent::new(MOST_ENDED),
-            told: Recent::new(MOST_TOLD),
+            told: RecentFindings::new(MOST_TOLD),
             unwatching: Arc::default(),
         };
         let told = watching.set_rules(rules);
@@ -240,7 +240,7 @@ impl Watching {
     pub(super) fn passes(&mut self, line: &Line) -> bool {
         let passes = !self.drops(line);
         if let (Line::Finding(finding), true) = (line, passes) {
-            self.told.insert(finding.id.clone(), ());
+            self.told.insert(&finding.id, ());
         }
         passes
     }
