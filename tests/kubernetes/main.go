@@ -1,5 +1,5 @@
-// The parts of a Kubernetes cluster that tests need, as one program: it is the part whose name it is called by. The
-// releases of Kubernetes are not where packages of programs are, but its sources are where packages of Go are.
+// The parts of a Kubernetes cluster that tests need, as one program: it is the part whose name it is called by. No
+// registry of packages has them ready to run, but that of Go has their sources.
 package main
 
 import (

@@ -103,7 +103,7 @@ impl Cluster {
             fs::create_dir_all(Path::new(path).parent().context("it is in a directory")?)?;
             fs::write(path, content)?;
         }
-        // That of busybox makes no such pairs.
+        // The command of busybox makes no veth pairs.
         let ip = format!("{DISK}/bin/ip");
         for command in [
             "link set lo up",
