@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use detector_tests::machine::Kind;
 use tempfile::TempDir;
 
@@ -103,6 +103,8 @@ const SYSTEM: &[&str] = &[
 /// Files that no program reads, and those that only a disk with more of Perl has.
 const UNREAD: &[&str] = &["doc", "info", "locale", "man"];
 const UNREAD_OF_PERL: &[&str] = &["perl"];
+/// Those of them that the packages of the cluster have.
+const UNREAD_OF_CLUSTER: &[&str] = &["doc", "man"];
 
 /// A disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +133,12 @@ impl Disk {
 
     /// The directories in `/usr/share` that are left out.
     fn unread(self) -> impl Iterator<Item = &'static str> {
-        let of_perl: &[_] = if matches!(self, Self::System | Self::Kubernetes) { &[] } else { UNREAD_OF_PERL };
-        UNREAD.iter().chain(of_perl).copied()
+        let (all, of_perl): (&[_], &[_]) = match self {
+            Self::Engines | Self::Software => (UNREAD, UNREAD_OF_PERL),
+            Self::Kubernetes => (UNREAD_OF_CLUSTER, &[]),
+            Self::System => (UNREAD, &[]),
+        };
+        all.iter().chain(of_perl).copied()
     }
 
     /// Its directory in the cache, and its packages.
@@ -184,10 +190,8 @@ pub fn disk(of: Disk) -> Result<PathBuf> {
         }
     }
     for name in of.unread() {
-        let folder = partial.path().join("usr/share").join(name);
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
+        fs::remove_dir_all(partial.path().join("usr/share").join(name))
+            .with_context(|| format!("the packages have no {name}"))?;
     }
     let mut make = Command::new("mkfs.erofs");
     // A running machine keeps the disk that it has.

@@ -39,7 +39,8 @@ const WORKLOAD: &str = r#"{
                         "terminationGracePeriodSeconds": 1,
                         "containers": [{
                             "name": "web", "image": "localhost/lab:1", "imagePullPolicy": "Never",
-                            "command": ["/bin/sh", "-c", "while mkdir -p /srv/state; do date > /srv/state/now; sleep 5; done"]
+                            "command": ["/bin/sh", "-c"],
+                            "args": ["while mkdir -p /srv/state; do date > /srv/state/now; sleep 5; done"]
                         }]
                     }
                 }
@@ -49,8 +50,13 @@ const WORKLOAD: &str = r#"{
 }"#;
 
 /// A rule that the configuration gets while the daemon runs.
-const RULE: &str = "\n    [[watch]]\n    name = \"tests\"\n    reason = \"Nobody looks at it.\"\n    watched = false\n    \
-                    namespace = \"nobody\"\n";
+const RULE: &str = "
+    [[watch]]
+    name = 'tests'
+    reason = 'Nobody looks at it.'
+    watched = false
+    namespace = 'nobody'
+";
 
 /// The commands of README.md make a daemon that watches the node: it knows the pods, takes over another configuration,
 /// and its advice can be applied.
